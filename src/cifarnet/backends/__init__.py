@@ -1,0 +1,87 @@
+"""Choose the framework under Keras, once and before Keras exists, and hand out its adapter.
+
+Each adapter is one file with the same few names, written out in ``interface.py``. A framework is imported by
+its own adapter alone.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+from ..errors import BackendError
+from .interface import Adapter, Engine, StepResult
+
+__all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "installed"]
+
+NAMES = ("jax", "torch", "tensorflow")
+"""Backends in the order in which they are tried when none is asked for."""
+
+
+def installed() -> tuple[str, ...]:
+    """Return the backends whose framework can be imported here, without importing it."""
+    return tuple(name for name in NAMES if importlib.util.find_spec(name) is not None)
+
+
+def choose(name: str | None = None) -> str:
+    """Fix the framework under Keras for the rest of this process and return its name.
+
+    ``name`` wins over the variable ``KERAS_BACKEND``, that over ``keras.json``; with none of them the first
+    installed of jax, torch and tensorflow is taken. Raises ``BackendError`` for an unknown or missing framework,
+    and where Keras already runs on another.
+    """
+    wanted = name or os.environ.get("KERAS_BACKEND") or _configured() or _first_installed()
+    _require_known(wanted)
+    _require_installed(wanted)
+    running = _running()
+    if running not in (None, wanted):
+        raise BackendError(f"Keras already runs on {running}; {wanted} was asked for: start a new process for it")
+    os.environ["KERAS_BACKEND"] = wanted
+    return wanted
+
+
+def adapter() -> Adapter:
+    """Return the adapter of the chosen framework, importing that framework. Raises ``BackendError``."""
+    return cast(Adapter, importlib.import_module(f".{choose(_running())}", __name__))
+
+
+def _require_known(wanted: str) -> None:
+    if wanted not in NAMES:
+        raise BackendError(f"the backend {wanted!r} is not supported; expected one of {', '.join(NAMES)}")
+
+
+def _require_installed(wanted: str) -> None:
+    missing = [module for module in (wanted, "keras", "h5py") if importlib.util.find_spec(module) is None]
+    if missing:
+        raise BackendError(
+            f"{' and '.join(missing)} not installed; expected for the backend {wanted}: "
+            f'pip install "cifarnet[{wanted}]"'
+        )
+
+
+def _running() -> str | None:
+    keras = sys.modules.get("keras")
+    return None if keras is None else str(keras.config.backend())
+
+
+def _configured() -> str | None:
+    home = os.environ.get("KERAS_HOME")
+    path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
+    try:
+        backend = json.loads(path.read_text()).get("backend")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise BackendError(f"{path} could not be read ({error}); expected JSON with a backend: mend or remove it") from error
+    # Keras writes this file itself, naming a framework that need not be here: then it expresses no wish.
+    return backend if backend in installed() else None
+
+
+def _first_installed() -> str:
+    found = installed()
+    if not found:
+        raise BackendError(f'no framework is installed; expected one of {", ".join(NAMES)}: pip install "cifarnet[jax]"')
+    return found[0]

@@ -1,0 +1,114 @@
+"""The adapter for JAX: pure functions of an explicit state, compiled once per batch shape."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from .interface import Objective, StepResult, paths
+
+
+def conv2d(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1; padding ``same`` or ``valid``."""
+    if jax.default_backend() != "cpu":
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(images, kernel, (1, 1), padding.upper(), dimension_numbers=dimensions)
+    return _conv2d_by_patches(images, kernel, padding)
+
+
+def _conv2d_by_patches(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+    # On CPU, XLA differentiates a convolution slowly and a matrix product fast.
+    size, _, channels, filters = kernel.shape
+    if padding == "same":
+        images = jnp.pad(images, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
+    count, height, width = images.shape[0], images.shape[1] - size + 1, images.shape[2] - size + 1
+    shifted = [images[:, i : i + height, j : j + width, :] for i in range(size) for j in range(size)]
+    patches = jnp.concatenate(shifted, axis=-1).reshape(count * height * width, size * size * channels)
+    return (patches @ kernel.reshape(-1, filters)).reshape(count, height, width, filters)
+
+
+def max_pool2d(images: jax.Array) -> jax.Array:
+    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
+    count, height, width, channels = images.shape
+    images = images[:, : height // 2 * 2, : width // 2 * 2, :]
+    windows = images.reshape(count, height // 2, 2, width // 2, 2, channels)
+    top, bottom = (_first_maximum(windows[:, :, i, :, 0], windows[:, :, i, :, 1]) for i in (0, 1))
+    return _first_maximum(top, bottom)
+
+
+def _first_maximum(first: jax.Array, second: jax.Array) -> jax.Array:
+    # Not jnp.maximum: that shares the gradient of a tie, the other frameworks give it to the first.
+    return jnp.where(first >= second, first, second)
+
+
+def devices() -> list[str]:
+    """Return the names of the devices that JAX sees."""
+    return [str(device) for device in jax.devices()]
+
+
+class JaxEngine:
+    """A network and its optimizer as one pytree of arrays that each step consumes and returns."""
+
+    def __init__(self, network: Any, optimizer: Any, objective: Objective) -> None:
+        self._network, self._optimizer, self._objective = network, optimizer, objective
+        self._paths = [path for path, _ in paths(network, optimizer)]
+        self._groups = (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
+        self._rate_index = [variable is optimizer.learning_rate for variable in optimizer.variables].index(True)
+        self._train_step = jax.jit(self._pure_train_step, donate_argnums=0)
+        self._logits = jax.jit(self._pure_logits)
+        # Copies, because a step donates its state and Keras still holds the originals.
+        self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
+
+    def train_step(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int32], weights: NDArray[np.float32], learning_rate: float
+    ) -> StepResult:
+        """Take one optimizer step; see ``Engine``."""
+        rate = np.float32(learning_rate)
+        self._state, sums = self._train_step(self._state, images, labels, weights, rate)
+        return sums
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits (n, classes); see ``Engine``."""
+        return np.asarray(self._logits(self._state[0], self._state[1], images))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return copies of every variable, by path."""
+        self._write_back()
+        return {path: np.array(variable.value) for path, variable in paths(self._network, self._optimizer)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Set every variable from what ``state`` returned."""
+        for path, variable in paths(self._network, self._optimizer):
+            variable.assign(state[path])
+        self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
+
+    def _write_back(self) -> None:
+        for variables, values in zip(self._groups, self._state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(jnp.array(value, copy=True))
+
+    def _pure_train_step(
+        self, state: Any, images: Any, labels: Any, weights: Any, rate: Any
+    ) -> tuple[Any, StepResult]:
+        trainable, fixed, moments = state
+        differentiate = jax.grad(partial(self._pure_loss, fixed=fixed, batch=(images, labels, weights)), has_aux=True)
+        gradients, (fixed, sums) = differentiate(trainable)
+        moments = [rate if index == self._rate_index else value for index, value in enumerate(moments)]
+        trainable, moments = self._optimizer.stateless_apply(moments, gradients, trainable)
+        return (list(trainable), list(fixed), list(moments)), sums
+
+    def _pure_loss(self, trainable: Any, fixed: Any, batch: Any) -> tuple[Any, Any]:
+        images, labels, weights = batch
+        logits, fixed = self._network.stateless_call(trainable, fixed, images, training=True)
+        loss, sums = self._objective(logits, labels, weights)
+        return loss, (fixed, sums)
+
+    def _pure_logits(self, trainable: Any, fixed: Any, images: Any) -> Any:
+        return self._network.stateless_call(trainable, fixed, images, training=False)[0]
+
+
+compile = JaxEngine

@@ -1,0 +1,181 @@
+"""Frozen settings of the model and of its training, and the named recipes made of them."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args, get_origin
+
+from .errors import ConfigError
+from .spec import IMAGE_SHAPE
+
+Padding = Literal["same", "valid"]
+Initializer = Literal["he_normal", "glorot_uniform"]
+OptimizerName = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
+Schedule = Literal["constant", "cosine"]
+
+
+class Config:
+    """What both configurations share: a check per field, and a loss-free way to JSON and back."""
+
+    def _require(self, field: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ConfigError(f"{field} is {getattr(self, field)!r}; expected {expected}")
+
+    def _require_choice(self, field: str, choices: Any) -> None:
+        names = get_args(choices)
+        self._require(field, getattr(self, field) in names, "one of " + ", ".join(names))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values: tuples become lists."""
+        values = dataclasses.asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Build the configuration from ``to_json``'s document.
+
+        Raises ``ConfigError`` for a missing or unknown field and for a value of another type or outside its range.
+        """
+        fields = {field.name: field.type for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if set(document) != set(fields):
+            raise ConfigError(
+                f"{cls.__name__} has the fields {sorted(document)}; expected {sorted(fields)}: "
+                "read it with the cifarnet version that wrote it"
+            )
+        return cls(**{name: _from_json(name, document[name], kind) for name, kind in fields.items()})
+
+
+def _from_json(name: str, value: Any, kind: Any) -> Any:
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(value)
+    if kind is float:
+        return _number(name, value)
+    expected = str if get_origin(kind) is Literal else kind
+    if type(value) is not expected:
+        raise ConfigError(f"{name} is {value!r}; expected {expected}")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ConfigError(f"{name} is {value!r}; expected a number")
+    return float(value)
+
+
+def _positive_integers(values: Any) -> bool:
+    return isinstance(values, tuple) and bool(values) and all(type(value) is int and value > 0 for value in values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Config):
+    """The network: blocks of convolutions and max-pooling, then dense layers with dropout, then softmax.
+
+    The defaults are the recipe ``seed``. Raises ``ConfigError`` for a value outside its range.
+    """
+
+    image_shape: tuple[int, ...] = IMAGE_SHAPE
+    """Height, width and channels of the input, pixels."""
+    classes: int = 10
+    """Width of the softmax output, 2 to 10,000."""
+    filters: tuple[int, ...] = (32, 64, 128)
+    """Filters of each block; each block halves height and width."""
+    convolutions_per_block: int = 1
+    """Convolutions before each max-pooling, 1 to 8."""
+    kernel_size: int = 3
+    """Height and width of the convolutions, pixels, odd, 1 to 11."""
+    padding: Padding = "same"
+    """``same`` keeps height and width in a convolution, ``valid`` shrinks them by ``kernel_size - 1``."""
+    dense_units: tuple[int, ...] = (512, 256, 128)
+    """Widths of the dense layers."""
+    dropout: float = 0.5
+    """Fraction of each dense layer's outputs dropped in training, 0 up to but not including 1."""
+    initializer: Initializer = "he_normal"
+    """Distribution of the initial kernels; biases start at 0."""
+
+    def __post_init__(self) -> None:
+        shape = self.image_shape
+        self._require("image_shape", _positive_integers(shape) and len(shape) == 3, "(height, width, channels)")
+        self._require("classes", type(self.classes) is int and 2 <= self.classes <= 10_000, "2 to 10,000")
+        self._require("filters", _positive_integers(self.filters), "one positive width per block")
+        self._require("dense_units", _positive_integers(self.dense_units), "one positive width per dense layer")
+        self._require("convolutions_per_block", 1 <= self.convolutions_per_block <= 8, "1 to 8")
+        self._require("kernel_size", 1 <= self.kernel_size <= 11 and self.kernel_size % 2 == 1, "odd, 1 to 11")
+        self._require("dropout", 0 <= self.dropout < 1, "a fraction from 0 up to but not including 1")
+        self._require_choice("padding", Padding)
+        self._require_choice("initializer", Initializer)
+        self._require("filters", min(self.feature_shape[:2]) >= 1, f"fewer blocks: {shape} images shrink to nothing")
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of what is flattened for the first dense layer."""
+        height, width = self.image_shape[:2]
+        shrink = 0 if self.padding == "same" else self.convolutions_per_block * (self.kernel_size - 1)
+        for _ in self.filters:
+            height, width = (height - shrink) // 2, (width - shrink) // 2
+        return height, width, self.filters[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """How the network is trained. The defaults are the recipe ``seed``.
+
+    Raises ``ConfigError`` for a value outside its range.
+    """
+
+    optimizer: OptimizerName = "adam"
+    """Update rule, by its name in ``keras.optimizers``, with that class' own defaults for what is not set here."""
+    learning_rate: float = 1e-3
+    """Peak step size, above 0."""
+    schedule: Schedule = "cosine"
+    """``constant``, or ``cosine``: half a period from the peak to the floor over ``schedule_epochs``."""
+    schedule_epochs: int = 10
+    """Epochs until the floor is reached, 1 or more; unused when constant."""
+    floor_fraction: float = 0.01
+    """Learning rate after the schedule, as a fraction of the peak, 0 to 1; unused when constant."""
+    weight_decay: float = 0.0
+    """Decoupled decay of kernels (not biases) per step, as a multiple of the learning rate, 0 or more."""
+    batch_size: int = 30
+    """Images per step, 1 or more; the last batch of an epoch may be smaller."""
+    epochs: int = 1000
+    """Most epochs, 1 or more."""
+    patience: int = 20
+    """Epochs without improvement of the validation loss before training stops, 1 or more."""
+    min_delta: float = 1e-3
+    """Smallest fall of the validation loss that counts as an improvement, nats, 0 or more."""
+    validation_fraction: float = 0.3
+    """Part of the training images held out, stratified by class, above 0 and below 1."""
+    seed: int = 0
+    """Root of every random draw, 0 to 2**31 - 1."""
+
+    def __post_init__(self) -> None:
+        self._require_choice("optimizer", OptimizerName)
+        self._require_choice("schedule", Schedule)
+        for field in ("schedule_epochs", "batch_size", "epochs", "patience"):
+            value = getattr(self, field)
+            self._require(field, type(value) is int and value >= 1, "a whole number, 1 or more")
+        self._require("learning_rate", 0 < self.learning_rate < math.inf, "a finite number above 0")
+        self._require("floor_fraction", 0 <= self.floor_fraction <= 1, "a fraction from 0 to 1")
+        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
+        self._require("min_delta", 0 <= self.min_delta < math.inf, "0 or more")
+        self._require("validation_fraction", 0 < self.validation_fraction < 1, "a fraction above 0 and below 1")
+        self._require("seed", type(self.seed) is int and 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A named pair of settings."""
+
+    model: ModelConfig
+    train: TrainConfig
+
+
+RECIPES = {"seed": Recipe(model=ModelConfig(), train=TrainConfig())}
+"""Recipe by name; ``seed`` is the published one, and its values are the defaults of the fields above."""
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe called ``name``. Raises ``ConfigError`` for an unknown name."""
+    if name not in RECIPES:
+        raise ConfigError(f"no recipe is called {name!r}; expected one of {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]

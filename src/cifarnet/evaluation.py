@@ -1,0 +1,55 @@
+"""One ruler for anything that turns images into logits: a Keras model on any framework, or an ONNX file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .spec import Split
+
+Predictor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Images (n, h, w, 3), 0-255, to logits (n, classes)."""
+
+EVALUATION_BATCH = 100
+"""Images per call: large enough to keep two cores busy, small enough to stay in their cache."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well logits match labels."""
+
+    loss: float
+    """Mean cross-entropy, nats."""
+    accuracy: float
+    """Fraction of images whose largest logit is the label's, 0 to 1."""
+    images: int
+    """Number of images scored."""
+
+
+def evaluate(predictor: Predictor, split: Split) -> Score:
+    """Score ``predictor`` on every image of ``split``. Raises ``DataError`` for a split without images."""
+    return score(predict(predictor, split.images), split.labels)
+
+
+def predict(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the logits (n, classes) of ``images`` (n, h, w, 3), in batches of one size so as to compile once."""
+    if not len(images):
+        raise DataError("there are 0 images to score; expected at least 1: add images to the split")
+    starts = range(0, len(images), EVALUATION_BATCH)
+    return np.concatenate([_predict_padded(predictor, images[at : at + EVALUATION_BATCH]) for at in starts])
+
+
+def _predict_padded(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    padding = [(0, EVALUATION_BATCH - len(images)), (0, 0), (0, 0), (0, 0)]
+    return predictor(np.pad(images, padding))[: len(images)]
+
+
+def score(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
+    """Return the score of logits (n, classes) against labels (n,), summed in float64."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    log_likelihood = wide[np.arange(len(labels)), labels] - np.log(np.exp(wide).sum(axis=1))
+    accuracy = np.mean(logits.argmax(axis=1) == labels)
+    return Score(loss=float(-log_likelihood.mean()), accuracy=float(accuracy), images=len(labels))

@@ -1,0 +1,87 @@
+"""The layers of the network: stock Keras layers whose arithmetic the adapter picks, and a dropout that can be replayed."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from .backends import adapter
+
+GOLDEN_RATIO = 0x9E3779B9
+"""2**32 divided by the golden ratio: the increment of Knuth's multiplicative hash."""
+MURMUR_MIX = (0x85EBCA6B, 0xC2B2AE35)
+"""Multipliers of the 32-bit finaliser of MurmurHash3 (Appleby, public domain)."""
+DROPOUT_BITS = 24
+"""Bits of the hash that are compared with the rate: the precision of a float32."""
+
+
+class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]  # Keras ships no types
+    """``keras.layers.Conv2D`` at stride 1, computed in the way that is fastest on the running framework."""
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve (n, h, w, c) with (k, k, c, filters); the hook that Keras offers for it."""
+        return adapter().conv2d(inputs, ops.convert_to_tensor(kernel), self.padding)
+
+
+class MaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]  # Keras ships no types
+    """``keras.layers.MaxPooling2D`` of 2x2 windows, computed in the way that is fastest on the running framework."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return (n, h // 2, w // 2, c)."""
+        return adapter().max_pool2d(inputs)
+
+
+class Dropout(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """Zero a fraction of the inputs in training, by a mask that is a pure function of seed, stream, step and element.
+
+    The same mask comes out on every framework, bit for bit, and again after a resume: the only state is the number
+    of training steps taken. Kept inputs are divided by ``1 - rate`` (Srivastava et al. 2014, inverted form).
+    """
+
+    def __init__(self, rate: float, *, seed: int, stream: int, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.rate, self.seed, self.stream = rate, seed, stream
+
+    def build(self, input_shape: Any) -> None:
+        """Create the step counter, an int32 scalar."""
+        self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Return ``inputs`` (n, units), masked and scaled when ``training``."""
+        if not training or self.rate == 0:
+            return inputs
+        mask = dropout_mask(ops.shape(inputs), self.rate, self.seed, self.stream, self.step.value)
+        self.step.assign(self.step + 1)
+        return inputs * ops.cast(mask, inputs.dtype) * (1.0 / (1.0 - self.rate))
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save nothing: a weights file holds what was learned, not how far a run has got."""
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load nothing, as ``save_own_variables``."""
+
+
+def dropout_mask(shape: tuple[Any, int], rate: float, seed: int, stream: int, step: Any) -> Any:
+    """Return the boolean mask (n, units) of kept elements for one layer (``stream``) at one training step."""
+    key = _hash32(_int32(stream), _hash32(step, _int32(seed)))
+    rows = ops.reshape(ops.arange(shape[0], dtype="int32"), (-1, 1)) * shape[1]
+    elements = rows + ops.reshape(ops.arange(shape[1], dtype="int32"), (1, -1))
+    return _shift_right(_hash32(elements, key), 32 - DROPOUT_BITS) >= round(rate * 2**DROPOUT_BITS)
+
+
+def _hash32(value: Any, seed: Any) -> Any:
+    """Mix int32 ``value`` with int32 ``seed``: a Weyl step, then MurmurHash3's finaliser."""
+    value = value * _int32(GOLDEN_RATIO) + seed
+    for shift, multiplier in zip((16, 13), MURMUR_MIX, strict=True):
+        value = ops.bitwise_xor(value, _shift_right(value, shift)) * _int32(multiplier)
+    return ops.bitwise_xor(value, _shift_right(value, 16))
+
+
+def _shift_right(value: Any, count: int) -> Any:
+    # int32 shifts copy the sign bit on all three frameworks; the mask makes the shift a logical one.
+    return ops.bitwise_and(ops.right_shift(value, count), (1 << (32 - count)) - 1)
+
+
+def _int32(value: int) -> Any:
+    return ops.convert_to_tensor(np.array(value, np.uint32).view(np.int32), dtype="int32")

@@ -1,0 +1,147 @@
+"""The one definition of the network, and its weights as plain arrays."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import ModelConfig
+from .errors import ModelError
+from .layers import Conv2D, Dropout, MaxPooling2D
+
+WEIGHTS_STREAM = 0x77
+"""Sets the draws of the initial weights apart from every other draw of the same seed."""
+
+
+def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
+    """Build the network with its initial weights.
+
+    The model maps images (n, height, width, 3), pixels 0-255, to probabilities float32 (n, classes). The initial
+    weights are a pure function of ``config`` and ``seed``: the same bits on every framework.
+    """
+    images = keras.Input(config.image_shape, dtype="uint8", name="images")
+    features = keras.layers.Rescaling(1 / 255, name="rescale")(images)
+    for block in range(1, len(config.filters) + 1):
+        features = _block(features, config, block)
+    features = keras.layers.Flatten(name="flatten")(features)
+    for index, units in enumerate(config.dense_units, start=1):
+        features = keras.layers.Dense(units, activation="relu", name=f"dense_{index}")(features)
+        features = Dropout(config.dropout, seed=seed, stream=index, name=f"dropout_{index}")(features)
+    logits = keras.layers.Dense(config.classes, name="logits")(features)
+    model = keras.Model(images, keras.layers.Softmax(name="probabilities")(logits), name="cifarnet")
+    set_weights(model, initial_weights(model, config, seed))
+    return model
+
+
+def _block(features: keras.KerasTensor, config: ModelConfig, block: int) -> keras.KerasTensor:
+    for repeat in range(1, config.convolutions_per_block + 1):
+        name = f"conv_{block}" if config.convolutions_per_block == 1 else f"conv_{block}_{repeat}"
+        convolution = Conv2D(
+            config.filters[block - 1], config.kernel_size, padding=config.padding, activation="relu", name=name
+        )
+        features = convolution(features)
+    return MaxPooling2D(2, name=f"pool_{block}")(features)
+
+
+def logits_of(model: keras.Model) -> keras.Model:
+    """Return the part of ``model`` before the softmax: images to logits float32 (n, classes), same weights.
+
+    Training and evaluation use it because the cross-entropy of logits is exact where that of rounded probabilities
+    is not, and because the frameworks round those differently.
+    """
+    return keras.Model(model.inputs, model.get_layer("logits").output, name="cifarnet_logits")
+
+
+def initial_weights(model: keras.Model, config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Draw float32 weights by variable path: kernels from ``config.initializer``, biases 0."""
+    weights = {}
+    for index, variable in enumerate(model.trainable_variables):
+        rng = np.random.Generator(np.random.PCG64([seed, WEIGHTS_STREAM, index]))
+        weights[variable.path] = _draw(rng, tuple(variable.shape), config.initializer)
+    return weights
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], initializer: str) -> NDArray[np.float32]:
+    if len(shape) == 1:
+        return np.zeros(shape, np.float32)
+    fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
+    if initializer == "he_normal":  # He et al. 2015, section 2.2, not truncated
+        return (rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32)
+    limit = math.sqrt(6 / (fan_in + fan_out))  # Glorot and Bengio 2010, equation 16
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
+
+
+def get_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """Return copies of the learned arrays by variable path, such as ``conv_1/kernel``."""
+    return {path: np.array(keras.ops.convert_to_numpy(variable)) for path, variable in _learned(model)}
+
+
+def set_weights(model: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Set every learned array of ``model``. Raises ``ModelError`` unless names, shapes and dtypes fit exactly."""
+    expected = dict(_learned(model))
+    if set(weights) != set(expected):
+        raise ModelError(f"the weights are called {sorted(weights)}; expected {sorted(expected)}: use this run's own")
+    for path, variable in expected.items():
+        value = weights[path]
+        if value.shape != tuple(variable.shape) or value.dtype != np.float32:
+            raise ModelError(
+                f"{path} is {value.dtype} {value.shape}; expected float32 {tuple(variable.shape)}: use this run's own"
+            )
+    for path, variable in expected.items():
+        variable.assign(weights[path])
+
+
+def _learned(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+    layers = (layer for layer in model.layers if not isinstance(layer, Dropout))
+    return ((variable.path, variable) for layer in layers for variable in layer.variables)
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Write the learned arrays to ``path`` in Keras' ``.weights.h5`` format; the name appears once the file is whole."""
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        model.save_weights(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ModelError(f"{path} could not be written ({error}): free some space or choose another folder") from error
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Set every learned array of ``model`` from a ``.weights.h5`` file, whatever framework wrote it.
+
+    Nothing but numbers is read: no configuration, no code. Raises ``ModelError`` unless the file holds exactly the
+    arrays that ``model`` has.
+    """
+    try:
+        with h5py.File(path) as file:
+            weights = dict(_read_arrays(model, file))
+    except (OSError, KeyError) as error:
+        raise ModelError(f"{path} could not be read ({error}); expected Keras weights: train again or pass another") from error
+    set_weights(model, weights)
+
+
+def _read_arrays(model: keras.Model, file: h5py.File) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    groups = {group["vars"].attrs["name"]: group["vars"] for group in file["layers"].values()}
+    expected = dict(_learned(model))
+    for layer in model.layers:
+        names = [variable.path for variable in layer.variables if variable.path in expected]
+        datasets = groups[layer.name]
+        if len(datasets) != len(names):
+            raise ModelError(f"{layer.name} has {len(datasets)} arrays; expected {len(names)}: use this run's own")
+        for index, name in enumerate(names):
+            yield name, _read_array(datasets[str(index)], name, tuple(expected[name].shape))
+
+
+def _read_array(dataset: h5py.Dataset, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    # Checked before reading: a shape can promise more memory than there is, and external data another file.
+    if dataset.shape != shape or dataset.dtype != np.float32 or dataset.external or dataset.is_virtual:
+        raise ModelError(f"{name} is {dataset.dtype} {dataset.shape}; expected float32 {shape}: use this run's own")
+    return np.asarray(dataset[()])

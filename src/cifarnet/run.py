@@ -1,0 +1,169 @@
+"""The run folder: what it holds, how it is written so that a crash leaves nothing half-made, and ``latest``."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from .errors import RunError
+
+RECORD = "run.json"
+HISTORY = "history.csv"
+BEST_WEIGHTS = "best.weights.h5"
+CHECKPOINTS = "checkpoint"
+LATEST = "latest"
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One row of ``history.csv``. It holds no time, so that a resumed run writes the same file."""
+
+    epoch: int
+    """Counted from 1."""
+    learning_rate: float
+    """At the first step of the epoch."""
+    train_loss: float
+    """Mean over the epoch's images as they were trained on, dropout on, nats."""
+    train_accuracy: float
+    """Fraction, as above."""
+    validation_loss: float
+    """Mean over the held-out images after the epoch, nats."""
+    validation_accuracy: float
+    """Fraction, as above."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder with everything that is known of one training."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def best_weights(self) -> Path:
+        """Return where the weights of the best epoch lie, in Keras' ``.weights.h5`` format."""
+        return self.path / BEST_WEIGHTS
+
+    @property
+    def checkpoints(self) -> Path:
+        """Return the folder of what exact resume needs."""
+        return self.path / CHECKPOINTS
+
+    def read_record(self) -> dict[str, Any]:
+        """Return the content of ``run.json``. Raises ``RunError`` when it is missing or no JSON object."""
+        path = self.path / RECORD
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} could not be read ({error}); expected the record of a run: pass a run folder") from error
+        if not isinstance(record, dict):
+            raise RunError(f"{path} holds a {type(record).__name__}; expected a JSON object: pass a run folder")
+        return record
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write ``run.json``."""
+        write_atomically(self.path / RECORD, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+
+    def write_history(self, rows: Sequence[EpochRecord]) -> None:
+        """Write ``history.csv``, floats in their shortest exact form."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(field.name for field in fields(EpochRecord))
+        writer.writerows(map(astuple, rows))
+        write_atomically(self.path / HISTORY, text.getvalue().encode())
+
+    def read_history(self) -> list[EpochRecord]:
+        """Return the rows of ``history.csv``; none when the first epoch has not ended."""
+        path = self.path / HISTORY
+        if not path.exists():
+            return []
+        with path.open(newline="") as file:
+            return [
+                EpochRecord(int(epoch), *map(float, numbers)) for epoch, *numbers in list(csv.reader(file))[1:]
+            ]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process alone. Raises ``RunError`` when another process has it."""
+        lock = filelock.FileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise RunError(f"{self} is in use by another process; expected it free: wait for that one or stop it") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def create_run(root: Path, recipe: str, backend: str, now: datetime) -> Run:
+    """Make a new folder below ``root``, named for time, recipe and backend, that no other process has."""
+    stem = f"{now:%Y%m%d-%H%M%S}-{recipe}-{backend}"
+    root.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+        with suppress(FileExistsError):
+            (root / (stem + suffix)).mkdir()
+            return Run(root / (stem + suffix))
+    raise RunError(f"{root} holds 999 runs called {stem}; expected fewer: wait a second")
+
+
+def point_latest(run: Run) -> None:
+    """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts."""
+    link = run.path.parent / f".{LATEST}-{os.getpid()}"
+    with suppress(OSError):
+        link.unlink(missing_ok=True)
+        link.symlink_to(run.path.name, target_is_directory=True)
+        link.replace(run.path.parent / LATEST)
+
+
+def find_run(root: Path, name: str | None = None) -> Run:
+    """Return the run called ``name``, a path or a folder below ``root``; by default the latest.
+
+    Raises ``RunError`` when there is none.
+    """
+    candidates = [Path(name), root / name] if name else [root / LATEST, *_newest_first(root)]
+    for path in candidates:
+        if (path / RECORD).is_file():
+            return Run(path.resolve() if path.is_symlink() else path)
+    wanted = f"{name} is no run folder" if name else f"{root} holds no run"
+    raise RunError(f"{wanted}; expected a folder with {RECORD}: train one with `cifarnet train`")
+
+
+def _newest_first(root: Path) -> list[Path]:
+    return sorted((path.parent for path in root.glob(f"*/{RECORD}")), reverse=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Give ``content`` the name ``path`` only once it is whole and on the disk."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{path} could not be written ({error.strerror}): free some space or choose another folder") from error
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Rename a finished file into place, durably."""
+    temporary.replace(path)
+    if hasattr(os, "O_DIRECTORY"):  # the folder entry is synced where the system can open folders
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

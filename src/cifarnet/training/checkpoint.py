@@ -1,0 +1,102 @@
+"""What exact resume needs, in one checksummed file per generation; the newest whole one counts."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CheckpointError
+from ..run import EpochRecord, write_atomically
+
+GENERATIONS = 2
+"""Checkpoints kept: when the newest is torn, the one before it still stands."""
+DIGEST_BYTES = 64
+"""Length of the SHA-256, in hexadecimal, with which each file opens."""
+SUFFIX = ".checkpoint"
+STATE, BEST, META = "state/", "best/", "meta"
+
+
+@dataclass
+class Position:
+    """How far training has got, and what it has summed up in the epoch under way."""
+
+    epoch: int = 1
+    """The epoch under way, counted from 1."""
+    step: int = 0
+    """Steps taken in it."""
+    loss_sum: float = 0.0
+    """Cross-entropy summed over the images trained on in it, nats."""
+    correct: float = 0.0
+    """Images of those that were classified right."""
+    seconds: float = 0.0
+    """Spent in it, all sessions together."""
+
+
+@dataclass
+class Checkpoint:
+    """Training at one instant: arrays for the engine, and all that the loop keeps beside them."""
+
+    position: Position
+    stopping: dict[str, Any]
+    """Fields of ``EarlyStopping``."""
+    state: Mapping[str, NDArray[Any]]
+    """Every variable of network and optimizer, by path."""
+    best: Mapping[str, NDArray[np.float32]]
+    """Weights of the best epoch, by path; empty before there is one."""
+    history: list[EpochRecord] = field(default_factory=list)
+    epoch_seconds: list[float] = field(default_factory=list)
+    """Seconds of each finished epoch."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the next generation to ``folder`` and remove all but the newest two."""
+    folder.mkdir(exist_ok=True)
+    payload = _serialise(checkpoint)
+    name = f"{checkpoint.position.epoch:05}-{checkpoint.position.step:07}{SUFFIX}"
+    write_atomically(folder / name, hashlib.sha256(payload).hexdigest().encode() + payload)
+    for old in _newest_first(folder)[GENERATIONS:]:
+        old.unlink()
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Return the newest checkpoint in ``folder`` whose checksum holds. Raises ``CheckpointError`` without one."""
+    found = _newest_first(folder)
+    for path in found:
+        content = path.read_bytes()
+        payload = content[DIGEST_BYTES:]
+        if hashlib.sha256(payload).hexdigest().encode() == content[:DIGEST_BYTES]:
+            return _deserialise(payload)
+    raise CheckpointError(f"{folder} holds {len(found)} checkpoints, none of them whole; expected one: start a new run")
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"[0-9]*{SUFFIX}"), reverse=True)
+
+
+def _serialise(checkpoint: Checkpoint) -> bytes:
+    meta = asdict(checkpoint)
+    arrays = {STATE + path: array for path, array in meta.pop("state").items()}
+    arrays |= {BEST + path: array for path, array in meta.pop("best").items()}
+    arrays[META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _deserialise(payload: bytes) -> Checkpoint:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as file:
+        arrays = dict(file)
+    meta = json.loads(arrays.pop(META).tobytes())
+    meta["position"] = Position(**meta["position"])
+    meta["history"] = [EpochRecord(**row) for row in meta["history"]]
+    return Checkpoint(state=_below(STATE, arrays), best=_below(BEST, arrays), **meta)
+
+
+def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,268 @@
+"""The training loop: one story for three frameworks."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import StepResult, adapter
+from ..config import TrainConfig
+from ..data import HoldOut, batch_order
+from ..evaluation import evaluate
+from ..model import get_weights, logits_of, save_weights, set_weights
+from ..run import EpochRecord, Run
+from ..spec import Split
+from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from .objective import objective
+from .optimizer import build_optimizer, learning_rate_at
+from .stopping import EarlyStopping
+
+READ_EVERY = 25
+"""Steps between two looks at the sums: reading them waits for the device."""
+
+StopReason = Literal["patience", "epochs", "interrupted", "nan", "time limit"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, for whoever watches."""
+
+    epoch: int
+    step: int
+    steps: int
+    """Steps of one epoch."""
+    train_loss: float
+    """Mean of the epoch so far, nats."""
+    train_accuracy: float
+    """Fraction, of the epoch so far."""
+    seconds: float
+    """Spent in the epoch so far, all sessions together."""
+    images_per_s: float
+    """Of the epoch so far."""
+    best_epoch: int
+    best_loss: float
+    patience_left: int
+
+
+class Observer(Protocol):
+    """Whoever watches a training."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Take note of an epoch under way; called every few steps."""
+
+    def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
+        """Take note of a finished epoch."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training, or this session of it, ended."""
+
+    why_stopped: StopReason
+    best_epoch: int
+    """Counted from 1; 0 when no epoch improved on nothing."""
+    history: list[EpochRecord]
+    elapsed_s: float
+    """Seconds, all sessions together."""
+    epoch_seconds: list[float]
+    """Seconds of each finished epoch, validation included."""
+
+    @property
+    def resumable(self) -> bool:
+        """Return whether training would go on if resumed."""
+        return self.why_stopped in ("interrupted", "time limit")
+
+
+def train(
+    model: keras.Model,
+    split: Split,
+    parts: HoldOut,
+    config: TrainConfig,
+    run: Run,
+    observer: Observer,
+    *,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    max_minutes: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Train ``model`` on ``split.images[parts.train]`` and leave the weights of the best epoch in it.
+
+    Writes best weights, history and checkpoints to ``run`` as it goes; ``resume`` goes on from the newest checkpoint
+    there, and gives the very same weights as never having stopped. ``stop`` is asked after every batch; past
+    ``max_minutes`` of this session training stops too. Raises ``RunError`` and ``CheckpointError``.
+    """
+    session = _Session(model, split, parts, config, run, observer, clock)
+    if resume and any(run.checkpoints.glob("*")):
+        session.restore(load_checkpoint(run.checkpoints))
+    deadline = clock() + 60 * max_minutes
+    return session.train(lambda: _interruption(stop, clock, deadline))
+
+
+def _interruption(stop: Callable[[], bool], clock: Callable[[], float], deadline: float) -> StopReason | None:
+    if stop():
+        return "interrupted"
+    return "time limit" if clock() >= deadline else None
+
+
+class _Session:
+    """One process' share of a training."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        split: Split,
+        parts: HoldOut,
+        config: TrainConfig,
+        run: Run,
+        observer: Observer,
+        clock: Callable[[], float],
+    ) -> None:
+        self._model, self._config, self._run, self._observer, self._clock = model, config, run, observer, clock
+        self._split, self._indices = split, parts.train
+        self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
+        network = logits_of(model)
+        self._engine = adapter().compile(network, build_optimizer(config, network), objective)
+        self._steps = math.ceil(len(self._indices) / config.batch_size)
+        self._stopping = EarlyStopping(config.min_delta, config.patience)
+        self._position, self._history, self._best = Position(), list[EpochRecord](), dict[str, NDArray[np.float32]]()
+        self._pending: list[StepResult] = []
+        self._epoch_seconds, self._mark = list[float](), clock()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up where ``checkpoint`` was written."""
+        self._engine.restore(checkpoint.state)
+        self._position, self._history = checkpoint.position, checkpoint.history
+        self._stopping, self._best = EarlyStopping(**checkpoint.stopping), dict(checkpoint.best)
+        self._epoch_seconds = checkpoint.epoch_seconds
+        self._run.write_history(self._history)
+
+    def train(self, interruption: Callable[[], StopReason | None]) -> Outcome:
+        """Train until something says stop, then put the best weights in place."""
+        reason = self._reason_to_end() if self._history else None
+        while reason is None:
+            reason = self._train_epoch(interruption) or self._end_epoch()
+        self._tick()
+        self._restore_best()
+        elapsed_s = sum(self._epoch_seconds) + self._position.seconds
+        return Outcome(reason, self._stopping.best_epoch, self._history, elapsed_s, self._epoch_seconds)
+
+    def _train_epoch(self, interruption: Callable[[], StopReason | None]) -> StopReason | None:
+        order = batch_order(len(self._indices), self._config.seed, self._position.epoch)
+        while self._position.step < self._steps:
+            self._train_batch(order)
+            if self._position.step % READ_EVERY == 0:
+                self._read_sums()
+                if not math.isfinite(self._position.loss_sum):
+                    return "nan"
+                self._observer.on_progress(self._progress())
+            if reason := interruption():
+                self._save()
+                return reason
+        return None
+
+    def _train_batch(self, order: NDArray[np.int64]) -> None:
+        size, step = self._config.batch_size, self._position.step
+        chosen = self._indices[order[step * size : (step + 1) * size]]
+        images, labels, weights = _filled_batch(self._split, chosen, size)
+        rate = learning_rate_at(self._config, self._position.epoch - 1 + step / self._steps)
+        self._pending.append(self._engine.train_step(images, labels, weights, rate))
+        self._position.step += 1
+
+    def _end_epoch(self) -> StopReason | None:
+        self._read_sums()
+        record = self._measure()
+        self._history.append(record)
+        if self._stopping.update(record.epoch, record.validation_loss):
+            self._keep_best()
+        self._tick()
+        self._observer.on_epoch(record, self._progress())
+        self._epoch_seconds.append(self._position.seconds)
+        self._position = Position(epoch=record.epoch + 1)
+        self._save()
+        self._run.write_history(self._history)
+        return self._reason_to_end()
+
+    def _measure(self) -> EpochRecord:
+        validation = evaluate(self._engine.logits, self._validation)
+        return EpochRecord(
+            epoch=self._position.epoch,
+            learning_rate=learning_rate_at(self._config, self._position.epoch - 1),
+            train_loss=self._position.loss_sum / len(self._indices),
+            train_accuracy=self._position.correct / len(self._indices),
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+        )
+
+    def _reason_to_end(self) -> StopReason | None:
+        last = self._history[-1]
+        if not (math.isfinite(last.validation_loss) and math.isfinite(last.train_loss)):
+            return "nan"
+        if self._stopping.patience_left == 0:
+            return "patience"
+        return "epochs" if last.epoch >= self._config.epochs else None
+
+    def _keep_best(self) -> None:
+        self._engine.state()  # on JAX the model's own variables are stale until the engine's state is asked for
+        self._best = get_weights(self._model)
+        save_weights(self._model, self._run.best_weights)
+
+    def _restore_best(self) -> None:
+        if self._best:
+            set_weights(self._model, self._best)
+            save_weights(self._model, self._run.best_weights)
+
+    def _save(self) -> None:
+        self._read_sums()
+        self._tick()
+        checkpoint = Checkpoint(
+            position=self._position,
+            stopping=asdict(self._stopping),
+            state=self._engine.state(),
+            best=self._best,
+            history=self._history,
+            epoch_seconds=self._epoch_seconds,
+        )
+        save_checkpoint(self._run.checkpoints, checkpoint)
+
+    def _read_sums(self) -> None:
+        for sums in self._pending:  # in the order of the steps, so that a resumed epoch adds up to the same bits
+            self._position.loss_sum += float(sums.loss_sum)
+            self._position.correct += float(sums.correct)
+        self._pending.clear()
+
+    def _tick(self) -> None:
+        now = self._clock()
+        self._position.seconds += now - self._mark
+        self._mark = now
+
+    def _progress(self) -> Progress:
+        self._tick()
+        seen = min(self._position.step * self._config.batch_size, len(self._indices))
+        return Progress(
+            epoch=self._position.epoch,
+            step=self._position.step,
+            steps=self._steps,
+            train_loss=self._position.loss_sum / seen,
+            train_accuracy=self._position.correct / seen,
+            seconds=self._position.seconds,
+            images_per_s=seen / max(self._position.seconds, 1e-9),
+            best_epoch=self._stopping.best_epoch,
+            best_loss=self._stopping.best_loss,
+            patience_left=self._stopping.patience_left,
+        )
+
+
+def _filled_batch(
+    split: Split, chosen: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float32]]:
+    """Return images, labels and weights of exactly ``size`` rows, so that a ragged last batch compiles nothing new."""
+    missing = size - len(chosen)
+    images = np.pad(split.images[chosen], [(0, missing), (0, 0), (0, 0), (0, 0)])
+    weights = np.pad(np.ones(len(chosen), np.float32), (0, missing))
+    return images, np.pad(split.labels[chosen], (0, missing)), weights

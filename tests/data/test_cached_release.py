@@ -1,0 +1,87 @@
+"""The cache is opened only when every file has its size, and verified byte for byte."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cifarnet.data import cache_folder, cache_state, verify
+from cifarnet.data.cache import open_cache, write_cache
+from cifarnet.data.progress import silent
+from cifarnet.data.records import dataset_from_records, records_from_bytes
+from cifarnet.errors import DataError, IntegrityError
+
+
+@pytest.fixture
+def filled(tiny, tmp_path):
+    records = {file.name: records_from_bytes(tiny.files[file.name], file, tiny.release) for file in tiny.release.files}
+    write_cache(dataset_from_records(records, tiny.release), tmp_path / "tiny", silent)
+    return tmp_path
+
+
+def test_the_opened_images_are_read_only(tiny, filled):
+    with pytest.raises(ValueError, match="read-only"):
+        open_cache(filled, release=tiny.release).train.images[0] = 0
+
+
+def test_verify_returns_every_file_of_an_unaltered_cache(tiny, filled):
+    seen = []
+    assert verify(filled, lambda *report: seen.append(report), release=tiny.release) == list(tiny.release.files)
+    assert seen[-1][1] == seen[-1][2] == 3 * tiny.release.file_bytes
+
+
+def test_verify_names_the_file_in_which_one_byte_changed(tiny, filled):
+    images = np.load(filled / "tiny" / "train-images.npy")
+    images[25, 0, 0, 0] ^= 1
+    np.save(filled / "tiny" / "train-images.npy", images)
+    with pytest.raises(IntegrityError, match=r"data_batch_2\.bin was altered.*--force"):
+        verify(filled, release=tiny.release)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 5, 128, 3000])
+def test_a_truncated_file_is_refused_with_the_way_out(tiny, filled, kept_bytes):
+    path = filled / "tiny" / "train-images.npy"
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(IntegrityError, match=r"train-images\.npy is damaged.*--force"):
+        open_cache(filled, release=tiny.release)
+
+
+def test_a_file_with_bytes_after_its_end_is_refused(tiny, filled):
+    path = filled / "tiny" / "test-labels.npy"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(IntegrityError, match="it has 209 bytes; expected 208"):
+        open_cache(filled, release=tiny.release)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((20, 32, 32, 3), np.float32),
+        np.zeros((19, 32, 32, 3), np.uint8),
+        np.asfortranarray(np.zeros((20, 32, 32, 3), np.uint8)),
+        np.array([None]),
+    ],
+    ids=["dtype", "shape", "order", "objects"],
+)
+def test_an_array_of_another_kind_is_refused(tiny, filled, array):
+    np.save(filled / "tiny" / "test-images.npy", array)
+    with pytest.raises(IntegrityError, match=r"test-images\.npy is damaged"):
+        open_cache(filled, release=tiny.release)
+
+
+def test_a_missing_file_means_not_present(tiny, filled):
+    assert cache_state(filled, release=tiny.release).present
+    (filled / "tiny" / "test-labels.npy").unlink()
+    state = cache_state(filled, release=tiny.release)
+    assert not state.present and state.path == filled / "tiny" and state.size_bytes > 0
+
+
+def test_an_empty_cache_tells_how_to_fill_it(tiny, tmp_path):
+    with pytest.raises(DataError, match="no tiny in .*: run `cifarnet data fetch`"):
+        verify(tmp_path, release=tiny.release)
+
+
+def test_the_variable_wins_over_the_folder_of_the_system(monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("CIFARNET_CACHE", "")
+    assert cache_folder().name == "cifarnet" and cache_folder() != Path()
