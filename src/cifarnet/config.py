@@ -10,7 +10,8 @@ from .errors import ConfigError
 from .spec import IMAGE_SHAPE
 
 Padding = Literal["same", "valid"]
-Initializer = Literal["he_normal", "glorot_uniform"]
+PixelRange = Literal["unit", "signed"]
+Initializer = Literal["he_normal", "glorot_normal"]
 OptimizerName = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
 Schedule = Literal["constant", "cosine"]
 
@@ -18,7 +19,7 @@ Schedule = Literal["constant", "cosine"]
 class Config:
     """What both configurations share: a check per field, and a loss-free way to JSON and back."""
 
-    def _require(self, field: str, holds: bool, expected: str) -> None:
+    def _require(self, field: str, holds: bool, expected: str) -> None:  # noqa: FBT001  # reads as a sentence
         if not holds:
             raise ConfigError(f"{field} is {getattr(self, field)!r}; expected {expected}")
 
@@ -78,6 +79,8 @@ class ModelConfig(Config):
     """Height, width and channels of the input, pixels."""
     classes: int = 10
     """Width of the softmax output, 2 to 10,000."""
+    pixel_range: PixelRange = "signed"
+    """What the first layer scales 0-255 to: ``unit`` 0 to 1, ``signed`` -1 to 1."""
     filters: tuple[int, ...] = (32, 64, 128)
     """Filters of each block; each block halves height and width."""
     convolutions_per_block: int = 1
@@ -90,7 +93,7 @@ class ModelConfig(Config):
     """Widths of the dense layers."""
     dropout: float = 0.5
     """Fraction of each dense layer's outputs dropped in training, 0 up to but not including 1."""
-    initializer: Initializer = "he_normal"
+    initializer: Initializer = "glorot_normal"
     """Distribution of the initial kernels; biases start at 0."""
 
     def __post_init__(self) -> None:
@@ -102,6 +105,7 @@ class ModelConfig(Config):
         self._require("convolutions_per_block", 1 <= self.convolutions_per_block <= 8, "1 to 8")
         self._require("kernel_size", 1 <= self.kernel_size <= 11 and self.kernel_size % 2 == 1, "odd, 1 to 11")
         self._require("dropout", 0 <= self.dropout < 1, "a fraction from 0 up to but not including 1")
+        self._require_choice("pixel_range", PixelRange)
         self._require_choice("padding", Padding)
         self._require_choice("initializer", Initializer)
         self._require("filters", min(self.feature_shape[:2]) >= 1, f"fewer blocks: {shape} images shrink to nothing")
@@ -133,7 +137,9 @@ class TrainConfig(Config):
     """Epochs until the floor is reached, 1 or more; unused when constant."""
     floor_fraction: float = 0.01
     """Learning rate after the schedule, as a fraction of the peak, 0 to 1; unused when constant."""
-    weight_decay: float = 0.0
+    warmup_epochs: float = 0.25
+    """Epochs over which the learning rate first rises from 0 to the schedule, 0 or more."""
+    weight_decay: float = 0.3
     """Decoupled decay of kernels (not biases) per step, as a multiple of the learning rate, 0 or more."""
     batch_size: int = 30
     """Images per step, 1 or more; the last batch of an epoch may be smaller."""
@@ -156,6 +162,7 @@ class TrainConfig(Config):
             self._require(field, type(value) is int and value >= 1, "a whole number, 1 or more")
         self._require("learning_rate", 0 < self.learning_rate < math.inf, "a finite number above 0")
         self._require("floor_fraction", 0 <= self.floor_fraction <= 1, "a fraction from 0 to 1")
+        self._require("warmup_epochs", 0 <= self.warmup_epochs < math.inf, "0 or more")
         self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
         self._require("min_delta", 0 <= self.min_delta < math.inf, "0 or more")
         self._require("validation_fraction", 0 < self.validation_fraction < 1, "a fraction above 0 and below 1")

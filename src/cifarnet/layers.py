@@ -1,4 +1,4 @@
-"""The layers of the network: stock Keras layers whose arithmetic the adapter picks, and a dropout that can be replayed."""
+"""The layers of the network: stock Keras ones with the adapter's arithmetic, and a dropout that can be replayed."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
         """Create the step counter, an int32 scalar."""
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Any, training: bool = False) -> Any:  # noqa: FBT001, FBT002  # Keras passes it by name
         """Return ``inputs`` (n, units), masked and scaled when ``training``."""
         if not training or self.rate == 0:
             return inputs

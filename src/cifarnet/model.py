@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -17,6 +17,9 @@ from .layers import Conv2D, Dropout, MaxPooling2D
 WEIGHTS_STREAM = 0x77
 """Sets the draws of the initial weights apart from every other draw of the same seed."""
 
+PIXEL_SCALES = {"unit": (1 / 255, 0.0), "signed": (2 / 255, -1.0)}
+"""Factor and offset that take pixels 0-255 to each ``ModelConfig.pixel_range``."""
+
 
 def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     """Build the network with its initial weights.
@@ -25,7 +28,8 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     weights are a pure function of ``config`` and ``seed``: the same bits on every framework.
     """
     images = keras.Input(config.image_shape, dtype="uint8", name="images")
-    features = keras.layers.Rescaling(1 / 255, name="rescale")(images)
+    scale, offset = PIXEL_SCALES[config.pixel_range]
+    features = keras.layers.Rescaling(scale, offset, name="rescale")(images)
     for block in range(1, len(config.filters) + 1):
         features = _block(features, config, block)
     features = keras.layers.Flatten(name="flatten")(features)
@@ -57,6 +61,12 @@ def logits_of(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs, model.get_layer("logits").output, name="cifarnet_logits")
 
 
+def predictor(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Return the function from images (n, h, w, 3), 0-255, to logits float32 (n, classes), dropout off."""
+    network = logits_of(model)
+    return lambda images: np.asarray(network.predict_on_batch(images), np.float32)
+
+
 def initial_weights(model: keras.Model, config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
     """Draw float32 weights by variable path: kernels from ``config.initializer``, biases 0."""
     weights = {}
@@ -70,10 +80,9 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], initializer: str) ->
     if len(shape) == 1:
         return np.zeros(shape, np.float32)
     fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
-    if initializer == "he_normal":  # He et al. 2015, section 2.2, not truncated
-        return (rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32)
-    limit = math.sqrt(6 / (fan_in + fan_out))  # Glorot and Bengio 2010, equation 16
-    return rng.uniform(-limit, limit, shape).astype(np.float32)
+    # He et al. 2015, section 2.2; Glorot and Bengio 2010, equation 12; neither truncated.
+    variance = 2 / fan_in if initializer == "he_normal" else 2 / (fan_in + fan_out)
+    return (rng.standard_normal(shape) * math.sqrt(variance)).astype(np.float32)
 
 
 def get_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
@@ -102,7 +111,7 @@ def _learned(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Write the learned arrays to ``path`` in Keras' ``.weights.h5`` format; the name appears once the file is whole."""
+    """Write the learned arrays to ``path`` in Keras' ``.weights.h5`` format, under that name only once whole."""
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         model.save_weights(temporary)
@@ -124,7 +133,9 @@ def load_weights(model: keras.Model, path: Path) -> None:
         with h5py.File(path) as file:
             weights = dict(_read_arrays(model, file))
     except (OSError, KeyError) as error:
-        raise ModelError(f"{path} could not be read ({error}); expected Keras weights: train again or pass another") from error
+        raise ModelError(
+            f"{path} could not be read ({error}); expected Keras weights: train again or pass another"
+        ) from error
     set_weights(model, weights)
 
 

@@ -30,7 +30,7 @@ class EpochRecord:
     epoch: int
     """Counted from 1."""
     learning_rate: float
-    """At the first step of the epoch."""
+    """At the last step of the epoch."""
     train_loss: float
     """Mean over the epoch's images as they were trained on, dropout on, nats."""
     train_accuracy: float
@@ -66,7 +66,9 @@ class Run:
         try:
             record = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} could not be read ({error}); expected the record of a run: pass a run folder") from error
+            raise RunError(
+                f"{path} could not be read ({error}); expected the record of a run: pass a run folder"
+            ) from error
         if not isinstance(record, dict):
             raise RunError(f"{path} holds a {type(record).__name__}; expected a JSON object: pass a run folder")
         return record
@@ -89,9 +91,7 @@ class Run:
         if not path.exists():
             return []
         with path.open(newline="") as file:
-            return [
-                EpochRecord(int(epoch), *map(float, numbers)) for epoch, *numbers in list(csv.reader(file))[1:]
-            ]
+            return [EpochRecord(int(epoch), *map(float, numbers)) for epoch, *numbers in list(csv.reader(file))[1:]]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -100,7 +100,9 @@ class Run:
         try:
             lock.acquire()
         except filelock.Timeout as error:
-            raise RunError(f"{self} is in use by another process; expected it free: wait for that one or stop it") from error
+            raise RunError(
+                f"{self} is in use by another process; expected it free: wait for that one or stop it"
+            ) from error
         try:
             yield
         finally:
@@ -155,7 +157,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         publish(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written ({error.strerror}): free some space or choose another folder") from error
+        raise RunError(
+            f"{path} could not be written ({error.strerror}): free some space or choose another folder"
+        ) from error
 
 
 def publish(temporary: Path, path: Path) -> None:

@@ -67,7 +67,7 @@ class Dataset:
         if len(self.labels) < 2:
             raise DataError(f"{self.name} has {len(self.labels)} class; expected at least 2: add a class folder")
         for part in (self.train, self.test):
-            if len(part) and not (0 <= part.labels.min() and part.labels.max() < len(self.labels)):
+            if len(part) and not (part.labels.min() >= 0 and part.labels.max() < len(self.labels)):
                 raise DataError(
                     f"{self.name} has labels {part.labels.min()} to {part.labels.max()}; expected 0 to "
                     f"{len(self.labels) - 1}: check the label file"

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import pickle
 import struct
 import tarfile
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from cifarnet.data.release import RecordFile, Release
 from cifarnet.data.sources import HttpArchive
 from cifarnet.spec import CIFAR10_LABELS
-from PIL import Image
 
 IMAGES_PER_FILE = 20
 
@@ -87,7 +89,12 @@ def python_batch(
     text = [b"T" + struct.pack("<i", len(value)) + value for value in (b"b", dtype, b"|", pixels, b"data", b"labels")]
     kind, name, order, content, data_key, labels_key = text
     dtype_object = (
-        b"cnumpy\ndtype\n" + name + b"K\x00K\x01\x87R" + b"(K\x03" + order + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"cnumpy\ndtype\n"
+        + name
+        + b"K\x00K\x01\x87R"
+        + b"(K\x03"
+        + order
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     )
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + b"K\x00\x85" + kind + b"\x87R"
@@ -122,6 +129,7 @@ class Server:
     body: bytes = b""
     knows_ranges: bool = True
     announces_length: bool = True
+    status: int = 200
     drop_after_bytes: int | None = None
     may_answer: threading.Event = field(default_factory=threading.Event)
     ranges: list[str | None] = field(default_factory=list)
@@ -139,7 +147,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             server.ranges.append(wanted)
             server.may_answer.wait(30)
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.knows_ranges else 0
-            self.send_response(206 if start else 200)
+            self.send_response(206 if start else server.status)
             if server.announces_length:
                 self.send_header("Content-Length", str(len(server.body) - start))
             self.end_headers()
@@ -182,11 +190,9 @@ class Payload:
         self.path = path
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        import os
-
         return os.system, (f"touch {self.path}",)
 
 
 @pytest.fixture
 def make_hostile_pickle() -> Callable[[Path], bytes]:
-    return lambda path: pickle.dumps({b"data": Payload(path), b"labels": []}, protocol=2)
+    return lambda path: pickle.dumps({1: Payload(path)}, protocol=2)

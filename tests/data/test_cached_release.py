@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cifarnet.data import cache_folder, cache_state, verify
 from cifarnet.data.cache import open_cache, write_cache
 from cifarnet.data.progress import silent
@@ -72,11 +73,13 @@ def test_a_missing_file_means_not_present(tiny, filled):
     assert cache_state(filled, release=tiny.release).present
     (filled / "tiny" / "test-labels.npy").unlink()
     state = cache_state(filled, release=tiny.release)
-    assert not state.present and state.path == filled / "tiny" and state.size_bytes > 0
+    assert not state.present
+    assert state.path == filled / "tiny"
+    assert state.size_bytes > 0
 
 
 def test_an_empty_cache_tells_how_to_fill_it(tiny, tmp_path):
-    with pytest.raises(DataError, match="no tiny in .*: run `cifarnet data fetch`"):
+    with pytest.raises(DataError, match=r"no tiny in .*: run `cifarnet data fetch`"):
         verify(tmp_path, release=tiny.release)
 
 
@@ -84,4 +87,5 @@ def test_the_variable_wins_over_the_folder_of_the_system(monkeypatch, tmp_path):
     monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.setenv("CIFARNET_CACHE", "")
-    assert cache_folder().name == "cifarnet" and cache_folder() != Path()
+    assert cache_folder().name == "cifarnet"
+    assert cache_folder() != Path()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cifarnet.data import archives
 from cifarnet.data.official import holds_release, read_release
 from cifarnet.errors import DataError, IntegrityError
@@ -21,7 +22,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.mark.parametrize("version", ["bin", "py"])
 @pytest.mark.parametrize("place", ["folder", "subfolder", "archive"])
-def test_either_version_reads_the_same_from_each_place(tiny, python_files, make_tar, tmp_path, version, place):
+def test_either_version_reads_the_same_from_each_place(tiny, python_files, make_tar, tmp_path, *, version, place):
     files = tiny.files if version == "bin" else python_files
     inside = "" if place == "folder" else f"cifar-10-batches-{version}"
     _write(tmp_path / inside, files)
@@ -102,7 +103,7 @@ def test_an_archive_that_unfolds_without_end_is_refused(tiny, make_tar, tmp_path
         read_release(tmp_path / "cifar.tgz", tiny.release)
 
 
-@pytest.mark.parametrize("kept", [0, 10, 1000, -10])
+@pytest.mark.parametrize("kept", [0, 10, 1000, -50_000])
 def test_a_truncated_archive_is_refused(tiny, official, tmp_path, kept):
     (tmp_path / "cifar.tar.gz").write_bytes(official[:kept])
     with pytest.raises(IntegrityError, match="cannot be read as a tar archive"):
@@ -112,7 +113,7 @@ def test_a_truncated_archive_is_refused(tiny, official, tmp_path, kept):
 def test_a_hostile_pickle_runs_nothing(tiny, python_files, make_hostile_pickle, tmp_path):
     trace = tmp_path / "trace"
     python_files["data_batch_1"] = make_hostile_pickle(trace)
-    with pytest.raises(IntegrityError, match=r"it asks for posix\.system, which no CIFAR-10 file needs"):
+    with pytest.raises(IntegrityError, match=r"it asks for (posix|nt)\.system, which no CIFAR-10 file needs"):
         read_release(_write(tmp_path / "py", python_files), tiny.release)
     assert not trace.exists()
 
@@ -138,7 +139,7 @@ _GOOD = bytes(20 * 3072)
         ({"labels": [-1] * 20}, "out of range; expected 0 to 9"),
     ],
 )
-def test_a_pickle_with_another_array_is_refused(tiny, python_files, make_python_batch, tmp_path, batch, message):
+def test_a_pickle_with_another_array_is_refused(tiny, python_files, make_python_batch, *, tmp_path, batch, message):
     arguments = {"pixels": _GOOD, "labels": [0] * 20} | batch
     python_files["data_batch_1"] = make_python_batch(**arguments)
     with pytest.raises(IntegrityError, match=message):

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from ..errors import BackendError
+from cifarnet.errors import BackendError
+
 from .interface import Adapter, Engine, StepResult
 
 __all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "installed"]
@@ -45,7 +46,7 @@ def choose(name: str | None = None) -> str:
 
 def adapter() -> Adapter:
     """Return the adapter of the chosen framework, importing that framework. Raises ``BackendError``."""
-    return cast(Adapter, importlib.import_module(f".{choose(_running())}", __name__))
+    return cast("Adapter", importlib.import_module(f".{choose(_running())}", __name__))
 
 
 def _require_known(wanted: str) -> None:
@@ -75,7 +76,9 @@ def _configured() -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError) as error:
-        raise BackendError(f"{path} could not be read ({error}); expected JSON with a backend: mend or remove it") from error
+        raise BackendError(
+            f"{path} could not be read ({error}); expected JSON with a backend: mend or remove it"
+        ) from error
     # Keras writes this file itself, naming a framework that need not be here: then it expresses no wish.
     return backend if backend in installed() else None
 
@@ -83,5 +86,7 @@ def _configured() -> str | None:
 def _first_installed() -> str:
     found = installed()
     if not found:
-        raise BackendError(f'no framework is installed; expected one of {", ".join(NAMES)}: pip install "cifarnet[jax]"')
+        raise BackendError(
+            f'no framework is installed; expected one of {", ".join(NAMES)}: pip install "cifarnet[jax]"'
+        )
     return found[0]

@@ -69,7 +69,7 @@ class JaxEngine:
         """Take one optimizer step; see ``Engine``."""
         rate = np.float32(learning_rate)
         self._state, sums = self._train_step(self._state, images, labels, weights, rate)
-        return sums
+        return StepResult(*sums)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (n, classes); see ``Engine``."""
@@ -91,9 +91,7 @@ class JaxEngine:
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(jnp.array(value, copy=True))
 
-    def _pure_train_step(
-        self, state: Any, images: Any, labels: Any, weights: Any, rate: Any
-    ) -> tuple[Any, StepResult]:
+    def _pure_train_step(self, state: Any, images: Any, labels: Any, weights: Any, rate: Any) -> tuple[Any, StepResult]:
         trainable, fixed, moments = state
         differentiate = jax.grad(partial(self._pure_loss, fixed=fixed, batch=(images, labels, weights)), has_aux=True)
         gradients, (fixed, sums) = differentiate(trainable)

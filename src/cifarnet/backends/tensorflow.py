@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 # Before the import: TensorFlow reports the instruction sets of every processor at level 0 and 1.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf  # noqa: E402  # the variable above must be set first
+import tensorflow as tf  # the variable above must be set first
 
-from .interface import Objective, StepResult, paths  # noqa: E402  # after the framework, as above
+from .interface import Objective, StepResult, paths  # after the framework, as above
 
 
 def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from ..errors import DataError, IntegrityError
+from cifarnet.errors import DataError, IntegrityError
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
 

@@ -10,8 +10,9 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from ..errors import DataError, IntegrityError
-from ..spec import IMAGE_SHAPE, Dataset, Split
+from cifarnet.errors import DataError, IntegrityError
+from cifarnet.spec import IMAGE_SHAPE, Dataset, Split
+
 from .progress import Progress, silent
 from .records import check_records, records_from_split
 from .release import CIFAR10, RecordFile, Release

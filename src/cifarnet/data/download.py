@@ -7,7 +7,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from ..errors import FetchError, IntegrityError
+from cifarnet.errors import DataError, FetchError, IntegrityError
+
 from .progress import Progress
 from .sources import HttpArchive
 from .storage import disk_errors, write_all
@@ -69,7 +70,7 @@ def _append(
             try:
                 with disk_errors(partial):
                     write_all(file, chunk)
-            except BaseException:
+            except DataError:
                 partial.unlink()
                 raise
             done_bytes += len(chunk)

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import FetchError, IntegrityError
-from ..spec import Dataset
+from cifarnet.errors import FetchError, IntegrityError
+from cifarnet.spec import Dataset
+
 from .cache import cache_state, release_folder, write_cache
 from .official import records_from_archive
 from .progress import Progress, silent

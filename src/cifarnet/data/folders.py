@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..spec import Dataset, Split
+from cifarnet.errors import DataError
+from cifarnet.spec import Dataset, Split
+
 from .holdout import hold_out
 from .images import EXTENSIONS, read_images
 from .progress import Progress

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
-from ..spec import IMAGE_SHAPE, Dataset, Split
+from cifarnet.errors import ConfigError
+from cifarnet.spec import IMAGE_SHAPE, Dataset, Split
 
 _SYNTHETIC_TAG = 0x7379_6E74
 """Keeps these streams of random numbers apart from every other with the same seed (ASCII "synt")."""
@@ -23,7 +23,8 @@ _Grid = NDArray[np.int16]
 
 
 def _disc(x: _Grid, y: _Grid, scale: _Grid) -> NDArray[np.bool_]:
-    return x * x + y * y < 4 * scale * scale
+    inside: NDArray[np.bool_] = x * x + y * y < 4 * scale * scale
+    return inside
 
 
 def _square(x: _Grid, y: _Grid, scale: _Grid) -> NDArray[np.bool_]:
@@ -38,12 +39,13 @@ def _cross(x: _Grid, y: _Grid, scale: _Grid) -> NDArray[np.bool_]:
 
 
 def _stripes(distance: _Grid, scale: _Grid) -> NDArray[np.bool_]:
-    return distance // scale % 2 == 0
+    is_even: NDArray[np.bool_] = distance // scale % 2 == 0
+    return is_even
 
 
 _PATTERNS: dict[str, Callable[[_Grid, _Grid, _Grid], NDArray[np.bool_]]] = {
-    "horizontal stripes": lambda x, y, scale: _stripes(y, scale),
-    "vertical stripes": lambda x, y, scale: _stripes(x, scale),
+    "horizontal stripes": lambda _, y, scale: _stripes(y, scale),
+    "vertical stripes": lambda x, _, scale: _stripes(x, scale),
     "falling stripes": lambda x, y, scale: _stripes(x - y, scale),
     "rising stripes": lambda x, y, scale: _stripes(x + y, scale),
     "checks": lambda x, y, scale: _stripes(x, scale) ^ _stripes(y, scale),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, DataError
-from ..spec import Split
+from cifarnet.errors import ConfigError, DataError
+from cifarnet.spec import Split
 
 Indices = NDArray[np.int64]
 """int64 (n,), sorted: positions in a split."""

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import DataError
-from ..spec import IMAGE_SHAPE
+from cifarnet.errors import DataError
+from cifarnet.spec import IMAGE_SHAPE
+
 from .progress import Progress
 from .resize import pixels
 

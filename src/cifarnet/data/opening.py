@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from ..errors import DataError
-from ..spec import Dataset
+from cifarnet.errors import DataError
+from cifarnet.spec import Dataset
+
 from .cache import cache_state, open_cache
 from .fetching import fetch
 from .gratings import synthetic

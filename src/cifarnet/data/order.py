@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
+from cifarnet.errors import ConfigError
 
 _ORDER_TAG = 0x6F72_6465
 """Keeps this stream of random numbers apart from every other with the same seed (ASCII "orde")."""

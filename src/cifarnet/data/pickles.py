@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import IntegrityError
+from cifarnet.errors import IntegrityError
+
 from .records import Records, records_from_planes
 from .release import PIXEL_BYTES, RecordFile, Release
 

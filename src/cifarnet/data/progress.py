@@ -9,7 +9,8 @@ class Progress(Protocol):
     Called from the thread that does the work; what it raises stops the work.
     """
 
-    def __call__(self, phase: str, done_bytes: int, total_bytes: int | None, /) -> None: ...
+    def __call__(self, phase: str, done_bytes: int, total_bytes: int | None, /) -> None:
+        """Take note; total_bytes is None while it is unknown."""
 
 
 def silent(phase: str, done_bytes: int, total_bytes: int | None, /) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..spec import CIFAR10_LABELS, IMAGE_SHAPE
+from cifarnet.spec import CIFAR10_LABELS, IMAGE_SHAPE
 
 PIXEL_BYTES = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2]
 """Bytes of one image."""
@@ -60,4 +60,4 @@ CIFAR10 = Release(
     images_per_file=10_000,
     labels=CIFAR10_LABELS,
 )
-"""The release of https://www.cs.toronto.edu/~kriz/cifar.html, which publishes the archive's MD5; the SHA-256 are ours."""
+"""The release of https://www.cs.toronto.edu/~kriz/cifar.html; the SHA-256 were computed for this project."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ..spec import IMAGE_SHAPE
+from cifarnet.spec import IMAGE_SHAPE
 
 RECIPE: Final[Mapping[str, str | int]] = {
     "orientation": "exif",

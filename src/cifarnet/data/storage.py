@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import DataError
+from cifarnet.errors import DataError
 
 
 @contextmanager

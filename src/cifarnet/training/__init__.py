@@ -1,7 +1,18 @@
-"""Fit the network, stop early, survive interruption and resume exactly."""
+"""Fit the network, stop early, survive interruption, resume exactly and write the record."""
 
 from .interrupt import stop_on_signal
-from .loop import Observer, Outcome, Progress, train
-from .optimizer import build_optimizer, learning_rate_at
+from .job import Job, carry_out, job_of, require_resumable, score_run, start
+from .loop import Observer, Progress, train
 
-__all__ = ["Observer", "Outcome", "Progress", "build_optimizer", "learning_rate_at", "stop_on_signal", "train"]
+__all__ = [
+    "Job",
+    "Observer",
+    "Progress",
+    "carry_out",
+    "job_of",
+    "require_resumable",
+    "score_run",
+    "start",
+    "stop_on_signal",
+    "train",
+]

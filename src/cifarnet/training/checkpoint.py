@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CheckpointError
-from ..run import EpochRecord, write_atomically
+from cifarnet.errors import CheckpointError
+from cifarnet.run import EpochRecord, write_atomically
 
 GENERATIONS = 2
 """Checkpoints kept: when the newest is torn, the one before it still stands."""

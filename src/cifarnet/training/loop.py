@@ -10,13 +10,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import StepResult, adapter
-from ..config import TrainConfig
-from ..data import HoldOut, batch_order
-from ..evaluation import evaluate
-from ..model import get_weights, logits_of, save_weights, set_weights
-from ..run import EpochRecord, Run
-from ..spec import Split
+from cifarnet.backends import StepResult, adapter
+from cifarnet.config import TrainConfig
+from cifarnet.data import HoldOut, batch_order
+from cifarnet.evaluation import evaluate
+from cifarnet.model import get_weights, logits_of, save_weights, set_weights
+from cifarnet.run import EpochRecord, Run
+from cifarnet.spec import Split
+
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from .objective import objective
 from .optimizer import build_optimizer, learning_rate_at
@@ -86,19 +87,18 @@ def train(
     run: Run,
     observer: Observer,
     *,
-    resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Train ``model`` on ``split.images[parts.train]`` and leave the weights of the best epoch in it.
 
-    Writes best weights, history and checkpoints to ``run`` as it goes; ``resume`` goes on from the newest checkpoint
-    there, and gives the very same weights as never having stopped. ``stop`` is asked after every batch; past
-    ``max_minutes`` of this session training stops too. Raises ``RunError`` and ``CheckpointError``.
+    Writes best weights, history and checkpoints to ``run`` as it goes. Where checkpoints lie there already it goes on
+    from the newest, and ends with the very same weights as never having stopped. ``stop`` is asked after every batch;
+    past ``max_minutes`` of this session training stops too. Raises ``RunError`` and ``CheckpointError``.
     """
     session = _Session(model, split, parts, config, run, observer, clock)
-    if resume and any(run.checkpoints.glob("*")):
+    if any(run.checkpoints.glob("[0-9]*")):
         session.restore(load_checkpoint(run.checkpoints))
     deadline = clock() + 60 * max_minutes
     return session.train(lambda: _interruption(stop, clock, deadline))
@@ -192,7 +192,7 @@ class _Session:
         validation = evaluate(self._engine.logits, self._validation)
         return EpochRecord(
             epoch=self._position.epoch,
-            learning_rate=learning_rate_at(self._config, self._position.epoch - 1),
+            learning_rate=learning_rate_at(self._config, self._position.epoch - 1 / self._steps),
             train_loss=self._position.loss_sum / len(self._indices),
             train_accuracy=self._position.correct / len(self._indices),
             validation_loss=validation.loss,

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..backends import StepResult
+from cifarnet.backends import StepResult
 
 
 def objective(logits: Any, labels: Any, weights: Any) -> tuple[Any, StepResult]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from ..config import TrainConfig
+from cifarnet.config import TrainConfig
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
@@ -33,8 +33,12 @@ def build_optimizer(config: TrainConfig, network: Any) -> keras.optimizers.Optim
 
 def learning_rate_at(config: TrainConfig, progress: float) -> float:
     """Return the learning rate after ``progress`` epochs, a fraction within an epoch included."""
+    warmth = min(progress / config.warmup_epochs, 1.0) if config.warmup_epochs else 1.0
+    return config.learning_rate * warmth * _schedule(config, progress)
+
+
+def _schedule(config: TrainConfig, progress: float) -> float:
     if config.schedule == "constant":
-        return config.learning_rate
+        return 1.0
     done = min(progress / config.schedule_epochs, 1.0)
-    floor = config.floor_fraction
-    return config.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
+    return config.floor_fraction + (1 - config.floor_fraction) * (1 + math.cos(math.pi * done)) / 2

@@ -1,0 +1,1 @@
+"""Measurements, their raw samples in ``results/``."""

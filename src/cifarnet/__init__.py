@@ -1,0 +1,52 @@
+"""One Keras 3 image classifier that trains on JAX, PyTorch or TensorFlow.
+
+The public names below are imported when they are first used, so that ``import cifarnet`` costs milliseconds and a
+backend can still be chosen after it.
+"""
+
+import importlib
+from typing import Any
+
+__all__ = [
+    "CifarnetError",
+    "Job",
+    "ModelConfig",
+    "Run",
+    "TrainConfig",
+    "build_model",
+    "carry_out",
+    "choose_backend",
+    "evaluate",
+    "find_run",
+    "open_dataset",
+    "recipe",
+    "start",
+]
+
+_HOMES = {
+    "CifarnetError": "errors:CifarnetError",
+    "Job": "training:Job",
+    "ModelConfig": "config:ModelConfig",
+    "Run": "run:Run",
+    "TrainConfig": "config:TrainConfig",
+    "build_model": "model:build_model",
+    "carry_out": "training:carry_out",
+    "choose_backend": "backends:choose",
+    "evaluate": "evaluation:evaluate",
+    "find_run": "run:find_run",
+    "open_dataset": "data:open_dataset",
+    "recipe": "config:recipe",
+    "start": "training:start",
+}
+"""Module and name behind each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(f".{module}", __name__), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

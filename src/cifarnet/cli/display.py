@@ -1,0 +1,107 @@
+"""How a person watches: a live line on a terminal, plain lines elsewhere. Data goes to stdout, talk to stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from cifarnet.run import EpochRecord
+    from cifarnet.training import Progress
+
+REFRESH_S = 0.2
+"""Seconds between two writings of the live line."""
+
+
+def out(text: str) -> None:
+    """Print data."""
+    print(text, flush=True)
+
+
+def say(text: str) -> None:
+    """Print talk."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Yield a progress callback that draws a bar on a terminal and prints each phase once elsewhere."""
+    if sys.stderr.isatty():
+        yield from _drawn_bar()
+    else:
+        yield _plain_phases()
+
+
+def _drawn_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    tasks = {}
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+        def show(phase: str, done_bytes: int, total_bytes: int | None) -> None:
+            if phase not in tasks:
+                tasks[phase] = bar.add_task(phase)
+            bar.update(tasks[phase], completed=done_bytes, total=total_bytes)
+
+        yield show
+
+
+def _plain_phases() -> Callable[[str, int, int | None], None]:
+    seen = set()
+
+    def show(phase: str, *_: int | None) -> None:
+        if phase not in seen:
+            seen.add(phase)
+            say(phase)
+
+    return show
+
+
+class TrainingDisplay:
+    """Watches a training: one live line for the epoch under way, one lasting line per finished epoch."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._shown_at = 0.0
+        self._width = 0
+
+    def __enter__(self) -> Self:
+        say("epoch  train loss  accuracy  validation  accuracy  best  left  time")
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._clear()
+
+    def on_progress(self, progress: "Progress") -> None:
+        """Rewrite the live line, a few times a second."""
+        now = time.monotonic()
+        if not self._live or now - self._shown_at < REFRESH_S:
+            return
+        self._shown_at = now
+        self._rewrite(
+            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:6.2f} %  "
+            f"{progress.step}/{progress.steps} steps, {progress.images_per_s:,.0f} images/s, "
+            f"best epoch {progress.best_epoch or '-'}, patience {progress.patience_left}"
+        )
+
+    def on_epoch(self, record: "EpochRecord", progress: "Progress") -> None:
+        """Print the line that stays."""
+        self._clear()
+        say(
+            f"{record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
+            f"{record.validation_loss:10.4f}  {100 * record.validation_accuracy:6.2f} %  "
+            f"{progress.best_epoch or '-':>4}  {progress.patience_left:4}  "
+            f"{progress.seconds:.1f} s, {progress.images_per_s:,.0f} images/s"
+        )
+
+    def _rewrite(self, line: str) -> None:
+        print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
+        self._width = len(line)
+
+    def _clear(self) -> None:
+        if self._width:
+            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
+            self._width = 0

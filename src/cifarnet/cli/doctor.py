@@ -1,0 +1,55 @@
+"""``cifarnet doctor``: what is installed here, whether it goes together, how fast it is."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cifarnet import doctor
+from cifarnet.backends import installed
+from cifarnet.data import CacheState, cache_state
+from cifarnet.doctor import Timing
+
+from .display import out, say
+from .options import JsonOption
+
+
+def command(
+    timing: Annotated[bool, typer.Option(help="Time each backend in a process of its own.")] = True,  # typer's way
+    as_json: JsonOption = False,  # typer's way
+) -> None:
+    """Say what is installed, what does not go together, whether CIFAR-10 is here, and which backend is fastest."""
+    versions, cache = doctor.versions(), cache_state()
+    bad_pairs = doctor.known_bad_pairs(versions)
+    timings = []
+    for name in installed() if timing else ():
+        say(f"timing {name} …")
+        timings += list(doctor.time_backends([name]))
+    if as_json:
+        found = {"path": str(cache.path), "present": cache.present, "size_bytes": cache.size_bytes}
+        document = {"versions": versions, "known_bad": bad_pairs, "cache": found}
+        out(json.dumps(document | {"timings": [asdict(each) for each in timings]}, indent=2))
+        return
+    for package, number in versions.items():
+        out(f"{package:<16}{number}")
+    out(f"{'backends':<16}{', '.join(installed()) or 'none'}")
+    out(f"{'CIFAR-10':<16}{_cache_sentence(cache)}")
+    for sentence in bad_pairs or ["none"]:
+        out(f"{'known-bad pairs':<16}{sentence}")
+    for each in timings:
+        out(f"{each.backend:<16}{_timing_sentence(each)}")
+    if winner := doctor.fastest(timings):
+        out(f"fastest here: {winner}")
+
+
+def _cache_sentence(cache: CacheState) -> str:
+    if not cache.present:
+        return f"not fetched yet; `cifarnet data fetch` puts it in {cache.path}"
+    return f"{cache.size_bytes / 1e6:,.0f} MB in {cache.path}"
+
+
+def _timing_sentence(timing: Timing) -> str:
+    if timing.images_per_s is None:
+        return f"failed: {timing.failure}"
+    return f"{timing.images_per_s:,} training images per second on {', '.join(timing.devices)}"

@@ -1,0 +1,36 @@
+"""``cifarnet evaluate``: score the best weights of a run on its test images."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .display import download_bar, out
+from .options import BackendOption, JsonOption, RunsOption
+
+
+def command(
+    run: Annotated[str | None, typer.Argument(help="Run folder; the latest by default.", show_default=False)] = None,
+    backend: BackendOption = None,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,  # typer's way
+) -> None:
+    """Score the best weights of a run on its test images, on any backend."""
+    from cifarnet.backends import choose
+    from cifarnet.data import open_dataset
+    from cifarnet.run import find_run
+
+    found = find_run(runs, run)
+    name = choose(backend)
+    from cifarnet.training import job_of, score_run  # Keras, now that its framework is chosen
+
+    job = job_of(found.read_record())
+    with download_bar() as progress:
+        dataset = open_dataset(job.source, seed=job.train.seed, progress=progress)
+    score = score_run(found, dataset)
+    if as_json:
+        out(json.dumps({"run": str(found), "backend": name, "test": score}, indent=2))
+        return
+    accuracy, loss, images = 100 * score["accuracy"], score["loss"], score["images"]
+    out(f"{found} on {name}: test accuracy {accuracy:.2f} %, loss {loss:.4f}, {images:,} images")

@@ -1,0 +1,175 @@
+"""``cifarnet train``: the main job."""
+
+import json
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cifarnet.config import ModelConfig, Recipe, TrainConfig, recipe
+from cifarnet.errors import RunError, UsageError
+
+from .display import TrainingDisplay, download_bar, out, say
+from .options import BackendOption, JsonOption, RunsOption
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell reports it."""
+
+Override = typer.Option(show_default="the recipe's", rich_help_panel="Settings instead of the recipe's")
+
+
+def command(
+    recipe_name: Annotated[str | None, typer.Option("--recipe", help="Named settings.", show_default="seed")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.", show_default="cifar10"),
+    ] = None,
+    backend: BackendOption = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.", show_default=False)] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0)] = None,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,  # typer's way
+    seed: Annotated[int | None, Override] = None,
+    epochs: Annotated[int | None, Override] = None,
+    patience: Annotated[int | None, Override] = None,
+    min_delta: Annotated[float | None, Override] = None,
+    batch_size: Annotated[int | None, Override] = None,
+    validation_fraction: Annotated[float | None, Override] = None,
+    optimizer: Annotated[str | None, Override] = None,
+    learning_rate: Annotated[float | None, Override] = None,
+    schedule: Annotated[str | None, Override] = None,
+    schedule_epochs: Annotated[int | None, Override] = None,
+    weight_decay: Annotated[float | None, Override] = None,
+    dropout: Annotated[float | None, Override] = None,
+) -> None:
+    """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
+    given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
+    if resume is None:
+        run, dataset = _start(recipe_name or "seed", data or "cifar10", backend, runs, given)
+    else:
+        run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
+    record = _carry_out(run, dataset, max_minutes)
+    _draw(run)
+    if as_json:
+        out(json.dumps(record | {"run": str(run)}, indent=2))
+    _say_result(run, record)
+    sys.exit(_exit_code(record))
+
+
+SETTINGS = frozenset(field.name for config in (ModelConfig, TrainConfig) for field in fields(config))
+
+
+def _override(chosen: Recipe, given: dict[str, Any]) -> Recipe:
+    model_names = {field.name for field in fields(ModelConfig)}
+    model = {name: value for name, value in given.items() if name in model_names}
+    train = {name: value for name, value in given.items() if name not in model_names}
+    return Recipe(model=replace(chosen.model, **model), train=replace(chosen.train, **train))
+
+
+def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[str, Any]) -> tuple[Any, Any]:
+    from cifarnet.backends import choose
+    from cifarnet.data import open_dataset
+
+    settings = _override(recipe(name), given)
+    say(f"backend {choose(backend)}, recipe {name}, data {source}")
+    with download_bar() as progress:
+        dataset = open_dataset(source, seed=settings.train.seed, progress=progress)
+    from cifarnet.training import Job, start  # Keras, now that its framework is chosen
+
+    model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
+    job = Job(recipe=name, model=model, train=settings.train, source=_durable(source))
+    return start(job, dataset, runs), dataset
+
+
+def _durable(source: str) -> str:
+    """Return ``source`` so that it means the same from another working folder."""
+    return source if source in ("cifar10", "synthetic") else str(Path(source).expanduser().absolute())
+
+
+def _reopen(
+    name: str, recipe_name: str | None, data: str | None, backend: str | None, runs: Path, given: dict[str, Any]
+) -> tuple[Any, Any]:
+    import os
+
+    from cifarnet.backends import choose
+    from cifarnet.data import open_dataset
+    from cifarnet.run import find_run
+
+    run = find_run(runs, None if name == "latest" else name)
+    record = run.read_record()
+    wishes = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
+    wishes["data"] = None if data is None else _durable(data)
+    _require_same_settings(record, wishes)
+    say(f"backend {choose(record.get('backend'))}, going on with {run}")
+    from cifarnet.training import job_of, require_resumable
+
+    require_resumable(run)
+    job = job_of(record)
+    with download_bar() as progress:
+        return run, open_dataset(job.source, seed=job.train.seed, progress=progress)
+
+
+def _require_same_settings(record: dict[str, Any], wishes: dict[str, Any]) -> None:
+    was = {**record.get("model", {}), **record.get("train", {}), "data": record.get("data", {}).get("source")}
+    was |= {name: record.get(name) for name in ("recipe", "backend")}
+    for name, value in wishes.items():
+        if value is not None and value != was.get(name):
+            raise UsageError(
+                f"{name.replace('_', '-')} is {value}; expected {was.get(name)} as when the run began: "
+                "leave it out, or start a new run without --resume"
+            )
+
+
+def _carry_out(run: Any, dataset: Any, max_minutes: float | None) -> dict[str, Any]:
+    import math
+
+    from cifarnet.training import carry_out, stop_on_signal
+
+    with stop_on_signal() as stop, TrainingDisplay() as display:
+        limit = math.inf if max_minutes is None else max_minutes
+        return carry_out(run, dataset, display, stop=lambda: bool(stop), max_minutes=limit)
+
+
+def _draw(run: Any) -> None:
+    history = run.read_history()
+    if history:
+        from cifarnet.report import draw_curves
+
+        draw_curves(history, run.path / "curves.png")
+
+
+STOPPED = {
+    "patience": "the validation loss stopped improving",
+    "epochs": "the last epoch is done",
+    "interrupted": "interrupted",
+    "nan": "the loss is not a number",
+    "time limit": "the time limit is reached",
+}
+"""Why training stopped, for people."""
+
+
+def _say_result(run: Any, record: dict[str, Any]) -> None:
+    say(f"\nStopped after epoch {record['epochs']}: {STOPPED[record['why_stopped']]}.")
+    if record["best_epoch"]:
+        metrics = record["metrics"]
+        say(
+            f"Best epoch {record['best_epoch']}: validation accuracy {100 * metrics['validation']['accuracy']:.2f} %, "
+            f"test accuracy {100 * metrics['test']['accuracy']:.2f} %."
+        )
+    else:
+        say("No epoch has ended with a finite loss yet, so there are no best weights.")
+    say(f"Everything is in {run}")
+    if record["status"] == "interrupted":
+        say(f"Go on with:   cifarnet train --resume {run}")
+    elif record["best_epoch"]:
+        say(f"Next:         cifarnet evaluate {run}")
+
+
+def _exit_code(record: dict[str, Any]) -> int:
+    if record["why_stopped"] == "interrupted":
+        return INTERRUPTED
+    if not record["best_epoch"] and record["status"] == "finished":
+        raise RunError("training ended without a usable epoch; expected a finite loss: lower --learning-rate")
+    return 0

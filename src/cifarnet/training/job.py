@@ -1,0 +1,206 @@
+"""A whole training from its settings to its record, so that whoever has the record can do it again."""
+
+import hashlib
+import math
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cifarnet.backends import adapter, choose
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.data import HoldOut, hold_out
+from cifarnet.errors import RunError
+from cifarnet.evaluation import evaluate
+from cifarnet.model import build_model, load_weights, predictor
+from cifarnet.run import EpochRecord, Run, create_run, point_latest
+from cifarnet.spec import Dataset
+
+from .loop import Observer, Outcome, train
+
+RECORD_FORMAT = 1
+"""Version of the layout of ``run.json``."""
+PACKAGES = ("cifarnet", "keras", "jax", "torch", "tensorflow", "tensorflow-cpu", "numpy", "h5py")
+"""Packages whose versions can change the figures of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to be trained."""
+
+    recipe: str
+    """Name of the recipe that the settings started from."""
+    model: ModelConfig
+    train: TrainConfig
+    source: str
+    """What ``open_dataset`` is given."""
+
+
+def start(job: Job, dataset: Dataset, root: Path) -> Run:
+    """Make the folder of a new run below ``root`` and write down what is to be done.
+
+    Raises ``ConfigError`` and ``DataError`` when settings and data do not fit.
+    """
+    now = datetime.now().astimezone()
+    parts = _hold_out(dataset, job.train)
+    run = create_run(root, job.recipe, choose(), now)
+    run.write_record(_first_record(job, dataset, parts, now))
+    point_latest(run)
+    return run
+
+
+def job_of(record: dict[str, Any]) -> Job:
+    """Return the job that a run's record tells of. Raises ``RunError`` when the record is not one of ours."""
+    try:
+        if record["format"] != RECORD_FORMAT:
+            raise RunError(
+                f"the run's format is {record['format']!r}; expected {RECORD_FORMAT}: use the cifarnet that wrote it"
+            )
+        model, train_config = ModelConfig.from_json(record["model"]), TrainConfig.from_json(record["train"])
+        return Job(recipe=record["recipe"], model=model, train=train_config, source=record["data"]["source"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"run.json lacks {error}; expected the record of a run: start a new one") from error
+
+
+def require_resumable(run: Run) -> None:
+    """Raise ``RunError`` when there is nothing to resume, since the run came to its end."""
+    record = run.read_record()
+    if record.get("status") == "finished":
+        raise RunError(
+            f"{run} came to its end ({record.get('why_stopped')}, epoch {record.get('epochs')}); "
+            "expected a run that was interrupted: start a new one without --resume"
+        )
+
+
+def carry_out(
+    run: Run,
+    dataset: Dataset,
+    observer: Observer,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    max_minutes: float = math.inf,
+) -> dict[str, Any]:
+    """Train what ``run`` says, from its newest checkpoint if it has one, and return the finished record.
+
+    The test images are read once, after training, to score the best weights. Raises ``RunError`` when another process
+    has the run, when it came to its end before, and when ``dataset`` is not the one that it started with.
+    """
+    with run.locked():
+        require_resumable(run)
+        record = run.read_record()
+        job = job_of(record)
+        parts = _hold_out(dataset, job.train)
+        _require_same_data(record["data"], dataset)
+        model = build_model(job.model, seed=job.train.seed)
+        outcome = train(model, dataset.train, parts, job.train, run, observer, stop=stop, max_minutes=max_minutes)
+        record |= _result(outcome)
+        if outcome.best_epoch:
+            record["metrics"]["test"] = asdict(evaluate(predictor(model), dataset.test))
+        run.write_record(record)
+        return record
+
+
+def score_run(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """Score the best weights of ``run`` on the test images, on whichever framework is running.
+
+    Returns loss (nats), accuracy (fraction) and number of images. Raises ``RunError`` and ``ModelError``.
+    """
+    if not run.best_weights.exists():
+        raise RunError(f"{run} has no best weights yet; expected at least one finished epoch: train it further")
+    model = build_model(job_of(run.read_record()).model)
+    load_weights(model, run.best_weights)
+    return asdict(evaluate(predictor(model), dataset.test))
+
+
+def _hold_out(dataset: Dataset, config: TrainConfig) -> HoldOut:
+    return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
+
+
+def _require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
+    if recorded["fingerprint"] != dataset.fingerprint:
+        raise RunError(
+            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded['fingerprint'][:12]} "
+            f"as when the run began: restore {recorded['source']} or start a new run"
+        )
+
+
+def _first_record(job: Job, dataset: Dataset, parts: HoldOut, now: datetime) -> dict[str, Any]:
+    return {
+        "format": RECORD_FORMAT,
+        "status": "running",
+        "recipe": job.recipe,
+        "backend": choose(),
+        "seed": job.train.seed,
+        "started": now.astimezone(UTC).isoformat(timespec="seconds"),
+        "model": job.model.to_json(),
+        "train": job.train.to_json(),
+        "data": _data_record(job.source, dataset),
+        "hold_out": _hold_out_record(parts),
+        "versions": _versions(),
+        "machine": _machine(),
+    }
+
+
+def _data_record(source: str, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "source": source,
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "train_images": len(dataset.train),
+        "test_images": len(dataset.test),
+        "labels": list(dataset.labels),
+    }
+
+
+def _hold_out_record(parts: HoldOut) -> dict[str, Any]:
+    digest = hashlib.sha256(parts.train.tobytes() + parts.validation.tobytes()).hexdigest()
+    return {"train": len(parts.train), "validation": len(parts.validation), "fingerprint": digest}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "devices": adapter().devices(),
+    }
+
+
+def _processor() -> str:
+    # platform.processor() is empty on Debian, where the kernel tells.
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _result(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "status": "interrupted" if outcome.resumable else "finished",
+        "why_stopped": outcome.why_stopped,
+        "epochs": len(outcome.history),
+        "best_epoch": outcome.best_epoch or None,
+        "metrics": {"validation": _validation(outcome.history, outcome.best_epoch)} if outcome.best_epoch else {},
+        "elapsed_s": round(outcome.elapsed_s, 2),
+        "seconds_per_epoch": round(statistics.median(outcome.epoch_seconds), 2) if outcome.epoch_seconds else None,
+    }
+
+
+def _validation(history: list[EpochRecord], best_epoch: int) -> dict[str, float]:
+    best = history[best_epoch - 1]
+    return {"loss": best.validation_loss, "accuracy": best.validation_accuracy}

@@ -1,0 +1,44 @@
+"""The public names are a list, and importing them costs nothing that they do not need."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cifarnet.data
+from cifarnet.data.release import CIFAR10
+from cifarnet.data.sources import MIRROR, OFFICIAL, SOURCES
+
+
+def test_the_list_of_public_names_is_sorted_and_each_can_be_imported():
+    assert cifarnet.data.__all__ == sorted(cifarnet.data.__all__)
+    assert all(getattr(cifarnet.data, name).__doc__ or name == "Indices" for name in cifarnet.data.__all__)
+
+
+def test_importing_loads_no_pillow_no_http_and_no_framework():
+    code = "import sys, cifarnet.data; print([name for name in sys.argv[1:] if name in sys.modules])"
+    heavy = ["PIL", "ssl", "http.client", "urllib.request", "filelock", "keras", "jax", "torch", "tensorflow", "typer"]
+    environment = os.environ | {"PYTHONPATH": str(Path(cifarnet.data.__file__).parents[2])}
+    output = subprocess.run(
+        [sys.executable, "-c", code, *heavy], env=environment, check=True, capture_output=True, text=True
+    )
+    assert output.stdout == "[]\n"
+
+
+def test_the_official_source_comes_first():
+    assert SOURCES == (OFFICIAL, MIRROR)
+
+
+def test_cifar10_has_six_files_of_30730000_bytes():
+    assert [file.name for file in CIFAR10.files] == [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"]
+    assert CIFAR10.file_bytes == 30_730_000
+    assert all(len(file.sha256) == 64 for file in CIFAR10.files)
+
+
+@pytest.mark.skipif(not cifarnet.data.cache_state().present, reason="CIFAR-10 is not in the cache")
+def test_the_cached_cifar10_begins_with_the_known_labels():
+    dataset = cifarnet.data.open_dataset()
+    assert dataset.train.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
+    assert dataset.test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]

@@ -1,0 +1,91 @@
+"""Pictures of every mode and size become the same RGB pixels by one recipe."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet.data.resize import RECIPE, pixels
+
+
+def _gradient(height: int = 32, width: int = 32) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(1)).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_a_picture_of_the_right_size_comes_through_untouched():
+    np.testing.assert_array_equal(pixels(Image.fromarray(_gradient())), _gradient())
+
+
+def test_a_wide_picture_gives_its_centre_square():
+    np.testing.assert_array_equal(pixels(Image.fromarray(_gradient(32, 51))), _gradient(32, 51)[:, 9:41])
+
+
+def test_a_tall_picture_gives_its_centre_square():
+    np.testing.assert_array_equal(pixels(Image.fromarray(_gradient(40, 32))), _gradient(40, 32)[4:36])
+
+
+def test_shrinking_sees_every_pixel():
+    checks = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
+    shrunk = pixels(Image.fromarray(checks.astype(np.uint8)))
+    # plain bilinear sampling would give black and white again; antialiasing gives the grey between them
+    np.testing.assert_allclose(shrunk, 127.5, atol=2)
+
+
+def test_what_is_cut_off_does_not_bleed_into_the_edge():
+    picture = np.full((320, 640, 3), 255, np.uint8)
+    picture[:, 160:480] = 0
+    np.testing.assert_array_equal(pixels(Image.fromarray(picture)), np.zeros((32, 32, 3)))
+
+
+def test_a_tiny_picture_is_enlarged():
+    np.testing.assert_array_equal(pixels(Image.new("RGB", (1, 3), (1, 2, 3))), np.full((32, 32, 3), (1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("image", "color"),
+    [
+        (Image.new("L", (32, 32), 77), (77, 77, 77)),
+        (Image.new("1", (32, 32), 1), (255, 255, 255)),
+        (Image.new("RGBA", (32, 32), (200, 0, 0, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (32, 32), (200, 0, 0, 255)), (200, 0, 0)),
+        (Image.new("LA", (32, 32), (0, 127)), (128, 128, 128)),
+        (Image.new("RGB", (32, 32), (9, 80, 7)).quantize(4), (9, 80, 7)),
+        (Image.new("CMYK", (32, 32), (0, 255, 255, 0)), (255, 0, 0)),
+        (Image.fromarray(np.full((32, 32), 0x80FF, np.uint16)), (128, 128, 128)),
+        (Image.fromarray(np.full((32, 32), 70_000, np.int32)), (255, 255, 255)),
+    ],
+    ids=["gray", "bilevel", "transparent", "opaque", "gray-alpha", "palette", "cmyk", "16-bit", "32-bit"],
+)
+def test_every_mode_becomes_rgb(image, color):
+    np.testing.assert_array_equal(pixels(image), np.full((32, 32, 3), color))
+
+
+def test_the_transparent_color_of_a_palette_becomes_white(tmp_path):
+    image = Image.new("P", (32, 32), 0)
+    image.putpalette([9, 80, 7])
+    image.save(tmp_path / "p.png", transparency=0)
+    with Image.open(tmp_path / "p.png") as reopened:
+        np.testing.assert_array_equal(pixels(reopened), np.full((32, 32, 3), 255))
+
+
+def test_a_turned_photograph_stands_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(_gradient()).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        np.testing.assert_array_equal(pixels(image), np.rot90(_gradient(), -1))
+
+
+def test_the_first_frame_of_an_animation_counts(tmp_path):
+    frames = [Image.new("RGB", (32, 32), color) for color in ((255, 0, 0), (0, 0, 255))]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.gif") as image:
+        np.testing.assert_array_equal(pixels(image), np.full((32, 32, 3), (255, 0, 0)))
+
+
+def test_floating_point_pixels_are_refused():
+    with pytest.raises(ValueError, match="floating-point pixels; expected integers"):
+        pixels(Image.new("F", (32, 32)))
+
+
+def test_the_recipe_names_the_size_that_comes_out():
+    assert pixels(Image.new("RGB", (100, 60))).shape == (RECIPE["height"], RECIPE["width"], 3)
