@@ -91,7 +91,7 @@ class ModelConfig(Config):
     """``same`` keeps height and width in a convolution, ``valid`` shrinks them by ``kernel_size - 1``."""
     dense_units: tuple[int, ...] = (512, 256, 128)
     """Widths of the dense layers."""
-    dropout: float = 0.5
+    dropout: float = 0.3
     """Fraction of each dense layer's outputs dropped in training, 0 up to but not including 1."""
     initializer: Initializer = "glorot_normal"
     """Distribution of the initial kernels; biases start at 0."""
@@ -133,7 +133,7 @@ class TrainConfig(Config):
     """Peak step size, above 0."""
     schedule: Schedule = "cosine"
     """``constant``, or ``cosine``: half a period from the peak to the floor over ``schedule_epochs``."""
-    schedule_epochs: int = 10
+    schedule_epochs: int = 9
     """Epochs until the floor is reached, 1 or more; unused when constant."""
     floor_fraction: float = 0.01
     """Learning rate after the schedule, as a fraction of the peak, 0 to 1; unused when constant."""

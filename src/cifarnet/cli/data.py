@@ -29,4 +29,4 @@ def verify_command() -> None:
     with download_bar() as progress:
         files = verify(progress=progress)
     for file in files:
-        out(f"{file}  ok")
+        out(f"{file.name}  sha256 {file.sha256}  ok")

@@ -1,0 +1,52 @@
+# make train              environment, data, then the recipe `seed`
+# make train BACKEND=torch ARGS="--seed 1"
+# make test               environment, then format, lint, types, layers and the suite on all three backends
+PYTHON ?= python3
+BACKEND ?= jax
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+# A virtual environment whose base Python is gone, or older than 3.11, is stale.
+ifneq ($(shell $(BIN)/python -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null),True)
+$(shell rm -rf $(VENV))
+endif
+
+.PHONY: train test lint suite results clean
+
+train: $(VENV)/.has-$(BACKEND)
+	$(BIN)/cifarnet train --backend $(BACKEND) $(ARGS)
+
+test: lint suite
+
+lint: $(VENV)/.has-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The first run holds what does not depend on the framework, and what compares the three.
+suite: $(VENV)/.has-dev
+	-$(BIN)/cifarnet data fetch
+	$(BIN)/pytest --ignore=tests/every_backend
+	KERAS_BACKEND=jax $(BIN)/pytest tests/every_backend
+	KERAS_BACKEND=torch $(BIN)/pytest tests/every_backend
+	KERAS_BACKEND=tensorflow $(BIN)/pytest tests/every_backend
+
+# The README's tables, from the stored records.
+results: $(VENV)/.has-dev
+	$(BIN)/python -m benchmarks.readme
+
+$(VENV)/.has-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11 or missing; expected 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "error: $(PYTHON) cannot make environments; expected the venv module: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) dist build

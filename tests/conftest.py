@@ -1,0 +1,23 @@
+"""What the whole suite shares: a header that names the backend, and a cache and home that are nobody's own."""
+
+import os
+
+import pytest
+
+from cifarnet import backends
+
+
+def pytest_report_header() -> str:
+    chosen = os.environ.get("KERAS_BACKEND", "not fixed")
+    return f"cifarnet backend: {chosen}, installed: {', '.join(backends.installed())}"
+
+
+@pytest.fixture(scope="session")
+def real_images():
+    """CIFAR-10 from this machine's cache; a failure where CI is set and it is missing, a skip elsewhere."""
+    from cifarnet.data import cache_state, open_dataset
+
+    if cache_state().present:
+        return open_dataset("cifar10")
+    message = "CIFAR-10 is not in the cache: run `cifarnet data fetch`"
+    return pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)

@@ -1,0 +1,51 @@
+"""``kill -9`` at random instants, in the middle of a write too, and then resume: the same bits as never killed."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cifarnet.model import build_model, get_weights, load_weights
+from cifarnet.run import find_run
+
+from .conftest import SMALL_MODEL
+
+PROJECT = Path(__file__).parents[2]
+INSTANTS = 3
+"""Deaths per kind: each costs the start of a process and its framework."""
+
+
+def live(runs, batches=0, writes=0):
+    command = [sys.executable, "-m", "tests.every_backend.victim", runs, str(batches), str(writes)]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+def test_killed_at_random_instants_and_resumed_is_as_never_killed(tmp_path):
+    seed = np.random.SeedSequence().entropy
+    print(f"instants drawn from seed {seed}")
+    rng = np.random.default_rng(seed)
+    untouched = live(tmp_path / "untouched")
+    assert untouched.returncode == 0, untouched.stderr
+    deaths = [{"batches": int(rng.integers(1, 8))}, {"writes": int(rng.integers(1, 6))}] * INSTANTS
+    died = 0
+    for death in deaths:
+        died += live(tmp_path / "killed", **death).returncode == -signal.SIGKILL
+    last = live(tmp_path / "killed")
+    assert last.returncode in (0, 1), last.stderr
+    assert died >= 2
+    assert_same_run(find_run(tmp_path / "untouched"), find_run(tmp_path / "killed"))
+
+
+def assert_same_run(one, other):
+    assert one.read_record()["status"] == other.read_record()["status"] == "finished"
+    assert one.read_record()["metrics"] == other.read_record()["metrics"]
+    assert (one.path / "history.csv").read_bytes() == (other.path / "history.csv").read_bytes()
+    weights = []
+    for run in (one, other):
+        model = build_model(SMALL_MODEL)
+        load_weights(model, run.best_weights)
+        weights.append(get_weights(model))
+    for path, array in weights[0].items():
+        np.testing.assert_array_equal(array, weights[1][path])

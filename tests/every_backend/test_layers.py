@@ -1,0 +1,131 @@
+"""The layers compute what the stock Keras layers compute, and the dropout masks are the same bits everywhere."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from cifarnet.backends import adapter
+from cifarnet.layers import Conv2D, Dropout, MaxPooling2D, dropout_mask
+
+RNG = np.random.default_rng(0)
+
+
+def numpy_mask(shape, rate, seed, stream, step):
+    """The mask, written again in numpy's wrapping uint32 arithmetic."""
+
+    def mix(value, key):
+        value = (value * np.uint32(0x9E3779B9) + key).astype(np.uint32)
+        value = (value ^ (value >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+        value = (value ^ (value >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+        return value ^ (value >> np.uint32(16))
+
+    key = mix(np.array([stream], np.uint32), mix(np.array([step], np.uint32), np.array([seed], np.uint32)))
+    elements = np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape)
+    return (mix(elements, key) >> np.uint32(8)) >= round(rate * 2**24)
+
+
+def mask(shape, rate, seed, stream, step):
+    step = ops.convert_to_tensor(np.array(step, np.int32))
+    return ops.convert_to_numpy(dropout_mask(shape, rate, seed, stream, step)).astype(bool)
+
+
+@pytest.mark.parametrize("step", [0, 1, 1167, 2**31 - 1])
+@pytest.mark.parametrize(("seed", "stream"), [(0, 1), (7, 3), (2**31 - 1, 2)])
+def test_dropout_masks_are_those_of_numpy_bit_for_bit(step, seed, stream):
+    np.testing.assert_array_equal(
+        mask((30, 512), 0.4, seed, stream, step), numpy_mask((30, 512), 0.4, seed, stream, step)
+    )
+
+
+@pytest.mark.parametrize("other", [(1, 1, 5), (0, 2, 5), (0, 1, 6)])
+def test_another_seed_stream_or_step_gives_another_mask(other):
+    same = np.mean(mask((30, 512), 0.5, *other) == mask((30, 512), 0.5, 0, 1, 5))
+    assert 0.47 < same < 0.53  # half of two independent fair masks agree; six standard deviations are 0.024
+
+
+def test_the_mask_of_a_ragged_batch_is_the_top_of_the_full_one():
+    np.testing.assert_array_equal(mask((20, 64), 0.5, 0, 1, 9), mask((30, 64), 0.5, 0, 1, 9)[:20])
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_the_mean(rate):
+    layer = Dropout(rate, seed=3, stream=1)
+    kept = ops.convert_to_numpy(layer(np.ones((200, 500), np.float32), training=True))
+    assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / (1 - rate))}
+    deviation = np.sqrt(rate / (1 - rate) / kept.size)
+    assert abs(kept.mean() - 1) < 5 * deviation
+
+
+def test_dropout_is_nothing_outside_training_and_moves_on_within_it():
+    layer = Dropout(0.5, seed=3, stream=1)
+    ones = np.ones((4, 8), np.float32)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(ones, training=False)), ones)
+    first, second = (ops.convert_to_numpy(layer(ones, training=True)) for _ in range(2))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (3, 9, 7, 5)])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_convolution_agrees_with_the_stock_layer(padding, shape, size):
+    ours, stock = (kind(6, size, padding=padding) for kind in (Conv2D, keras.layers.Conv2D))
+    images = RNG.standard_normal(shape).astype(np.float32)
+    expected = stock(images)
+    ours.build(shape)
+    ours.set_weights(stock.get_weights())
+    # Sums of at most 125 products of order 1 in float32; the largest difference measured was 4e-6.
+    np.testing.assert_allclose(*map(ops.convert_to_numpy, (ours(images), expected)), atol=2e-5)
+
+
+def test_a_convolution_with_turned_kernel_is_refused_by_the_same_check():
+    stock, turned = keras.layers.Conv2D(6, 3, padding="same"), Conv2D(6, 3, padding="same")
+    images = RNG.standard_normal((2, 8, 8, 3)).astype(np.float32)
+    expected = ops.convert_to_numpy(stock(images))
+    turned.build(images.shape)
+    kernel, bias = stock.get_weights()
+    turned.set_weights([kernel[::-1], bias])
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(ops.convert_to_numpy(turned(images)), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (2, 9, 7, 4)])
+def test_pooling_equals_the_stock_layer_also_with_ties_and_odd_sizes(shape):
+    images = RNG.integers(-2, 3, shape).astype(np.float32)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(MaxPooling2D(2)(images)), ops.convert_to_numpy(keras.layers.MaxPooling2D(2)(images))
+    )
+
+
+def test_the_gradient_of_a_tie_goes_to_the_first_of_the_window():
+    """One step of plain SGD on the input of the pooling tells where the gradient went."""
+    pixels = keras.Sequential([keras.Input((4,)), PixelsAsWeights(), keras.layers.Flatten()])
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(pixels.trainable_variables)
+
+    def objective(outputs, labels, weights):
+        from cifarnet.backends import StepResult
+
+        total = ops.sum(outputs)
+        return total, StepResult(total, total)
+
+    engine = adapter().compile(pixels, optimizer, objective)
+    before = engine.state()
+    batch = (np.zeros((1, 4), np.uint8), np.zeros(1, np.int32), np.ones(1, np.float32), 1.0)
+    engine.train_step(*batch)
+    path = next(name for name in before if name.endswith("pixels"))
+    gradient = before[path] - engine.state()[path]
+    expected = np.zeros((1, 4, 4, 1))
+    expected[0, ::2, ::2] = 1
+    np.testing.assert_array_equal(gradient, expected)
+
+
+class PixelsAsWeights(keras.layers.Layer):
+    """A pooling over weights that are all equal."""
+
+    def build(self, input_shape):
+        self.pixels = self.add_weight(shape=(1, 4, 4, 1), initializer="ones", name="pixels")
+        self.pool = MaxPooling2D(2)
+
+    def call(self, inputs):
+        return self.pool(ops.convert_to_tensor(self.pixels)) + 0.0 * ops.sum(ops.cast(inputs, "float32"))

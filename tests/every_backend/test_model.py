@@ -1,0 +1,149 @@
+"""The network is the specification's, starts from the same bits everywhere, and its weights travel as numbers."""
+
+import hashlib
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from cifarnet.config import ModelConfig, recipe
+from cifarnet.errors import ModelError
+from cifarnet.model import build_model, get_weights, load_weights, logits_of, predictor, save_weights, set_weights
+
+SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)
+
+
+def digest(weights):
+    return hashlib.sha256(b"".join(weights[path].tobytes() for path in sorted(weights))).hexdigest()
+
+
+def test_the_recipe_seed_is_the_specified_network():
+    layers = build_model(recipe("seed").model).layers
+    assert [type(layer).__name__ for layer in layers] == [
+        *("InputLayer", "Rescaling"),
+        *("Conv2D", "MaxPooling2D") * 3,
+        "Flatten",
+        *("Dense", "Dropout") * 3,
+        *("Dense", "Softmax"),
+    ]
+    convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [(layer.filters, layer.kernel_size, layer.activation.__name__) for layer in convolutions] == [
+        (32, (3, 3), "relu"),
+        (64, (3, 3), "relu"),
+        (128, (3, 3), "relu"),
+    ]
+
+
+def test_initial_weights_are_these_bits_on_every_framework():
+    # From numpy alone; a change here makes every published figure another one.
+    assert digest(get_weights(build_model(SMALL, seed=5))) == GOLDEN_DIGEST
+    assert digest(get_weights(build_model(SMALL, seed=6))) != GOLDEN_DIGEST
+
+
+GOLDEN_DIGEST = "53bb8e3488d8a494b59ac5b6fc04d0c6b378d438f3c69e34b8be141ee076b1dc"
+
+
+def test_probabilities_are_the_softmax_of_the_logits():
+    model = build_model(SMALL)
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    logits = predictor(model)(images).astype(np.float64)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    # float32 softmax: a few units in the last place of a number up to 1.
+    np.testing.assert_allclose(model.predict_on_batch(images), expected, atol=1e-6)
+    assert logits_of(model).output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(classes=2, filters=(4,), dense_units=(8,)),
+        ModelConfig(classes=101, filters=(4, 4, 4, 4), dense_units=(8, 8), convolutions_per_block=2),
+        ModelConfig(padding="valid", filters=(4, 4, 4), kernel_size=3),
+        ModelConfig(image_shape=(48, 40, 3), filters=(4, 4), pixel_range="unit", initializer="he_normal"),
+    ],
+)
+def test_the_same_builder_takes_other_widths_blocks_classes_and_sizes(config):
+    model = build_model(config)
+    images = np.zeros((2, *config.image_shape), np.uint8)
+    assert model.predict_on_batch(images).shape == (2, config.classes)
+    assert tuple(model.get_layer(f"pool_{len(config.filters)}").output.shape[1:]) == config.feature_shape
+
+
+def test_weights_survive_the_file_bit_for_bit(tmp_path):
+    saved, loaded = build_model(SMALL, seed=1), build_model(SMALL, seed=2)
+    save_weights(saved, tmp_path / "best.weights.h5")
+    load_weights(loaded, tmp_path / "best.weights.h5")
+    for path, array in get_weights(saved).items():
+        np.testing.assert_array_equal(get_weights(loaded)[path], array)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.weights.h5"]
+
+
+def test_keras_itself_reads_the_file(tmp_path):
+    saved, loaded = build_model(SMALL, seed=1), build_model(SMALL, seed=2)
+    save_weights(saved, tmp_path / "best.weights.h5")
+    loaded.load_weights(tmp_path / "best.weights.h5")
+    assert digest(get_weights(loaded)) == digest(get_weights(saved))
+
+
+def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path):
+    other = build_model(ModelConfig(filters=(4, 16), dense_units=(16,), classes=3))
+    save_weights(other, tmp_path / "best.weights.h5")
+    model = build_model(SMALL, seed=1)
+    before = digest(get_weights(model))
+    with pytest.raises(ModelError, match=r"conv_2/kernel is float32 \(3, 3, 4, 16\); expected float32 \(3, 3, 4, 8\)"):
+        load_weights(model, tmp_path / "best.weights.h5")
+    assert digest(get_weights(model)) == before
+
+
+def spoil_truncate(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def spoil_text(path):
+    path.write_text("not HDF5")
+
+
+def spoil_external_link(path):
+    with h5py.File(path, "a") as file:
+        del file["layers/conv2d/vars/0"]
+        file["layers/conv2d/vars/0"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def spoil_huge_shape(path):
+    with h5py.File(path, "a") as file:
+        del file["layers/conv2d/vars/0"]
+        file["layers/conv2d/vars"].create_dataset("0", shape=(2**20, 2**20, 2**10), dtype="f4", chunks=(64, 64, 64))
+
+
+def spoil_double_precision(path):
+    with h5py.File(path, "a") as file:
+        kernel = file["layers/conv2d/vars/0"][()]
+        del file["layers/conv2d/vars/0"]
+        file["layers/conv2d/vars/0"] = kernel.astype(np.float64)
+
+
+def spoil_missing_layer(path):
+    with h5py.File(path, "a") as file:
+        del file["layers/conv2d"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [spoil_truncate, spoil_text, spoil_external_link, spoil_huge_shape, spoil_double_precision, spoil_missing_layer],
+)
+def test_a_spoilt_weights_file_is_refused(tmp_path, spoil):
+    model = build_model(SMALL)
+    path = tmp_path / "best.weights.h5"
+    save_weights(model, path)
+    spoil(path)
+    with pytest.raises(ModelError):
+        load_weights(model, path)
+
+
+def test_set_weights_refuses_a_missing_array():
+    model = build_model(SMALL)
+    weights = get_weights(model)
+    weights.pop("conv_1/bias")
+    with pytest.raises(ModelError, match="expected"):
+        set_weights(model, weights)

@@ -1,0 +1,232 @@
+"""Training learns, stops for the right reason, and what it leaves behind is whole."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cifarnet.config import TrainConfig
+from cifarnet.data import hold_out, synthetic
+from cifarnet.errors import RunError
+from cifarnet.evaluation import evaluate
+from cifarnet.model import build_model, get_weights, load_weights, predictor
+from cifarnet.run import Run, find_run
+from cifarnet.spec import Dataset, Split
+from cifarnet.training import carry_out, job_of, score_run, start
+from cifarnet.training.loop import train
+
+from .conftest import SMALL_MODEL, with_training
+
+
+def finished(job, dataset, runs, watcher, **limits):
+    run = start(job, dataset, runs)
+    return run, carry_out(run, dataset, watcher, **limits)
+
+
+def test_it_learns(job, runs, watcher):
+    dataset = synthetic(train=640, test=200)
+    eager = with_training(job, epochs=5, schedule_epochs=5, learning_rate=5e-3, warmup_epochs=0.5)
+    eager = replace(eager, model=replace(eager.model, dropout=0.05))
+    _, record = finished(eager, dataset, runs, watcher)
+    assert record["metrics"]["test"]["accuracy"] > 0.25  # one in ten by chance
+
+
+def test_the_record_tells_all_that_is_needed_to_do_it_again(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher)
+    assert (record["status"], record["why_stopped"], record["epochs"]) == ("finished", "epochs", 3)
+    assert record == run.read_record()
+    assert {"versions", "machine", "hold_out", "data", "model", "train", "started", "elapsed_s"} <= set(record)
+    assert job_of(record) == job
+    assert find_run(runs).path.name == run.path.name
+
+
+def test_the_best_weights_on_disk_give_the_recorded_figures(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher)
+    assert score_run(run, dataset) == record["metrics"]["test"]
+    model = build_model(job.model, seed=99)
+    load_weights(model, run.best_weights)
+    parts = hold_out(dataset.train, job.train.validation_fraction, job.train.seed, 10)
+    held_out = Split(dataset.train.images[parts.validation], dataset.train.labels[parts.validation])
+    best = run.read_history()[record["best_epoch"] - 1]
+    # predict and the training engine compile apart: the last bit of a mean may differ.
+    assert evaluate(predictor(model), held_out).loss == pytest.approx(best.validation_loss, rel=1e-6)
+
+
+def test_the_history_has_one_row_per_epoch(job, dataset, runs, watcher):
+    run, _ = finished(job, dataset, runs, watcher)
+    rows = list(csv.DictReader((run.path / "history.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert [row.epoch for row in watcher.epochs] == [1, 2, 3]
+
+
+def test_two_trainings_give_the_same_bits(job, dataset, runs, watcher):
+    one, other = (finished(job, dataset, runs, watcher)[0] for _ in range(2))
+    assert (one.path / "history.csv").read_bytes() == (other.path / "history.csv").read_bytes()
+    third, _ = finished(with_training(job, seed=1), dataset, runs, watcher)
+    assert (one.path / "history.csv").read_bytes() != (third.path / "history.csv").read_bytes()
+
+
+def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, dataset, runs, watcher, monkeypatch):
+    """224 images in batches of 30 leave 14 for the last: same shape, weight 0 for the rest."""
+    from cifarnet.training import loop
+
+    seen = []
+    original = loop._filled_batch
+
+    def spy(split, chosen, size):
+        batch = original(split, chosen, size)
+        seen.append((chosen, batch))
+        return batch
+
+    monkeypatch.setattr(loop, "_filled_batch", spy)
+    finished(with_training(job, epochs=1), dataset, runs, watcher)
+    parts = hold_out(dataset.train, 0.3, 0, 10)
+    np.testing.assert_array_equal(np.sort(np.concatenate([chosen for chosen, _ in seen])), parts.train)
+    assert {batch[0].shape[0] for _, batch in seen} == {30}
+    assert [batch[2].sum() for _, batch in seen] == [30] * 7 + [14]
+
+
+def test_images_of_weight_zero_change_nothing(dataset):
+    from cifarnet.backends import adapter
+    from cifarnet.model import logits_of
+    from cifarnet.training.objective import objective
+    from cifarnet.training.optimizer import build_optimizer
+
+    def weights_after(filling):
+        network = logits_of(build_model(SMALL_MODEL))
+        engine = adapter().compile(network, build_optimizer(TrainConfig(), network), objective)
+        images = np.concatenate([dataset.train.images[:20], np.full((10, 32, 32, 3), filling, np.uint8)])
+        labels = np.concatenate([dataset.train.labels[:20], np.zeros(10, np.int32)])
+        weights = np.repeat(np.array([1, 0], np.float32), [20, 10])
+        sums = engine.train_step(images, labels, weights, 1e-3)
+        return engine.state(), float(sums.loss_sum)
+
+    (black, black_loss), (white, white_loss) = weights_after(0), weights_after(255)
+    assert black_loss == white_loss
+    for path, array in black.items():
+        np.testing.assert_array_equal(array, white[path])
+
+
+def test_patience_ends_a_training_that_no_longer_improves(job, dataset, runs, watcher):
+    stubborn = with_training(job, epochs=50, patience=2, min_delta=100.0)
+    _, record = finished(stubborn, dataset, runs, watcher)
+    # Only the first epoch, which has nothing before it, can fall by 100 nats: from infinity.
+    assert (record["why_stopped"], record["best_epoch"], record["epochs"]) == ("patience", 1, 3)
+
+
+def test_a_loss_that_is_not_a_number_ends_training_and_is_never_best(job, dataset, runs, watcher):
+    exploding = with_training(job, learning_rate=1e30, optimizer="sgd", warmup_epochs=0.0)
+    run, record = finished(exploding, dataset, runs, watcher)
+    assert (record["status"], record["why_stopped"]) == ("finished", "nan")
+    assert record["best_epoch"] is None
+    json.loads((run.path / "run.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+
+
+def test_the_time_limit_ends_a_session_that_can_be_resumed(job, dataset, runs, watcher):
+    ticks = iter(range(10**6))
+    run = start(job, dataset, runs)
+    parts = hold_out(dataset.train, 0.3, 0, 10)
+    model = build_model(job.model)
+    outcome = train(
+        model, dataset.train, parts, job.train, run, watcher, max_minutes=0.5, clock=lambda: float(next(ticks))
+    )
+    assert outcome.why_stopped == "time limit"
+    assert outcome.resumable
+
+
+def stop_after(batches):
+    """A stop request that comes true when it was asked for the given time."""
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= batches
+
+
+@pytest.mark.parametrize("batches", [1, 8, 11])
+def test_interrupted_and_resumed_is_as_never_interrupted(job, dataset, runs, watcher, batches):
+    whole, whole_record = finished(job, dataset, runs, watcher)
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(batches))
+    assert (record["status"], record["why_stopped"]) == ("interrupted", "interrupted")
+    record = carry_out(run, dataset, watcher)
+    assert (whole.path / "history.csv").read_bytes() == (run.path / "history.csv").read_bytes()
+    assert record["metrics"] == whole_record["metrics"]
+    assert_same_weights(whole, run, job)
+
+
+def assert_same_weights(one, other, job):
+    models = [build_model(job.model) for _ in range(2)]
+    for model, run in zip(models, (one, other), strict=True):
+        load_weights(model, run.best_weights)
+    for path, array in get_weights(models[0]).items():
+        np.testing.assert_array_equal(array, get_weights(models[1])[path])
+
+
+def test_an_interrupted_run_is_complete(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(10))
+    assert record["best_epoch"] == 1
+    assert "test" in record["metrics"]
+    assert run.best_weights.exists()
+    assert len(run.read_history()) == 1
+
+
+def test_an_interruption_before_the_first_epoch_ended_leaves_no_best_weights(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
+    assert record["best_epoch"] is None
+    with pytest.raises(RunError, match="no best weights yet"):
+        score_run(run, dataset)
+
+
+def test_a_finished_run_is_not_trained_further(job, dataset, runs, watcher):
+    run, _ = finished(job, dataset, runs, watcher)
+    before = (run.path / "run.json").read_bytes()
+    with pytest.raises(RunError, match="came to its end"):
+        carry_out(run, dataset, watcher)
+    assert (run.path / "run.json").read_bytes() == before
+
+
+def test_other_images_are_refused_on_resume(job, dataset, runs, watcher):
+    run, _ = finished(job, dataset, runs, watcher, stop=stop_after(2))
+    images = dataset.train.images.copy()
+    images[0, 0, 0, 0] ^= 1
+    altered = Dataset(dataset.name, Split(images, dataset.train.labels), dataset.test, dataset.labels)
+    with pytest.raises(RunError, match="fingerprint"):
+        carry_out(run, altered, watcher)
+
+
+def test_a_run_in_use_is_refused(job, dataset, runs, watcher):
+    run = start(job, dataset, runs)
+    with run.locked(), pytest.raises(RunError, match="in use"):
+        carry_out(run, dataset, watcher)
+
+
+def test_a_torn_newest_checkpoint_gives_way_to_the_one_before(job, dataset, runs, watcher):
+    whole, _ = finished(job, dataset, runs, watcher)
+    run, _ = finished(job, dataset, runs, watcher, stop=stop_after(20))
+    newest = max(run.checkpoints.glob("*.checkpoint"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    carry_out(run, dataset, watcher)
+    assert (whole.path / "history.csv").read_bytes() == (run.path / "history.csv").read_bytes()
+    assert_same_weights(whole, run, job)
+
+
+def test_a_persons_own_classes_train(tmp_path, job, runs, watcher):
+    three = synthetic(train=90, test=30, classes=3)
+    own = replace(job, model=replace(job.model, classes=3))
+    _, record = finished(own, three, runs, watcher)
+    assert len(record["data"]["labels"]) == 3
+    assert math.isfinite(record["metrics"]["test"]["loss"])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
+def test_every_optimizer_takes_finite_steps(job, dataset, runs, watcher, optimizer):
+    _, record = finished(with_training(job, optimizer=optimizer, epochs=1), dataset, runs, watcher)
+    assert record["best_epoch"] == 1
+
+
+def test_the_run_folder_holds_no_leftovers(job, dataset, runs, watcher):
+    run, _ = finished(job, dataset, runs, watcher)
+    names = {path.name for path in run.path.iterdir()} - {".lock"}
+    assert names == {"run.json", "history.csv", "best.weights.h5", "checkpoint"}
+    assert len(list(run.checkpoints.iterdir())) == 2
+    assert isinstance(run, Run)

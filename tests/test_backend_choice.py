@@ -1,0 +1,156 @@
+"""The backend is chosen once, from the nearest of four wishes, and every refusal names the way out."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cifarnet import backends
+from cifarnet.backends import NAMES, choose, installed
+from cifarnet.errors import BackendError
+
+
+@pytest.fixture(autouse=True)
+def nothing_wished(monkeypatch, tmp_path):
+    """Forget variable, file and running Keras for the length of a test; what `choose` sets is undone after it."""
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Return a function that hides every framework but the ones named, and Keras and h5py unless named."""
+    real = importlib.util.find_spec
+
+    def only(*names):
+        hidden = {*NAMES, "keras", "h5py"} - set(names)
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, package=None: None if name in hidden else real(name, package)
+        )
+
+    return only
+
+
+def configure(folder, backend):
+    (folder / "keras.json").write_text(json.dumps({"backend": backend, "floatx": "float32"}))
+
+
+def test_the_argument_wins_over_the_variable_and_that_over_the_file(monkeypatch, tmp_path):
+    assert choose() == "jax"
+    monkeypatch.delenv("KERAS_BACKEND")
+    configure(tmp_path, "tensorflow")
+    assert choose() == "tensorflow"
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert choose() == "torch"
+    assert choose("jax") == "jax"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_choice_is_handed_to_keras_by_the_variable(name):
+    assert choose(name) == os.environ["KERAS_BACKEND"] == choose()
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [(NAMES, "jax"), (("torch", "tensorflow"), "torch"), (("tensorflow",), "tensorflow"), (("torch",), "torch")],
+)
+def test_without_a_wish_the_first_installed_is_taken(install, present, expected):
+    install(*present, "keras", "h5py")
+    assert installed() == tuple(present)
+    assert choose() == expected
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy", "openvino", None, ["jax"]])
+def test_a_file_that_names_what_is_not_here_expresses_no_wish(install, tmp_path, backend):
+    install("jax", "keras", "h5py")
+    configure(tmp_path, backend)
+    assert choose() == "jax"
+
+
+def test_the_file_is_looked_for_below_home_when_keras_has_no_home_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".keras").mkdir()
+    configure(tmp_path / ".keras", "torch")
+    assert choose() == "torch"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"jax"', "null", "\0"])
+def test_a_broken_file_is_an_error_that_names_it(tmp_path, content):
+    (tmp_path / "keras.json").write_text(content)
+    with pytest.raises(BackendError, match=rf"{tmp_path}/keras\.json could not be read .*: mend or remove it"):
+        choose()
+
+
+def test_a_file_that_is_no_file_is_the_same_error(tmp_path):
+    (tmp_path / "keras.json").mkdir()
+    with pytest.raises(BackendError, match="could not be read"):
+        choose()
+
+
+def test_a_broken_file_does_not_matter_when_there_is_a_nearer_wish(tmp_path):
+    (tmp_path / "keras.json").write_text("{")
+    assert choose("torch") == "torch"
+
+
+@pytest.mark.parametrize("name", ["theano", "JAX", "cupy", "os"])
+@pytest.mark.parametrize("way", ["argument", "variable"])
+def test_an_unknown_backend_is_refused_with_the_known_ones(monkeypatch, name, way):
+    if way == "variable":
+        monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(BackendError, match=f"^the backend '{name}' is not supported; expected one of jax, torch, ten"):
+        choose(name if way == "argument" else None)
+    assert os.environ.get("KERAS_BACKEND") == (name if way == "variable" else None)
+
+
+def test_a_missing_backend_is_refused_with_the_line_that_installs_it(install):
+    install("jax", "keras", "h5py")
+    with pytest.raises(BackendError, match=r'^torch not installed; .*: pip install "cifarnet\[torch\]"$'):
+        choose("torch")
+    assert "KERAS_BACKEND" not in os.environ
+
+
+def test_what_else_is_missing_is_named_too(install):
+    install("jax")
+    with pytest.raises(BackendError, match=r'^keras and h5py not installed; .*: pip install "cifarnet\[jax\]"$'):
+        choose("jax")
+
+
+def test_without_any_framework_the_line_that_installs_one_is_named(install):
+    install("keras", "h5py")
+    assert installed() == ()
+    with pytest.raises(BackendError, match=r'^no framework is installed; .*: pip install "cifarnet\[jax\]"$'):
+        choose()
+
+
+LATE = """
+import sys
+from cifarnet.backends import adapter, choose
+from cifarnet.errors import BackendError
+choose("jax")
+assert "keras" not in sys.modules and "jax" not in sys.modules
+import keras
+assert choose("jax") == choose() == keras.config.backend() == "jax"
+try:
+    choose("torch")
+except BackendError as error:
+    print(error)
+assert adapter().__name__ == "cifarnet.backends.jax"
+assert "torch" not in sys.modules
+"""
+
+
+def test_another_backend_is_refused_once_keras_runs():
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    assert done.stdout == "Keras already runs on jax; torch was asked for: start a new process for it\n"
+
+
+def test_every_backend_has_its_own_file():
+    for name in NAMES:
+        assert importlib.util.find_spec(f"{backends.__name__}.{name}") is not None

@@ -1,0 +1,209 @@
+"""A checkpoint comes back bit for bit, a torn one is passed over, and none of them can run code."""
+
+import errno
+import hashlib
+import io
+import math
+import os
+import zipfile
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from cifarnet.backends import choose
+from cifarnet.errors import CheckpointError, RunError
+from cifarnet.run import EpochRecord
+
+choose("jax")
+
+from cifarnet.training.checkpoint import (  # noqa: E402  # Keras, now that its framework is chosen
+    DIGEST_BYTES,
+    Checkpoint,
+    Position,
+    load_checkpoint,
+    save_checkpoint,
+)
+from cifarnet.training.stopping import EarlyStopping  # noqa: E402  # as above
+
+
+def row(epoch: int, loss: float) -> EpochRecord:
+    return EpochRecord(epoch, 1 / 3, loss, 0.1 + 0.2, loss, 2 / 3)
+
+
+def checkpoint(epoch: int = 1, step: int = 0, **changes) -> Checkpoint:
+    rng = np.random.default_rng(epoch * 1000 + step)
+    state = {
+        "model/conv_1/kernel": rng.normal(size=(3, 3, 3, 2)).astype(np.float32),
+        "model/dropout_1/counter": np.uint32(7 + step).reshape(()),
+        "optimizer/iteration": np.array(step, np.int32),
+        "optimizer/odd values": np.array([math.nan, -math.inf, -0.0, 1e-45], np.float32),
+    }
+    fields = {
+        "position": Position(epoch=epoch, step=step, loss_sum=rng.random(), correct=3.0, seconds=rng.random()),
+        "stopping": asdict(EarlyStopping(1e-3, 20, best_loss=1 / 3, best_epoch=1, waited=2)),
+        "state": state,
+        "best": {"conv_1/kernel": rng.normal(size=(2, 2)).astype(np.float32)},
+        "history": [row(1, 1 / 7), row(2, 5e-324)],
+        "epoch_seconds": [0.1, 1e9 / 3],
+    }
+    return Checkpoint(**fields | changes)
+
+
+def assert_same(found: Checkpoint, expected: Checkpoint) -> None:
+    for name in ("position", "stopping", "history", "epoch_seconds"):
+        assert repr(getattr(found, name)) == repr(getattr(expected, name))  # repr, so that NaN equals NaN
+    for name in ("state", "best"):
+        arrays, wanted = getattr(found, name), getattr(expected, name)
+        assert list(arrays) == list(wanted)
+        for path, array in wanted.items():
+            assert (arrays[path].dtype, arrays[path].shape) == (array.dtype, array.shape)
+            assert arrays[path].tobytes() == array.tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with the two checkpoints that ``older`` and ``newer`` are."""
+    for each in (older(), newer()):
+        save_checkpoint(tmp_path / "checkpoint", each)
+    return tmp_path / "checkpoint"
+
+
+def older() -> Checkpoint:
+    return checkpoint(epoch=3, step=250)
+
+
+def newer() -> Checkpoint:
+    return checkpoint(epoch=4, step=0)
+
+
+def newest_file(folder):
+    return max(folder.iterdir())
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
+    save_checkpoint(tmp_path / "checkpoint", checkpoint())
+    assert_same(load_checkpoint(tmp_path / "checkpoint"), checkpoint())
+
+
+def test_a_different_checkpoint_is_not_taken_for_the_same(tmp_path):
+    save_checkpoint(tmp_path / "checkpoint", checkpoint(step=1))
+    with pytest.raises(AssertionError):
+        assert_same(load_checkpoint(tmp_path / "checkpoint"), checkpoint(step=2))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1 / 3, 1e308, -0.0])
+def test_every_float_of_the_position_survives(tmp_path, value):
+    position = Position(epoch=2, step=9, loss_sum=value, correct=value, seconds=value)
+    save_checkpoint(tmp_path, checkpoint(position=position, history=[row(1, value)], epoch_seconds=[value]))
+    found = load_checkpoint(tmp_path)
+    assert repr(found.position) == repr(position)
+    assert repr(found.history) == repr([row(1, value)])
+    assert repr(found.epoch_seconds) == repr([value])
+
+
+def test_a_checkpoint_from_before_the_first_epoch_survives(tmp_path):
+    first = checkpoint(stopping=asdict(EarlyStopping(1e-3, 20)), best={}, history=[], epoch_seconds=[])
+    save_checkpoint(tmp_path, first)
+    found = load_checkpoint(tmp_path)
+    assert_same(found, first)
+    assert EarlyStopping(**found.stopping) == EarlyStopping(1e-3, 20)  # its best loss is infinite
+
+
+def test_the_newest_counts_and_two_are_kept(tmp_path):
+    order = [(1, 0), (1, 999), (1, 1000), (9, 25), (10, 0), (100, 3)]
+    for epoch, step in order:
+        save_checkpoint(tmp_path, checkpoint(epoch, step))
+        assert_same(load_checkpoint(tmp_path), checkpoint(epoch, step))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["00010-0000000.checkpoint", "00100-0000003.checkpoint"]
+
+
+@pytest.mark.parametrize("keep", [0, 1, DIGEST_BYTES - 1, DIGEST_BYTES, DIGEST_BYTES + 1, 0.5, -1])
+def test_a_truncated_newest_gives_way_to_the_one_before(folder, keep):
+    content = newest_file(folder).read_bytes()
+    assert_same(load_checkpoint(folder), newer())
+    newest_file(folder).write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
+    assert_same(load_checkpoint(folder), older())
+
+
+@pytest.mark.parametrize("place", [0, DIGEST_BYTES - 1, DIGEST_BYTES, 0.3, 0.6, -1])
+@pytest.mark.parametrize("bit", [0x01, 0x20, 0x80])
+def test_one_flipped_bit_in_the_newest_gives_way_to_the_one_before(folder, place, bit):
+    content = bytearray(newest_file(folder).read_bytes())
+    content[int(len(content) * place) if isinstance(place, float) else place] ^= bit
+    newest_file(folder).write_bytes(content)
+    assert_same(load_checkpoint(folder), older())
+
+
+def test_without_a_whole_one_the_error_counts_them_and_says_what_to_do(folder):
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"holds 2 checkpoints, none of them whole; expected one: start a new"):
+        load_checkpoint(folder)
+
+
+def test_a_folder_without_checkpoints_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match="holds 0 checkpoints"):
+        load_checkpoint(tmp_path)
+
+
+def test_training_goes_on_past_a_torn_checkpoint(folder):
+    newest_file(folder).write_bytes(b"torn")
+    assert_same(load_checkpoint(folder), older())
+    for step in (275, 300):
+        save_checkpoint(folder, checkpoint(epoch=3, step=step))
+        assert_same(load_checkpoint(folder), checkpoint(epoch=3, step=step))
+    save_checkpoint(folder, newer())
+    assert_same(load_checkpoint(folder), newer())
+
+
+def test_what_a_killed_process_left_half_written_is_no_checkpoint(folder):
+    (folder / ".00009-0000000.checkpoint-4711").write_bytes(b"half")
+    assert_same(load_checkpoint(folder), newer())
+
+
+def test_a_full_disk_leaves_the_checkpoints_as_they_were(folder, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        save_checkpoint(folder, checkpoint(epoch=5))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_checkpoint_holds_plain_arrays_and_no_pickle(folder):
+    with zipfile.ZipFile(io.BytesIO(newest_file(folder).read_bytes()[DIGEST_BYTES:])) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    assert len(members) == 6
+    for content in members.values():
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+        assert array.dtype.kind in "fiu"
+
+
+def test_an_array_of_objects_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        save_checkpoint(tmp_path, checkpoint(state={"model/kernel": np.array([{}])}))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Payload:
+    """Pickles to a call that creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_foreign_checkpoint_with_a_pickle_runs_no_code(tmp_path):
+    buffer = io.BytesIO()
+    np.savez(buffer, meta=np.array([Payload(tmp_path / "touched")], dtype=object))
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
+    (tmp_path / "00001-0000000.checkpoint").write_bytes(digest + buffer.getvalue())
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "touched").exists()

@@ -1,0 +1,242 @@
+"""Whatever goes wrong on the command line ends in one line that starts with ``error:`` and in an exit code."""
+
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from cifarnet import cli
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.errors import RunError
+
+
+@pytest.fixture(autouse=True)
+def clean_folder(monkeypatch, tmp_path):
+    """Work in an empty folder, without a wish for a backend; what a command sets is undone after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return a function that runs ``cifarnet`` with arguments and returns exit code, stdout and stderr's lines."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cifarnet", *arguments])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        captured = capsys.readouterr()
+        return done.value.code, captured.out, captured.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """Return a function that runs ``cifarnet``, which must fail by the book, and returns what follows ``error:``."""
+
+    def fails(*arguments):
+        code, stdout, lines = run(*arguments)
+        assert (code, stdout, len(lines)) == (1, "", 1), lines
+        assert lines[0].startswith("error: ")
+        return lines[0].removeprefix("error: ")
+
+    return fails
+
+
+def fails_after_talk(run, *arguments):
+    """As ``fails``, where the command has begun to say what it does: the error is still one line, and the last."""
+    code, stdout, lines = run(*arguments)
+    assert (code, stdout) == (1, "")
+    assert [line.startswith("error: ") for line in lines] == [*[False] * (len(lines) - 1), True], lines
+    assert not any("Traceback" in line for line in lines)
+    return lines[-1].removeprefix("error: ")
+
+
+def write_run(tmp_path, **changes):
+    """Write the record of a run as ``start`` does, and return its folder's name."""
+    record = {
+        "format": 1,
+        "status": "interrupted",
+        "recipe": "seed",
+        "backend": "jax",
+        "model": ModelConfig().to_json(),
+        "train": TrainConfig().to_json(),
+        "data": {"source": "synthetic"},
+    }
+    (tmp_path / "runs" / "stored").mkdir(parents=True)
+    (tmp_path / "runs" / "stored" / "run.json").write_text(json.dumps(record | changes))
+    return "stored"
+
+
+# Settings and backend
+
+
+def test_an_unknown_recipe(fails):
+    assert fails("train", "--recipe", "sead") == "no recipe is called 'sead'; expected one of seed"
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_an_unknown_backend(fails, tmp_path, command):
+    write_run(tmp_path)
+    message = "the backend 'theano' is not supported; expected one of jax, torch, tensorflow"
+    assert fails(command, "--backend", "theano") == message
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--dropout", "1", "dropout is 1.0; expected a fraction from 0 up to but not including 1"),
+        ("--epochs", "0", "epochs is 0; expected a whole number, 1 or more"),
+        ("--learning-rate", "nan", "learning_rate is nan; expected a finite number above 0"),
+        ("--optimizer", "lion", "optimizer is 'lion'; expected one of adam, adamw, nadam, rmsprop, sgd"),
+    ],
+)
+def test_a_setting_outside_its_range(fails, option, value, message):
+    assert fails("train", option, value) == message
+
+
+def test_a_broken_keras_file(fails, tmp_path):
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "keras.json").write_text("{")
+    assert "keras.json could not be read" in fails("train", "--data", "synthetic")
+
+
+# Data
+
+
+def test_a_data_folder_that_is_missing(run):
+    message = fails_after_talk(run, "train", "--data", "no/such/folder", "--backend", "jax")
+    assert message.startswith("no/such/folder is no such file or folder; expected `cifar10`, `synthetic`")
+
+
+def test_verifying_what_was_never_fetched(run):
+    assert "run `cifarnet data fetch`" in fails_after_talk(run, "data", "verify")
+
+
+# Runs
+
+
+@pytest.mark.parametrize("command", [("train", "--resume", "never"), ("evaluate", "never")])
+def test_a_run_that_is_missing(fails, command):
+    message = "never is no run folder; expected a folder with run.json: train one with `cifarnet train`"
+    assert fails(*command) == message
+
+
+@pytest.mark.parametrize("command", [("train", "--resume", "latest"), ("evaluate",)])
+def test_a_folder_without_runs(fails, command):
+    assert fails(*command).startswith("runs holds no run; expected a folder with run.json")
+
+
+def test_a_name_of_several_lines_still_makes_one_line(fails):
+    assert fails("evaluate", "two\nlines").startswith("two lines is no run folder")
+
+
+def test_a_record_that_is_broken(fails, tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "runs" / "stored" / "run.json").write_text('{"format": 1')
+    assert "run.json could not be read" in fails("train", "--resume", "stored")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--recipe", "other"), "recipe is other; expected seed"),
+        (("--backend", "torch"), "backend is torch; expected jax"),
+        (("--data", "cifar10"), "data is cifar10; expected synthetic"),
+        (("--batch-size", "31"), "batch-size is 31; expected 30"),
+        (("--dropout", "0.25"), "dropout is 0.25; expected 0.5"),
+        (("--seed", "0", "--patience", "19"), "patience is 19; expected 20"),
+    ],
+)
+def test_going_on_with_other_settings(fails, tmp_path, options, message):
+    expected = f"{message} as when the run began: leave it out, or start a new run without --resume"
+    assert fails("train", "--resume", write_run(tmp_path), *options) == expected
+
+
+def test_going_on_while_the_environment_asks_for_another_backend(fails, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    message = fails("train", "--resume", write_run(tmp_path))
+    assert message.startswith("backend is torch; expected jax")
+
+
+def test_going_on_with_a_finished_run_even_when_the_same_settings_are_repeated(run, tmp_path):
+    name = write_run(tmp_path, status="finished", why_stopped="patience", epochs=37)
+    message = fails_after_talk(run, "train", "--resume", name, "--seed", "0", "--learning-rate", "1e-3")
+    assert message.startswith("runs/stored came to its end (patience, epoch 37); expected a run that was interrupted")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "the run's format is 2; expected 1: use the cifarnet that wrote it"),
+        ({"model": {}}, "ModelConfig has the fields []; expected ["),
+        ({"data": {}}, "run.json lacks 'source'; expected the record of a run"),
+        ({"train": TrainConfig().to_json() | {"epochs": True}}, "epochs is True; expected"),
+    ],
+)
+def test_going_on_with_a_record_of_another_kind(run, tmp_path, changes, message):
+    assert fails_after_talk(run, "train", "--resume", write_run(tmp_path, **changes)).startswith(message)
+
+
+def test_evaluating_a_run_without_weights(run, tmp_path):
+    message = fails_after_talk(run, "evaluate", write_run(tmp_path), "--backend", "jax")
+    assert message.startswith("runs/stored has no best weights yet; expected at least one finished epoch")
+
+
+# What the system and typer say
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Return a folder of two classes with three pictures each."""
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(3):
+            Image.new("RGB", (32, 32), (index, 0, 0)).save(tmp_path / "pets" / name / f"{index}.png")
+    return tmp_path / "pets"
+
+
+def test_a_refusal_of_the_system_names_the_path(run, tmp_path, pets):
+    (tmp_path / "file").touch()
+    message = fails_after_talk(run, "train", "--data", str(pets), "--runs", "file/runs", "--backend", "jax")
+    assert message == "file/runs: Not a directory; check space and permissions"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("only words"), "the system: only words; check space and permissions"),
+        (OSError(28, "No space left on device"), "the system: No space left on device; check space and permissions"),
+        (RunError("two\n  lines"), "two lines"),
+    ],
+)
+def test_errors_that_are_hard_to_provoke_end_in_one_line_too(fails, monkeypatch, error, message):
+    def broken():
+        raise error
+
+    monkeypatch.setattr(cli, "app", broken)
+    assert fails() == message
+
+
+def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch):
+    def broken():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("train", "--colour", "red"), ("trian",), ("train", "--epochs", "many"), ("train", "--max-minutes", "-1")],
+)
+def test_a_command_that_cannot_be_parsed_exits_with_two(run, arguments):
+    code, stdout, lines = run(*arguments)
+    assert (code, stdout) == (2, "")
+    assert "Usage" in lines[0]

@@ -1,0 +1,224 @@
+"""A configuration refuses nonsense when it is built, survives JSON unchanged, and by default is the recipe `seed`."""
+
+import json
+import math
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+
+from cifarnet.config import RECIPES, ModelConfig, TrainConfig, recipe
+from cifarnet.errors import ConfigError
+
+MODEL_NONSENSE = {
+    "image_shape": ("(height, width, channels)", [(32, 32), (32, 32, 0), (32.0, 32, 3), (True, 32, 3), [32, 32, 3]]),
+    "classes": ("2 to 10,000", [1, 10_001, -5, 2.0, True, "10"]),
+    "pixel_range": ("one of unit, signed", ["bytes", "", None]),
+    "filters": ("one positive width per block", [(), (0,), (32, -1), (32.0,), (True,), [32], None]),
+    "convolutions_per_block": ("1 to 8", [0, 9]),
+    "kernel_size": ("odd, 1 to 11", [0, -1, 2, 12, 13]),
+    "padding": ("one of same, valid", ["SAME", "full", None]),
+    "dense_units": ("one positive width per dense layer", [(), (0,), (512, 0), [512], 512]),
+    "dropout": ("a fraction from 0 up to but not including 1", [-0.1, 1, 1.5, math.nan, math.inf]),
+    "initializer": ("one of he_normal, glorot_normal", ["zeros", None]),
+}
+"""By field: what the message says is expected, and values that are not."""
+
+TRAIN_NONSENSE = {
+    "optimizer": ("one of adam, adamw, nadam, rmsprop, sgd", ["Adam", "lion", None]),
+    "learning_rate": ("a finite number above 0", [0, -1e-3, math.nan, math.inf]),
+    "schedule": ("one of constant, cosine", ["step", None]),
+    "schedule_epochs": ("a whole number, 1 or more", [0, 1.5, True]),
+    "floor_fraction": ("a fraction from 0 to 1", [-0.01, 1.01, math.nan]),
+    "warmup_epochs": ("0 or more", [-0.25, math.nan, math.inf]),
+    "weight_decay": ("0 or more", [-0.1, math.nan, math.inf]),
+    "batch_size": ("a whole number, 1 or more", [0, -30, 30.0, True, "30"]),
+    "epochs": ("a whole number, 1 or more", [0, 2.0, True]),
+    "patience": ("a whole number, 1 or more", [0, math.inf, True]),
+    "min_delta": ("0 or more", [-1e-9, math.nan, math.inf]),
+    "validation_fraction": ("a fraction above 0 and below 1", [0, 1, -0.3, math.nan]),
+    "seed": ("a whole number from 0 to 2147483647", [-1, 2**31, 0.0, True]),
+}
+
+NONSENSE = [
+    pytest.param(kind, field, value, expected, id=f"{kind.__name__}.{field}={value!r}")
+    for kind, table in ((ModelConfig, MODEL_NONSENSE), (TrainConfig, TRAIN_NONSENSE))
+    for field, (expected, values) in table.items()
+    for value in values
+]
+
+MODEL_EXTREMES = {
+    "classes": [2, 10_000],
+    "convolutions_per_block": [1, 8],
+    "kernel_size": [1, 11],
+    "dropout": [0, 0.999],
+    "filters": [(1,), (8,) * 5],
+    "dense_units": [(1,)],
+}
+"""Values at the very edge, which are no nonsense."""
+
+TRAIN_EXTREMES = {
+    "learning_rate": [5e-324, 1e308],
+    "floor_fraction": [0, 1],
+    "warmup_epochs": [0, 1e6],
+    "weight_decay": [0],
+    "min_delta": [0],
+    "seed": [0, 2**31 - 1],
+    "epochs": [1],
+    "patience": [1],
+    "batch_size": [1],
+    "schedule_epochs": [1],
+    "validation_fraction": [1e-9, 0.999],
+}
+
+EXTREMES = [
+    pytest.param(kind, field, value, id=f"{kind.__name__}.{field}={value!r}")
+    for kind, table in ((ModelConfig, MODEL_EXTREMES), (TrainConfig, TRAIN_EXTREMES))
+    for field, values in table.items()
+    for value in values
+]
+
+UNUSUAL = [
+    ModelConfig(),
+    ModelConfig(image_shape=(65, 48, 3), classes=2, filters=(7,), dense_units=(3,), padding="valid", dropout=0.1 + 0.2),
+    TrainConfig(),
+    TrainConfig(optimizer="sgd", learning_rate=1 / 3, schedule="constant", min_delta=5e-324, seed=2**31 - 1),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value", "expected"), NONSENSE)
+def test_nonsense_is_refused_by_its_name_with_what_came_and_what_was_expected(kind, field, value, expected):
+    with pytest.raises(ConfigError) as refusal:
+        kind(**{field: value})
+    assert str(refusal.value) == f"{field} is {value!r}; expected {expected}"
+
+
+def test_every_field_has_its_nonsense():
+    assert set(MODEL_NONSENSE) == {field.name for field in fields(ModelConfig)}
+    assert set(TRAIN_NONSENSE) == {field.name for field in fields(TrainConfig)}
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), EXTREMES)
+def test_the_edge_of_a_range_belongs_to_it(kind, field, value):
+    assert getattr(kind(**{field: value}), field) == value
+
+
+def test_a_configuration_cannot_change_and_takes_no_positions():
+    with pytest.raises(FrozenInstanceError):
+        TrainConfig().seed = 1
+    with pytest.raises(TypeError):
+        ModelConfig((32, 32, 3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape"),
+    [
+        ({}, (4, 4, 128)),
+        ({"padding": "valid"}, (2, 2, 128)),
+        ({"padding": "valid", "kernel_size": 1}, (4, 4, 128)),
+        ({"padding": "valid", "convolutions_per_block": 2, "filters": (16, 24)}, (5, 5, 24)),
+        ({"convolutions_per_block": 8}, (4, 4, 128)),
+        ({"image_shape": (33, 17, 1)}, (4, 2, 128)),
+        ({"filters": (8,) * 5}, (1, 1, 8)),
+    ],
+)
+def test_the_feature_shape_follows_from_image_blocks_and_padding(changes, shape):
+    assert ModelConfig(**changes).feature_shape == shape
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"filters": (8,) * 6},
+        {"image_shape": (64, 7, 3)},
+        {"padding": "valid", "kernel_size": 11},
+        {"padding": "valid", "convolutions_per_block": 2},
+    ],
+)
+def test_a_network_that_shrinks_its_images_to_nothing_is_refused(changes):
+    with pytest.raises(ConfigError, match=r"^filters is \(.*\); expected fewer blocks: \(\d+, \d+, 3\) images"):
+        ModelConfig(**changes)
+
+
+@pytest.mark.parametrize("config", UNUSUAL)
+def test_json_and_back_loses_nothing(config):
+    assert type(config).from_json(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
+
+
+@pytest.mark.parametrize("config", UNUSUAL)
+def test_a_changed_value_does_not_come_back_as_the_original(config):
+    document = json.loads(json.dumps(config.to_json()))
+    name, value = ("dropout", 0.25) if isinstance(config, ModelConfig) else ("learning_rate", 0.25)
+    assert type(config).from_json(document | {name: value}) == replace(config, **{name: value}) != config
+
+
+@pytest.mark.parametrize("kind", [ModelConfig, TrainConfig])
+def test_missing_and_unknown_fields_are_refused(kind):
+    document = kind().to_json()
+    with pytest.raises(ConfigError, match=r"'colour'.*expected \["):
+        kind.from_json(document | {"colour": "red"})
+    for name in document:
+        with pytest.raises(ConfigError, match=f"expected .*'{name}'"):
+            kind.from_json({other: value for other, value in document.items() if other != name})
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (ModelConfig, "classes", True),
+        (ModelConfig, "classes", 10.0),
+        (ModelConfig, "classes", "10"),
+        (ModelConfig, "kernel_size", 3.0),
+        (ModelConfig, "convolutions_per_block", True),
+        (ModelConfig, "dropout", "0.5"),
+        (ModelConfig, "dropout", False),
+        (ModelConfig, "padding", 1),
+        (ModelConfig, "padding", None),
+        (ModelConfig, "padding", ["same"]),
+        (ModelConfig, "filters", 32),
+        (ModelConfig, "filters", "32"),
+        (ModelConfig, "filters", [32, True]),
+        (ModelConfig, "filters", [32, 64.0]),
+        (ModelConfig, "filters", {"32": 64}),
+        (ModelConfig, "image_shape", None),
+        (TrainConfig, "epochs", True),
+        (TrainConfig, "epochs", 3.0),
+        (TrainConfig, "seed", None),
+        (TrainConfig, "learning_rate", True),
+        (TrainConfig, "learning_rate", "1e-3"),
+        (TrainConfig, "learning_rate", None),
+        (TrainConfig, "weight_decay", [0.3]),
+        (TrainConfig, "optimizer", 0),
+    ],
+)
+def test_json_of_another_type_is_refused(kind, field, value):
+    with pytest.raises(ConfigError, match=f"^{field} is "):
+        kind.from_json(kind().to_json() | {field: value})
+
+
+def test_json_outside_the_range_is_refused_too():
+    with pytest.raises(ConfigError, match=r"^dropout is 1\.0; expected a fraction"):
+        ModelConfig.from_json(ModelConfig().to_json() | {"dropout": 1})
+
+
+def test_a_whole_number_serves_as_a_fraction_in_json():
+    config = TrainConfig.from_json(TrainConfig().to_json() | {"learning_rate": 1})
+    assert (config.learning_rate, type(config.learning_rate)) == (1.0, float)
+
+
+def test_the_defaults_are_the_recipe_seed():
+    assert recipe("seed") is RECIPES["seed"]
+    assert (recipe("seed").model, recipe("seed").train) == (ModelConfig(), TrainConfig())
+
+
+def test_the_recipe_seed_is_the_specified_one():
+    model, train = recipe("seed").model, recipe("seed").train
+    assert (model.image_shape, model.classes) == ((32, 32, 3), 10)
+    assert model.filters == (32, 64, 128)
+    assert len(model.dense_units) == 3
+    assert (train.optimizer, train.batch_size, train.epochs, train.patience) == ("adam", 30, 1000, 20)
+    assert train.validation_fraction == 0.3
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_names():
+    with pytest.raises(ConfigError, match=r"'sead'; expected one of .*seed"):
+        recipe("sead")

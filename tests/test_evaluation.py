@@ -1,0 +1,118 @@
+"""One ruler: right on examples worked by hand, indifferent to batching, and unkind to a wrong predictor."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cifarnet.errors import DataError
+from cifarnet.evaluation import EVALUATION_BATCH, Score, evaluate, predict, score
+from cifarnet.spec import Split
+
+CLASSES = 5
+
+
+def split(count: int) -> Split:
+    rng = np.random.default_rng(count)
+    images = rng.integers(0, 256, (count, 4, 4, 3), np.uint8)
+    return Split(images, rng.integers(0, CLASSES, count, np.int32))
+
+
+def logits_of(images):
+    """Stand for a model: each image's logits depend on all its pixels and on no other image."""
+    weights = np.random.default_rng(0).normal(size=(images[0].size, CLASSES)).astype(np.float32)
+    # An explicit sum, because a matrix product may round differently for another number of rows.
+    return (images.reshape(len(images), -1, 1) * weights / 300).sum(axis=1, dtype=np.float32)
+
+
+def cross_entropy(logits, labels):
+    """The textbook's formula, one image at a time: -log(exp(x[label]) / sum(exp(x)))."""
+    rows = zip(logits.astype(np.float64), labels, strict=True)
+    return sum(math.log(sum(math.exp(x - row[label]) for x in row)) for row, label in rows) / len(labels)
+
+
+def test_a_score_worked_by_hand():
+    logits = np.log(np.array([[1, 3], [1, 3], [3, 1], [4, 4]], np.float32))  # softmax 1/4 3/4, ..., 1/2 1/2
+    found = score(logits, np.array([1, 0, 0, 0], np.int32))
+    assert (found.accuracy, found.images) == (0.75, 4)
+    np.testing.assert_allclose(found.loss, -math.log(0.75 * 0.25 * 0.75 * 0.5) / 4, rtol=1e-6)  # logits are float32
+
+
+def test_a_score_agrees_with_the_textbook_formula():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 4, (200, CLASSES)).astype(np.float32)
+    labels = rng.integers(0, CLASSES, 200, np.int32)
+    # Both sum in float64, in another order.
+    np.testing.assert_allclose(score(logits, labels).loss, cross_entropy(logits, labels), rtol=1e-12)
+
+
+def test_extreme_logits_give_a_finite_and_exact_loss():
+    logits = np.array([[1e4, -1e4, 0], [1e4, -1e4, 0]], np.float32)
+    assert score(logits, np.array([1, 0], np.int32)) == Score(loss=1e4, accuracy=0.5, images=2)
+    largest = np.finfo(np.float32).max
+    assert score(np.array([[largest, -largest]], np.float32), np.array([1], np.int32)).loss == 2 * float(largest)
+
+
+def test_a_common_offset_of_the_logits_changes_nothing():
+    logits, labels = np.array([[0, 1, 2], [3, 0, 0]], np.float32), np.array([2, 1], np.int32)
+    assert score(logits + 4096, labels) == score(logits, labels)
+
+
+def test_logits_that_are_not_numbers_do_not_pass_for_a_good_score():
+    assert math.isnan(score(np.array([[math.nan, 0]], np.float32), np.array([1], np.int32)).loss)
+
+
+def test_the_given_logits_are_left_alone():
+    logits = np.array([[1, 2], [3, 4]], np.float32)
+    score(logits, np.array([0, 1], np.int32))
+    np.testing.assert_array_equal(logits, [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("count", [1, EVALUATION_BATCH - 1, EVALUATION_BATCH, EVALUATION_BATCH + 1, 250])
+def test_batches_and_their_padding_change_no_result(count):
+    part = split(count)
+    np.testing.assert_array_equal(predict(logits_of, part.images), logits_of(part.images))
+    assert evaluate(logits_of, part) == score(logits_of(part.images), part.labels)
+
+
+def test_every_call_has_the_same_number_of_bytes_pixels():
+    seen = []
+
+    def watched(images):
+        seen.append((images.shape, images.dtype))
+        return logits_of(images)
+
+    evaluate(watched, split(2 * EVALUATION_BATCH + 1))
+    assert seen == [((EVALUATION_BATCH, 4, 4, 3), np.uint8)] * 3
+
+
+def test_a_split_without_images_is_refused():
+    with pytest.raises(DataError, match=r"there are 0 images to score; expected at least 1"):
+        evaluate(logits_of, split(0))
+
+
+def knows_the_answer(part):
+    """A predictor that is right about every image of ``part``, by looking them up."""
+    answers = {image.tobytes(): np.eye(CLASSES, dtype=np.float32)[label] * 9 for image, label in zip_of(part)}
+    nothing = np.zeros(CLASSES, np.float32)
+    return lambda images: np.stack([answers.get(image.tobytes(), nothing) for image in images])
+
+
+def zip_of(part):
+    return zip(part.images, part.labels, strict=True)
+
+
+def test_a_predictor_that_knows_every_answer_scores_one_and_its_wrong_twins_do_not():
+    part = split(230)
+    right = knows_the_answer(part)
+    best = evaluate(right, part)
+    assert best.accuracy == 1
+    for wrong in (
+        lambda images: right(images)[:, ::-1],  # classes in another order
+        lambda images: np.roll(right(images), 1, axis=0),  # the neighbour's answer
+        lambda images: right(images[:, ::-1]),  # images upside down
+        lambda images: -right(images),
+    ):
+        found = evaluate(wrong, part)
+        assert found.accuracy < 0.5
+        assert found.loss > best.loss + 1

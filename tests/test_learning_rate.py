@@ -1,0 +1,101 @@
+"""The learning rate rises, falls and stays where the settings say, and weight decay spares the biases."""
+
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from cifarnet.backends import choose
+from cifarnet.config import OptimizerName, TrainConfig
+
+choose("jax")
+
+import keras  # noqa: E402  # now that its framework is chosen
+
+from cifarnet.training.optimizer import OPTIMIZERS, build_optimizer, learning_rate_at  # noqa: E402  # as above
+
+COSINE = TrainConfig(learning_rate=0.8, schedule_epochs=8, floor_fraction=0.25, warmup_epochs=0)
+CONSTANT = replace(COSINE, schedule="constant")
+EPSILON = 1e-9
+"""Epochs; the learning rate changes by less than its size over so short a time."""
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        pytest.param(0, 0.8, id="starts at the peak"),
+        pytest.param(2, 0.2 + 0.6 * (1 + 0.5**0.5) / 2, id="a quarter of the way"),
+        pytest.param(4, 0.5, id="half way between peak and floor"),
+        pytest.param(8, 0.2, id="ends at the floor"),
+        pytest.param(8.5, 0.2, id="stays at the floor"),
+        pytest.param(1000, 0.2, id="does not rise again"),
+    ],
+)
+def test_the_cosine_falls_from_peak_to_floor_and_stays(progress, expected):
+    assert learning_rate_at(COSINE, progress) == pytest.approx(expected, rel=1e-12)  # a handful of float64 roundings
+
+
+@pytest.mark.parametrize("progress", [0, 1e-3, 5, 8, 1000])
+def test_the_constant_schedule_is_constant(progress):
+    assert learning_rate_at(CONSTANT, progress) == 0.8
+
+
+@pytest.mark.parametrize(("progress", "fraction"), [(0, 0), (0.125, 0.25), (0.25, 0.5), (0.5, 1), (3, 1)])
+def test_the_warm_up_rises_in_a_straight_line(progress, fraction):
+    assert learning_rate_at(replace(CONSTANT, warmup_epochs=0.5), progress) == 0.8 * fraction
+
+
+@pytest.mark.parametrize("config", [COSINE, CONSTANT], ids=["cosine", "constant"])
+def test_after_the_warm_up_the_schedule_is_as_without_one(config):
+    warm = replace(config, warmup_epochs=2.5)
+    for progress in (2.5, 2.6, 7, 8, 99):
+        assert learning_rate_at(warm, progress) == learning_rate_at(config, progress)
+    assert learning_rate_at(warm, 2.4) < learning_rate_at(config, 2.4)
+
+
+@pytest.mark.parametrize("config", [replace(COSINE, warmup_epochs=2.5), TrainConfig()], ids=["made up", "default"])
+def test_the_learning_rate_never_jumps(config):
+    for joint in (0, config.warmup_epochs, config.schedule_epochs):
+        before, after = (learning_rate_at(config, max(joint + step, 0)) for step in (-EPSILON, EPSILON))
+        assert abs(before - after) < config.learning_rate * 1e-7
+
+
+def test_the_learning_rate_never_leaves_zero_to_peak():
+    rates = [learning_rate_at(TrainConfig(), progress) for progress in np.linspace(0, 30, 3001)]
+    assert min(rates) == rates[0] == 0
+    assert max(rates) <= TrainConfig().learning_rate
+    assert max(rates) == pytest.approx(TrainConfig().learning_rate, rel=0.01)  # the cosine falls during the warm-up
+
+
+def after_one_step_without_gradients(config: TrainConfig) -> dict[str, np.ndarray]:
+    """Return the weights of two dense layers, all of them 1 before."""
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    optimizer = build_optimizer(config, network)
+    for variable in network.trainable_variables:
+        variable.assign(np.ones(variable.shape, np.float32))
+    nothing = [keras.ops.zeros(variable.shape) for variable in network.trainable_variables]
+    optimizer.apply(nothing, network.trainable_variables)
+    return {variable.path: np.asarray(variable) for variable in network.trainable_variables}
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_weight_decay_shrinks_kernels_by_learning_rate_times_decay_and_spares_biases(name):
+    config = TrainConfig(optimizer=name, learning_rate=0.01, weight_decay=0.3)
+    weights = after_one_step_without_gradients(config)
+    assert len(weights) == 4
+    for path, values in weights.items():
+        expected = 1 if path.endswith("/bias") else 1 - 0.01 * 0.3
+        np.testing.assert_allclose(values, expected, rtol=1e-6)  # float32 rounds to 6e-8; the decay is 3e-3
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_without_weight_decay_nothing_moves_that_has_no_gradient(name):
+    for values in after_one_step_without_gradients(TrainConfig(optimizer=name, weight_decay=0)).values():
+        np.testing.assert_array_equal(values, 1)
+
+
+def test_every_admitted_optimizer_is_the_keras_class_of_that_name():
+    assert tuple(OPTIMIZERS) == get_args(OptimizerName)
+    for name, kind in OPTIMIZERS.items():
+        assert kind.__name__.lower() == name
