@@ -15,7 +15,7 @@ from cifarnet.backends import choose
 from cifarnet.errors import CheckpointError, RunError
 from cifarnet.run import EpochRecord
 
-choose("jax")
+choose()
 
 from cifarnet.training.checkpoint import (  # noqa: E402  # Keras, now that its framework is chosen
     DIGEST_BYTES,
@@ -158,9 +158,12 @@ def test_training_goes_on_past_a_torn_checkpoint(folder):
     assert_same(load_checkpoint(folder), newer())
 
 
-def test_what_a_killed_process_left_half_written_is_no_checkpoint(folder):
-    (folder / ".00009-0000000.checkpoint-4711").write_bytes(b"half")
-    assert_same(load_checkpoint(folder), newer())
+def test_what_a_killed_process_left_without_its_name_is_no_checkpoint(folder):
+    newest_file(folder).rename(folder / ".00004-0000000.checkpoint-4711")
+    assert_same(load_checkpoint(folder), older())
+    newest_file(folder).unlink()
+    with pytest.raises(CheckpointError, match="holds 0 checkpoints"):
+        load_checkpoint(folder)
 
 
 def test_a_full_disk_leaves_the_checkpoints_as_they_were(folder, monkeypatch):

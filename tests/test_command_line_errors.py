@@ -7,16 +7,21 @@ import pytest
 from PIL import Image
 
 from cifarnet import cli
+from cifarnet.backends import NAMES, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import RunError
+
+BACKEND = choose()
+"""What Keras runs on in this process."""
+OTHER = next(name for name in NAMES if name != BACKEND)
+MODEL, TRAIN = ModelConfig(), TrainConfig()
 
 
 @pytest.fixture(autouse=True)
 def clean_folder(monkeypatch, tmp_path):
-    """Work in an empty folder, without a wish for a backend; what a command sets is undone after the test."""
+    """Work in an empty folder, with nothing but the running backend to choose; what a command sets is undone."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KERAS_BACKEND", "")
-    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_BACKEND", BACKEND)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "cache"))
 
@@ -63,9 +68,9 @@ def write_run(tmp_path, **changes):
         "format": 1,
         "status": "interrupted",
         "recipe": "seed",
-        "backend": "jax",
-        "model": ModelConfig().to_json(),
-        "train": TrainConfig().to_json(),
+        "backend": BACKEND,
+        "model": MODEL.to_json(),
+        "train": TRAIN.to_json(),
         "data": {"source": "synthetic"},
     }
     (tmp_path / "runs" / "stored").mkdir(parents=True)
@@ -100,7 +105,8 @@ def test_a_setting_outside_its_range(fails, option, value, message):
     assert fails("train", option, value) == message
 
 
-def test_a_broken_keras_file(fails, tmp_path):
+def test_a_broken_keras_file(fails, tmp_path, monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND")
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "keras.json").write_text("{")
     assert "keras.json could not be read" in fails("train", "--data", "synthetic")
@@ -110,7 +116,7 @@ def test_a_broken_keras_file(fails, tmp_path):
 
 
 def test_a_data_folder_that_is_missing(run):
-    message = fails_after_talk(run, "train", "--data", "no/such/folder", "--backend", "jax")
+    message = fails_after_talk(run, "train", "--data", "no/such/folder")
     assert message.startswith("no/such/folder is no such file or folder; expected `cifar10`, `synthetic`")
 
 
@@ -146,11 +152,11 @@ def test_a_record_that_is_broken(fails, tmp_path):
     ("options", "message"),
     [
         (("--recipe", "other"), "recipe is other; expected seed"),
-        (("--backend", "torch"), "backend is torch; expected jax"),
+        (("--backend", OTHER), f"backend is {OTHER}; expected {BACKEND}"),
         (("--data", "cifar10"), "data is cifar10; expected synthetic"),
-        (("--batch-size", "31"), "batch-size is 31; expected 30"),
-        (("--dropout", "0.25"), "dropout is 0.25; expected 0.5"),
-        (("--seed", "0", "--patience", "19"), "patience is 19; expected 20"),
+        (("--batch-size", "31"), f"batch-size is 31; expected {TRAIN.batch_size}"),
+        (("--dropout", "0.125"), f"dropout is 0.125; expected {MODEL.dropout}"),
+        (("--seed", str(TRAIN.seed), "--patience", "19"), f"patience is 19; expected {TRAIN.patience}"),
     ],
 )
 def test_going_on_with_other_settings(fails, tmp_path, options, message):
@@ -159,14 +165,14 @@ def test_going_on_with_other_settings(fails, tmp_path, options, message):
 
 
 def test_going_on_while_the_environment_asks_for_another_backend(fails, tmp_path, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setenv("KERAS_BACKEND", OTHER)
     message = fails("train", "--resume", write_run(tmp_path))
-    assert message.startswith("backend is torch; expected jax")
+    assert message.startswith(f"backend is {OTHER}; expected {BACKEND}")
 
 
 def test_going_on_with_a_finished_run_even_when_the_same_settings_are_repeated(run, tmp_path):
     name = write_run(tmp_path, status="finished", why_stopped="patience", epochs=37)
-    message = fails_after_talk(run, "train", "--resume", name, "--seed", "0", "--learning-rate", "1e-3")
+    message = fails_after_talk(run, "train", "--resume", name, "--learning-rate", str(TRAIN.learning_rate))
     assert message.startswith("runs/stored came to its end (patience, epoch 37); expected a run that was interrupted")
 
 
@@ -176,7 +182,7 @@ def test_going_on_with_a_finished_run_even_when_the_same_settings_are_repeated(r
         ({"format": 2}, "the run's format is 2; expected 1: use the cifarnet that wrote it"),
         ({"model": {}}, "ModelConfig has the fields []; expected ["),
         ({"data": {}}, "run.json lacks 'source'; expected the record of a run"),
-        ({"train": TrainConfig().to_json() | {"epochs": True}}, "epochs is True; expected"),
+        ({"train": TRAIN.to_json() | {"epochs": True}}, "epochs is True; expected"),
     ],
 )
 def test_going_on_with_a_record_of_another_kind(run, tmp_path, changes, message):
@@ -184,7 +190,7 @@ def test_going_on_with_a_record_of_another_kind(run, tmp_path, changes, message)
 
 
 def test_evaluating_a_run_without_weights(run, tmp_path):
-    message = fails_after_talk(run, "evaluate", write_run(tmp_path), "--backend", "jax")
+    message = fails_after_talk(run, "evaluate", write_run(tmp_path))
     assert message.startswith("runs/stored has no best weights yet; expected at least one finished epoch")
 
 
@@ -203,7 +209,7 @@ def pets(tmp_path):
 
 def test_a_refusal_of_the_system_names_the_path(run, tmp_path, pets):
     (tmp_path / "file").touch()
-    message = fails_after_talk(run, "train", "--data", str(pets), "--runs", "file/runs", "--backend", "jax")
+    message = fails_after_talk(run, "train", "--data", str(pets), "--runs", "file/runs")
     assert message == "file/runs: Not a directory; check space and permissions"
 
 

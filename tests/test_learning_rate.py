@@ -9,7 +9,7 @@ import pytest
 from cifarnet.backends import choose
 from cifarnet.config import OptimizerName, TrainConfig
 
-choose("jax")
+choose()
 
 import keras  # noqa: E402  # now that its framework is chosen
 
@@ -62,10 +62,10 @@ def test_the_learning_rate_never_jumps(config):
 
 
 def test_the_learning_rate_never_leaves_zero_to_peak():
-    rates = [learning_rate_at(TrainConfig(), progress) for progress in np.linspace(0, 30, 3001)]
+    config = replace(COSINE, warmup_epochs=0.25)
+    rates = [learning_rate_at(config, progress) for progress in np.linspace(0, 30, 3001)]
     assert min(rates) == rates[0] == 0
-    assert max(rates) <= TrainConfig().learning_rate
-    assert max(rates) == pytest.approx(TrainConfig().learning_rate, rel=0.01)  # the cosine falls during the warm-up
+    assert 0.79 < max(rates) <= 0.8  # the cosine falls a little during the warm-up
 
 
 def after_one_step_without_gradients(config: TrainConfig) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 
 from cifarnet.backends import choose
 
-choose("jax")
+choose()
 
 from cifarnet.training.stopping import EarlyStopping  # noqa: E402  # Keras, now that its framework is chosen
 

@@ -1,7 +1,10 @@
 """Small real things to train: the suite here runs once per backend, chosen from outside."""
 
-from dataclasses import replace
+import os
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,13 +12,19 @@ from cifarnet.backends import choose
 
 choose()  # before any test module imports Keras
 
+# Every training here compiles the same few small functions again: JAX may take them from this folder instead.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cifarnet-jax-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
 from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402  # after the backend is chosen
 from cifarnet.data import synthetic  # noqa: E402
+from cifarnet.run import EpochRecord, Run  # noqa: E402
 from cifarnet.spec import Dataset  # noqa: E402
-from cifarnet.training import Job  # noqa: E402
+from cifarnet.training import Job, carry_out, start  # noqa: E402
 
-SMALL_MODEL = ModelConfig(filters=(8, 8, 8), dense_units=(32, 32, 32), dropout=0.25)
+SMALL_MODEL = ModelConfig(filters=(6,), dense_units=(16,), dropout=0.25)
 SMALL_TRAINING = TrainConfig(epochs=3, schedule_epochs=3, learning_rate=3e-3, weight_decay=0.01)
+SMALL_JOB = Job(recipe="seed", model=SMALL_MODEL, train=SMALL_TRAINING, source="synthetic")
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +34,7 @@ def dataset() -> Dataset:
 
 @pytest.fixture
 def job() -> Job:
-    return Job(recipe="seed", model=SMALL_MODEL, train=SMALL_TRAINING, source="synthetic")
+    return SMALL_JOB
 
 
 @pytest.fixture
@@ -49,6 +58,23 @@ class Watcher:
 @pytest.fixture
 def watcher() -> Watcher:
     return Watcher()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end, with its record and what its observer saw."""
+
+    run: Run
+    record: dict[str, Any]
+    epochs: list[EpochRecord]
+
+
+@pytest.fixture(scope="session")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The small job, trained without a break: what interrupted ones are compared with. Not to be altered."""
+    watcher = Watcher()
+    run = start(SMALL_JOB, dataset, tmp_path_factory.mktemp("whole"))
+    return Finished(run, carry_out(run, dataset, watcher), watcher.epochs)
 
 
 def with_training(job: Job, **changes) -> Job:

@@ -13,7 +13,7 @@ from cifarnet.data import hold_out, synthetic
 from cifarnet.errors import RunError
 from cifarnet.evaluation import evaluate
 from cifarnet.model import build_model, get_weights, load_weights, predictor
-from cifarnet.run import Run, find_run
+from cifarnet.run import find_run
 from cifarnet.spec import Dataset, Split
 from cifarnet.training import carry_out, job_of, score_run, start
 from cifarnet.training.loop import train
@@ -26,6 +26,10 @@ def finished(job, dataset, runs, watcher, **limits):
     return run, carry_out(run, dataset, watcher, **limits)
 
 
+def history_of(run):
+    return (run.path / "history.csv").read_bytes()
+
+
 def test_it_learns(job, runs, watcher):
     dataset = synthetic(train=640, test=200)
     eager = with_training(job, epochs=5, schedule_epochs=5, learning_rate=5e-3, warmup_epochs=0.5)
@@ -34,39 +38,37 @@ def test_it_learns(job, runs, watcher):
     assert record["metrics"]["test"]["accuracy"] > 0.25  # one in ten by chance
 
 
-def test_the_record_tells_all_that_is_needed_to_do_it_again(job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher)
+def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):
+    record = whole.record
     assert (record["status"], record["why_stopped"], record["epochs"]) == ("finished", "epochs", 3)
-    assert record == run.read_record()
+    assert record == whole.run.read_record()
     assert {"versions", "machine", "hold_out", "data", "model", "train", "started", "elapsed_s"} <= set(record)
     assert job_of(record) == job
-    assert find_run(runs).path.name == run.path.name
+    assert find_run(whole.run.path.parent).path.name == whole.run.path.name
 
 
-def test_the_best_weights_on_disk_give_the_recorded_figures(job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher)
-    assert score_run(run, dataset) == record["metrics"]["test"]
+def test_the_best_weights_on_disk_give_the_recorded_figures(whole, job, dataset):
+    assert score_run(whole.run, dataset) == whole.record["metrics"]["test"]
     model = build_model(job.model, seed=99)
-    load_weights(model, run.best_weights)
+    load_weights(model, whole.run.best_weights)
     parts = hold_out(dataset.train, job.train.validation_fraction, job.train.seed, 10)
     held_out = Split(dataset.train.images[parts.validation], dataset.train.labels[parts.validation])
-    best = run.read_history()[record["best_epoch"] - 1]
+    best = whole.run.read_history()[whole.record["best_epoch"] - 1]
     # predict and the training engine compile apart: the last bit of a mean may differ.
     assert evaluate(predictor(model), held_out).loss == pytest.approx(best.validation_loss, rel=1e-6)
 
 
-def test_the_history_has_one_row_per_epoch(job, dataset, runs, watcher):
-    run, _ = finished(job, dataset, runs, watcher)
-    rows = list(csv.DictReader((run.path / "history.csv").open()))
+def test_the_history_has_one_row_per_epoch(whole):
+    rows = list(csv.DictReader((whole.run.path / "history.csv").open()))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
-    assert [row.epoch for row in watcher.epochs] == [1, 2, 3]
+    assert [row.epoch for row in whole.epochs] == [1, 2, 3]
 
 
-def test_two_trainings_give_the_same_bits(job, dataset, runs, watcher):
-    one, other = (finished(job, dataset, runs, watcher)[0] for _ in range(2))
-    assert (one.path / "history.csv").read_bytes() == (other.path / "history.csv").read_bytes()
-    third, _ = finished(with_training(job, seed=1), dataset, runs, watcher)
-    assert (one.path / "history.csv").read_bytes() != (third.path / "history.csv").read_bytes()
+def test_two_trainings_give_the_same_bits_and_another_seed_does_not(whole, job, dataset, runs, watcher):
+    same, _ = finished(job, dataset, runs, watcher)
+    other, _ = finished(with_training(job, seed=1), dataset, runs, watcher)
+    assert history_of(whole.run) == history_of(same)
+    assert history_of(whole.run) != history_of(other)
 
 
 def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, dataset, runs, watcher, monkeypatch):
@@ -144,14 +146,13 @@ def stop_after(batches):
 
 
 @pytest.mark.parametrize("batches", [1, 8, 11])
-def test_interrupted_and_resumed_is_as_never_interrupted(job, dataset, runs, watcher, batches):
-    whole, whole_record = finished(job, dataset, runs, watcher)
+def test_interrupted_and_resumed_is_as_never_interrupted(whole, job, dataset, runs, watcher, batches):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(batches))
     assert (record["status"], record["why_stopped"]) == ("interrupted", "interrupted")
     record = carry_out(run, dataset, watcher)
-    assert (whole.path / "history.csv").read_bytes() == (run.path / "history.csv").read_bytes()
-    assert record["metrics"] == whole_record["metrics"]
-    assert_same_weights(whole, run, job)
+    assert history_of(whole.run) == history_of(run)
+    assert record["metrics"] == whole.record["metrics"]
+    assert_same_weights(whole.run, run, job)
 
 
 def assert_same_weights(one, other, job):
@@ -165,7 +166,7 @@ def assert_same_weights(one, other, job):
 def test_an_interrupted_run_is_complete(job, dataset, runs, watcher):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(10))
     assert record["best_epoch"] == 1
-    assert "test" in record["metrics"]
+    assert set(record["metrics"]) == {"validation", "test"}
     assert run.best_weights.exists()
     assert len(run.read_history()) == 1
 
@@ -177,12 +178,11 @@ def test_an_interruption_before_the_first_epoch_ended_leaves_no_best_weights(job
         score_run(run, dataset)
 
 
-def test_a_finished_run_is_not_trained_further(job, dataset, runs, watcher):
-    run, _ = finished(job, dataset, runs, watcher)
-    before = (run.path / "run.json").read_bytes()
+def test_a_finished_run_is_not_trained_further(whole, dataset, watcher):
+    before = (whole.run.path / "run.json").read_bytes()
     with pytest.raises(RunError, match="came to its end"):
-        carry_out(run, dataset, watcher)
-    assert (run.path / "run.json").read_bytes() == before
+        carry_out(whole.run, dataset, watcher)
+    assert (whole.run.path / "run.json").read_bytes() == before
 
 
 def test_other_images_are_refused_on_resume(job, dataset, runs, watcher):
@@ -200,14 +200,13 @@ def test_a_run_in_use_is_refused(job, dataset, runs, watcher):
         carry_out(run, dataset, watcher)
 
 
-def test_a_torn_newest_checkpoint_gives_way_to_the_one_before(job, dataset, runs, watcher):
-    whole, _ = finished(job, dataset, runs, watcher)
+def test_a_torn_newest_checkpoint_gives_way_to_the_one_before(whole, job, dataset, runs, watcher):
     run, _ = finished(job, dataset, runs, watcher, stop=stop_after(20))
     newest = max(run.checkpoints.glob("*.checkpoint"))
     newest.write_bytes(newest.read_bytes()[:-100])
     carry_out(run, dataset, watcher)
-    assert (whole.path / "history.csv").read_bytes() == (run.path / "history.csv").read_bytes()
-    assert_same_weights(whole, run, job)
+    assert history_of(whole.run) == history_of(run)
+    assert_same_weights(whole.run, run, job)
 
 
 def test_a_persons_own_classes_train(tmp_path, job, runs, watcher):
@@ -224,9 +223,7 @@ def test_every_optimizer_takes_finite_steps(job, dataset, runs, watcher, optimiz
     assert record["best_epoch"] == 1
 
 
-def test_the_run_folder_holds_no_leftovers(job, dataset, runs, watcher):
-    run, _ = finished(job, dataset, runs, watcher)
-    names = {path.name for path in run.path.iterdir()} - {".lock"}
+def test_the_run_folder_holds_no_leftovers(whole):
+    names = {path.name for path in whole.run.path.iterdir()} - {".lock"}
     assert names == {"run.json", "history.csv", "best.weights.h5", "checkpoint"}
-    assert len(list(run.checkpoints.iterdir())) == 2
-    assert isinstance(run, Run)
+    assert len(list(whole.run.checkpoints.iterdir())) == 2

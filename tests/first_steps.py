@@ -1,0 +1,52 @@
+"""``python -m tests.first_steps SEED STEPS``: the first training steps of the recipe's network, as JSON."""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+
+from cifarnet.backends import adapter, choose
+
+
+STEPS_OF_AN_EPOCH = 1167
+"""Of the recipe on CIFAR-10: the learning rate rises as slowly here as there."""
+
+
+def digest(*arrays: np.ndarray) -> str:
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+def main(seed: int, steps: int) -> None:
+    choose()
+    from keras import ops
+
+    from cifarnet.config import recipe
+    from cifarnet.data import batch_order, synthetic
+    from cifarnet.layers import dropout_mask
+    from cifarnet.model import build_model, get_weights, logits_of
+    from cifarnet.training.objective import objective
+    from cifarnet.training.optimizer import build_optimizer, learning_rate_at
+
+    settings, split = recipe("seed"), synthetic().train
+    # Noise on the drawn patterns: in a flat area four pixels tie for the maximum, and then rounding decides.
+    noise = np.random.Generator(np.random.PCG64(0)).integers(0, 128, split.images.shape, np.uint8)
+    images = split.images // 2 + noise
+    network = logits_of(build_model(settings.model, seed=seed))
+    start = digest(*get_weights(network).values())
+    step = ops.convert_to_tensor(np.array(17, np.int32))
+    masks = [dropout_mask((30, 512), settings.model.dropout, seed, stream, step) for stream in (1, 2, 3)]
+    engine = adapter().compile(network, build_optimizer(settings.train, network), objective)
+    order, size = batch_order(len(split), seed, 1), settings.train.batch_size
+    losses = []
+    for at in range(0, steps * size, size):
+        chosen = order[at : at + size]
+        rate = learning_rate_at(settings.train, (at // size + 1) / STEPS_OF_AN_EPOCH)
+        sums = engine.train_step(images[chosen], split.labels[chosen], np.ones(size, np.float32), rate)
+        losses.append(float(sums.loss_sum) / size)
+    masks = digest(*(ops.convert_to_numpy(mask).astype(bool) for mask in masks))
+    print(json.dumps({"initial_weights": start, "dropout_masks": masks, "losses": losses}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
