@@ -8,7 +8,6 @@ import numpy as np
 
 from cifarnet.backends import adapter, choose
 
-
 STEPS_OF_AN_EPOCH = 1167
 """Of the recipe on CIFAR-10: the learning rate rises as slowly here as there."""
 

@@ -51,9 +51,7 @@ def curves():
 def test_the_first_steps_are_the_same_on_all_backends(curves):
     for backend in ("torch", "tensorflow"):
         difference = np.abs(np.subtract(curves["jax"]["losses"], curves[backend]["losses"]))
-        print(
-            f"jax - {backend}: first {difference[0]:.1e}, 10 steps {difference[:10].max():.1e}, {STEPS} steps {difference.max():.1e}"
-        )
+        print(f"jax - {backend}: 10 steps {difference[:10].max():.1e}, {STEPS} steps {difference.max():.1e}")
         assert_same_training(curves["jax"], curves[backend])
     assert_same_training(curves["torch"], curves["tensorflow"])
 

@@ -153,3 +153,18 @@ def test_another_backend_is_refused_once_keras_runs():
 def test_every_backend_has_its_own_file():
     for name in NAMES:
         assert importlib.util.find_spec(f"{backends.__name__}.{name}") is not None
+
+
+FIRST_RUN = "from cifarnet.backends import choose\nchosen = choose()\nimport keras\nprint(chosen)"
+
+
+def test_what_keras_writes_by_itself_does_not_change_the_choice_of_the_next_run(tmp_path):
+    command = [sys.executable, "-c", FIRST_RUN]
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment["KERAS_HOME"] = str(tmp_path)
+    runs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+        for _ in range(2)
+    ]
+    assert (tmp_path / "keras.json").exists()
+    assert runs[0] == runs[1] == "jax\n"

@@ -170,8 +170,9 @@ def test_going_on_while_the_environment_asks_for_another_backend(fails, tmp_path
     assert message.startswith(f"backend is {OTHER}; expected {BACKEND}")
 
 
-def test_going_on_with_a_finished_run_even_when_the_same_settings_are_repeated(run, tmp_path):
-    name = write_run(tmp_path, status="finished", why_stopped="patience", epochs=37)
+def test_going_on_with_a_finished_run_is_refused_before_its_data_is_opened(run, tmp_path):
+    gone = {"source": str(tmp_path / "gone")}
+    name = write_run(tmp_path, status="finished", why_stopped="patience", epochs=37, data=gone)
     message = fails_after_talk(run, "train", "--resume", name, "--learning-rate", str(TRAIN.learning_rate))
     assert message.startswith("runs/stored came to its end (patience, epoch 37); expected a run that was interrupted")
 

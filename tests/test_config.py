@@ -11,11 +11,11 @@ from cifarnet.errors import ConfigError
 
 MODEL_NONSENSE = {
     "image_shape": ("(height, width, channels)", [(32, 32), (32, 32, 0), (32.0, 32, 3), (True, 32, 3), [32, 32, 3]]),
-    "classes": ("2 to 10,000", [1, 10_001, -5, 2.0, True, "10"]),
+    "classes": ("a whole number from 2 to 10,000", [1, 10_001, -5, 2.0, True, "10"]),
     "pixel_range": ("one of unit, signed", ["bytes", "", None]),
     "filters": ("one positive width per block", [(), (0,), (32, -1), (32.0,), (True,), [32], None]),
-    "convolutions_per_block": ("1 to 8", [0, 9]),
-    "kernel_size": ("odd, 1 to 11", [0, -1, 2, 12, 13]),
+    "convolutions_per_block": ("a whole number from 1 to 8", [0, 9, 1.5, True]),
+    "kernel_size": ("1, 3, 5, 7, 9 or 11", [0, -1, 2, 12, 13, 3.0, True]),
     "padding": ("one of same, valid", ["SAME", "full", None]),
     "dense_units": ("one positive width per dense layer", [(), (0,), (512, 0), [512], 512]),
     "dropout": ("a fraction from 0 up to but not including 1", [-0.1, 1, 1.5, math.nan, math.inf]),
@@ -25,18 +25,18 @@ MODEL_NONSENSE = {
 
 TRAIN_NONSENSE = {
     "optimizer": ("one of adam, adamw, nadam, rmsprop, sgd", ["Adam", "lion", None]),
-    "learning_rate": ("a finite number above 0", [0, -1e-3, math.nan, math.inf]),
+    "learning_rate": ("a finite number above 0", [True, "1e-3", None, 0, -1e-3, math.nan, math.inf]),
     "schedule": ("one of constant, cosine", ["step", None]),
-    "schedule_epochs": ("a whole number, 1 or more", [0, 1.5, True]),
+    "schedule_epochs": ("a whole number from 1 to 2,147,483,647", [0, 1.5, True]),
     "floor_fraction": ("a fraction from 0 to 1", [-0.01, 1.01, math.nan]),
-    "warmup_epochs": ("0 or more", [-0.25, math.nan, math.inf]),
-    "weight_decay": ("0 or more", [-0.1, math.nan, math.inf]),
-    "batch_size": ("a whole number, 1 or more", [0, -30, 30.0, True, "30"]),
-    "epochs": ("a whole number, 1 or more", [0, 2.0, True]),
-    "patience": ("a whole number, 1 or more", [0, math.inf, True]),
-    "min_delta": ("0 or more", [-1e-9, math.nan, math.inf]),
+    "warmup_epochs": ("a finite number, 0 or more", ["0.25", None, -0.25, math.nan, math.inf]),
+    "weight_decay": ("a finite number, 0 or more", [-0.1, math.nan, math.inf]),
+    "batch_size": ("a whole number from 1 to 2,147,483,647", [0, -30, 30.0, True, "30"]),
+    "epochs": ("a whole number from 1 to 2,147,483,647", [0, 2.0, True]),
+    "patience": ("a whole number from 1 to 2,147,483,647", [0, math.inf, True]),
+    "min_delta": ("a finite number, 0 or more", [-1e-9, math.nan, math.inf]),
     "validation_fraction": ("a fraction above 0 and below 1", [0, 1, -0.3, math.nan]),
-    "seed": ("a whole number from 0 to 2147483647", [-1, 2**31, 0.0, True]),
+    "seed": ("a whole number from 0 to 2,147,483,647", [-1, 2**31, 0.0, True]),
 }
 
 NONSENSE = [

@@ -25,7 +25,7 @@ __all__ = [
 
 _HOMES = {
     "CifarnetError": "errors:CifarnetError",
-    "Job": "training:Job",
+    "Job": "job:Job",
     "ModelConfig": "config:ModelConfig",
     "Run": "run:Run",
     "TrainConfig": "config:TrainConfig",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args, get_origin
 
@@ -15,6 +15,11 @@ Initializer = Literal["he_normal", "glorot_normal"]
 OptimizerName = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
 Schedule = Literal["constant", "cosine"]
 
+KERNEL_SIZES = range(1, 12, 2)
+"""Odd, so that ``same`` padding is the same on both sides."""
+MOST = 2**31 - 1
+"""Largest whole number that every framework's int32 holds."""
+
 
 class Config:
     """What both configurations share: a check per field, and a loss-free way to JSON and back."""
@@ -22,6 +27,14 @@ class Config:
     def _require(self, field: str, holds: bool, expected: str) -> None:  # noqa: FBT001  # reads as a sentence
         if not holds:
             raise ConfigError(f"{field} is {getattr(self, field)!r}; expected {expected}")
+
+    def _require_number(self, field: str, holds: Callable[[float], bool], expected: str) -> None:
+        value = getattr(self, field)
+        self._require(field, type(value) in (int, float) and holds(value), expected)
+
+    def _require_whole(self, field: str, low: int, high: int) -> None:
+        value = getattr(self, field)
+        self._require(field, type(value) is int and low <= value <= high, f"a whole number from {low:,} to {high:,}")
 
     def _require_choice(self, field: str, choices: Any) -> None:
         names = get_args(choices)
@@ -51,17 +64,11 @@ def _from_json(name: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(value)
     if kind is float:
-        return _number(name, value)
+        return float(value) if type(value) is int and abs(value) <= MOST else value
     expected = str if get_origin(kind) is Literal else kind
     if type(value) is not expected:
-        raise ConfigError(f"{name} is {value!r}; expected {expected}")
+        raise ConfigError(f"{name} is {value!r}; expected {getattr(expected, '__name__', expected)}")
     return value
-
-
-def _number(name: str, value: Any) -> float:
-    if type(value) not in (int, float):
-        raise ConfigError(f"{name} is {value!r}; expected a number")
-    return float(value)
 
 
 def _positive_integers(values: Any) -> bool:
@@ -99,12 +106,13 @@ class ModelConfig(Config):
     def __post_init__(self) -> None:
         shape = self.image_shape
         self._require("image_shape", _positive_integers(shape) and len(shape) == 3, "(height, width, channels)")
-        self._require("classes", type(self.classes) is int and 2 <= self.classes <= 10_000, "2 to 10,000")
+        self._require_whole("classes", 2, 10_000)
         self._require("filters", _positive_integers(self.filters), "one positive width per block")
         self._require("dense_units", _positive_integers(self.dense_units), "one positive width per dense layer")
-        self._require("convolutions_per_block", 1 <= self.convolutions_per_block <= 8, "1 to 8")
-        self._require("kernel_size", 1 <= self.kernel_size <= 11 and self.kernel_size % 2 == 1, "odd, 1 to 11")
-        self._require("dropout", 0 <= self.dropout < 1, "a fraction from 0 up to but not including 1")
+        self._require_whole("convolutions_per_block", 1, 8)
+        size = self.kernel_size
+        self._require("kernel_size", type(size) is int and size in KERNEL_SIZES, "1, 3, 5, 7, 9 or 11")
+        self._require_number("dropout", lambda value: 0 <= value < 1, "a fraction from 0 up to but not including 1")
         self._require_choice("pixel_range", PixelRange)
         self._require_choice("padding", Padding)
         self._require_choice("initializer", Initializer)
@@ -148,25 +156,23 @@ class TrainConfig(Config):
     patience: int = 20
     """Epochs without improvement of the validation loss before training stops, 1 or more."""
     min_delta: float = 1e-3
-    """Smallest fall of the validation loss that counts as an improvement, nats, 0 or more."""
+    """An improvement is a fall of the validation loss by more than this, nats, 0 or more."""
     validation_fraction: float = 0.3
     """Part of the training images held out, stratified by class, above 0 and below 1."""
     seed: int = 0
-    """Root of every random draw, 0 to 2**31 - 1."""
+    """Root of every random draw, 0 to 2,147,483,647."""
 
     def __post_init__(self) -> None:
         self._require_choice("optimizer", OptimizerName)
         self._require_choice("schedule", Schedule)
         for field in ("schedule_epochs", "batch_size", "epochs", "patience"):
-            value = getattr(self, field)
-            self._require(field, type(value) is int and value >= 1, "a whole number, 1 or more")
-        self._require("learning_rate", 0 < self.learning_rate < math.inf, "a finite number above 0")
-        self._require("floor_fraction", 0 <= self.floor_fraction <= 1, "a fraction from 0 to 1")
-        self._require("warmup_epochs", 0 <= self.warmup_epochs < math.inf, "0 or more")
-        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
-        self._require("min_delta", 0 <= self.min_delta < math.inf, "0 or more")
-        self._require("validation_fraction", 0 < self.validation_fraction < 1, "a fraction above 0 and below 1")
-        self._require("seed", type(self.seed) is int and 0 <= self.seed < 2**31, "a whole number from 0 to 2147483647")
+            self._require_whole(field, 1, MOST)
+        self._require_whole("seed", 0, MOST)
+        for field in ("warmup_epochs", "weight_decay", "min_delta"):
+            self._require_number(field, lambda value: 0 <= value < math.inf, "a finite number, 0 or more")
+        self._require_number("learning_rate", lambda value: 0 < value < math.inf, "a finite number above 0")
+        self._require_number("floor_fraction", lambda value: 0 <= value <= 1, "a fraction from 0 to 1")
+        self._require_number("validation_fraction", lambda value: 0 < value < 1, "a fraction above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ def logits_of(model: keras.Model) -> keras.Model:
     Training and evaluation use it because the cross-entropy of logits is exact where that of rounded probabilities
     is not, and because the frameworks round those differently.
     """
-    return keras.Model(model.inputs, model.get_layer("logits").output, name="cifarnet_logits")
+    return keras.Model(model.inputs[0], model.get_layer("logits").output, name="cifarnet_logits")
 
 
 def predictor(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:

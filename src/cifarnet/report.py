@@ -6,12 +6,11 @@ from pathlib import Path
 from .run import EpochRecord
 
 
-def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
-    """Draw loss and accuracy against the epoch to a PNG at ``path``, the best epoch marked."""
+def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Path) -> None:
+    """Draw loss and accuracy against the epoch to a PNG at ``path``, the best epoch marked where there is one."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     epochs = [row.epoch for row in history]
-    best = min(history, key=lambda row: row.validation_loss)
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=150)
     loss, accuracy = figure.subplots(1, 2)
     loss.plot(epochs, [row.train_loss for row in history], label="training (dropout on)")
@@ -19,7 +18,8 @@ def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
     accuracy.plot(epochs, [100 * row.train_accuracy for row in history], label="training (dropout on)")
     accuracy.plot(epochs, [100 * row.validation_accuracy for row in history], label="validation")
     for axes, title in ((loss, "cross-entropy, nats"), (accuracy, "accuracy, %")):
-        axes.axvline(best.epoch, color="0.6", linestyle="--", label=f"best epoch {best.epoch}")
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="0.6", linestyle="--", label=f"best epoch {best_epoch}")
         axes.set(xlabel="epoch", title=title)
         axes.grid(alpha=0.3)
     loss.legend(frameon=False)

@@ -124,9 +124,9 @@ def point_latest(run: Run) -> None:
     """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts."""
     link = run.path.parent / f".{LATEST}-{os.getpid()}"
     with suppress(OSError):
-        link.unlink(missing_ok=True)
         link.symlink_to(run.path.name, target_is_directory=True)
         link.replace(run.path.parent / LATEST)
+    link.unlink(missing_ok=True)
 
 
 def find_run(root: Path, name: str | None = None) -> Run:

@@ -18,9 +18,10 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402  # after the backend is chosen
 from cifarnet.data import synthetic  # noqa: E402
+from cifarnet.job import Job  # noqa: E402
 from cifarnet.run import EpochRecord, Run  # noqa: E402
 from cifarnet.spec import Dataset  # noqa: E402
-from cifarnet.training import Job, carry_out, start  # noqa: E402
+from cifarnet.training import carry_out, start  # noqa: E402
 
 SMALL_MODEL = ModelConfig(filters=(6,), dense_units=(16,), dropout=0.25)
 SMALL_TRAINING = TrainConfig(epochs=3, schedule_epochs=3, learning_rate=3e-3, weight_decay=0.01)

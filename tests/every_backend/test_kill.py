@@ -13,7 +13,7 @@ from cifarnet.run import find_run
 from .conftest import SMALL_MODEL
 
 PROJECT = Path(__file__).parents[2]
-INSTANTS = 3
+INSTANTS = 2
 """Deaths per kind: each costs the start of a process and its framework."""
 
 
@@ -28,13 +28,11 @@ def test_killed_at_random_instants_and_resumed_is_as_never_killed(tmp_path):
     rng = np.random.default_rng(seed)
     untouched = live(tmp_path / "untouched")
     assert untouched.returncode == 0, untouched.stderr
-    deaths = [{"batches": int(rng.integers(1, 8))}, {"writes": int(rng.integers(1, 6))}] * INSTANTS
-    died = 0
-    for death in deaths:
-        died += live(tmp_path / "killed", **death).returncode == -signal.SIGKILL
+    for _ in range(INSTANTS):  # fewer batches and writes than the run needs even if every death sets it back
+        assert live(tmp_path / "killed", batches=rng.integers(1, 8)).returncode == -signal.SIGKILL
+        assert live(tmp_path / "killed", writes=rng.integers(1, 5)).returncode == -signal.SIGKILL
     last = live(tmp_path / "killed")
-    assert last.returncode in (0, 1), last.stderr
-    assert died >= 2
+    assert last.returncode == 0, last.stderr
     assert_same_run(find_run(tmp_path / "untouched"), find_run(tmp_path / "killed"))
 
 

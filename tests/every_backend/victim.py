@@ -19,8 +19,9 @@ def die() -> None:
 def main(runs: Path, batches: int, writes: int) -> None:
     from cifarnet.data import synthetic
     from cifarnet.errors import RunError
+    from cifarnet.job import Job
     from cifarnet.run import find_run
-    from cifarnet.training import Job, carry_out, start
+    from cifarnet.training import carry_out, start
 
     dataset = synthetic(train=320, test=100)
     job = Job(recipe="seed", model=SMALL_MODEL, train=SMALL_TRAINING, source="synthetic")
@@ -28,13 +29,12 @@ def main(runs: Path, batches: int, writes: int) -> None:
         run = find_run(runs)
     except RunError:
         run = start(job, dataset, runs)
-    carry_out(run, dataset, Watcher(), stop=count_down_batches(batches)) if not writes else None
     if writes:
         die_in_write(writes)
-        carry_out(run, dataset, Watcher())
+    carry_out(run, dataset, Watcher(), stop=die_after(batches))
 
 
-def count_down_batches(batches: int):
+def die_after(batches: int):
     asked = iter(range(1, 10**6))
     return lambda: die() if next(asked) == batches else False
 

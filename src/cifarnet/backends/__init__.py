@@ -21,6 +21,14 @@ __all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "ins
 NAMES = ("jax", "torch", "tensorflow")
 """Backends in the order in which they are tried when none is asked for."""
 
+WRITTEN_BY_KERAS = {
+    "floatx": "float32",
+    "epsilon": 1e-07,
+    "backend": "tensorflow",
+    "image_data_format": "channels_last",
+}
+"""The ``keras.json`` that Keras leaves behind on its first import, whatever it runs on: nobody's wish."""
+
 
 def installed() -> tuple[str, ...]:
     """Return the backends whose framework can be imported here, without importing it."""
@@ -72,14 +80,15 @@ def _configured() -> str | None:
     home = os.environ.get("KERAS_HOME")
     path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
     try:
-        backend = json.loads(path.read_text()).get("backend")
+        document = json.loads(path.read_text())
+        backend = None if document == WRITTEN_BY_KERAS else document.get("backend")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError) as error:
         raise BackendError(
             f"{path} could not be read ({error}); expected JSON with a backend: mend or remove it"
         ) from error
-    # Keras writes this file itself, naming a framework that need not be here: then it expresses no wish.
+    # A framework that is not here may have been named for another environment of the same person.
     return backend if backend in installed() else None
 
 

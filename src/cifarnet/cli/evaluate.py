@@ -19,11 +19,12 @@ def command(
     """Score the best weights of a run on its test images, on any backend."""
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
+    from cifarnet.job import job_of
     from cifarnet.run import find_run
 
     found = find_run(runs, run)
     name = choose(backend)
-    from cifarnet.training import job_of, score_run  # Keras, now that its framework is chosen
+    from cifarnet.training import score_run  # Keras, now that its framework is chosen
 
     job = job_of(found.read_record())
     with download_bar() as progress:

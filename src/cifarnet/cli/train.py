@@ -1,6 +1,8 @@
 """``cifarnet train``: the main job."""
 
 import json
+import math
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import typer
 
 from cifarnet.config import ModelConfig, Recipe, TrainConfig, recipe
 from cifarnet.errors import RunError, UsageError
+from cifarnet.job import Job, job_of, require_resumable
 
 from .display import TrainingDisplay, download_bar, out, say
 from .options import BackendOption, JsonOption, RunsOption
@@ -51,7 +54,7 @@ def command(
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
     record = _carry_out(run, dataset, max_minutes)
-    _draw(run)
+    _draw(run, record["best_epoch"])
     if as_json:
         out(json.dumps(record | {"run": str(run)}, indent=2))
     _say_result(run, record)
@@ -76,7 +79,7 @@ def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[
     say(f"backend {choose(backend)}, recipe {name}, data {source}")
     with download_bar() as progress:
         dataset = open_dataset(source, seed=settings.train.seed, progress=progress)
-    from cifarnet.training import Job, start  # Keras, now that its framework is chosen
+    from cifarnet.training import start  # Keras, now that its framework is chosen
 
     model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
     job = Job(recipe=name, model=model, train=settings.train, source=_durable(source))
@@ -91,22 +94,18 @@ def _durable(source: str) -> str:
 def _reopen(
     name: str, recipe_name: str | None, data: str | None, backend: str | None, runs: Path, given: dict[str, Any]
 ) -> tuple[Any, Any]:
-    import os
-
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
     from cifarnet.run import find_run
 
     run = find_run(runs, None if name == "latest" else name)
     record = run.read_record()
+    job = job_of(record)
+    require_resumable(run)
     wishes = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
     wishes["data"] = None if data is None else _durable(data)
     _require_same_settings(record, wishes)
     say(f"backend {choose(record.get('backend'))}, going on with {run}")
-    from cifarnet.training import job_of, require_resumable
-
-    require_resumable(run)
-    job = job_of(record)
     with download_bar() as progress:
         return run, open_dataset(job.source, seed=job.train.seed, progress=progress)
 
@@ -123,8 +122,6 @@ def _require_same_settings(record: dict[str, Any], wishes: dict[str, Any]) -> No
 
 
 def _carry_out(run: Any, dataset: Any, max_minutes: float | None) -> dict[str, Any]:
-    import math
-
     from cifarnet.training import carry_out, stop_on_signal
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
@@ -132,12 +129,12 @@ def _carry_out(run: Any, dataset: Any, max_minutes: float | None) -> dict[str, A
         return carry_out(run, dataset, display, stop=lambda: bool(stop), max_minutes=limit)
 
 
-def _draw(run: Any) -> None:
+def _draw(run: Any, best_epoch: int | None) -> None:
     history = run.read_history()
     if history:
         from cifarnet.report import draw_curves
 
-        draw_curves(history, run.path / "curves.png")
+        draw_curves(history, best_epoch, run.path / "curves.png")
 
 
 STOPPED = {

@@ -55,12 +55,15 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the next generation to ``folder`` and remove all but the newest two."""
+    """Write the next generation to ``folder`` and remove all but it and the one before."""
     folder.mkdir(exist_ok=True)
     payload = _serialise(checkpoint)
     name = f"{checkpoint.position.epoch:05}-{checkpoint.position.step:07}{SUFFIX}"
     write_atomically(folder / name, hashlib.sha256(payload).hexdigest().encode() + payload)
-    for old in _newest_first(folder)[GENERATIONS:]:
+    found = _newest_first(folder)
+    written = found.index(folder / name)
+    # One that claims to be newer was torn: training went on from before it.
+    for old in found[:written] + found[written + GENERATIONS :]:
         old.unlink()
 
 

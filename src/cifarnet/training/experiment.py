@@ -6,39 +6,26 @@ import os
 import platform
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from cifarnet.backends import adapter, choose
-from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.config import TrainConfig
 from cifarnet.data import HoldOut, hold_out
 from cifarnet.errors import RunError
 from cifarnet.evaluation import evaluate
+from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable
 from cifarnet.model import build_model, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, create_run, point_latest
 from cifarnet.spec import Dataset
 
 from .loop import Observer, Outcome, train
 
-RECORD_FORMAT = 1
-"""Version of the layout of ``run.json``."""
 PACKAGES = ("cifarnet", "keras", "jax", "torch", "tensorflow", "tensorflow-cpu", "numpy", "h5py")
 """Packages whose versions can change the figures of a run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is to be trained."""
-
-    recipe: str
-    """Name of the recipe that the settings started from."""
-    model: ModelConfig
-    train: TrainConfig
-    source: str
-    """What ``open_dataset`` is given."""
 
 
 def start(job: Job, dataset: Dataset, root: Path) -> Run:
@@ -52,29 +39,6 @@ def start(job: Job, dataset: Dataset, root: Path) -> Run:
     run.write_record(_first_record(job, dataset, parts, now))
     point_latest(run)
     return run
-
-
-def job_of(record: dict[str, Any]) -> Job:
-    """Return the job that a run's record tells of. Raises ``RunError`` when the record is not one of ours."""
-    try:
-        if record["format"] != RECORD_FORMAT:
-            raise RunError(
-                f"the run's format is {record['format']!r}; expected {RECORD_FORMAT}: use the cifarnet that wrote it"
-            )
-        model, train_config = ModelConfig.from_json(record["model"]), TrainConfig.from_json(record["train"])
-        return Job(recipe=record["recipe"], model=model, train=train_config, source=record["data"]["source"])
-    except (KeyError, TypeError) as error:
-        raise RunError(f"run.json lacks {error}; expected the record of a run: start a new one") from error
-
-
-def require_resumable(run: Run) -> None:
-    """Raise ``RunError`` when there is nothing to resume, since the run came to its end."""
-    record = run.read_record()
-    if record.get("status") == "finished":
-        raise RunError(
-            f"{run} came to its end ({record.get('why_stopped')}, epoch {record.get('epochs')}); "
-            "expected a run that was interrupted: start a new one without --resume"
-        )
 
 
 def carry_out(

@@ -1,0 +1,46 @@
+"""What is to be trained, and how to read it back from the record of a run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .config import ModelConfig, TrainConfig
+from .errors import RunError
+from .run import Run
+
+RECORD_FORMAT = 1
+"""Version of the layout of ``run.json``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to be trained."""
+
+    recipe: str
+    """Name of the recipe that the settings started from."""
+    model: ModelConfig
+    train: TrainConfig
+    source: str
+    """What ``open_dataset`` is given."""
+
+
+def job_of(record: dict[str, Any]) -> Job:
+    """Return the job that a run's record tells of. Raises ``RunError`` when the record is not one of ours."""
+    try:
+        if record["format"] != RECORD_FORMAT:
+            raise RunError(
+                f"the run's format is {record['format']!r}; expected {RECORD_FORMAT}: use the cifarnet that wrote it"
+            )
+        model, train_config = ModelConfig.from_json(record["model"]), TrainConfig.from_json(record["train"])
+        return Job(recipe=record["recipe"], model=model, train=train_config, source=record["data"]["source"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
+
+
+def require_resumable(run: Run) -> None:
+    """Raise ``RunError`` when there is nothing to resume, since the run came to its end."""
+    record = run.read_record()
+    if record.get("status") == "finished":
+        raise RunError(
+            f"{run} came to its end ({record.get('why_stopped')}, epoch {record.get('epochs')}); "
+            "expected a run that was interrupted: start a new one without --resume"
+        )

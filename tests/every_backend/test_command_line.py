@@ -1,0 +1,75 @@
+"""`cifarnet train` and `cifarnet evaluate` as a person types them, in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SHORT = ("train", "--data", "synthetic", "--epochs", "1")
+
+
+def cifarnet(*arguments, folder, **environment):
+    command = [sys.executable, "-m", "cifarnet", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which one short run was trained, and what the command said."""
+    folder = tmp_path_factory.mktemp("person")
+    return folder, cifarnet(*SHORT, "--json", folder=folder)
+
+
+def test_train_leaves_a_run_and_says_what_to_type_next(trained):
+    folder, done = trained
+    assert done.returncode == 0, done.stderr
+    run = (folder / "runs" / "latest").resolve()
+    assert {path.name for path in run.iterdir()} >= {"run.json", "history.csv", "best.weights.h5", "curves.png"}
+    assert "test accuracy" in done.stderr
+    assert f"cifarnet evaluate runs/{run.name}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_json_is_the_only_thing_on_stdout(trained):
+    folder, done = trained
+    document = json.loads(done.stdout)
+    assert document["backend"] == os.environ.get("KERAS_BACKEND", "jax")
+    assert document == json.loads((folder / "runs" / "latest" / "run.json").read_text()) | {"run": document["run"]}
+
+
+def test_evaluate_repeats_the_recorded_score(trained):
+    folder, done = trained
+    again = cifarnet("evaluate", "--json", folder=folder)
+    assert json.loads(again.stdout)["test"] == json.loads(done.stdout)["metrics"]["test"]
+
+
+def test_ctrl_c_ends_after_the_batch_with_everything_saved(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "cifarnet",
+        "train",
+        "--data",
+        "synthetic",
+        "--epochs",
+        "1000",
+        "--patience",
+        "999",
+    ]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.split()[:1] == ["1"]:  # the line of the first finished epoch
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "cifarnet train --resume runs/" in said
+    record = json.loads((tmp_path / "runs" / "latest" / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    assert record["metrics"]["test"]["images"] == 500
