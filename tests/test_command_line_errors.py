@@ -96,7 +96,7 @@ def test_an_unknown_backend(fails, tmp_path, command):
     ("option", "value", "message"),
     [
         ("--dropout", "1", "dropout is 1.0; expected a fraction from 0 up to but not including 1"),
-        ("--epochs", "0", "epochs is 0; expected a whole number, 1 or more"),
+        ("--epochs", "0", "epochs is 0; expected a whole number from 1 to 2,147,483,647"),
         ("--learning-rate", "nan", "learning_rate is nan; expected a finite number above 0"),
         ("--optimizer", "lion", "optimizer is 'lion'; expected one of adam, adamw, nadam, rmsprop, sgd"),
     ],
@@ -182,7 +182,9 @@ def test_going_on_with_a_finished_run_is_refused_before_its_data_is_opened(run, 
     [
         ({"format": 2}, "the run's format is 2; expected 1: use the cifarnet that wrote it"),
         ({"model": {}}, "ModelConfig has the fields []; expected ["),
-        ({"data": {}}, "run.json lacks 'source'; expected the record of a run"),
+        ({"model": 5}, "run.json is damaged (TypeError("),
+        ({"data": None}, "run.json is damaged (TypeError("),
+        ({"data": {}}, "run.json is damaged (KeyError('source')); expected the record of a run"),
         ({"train": TRAIN.to_json() | {"epochs": True}}, "epochs is True; expected"),
     ],
 )

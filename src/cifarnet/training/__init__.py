@@ -2,11 +2,12 @@
 
 from .experiment import carry_out, score_run, start
 from .interrupt import stop_on_signal
-from .loop import Observer, Progress, train
+from .loop import Observer, Progress, Silent, train
 
 __all__ = [
     "Observer",
     "Progress",
+    "Silent",
     "carry_out",
     "score_run",
     "start",

@@ -140,9 +140,14 @@ def _machine() -> dict[str, Any]:
     return {
         "system": platform.system(),
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": _usable_cores(),
         "devices": adapter().devices(),
     }
+
+
+def _usable_cores() -> int | None:
+    # A process can be confined to fewer cores than the machine has; macOS does not tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _processor() -> str:

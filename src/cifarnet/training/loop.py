@@ -60,6 +60,16 @@ class Observer(Protocol):
         """Take note of a finished epoch."""
 
 
+class Silent:
+    """An observer that says nothing."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Say nothing."""
+
+    def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
+        """Say nothing."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a training, or this session of it, ended."""

@@ -1,0 +1,89 @@
+"""Write the README's tables from the stored records: ``python -m benchmarks.readme``.
+
+``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
+``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen. ``--check`` writes nothing and
+fails when the README says something else.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tuning import table as tuning_table
+
+PROJECT = Path(__file__).parents[1]
+RUNS = PROJECT / "benchmarks" / "results" / "runs"
+
+STOPPED = {"patience": "patience of 20", "epochs": "last epoch"}
+
+
+def records() -> list[dict[str, Any]]:
+    """Return the stored records, ordered by seed and backend."""
+    found = [json.loads(path.read_text()) for path in RUNS.glob("*.json")]
+    return sorted(found, key=lambda record: (record["seed"], record["backend"]))
+
+
+def runs_table(found: list[dict[str, Any]]) -> str:
+    """Return one row per run."""
+    lines = [
+        "| backend | seed | test accuracy | best epoch | stopped | seconds per epoch | minutes | processor |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(lines + [_row(record) for record in found])
+
+
+def _row(record: dict[str, Any]) -> str:
+    stopped = f"{STOPPED[record['why_stopped']]}, epoch {record['epochs']}"
+    cells = (
+        record["backend"],
+        record["seed"],
+        f"{100 * record['metrics']['test']['accuracy']:.2f} %",
+        record["best_epoch"],
+        stopped,
+        f"{record['seconds_per_epoch']:.0f}",
+        f"{record['elapsed_s'] / 60:.0f}",
+        record["machine"]["processor"],
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def summary(found: list[dict[str, Any]]) -> str:
+    """Return the sentence with the mean over the seeds of the backend that has most of them."""
+    backends = {record["backend"] for record in found}
+    most = max(sorted(backends), key=lambda name: sum(record["backend"] == name for record in found))
+    accuracies = [100 * record["metrics"]["test"]["accuracy"] for record in found if record["backend"] == most]
+    spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
+    seeds = f"mean of {len(accuracies)} seeds on {most}" if len(accuracies) > 1 else f"one seed on {most}"
+    return f"**{statistics.mean(accuracies):.2f}{spread} % test accuracy** on CIFAR-10 ({seeds})."
+
+
+def filled(text: str, name: str, content: str) -> str:
+    """Return ``text`` with what stands between the marks called ``name`` replaced by ``content``."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        sys.exit(f"error: README.md lacks the marks {start} and {end}; expected both: put them back")
+    return f"{before}{start}\n{content}\n{end}{after}"
+
+
+def main() -> None:
+    """Write the tables, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    readme = PROJECT / "README.md"
+    text, found = readme.read_text(), records()
+    new = filled(text, "summary", summary(found))
+    new = filled(new, "runs", runs_table(found))
+    new = filled(new, "trials", tuning_table())
+    if not parser.parse_args().check:
+        readme.write_text(new)
+    elif new != text:
+        sys.exit("error: README.md differs from the stored results; expected the same: run `make results`")
+
+
+if __name__ == "__main__":
+    main()
