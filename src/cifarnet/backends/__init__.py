@@ -21,6 +21,8 @@ __all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "ins
 NAMES = ("jax", "torch", "tensorflow")
 """Backends in the order in which they are tried when none is asked for."""
 
+READ_ON_IMPORT = {"tensorflow": {"TF_CPP_MIN_LOG_LEVEL": "2"}}
+"""Variables that a framework reads when Keras imports it: without this one TensorFlow talks of the processor."""
 WRITTEN_BY_KERAS = {
     "floatx": "float32",
     "epsilon": 1e-07,
@@ -49,6 +51,8 @@ def choose(name: str | None = None) -> str:
     if running not in (None, wanted):
         raise BackendError(f"Keras already runs on {running}; {wanted} was asked for: start a new process for it")
     os.environ["KERAS_BACKEND"] = wanted
+    for variable, value in READ_ON_IMPORT.get(wanted, {}).items():
+        os.environ.setdefault(variable, value)
     return wanted
 
 

@@ -1,18 +1,13 @@
 """The adapter for TensorFlow: one graph per batch shape, variables updated in place."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-# Before the import: TensorFlow reports the instruction sets of every processor at level 0 and 1.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import tensorflow as tf  # the variable above must be set first
-
-from .interface import Objective, StepResult, paths  # after the framework, as above
+from .interface import Objective, StepResult, paths
 
 
 def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
