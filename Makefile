@@ -7,9 +7,10 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-# A virtual environment whose base Python is gone, or older than 3.11, is stale.
-ifneq ($(shell $(BIN)/python -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null),True)
-$(shell rm -rf $(VENV))
+# An environment without pip, without its base Python, or of one older than 3.11 is stale: it is made anew when needed.
+FRESH := $(shell $(BIN)/python -c 'import pip, sys; print(sys.version_info >= (3, 11))' 2>/dev/null)
+ifneq ($(FRESH),True)
+.PHONY: $(BIN)/python
 endif
 
 .PHONY: train test lint suite results clean
@@ -37,7 +38,7 @@ suite: $(VENV)/.has-dev
 results: $(VENV)/.has-dev
 	$(BIN)/python -m benchmarks.readme
 
-$(VENV)/.has-%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.has-%: pyproject.toml constraints.txt $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@
 
@@ -46,7 +47,7 @@ $(BIN)/python:
 		{ echo "error: $(PYTHON) is older than 3.11 or missing; expected 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "error: $(PYTHON) cannot make environments; expected the venv module: apt-get install python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist

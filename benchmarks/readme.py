@@ -29,8 +29,8 @@ def records() -> list[dict[str, Any]]:
 def runs_table(found: list[dict[str, Any]]) -> str:
     """Return one row per run."""
     lines = [
-        "| backend | seed | test accuracy | best epoch | stopped | seconds per epoch | minutes | processor |",
-        "|---|---|---|---|---|---|---|---|",
+        "| backend | seed | test accuracy | validation loss | best epoch | stopped | seconds per epoch | minutes | processor |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [_row(record) for record in found])
 
@@ -41,6 +41,7 @@ def _row(record: dict[str, Any]) -> str:
         record["backend"],
         record["seed"],
         f"{100 * record['metrics']['test']['accuracy']:.2f} %",
+        f"{record['metrics']['validation']['loss']:.4f}",
         record["best_epoch"],
         stopped,
         f"{record['seconds_per_epoch']:.0f}",

@@ -1,4 +1,4 @@
-"""What the whole suite shares: a header that names the backend, and a cache and home that are nobody's own."""
+"""What the whole suite shares: a header that names the backend, and the real images."""
 
 import os
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from cifarnet import cli, doctor
-from cifarnet.doctor import KNOWN_BAD, Timing, fastest, known_bad_pairs, time_backends, versions
+from cifarnet.doctor import KNOWN_BAD, Timing, fastest, known_bad_pairs, time_backends
+from cifarnet.environment import PACKAGES, versions
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_half_a_pair_is_no_pair():
 def test_every_bad_pair_among_many_versions_is_reported():
     found = {"numpy": "2.4.6", "keras": "3.0", "torch": "2.0", "jax": "0.4.1", "tensorflow": "2.10"}
     assert len(known_bad_pairs(found)) == 4
-    assert {pair[0] for pair in KNOWN_BAD} <= set(doctor.PACKAGES)
+    assert {pair[0] for pair in KNOWN_BAD} <= set(PACKAGES)
 
 
 def test_what_is_installed_here_goes_together_and_is_named():

@@ -2,29 +2,14 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 
 from packaging.specifiers import SpecifierSet
 
 from .backends import installed
-
-PACKAGES = (
-    "cifarnet",
-    "keras",
-    "jax",
-    "jaxlib",
-    "torch",
-    "tensorflow",
-    "tensorflow-cpu",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-)
 
 KNOWN_BAD = (
     ("keras", "<3.11.3", "numpy", ">=0", "loading a model file of another person can run its code (CVE-2025-9905)"),
@@ -49,17 +34,6 @@ class Timing:
     devices: list[str] = field(default_factory=list)
     failure: str = ""
     """The last line that a failed process wrote."""
-
-
-def versions() -> dict[str, str]:
-    """Return the version of Python and of each package that matters and is installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def known_bad_pairs(found: dict[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .config import ModelConfig
 from .errors import ModelError
 from .layers import Conv2D, Dropout, MaxPooling2D
+from .run import publish
 
 WEIGHTS_STREAM = 0x77
 """Sets the draws of the initial weights apart from every other draw of the same seed."""
@@ -117,8 +118,8 @@ def save_weights(model: keras.Model, path: Path) -> None:
         model.save_weights(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
+        publish(temporary, path)
+    except (OSError, RuntimeError) as error:  # h5py tells of a full disk by a RuntimeError
         temporary.unlink(missing_ok=True)
         raise ModelError(f"{path} could not be written ({error}): free some space or choose another folder") from error
 

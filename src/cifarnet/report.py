@@ -1,9 +1,10 @@
 """Pictures of a run."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from .run import EpochRecord
+from .run import EpochRecord, write_atomically
 
 
 def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Path) -> None:
@@ -23,4 +24,6 @@ def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Pa
         axes.set(xlabel="epoch", title=title)
         axes.grid(alpha=0.3)
     loss.legend(frameon=False)
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(path, picture.getvalue())

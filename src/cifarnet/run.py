@@ -65,7 +65,7 @@ class Run:
         path = self.path / RECORD
         try:
             record = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} could not be read ({error}); expected the record of a run: pass a run folder"
             ) from error
@@ -90,8 +90,13 @@ class Run:
         path = self.path / HISTORY
         if not path.exists():
             return []
-        with path.open(newline="") as file:
-            return [EpochRecord(int(epoch), *map(float, numbers)) for epoch, *numbers in list(csv.reader(file))[1:]]
+        try:
+            with path.open(newline="") as file:
+                return [EpochRecord(int(epoch), *map(float, numbers)) for epoch, *numbers in list(csv.reader(file))[1:]]
+        except (ValueError, TypeError) as error:
+            raise RunError(
+                f"{path} is damaged ({error}); expected one row per epoch: resume the run or start anew"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -104,9 +109,16 @@ class Run:
                 f"{self} is in use by another process; expected it free: wait for that one or stop it"
             ) from error
         try:
+            self._sweep()
             yield
         finally:
             lock.release()
+
+    def _sweep(self) -> None:
+        """Remove what a killed process was still writing; temporary names open with a dot and hold a dash."""
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob(".*-*"):
+                path.unlink(missing_ok=True)
 
 
 def create_run(root: Path, recipe: str, backend: str, now: datetime) -> Run:

@@ -1,6 +1,8 @@
 """Small real things to train: the suite here runs once per backend, chosen from outside."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +15,11 @@ from cifarnet.backends import choose
 choose()  # before any test module imports Keras
 
 # Every training here compiles the same few small functions again: JAX may take them from this folder instead.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cifarnet-jax-")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the processes that the tests start inherit it
+    COMPILED = tempfile.mkdtemp(prefix="cifarnet-jax-")
+    atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402  # after the backend is chosen
 from cifarnet.data import synthetic  # noqa: E402

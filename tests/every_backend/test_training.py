@@ -5,12 +5,13 @@ import json
 import math
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import hold_out, synthetic
-from cifarnet.errors import RunError
+from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import evaluate
 from cifarnet.job import Job, job_of
 from cifarnet.model import build_model, get_weights, load_weights, predictor
@@ -18,6 +19,7 @@ from cifarnet.run import find_run
 from cifarnet.spec import Dataset, Split
 from cifarnet.training import carry_out, score_run, start
 from cifarnet.training.loop import train
+from cifarnet.training.objective import objective
 
 from .conftest import SMALL_MODEL, with_training
 
@@ -93,10 +95,20 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
     assert [batch[2].sum() for _, batch in seen] == [30] * 7 + [10]
 
 
+def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, monkeypatch):
+    """The objective runs once per compilation; on torch, which compiles nothing, once per step."""
+    from cifarnet.training import loop
+
+    traced, original = [], loop.objective
+    monkeypatch.setattr(loop, "objective", lambda *batch: traced.append(batch[0].shape) or original(*batch))
+    finished(with_training(job, epochs=2), dataset, runs, watcher)
+    assert len(traced) == (16 if keras.config.backend() == "torch" else 1)
+    assert {tuple(shape) for shape in traced} == {(30, 10)}
+
+
 def test_images_of_weight_zero_change_nothing(dataset):
     from cifarnet.backends import adapter
     from cifarnet.model import logits_of
-    from cifarnet.training.objective import objective
     from cifarnet.training.optimizer import build_optimizer
 
     def weights_after(filling):
@@ -194,6 +206,47 @@ def test_other_images_are_refused_on_resume(job, dataset, runs, watcher):
     altered = Dataset(dataset.name, Split(images, dataset.train.labels), dataset.test, dataset.labels)
     with pytest.raises(RunError, match="fingerprint"):
         carry_out(run, altered, watcher)
+
+
+def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
+    run.write_record(record | {"backend": "numpy"})
+    with pytest.raises(RunError, match="expected numpy, on which"):
+        carry_out(run, dataset, watcher)
+
+
+def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(job, runs):
+    with pytest.raises(ConfigError, match=r"has 3 classes .* expected 10"):
+        start(job, synthetic(train=90, test=30, classes=3), runs)
+    assert not runs.exists()
+
+
+def test_the_record_of_a_resumed_run_says_running_while_it_runs(job, dataset, runs, watcher):
+    run, _ = finished(job, dataset, runs, watcher, stop=stop_after(10))
+    seen = []
+    carry_out(run, dataset, watcher, stop=lambda: seen.append(run.read_record()) or False)
+    assert seen[0]["status"] == "running"
+    assert "metrics" not in seen[0]
+
+
+def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, watcher):
+    run = start(job, dataset, runs)
+    left = run.path / ".run.json-4711"
+    left.write_text("half")
+    carry_out(run, dataset, watcher)
+    assert not left.exists()
+
+
+def test_an_epoch_with_an_overflowed_batch_is_never_best(job, dataset, runs, watcher, monkeypatch):
+    from cifarnet.training import loop
+
+    def overflowed(logits, labels, weights):
+        loss, sums = objective(logits, labels, weights)
+        return loss, sums._replace(loss_sum=sums.loss_sum * float("inf"))
+
+    monkeypatch.setattr(loop, "objective", overflowed)
+    _, record = finished(job, dataset, runs, watcher)
+    assert (record["why_stopped"], record["best_epoch"]) == ("nan", None)
 
 
 def test_a_run_in_use_is_refused(job, dataset, runs, watcher):

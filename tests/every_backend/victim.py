@@ -7,6 +7,7 @@ process, whichever comes first; 0 means never.
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from .conftest import SMALL_MODEL, SMALL_TRAINING, Watcher
@@ -25,12 +26,12 @@ def main(runs: Path, batches: int, writes: int) -> None:
 
     dataset = synthetic(train=320, test=100)
     job = Job(recipe="seed", model=SMALL_MODEL, train=SMALL_TRAINING, source="synthetic")
+    if writes:
+        die_in_write(writes)
     try:
         run = find_run(runs)
     except RunError:
         run = start(job, dataset, runs)
-    if writes:
-        die_in_write(writes)
     carry_out(run, dataset, Watcher(), stop=die_after(batches))
 
 
@@ -45,7 +46,8 @@ def die_in_write(writes: int) -> None:
 
     def fsync(descriptor: int) -> None:
         if next(calls) == writes:
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            with suppress(OSError):  # a folder, or what is open for reading, cannot be cut short
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
             die()
         sync(descriptor)
 

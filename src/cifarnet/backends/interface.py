@@ -35,7 +35,7 @@ class Engine(Protocol):
         """Return the logits (n, classes) of a batch (n, h, w, c), dropout off."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of every variable of network and optimizer, by path."""
+        """Return copies of every variable of network and optimizer, by path; Keras' own then hold these values too."""
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Set every variable of network and optimizer from what ``state`` returned."""

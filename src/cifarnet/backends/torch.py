@@ -24,7 +24,8 @@ def max_pool2d(images: torch.Tensor) -> torch.Tensor:
 
 def devices() -> list[str]:
     """Return the names of the devices that PyTorch sees."""
-    return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *apple, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
 class TorchEngine:

@@ -11,7 +11,7 @@ app = typer.Typer(help="Fetch and verify CIFAR-10.", no_args_is_help=True)
 
 @app.command("fetch")
 def fetch_command(
-    force: Annotated[bool, typer.Option("--force", help="Fetch again even if it is here.")] = False,  # typer's way
+    force: Annotated[bool, typer.Option("--force", help="Fetch again even if it is here.")] = False,
 ) -> None:
     """Bring CIFAR-10 to the cache unless it is there."""
     from cifarnet.data import fetch

@@ -1,5 +1,6 @@
 """How a person watches: a live line on a terminal, plain lines elsewhere. Data goes to stdout, talk to stderr."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -81,10 +82,11 @@ class TrainingDisplay:
         if not self._live or now - self._shown_at < REFRESH_S:
             return
         self._shown_at = now
+        done = 100 * progress.step // progress.steps
         self._rewrite(
-            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:6.2f} %  "
-            f"{progress.step}/{progress.steps} steps, {progress.images_per_s:,.0f} images/s, "
-            f"best epoch {progress.best_epoch or '-'}, patience {progress.patience_left}"
+            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:6.2f} %  {done:8} %  "
+            f"{progress.images_per_s:,.0f} images/s  best {progress.best_epoch or '-'}  left {progress.patience_left}  "
+            f"{progress.seconds:.0f} s"
         )
 
     def on_epoch(self, record: "EpochRecord", progress: "Progress") -> None:
@@ -98,6 +100,7 @@ class TrainingDisplay:
         )
 
     def _rewrite(self, line: str) -> None:
+        line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be rewritten
         print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
         self._width = len(line)
 

@@ -10,28 +10,29 @@ from cifarnet import doctor
 from cifarnet.backends import installed
 from cifarnet.data import CacheState, cache_state
 from cifarnet.doctor import Timing
+from cifarnet.environment import versions
 
 from .display import out, say
 from .options import JsonOption
 
 
 def command(
-    timing: Annotated[bool, typer.Option(help="Time each backend in a process of its own.")] = True,  # typer's way
-    as_json: JsonOption = False,  # typer's way
+    timing: Annotated[bool, typer.Option(help="Time each backend in a process of its own.")] = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what is installed, what does not go together, whether CIFAR-10 is here, and which backend is fastest."""
-    versions, cache = doctor.versions(), cache_state()
-    bad_pairs = doctor.known_bad_pairs(versions)
+    found_versions, cache = versions(), cache_state()
+    bad_pairs = doctor.known_bad_pairs(found_versions)
     timings = []
     for name in installed() if timing else ():
         say(f"timing {name} …")
         timings += list(doctor.time_backends([name]))
     if as_json:
         found = {"path": str(cache.path), "present": cache.present, "size_bytes": cache.size_bytes}
-        document = {"versions": versions, "known_bad": bad_pairs, "cache": found}
+        document = {"versions": found_versions, "known_bad": bad_pairs, "cache": found}
         out(json.dumps(document | {"timings": [asdict(each) for each in timings]}, indent=2))
         return
-    for package, number in versions.items():
+    for package, number in found_versions.items():
         out(f"{package:<16}{number}")
     out(f"{'backends':<16}{', '.join(installed()) or 'none'}")
     out(f"{'CIFAR-10':<16}{_cache_sentence(cache)}")

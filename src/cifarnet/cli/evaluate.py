@@ -14,7 +14,7 @@ def command(
     run: Annotated[str | None, typer.Argument(help="Run folder; the latest by default.", show_default=False)] = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
-    as_json: JsonOption = False,  # typer's way
+    as_json: JsonOption = False,
 ) -> None:
     """Score the best weights of a run on its test images, on any backend."""
     from cifarnet.backends import choose

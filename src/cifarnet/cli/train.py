@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,13 @@ from cifarnet.job import Job, job_of, require_resumable
 from .display import TrainingDisplay, download_bar, out, say
 from .options import BackendOption, JsonOption, RunsOption
 
+if TYPE_CHECKING:
+    from cifarnet.run import Run
+    from cifarnet.spec import Dataset
+
+MODEL_SETTINGS = frozenset(field.name for field in fields(ModelConfig))
+SETTINGS = MODEL_SETTINGS | frozenset(field.name for field in fields(TrainConfig))
+"""Names that an option shares with a field of the recipe."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it."""
 
@@ -33,7 +40,7 @@ def command(
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.", show_default=False)] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0)] = None,
     runs: RunsOption = Path("runs"),
-    as_json: JsonOption = False,  # typer's way
+    as_json: JsonOption = False,
     seed: Annotated[int | None, Override] = None,
     epochs: Annotated[int | None, Override] = None,
     patience: Annotated[int | None, Override] = None,
@@ -61,17 +68,13 @@ def command(
     sys.exit(_exit_code(record))
 
 
-SETTINGS = frozenset(field.name for config in (ModelConfig, TrainConfig) for field in fields(config))
-
-
 def _override(chosen: Recipe, given: dict[str, Any]) -> Recipe:
-    model_names = {field.name for field in fields(ModelConfig)}
-    model = {name: value for name, value in given.items() if name in model_names}
-    train = {name: value for name, value in given.items() if name not in model_names}
+    model = {name: value for name, value in given.items() if name in MODEL_SETTINGS}
+    train = {name: value for name, value in given.items() if name not in MODEL_SETTINGS}
     return Recipe(model=replace(chosen.model, **model), train=replace(chosen.train, **train))
 
 
-def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[str, Any]) -> tuple[Any, Any]:
+def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[str, Any]) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
 
@@ -93,7 +96,7 @@ def _durable(source: str) -> str:
 
 def _reopen(
     name: str, recipe_name: str | None, data: str | None, backend: str | None, runs: Path, given: dict[str, Any]
-) -> tuple[Any, Any]:
+) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
     from cifarnet.run import find_run
@@ -121,7 +124,7 @@ def _require_same_settings(record: dict[str, Any], wishes: dict[str, Any]) -> No
             )
 
 
-def _carry_out(run: Any, dataset: Any, max_minutes: float | None) -> dict[str, Any]:
+def _carry_out(run: "Run", dataset: "Dataset", max_minutes: float | None) -> dict[str, Any]:
     from cifarnet.training import carry_out, stop_on_signal
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
@@ -129,7 +132,7 @@ def _carry_out(run: Any, dataset: Any, max_minutes: float | None) -> dict[str, A
         return carry_out(run, dataset, display, stop=lambda: bool(stop), max_minutes=limit)
 
 
-def _draw(run: Any, best_epoch: int | None) -> None:
+def _draw(run: "Run", best_epoch: int | None) -> None:
     history = run.read_history()
     if history:
         from cifarnet.report import draw_curves
@@ -147,7 +150,7 @@ STOPPED = {
 """Why training stopped, for people."""
 
 
-def _say_result(run: Any, record: dict[str, Any]) -> None:
+def _say_result(run: "Run", record: dict[str, Any]) -> None:
     say(f"\nStopped after epoch {record['epochs']}: {STOPPED[record['why_stopped']]}.")
     if record["best_epoch"]:
         metrics = record["metrics"]

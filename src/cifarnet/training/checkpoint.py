@@ -67,14 +67,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         old.unlink()
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Return the newest checkpoint in ``folder`` whose checksum holds. Raises ``CheckpointError`` without one."""
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint in ``folder`` whose checksum holds, or nothing where none was written yet.
+
+    Raises ``CheckpointError`` when there are some but none of them is whole.
+    """
     found = _newest_first(folder)
     for path in found:
         content = path.read_bytes()
         payload = content[DIGEST_BYTES:]
         if hashlib.sha256(payload).hexdigest().encode() == content[:DIGEST_BYTES]:
             return _deserialise(payload)
+    if not found:
+        return None
     raise CheckpointError(f"{folder} holds {len(found)} checkpoints, none of them whole; expected one: start a new run")
 
 

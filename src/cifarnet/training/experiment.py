@@ -2,20 +2,19 @@
 
 import hashlib
 import math
-import os
 import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from cifarnet.backends import adapter, choose
-from cifarnet.config import TrainConfig
+from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, hold_out
-from cifarnet.errors import RunError
+from cifarnet.environment import processor, usable_cores, versions
+from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import evaluate
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable
 from cifarnet.model import build_model, load_weights, predictor
@@ -24,8 +23,8 @@ from cifarnet.spec import Dataset
 
 from .loop import Observer, Outcome, train
 
-PACKAGES = ("cifarnet", "keras", "jax", "torch", "tensorflow", "tensorflow-cpu", "numpy", "h5py")
-"""Packages whose versions can change the figures of a run."""
+RESULTS = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "elapsed_s", "seconds_per_epoch"))
+"""What a session adds to the record when it ends."""
 
 
 def start(job: Job, dataset: Dataset, root: Path) -> Run:
@@ -33,6 +32,7 @@ def start(job: Job, dataset: Dataset, root: Path) -> Run:
 
     Raises ``ConfigError`` and ``DataError`` when settings and data do not fit.
     """
+    _require_fitting(job.model, dataset)
     now = datetime.now().astimezone()
     parts = _hold_out(dataset, job.train)
     run = create_run(root, job.recipe, choose(), now)
@@ -59,7 +59,10 @@ def carry_out(
         record = run.read_record()
         job = job_of(record)
         parts = _hold_out(dataset, job.train)
+        _require_same_backend(run, record["backend"])
         _require_same_data(record["data"], dataset)
+        record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
+        run.write_record(record)
         model = build_model(job.model, seed=job.train.seed)
         outcome = train(model, dataset.train, parts, job.train, run, observer, stop=stop, max_minutes=max_minutes)
         record |= _result(outcome)
@@ -85,6 +88,23 @@ def _hold_out(dataset: Dataset, config: TrainConfig) -> HoldOut:
     return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
 
 
+def _require_fitting(config: ModelConfig, dataset: Dataset) -> None:
+    classes, shape = len(dataset.labels), dataset.train.images.shape[1:]
+    if (classes, shape) != (config.classes, config.image_shape):
+        raise ConfigError(
+            f"{dataset.name} has {classes} classes of {shape} images; expected {config.classes} of "
+            f"{config.image_shape}: set classes and image_shape of the ModelConfig"
+        )
+
+
+def _require_same_backend(run: Run, backend: str) -> None:
+    if backend != choose():
+        raise RunError(
+            f"this process runs on {choose()}; expected {backend}, on which {run} began: "
+            f"start a new process with KERAS_BACKEND={backend}"
+        )
+
+
 def _require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
     if recorded["fingerprint"] != dataset.fingerprint:
         raise RunError(
@@ -105,7 +125,7 @@ def _first_record(job: Job, dataset: Dataset, parts: HoldOut, now: datetime) -> 
         "train": job.train.to_json(),
         "data": _data_record(job.source, dataset),
         "hold_out": _hold_out_record(parts),
-        "versions": _versions(),
+        "versions": versions(),
         "machine": _machine(),
     }
 
@@ -126,36 +146,13 @@ def _hold_out_record(parts: HoldOut) -> dict[str, Any]:
     return {"train": len(parts.train), "validation": len(parts.validation), "fingerprint": digest}
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _machine() -> dict[str, Any]:
     return {
         "system": platform.system(),
-        "processor": _processor(),
-        "cores": _usable_cores(),
+        "processor": processor(),
+        "cores": usable_cores(),
         "devices": adapter().devices(),
     }
-
-
-def _usable_cores() -> int | None:
-    # A process can be confined to fewer cores than the machine has; macOS does not tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _processor() -> str:
-    # platform.processor() is empty on Debian, where the kernel tells.
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:

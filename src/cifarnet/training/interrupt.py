@@ -1,27 +1,34 @@
 """Ctrl-C and SIGTERM as a question that the loop asks after each batch."""
 
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_WISH_S = 1.0
+"""Seconds within which signals count as one: a process group and ``make`` may both deliver the same one."""
 
 
 class StopRequest:
     """Whether a signal has asked for an end."""
 
     def __init__(self) -> None:
-        self._seen = False
+        self._first_at: float | None = None
 
     def __bool__(self) -> bool:
-        return self._seen
+        return self._first_at is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Note the first signal; at the second give way to the default, which ends the process at once."""
-        self._seen = True
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        """Note the first signal; at a later one end the process at once, as if it were not handled."""
+        now = time.monotonic()
+        if self._first_at is None:
+            self._first_at = now
+        elif now - self._first_at > SAME_WISH_S:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 @contextmanager

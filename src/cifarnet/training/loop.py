@@ -104,12 +104,14 @@ def train(
     """Train ``model`` on ``split.images[parts.train]`` and leave the weights of the best epoch in it.
 
     Writes best weights, history and checkpoints to ``run`` as it goes. Where checkpoints lie there already it goes on
-    from the newest, and ends with the very same weights as never having stopped. ``stop`` is asked after every batch;
-    past ``max_minutes`` of this session training stops too. Raises ``RunError`` and ``CheckpointError``.
+    from the newest, and on the same machine with the same packages ends with the very same weights as never having
+    stopped. ``stop`` is asked after every batch; past ``max_minutes`` of this session training stops too. Raises
+    ``RunError`` and ``CheckpointError``.
     """
     session = _Session(model, split, parts, config, run, observer, clock)
-    if any(run.checkpoints.glob("[0-9]*")):
-        session.restore(load_checkpoint(run.checkpoints))
+    checkpoint = load_checkpoint(run.checkpoints)
+    if checkpoint is not None:
+        session.restore(checkpoint)
     deadline = clock() + 60 * max_minutes
     return session.train(lambda: _interruption(stop, clock, deadline))
 
@@ -188,7 +190,7 @@ class _Session:
         self._read_sums()
         record = self._measure()
         self._history.append(record)
-        if self._stopping.update(record.epoch, record.validation_loss):
+        if self._stopping.update(record.epoch, _comparable_loss(record)):
             self._keep_best()
         self._tick()
         self._observer.on_epoch(record, self._progress())
@@ -218,7 +220,7 @@ class _Session:
         return "epochs" if last.epoch >= self._config.epochs else None
 
     def _keep_best(self) -> None:
-        self._engine.state()  # on JAX the model's own variables are stale until the engine's state is asked for
+        self._engine.state()  # writes the state back to the model's own variables
         self._best = get_weights(self._model)
         save_weights(self._model, self._run.best_weights)
 
@@ -266,6 +268,11 @@ class _Session:
             best_loss=self._stopping.best_loss,
             patience_left=self._stopping.patience_left,
         )
+
+
+def _comparable_loss(record: EpochRecord) -> float:
+    """Return the validation loss, or NaN, which never wins, when a batch of the epoch overflowed."""
+    return record.validation_loss if math.isfinite(record.train_loss) else math.nan
 
 
 def _filled_batch(

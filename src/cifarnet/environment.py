@@ -1,0 +1,38 @@
+"""What this process runs on: packages and machine, as a record of a run tells them."""
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    *("cifarnet", "keras", "jax", "jaxlib", "torch", "tensorflow", "tensorflow-cpu"),
+    *("numpy", "h5py", "onnx", "onnxruntime"),
+)
+"""Packages whose versions can change a figure."""
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the version of Python and of each of ``packages`` that is installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """Return the processor's name, or its architecture where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")  # platform.processor() is empty on Debian, where the kernel tells
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_cores() -> int | None:
+    """Return the number of cores that this process may use."""
+    # A process can be confined to fewer cores than the machine has; macOS does not tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

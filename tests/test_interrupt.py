@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM: the first is a wish, a later one ends the process."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cifarnet.backends import choose
+
+choose()  # the package imports Keras
+
+from cifarnet.training import interrupt, stop_on_signal  # noqa: E402  # after the backend is chosen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_handlers_come_back(number):
+    before = signal.getsignal(number)
+    with stop_on_signal() as stop:
+        assert not stop
+        signal.raise_signal(number)
+        assert stop
+    assert signal.getsignal(number) is before
+
+
+def test_the_same_wish_delivered_twice_is_one():
+    with stop_on_signal() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop
+
+
+LATER = """
+import itertools, signal
+from cifarnet.backends import choose
+choose()
+from cifarnet.training import interrupt, stop_on_signal
+clock = itertools.count(0, 2)  # two seconds pass between any two looks
+interrupt.time.monotonic = lambda: next(clock)
+with stop_on_signal():
+    signal.raise_signal(signal.SIGINT)
+    print("still here", flush=True)
+    signal.raise_signal(signal.SIGINT)
+    print("never said", flush=True)
+"""
+
+
+def test_a_later_signal_ends_the_process_at_once():
+    assert interrupt.SAME_WISH_S < 2
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "still here\n")
