@@ -28,10 +28,9 @@ def records() -> list[dict[str, Any]]:
 
 def runs_table(found: list[dict[str, Any]]) -> str:
     """Return one row per run."""
-    lines = [
-        "| backend | seed | test accuracy | validation loss | best epoch | stopped | seconds per epoch | minutes | processor |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    titles = "backend, seed, test accuracy, validation loss, best epoch, stopped, seconds per epoch, minutes, processor"
+    head = titles.split(", ")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return "\n".join(lines + [_row(record) for record in found])
 
 
