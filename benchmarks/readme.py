@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.agreement import table as agreement_table
 from benchmarks.tuning import table as tuning_table
 
 PROJECT = Path(__file__).parents[1]
@@ -79,6 +80,7 @@ def main() -> None:
     new = filled(text, "summary", summary(found))
     new = filled(new, "runs", runs_table(found))
     new = filled(new, "trials", tuning_table())
+    new = filled(new, "agreement", agreement_table())
     if not parser.parse_args().check:
         readme.write_text(new)
     elif new != text:

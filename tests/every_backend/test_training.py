@@ -169,6 +169,14 @@ def test_interrupted_and_resumed_is_as_never_interrupted(whole, job, dataset, ru
     assert_same_weights(whole.run, run, job)
 
 
+def test_out_of_time_and_resumed_is_as_never_stopped(whole, job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher, max_minutes=1e-9)
+    assert (record["status"], record["why_stopped"]) == ("interrupted", "time limit")
+    carry_out(run, dataset, watcher)
+    assert history_of(whole.run) == history_of(run)
+    assert_same_weights(whole.run, run, job)
+
+
 def assert_same_weights(one, other, job):
     models = [build_model(job.model) for _ in range(2)]
     for model, run in zip(models, (one, other), strict=True):

@@ -1,4 +1,4 @@
-"""``python -m tests.first_steps SEED STEPS``: the first training steps of the recipe's network, as JSON."""
+"""``python -m benchmarks.first_steps SEED STEPS``: the first training steps of the recipe's network, as JSON."""
 
 import hashlib
 import json
@@ -13,10 +13,12 @@ STEPS_OF_AN_EPOCH = 1167
 
 
 def digest(*arrays: np.ndarray) -> str:
+    """Return the SHA-256 (hex) of the arrays' bytes."""
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def main(seed: int, steps: int) -> None:
+    """Train for so many steps and print what they gave."""
     choose()
     from keras import ops
 
