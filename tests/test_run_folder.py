@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -165,18 +166,23 @@ def test_a_full_disk_leaves_neither_a_new_file_nor_a_temporary_one(tmp_path, mon
     )
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """Let no file grow beyond 4096 bytes: the system's own refusal, in the middle of a write."""
+    """Let no file grow beyond 4096 bytes: the system's own refusal, in the middle of a write.
+
+    As short as can be: the suite's own output may be going to a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_write_that_the_system_breaks_off_leaves_the_old_content(tmp_path, small_files):
+def test_a_write_that_the_system_breaks_off_leaves_the_old_content(tmp_path):
     write_atomically(tmp_path / "history.csv", b"old")
-    with pytest.raises(RunError, match=r"history\.csv could not be written"):
+    with pytest.raises(RunError, match=r"history\.csv could not be written"), small_files():
         write_atomically(tmp_path / "history.csv", bytes(10_000))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"history.csv": b"old"}
 
