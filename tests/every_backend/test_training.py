@@ -95,6 +95,15 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
     assert [batch[2].sum() for _, batch in seen] == [30] * 7 + [10]
 
 
+def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs, watcher, monkeypatch):
+    from cifarnet.training import loop
+
+    sizes, original = set(), loop._filled_batch
+    monkeypatch.setattr(loop, "_filled_batch", lambda *batch: sizes.add(batch[2]) or original(*batch))
+    finished(with_training(job, batch_size=5000, epochs=1), dataset, runs, watcher)
+    assert sizes == {220}
+
+
 def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, monkeypatch):
     """The objective runs once per compilation; on torch, which compiles nothing, once per step."""
     from cifarnet.training import loop

@@ -140,7 +140,8 @@ class _Session:
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
         network = logits_of(model)
         self._engine = adapter().compile(network, build_optimizer(config, network), objective)
-        self._steps = math.ceil(len(self._indices) / config.batch_size)
+        self._batch_size = min(config.batch_size, len(self._indices))  # a few images are not padded to thousands
+        self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._stopping = EarlyStopping(config.min_delta, config.patience)
         self._position, self._history, self._best = Position(), list[EpochRecord](), dict[str, NDArray[np.float32]]()
         self._pending: list[StepResult] = []
@@ -179,7 +180,7 @@ class _Session:
         return None
 
     def _train_batch(self, order: NDArray[np.int64]) -> None:
-        size, step = self._config.batch_size, self._position.step
+        size, step = self._batch_size, self._position.step
         chosen = self._indices[order[step * size : (step + 1) * size]]
         images, labels, weights = _filled_batch(self._split, chosen, size)
         rate = learning_rate_at(self._config, self._position.epoch - 1 + step / self._steps)
@@ -255,7 +256,7 @@ class _Session:
 
     def _progress(self) -> Progress:
         self._tick()
-        seen = min(self._position.step * self._config.batch_size, len(self._indices))
+        seen = min(self._position.step * self._batch_size, len(self._indices))
         return Progress(
             epoch=self._position.epoch,
             step=self._position.step,
