@@ -55,7 +55,8 @@ def summary(found: list[dict[str, Any]]) -> str:
     """Return the sentence with the mean over the stored runs, and what they were."""
     accuracies = [100 * record["metrics"]["test"]["accuracy"] for record in found]
     runs = ", ".join(f"{record['backend']} with seed {record['seed']}" for record in found)
-    return f"**{statistics.mean(accuracies):.2f} % test accuracy** on CIFAR-10, the mean of {len(found)} whole runs: {runs}."
+    mean = statistics.mean(accuracies)
+    return f"**{mean:.2f} % test accuracy** on CIFAR-10, the mean of {len(found)} whole runs: {runs}."
 
 
 def filled(text: str, name: str, content: str) -> str:
