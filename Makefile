@@ -13,7 +13,12 @@ ifneq ($(FRESH),True)
 .PHONY: $(BIN)/python
 endif
 
-.PHONY: train test lint suite results clean
+.DEFAULT_GOAL := help
+help:
+	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the published recipe: half an hour and more"
+	@echo "make test                               the whole suite, on all three frameworks"
+
+.PHONY: help train test lint suite results clean
 
 train: $(VENV)/.has-$(BACKEND)
 	$(BIN)/cifarnet train --backend $(BACKEND) $(ARGS)

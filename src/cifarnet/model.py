@@ -1,7 +1,7 @@
 """The one definition of the network, and its weights as plain arrays."""
 
 import math
-import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .config import ModelConfig
 from .errors import ModelError
 from .layers import Conv2D, Dropout, MaxPooling2D
-from .run import publish
+from .run import write_atomically
 
 WEIGHTS_STREAM = 0x77
 """Sets the draws of the initial weights apart from every other draw of the same seed."""
@@ -112,16 +112,15 @@ def _learned(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Write the learned arrays to ``path`` in Keras' ``.weights.h5`` format, under that name only once whole."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        model.save_weights(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        publish(temporary, path)
-    except (OSError, RuntimeError) as error:  # h5py tells of a full disk by a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise ModelError(f"{path} could not be written ({error}): free some space or choose another folder") from error
+    """Write the learned arrays to ``path`` in Keras' ``.weights.h5`` format, under that name only once whole.
+
+    Raises ``RunError`` when there is no space or no permission.
+    """
+    # Not beside the target: HDF5 crashes the process when the disk is full, a plain write merely fails.
+    with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
+        model.save_weights(Path(folder) / path.name)
+        content = (Path(folder) / path.name).read_bytes()
+    write_atomically(path, content)
 
 
 def load_weights(model: keras.Model, path: Path) -> None:

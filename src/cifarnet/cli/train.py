@@ -20,6 +20,7 @@ from .options import BackendOption, JsonOption, RunsOption
 if TYPE_CHECKING:
     from cifarnet.run import Run
     from cifarnet.spec import Dataset
+    from cifarnet.training.interrupt import StopRequest
 
 MODEL_SETTINGS = frozenset(field.name for field in fields(ModelConfig))
 SETTINGS = MODEL_SETTINGS | frozenset(field.name for field in fields(TrainConfig))
@@ -56,6 +57,8 @@ def command(
 ) -> None:
     """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
     given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
+    if data == "":
+        raise UsageError("--data is empty; expected cifar10, synthetic or a path: is the variable set?")
     if resume is None:
         run, dataset = _start(recipe_name or "seed", data or "cifar10", backend, runs, given)
     else:
@@ -129,7 +132,13 @@ def _carry_out(run: "Run", dataset: "Dataset", max_minutes: float | None) -> dic
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         limit = math.inf if max_minutes is None else max_minutes
-        return carry_out(run, dataset, display, stop=lambda: bool(stop), max_minutes=limit)
+        return carry_out(run, dataset, display, stop=lambda: _announced(stop), max_minutes=limit)
+
+
+def _announced(stop: "StopRequest") -> bool:
+    if stop:
+        say("stopping: saving, then scoring the best weights so far")
+    return bool(stop)
 
 
 def _draw(run: "Run", best_epoch: int | None) -> None:
