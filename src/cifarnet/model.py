@@ -116,7 +116,8 @@ def save_weights(model: keras.Model, path: Path) -> None:
 
     Raises ``RunError`` when there is no space or no permission.
     """
-    # Not beside the target: HDF5 crashes the process when the disk is full, a plain write merely fails.
+    # Not beside the target: HDF5 can crash the process on a full disk, where a plain write merely fails. It still can
+    # when the temporary folder itself is full.
     with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
         model.save_weights(Path(folder) / path.name)
         content = (Path(folder) / path.name).read_bytes()
