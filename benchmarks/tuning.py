@@ -9,42 +9,33 @@ line per trial to ``results/tuning.jsonl``. ``python -m benchmarks.tuning --tabl
 import argparse
 import dataclasses
 import json
-import platform
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from cifarnet.backends import choose
-from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.config import ModelConfig, recipe
 from cifarnet.data import hold_out, open_dataset
+from cifarnet.environment import processor, versions
 from cifarnet.run import EpochRecord, Run
 
 RESULTS = Path(__file__).parent / "results" / "tuning.jsonl"
 
-PLAIN: dict[str, Any] = {
-    "padding": "same",
-    "pixel_range": "signed",
-    "initializer": "glorot_normal",
-    "dense_units": (512, 256, 128),
-    "dropout": 0.5,
-    "optimizer": "adam",
-    "learning_rate": 1e-3,
-    "schedule": "cosine",
-    "schedule_epochs": 9,
-    "floor_fraction": 0.01,
-    "warmup_epochs": 0.0,
-    "weight_decay": 0.3,
-}
-"""The point from which each trial takes one step or two."""
-
 TRIALS: dict[str, dict[str, Any]] = {
-    "centre": {},
-    "decay 0.6": {"weight_decay": 0.6},
-    "warm-up, dropout 0.4": {"warmup_epochs": 0.25, "dropout": 0.4},
-    "warm-up, dropout 0.3": {"warmup_epochs": 0.25, "dropout": 0.3},
+    "as published": {},
+    "valid padding": {"padding": "valid"},
+    "dense 256, 128, 64": {"dense_units": (256, 128, 64)},
+    "initializer he_normal": {"initializer": "he_normal"},
+    "pixels 0 to 1": {"pixel_range": "unit"},
+    "dropout 0.2": {"dropout": 0.2},
+    "dropout 0.4": {"dropout": 0.4},
+    "dropout 0.5, no warm-up": {"dropout": 0.5, "warmup_epochs": 0.0},
+    "dropout 0.5, no warm-up, decay 0.6": {"dropout": 0.5, "warmup_epochs": 0.0, "weight_decay": 0.6},
+    "learning rate 2e-3": {"learning_rate": 2e-3},
+    "constant learning rate": {"schedule": "constant"},
+    "decay 0.1": {"weight_decay": 0.1},
 }
-"""Variations by name."""
+"""What each trial changes in the recipe ``seed``, by name."""
 
 
 class EpochPrinter:
@@ -63,11 +54,13 @@ def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
     from cifarnet.model import build_model  # after the backend is chosen
     from cifarnet.training import train
 
-    settings = PLAIN | TRIALS[name]
+    published, changes = recipe("seed"), TRIALS[name]
     model_fields = {field.name for field in dataclasses.fields(ModelConfig)}
-    model_config = ModelConfig(**{key: value for key, value in settings.items() if key in model_fields})
-    train_settings = {key: value for key, value in settings.items() if key not in model_fields}
-    train_config = TrainConfig(**train_settings, seed=seed, epochs=settings["schedule_epochs"] + 1)
+    of_model = {key: value for key, value in changes.items() if key in model_fields}
+    of_training = {key: value for key, value in changes.items() if key not in model_fields}
+    model_config = dataclasses.replace(published.model, **of_model)
+    train_config = dataclasses.replace(published.train, **of_training, seed=seed)
+    train_config = dataclasses.replace(train_config, epochs=train_config.schedule_epochs + 1)
     split = open_dataset(source).train
     parts = hold_out(split, train_config.validation_fraction, seed, model_config.classes)
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +69,7 @@ def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
     best = min(outcome.history, key=lambda row: row.validation_loss)
     return {
         "trial": name,
-        "settings": settings,
+        "settings": model_config.to_json() | train_config.to_json(),
         "seed": seed,
         "best_epoch": best.epoch,
         "validation_loss": best.validation_loss,
@@ -84,8 +77,8 @@ def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
         "history": [dataclasses.astuple(row) for row in outcome.history],
         "elapsed_s": round(outcome.elapsed_s, 1),
         "backend": choose(),
-        "keras": version("keras"),
-        "machine": platform.machine(),
+        "versions": versions(),
+        "processor": processor(),
     }
 
 
