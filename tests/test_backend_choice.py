@@ -110,21 +110,29 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(monkeypatch, name, wa
 
 def test_a_missing_backend_is_refused_with_the_line_that_installs_it(install):
     install("jax", "keras", "h5py")
-    with pytest.raises(BackendError, match=r'^torch not installed; .*: pip install "cifarnet\[torch\]"$'):
+    with pytest.raises(
+        BackendError, match=r'^torch not installed; .*: pip install "cifarnet\[torch\]", or in a clone pip install .*$'
+    ):
         choose("torch")
     assert "KERAS_BACKEND" not in os.environ
 
 
 def test_what_else_is_missing_is_named_too(install):
     install("jax")
-    with pytest.raises(BackendError, match=r'^keras and h5py not installed; .*: pip install "cifarnet\[jax\]"$'):
+    with pytest.raises(
+        BackendError,
+        match=r'^keras and h5py not installed; .*: pip install "cifarnet\[jax\]", or in a clone pip install .*$',
+    ):
         choose("jax")
 
 
 def test_without_any_framework_the_line_that_installs_one_is_named(install):
     install("keras", "h5py")
     assert installed() == ()
-    with pytest.raises(BackendError, match=r'^no framework is installed; .*: pip install "cifarnet\[jax\]"$'):
+    with pytest.raises(
+        BackendError,
+        match=r'^no framework is installed; .*: pip install "cifarnet\[jax\]", or in a clone pip install .*$',
+    ):
         choose()
 
 
@@ -168,3 +176,10 @@ def test_what_keras_writes_by_itself_does_not_change_the_choice_of_the_next_run(
     ]
     assert (tmp_path / "keras.json").exists()
     assert runs[0] == runs[1] == "jax\n"
+
+
+def test_a_public_name_that_needs_keras_settles_on_an_installed_backend():
+    program = "import cifarnet; cifarnet.build_model; import keras; print(keras.config.backend())"
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [installed()[0]]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.metadata import version
 
 import pytest
 from PIL import Image
@@ -230,6 +231,10 @@ def test_errors_that_are_hard_to_provoke_end_in_one_line_too(fails, monkeypatch,
 
     monkeypatch.setattr(cli, "app", broken)
     assert fails() == message
+
+
+def test_the_version_is_told_on_stdout(run):
+    assert run("--version") == (0, f"cifarnet {version('cifarnet')}\n", [])
 
 
 def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch):

@@ -42,11 +42,16 @@ _HOMES = {
 }
 """Module and name behind each public name."""
 
+_NEED_KERAS = frozenset(("model", "training"))
+"""Modules that import Keras, which would take its own default where no framework has been chosen."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
+    if module in _NEED_KERAS:
+        importlib.import_module(".backends", __name__).settle()
     return getattr(importlib.import_module(f".{module}", __name__), attribute)
 
 

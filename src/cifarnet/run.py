@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from .errors import RunError
 
 RECORD = "run.json"
@@ -101,10 +99,12 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process alone. Raises ``RunError`` when another process has it."""
-        lock = filelock.FileLock(self.path / LOCK, timeout=0)
+        from filelock import FileLock, Timeout  # imported here: it loads asyncio
+
+        lock = FileLock(self.path / LOCK, timeout=0)
         try:
             lock.acquire()
-        except filelock.Timeout as error:
+        except Timeout as error:
             raise RunError(
                 f"{self} is in use by another process; expected it free: wait for that one or stop it"
             ) from error

@@ -1,13 +1,17 @@
 """The contract that the stages share: image shape, class names and the value types between them."""
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from .errors import DataError
+
+if TYPE_CHECKING:  # the help reads the image shape here and has no time for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 IMAGE_SHAPE = (32, 32, 3)
 """Height, width, channels of one image: uint8, RGB, 0-255."""
@@ -39,12 +43,12 @@ class Split:
     labels: NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[-1] != 3:
+        if self.images.dtype != "uint8" or self.images.ndim != 4 or self.images.shape[-1] != 3:
             raise DataError(
                 f"images have dtype {self.images.dtype} and shape {self.images.shape}; expected uint8 "
                 "(n, height, width, 3): pass RGB pixels 0-255, channels last"
             )
-        if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int32:
+        if self.labels.shape != (len(self.images),) or self.labels.dtype != "int32":
             raise DataError(
                 f"labels have dtype {self.labels.dtype} and shape {self.labels.shape}; expected int32 "
                 f"({len(self.images)},): pass one label per image"
@@ -76,6 +80,8 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over class names, shapes, labels and pixels of both splits, in order."""
+        import numpy as np
+
         digest = hashlib.sha256("\0".join(self.labels).encode())
         for part in (self.train, self.test):
             digest.update(repr(part.images.shape).encode())

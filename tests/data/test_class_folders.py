@@ -44,6 +44,21 @@ def test_classes_that_only_one_part_has_are_named(class_folders, tmp_path):
         open_dataset(tmp_path / "divided")
 
 
+@pytest.mark.parametrize("other", ["val", "Validation"])
+def test_parts_of_a_data_set_are_not_taken_for_classes(class_folders, tmp_path, other):
+    for part in ("train", other):
+        shutil.copytree(class_folders, tmp_path / "divided" / part)
+    with pytest.raises(
+        DataError, match=rf"has {', '.join(sorted(('train', other)))} as class folders, .*train and test"
+    ):
+        open_dataset(tmp_path / "divided")
+
+
+def test_a_class_may_be_called_like_a_part(class_folders):
+    (class_folders / "cat").rename(class_folders / "test")
+    assert open_dataset(class_folders).labels == ("dog", "test")
+
+
 def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folders):
     deep = class_folders / "cat" / "more" / "and more"
     deep.mkdir(parents=True)

@@ -107,11 +107,13 @@ def test_an_archive_with_an_altered_record_is_refused_though_its_md5_fits(tiny, 
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["tiny.lock"]
 
 
-def test_the_next_source_is_tried_after_one_fails(tiny, official, server, tmp_path):
-    server.body = official
+def test_after_one_source_failed_the_next_is_tried_and_that_is_said(tiny, official, server, tmp_path):
+    server.body, phases = official, []
     unreachable = HttpArchive(url="http://127.0.0.1:1/tiny.tar.gz", size_bytes=1, md5="")
-    fetch(tmp_path, sources=[unreachable, server.source(official)], release=tiny.release)
+    sources = [unreachable, server.source(official)]
+    fetch(tmp_path, lambda phase, *_: phases.append(phase), sources=sources, release=tiny.release)
     assert cache_state(tmp_path, release=tiny.release).present
+    assert phases[0].startswith("gave up on http://127.0.0.1:1/tiny.tar.gz (no connection")
 
 
 def test_when_every_source_fails_the_error_lists_them_and_the_way_out(tiny, tmp_path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 SHORT = ("train", "--data", "synthetic", "--epochs", "1")
 
@@ -46,6 +47,19 @@ def test_evaluate_repeats_the_recorded_score(trained):
     folder, done = trained
     again = cifarnet("evaluate", "--json", folder=folder)
     assert json.loads(again.stdout)["test"] == json.loads(done.stdout)["metrics"]["test"]
+
+
+def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes(trained, tmp_path):
+    folder, done = trained
+    moved = cifarnet("evaluate", "--data", "synthetic", "--json", folder=folder)
+    assert json.loads(moved.stdout)["test"] == json.loads(done.stdout)["metrics"]["test"]
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            Image.new("RGB", (32, 32), (index, 0, 0)).save(tmp_path / name / f"{index}.png")
+    refused = cifarnet("evaluate", "--data", tmp_path, folder=folder)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "has the classes cat, dog; expected horizontal stripes, " in refused.stderr
 
 
 def test_ctrl_c_ends_after_the_batch_with_everything_saved(tmp_path):

@@ -16,7 +16,7 @@ from cifarnet.errors import BackendError
 
 from .interface import Adapter, Engine, StepResult
 
-__all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "installed"]
+__all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "installed", "settle"]
 
 NAMES = ("jax", "torch", "tensorflow")
 """Backends in the order in which they are tried when none is asked for."""
@@ -56,9 +56,14 @@ def choose(name: str | None = None) -> str:
     return wanted
 
 
+def settle() -> str:
+    """Return the framework that Keras runs on, choosing one if Keras is not there yet. Raises ``BackendError``."""
+    return choose(_running())
+
+
 def adapter() -> Adapter:
     """Return the adapter of the chosen framework, importing that framework. Raises ``BackendError``."""
-    return cast("Adapter", importlib.import_module(f".{choose(_running())}", __name__))
+    return cast("Adapter", importlib.import_module(f".{settle()}", __name__))
 
 
 def _require_known(wanted: str) -> None:
@@ -70,8 +75,7 @@ def _require_installed(wanted: str) -> None:
     missing = [module for module in (wanted, "keras", "h5py") if importlib.util.find_spec(module) is None]
     if missing:
         raise BackendError(
-            f"{' and '.join(missing)} not installed; expected for the backend {wanted}: "
-            f'pip install "cifarnet[{wanted}]"'
+            f"{' and '.join(missing)} not installed; expected for the backend {wanted}: {_install_line(wanted)}"
         )
 
 
@@ -99,7 +103,9 @@ def _configured() -> str | None:
 def _first_installed() -> str:
     found = installed()
     if not found:
-        raise BackendError(
-            f'no framework is installed; expected one of {", ".join(NAMES)}: pip install "cifarnet[jax]"'
-        )
+        raise BackendError(f"no framework is installed; expected one of {', '.join(NAMES)}: {_install_line(NAMES[0])}")
     return found[0]
+
+
+def _install_line(name: str) -> str:
+    return f'pip install "cifarnet[{name}]", or in a clone pip install --editable ".[{name}]"'

@@ -1,15 +1,16 @@
 """The command line: parse, call one or two library functions, print. The only place that prints."""
 
 import sys
+from typing import Annotated
 
 import typer
 
 from cifarnet.errors import CifarnetError
 
 from . import data, doctor, evaluate, train
+from .display import out
 
 app = typer.Typer(
-    help="Train one small image classifier on JAX, PyTorch or TensorFlow.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -18,6 +19,23 @@ app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out(f"cifarnet {version('cifarnet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version and end.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train one small image classifier on JAX, PyTorch or TensorFlow."""
 
 
 def main() -> None:

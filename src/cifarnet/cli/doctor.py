@@ -2,25 +2,30 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from cifarnet import doctor
-from cifarnet.backends import installed
-from cifarnet.data import CacheState, cache_state
-from cifarnet.doctor import Timing
-from cifarnet.environment import versions
 
 from .display import out, say
 from .options import JsonOption
 
+if TYPE_CHECKING:
+    from cifarnet.data import CacheState
+    from cifarnet.doctor import Timing
+
 
 def command(
-    timing: Annotated[bool, typer.Option(help="Time each backend in a process of its own.")] = True,
+    timing: Annotated[
+        bool, typer.Option(help="Start each backend in a process of its own, to name its devices and time it.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is installed, what does not go together, whether CIFAR-10 is here, and which backend is fastest."""
+    from cifarnet import doctor
+    from cifarnet.backends import installed
+    from cifarnet.data import cache_state
+    from cifarnet.environment import versions
+
     found_versions, cache = versions(), cache_state()
     bad_pairs = doctor.known_bad_pairs(found_versions)
     timings = []
@@ -44,13 +49,13 @@ def command(
         out(f"fastest here: {winner}")
 
 
-def _cache_sentence(cache: CacheState) -> str:
+def _cache_sentence(cache: "CacheState") -> str:
     if not cache.present:
         return f"not fetched yet; `cifarnet data fetch` puts it in {cache.path}"
     return f"{cache.size_bytes / 1e6:,.0f} MB in {cache.path}"
 
 
-def _timing_sentence(timing: Timing) -> str:
+def _timing_sentence(timing: "Timing") -> str:
     if timing.images_per_s is None:
         return f"failed: {timing.failure}"
     return f"{timing.images_per_s:,} training images per second on {', '.join(timing.devices)}"

@@ -12,6 +12,9 @@ from .options import BackendOption, JsonOption, RunsOption
 
 def command(
     run: Annotated[str | None, typer.Argument(help="Run folder; the latest by default.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Where the run's images are now, if they were moved.", show_default=False)
+    ] = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -28,7 +31,7 @@ def command(
 
     job = job_of(found.read_record())
     with download_bar() as progress:
-        dataset = open_dataset(job.source, seed=job.train.seed, progress=progress)
+        dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
     score = score_run(found, dataset)
     if as_json:
         out(json.dumps({"run": str(found), "backend": name, "test": score}, indent=2))

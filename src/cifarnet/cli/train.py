@@ -6,11 +6,11 @@ import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import ModelConfig, Recipe, TrainConfig, recipe
+from cifarnet.config import ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, recipe
 from cifarnet.errors import RunError, UsageError
 from cifarnet.job import Job, job_of, require_resumable
 
@@ -28,7 +28,18 @@ SETTINGS = MODEL_SETTINGS | frozenset(field.name for field in fields(TrainConfig
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it."""
 
-Override = typer.Option(show_default="the recipe's", rich_help_panel="Settings instead of the recipe's")
+MOST_NAMES = 12
+"""Class names that are told before training."""
+
+
+def override(text: str) -> Any:
+    """Return the option of a setting that the recipe has a value for."""
+    return typer.Option(help=text, show_default=False, rich_help_panel="Settings instead of the recipe's")
+
+
+def one_of(choices: Any) -> str:
+    """Name the values that a setting admits."""
+    return f"One of {', '.join(get_args(choices))}."
 
 
 def command(
@@ -42,18 +53,18 @@ def command(
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0)] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
-    seed: Annotated[int | None, Override] = None,
-    epochs: Annotated[int | None, Override] = None,
-    patience: Annotated[int | None, Override] = None,
-    min_delta: Annotated[float | None, Override] = None,
-    batch_size: Annotated[int | None, Override] = None,
-    validation_fraction: Annotated[float | None, Override] = None,
-    optimizer: Annotated[str | None, Override] = None,
-    learning_rate: Annotated[float | None, Override] = None,
-    schedule: Annotated[str | None, Override] = None,
-    schedule_epochs: Annotated[int | None, Override] = None,
-    weight_decay: Annotated[float | None, Override] = None,
-    dropout: Annotated[float | None, Override] = None,
+    seed: Annotated[int | None, override("Root of every random draw.")] = None,
+    epochs: Annotated[int | None, override("Most epochs.")] = None,
+    patience: Annotated[int | None, override("Epochs without improvement before training stops.")] = None,
+    min_delta: Annotated[float | None, override("Least fall of the validation loss that is an improvement.")] = None,
+    batch_size: Annotated[int | None, override("Images per step.")] = None,
+    validation_fraction: Annotated[float | None, override("Part of the training images held out, 0 to 1.")] = None,
+    optimizer: Annotated[str | None, override(one_of(OptimizerName))] = None,
+    learning_rate: Annotated[float | None, override("Peak step size.")] = None,
+    schedule: Annotated[str | None, override(one_of(Schedule))] = None,
+    schedule_epochs: Annotated[int | None, override("Epochs until the schedule reaches its floor.")] = None,
+    weight_decay: Annotated[float | None, override("Decoupled decay per step, times the learning rate.")] = None,
+    dropout: Annotated[float | None, override("Fraction of dense outputs dropped in training, 0 to 1.")] = None,
 ) -> None:
     """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
     given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
@@ -85,11 +96,18 @@ def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[
     say(f"backend {choose(backend)}, recipe {name}, data {source}")
     with download_bar() as progress:
         dataset = open_dataset(source, seed=settings.train.seed, progress=progress)
+    say(_contents(dataset))
     from cifarnet.training import start  # Keras, now that its framework is chosen
 
     model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
     job = Job(recipe=name, model=model, train=settings.train, source=_durable(source))
     return start(job, dataset, runs), dataset
+
+
+def _contents(dataset: "Dataset") -> str:
+    names = ", ".join(dataset.labels[:MOST_NAMES]) + (", …" if len(dataset.labels) > MOST_NAMES else "")
+    sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    return f"{sizes} of {len(dataset.labels)} classes: {names}"
 
 
 def _durable(source: str) -> str:

@@ -49,8 +49,10 @@ def _bring(folder: Path, progress: Progress, sources: Sequence[Source], release:
 
 
 def _first_that_works(sources: Sequence[Source], release: Release, scratch: Path, progress: Progress) -> Dataset:
-    failures = []
+    failures: list[str] = []
     for source in sources:
+        if failures:
+            progress(f"gave up on {failures[-1]}", 0, None)
         try:
             return dataset_from_records(_records(source, release, scratch, progress), release)
         except (FetchError, IntegrityError) as error:

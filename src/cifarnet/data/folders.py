@@ -19,13 +19,16 @@ TEST_FRACTION = 0.2
 _LEAST_PER_CLASS = 3
 """One to train on, one to validate on, one to test on."""
 
+_PART_NAMES = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
+"""Names that people give to the parts of a data set: with class folders inside they are no classes."""
+
 
 def read_class_folders(path: Path, seed: int, progress: Progress) -> Dataset:
     """Read a folder with one subfolder per class, or with ``train`` and ``test`` that each have such subfolders.
 
     Classes are the names of the subfolders in sorted order, images are uint8 (n, 32, 32, 3). Without ``train`` and
     ``test``, a seeded stratified fifth of the images is the test split. Hidden files, files without an image
-    extension and links to folders are left out. Raises DataError.
+    extension, links to folders and what lies beside ``train`` and ``test`` are left out. Raises DataError.
     """
     if (path / "train").is_dir() and (path / "test").is_dir():
         return _read_divided(path, progress)
@@ -56,7 +59,16 @@ def _class_names(path: Path) -> tuple[str, ...]:
     if len(names) < 2:
         found = f"the class folder {names[0]}" if names else "no class folder"
         raise DataError(f"{path} has {found}; expected at least 2: put the images of each class in a folder of its own")
+    if parts := [name for name in names if name.lower() in _PART_NAMES and _holds_folders_alone(path / name)]:
+        raise DataError(
+            f"{path} has {', '.join(parts)} as class folders, with folders alone inside; expected classes: call the "
+            f"parts train and test, both of them, or pass one part, {path / parts[0]}"
+        )
     return names
+
+
+def _holds_folders_alone(path: Path) -> bool:
+    return all(entry.is_dir() for entry in path.iterdir() if entry.name[0] != ".")
 
 
 def _check_same(train: Sequence[str], test: Sequence[str], path: Path) -> None:

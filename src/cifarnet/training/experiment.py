@@ -14,7 +14,7 @@ from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, hold_out
 from cifarnet.environment import processor, usable_cores, versions
-from cifarnet.errors import ConfigError, RunError
+from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.evaluation import evaluate
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable
 from cifarnet.model import build_model, load_weights, predictor
@@ -75,11 +75,14 @@ def carry_out(
 def score_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     """Score the best weights of ``run`` on the test images, on whichever framework is running.
 
-    Returns loss (nats), accuracy (fraction) and number of images. Raises ``RunError`` and ``ModelError``.
+    Returns loss (nats), accuracy (fraction) and number of images. Raises ``RunError`` and ``ModelError``, and
+    ``DataError`` when ``dataset`` has other classes than the run.
     """
     if not run.best_weights.exists():
         raise RunError(f"{run} has no best weights yet; expected at least one finished epoch: train it further")
-    model = build_model(job_of(run.read_record()).model)
+    record = run.read_record()
+    model = build_model(job_of(record).model)
+    _require_same_labels(record["data"]["labels"], dataset)
     load_weights(model, run.best_weights)
     return asdict(evaluate(predictor(model), dataset.test))
 
@@ -110,6 +113,14 @@ def _require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded['fingerprint'][:12]} "
             f"as when the run began: restore {recorded['source']} or start a new run"
+        )
+
+
+def _require_same_labels(recorded: list[str], dataset: Dataset) -> None:
+    if tuple(recorded) != dataset.labels:
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(dataset.labels)}; expected {', '.join(recorded)} as in the "
+            "run: pass images of those classes"
         )
 
 
