@@ -104,7 +104,7 @@ def real_tree() -> dict[str, str | None]:
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is():
-    assert len(real_tree()) == 10
+    assert len(real_tree()) == 11
     assert drawn_tree() == real_tree()
 
 

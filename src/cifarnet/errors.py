@@ -8,6 +8,7 @@ CifarnetError
 │   ├── FetchError        CIFAR-10 could not be brought here
 │   └── IntegrityError    bytes that are not the bytes that were promised
 ├── ModelError            weights or a model file that do not fit
+│   └── ParityError       an exported file that does not say what the trained model says
 └── RunError              a run folder that is missing, incomplete or in use
     └── CheckpointError   no checkpoint from which training could go on
 
@@ -45,6 +46,10 @@ class IntegrityError(DataError):
 
 class ModelError(CifarnetError):
     """Weights or a model file that do not fit."""
+
+
+class ParityError(ModelError):
+    """An exported file that does not say what the trained model says."""
 
 
 class RunError(CifarnetError):

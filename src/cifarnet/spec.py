@@ -1,4 +1,4 @@
-"""The contract that the stages share: image shape, class names and the value types between them."""
+"""The contract that the stages share: image shape, class names, the model file, and the value types between them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,48 @@ CIFAR10_LABELS = (
     "truck",
 )
 """Class names in the order of the official ``batches.meta.txt``."""
+
+
+CONTRACT_VERSION = 1
+"""Version of what a model file promises; a reader refuses a newer one."""
+CONTRACT_KEY = "cifarnet"
+"""Key of the file's metadata under which its contract lies, as JSON."""
+GRAPH_DIGEST_KEY = "cifarnet.graph_sha256"
+"""Key of the file's metadata with the SHA-256 (hex) of the serialised graph: what was proven is what is run."""
+INPUT_NAME = "images"
+"""The one input: uint8 (batch, height, width, 3), RGB, 0-255."""
+LOGITS_NAME, PROBABILITIES_NAME = "logits", "probabilities"
+"""The two outputs: float32 (batch, classes)."""
+BATCH_DIMENSION = "batch"
+"""Name of the one dimension that is free."""
+IMAGE_METADATA = {
+    "Image.BitmapPixelFormat": "Rgb8",
+    "Image.ColorSpaceGamma": "SRGB",
+    "Image.NominalPixelRange": "NominalRange_0_255",
+}
+"""What the ONNX standard (MetadataProps) offers to say about an input that is an image."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one image."""
+
+    scores: tuple[tuple[str, float], ...]
+    """Every class with its probability, 0 to 1, the most probable first."""
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.scores[0][0]
+
+    @property
+    def probability(self) -> float:
+        """Probability of the most probable class, 0 to 1."""
+        return self.scores[0][1]
+
+    def top(self, count: int) -> tuple[tuple[str, float], ...]:
+        """Return the ``count`` most probable classes with their probabilities."""
+        return self.scores[:count]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.data.resize import RECIPE, pixels
+from cifarnet.pictures import RECIPE, pixels
 
 
 def _gradient(height: int = 32, width: int = 32) -> np.ndarray:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from cifarnet.errors import DataError
+from cifarnet.pictures import EXTENSIONS
 from cifarnet.spec import Dataset, Split
 
 from .holdout import hold_out
-from .images import EXTENSIONS, read_images
+from .images import read_images
 from .progress import Progress
 
 TEST_FRACTION = 0.2

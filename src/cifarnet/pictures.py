@@ -1,16 +1,28 @@
-"""From any picture to the 32x32 RGB pixels that the model sees: one recipe for training and for use.
+"""From any picture to the small square of RGB pixels that the model sees: one recipe for training and for use.
 
 Needs numpy and Pillow alone, so that the runtime can share it.
 """
 
-from collections.abc import Mapping
-from typing import Final
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cifarnet.spec import IMAGE_SHAPE
+from .errors import DataError
+from .spec import IMAGE_SHAPE
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""Named one by one, because Pillow also opens formats that start other programs."""
+
+_MAX_PIXELS = 89_478_485
+"""Pillow's own limit, above which it warns of a decompression bomb: a quarter of a gigabyte as RGB."""
 
 RECIPE: Final[Mapping[str, str | int]] = {
     "orientation": "exif",
@@ -24,6 +36,38 @@ RECIPE: Final[Mapping[str, str | int]] = {
     "width": IMAGE_SHAPE[1],
 }
 """What `pixels` does, in order, in words that can travel with a model file."""
+
+
+def read_pixels(file: Path | BinaryIO) -> NDArray[np.uint8]:
+    """Decode an image file and return its pixels by the recipe.
+
+    Raises DataError with the reason alone: the caller knows how to name the file.
+    """
+    try:
+        return _decoded(file)
+    except UnidentifiedImageError as error:
+        raise DataError("no image in a known format") from error
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise DataError(str(error) or type(error).__name__) from error
+
+
+def _decoded(file: Path | BinaryIO) -> NDArray[np.uint8]:
+    with Image.open(file, formats=_FORMATS) as image:
+        # Again by hand: a newer Python may keep the filters of warnings away from threads.
+        if image.width * image.height > _MAX_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels; expected at most {_MAX_PIXELS}")
+        return pixels(image)
+
+
+@contextmanager
+def bombs_refused() -> Iterator[None]:
+    """Make Pillow refuse a decompression bomb where it only warns.
+
+    Around a pool of threads, not inside it: the filters of warnings belong to the whole process.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:
