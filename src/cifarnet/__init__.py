@@ -9,8 +9,10 @@ from typing import Any
 
 __all__ = [
     "CifarnetError",
+    "Classifier",
     "Job",
     "ModelConfig",
+    "Prediction",
     "Run",
     "Silent",
     "TrainConfig",
@@ -18,7 +20,9 @@ __all__ = [
     "carry_out",
     "choose_backend",
     "evaluate",
+    "export_run",
     "find_run",
+    "import_weights",
     "open_dataset",
     "recipe",
     "start",
@@ -26,8 +30,10 @@ __all__ = [
 
 _HOMES = {
     "CifarnetError": "errors:CifarnetError",
+    "Classifier": "runtime:Classifier",
     "Job": "job:Job",
     "ModelConfig": "config:ModelConfig",
+    "Prediction": "spec:Prediction",
     "Run": "run:Run",
     "Silent": "training:Silent",
     "TrainConfig": "config:TrainConfig",
@@ -35,14 +41,16 @@ _HOMES = {
     "carry_out": "training:carry_out",
     "choose_backend": "backends:choose",
     "evaluate": "evaluation:evaluate",
+    "export_run": "export:export_run",
     "find_run": "run:find_run",
+    "import_weights": "export:import_weights",
     "open_dataset": "data:open_dataset",
     "recipe": "config:recipe",
     "start": "training:start",
 }
 """Module and name behind each public name."""
 
-_NEED_KERAS = frozenset(("model", "training"))
+_NEED_KERAS = frozenset(("export", "model", "training"))
 """Modules that import Keras, which would take its own default where no framework has been chosen."""
 
 

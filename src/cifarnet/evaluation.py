@@ -33,16 +33,16 @@ def evaluate(predictor: Predictor, split: Split) -> Score:
     return score(predict(predictor, split.images), split.labels)
 
 
-def predict(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the logits (n, classes) of ``images`` (n, h, w, 3), in batches of one size so as to compile once."""
+def predict(predictor: Predictor, images: NDArray[np.uint8], batch_size: int = EVALUATION_BATCH) -> NDArray[np.float32]:
+    """Return what ``predictor`` says of ``images`` (n, h, w, 3), in batches of one size so as to compile once."""
     if not len(images):
         raise DataError("there are 0 images to score; expected at least 1: add images to the split")
-    starts = range(0, len(images), EVALUATION_BATCH)
-    return np.concatenate([_predict_padded(predictor, images[at : at + EVALUATION_BATCH]) for at in starts])
+    starts = range(0, len(images), batch_size)
+    return np.concatenate([_predict_padded(predictor, images[at : at + batch_size], batch_size) for at in starts])
 
 
-def _predict_padded(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    padding = [(0, EVALUATION_BATCH - len(images)), (0, 0), (0, 0), (0, 0)]
+def _predict_padded(predictor: Predictor, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
+    padding = [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)]
     return predictor(np.pad(images, padding))[: len(images)]
 
 

@@ -18,6 +18,9 @@ from .spec import IMAGE_SHAPE
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+Shape = tuple[int, int, int]
+"""Height, width and channels."""
+
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Named one by one, because Pillow also opens formats that start other programs."""
 
@@ -38,25 +41,25 @@ RECIPE: Final[Mapping[str, str | int]] = {
 """What `pixels` does, in order, in words that can travel with a model file."""
 
 
-def read_pixels(file: Path | BinaryIO) -> NDArray[np.uint8]:
-    """Decode an image file and return its pixels by the recipe.
+def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
+    """Decode an image file and return its pixels by the recipe, uint8 of ``shape``, RGB, 0-255.
 
     Raises DataError with the reason alone: the caller knows how to name the file.
     """
     try:
-        return _decoded(file)
+        return _decoded(file, shape)
     except UnidentifiedImageError as error:
         raise DataError("no image in a known format") from error
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise DataError(str(error) or type(error).__name__) from error
 
 
-def _decoded(file: Path | BinaryIO) -> NDArray[np.uint8]:
+def _decoded(file: Path | BinaryIO, shape: Shape) -> NDArray[np.uint8]:
     with Image.open(file, formats=_FORMATS) as image:
         # Again by hand: a newer Python may keep the filters of warnings away from threads.
         if image.width * image.height > _MAX_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels; expected at most {_MAX_PIXELS}")
-        return pixels(image)
+        return pixels(image, shape)
 
 
 @contextmanager
@@ -70,12 +73,12 @@ def bombs_refused() -> Iterator[None]:
         yield
 
 
-def pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the picture as uint8 (32, 32, 3), RGB, 0-255.
+def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
+    """Return the picture as uint8 of ``shape`` (height, width, 3), RGB, 0-255.
 
-    A 32x32 RGB picture comes through untouched. Raises ValueError for a mode without a meaning in 8-bit RGB.
+    An RGB picture of that size comes through untouched. Raises ValueError for a mode without a meaning in 8-bit RGB.
     """
-    return np.asarray(resized(rgb(ImageOps.exif_transpose(image))))
+    return np.asarray(resized(rgb(ImageOps.exif_transpose(image)), shape))
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -89,7 +92,7 @@ def rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resized(image: Image.Image) -> Image.Image:
+def resized(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> Image.Image:
     """Cut the largest square out of the middle (the spare pixel of an odd margin stays right or below), then scale.
 
     The crop comes first and by itself, so that no pixel from outside the square reaches the antialiasing filter.
@@ -97,7 +100,7 @@ def resized(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
-    return square.resize((IMAGE_SHAPE[1], IMAGE_SHAPE[0]), Image.Resampling.BILINEAR, reducing_gap=None)
+    return square.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=None)
 
 
 def _high_byte(values: NDArray[np.integer]) -> NDArray[np.uint8]:

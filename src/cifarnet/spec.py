@@ -35,8 +35,8 @@ CONTRACT_VERSION = 1
 """Version of what a model file promises; a reader refuses a newer one."""
 CONTRACT_KEY = "cifarnet"
 """Key of the file's metadata under which its contract lies, as JSON."""
-GRAPH_DIGEST_KEY = "cifarnet.graph_sha256"
-"""Key of the file's metadata with the SHA-256 (hex) of the serialised graph: what was proven is what is run."""
+DIGEST_KEY = "cifarnet.sha256"
+"""Key of the file's metadata with the SHA-256 (hex) of contract and serialised graph: what was proven is what runs."""
 INPUT_NAME = "images"
 """The one input: uint8 (batch, height, width, 3), RGB, 0-255."""
 LOGITS_NAME, PROBABILITIES_NAME = "logits", "probabilities"
@@ -49,6 +49,13 @@ IMAGE_METADATA = {
     "Image.NominalPixelRange": "NominalRange_0_255",
 }
 """What the ONNX standard (MetadataProps) offers to say about an input that is an image."""
+
+
+def seal(contract: str, graph: bytes | memoryview) -> str:
+    """Return the digest (hex) that a model file carries under ``DIGEST_KEY``."""
+    digest = hashlib.sha256(contract.encode())
+    digest.update(graph)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from .display import download_bar, out
-from .options import BackendOption, JsonOption, RunsOption
+from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption
 
 
 def command(
-    run: Annotated[str | None, typer.Argument(help="Run folder; the latest by default.", show_default=False)] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Where the run's images are now, if they were moved.", show_default=False)
-    ] = None,
+    run: RunArgument = None,
+    data: MovedDataOption = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,

@@ -5,8 +5,13 @@ from typing import Annotated
 
 import typer
 
+RunArgument = Annotated[str | None, typer.Argument(help="Run folder; the latest by default.", show_default=False)]
 BackendOption = Annotated[
     str | None, typer.Option(help="jax, torch or tensorflow; wins over KERAS_BACKEND.", show_default=False)
 ]
 RunsOption = Annotated[Path, typer.Option(help="Folder of the run folders.")]
+MovedDataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Where the run's images are now, if they were moved.", show_default=False),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

@@ -1,6 +1,6 @@
 """Fit the network, stop early, survive interruption, resume exactly and write the record."""
 
-from .experiment import carry_out, score_run, start
+from .experiment import carry_out, load_best, require_same_data, score_run, start
 from .interrupt import stop_on_signal
 from .loop import Observer, Progress, Silent, train
 
@@ -9,6 +9,8 @@ __all__ = [
     "Progress",
     "Silent",
     "carry_out",
+    "load_best",
+    "require_same_data",
     "score_run",
     "start",
     "stop_on_signal",

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, hold_out
@@ -60,7 +62,7 @@ def carry_out(
         job = job_of(record)
         parts = _hold_out(dataset, job.train)
         _require_same_backend(run, record["backend"])
-        _require_same_data(record["data"], dataset)
+        require_same_data(record["data"], dataset)
         record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
         run.write_record(record)
         model = build_model(job.model, seed=job.train.seed)
@@ -78,13 +80,18 @@ def score_run(run: Run, dataset: Dataset) -> dict[str, Any]:
     Returns loss (nats), accuracy (fraction) and number of images. Raises ``RunError`` and ``ModelError``, and
     ``DataError`` when ``dataset`` has other classes than the run.
     """
+    model = load_best(run)
+    _require_same_labels(run.read_record()["data"]["labels"], dataset)
+    return asdict(evaluate(predictor(model), dataset.test))
+
+
+def load_best(run: Run) -> keras.Model:
+    """Return the network of ``run`` with the weights of its best epoch. Raises ``RunError`` and ``ModelError``."""
     if not run.best_weights.exists():
         raise RunError(f"{run} has no best weights yet; expected at least one finished epoch: train it further")
-    record = run.read_record()
-    model = build_model(job_of(record).model)
-    _require_same_labels(record["data"]["labels"], dataset)
+    model = build_model(job_of(run.read_record()).model)
     load_weights(model, run.best_weights)
-    return asdict(evaluate(predictor(model), dataset.test))
+    return model
 
 
 def _hold_out(dataset: Dataset, config: TrainConfig) -> HoldOut:
@@ -108,7 +115,8 @@ def _require_same_backend(run: Run, backend: str) -> None:
         )
 
 
-def _require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
+def require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
+    """Raise ``RunError`` unless ``dataset`` is the one that a run's record tells of."""
     if recorded["fingerprint"] != dataset.fingerprint:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded['fingerprint'][:12]} "

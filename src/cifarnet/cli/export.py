@@ -1,0 +1,75 @@
+"""``cifarnet export``: the best weights of a run as one proven ONNX file."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cifarnet.errors import UsageError
+
+from .display import download_bar, out, say
+from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption
+
+if TYPE_CHECKING:
+    from cifarnet.export import Exported
+
+POINTS = 100
+"""Points of accuracy in a whole."""
+
+
+def command(
+    run: RunArgument = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Write float32, equal to the trained model: the default.")
+    ] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write half the size, computed in float16.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Write a quarter of the size, computed in 8 bits.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="model.onnx in the run folder")
+    ] = None,
+    max_drop: Annotated[float, typer.Option(help="Points of accuracy that fp16 and int8 may lose.")] = 0.5,
+    data: MovedDataOption = None,
+    backend: BackendOption = None,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write the best weights of a run as an ONNX file, once it is proven on every test image."""
+    chosen = {"float32": onnx or not (fp16 or int8), "float16": fp16, "int8": int8}
+    precisions = [name for name, is_wanted in chosen.items() if is_wanted]
+    if output is not None and len(precisions) > 1:
+        raise UsageError(
+            "--output names one file; expected one of --onnx, --fp16 and --int8 with it: export them apart"
+        )
+    from cifarnet.backends import choose
+    from cifarnet.data import open_dataset
+    from cifarnet.job import job_of
+    from cifarnet.run import find_run
+
+    found = find_run(runs, run)
+    say(f"backend {choose(backend)}, exporting {found}")
+    from cifarnet.export import export_run  # Keras, now that its framework is chosen
+
+    job = job_of(found.read_record())
+    with download_bar() as progress:
+        dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
+    written = [
+        export_run(found, dataset, precision=name, output=output, max_drop=max_drop / POINTS, notice=say)
+        for name in precisions
+    ]
+    if as_json:
+        out(json.dumps([asdict(each) | {"path": str(each.path)} for each in written], indent=2))
+        return
+    for each in written:
+        _tell(each)
+
+
+def _tell(exported: "Exported") -> None:
+    parity = exported.parity
+    worst = max(check.probability_difference for check in parity.checks)
+    out(f"{exported.path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
+    out(
+        f"  proven on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f} %, as trained "
+        f"{POINTS * parity.trained_accuracy:.2f} %, largest difference of a probability {worst:.2g}"
+    )

@@ -1,0 +1,48 @@
+"""What a model file says of itself, so that no app has to be told anything else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cifarnet.config import ModelConfig
+from cifarnet.pictures import RECIPE
+from cifarnet.spec import (
+    BATCH_DIMENSION,
+    CONTRACT_VERSION,
+    INPUT_NAME,
+    LOGITS_NAME,
+    PROBABILITIES_NAME,
+)
+
+TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
+"""What is taken over from a run's record: nothing that names a time, a path or a machine."""
+DATA_FACTS = ("name", "fingerprint", "train_images", "test_images")
+
+
+def describe(record: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """Return the contract of the model that the run with ``record`` trained, still without its proof."""
+    config, labels = ModelConfig.from_json(record["model"]), record["data"]["labels"]
+    height, width, channels = config.image_shape
+    return {
+        "version": CONTRACT_VERSION,
+        "labels": labels,
+        "input": {
+            "name": INPUT_NAME,
+            "dtype": "uint8",
+            "shape": [BATCH_DIMENSION, height, width, channels],
+            "layout": "NHWC",
+            "color": "RGB",
+            "range": [0, 255],
+        },
+        "outputs": {
+            name: {"dtype": "float32", "shape": [BATCH_DIMENSION, len(labels)], "meaning": meaning}
+            for name, meaning in ((LOGITS_NAME, "before the softmax"), (PROBABILITIES_NAME, "softmax of the logits"))
+        },
+        "resize": dict(RECIPE) | {"height": height, "width": width},
+        "precision": precision,
+        "model": config.to_json(),
+        "training": {name: record[name] for name in TRAINING_FACTS}
+        | {
+            "data": {name: record["data"][name] for name in DATA_FACTS},
+            "validation": record["metrics"]["validation"],
+        },
+    }

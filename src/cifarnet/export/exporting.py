@@ -1,0 +1,139 @@
+"""From a run to a proven model file: write, prove, and only then give it its name."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+
+from cifarnet.backends import choose
+from cifarnet.config import TrainConfig
+from cifarnet.data import Indices, hold_out
+from cifarnet.environment import processor, versions
+from cifarnet.errors import ConfigError
+from cifarnet.evaluation import evaluate
+from cifarnet.run import Run, write_atomically
+from cifarnet.runtime import open_model
+from cifarnet.spec import Dataset, Split
+from cifarnet.training import load_best, require_same_data
+
+from .contract import describe
+from .file import contract_text, serialise
+from .gate import Bars, Parity, keras_heads, prove
+from .quantise import Variant, quantised
+from .writer import OPSET, write_graph
+
+SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
+"""What stands between ``model`` and ``.onnx`` in the default name, by what the graph computes in."""
+FLOAT16_PROBABILITY = 0.02
+"""Largest difference of a probability through float16, whose numbers have 11 bits. Measured: 3e-3."""
+CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
+"""Training images that set the ranges of int8, and held-out images that choose among its variants."""
+
+Notice = Callable[[str], object]
+"""Told what is being done, for whoever waits."""
+
+
+def no_notice(text: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model file that went through the gate."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    precision: str
+    parity: Parity
+
+
+def export_run(
+    run: Run,
+    dataset: Dataset,
+    *,
+    precision: str = "float32",
+    output: Path | None = None,
+    max_drop: float = 0.005,
+    notice: Notice = no_notice,
+) -> Exported:
+    """Write the best weights of ``run`` as an ONNX file, once it is proven on every test image of ``dataset``.
+
+    ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
+    of the accuracy, as a fraction). Beside the file X.onnx lie X.json, its contract, and X.parity.json, what was
+    measured. Raises ``ParityError`` when a bar is not held, and then writes nothing; ``RunError`` for a run without
+    best weights or of other images.
+    """
+    record = run.read_record()
+    require_same_data(record["data"], dataset)
+    bars, model, contract = _bars(precision, max_drop), load_best(run), describe(record, precision)
+    graph, opset = _graph(model, contract, dataset, notice)
+    notice(f"proving {precision} on {len(dataset.test):,} test images")
+    parity = prove(keras_heads(model), serialise(graph, contract, opset), dataset.test, bars)
+    contract["proof"] = {
+        "images": parity.images,
+        "accuracy": parity.accuracy,
+        "bars": asdict(bars),
+        "checks": [check.name for check in parity.checks],
+    }
+    path = output or run.path / f"model{SUFFIXES[precision]}.onnx"
+    content = serialise(graph, contract, opset)
+    _write(path, content, contract, parity)
+    return Exported(path, len(content), hashlib.sha256(content).hexdigest(), precision, parity)
+
+
+def _bars(precision: str, max_drop: float) -> Bars:
+    if precision not in SUFFIXES or not 0 <= max_drop < 1:
+        raise ConfigError(
+            f"precision is {precision}, the largest drop {max_drop}; expected one of {', '.join(SUFFIXES)} and a "
+            "fraction from 0 up to but not including 1"
+        )
+    if precision == "float32":
+        return Bars()
+    return Bars(probability=FLOAT16_PROBABILITY if precision == "float16" else 1.0, accuracy_drop=max_drop)
+
+
+def _graph(
+    model: keras.Model, contract: Mapping[str, Any], dataset: Dataset, notice: Notice
+) -> tuple[onnx.GraphProto, int]:
+    """Return the graph in the contract's precision, and the operator set that it needs."""
+    if contract["precision"] != "int8":
+        return write_graph(model, contract["precision"]), OPSET
+    best = _best_variant(serialise(write_graph(model), contract), contract, dataset, notice)
+    return best.graph, best.opset
+
+
+def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:
+    """Return the variant with the lowest loss on held-out images; the test images have no say in it."""
+    config = TrainConfig.from_json(contract["training"]["train"])
+    parts = hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
+    calibration = dataset.train.images[_spread(parts.train, CALIBRATION_IMAGES)]
+    chosen = _spread(parts.validation, SELECTION_IMAGES)
+    held_out = Split(dataset.train.images[chosen], dataset.train.labels[chosen])
+    variants = {}
+    for variant in quantised(plain, calibration):
+        opened = open_model(serialise(variant.graph, contract, variant.opset), threads=0)
+        loss = evaluate(opened.logits, held_out).loss
+        notice(f"int8, {variant.name}: loss {loss:.4f} on {len(held_out):,} held-out images")
+        variants[loss] = variant
+    return variants[min(variants)]
+
+
+def _spread(indices: Indices, count: int) -> Indices:
+    """Return at most ``count`` of the indices, evenly spread, so that each class of a sorted folder is among them."""
+    return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
+
+
+def _write(path: Path, content: bytes, contract: Mapping[str, Any], parity: Parity) -> None:
+    """Write what lies beside the file first: once the file has its name, all of it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    measured = {"backend": choose(), "versions": versions(), "processor": processor(), **parity.to_json()}
+    write_atomically(path.with_suffix(".parity.json"), (json.dumps(measured, indent=2) + "\n").encode())
+    write_atomically(path.with_suffix(".json"), (contract_text(contract) + "\n").encode())
+    write_atomically(path, content)

@@ -1,0 +1,37 @@
+"""A graph and its contract as one file: deterministic bytes, sealed with their digest."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from cifarnet.errors import ModelError
+from cifarnet.spec import CONTRACT_KEY, DIGEST_KEY, IMAGE_METADATA, seal
+
+from .writer import IR_VERSION, OPSET
+
+PRODUCER = "cifarnet"
+
+
+def serialise(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = OPSET) -> bytes:
+    """Return the content of a model file: shapes inferred, checked, sealed. Raises ``ModelError`` for a bad graph."""
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name=PRODUCER
+    )
+    try:
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"the exported graph is not valid ({error}); expected a valid one: report it") from error
+    text = contract_text(contract)
+    digest = seal(text, model.graph.SerializeToString(deterministic=True))
+    helper.set_model_props(model, {CONTRACT_KEY: text, DIGEST_KEY: digest, **IMAGE_METADATA})
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def contract_text(contract: Mapping[str, Any]) -> str:
+    """Return the contract as JSON whose bytes depend on its values alone."""
+    return json.dumps(contract, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
