@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import data, doctor, evaluate, export, train
+from . import data, doctor, evaluate, export, inspect, train
 from .display import out
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
+app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
 
