@@ -62,6 +62,18 @@ def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes
     assert "has the classes cat, dog; expected horizontal stripes, " in refused.stderr
 
 
+def test_export_writes_the_file_that_inspect_describes(trained):
+    folder, _ = trained
+    done = cifarnet("export", "--onnx", "--json", folder=folder)
+    (exported,) = json.loads(done.stdout)
+    assert exported["path"].endswith("/model.onnx")
+    described = json.loads(cifarnet("inspect", exported["path"], "--json", folder=folder).stdout)
+    assert described["sha256"] == exported["sha256"]
+    told = cifarnet("inspect", exported["path"], folder=folder).stdout
+    assert "in all, per image" in told
+    assert f"{described['contract']['proof']['images']} test images" in told
+
+
 def test_ctrl_c_ends_after_the_batch_with_everything_saved(tmp_path):
     command = [
         sys.executable,

@@ -21,6 +21,7 @@ from cifarnet.export.contract import describe
 from cifarnet.export.file import serialise
 from cifarnet.export.gate import extreme_images, file_heads, keras_heads, prove
 from cifarnet.export.writer import write_graph
+from cifarnet.inspection import inspect_model
 from cifarnet.job import Job
 from cifarnet.model import build_model, get_weights, set_weights
 from cifarnet.run import Run
@@ -311,6 +312,10 @@ def test_a_smaller_file_is_smaller_and_says_what_it_is(run, dataset, precision, 
     assert small.path == run.path / f"model{suffix}.onnx"
     assert small.size_bytes < share * whole.size_bytes
     assert Classifier(small.path).contract["precision"] == precision
+    assert [latency.batch_size for latency in small.latencies] == [1, 256]
+    assert min(latency.microseconds for latency in small.latencies) > 0
+    # As many multiplications, whatever they are done in.
+    assert inspect_model(small.path).multiply_adds == inspect_model(whole.path).multiply_adds
     with pytest.raises(ModelError, match=f"holds {precision} weights; expected float32"):
         import_weights(small.path)
 
@@ -326,6 +331,15 @@ def test_int8_that_loses_too_much_is_refused(run, dataset, monkeypatch):
     with pytest.raises(ParityError, match=r"the file has an accuracy of .* expected a drop of at most 0\.5 points"):
         export_run(run, dataset, precision="int8")
     assert not list(run.path.glob("model*"))
+
+
+def test_an_inspection_counts_what_keras_counts(run, network, dataset):
+    found = inspect_model(export_run(run, dataset).path)
+    learned = sum(array.size for array in get_weights(network).values())
+    assert found.parameters == learned + 2  # scale and offset of the pixels
+    assert found.multiply_adds == 32 * 32 * 27 * 8 + 16 * 16 * 72 * 8 + 512 * 32 + 32 * 10
+    assert found.parity["backend"] == keras.config.backend()
+    assert found.contract["proof"]["accuracy"] == run.read_record()["metrics"]["test"]["accuracy"]
 
 
 def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):
