@@ -141,8 +141,16 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
     """Write what lies beside the file first: once the file has its name, all of it is there."""
     path = exported.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    measured = {"backend": choose(), "versions": versions(), "processor": processor(), **exported.parity.to_json()}
-    measured["latencies"] = [asdict(latency) for latency in exported.latencies]
+    measured = {
+        "precision": exported.precision,
+        "size_bytes": exported.size_bytes,
+        "sha256": exported.sha256,
+        "backend": choose(),
+        "versions": versions(),
+        "processor": processor(),
+        **exported.parity.to_json(),
+        "latencies": [asdict(latency) for latency in exported.latencies],
+    }
     write_atomically(path.with_suffix(".parity.json"), (json.dumps(measured, indent=2) + "\n").encode())
     write_atomically(path.with_suffix(".json"), (contract_text(contract) + "\n").encode())
     write_atomically(path, content)
