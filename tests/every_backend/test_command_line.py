@@ -32,7 +32,7 @@ def test_train_leaves_a_run_and_says_what_to_type_next(trained):
     run = (folder / "runs" / "latest").resolve()
     assert {path.name for path in run.iterdir()} >= {"run.json", "history.csv", "best.weights.h5", "curves.png"}
     assert "test accuracy" in done.stderr
-    assert f"cifarnet evaluate runs/{run.name}" in done.stderr
+    assert f"cifarnet export runs/{run.name} --onnx" in done.stderr
     assert "Traceback" not in done.stderr
 
 
