@@ -76,3 +76,19 @@ def model(graph_: onnx.GraphProto | None = None, *, domains: tuple[str, ...] = (
     """Return an ONNX model without contract and digest."""
     opsets = [helper.make_opsetid(domain, 17 if domain == "" else 1) for domain in domains]
     return helper.make_model(graph_ or graph(), opset_imports=opsets, ir_version=8, **parts)
+
+
+def resealed(graph: bytes) -> bytes:
+    """Return a model file around a serialised graph that need not be one, with a digest that agrees."""
+    text = json.dumps(CONTRACT)
+    shell = onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)])
+    helper.set_model_props(shell, {CONTRACT_KEY: text, DIGEST_KEY: seal(text, graph)})
+    return shell.SerializeToString() + field(7, graph)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Return a field of a protocol buffer message, with bytes in it."""
+    size, length = len(content), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content

@@ -275,20 +275,12 @@ def test_two_graphs():
     assert refused(twice).startswith("the model holds 2 graphs; expected an ONNX file with one")
 
 
-def field(number: int, content: bytes) -> bytes:
-    """Return a field of a protocol buffer message, with bytes in it."""
-    size, length = len(content), b""
-    while size > 127:
-        length, size = length + bytes([size & 127 | 128]), size >> 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + content
-
-
 def test_graphs_in_graphs_without_end():
     graph = b""
     for _ in range(1000):
-        attribute = field(6, graph)
-        graph = field(1, field(5, attribute))
-    message = refused(field(7, graph))
+        attribute = models.field(6, graph)
+        graph = models.field(1, models.field(5, attribute))
+    message = refused(models.field(7, graph))
     assert message.startswith("the model is no ONNX file, or a truncated one (maximum recursion depth exceeded")
 
 
