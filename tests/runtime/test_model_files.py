@@ -264,7 +264,7 @@ def test_tensors_that_say_they_lie_inside_are_fine(painted):
 
 
 def test_operators_of_its_own():
-    message = f"the model needs operators of its own (evil.ops); expected the standard ones alone: {WAY_OUT}"
+    message = f"the model needs operators of its own ('evil.ops'); expected the standard ones alone: {WAY_OUT}"
     assert refused(models.content(domains=("", "evil.ops"))) == message
     function = helper.make_function("", "Own", ["x"], ["y"], [], [helper.make_opsetid("", 17)])
     assert "operators of its own (functions)" in refused(models.content(functions=[function]))
@@ -316,6 +316,16 @@ def test_fewer_labels_than_outputs():
 def test_a_graph_that_onnxruntime_does_not_know():
     message = refused(models.content(models.graph(nodes=[helper.make_node("Nonsense", ["images"], ["x"])])))
     assert re.fullmatch(rf"the model is refused by onnxruntime \(.+\); {WAY_OUT}", message)
+
+
+def test_names_that_are_no_text(capsys):
+    """Found by the fuzzer: onnxruntime raises at some of them when it loads, at others when it is asked for them."""
+    whole = models.graph().SerializeToString(deterministic=True)
+    for name in (b"batch", b"pixels", b"logits"):
+        at = whole.rindex(name)
+        message = refused(models.resealed(whole[:at] + b"\x80" + whole[at + 1 :]))
+        assert message.startswith("the model is refused by onnxruntime ('utf-8' codec can't decode byte 0x80")
+    assert capsys.readouterr() == ("", "")
 
 
 def ending_in(operator: str, tensor: onnx.TensorProto, **attributes) -> onnx.GraphProto:

@@ -29,6 +29,8 @@ MAX_BYTES = 2_000_000_000
 """A file without external data is smaller, by the encoding's own limit."""
 MAX_THREADS = 1024
 """Beyond any processor: a larger number is a slip, and onnxruntime would start them all."""
+Sides = list[list[tuple[str, str, list[Any]]]]
+"""Name, type and shape of each input, and of each output."""
 WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
 
 
@@ -82,8 +84,12 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimised: bool = True
         raise UsageError(f"threads is {threads!r}; expected 1 to {MAX_THREADS:,}, or 0 for one per core: change it")
     content, contract = read_model(source)
     name = _name(source)
-    session = _session(content, name, threads=threads, optimised=optimised)
-    _require_promised(session, contract, name)
+    try:
+        session = _session(content, threads=threads, optimised=optimised)
+        sides = _sides(session)
+    except Exception as error:  # onnxruntime's errors share no class but Exception
+        raise ModelError(f"{name} is refused by onnxruntime ({_reason(error)}); {WAY_OUT}") from error
+    _require_promised(sides, contract, name)
     return OpenedModel(contract, session)
 
 
@@ -138,15 +144,15 @@ def _require_plain(envelope: Envelope, name: str) -> None:
         raise ModelError(
             f"{name} keeps weights in another file ({envelope.external[0]!r}); expected all of them inside: {WAY_OUT}"
         )
-    foreign = set(envelope.domains) - STANDARD_DOMAINS
+    foreign = sorted(set(envelope.domains) - STANDARD_DOMAINS)
     if foreign or envelope.functions:
         raise ModelError(
-            f"{name} needs operators of its own ({', '.join(sorted(foreign)) or 'functions'}); expected the standard "
-            f"ones alone: {WAY_OUT}"
+            f"{name} needs operators of its own ({', '.join(map(repr, foreign)) or 'functions'}); expected the "
+            f"standard ones alone: {WAY_OUT}"
         )
 
 
-def _session(content: bytes, name: str, *, threads: int, optimised: bool) -> Any:
+def _session(content: bytes, *, threads: int, optimised: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -154,15 +160,16 @@ def _session(content: bytes, name: str, *, threads: int, optimised: bool) -> Any
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # an idle app takes no processor
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no class but Exception
-        raise ModelError(f"{name} is refused by onnxruntime ({_reason(error)}); {WAY_OUT}") from error
+    # The fallback would be the same provider once more, and is announced on stdout.
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
-def _require_promised(session: Any, contract: dict[str, Any], name: str) -> None:
+def _sides(session: Any) -> Sides:
     sides = (session.get_inputs(), session.get_outputs())
-    found = [[(each.name, each.type, each.shape) for each in side] for side in sides]
+    return [[(each.name, each.type, each.shape) for each in side] for side in sides]
+
+
+def _require_promised(found: Sides, contract: dict[str, Any], name: str) -> None:
     rows = [BATCH_DIMENSION, len(contract["labels"])]
     outputs = [(output, "tensor(float)", rows) for output in (LOGITS_NAME, PROBABILITIES_NAME)]
     expected = [[(INPUT_NAME, "tensor(uint8)", contract["input"]["shape"])], outputs]
