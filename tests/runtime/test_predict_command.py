@@ -169,6 +169,12 @@ def test_a_handful_of_files_has_no_bar(run, model_path, photos, monkeypatch):
     assert run("predict", model_path, photos)[2] == []
 
 
+def test_where_nobody_watches_there_is_no_bar(run, model_path, photos, monkeypatch):
+    monkeypatch.setattr(display, "BAR_FROM", 1)
+    assert run("predict", model_path, photos)[2] == []
+
+
+@pytest.mark.filterwarnings("default")  # as on the command line: Pillow would only warn of this one
 def test_a_bomb_is_an_error_without_a_warning_beside(run, model_path, photos):
     Image.new("1", (30_000, 3_000)).save(photos / "wide.png")
     code, lines, talk = run("predict", model_path, photos / "wide.png")
