@@ -7,10 +7,19 @@ import pytest
 from PIL import Image
 
 from cifarnet import cli
+from cifarnet.errors import ModelError
 from cifarnet.runtime import Classifier
 from tests.runtime import models
 
 COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
+
+
+def refused(source) -> str:
+    """Return why a file is refused, which must be said in one line."""
+    with pytest.raises(ModelError) as info:
+        Classifier(source)
+    assert "\n" not in str(info.value)
+    return str(info.value)
 
 
 @pytest.fixture(scope="session")
