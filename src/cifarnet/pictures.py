@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import DataError
-from .spec import IMAGE_SHAPE, RECIPE
-
-__all__ = ["EXTENSIONS", "RECIPE", "Shape", "bombs_refused", "pixels", "read_pixels", "resized", "rgb"]
+from .spec import IMAGE_SHAPE
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
