@@ -29,7 +29,7 @@ from cifarnet.runtime import Classifier
 from cifarnet.spec import CONTRACT_KEY, Dataset
 from cifarnet.training import Silent, carry_out, load_best, start
 
-MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1)
+MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")
 TRAINING = TrainConfig(epochs=4, schedule_epochs=4, learning_rate=5e-3, weight_decay=0.01, batch_size=10)
 
 
