@@ -1,0 +1,43 @@
+"""Classify images with a model file: ``python classify.py MODEL.onnx IMAGE... [--json]``.
+
+Prints the most probable class of each image, or with --json all logits. Needs numpy, onnxruntime, and Pillow to read
+images; not cifarnet.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+def read_picture(path):
+    """Return uint8 (32, 32, 3): the picture upright, over white, its centre square scaled down."""
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I"):  # 16 bits: the high byte
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.convert("RGB").crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR))
+
+
+def main():
+    model, *paths = (argument for argument in sys.argv[1:] if argument != "--json")
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    labels = json.loads(session.get_modelmeta().custom_metadata_map["cifarnet"])["labels"]
+    logits, probabilities = session.run(None, {"images": np.stack([read_picture(path) for path in paths])})
+    if "--json" in sys.argv:
+        print(json.dumps({Path(path).name: row.tolist() for path, row in zip(paths, logits, strict=True)}))
+        return
+    for path, row in zip(paths, probabilities, strict=True):
+        print(f"{path}: {labels[row.argmax()]} {100 * row.max():.1f} %")
+
+
+if __name__ == "__main__":
+    main()
