@@ -73,7 +73,9 @@ def _turned() -> Iterator[Drawing]:
     yield Drawing("turned.jpg", "56x40 JPEG of flat blocks, EXIF orientation 6: stands upright first", flat, options)
     mirrored = Image.fromarray(_cells(17, 32, 32, cell=JPEG_BLOCK))
     options = {"quality": 100, "subsampling": 0, "exif": _turn(7)}
-    yield Drawing("mirrored.jpg", "32x32 JPEG of flat blocks, EXIF orientation 7: mirrored and turned", mirrored, options)
+    yield Drawing(
+        "mirrored.jpg", "32x32 JPEG of flat blocks, EXIF orientation 7: mirrored and turned", mirrored, options
+    )
 
 
 def _turn(orientation: int) -> Image.Exif:

@@ -18,6 +18,7 @@ export async function readPicture(file) {
 
 const { values, positionals } = parseArgs({ options: { json: { type: "boolean" } }, allowPositionals: true });
 const [model, ...files] = positionals;
+if (!files.length) throw new Error("expected a model and images: node classify.js MODEL.onnx IMAGE... [--json]");
 const { labels } = JSON.parse(await readFile(model.replace(/\.onnx$/, ".json"))); // the model's own copy is not exposed
 const session = await InferenceSession.create(model);
 const answers = {};

@@ -28,7 +28,8 @@ def read_picture(path):
 
 
 def main():
-    model, *paths = (argument for argument in sys.argv[1:] if argument != "--json")
+    """Classify what the command line names."""
+    model, *paths = [argument for argument in sys.argv[1:] if argument != "--json"] or sys.exit(__doc__)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     labels = json.loads(session.get_modelmeta().custom_metadata_map["cifarnet"])["labels"]
     logits, probabilities = session.run(None, {"images": np.stack([read_picture(path) for path in paths])})
