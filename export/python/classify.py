@@ -1,11 +1,10 @@
-"""Classify images with a model file: ``python classify.py MODEL.onnx IMAGE... [--json]``.
+"""Say the most probable class of each image.
 
-Prints the most probable class of each image, or with --json all logits. Needs numpy, onnxruntime, and Pillow to read
-images; not cifarnet.
+Needs numpy, onnxruntime, and Pillow to read images; not cifarnet.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +28,18 @@ def read_picture(path):
 
 def main():
     """Classify what the command line names."""
-    model, *paths = [argument for argument in sys.argv[1:] if argument != "--json"] or sys.exit(__doc__)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="a file from `cifarnet export --onnx`")
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--json", action="store_true", help="print the logits of each image instead")
+    wanted = parser.parse_args()
+    session = onnxruntime.InferenceSession(wanted.model, providers=["CPUExecutionProvider"])
     labels = json.loads(session.get_modelmeta().custom_metadata_map["cifarnet"])["labels"]
-    logits, probabilities = session.run(None, {"images": np.stack([read_picture(path) for path in paths])})
-    if "--json" in sys.argv:
-        print(json.dumps({Path(path).name: row.tolist() for path, row in zip(paths, logits, strict=True)}))
+    logits, probabilities = session.run(None, {"images": np.stack([read_picture(path) for path in wanted.images])})
+    if wanted.json:
+        print(json.dumps({path.name: row.tolist() for path, row in zip(wanted.images, logits, strict=True)}))
         return
-    for path, row in zip(paths, probabilities, strict=True):
+    for path, row in zip(wanted.images, probabilities, strict=True):
         print(f"{path}: {labels[row.argmax()]} {100 * row.max():.1f} %")
 
 
