@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import conformance, data, doctor, evaluate, export, train
+from . import conformance, data, demo, doctor, evaluate, export, train
 from .display import out
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("conformance")(conformance.command)
+app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
 
