@@ -34,8 +34,11 @@ function describe({ labels, precision, training, proof }) {
 const opened = open();
 opened.catch(tell);
 
+let latest = 0; // a picture that is ready late must not replace a later one
+
 /** Show a picture, what the model sees of it and what it says. */
 async function show(blob, name) {
+  const turn = ++latest;
   at("error").hidden = true;
   try {
     const { labels, classify } = await opened;
@@ -43,6 +46,7 @@ async function show(blob, name) {
       throw new Error(`${name} is no picture that this browser reads: choose a PNG, JPEG, GIF or WebP file`);
     });
     const { probabilities } = await classify(pixels);
+    if (turn !== latest) return;
     drawOriginal(blob, name);
     drawPixels(pixels, name);
     drawAnswer([...probabilities].map((probability, index) => [labels[index], probability]));
