@@ -19,6 +19,8 @@ Way = tuple[str, ...]
 
 PICTURE_STEPS: tuple[Mapping[str, Any], ...] = (ORIENTATIONS, DEPTHS, OPACITIES, CUTS, SCALINGS)
 STEPS = (*PICTURE_STEPS, LAYOUTS, RANGES, HEADS)
+SECOND_SOFTMAX_SLOPE = 0.25
+"""A softmax of probabilities changes by at most a quarter of what they change by: the largest p * (1 - p)."""
 
 
 class Imitation:
@@ -45,15 +47,15 @@ class Imitation:
         return self._model.logits(RANGES[scale](LAYOUTS[layout](values)))
 
 
-def explain(rows: Mapping[str, Row], kind: str, imitation: Imitation, near: float) -> tuple[str, ...]:
-    """Return the names of the fewest mistakes that together give every row, each number within ``near``.
+def explain(rows: Mapping[str, Row], kind: str, imitation: Imitation, limit: float) -> tuple[str, ...]:
+    """Return the names of the fewest mistakes that together give every row, each number within ``limit``.
 
     Of several sets of one size the nearest counts. Returns no name where no combination of known mistakes fits.
     """
     for _, ways in groupby(_ways(kind), key=_mistakes):
-        misfits = {way: _misfit(way, rows, kind, imitation, near) for way in ways}
+        misfits = {way: _misfit(way, rows, kind, imitation, limit) for way in ways}
         nearest = min(misfits, key=misfits.__getitem__)
-        if misfits[nearest] <= near:
+        if misfits[nearest] < inf:
             return tuple(name for name in nearest if name != RIGHT)
     return ()
 
@@ -68,11 +70,11 @@ def _mistakes(way: Way) -> int:
     return sum(name != RIGHT for name in way)
 
 
-def _misfit(way: Way, rows: Mapping[str, Row], kind: str, imitation: Imitation, near: float) -> float:
-    """Return the largest difference, or infinity as soon as one is beyond ``near``: most ways end at the first row."""
-    worst = 0.0
+def _misfit(way: Way, rows: Mapping[str, Row], kind: str, imitation: Imitation, limit: float) -> float:
+    """Return the largest difference, or infinity as soon as one is beyond ``limit``: most ways end at the first row."""
+    worst, bound = 0.0, limit * (1 if way[-1] == RIGHT else SECOND_SOFTMAX_SLOPE)
     for name, row in rows.items():
         worst = max(worst, float(np.abs(row - imitation.answer(name, way, kind)).max()))
-        if worst > near:
+        if worst > bound:
             return inf
     return worst
