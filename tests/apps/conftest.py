@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def entries(golden):
     return {Path(entry["file"]).name: entry for entry in json.loads((golden / "golden.json").read_text())["images"]}
 
 
+OLDEST_NODE = (20, 9)
+"""As `package.json` of the app says: what sharp asks for."""
+
+
+def version_of(node: str) -> tuple[int, ...]:
+    said = subprocess.run([node, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
+    return tuple(map(int, said.strip().removeprefix("v").split(".")[:2]))
+
+
 def require(found, what: str) -> None:
     """Go on where a program is there; fail where CI is set and it is missing, skip elsewhere."""
     if not found:
@@ -33,7 +43,7 @@ def require(found, what: str) -> None:
 def node():
     """Return the program node, once the packages of the app for it are there."""
     program = shutil.which("node")
-    require(program, "node")
+    require(program and version_of(program) >= OLDEST_NODE, "Node 20.9 or newer")
     require((EXPORT / "node/node_modules/onnxruntime-node").is_dir(), "onnxruntime-node")
     return program
 
