@@ -296,7 +296,7 @@ def test_the_command_says_what_it_cannot_explain(conformance, right):
     _, said, _ = conformance({name: row[::-1] for name, row in right.items()})
     assert said.splitlines()[1] == "  no known mistake explains all of these; the images that differ say where to look"
     _, said, _ = conformance({"tiny.png": [value + 0.01 for value in right["tiny.png"]]})
-    assert said.splitlines()[1].startswith("  the pixels are nearly right")
+    assert said.splitlines()[1].startswith("  nearly right: pixels off by a step")
     assert said.splitlines()[-1].startswith("  no answer for exact.png, square.png")
 
 

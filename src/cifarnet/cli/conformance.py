@@ -51,5 +51,5 @@ def _tell(verdict: "Verdict") -> None:
 
 def _guess(verdict: "Verdict") -> str:
     if verdict.is_near:
-        return "the pixels are nearly right: off by a step or so, from other rounding or another decoder"
+        return "nearly right: pixels off by a step (other rounding, another decoder), or arithmetic in fewer bits"
     return "no known mistake explains all of these; the images that differ say where to look"
