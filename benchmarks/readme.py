@@ -1,6 +1,7 @@
 """Write the README's tables from the stored records: ``python -m benchmarks.readme``.
 
 ``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
+``benchmarks/results/exports/*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them beside a model;
 ``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen. ``--check`` writes nothing and
 fails when the README says something else.
 """
@@ -17,6 +18,7 @@ from benchmarks.tuning import table as tuning_table
 
 PROJECT = Path(__file__).parents[1]
 RUNS = PROJECT / "benchmarks" / "results" / "runs"
+EXPORTS = PROJECT / "benchmarks" / "results" / "exports"
 
 STOPPED = {"patience": "patience of 20", "epochs": "last epoch"}
 
@@ -59,6 +61,33 @@ def summary(found: list[dict[str, Any]]) -> str:
     return f"**{mean:.2f} % test accuracy** on CIFAR-10, the mean of {len(found)} whole runs: {runs}."
 
 
+def exports_table() -> str:
+    """Return one row per exported file: what was proven of it, and what it costs."""
+    found = [json.loads(path.read_text()) for path in sorted(EXPORTS.glob("*.json"))]
+    lines = [
+        "| backend | computed in | bytes | accuracy as trained | accuracy of the file | a probability differs by | "
+        "classes changed | one image, against float32 |",
+        "|---" * 8 + "|",
+    ]
+    return "\n".join(lines + [_export_row(each) for each in sorted(found, key=lambda each: -each["size_bytes"])])
+
+
+def _export_row(measured: dict[str, Any]) -> str:
+    checks = measured["checks"]
+    speedups = [each["float32_microseconds"] / each["microseconds"] for each in measured["latencies"]]
+    cells = (
+        measured["backend"],
+        measured["precision"],
+        f"{measured['size_bytes']:,}",
+        f"{100 * measured['trained_accuracy']:.2f} %",
+        f"{100 * measured['accuracy']:.2f} %",
+        f"{max(check['probability_difference'] for check in checks):.1e}",
+        f"{checks[0]['changed_classes']} of {checks[0]['images']:,}",
+        f"{speedups[0]:.2f} times as fast" if speedups else "",
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
 def filled(text: str, name: str, content: str) -> str:
     """Return ``text`` with what stands between the marks called ``name`` replaced by ``content``."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -77,6 +106,7 @@ def main() -> None:
     text, found = readme.read_text(), records()
     new = filled(text, "summary", summary(found))
     new = filled(new, "runs", runs_table(found))
+    new = filled(new, "exports", exports_table())
     new = filled(new, "trials", tuning_table())
     new = filled(new, "agreement", agreement_table())
     if not parser.parse_args().check:

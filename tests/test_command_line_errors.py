@@ -198,6 +198,34 @@ def test_evaluating_a_run_without_weights(run, tmp_path):
     assert message.startswith("runs/stored has no best weights yet; expected at least one finished epoch")
 
 
+# Model files
+
+
+def test_one_name_for_two_files(fails):
+    message = "--output names one file; expected one of --onnx, --fp16 and --int8 with it: export them apart"
+    assert fails("export", "--onnx", "--int8", "--output", "model.onnx") == message
+
+
+def test_exporting_a_run_that_has_no_weights(run, tmp_path):
+    assert "fingerprint" in fails_after_talk(
+        run, "export", write_run(tmp_path, data={"source": "synthetic", "fingerprint": ""})
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "model.onnx cannot be read (No such file or directory); expected an ONNX file: check the path"),
+        (b"Not a model", "model.onnx is no ONNX file, or a truncated one ("),
+        (b"", "model.onnx holds 0 graphs; expected an ONNX file with one"),
+    ],
+)
+def test_inspecting_what_is_no_model(fails, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "model.onnx").write_bytes(content)
+    assert fails("inspect", "model.onnx").startswith(message)
+
+
 # What the system and typer say
 
 

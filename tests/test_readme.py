@@ -16,7 +16,7 @@ def test_the_tables_are_those_of_the_stored_results():
 
 
 def test_the_python_example_runs_as_printed_but_for_its_length(tmp_path):
-    (example,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), flags=re.DOTALL)
+    (_, example) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), flags=re.DOTALL)
     short = example.replace("train=settings.train", "train=replace(settings.train, epochs=1)")
     assert short != example
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}

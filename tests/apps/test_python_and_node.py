@@ -103,5 +103,5 @@ def test_node_reads_a_jpeg_as_pillow_does_within_a_step(node, golden, tmp_path, 
     photo.save(tmp_path / "photo.jpg", quality=quality, subsampling=subsampling)
     apps = ([sys.executable, EXPORT / "python" / "classify.py"], [node, EXPORT / "node" / "classify.js"])
     ours, theirs = (json.loads(said(*app, golden / "model.onnx", tmp_path / "photo.jpg", "--json")) for app in apps)
-    # Both decode with libjpeg-turbo and differed by rounding when this was written. 0.16 is one step everywhere.
+    # Both decode with libjpeg-turbo and were equal when this was written. 0.16 is one step everywhere.
     np.testing.assert_allclose(ours["photo.jpg"], theirs["photo.jpg"], rtol=0, atol=0.16)

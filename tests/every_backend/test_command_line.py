@@ -32,7 +32,7 @@ def test_train_leaves_a_run_and_says_what_to_type_next(trained):
     run = (folder / "runs" / "latest").resolve()
     assert {path.name for path in run.iterdir()} >= {"run.json", "history.csv", "best.weights.h5", "curves.png"}
     assert "test accuracy" in done.stderr
-    assert f"cifarnet evaluate runs/{run.name}" in done.stderr
+    assert f"cifarnet export runs/{run.name} --onnx" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -60,6 +60,18 @@ def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes
     refused = cifarnet("evaluate", "--data", tmp_path, folder=folder)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "has the classes cat, dog; expected horizontal stripes, " in refused.stderr
+
+
+def test_export_writes_the_file_that_inspect_describes(trained):
+    folder, _ = trained
+    done = cifarnet("export", "--onnx", "--json", folder=folder)
+    (exported,) = json.loads(done.stdout)
+    assert exported["path"].endswith("/model.onnx")
+    described = json.loads(cifarnet("inspect", exported["path"], "--json", folder=folder).stdout)
+    assert described["sha256"] == exported["sha256"]
+    told = cifarnet("inspect", exported["path"], folder=folder).stdout
+    assert "in all, per image" in told
+    assert f"{described['contract']['proof']['images']} test images" in told
 
 
 def test_ctrl_c_ends_after_the_batch_with_everything_saved(tmp_path):

@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 
 from .interface import Objective, StepResult, paths
 
+FEW_CHANNELS = 16
+"""From here on XLA's own convolution is the faster one. Measured for value and gradients at batch 30 on an AMD EPYC,
+two cores: 3 channels 2.2 ms by patches against 3.9, 32 channels 14 against 9, 64 channels 11 against 9."""
+
 
 def conv2d(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
     """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1; padding ``same`` or ``valid``."""
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or images.shape[-1] >= FEW_CHANNELS:
         dimensions = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(images, kernel, (1, 1), padding.upper(), dimension_numbers=dimensions)
     return _conv2d_by_patches(images, kernel, padding)
 
 
 def _conv2d_by_patches(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
-    # On CPU, XLA differentiates a convolution slowly and a matrix product fast.
+    # On CPU, XLA differentiates a convolution of few channels slowly and a matrix product fast.
     size, _, channels, filters = kernel.shape
     if padding == "same":
         images = jnp.pad(images, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))

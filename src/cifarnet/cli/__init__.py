@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import conformance, data, demo, doctor, evaluate, export, train
+from . import conformance, data, demo, doctor, evaluate, export, inspect, train
 from .display import out
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
+app.command("inspect")(inspect.command)
 app.command("conformance")(conformance.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)

@@ -70,7 +70,7 @@ class TrainingDisplay:
         self._width = 0
 
     def __enter__(self) -> Self:
-        say("epoch  train loss  accuracy  validation  accuracy  best  left  time")
+        say("epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images")
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -84,9 +84,9 @@ class TrainingDisplay:
         self._shown_at = now
         done = 100 * progress.step // progress.steps
         self._rewrite(
-            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:6.2f} %  {done:8} %  "
-            f"{progress.images_per_s:,.0f} images/s  best {progress.best_epoch or '-'}  left {progress.patience_left}  "
-            f"{progress.seconds:.0f} s"
+            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:6.2f} %  {done:9} %  "
+            f"{'':8}  {progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
+            f"{progress.seconds:.0f} s, {progress.images_per_s:,.0f}/s"
         )
 
     def on_epoch(self, record: "EpochRecord", progress: "Progress") -> None:
@@ -94,9 +94,9 @@ class TrainingDisplay:
         self._clear()
         say(
             f"{record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
-            f"{record.validation_loss:10.4f}  {100 * record.validation_accuracy:6.2f} %  "
-            f"{progress.best_epoch or '-':>4}  {progress.patience_left:4}  "
-            f"{progress.seconds:.1f} s, {progress.images_per_s:,.0f} images/s"
+            f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:6.2f} %  "
+            f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
+            f"{progress.seconds:.1f} s, {progress.images_per_s:,.0f}/s"
         )
 
     def _rewrite(self, line: str) -> None:

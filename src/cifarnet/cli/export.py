@@ -73,3 +73,9 @@ def _tell(exported: "Exported") -> None:
         f"  proven on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f} %, as trained "
         f"{POINTS * parity.trained_accuracy:.2f} %, largest difference of a probability {worst:.2g}"
     )
+    for latency in exported.latencies:
+        verdict = f"{latency.speedup:.2f} times as fast" if latency.speedup > 1 else "not faster here"
+        out(
+            f"  {latency.batch_size:3} at a time: {latency.microseconds:,.0f} µs per image, float32 "
+            f"{latency.float32_microseconds:,.0f} µs, {verdict}"
+        )

@@ -191,7 +191,7 @@ def _say_result(run: "Run", record: dict[str, Any]) -> None:
     if record["status"] == "interrupted":
         say(f"Go on with:   cifarnet train --resume {run}")
     elif record["best_epoch"]:
-        say(f"Next:         cifarnet evaluate {run}")
+        say(f"Next:         cifarnet export {run} --onnx")
 
 
 def _exit_code(record: dict[str, Any]) -> int:

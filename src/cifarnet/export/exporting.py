@@ -25,6 +25,7 @@ from cifarnet.training import load_best, require_same_data
 from .contract import describe
 from .file import contract_text, serialise
 from .gate import Bars, Parity, keras_heads, prove
+from .latency import Latency, compare_latency
 from .quantise import Variant, quantised
 from .writer import OPSET, write_graph
 
@@ -52,6 +53,8 @@ class Exported:
     sha256: str
     precision: str
     parity: Parity
+    latencies: tuple[Latency, ...]
+    """Against float32 on this machine; empty for float32 itself."""
 
 
 def export_run(
@@ -84,8 +87,12 @@ def export_run(
     }
     path = output or run.path / f"model{SUFFIXES[precision]}.onnx"
     content = serialise(graph, contract, opset)
-    _write(path, content, contract, parity)
-    return Exported(path, len(content), hashlib.sha256(content).hexdigest(), precision, parity)
+    plain = serialise(write_graph(model), contract)
+    latencies = compare_latency(content, plain) if precision != "float32" else ()
+    digest = hashlib.sha256(content).hexdigest()
+    exported = Exported(path, len(content), digest, precision, parity, latencies)
+    _write(exported, content, contract)
+    return exported
 
 
 def _bars(precision: str, max_drop: float) -> Bars:
@@ -130,10 +137,20 @@ def _spread(indices: Indices, count: int) -> Indices:
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
 
 
-def _write(path: Path, content: bytes, contract: Mapping[str, Any], parity: Parity) -> None:
+def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> None:
     """Write what lies beside the file first: once the file has its name, all of it is there."""
+    path = exported.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    measured = {"backend": choose(), "versions": versions(), "processor": processor(), **parity.to_json()}
+    measured = {
+        "precision": exported.precision,
+        "size_bytes": exported.size_bytes,
+        "sha256": exported.sha256,
+        "backend": choose(),
+        "versions": versions(),
+        "processor": processor(),
+        **exported.parity.to_json(),
+        "latencies": [asdict(latency) for latency in exported.latencies],
+    }
     write_atomically(path.with_suffix(".parity.json"), (json.dumps(measured, indent=2) + "\n").encode())
     write_atomically(path.with_suffix(".json"), (contract_text(contract) + "\n").encode())
     write_atomically(path, content)

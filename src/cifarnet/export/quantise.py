@@ -1,9 +1,10 @@
 """Eight-bit variants of a model file, by onnxruntime's own tools."""
 
 import io
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,14 +31,31 @@ class Variant:
 
 
 class _Images:
-    """What the calibration reads: batches until there are no more."""
+    """What the calibration reads: batches of one size, which its histograms need, until there are no more."""
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
-        self._batches = iter(np.split(images, range(CALIBRATION_BATCH, len(images), CALIBRATION_BATCH)))
+        size = min(CALIBRATION_BATCH, len(images))
+        self._batches = iter(images[: len(images) // size * size].reshape(-1, size, *images.shape[1:]))
 
     def get_next(self) -> Mapping[str, NDArray[np.uint8]] | None:
         batch = next(self._batches, None)
         return None if batch is None else {INPUT_NAME: batch}
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the tools from talking: on stdout, and of a preparation that a graph of ours has no use for."""
+    root = logging.getLogger()
+    root.addFilter(_nothing)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
 
 
 def quantised(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
@@ -52,7 +70,7 @@ def quantised(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
         for per_channel in (True, False):
             with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
                 path = Path(folder) / "quantised.onnx"
-                with redirect_stdout(io.StringIO()):  # the tools talk there, where only data belongs
+                with _silence():
                     quantize_static(
                         onnx.load_from_string(content),
                         path,
