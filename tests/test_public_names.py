@@ -65,7 +65,8 @@ def test_importing_cifarnet_imports_neither_numpy_nor_anything_heavier():
 HELP = """
 import sys
 from cifarnet.cli import main
-for arguments in ([], *([name] for name in ("train", "evaluate", "doctor", "data", "export", "inspect", "conformance", "demo"))):
+commands = ["train", "evaluate", "doctor", "data", "export", "inspect", "conformance", "demo"]
+for arguments in ([], *([name] for name in commands)):
     sys.argv = ["cifarnet", *arguments, "--help"]
     try:
         main()

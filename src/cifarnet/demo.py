@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from .data.cache import cache_folder
 from .errors import ModelError, UsageError
@@ -38,7 +38,7 @@ class Handler(SimpleHTTPRequestHandler):
     """Answers one request."""
 
     # The system's own table may lack these, and a browser runs no module of another type.
-    extensions_map: ClassVar[dict[str, str]] = {
+    extensions_map = {  # noqa: RUF012  # as the base class declares it
         **SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
         ".json": "application/json",
