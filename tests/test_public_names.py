@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import cifarnet
 from cifarnet import errors
 from cifarnet.backends import choose
+from tests.runtime import models
 
 HEAVY = {"keras", "jax", "torch", "tensorflow", "h5py", "matplotlib", "onnx", "onnxruntime"}
 """What neither the package root nor the help may import."""
@@ -65,7 +67,7 @@ def test_importing_cifarnet_imports_neither_numpy_nor_anything_heavier():
 HELP = """
 import sys
 from cifarnet.cli import main
-commands = ["train", "evaluate", "doctor", "data", "export", "inspect", "conformance", "demo"]
+commands = ["train", "evaluate", "export", "inspect", "predict", "conformance", "demo", "doctor", "data"]
 for arguments in ([], *([name] for name in commands)):
     sys.argv = ["cifarnet", *arguments, "--help"]
     try:
@@ -79,6 +81,38 @@ for arguments in ([], *([name] for name in commands)):
 
 def test_the_help_of_every_command_exits_with_zero_and_imports_no_framework():
     assert modules_after(HELP).isdisjoint(HEAVY)
+
+
+FOR_TRAINING = HEAVY - {"onnxruntime"}
+"""What an app does without."""
+
+PREDICT = """
+import sys
+from cifarnet.cli import main
+sys.argv = ["cifarnet", "predict", *{arguments}]
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+"""
+
+
+def test_predicting_imports_neither_keras_nor_a_framework_nor_onnx(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(models.content())
+    Image.new("RGB", (50, 40)).save(tmp_path / "image.png")
+    loaded = modules_after(PREDICT.format(arguments=[str(tmp_path / "model.onnx"), str(tmp_path)]))
+    assert loaded.isdisjoint(FOR_TRAINING)
+    assert {"onnxruntime", "PIL"} <= loaded
+
+
+def test_classifying_an_array_needs_no_pillow(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(models.content())
+    program = f"""
+import numpy as np
+from cifarnet import Classifier
+print(Classifier({str(tmp_path / "model.onnx")!r})(np.zeros((2, 32, 32, 3), np.uint8)))
+"""
+    assert modules_after(program).isdisjoint(FOR_TRAINING | {"PIL", "typer", "rich", "filelock"})
 
 
 def test_what_is_imported_is_noticed():

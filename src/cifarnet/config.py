@@ -100,7 +100,7 @@ class ModelConfig(Config):
     """Widths of the dense layers."""
     dropout: float = 0.3
     """Fraction of each dense layer's outputs dropped in training, 0 up to but not including 1."""
-    initializer: Initializer = "glorot_normal"
+    initializer: Initializer = "he_normal"
     """Distribution of the initial kernels; biases start at 0."""
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class TrainConfig(Config):
 
     optimizer: OptimizerName = "adam"
     """Update rule, by its name in ``keras.optimizers``, with that class' own defaults for what is not set here."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Peak step size, above 0."""
     schedule: Schedule = "cosine"
     """``constant``, or ``cosine``: half a period from the peak to the floor over ``schedule_epochs``."""

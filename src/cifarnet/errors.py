@@ -1,7 +1,7 @@
 """Every exception that cifarnet raises on purpose.
 
 CifarnetError
-├── UsageError            options that contradict each other
+├── UsageError            options that contradict each other, or are out of range
 ├── ConfigError           a model or training setting outside its range
 ├── BackendError          no framework, the wrong one, or one asked for too late
 ├── DataError             images or labels that cannot be used
@@ -21,7 +21,7 @@ class CifarnetError(Exception):
 
 
 class UsageError(CifarnetError):
-    """Options that contradict each other."""
+    """Options that contradict each other, or are out of range."""
 
 
 class ConfigError(CifarnetError):

@@ -4,10 +4,10 @@ Needs numpy and Pillow alone, so that the runtime can share it.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +26,6 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 _MAX_PIXELS = 89_478_485
 """Pillow's own limit, above which it warns of a decompression bomb: a quarter of a gigabyte as RGB."""
-
-RECIPE: Final[Mapping[str, str | int]] = {
-    "orientation": "exif",
-    "frame": "first",
-    "alpha": "over-white",
-    "depth": "high-byte",
-    "color_profile": "ignored",
-    "crop": "centre-square",
-    "filter": "bilinear-antialias",
-    "height": IMAGE_SHAPE[0],
-    "width": IMAGE_SHAPE[1],
-}
-"""What `pixels` does, in order, in words that can travel with a model file."""
 
 
 def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
@@ -74,7 +61,7 @@ def bombs_refused() -> Iterator[None]:
 
 
 def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
-    """Return the picture as uint8 of ``shape`` (height, width, 3), RGB, 0-255.
+    """Return the picture as uint8 of ``shape`` (height, width, 3), RGB, 0-255, by the recipe in ``spec.RECIPE``.
 
     An RGB picture of that size comes through untouched. Raises ValueError for a mode without a meaning in 8-bit RGB.
     """

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from .errors import DataError
+from .errors import DataError, UsageError
 
 if TYPE_CHECKING:  # the help reads the image shape here and has no time for numpy
     import numpy as np
@@ -30,6 +31,18 @@ CIFAR10_LABELS = (
 )
 """Class names in the order of the official ``batches.meta.txt``."""
 
+RECIPE: Final[Mapping[str, str | int]] = {
+    "orientation": "exif",
+    "frame": "first",
+    "alpha": "over-white",
+    "depth": "high-byte",
+    "color_profile": "ignored",
+    "crop": "centre-square",
+    "filter": "bilinear-antialias",
+    "height": IMAGE_SHAPE[0],
+    "width": IMAGE_SHAPE[1],
+}
+"""What ``pictures.pixels`` does, in order, in words that travel with a model file; its size is the model's own."""
 
 CONTRACT_VERSION = 1
 """Version of what a model file promises; a reader refuses a newer one."""
@@ -76,7 +89,12 @@ class Prediction:
         return self.scores[0][1]
 
     def top(self, count: int) -> tuple[tuple[str, float], ...]:
-        """Return the ``count`` most probable classes with their probabilities."""
+        """Return the ``count`` most probable classes, 1 to all of them, with their probabilities, 0 to 1.
+
+        Raises ``UsageError`` for another count.
+        """
+        if not 1 <= count <= len(self.scores):
+            raise UsageError(f"top is {count}; expected 1 to {len(self.scores)}, the number of classes: change it")
         return self.scores[:count]
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from cifarnet import spec
 from cifarnet.conformance.judging import TOLERANCES
-from cifarnet.pictures import RECIPE
 
 EXPORT = Path(__file__).parents[2] / "export"
 
@@ -31,7 +30,7 @@ def promised():
             name: {"dtype": "float32", "shape": [spec.BATCH_DIMENSION, "classes"], "meaning": meaning}
             for name, meaning in outputs.items()
         },
-        "resize": dict(RECIPE),
+        "resize": dict(spec.RECIPE),
         "cifar10_labels": list(spec.CIFAR10_LABELS),
         "tolerances": TOLERANCES,
     }
@@ -59,6 +58,7 @@ def test_the_contract_is_what_the_package_promises(contract):
         ("IMAGE_METADATA", {}),
         ("IMAGE_SHAPE", (64, 64, 3)),
         ("CIFAR10_LABELS", ("cat", "dog")),
+        ("RECIPE", {}),
     ],
 )
 def test_a_constant_that_changes_makes_the_contract_drift(contract, monkeypatch, name, value):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.pictures import RECIPE, pixels
+from cifarnet.pictures import pixels
+from cifarnet.spec import RECIPE
 
 
 def _gradient(height: int = 32, width: int = 32) -> np.ndarray:

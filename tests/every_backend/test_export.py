@@ -145,6 +145,7 @@ def test_whatever_build_model_makes_can_be_proven(contract, changes):
     model = build_model(config, seed=1)
     of_config = contract | {"labels": [f"class {index}" for index in range(config.classes)]}
     of_config["input"] = contract["input"] | {"shape": ["batch", *config.image_shape]}
+    of_config["resize"] = contract["resize"] | dict(zip(("height", "width"), config.image_shape[:2], strict=True))
     content = serialise(write_graph(model), of_config)
     images = extreme_images(config.image_shape)
     trained, exported = (predict(heads, images) for heads in (keras_heads(model), file_heads(content, optimised=True)))

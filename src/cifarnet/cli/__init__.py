@@ -7,8 +7,8 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import conformance, data, demo, doctor, evaluate, export, inspect, train
-from .display import out
+from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, train
+from .display import complain, out
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,7 @@ app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)
+app.command("predict")(predict.command)
 app.command("conformance")(conformance.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
@@ -53,5 +54,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    complain(message)
     sys.exit(1)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.2
 """Seconds between two writings of the live line."""
+BAR_FROM = 50
+"""Images: fewer are done before a bar is seen."""
 
 
 def out(text: str) -> None:
@@ -23,6 +25,33 @@ def out(text: str) -> None:
 def say(text: str) -> None:
     """Print talk."""
     print(text, file=sys.stderr, flush=True)
+
+
+def complain(error: object) -> None:
+    """Print an error as the one line that a person or a script looks for."""
+    say(f"error: {printable(' '.join(str(error).split()))}")
+
+
+def printable(text: str) -> str:
+    """Return the text with escapes for what would break its line or command a terminal, as file names may."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+@contextmanager
+def image_bar(total: int) -> Iterator[Callable[[], None]]:
+    """Yield what is to be called once per image; it moves a bar on a terminal, and does nothing for a handful."""
+    if total < BAR_FROM:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    # Lines on stdout may pass through the bar, to stay above it, where both go to the terminal alone.
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
 
 
 @contextmanager

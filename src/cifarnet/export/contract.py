@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarnet.config import ModelConfig
-from cifarnet.pictures import RECIPE
 from cifarnet.spec import (
     BATCH_DIMENSION,
     CONTRACT_VERSION,
     INPUT_NAME,
     LOGITS_NAME,
     PROBABILITIES_NAME,
+    RECIPE,
 )
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")

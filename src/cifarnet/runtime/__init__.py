@@ -4,6 +4,7 @@
 """
 
 from .classifier import Classifier, Outcome
+from .files import find_images
 from .session import OpenedModel, open_model, read_model
 
-__all__ = ["Classifier", "OpenedModel", "Outcome", "open_model", "read_model"]
+__all__ = ["Classifier", "OpenedModel", "Outcome", "find_images", "open_model", "read_model"]

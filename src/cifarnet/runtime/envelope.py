@@ -1,7 +1,7 @@
 """The outermost fields of an ONNX file, read without the onnx package and before onnxruntime sees a byte.
 
-An ONNX file is one protocol buffer message. Its graph is passed over unread here: what counts is where it begins and
-ends, so that its digest can be compared with the one in the file's metadata.
+An ONNX file is one protocol buffer message. Of its graph only the headers are read, for where it begins and ends (its
+digest is compared with the one in the file's metadata) and for tensors that lie in other files.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,22 @@ GRAPH, METADATA, OPERATOR_SETS, FUNCTIONS = 7, 14, 8, 25
 """Field numbers of ``ModelProto`` in onnx.proto."""
 DOMAIN, KEY, VALUE = 1, 1, 2
 """Field numbers of ``OperatorSetIdProto`` and of ``StringStringEntryProto``."""
+EXTERNAL_DATA, DATA_LOCATION = 13, 14
+"""Field numbers of ``TensorProto``; the location is 0 where the data lies in the file."""
+PARTS = {
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+}
+"""The fields through which a graph comes to its tensors."""
 
 VARINT, EIGHT_BYTES, LENGTH_DELIMITED, FOUR_BYTES = 0, 1, 2, 5
 """Wire types of the protocol buffer encoding; the others are obsolete."""
 MAX_VARINT_BYTES = 10
+
+Value = int | memoryview
+"""A number, or the bytes of a string or of a message."""
 
 
 @dataclass
@@ -28,46 +40,72 @@ class Envelope:
     """Operator sets that the file asks for; the standard one is called "" or ``ai.onnx``."""
     functions: int = 0
     """Number of operators that the file defines itself."""
+    external: list[str] = field(default_factory=list)
+    """Where each tensor lies that is not in the file, as the file says it."""
 
 
 def read_envelope(content: bytes) -> Envelope:
-    """Return the outermost fields. Raises ``ValueError`` where ``content`` ends early or is no message."""
+    """Return the outermost fields. Raises ``ValueError`` where ``content`` ends early or is no message.
+
+    Graphs nested too deeply to follow end in ``RecursionError``.
+    """
     envelope = Envelope()
     for number, value in _fields(memoryview(content)):
-        if number in (GRAPH, METADATA, OPERATOR_SETS, FUNCTIONS) and not isinstance(value, memoryview):
-            raise ValueError(f"field {number} is a number; expected bytes")
         if number == GRAPH:
-            envelope.graphs.append(value)
+            envelope.graphs.append(_message(value))
+            envelope.external += [place for tensor in _tensors(value, "graph") if (place := _external_place(tensor))]
         elif number == METADATA:
-            entry = dict(_fields(value))
+            entry = dict(_fields(_message(value)))
             envelope.metadata[_text(entry.get(KEY))] = _text(entry.get(VALUE))
         elif number == OPERATOR_SETS:
-            envelope.domains.append(_text(dict(_fields(value)).get(DOMAIN)))
+            envelope.domains.append(_text(dict(_fields(_message(value))).get(DOMAIN)))
         elif number == FUNCTIONS:
             envelope.functions += 1
     return envelope
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield number and content of each field; numbers come out as empty content, since none of them matters here."""
+def _tensors(part: Value, kind: str) -> Iterator[memoryview]:
+    """Yield each tensor at any depth of a graph, node, attribute or sparse tensor."""
+    for number, value in _fields(_message(part)):
+        inner = PARTS[kind].get(number)
+        if inner == "tensor":
+            yield _message(value)
+        elif inner is not None:
+            yield from _tensors(value, inner)
+
+
+def _external_place(tensor: memoryview) -> str:
+    """Return where the data of a tensor lies, as its file says it, and "" where it lies in the tensor."""
+    place = ""
+    for number, value in _fields(tensor):
+        if number == EXTERNAL_DATA:
+            entry = dict(_fields(_message(value)))
+            place = (_text(entry.get(VALUE)) if _text(entry.get(KEY)) == "location" else place) or "unnamed"
+        elif number == DATA_LOCATION and value != 0:
+            place = place or "unnamed"
+    return place
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
+    """Yield number and content of each field."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
         number, wire_type = tag >> 3, tag & 7
+        value: Value | None = None
         if wire_type == VARINT:
-            _, end = _varint(message, at)
-            start = end
+            value, at = _varint(message, at)
         elif wire_type == LENGTH_DELIMITED:
-            length, start = _varint(message, at)
-            end = start + length
+            size, at = _varint(message, at)
         elif wire_type in (EIGHT_BYTES, FOUR_BYTES):
-            start = end = at + (8 if wire_type == EIGHT_BYTES else 4)
+            size = 8 if wire_type == EIGHT_BYTES else 4
         else:
-            raise ValueError(f"wire type {wire_type} at byte {at}")
-        if number == 0 or end > len(message):
-            raise ValueError(f"field {number} ends at byte {end} of {len(message)}")
-        yield number, message[start:end]
-        at = end
+            raise ValueError(f"byte {at} begins no field")
+        if value is None:
+            value, at = message[at : at + size], at + size
+        if number == 0 or at > len(message):
+            raise ValueError(f"field {number} ends at byte {at:,} of {len(message):,}")
+        yield number, value
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
@@ -77,8 +115,14 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, at + index + 1
-    raise ValueError(f"a number without an end at byte {at}")
+    raise ValueError(f"byte {at:,} of {len(message):,} begins a number without an end")
 
 
-def _text(content: memoryview | None) -> str:
-    return "" if content is None else bytes(content).decode()
+def _message(value: Value) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError(f"the number {value} stands where a message is expected")  # noqa: TRY004  # about the file
+    return value
+
+
+def _text(content: Value | None) -> str:
+    return "" if content is None else bytes(_message(content)).decode()

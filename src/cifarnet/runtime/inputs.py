@@ -1,6 +1,8 @@
 """Whatever an app hands over becomes the batch that the model takes, or an error that says what to hand over."""
 
 import io
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,46 +15,60 @@ from cifarnet.errors import DataError
 CHANNELS = (1, 3, 4)
 """Last sizes of an array that holds grey, RGB or RGBA pixels."""
 
+Shape = tuple[int, int, int]
+"""Height, width and channels of one image."""
+
 
 def is_batch(images: Any) -> bool:
     """Tell whether ``images`` stands for several: an array of four dimensions, or a list or tuple."""
-    return (
-        images.ndim == 4
-        if isinstance(images, np.ndarray)
-        else isinstance(images, Sequence | list | tuple) and (not isinstance(images, str | bytes))
-    )
+    return images.ndim == 4 if isinstance(images, np.ndarray) else isinstance(images, list | tuple)
 
 
-def as_batch(images: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return uint8 (n, h, w, 3) of the model's ``shape``. Raises ``DataError`` for what cannot be one."""
+def as_batch(images: Any, shape: Shape) -> NDArray[np.uint8]:
+    """Return uint8 (n, h, w, 3), RGB, 0-255, of the model's ``shape``. Raises ``DataError`` for what cannot be one."""
     if isinstance(images, np.ndarray):
         return _from_array(images, shape)
     if is_batch(images):
-        if not len(images):
-            raise DataError("the batch has 0 images; expected at least 1: leave the call out")
-        return np.stack([_from_picture(image, shape) for image in images])
+        return _from_several(images, shape)
     return _from_picture(images, shape)[None]
 
 
-def _from_array(images: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _from_several(images: Sequence[Any], shape: Shape) -> NDArray[np.uint8]:
+    if not len(images):
+        raise DataError("the batch has 0 images; expected at least 1: leave the call out")
+    fitted = []
+    for index, image in enumerate(images):
+        try:
+            fitted.append(_from_picture(image, shape))
+        except DataError as error:
+            raise DataError(f"image {index} of the batch of {len(images)}: {error}") from error
+    return np.stack(fitted)
+
+
+def _from_array(images: NDArray[Any], shape: Shape) -> NDArray[np.uint8]:
     _require_pixels(images)
     _require_channels_last(images)
     if images.ndim < 4:
         return _fitted(images, shape)[None]
-    if not len(images):
-        raise DataError("the batch has 0 images; expected at least 1: leave the call out")
-    if images.shape[1:] == shape:
+    if images.shape[1:] == shape and len(images):
         batch: NDArray[np.uint8] = images
         return batch
-    return np.stack([_fitted(image, shape) for image in images])
+    return _from_several(images, shape)  # type: ignore[arg-type]  # an array has length and items too
 
 
 def _require_pixels(images: NDArray[Any]) -> None:
     if images.dtype == np.uint8:
         return
-    if np.issubdtype(images.dtype, np.floating) and images.size and np.nanmax(images) <= 1:
-        raise DataError("your images are in 0-1: pass the 0-255 pixels, as uint8; scaling is part of the model")
-    raise DataError(f"the images have dtype {images.dtype}; expected uint8: pass the 0-255 pixels as they were read")
+    is_float = np.issubdtype(images.dtype, np.floating)
+    if is_float and images.size and images.min() >= 0 and images.max() <= 1:
+        raise DataError(
+            "your images are in 0–1: pass the 0–255 pixels, as uint8; "  # noqa: RUF001  # ranges
+            "scaling is part of the model"
+        )
+    advice = (
+        "their high bytes, (images >> 8).astype('uint8')" if images.dtype == np.uint16 else "them as they were read"
+    )
+    raise DataError(f"the images have dtype {images.dtype}; expected uint8, the pixels 0-255: pass {advice}")
 
 
 def _require_channels_last(images: NDArray[Any]) -> None:
@@ -70,7 +86,7 @@ def _require_channels_last(images: NDArray[Any]) -> None:
     )
 
 
-def _fitted(image: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _fitted(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
     """Return one image (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) in the model's size, by the file's recipe."""
     if image.shape == shape:
         fitting: NDArray[np.uint8] = image
@@ -83,38 +99,62 @@ def _fitted(image: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np
     return _from_picture(Image.fromarray(image[:, :, 0] if is_grey else image), shape)
 
 
-def _from_picture(image: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _from_picture(image: Any, shape: Shape) -> NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         if image.ndim == 4:
-            raise DataError(f"an image of the list has shape {image.shape}; expected one image: pass the batch itself")
+            raise DataError(f"it has shape {image.shape}; expected one image: pass the batch itself")
         only: NDArray[np.uint8] = _from_array(image, shape)[0]
         return only
+    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
+        return read_file(image, shape)
     from PIL import Image
 
-    from cifarnet.pictures import pixels
-
     if isinstance(image, Image.Image):
-        try:
-            return pixels(image, shape)
-        except (ValueError, OSError, SyntaxError) as error:  # a picture is decoded when it is first looked at
-            raise DataError(
-                f"the picture cannot be used ({error}): pass one in a mode that Pillow can make RGB"
-            ) from error
-    if isinstance(image, str | Path | bytes):
-        return read_file(image, shape)
+        return _from_pillow(image, shape)
     raise DataError(
-        f"an image is a {type(image).__name__}; expected a uint8 array, a path, bytes or a Pillow image: convert it"
+        f"an image is of type {type(image).__name__}; expected a uint8 array, a path, bytes or a Pillow image: "
+        "convert it"
     )
 
 
-def read_file(image: str | Path | bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Decode one image file, given by its path or as its bytes. Raises ``DataError`` that names it."""
+def _from_pillow(image: Any, shape: Shape) -> NDArray[np.uint8]:
+    from cifarnet.pictures import pixels
+
+    try:
+        return pixels(image, shape)
+    except Exception as error:  # a picture is decoded when it is first looked at, and decoders raise nearly anything
+        reason = str(error) or type(error).__name__
+        raise DataError(
+            f"the picture cannot be used ({reason}); expected whole 8- or 16-bit pixels: convert it"
+        ) from error
+
+
+def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, shape: Shape) -> NDArray[np.uint8]:
+    """Decode one image file, given by its path or as its bytes, to uint8 of ``shape``, RGB, 0-255.
+
+    Raises ``DataError`` that names it.
+    """
     from cifarnet.pictures import read_pixels
 
-    name = "the image" if isinstance(image, bytes) else str(image)
-    if not isinstance(image, bytes) and Path(image).is_dir():
-        raise DataError(f"{name} is a folder; expected an image: iterate over it with Classifier.stream")
+    if isinstance(image, str | os.PathLike):
+        source: Path | io.BytesIO = Path(image)
+        name = str(source)
+        _require_file(Path(image))
+    else:
+        source, name = io.BytesIO(image), "the image"
     try:
-        return read_pixels(io.BytesIO(image) if isinstance(image, bytes) else Path(image), shape)
+        return read_pixels(source, shape)
     except DataError as error:
         raise DataError(f"{name} cannot be used ({error}); expected a whole image file: replace it") from error
+
+
+def _require_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read ({reason}); expected an image file: check the path") from error
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path} is a folder; expected an image: iterate over Classifier.stream(folder)")
+    if not stat.S_ISREG(mode):  # a pipe would keep us waiting, a device may have no end
+        raise DataError(f"{path} is no regular file; expected an image file: pass its bytes")

@@ -1,7 +1,8 @@
 """Open a model file: refuse what is not ours, altered or newer, then hand it to onnxruntime."""
 
-import json
+import stat
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from cifarnet.errors import ModelError
+from cifarnet.errors import ModelError, UsageError
 from cifarnet.spec import (
+    BATCH_DIMENSION,
     CONTRACT_KEY,
-    CONTRACT_VERSION,
     DIGEST_KEY,
     INPUT_NAME,
     LOGITS_NAME,
@@ -20,11 +21,16 @@ from cifarnet.spec import (
     seal,
 )
 
+from .contract import parse, require_usable
 from .envelope import Envelope, read_envelope
 
 STANDARD_DOMAINS = frozenset(("", "ai.onnx"))
 MAX_BYTES = 2_000_000_000
 """A file without external data is smaller, by the encoding's own limit."""
+MAX_THREADS = 1024
+"""Beyond any processor: a larger number is a slip, and onnxruntime would start them all."""
+Sides = list[list[tuple[str, str, list[Any]]]]
+"""Name, type and shape of each input, and of each output."""
 WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
 
 
@@ -35,24 +41,35 @@ class OpenedModel:
     contract: dict[str, Any]
     session: Any
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Class names in the order of the outputs."""
         return tuple(self.contract["labels"])
 
-    @property
+    @cached_property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of one image."""
         _, height, width, channels = self.contract["input"]["shape"]
         return height, width, channels
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return logits and probabilities, each float32 (n, classes), of images uint8 (n, h, w, 3)."""
-        logits, probabilities = self.session.run([LOGITS_NAME, PROBABILITIES_NAME], {INPUT_NAME: images})
+        """Return logits and probabilities, each float32 (n, classes), of images uint8 (n, h, w, 3), RGB, 0-255.
+
+        Raises ``ModelError`` where onnxruntime gives up or the graph answers in another shape.
+        """
+        try:
+            logits, probabilities = self.session.run([LOGITS_NAME, PROBABILITIES_NAME], {INPUT_NAME: images})
+        except Exception as error:  # onnxruntime's errors share no class but Exception
+            raise ModelError(f"the model stops in onnxruntime ({_reason(error)}); {WAY_OUT}") from error
+        expected = (len(images), len(self.labels))
+        if not logits.shape == probabilities.shape == expected:
+            raise ModelError(
+                f"the model answers in shapes {logits.shape} and {probabilities.shape}; expected {expected}: {WAY_OUT}"
+            )
         return logits, probabilities
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits alone, float32 (n, classes)."""
+        """Return the logits alone, float32 (n, classes), of images uint8 (n, h, w, 3). Raises as ``run`` does."""
         return self.run(images)[0]
 
 
@@ -60,12 +77,19 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimised: bool = True
     """Open a model file, or its content.
 
     ``threads`` is the number that one call of the model uses, 0 for one per core; ``optimised`` is onnxruntime's
-    graph optimisation. Raises ``ModelError`` for anything but an unaltered file of ours of a version known here.
+    graph optimisation. Raises ``ModelError`` for anything but an unaltered file of ours of a version known here, and
+    ``UsageError`` for a number of threads that cannot be.
     """
+    if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
+        raise UsageError(f"threads is {threads!r}; expected 1 to {MAX_THREADS:,}, or 0 for one per core: change it")
     content, contract = read_model(source)
     name = _name(source)
-    session = _session(content, name, threads=threads, optimised=optimised)
-    _require_promised(session, contract, name)
+    try:
+        session = _session(content, threads=threads, optimised=optimised)
+        sides = _sides(session)
+    except Exception as error:  # onnxruntime's errors share no class but Exception
+        raise ModelError(f"{name} is refused by onnxruntime ({_reason(error)}); {WAY_OUT}") from error
+    _require_promised(sides, contract, name)
     return OpenedModel(contract, session)
 
 
@@ -78,14 +102,17 @@ def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
     try:
         envelope = read_envelope(content)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{name} is no ONNX file, or a truncated one ({error}); expected a whole one") from error
-    _require_one_plain_graph(envelope, name)
+        raise ModelError(
+            f"{name} is no ONNX file, or a truncated one ({error}); expected a whole one: {WAY_OUT}"
+        ) from error
+    _require_plain(envelope, name)
     if CONTRACT_KEY not in envelope.metadata:
         raise ModelError(f"{name} is an ONNX file without cifarnet's contract; expected one with it: {WAY_OUT}")
     text = envelope.metadata[CONTRACT_KEY]
-    contract = _parsed(text, name)
+    contract = parse(text, name)  # the version first: a newer one may be sealed in another way
     if seal(text, envelope.graphs[0]) != envelope.metadata.get(DIGEST_KEY):
-        raise ModelError(f"{name} was altered: it does not have the digest that it names; {WAY_OUT}")
+        raise ModelError(f"{name} was altered; expected the digest that it names: {WAY_OUT}")
+    require_usable(contract, name)
     return content, contract
 
 
@@ -95,44 +122,37 @@ def _name(source: Path | bytes) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        size_bytes = path.stat().st_size
-        if size_bytes > MAX_BYTES:
-            raise ModelError(f"{path} has {size_bytes:,} bytes; expected at most {MAX_BYTES:,}: {WAY_OUT}")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would keep us waiting, a device may have no end
+            raise ModelError(f"{path} is no regular file; expected an ONNX file: check the path")
+        if status.st_size > MAX_BYTES:
+            raise ModelError(f"{path} has {status.st_size:,} bytes; expected at most {MAX_BYTES:,}: {WAY_OUT}")
         return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); expected an ONNX file: check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise ModelError(f"{path} cannot be read ({_reason(error)}); expected an ONNX file: check the path") from error
 
 
-def _require_one_plain_graph(envelope: Envelope, name: str) -> None:
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]
+
+
+def _require_plain(envelope: Envelope, name: str) -> None:
     if len(envelope.graphs) != 1:
         raise ModelError(f"{name} holds {len(envelope.graphs)} graphs; expected an ONNX file with one: {WAY_OUT}")
-    foreign = set(envelope.domains) - STANDARD_DOMAINS
+    if envelope.external:
+        raise ModelError(
+            f"{name} keeps weights in another file ({envelope.external[0]!r}); expected all of them inside: {WAY_OUT}"
+        )
+    foreign = sorted(set(envelope.domains) - STANDARD_DOMAINS)
     if foreign or envelope.functions:
         raise ModelError(
-            f"{name} needs operators of its own ({', '.join(sorted(foreign)) or 'functions'}); expected the standard "
-            f"ones alone: {WAY_OUT}"
+            f"{name} needs operators of its own ({', '.join(map(repr, foreign)) or 'functions'}); expected the "
+            f"standard ones alone: {WAY_OUT}"
         )
 
 
-def _parsed(text: str, name: str) -> dict[str, Any]:
-    try:
-        contract = json.loads(text)
-        version, labels, shape = contract["version"], contract["labels"], contract["input"]["shape"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{name} has a damaged contract ({error!r}); expected JSON: {WAY_OUT}") from error
-    if type(version) is not int or version < 1 or version > CONTRACT_VERSION:
-        raise ModelError(
-            f"{name} has contract version {version!r}; expected 1 to {CONTRACT_VERSION}: install a newer cifarnet"
-        )
-    is_shape = isinstance(shape, list) and len(shape) == 4 and all(type(size) is int for size in shape[1:])
-    if not (
-        is_shape and isinstance(labels, list) and len(labels) > 1 and all(isinstance(name, str) for name in labels)
-    ):
-        raise ModelError(f"{name} has a damaged contract (labels or shape); expected class names and sizes: {WAY_OUT}")
-    return dict(contract)
-
-
-def _session(content: bytes, name: str, *, threads: int, optimised: bool) -> Any:
+def _session(content: bytes, *, threads: int, optimised: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -140,21 +160,18 @@ def _session(content: bytes, name: str, *, threads: int, optimised: bool) -> Any
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # an idle app takes no processor
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no class but Exception
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{name} is refused by onnxruntime ({reason}); {WAY_OUT}") from error
-    return session
+    # The fallback would be the same provider once more, and is announced on stdout.
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
-def _require_promised(session: Any, contract: dict[str, Any], name: str) -> None:
-    found = [
-        [(each.name, each.type, each.shape[1:]) for each in side()]
-        for side in (session.get_inputs, session.get_outputs)
-    ]
-    classes = [len(contract["labels"])]
-    outputs = [(output, "tensor(float)", classes) for output in (LOGITS_NAME, PROBABILITIES_NAME)]
-    expected = [[(INPUT_NAME, "tensor(uint8)", contract["input"]["shape"][1:])], outputs]
+def _sides(session: Any) -> Sides:
+    sides = (session.get_inputs(), session.get_outputs())
+    return [[(each.name, each.type, each.shape) for each in side] for side in sides]
+
+
+def _require_promised(found: Sides, contract: dict[str, Any], name: str) -> None:
+    rows = [BATCH_DIMENSION, len(contract["labels"])]
+    outputs = [(output, "tensor(float)", rows) for output in (LOGITS_NAME, PROBABILITIES_NAME)]
+    expected = [[(INPUT_NAME, "tensor(uint8)", contract["input"]["shape"])], outputs]
     if found != expected:
         raise ModelError(f"{name} maps {found[0]} to {found[1]}; expected {expected[0]} to {expected[1]}: {WAY_OUT}")

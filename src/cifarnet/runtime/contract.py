@@ -1,0 +1,86 @@
+"""What a model file says of itself, and whether this package can do what it asks for."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cifarnet.errors import ModelError
+from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT_NAME, RECIPE
+
+MAX_SIDE = 4096
+"""Pixels: beyond any network here, and small enough that no file can ask for much memory."""
+SIZES = frozenset(("height", "width"))
+"""The words of the recipe that are the model's own; of the others each is known or makes the file a newer one."""
+KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
+INPUT = {"name": INPUT_NAME, "dtype": "uint8", "layout": "NHWC", "color": "RGB", "range": [0, 255]}
+"""What version 1 says of the input, beside its shape."""
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """Return the contract in a file called ``name``, of a version known here, its other parts still unchecked.
+
+    Raises ``ModelError`` for what is no contract, and for that of a newer file.
+    """
+    try:
+        contract = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(name, f"it is no JSON: {error}") from error
+    if not isinstance(contract, dict):
+        raise _damaged(name, "it is no JSON object")
+    version = contract.get("version")
+    if type(version) is not int or version < 1:
+        raise _damaged(name, f"its version is {version!r}")
+    if version > CONTRACT_VERSION:
+        raise _newer(name, f"has contract version {version}; expected at most {CONTRACT_VERSION}")
+    return contract
+
+
+def require_usable(contract: Mapping[str, Any], name: str) -> None:
+    """Raise ``ModelError`` unless labels, input and resize recipe are what this package works by."""
+    for key, kind in KINDS.items():
+        if not isinstance(contract.get(key), kind):
+            raise _damaged(name, f"its {key} is {_short(contract.get(key))}")
+    _require_labels(contract["labels"], name)
+    _require_input(contract["input"], name)
+    _require_recipe(contract["resize"], contract["input"]["shape"], name)
+
+
+def _require_labels(labels: list[Any], name: str) -> None:
+    are_names = all(isinstance(label, str) and label for label in labels)
+    if not are_names or len(labels) < 2 or len(set(labels)) < len(labels):
+        raise _damaged(name, f"its labels are {_short(labels)}, not two or more different names")
+
+
+def _require_input(described: Mapping[str, Any], name: str) -> None:
+    for key, value in INPUT.items():
+        if described.get(key) != value:
+            raise _damaged(name, f"its input has {key} {_short(described.get(key))}, not {value!r}")
+    shape: Any = described.get("shape")
+    is_shape = isinstance(shape, list) and len(shape) == 4 and (shape[0], shape[3]) == (BATCH_DIMENSION, 3)
+    if not (is_shape and all(type(side) is int and 1 <= side <= MAX_SIDE for side in shape[1:])):
+        raise _damaged(name, f"its input has shape {_short(shape)}, not ['{BATCH_DIMENSION}', height, width, 3]")
+
+
+def _require_recipe(recipe: Mapping[str, Any], shape: list[Any], name: str) -> None:
+    if missing := RECIPE.keys() - recipe.keys():
+        raise _damaged(name, f"its resize recipe lacks {', '.join(sorted(missing))}")
+    if [recipe["height"], recipe["width"]] != shape[1:3]:
+        raise _damaged(name, f"its resize recipe has another size than its input, {_short(shape)}")
+    for word in sorted(recipe.keys() - SIZES):
+        if recipe[word] != RECIPE.get(word):
+            known = f"expected {RECIPE[word]}" if word in RECIPE else "there is no such step"
+            raise _newer(name, f"resizes images with {_short(word)} {_short(recipe[word])}; {known} in this version")
+
+
+def _damaged(name: str, reason: str) -> ModelError:
+    return ModelError(f"{name} has a damaged contract ({reason}); expected one as `cifarnet export` writes it: redo it")
+
+
+def _newer(name: str, found: str) -> ModelError:
+    return ModelError(f"{name} {found}: install a newer cifarnet")
+
+
+def _short(value: Any) -> str:
+    """Return a value as Python writes it, cut to what fits into a sentence."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

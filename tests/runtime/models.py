@@ -1,0 +1,94 @@
+"""Model files that are real, tiny and made without Keras: they say which colour an image has most of."""
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cifarnet.spec import CONTRACT_KEY, DIGEST_KEY, RECIPE, seal
+
+LABELS = ("red", "green", "blue")
+CONTRACT = {
+    "version": 1,
+    "labels": list(LABELS),
+    "input": {
+        "name": "images",
+        "dtype": "uint8",
+        "shape": ["batch", 32, 32, 3],
+        "layout": "NHWC",
+        "color": "RGB",
+        "range": [0, 255],
+    },
+    "resize": dict(RECIPE),
+    "precision": "float32",
+    "model": {},
+}
+
+
+def contract(**changes: Any) -> dict[str, Any]:
+    """Return the contract of ``content()``, with other values for some of its keys; ``...`` leaves one out."""
+    changed = copy.deepcopy(CONTRACT) | changes
+    return {key: value for key, value in changed.items() if value is not ...}
+
+
+def weights(scale: float = 1 / 16) -> onnx.TensorProto:
+    """Return the one matrix: each class looks at the mean of its own channel."""
+    return numpy_helper.from_array(np.eye(3, dtype=np.float32) * np.float32(scale), "weights")
+
+
+def graph(
+    *,
+    nodes: list[onnx.NodeProto] | None = None,
+    tensors: list[onnx.TensorProto] | None = None,
+    dtype: int = TensorProto.UINT8,
+    batch: str | int = "batch",
+    classes: int = 3,
+) -> onnx.GraphProto:
+    """Return the graph of ``content()``; ``nodes`` come before its own, and may declare what it does not keep."""
+    own = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["means"], axes=[1, 2], keepdims=0),
+        helper.make_node("MatMul", ["means", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, classes]) for name in ("logits", "probabilities")
+    ]
+    images = helper.make_tensor_value_info("images", dtype, [batch, 32, 32, 3])
+    return helper.make_graph([*(nodes or []), *own], "colours", [images], outputs, initializer=tensors or [weights()])
+
+
+def content(
+    graph: onnx.GraphProto | None = None, contract: Any = CONTRACT, *, domains: tuple[str, ...] = ("",), **parts: Any
+) -> bytes:
+    """Return a sealed model file. ``contract`` that is a string is taken as it is; ``parts`` go into the model."""
+    plain = model(graph, domains=domains, **parts)
+    text = contract if isinstance(contract, str) else json.dumps(contract)
+    digest = seal(text, plain.graph.SerializeToString(deterministic=True))
+    helper.set_model_props(plain, {CONTRACT_KEY: text, DIGEST_KEY: digest})
+    return plain.SerializeToString(deterministic=True)
+
+
+def model(graph_: onnx.GraphProto | None = None, *, domains: tuple[str, ...] = ("",), **parts: Any) -> onnx.ModelProto:
+    """Return an ONNX model without contract and digest."""
+    opsets = [helper.make_opsetid(domain, 17 if domain == "" else 1) for domain in domains]
+    return helper.make_model(graph_ or graph(), opset_imports=opsets, ir_version=8, **parts)
+
+
+def resealed(graph: bytes) -> bytes:
+    """Return a model file around a serialised graph that need not be one, with a digest that agrees."""
+    text = json.dumps(CONTRACT)
+    shell = onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)])
+    helper.set_model_props(shell, {CONTRACT_KEY: text, DIGEST_KEY: seal(text, graph)})
+    return shell.SerializeToString() + field(7, graph)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Return a field of a protocol buffer message, with bytes in it."""
+    size, length = len(content), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content

@@ -1,0 +1,248 @@
+"""A classifier takes one image or several, of any kind, from any thread, and says what they show."""
+
+import inspect
+import sys
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet.errors import DataError, UsageError
+from cifarnet.runtime import Classifier, Outcome, files
+from cifarnet.runtime import classifier as module
+from cifarnet.spec import Prediction
+from tests.runtime import models
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+# One image or several
+
+
+def test_one_image_gives_a_prediction_with_every_class_in_order(classifier, painted):
+    prediction = classifier(painted("green"))
+    assert isinstance(prediction, Prediction)
+    expected = softmax(np.array([10, 200, 10]) / 16)
+    assert (prediction.label, prediction.probability) == ("green", pytest.approx(expected[1], abs=1e-6))
+    assert [label for label, _ in prediction.scores] == ["green", "red", "blue"]  # equal ones in the file's order
+    assert sum(probability for _, probability in prediction.scores) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_most_probable_classes_can_be_asked_for(classifier, painted):
+    prediction = classifier(painted("blue"))
+    assert [label for label, _ in prediction.top(2)] == ["blue", "red"]
+    assert prediction.top(3) == prediction.scores
+
+
+@pytest.mark.parametrize("count", [-1, 0, 4])
+def test_more_or_fewer_classes_than_there_are_are_refused(classifier, painted, count):
+    with pytest.raises(UsageError, match=f"^top is {count}; expected 1 to 3, the number of classes"):
+        classifier(painted("blue")).top(count)
+
+
+def test_a_batch_gives_a_list_in_its_order(classifier, painted):
+    names = ["blue", "red", "green", "red"]
+    predictions = classifier(np.stack([painted(name) for name in names]))
+    assert [each.label for each in predictions] == names
+
+
+def test_a_list_may_mix_kinds_and_sizes(classifier, painted, photos):
+    mixed = [
+        painted("red", 7, 90),
+        photos / "b" / "1.jpg",
+        str(photos / "b" / "2.JPG"),
+        (photos / "a.png").read_bytes(),
+        bytearray((photos / "d.gif").read_bytes()),
+        memoryview((photos / "c.webp").read_bytes()),
+        Image.fromarray(painted("blue", 33, 32)),
+    ]
+    assert [each.label for each in classifier(mixed)] == ["red", "green", "blue", "red", "green", "red", "blue"]
+    assert [each.label for each in classifier(tuple(mixed[:2]))] == ["red", "green"]
+
+
+def test_a_batch_of_one_is_still_a_list(classifier, painted):
+    assert [each.label for each in classifier([painted("red")])] == ["red"]
+    assert [each.label for each in classifier(painted("red")[None])] == ["red"]
+
+
+def test_more_images_than_fit_into_one_call_come_out_in_order(classifier, painted):
+    names = ["red", "green", "blue", "blue"] * module.LARGEST_CALL
+    batch = np.stack([painted(name) for name in names])
+    assert [each.label for each in classifier(batch)] == names
+
+
+def test_pixels_may_lie_in_memory_in_any_order(classifier, painted):
+    batch = np.stack([painted("red"), painted("blue")])
+    strided = np.asfortranarray(batch)[::-1, ::-1]
+    assert not strided.flags.c_contiguous
+    assert [each.label for each in classifier(strided)] == ["blue", "red"]
+
+
+def test_logits_and_probabilities_are_float32_in_the_order_of_the_labels(classifier, painted):
+    logits, probabilities = classifier.logits(painted("red")), classifier.probabilities(painted("red"))
+    assert logits.dtype == probabilities.dtype == "float32"
+    np.testing.assert_allclose(logits, np.array([[200, 10, 10]]) / 16, rtol=1e-6)
+    np.testing.assert_allclose(probabilities, softmax(logits), rtol=1e-6)
+
+
+def test_the_file_says_what_it_is(classifier):
+    assert classifier.labels == models.LABELS
+    assert classifier.contract == models.CONTRACT
+
+
+def test_a_model_may_have_another_size_than_cifar10(painted):
+    sized = models.graph()
+    for side in (1, 2):
+        sized.input[0].type.tensor_type.shape.dim[side].dim_value = 8 * side
+    shape = models.CONTRACT["input"] | {"shape": ["batch", 8, 16, 3]}
+    contract = models.contract(input=shape, resize=models.CONTRACT["resize"] | {"height": 8, "width": 16})
+    assert Classifier(models.content(sized, contract))(painted("green", 50, 60)).label == "green"
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_any_number_of_threads_gives_the_same_answer(model_path, painted, threads):
+    for source in (model_path, str(model_path), model_path.read_bytes()):
+        assert Classifier(source, threads=threads)(painted("blue")).label == "blue"
+
+
+@pytest.mark.parametrize("threads", [-1, 1025, 1.5, True, "2"])
+def test_a_number_of_threads_that_cannot_be_is_refused(model_path, threads):
+    with pytest.raises(UsageError, match=f"^threads is {threads!r}; expected 1 to 1,024, or 0 for one per core"):
+        Classifier(model_path, threads=threads)
+
+
+def test_many_threads_may_ask_at_once(classifier, painted):
+    pixels = np.random.Generator(np.random.PCG64(5)).integers(0, 256, (64, 32, 32, 3), np.uint8)
+    expected = classifier.probabilities(pixels)
+    start = threading.Barrier(8)
+
+    def ask(offset: int) -> np.ndarray:
+        start.wait(timeout=60)
+        rolled = [classifier.probabilities(np.roll(pixels, -offset, axis=0)) for _ in range(5)]
+        return np.roll(rolled[-1], offset, axis=0)
+
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(ask, range(8)):
+            np.testing.assert_array_equal(found, expected)
+
+
+# Streams of files
+
+
+def names(outcomes: list[Outcome], root: Path) -> list[str]:
+    return [outcome.path.relative_to(root).as_posix() for outcome in outcomes]
+
+
+def test_a_folder_gives_its_images_at_any_depth_in_sorted_order(classifier, photos):
+    outcomes = list(classifier.stream(photos))
+    assert names(outcomes, photos) == ["a.png", "b/1.jpg", "b/2.JPG", "c.webp", "d.gif"]
+    assert [outcome.prediction.label for outcome in outcomes] == ["red", "green", "blue", "red", "green"]
+
+
+def test_files_and_folders_come_in_the_order_of_the_call(classifier, photos):
+    outcomes = list(classifier.stream([photos / "d.gif", str(photos / "b"), photos / "a.png"]))
+    assert names(outcomes, photos) == ["d.gif", "b/1.jpg", "b/2.JPG", "a.png"]
+    assert [outcome.prediction.label for outcome in outcomes] == ["green", "green", "blue", "red"]
+
+
+def test_a_bad_file_does_not_end_the_stream(classifier, photos):
+    (photos / "b" / "1.jpg").write_text("no image")
+    outcomes = list(classifier.stream([photos, photos / "gone.png"]))
+    assert [outcome.prediction is None for outcome in outcomes] == [False, True, False, False, False, True]
+    assert all((outcome.prediction is None) != (outcome.error is None) for outcome in outcomes)
+    assert str(outcomes[1].error) == (
+        f"{photos / 'b' / '1.jpg'} cannot be used (no image in a known format); expected a whole image file: replace it"
+    )
+    assert "gone.png cannot be read (No such file or directory); expected an image file" in str(outcomes[-1].error)
+
+
+def test_a_folder_without_images_is_an_error_among_the_others(classifier, photos, tmp_path):
+    (tmp_path / "empty" / "deep").mkdir(parents=True)
+    (tmp_path / "empty" / "deep" / "notes.txt").touch()
+    empty, *others = classifier.stream([tmp_path / "empty", photos])
+    assert empty.path == tmp_path / "empty"
+    assert isinstance(empty.error, DataError)
+    assert str(empty.error).startswith(f"{tmp_path / 'empty'} has no images; expected at least one file, at any depth")
+    assert len(others) == 5
+
+
+def test_links_to_folders_are_left_out_and_links_to_files_are_followed(classifier, photos):
+    (photos / "b" / "loop").symlink_to(photos, target_is_directory=True)
+    (photos / "e.png").symlink_to(photos / "a.png")
+    (photos / "f.png").symlink_to(photos / "f.png")
+    outcomes = list(classifier.stream(photos))
+    assert names(outcomes[5:], photos) == ["e.png", "f.png"]
+    assert outcomes[5].prediction.label == "red"
+    assert "cannot be read" in str(outcomes[6].error)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(classifier, photos, monkeypatch):
+    real = files.os.scandir
+
+    def refusing(folder):
+        if Path(folder).name == "b":
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(files.os, "scandir", refusing)
+    outcomes = list(classifier.stream(photos))
+    assert names(outcomes, photos) == ["a.png", "b", "c.webp", "d.gif"]
+    assert str(outcomes[1].error).startswith(f"{photos / 'b'} cannot be listed (Permission denied); expected")
+
+
+def test_a_folder_larger_than_the_window_is_still_sorted_and_whole(photos, monkeypatch):
+    whole = [found.path for found in files.find_images([photos])]
+    for window in (1, 2, 3):
+        monkeypatch.setattr(files, "WINDOW", window)
+        assert [found.path for found in files.find_images([photos])] == whole
+
+
+def test_folders_may_lie_deeper_in_each_other_than_calls_may(tmp_path):
+    deep = tmp_path.joinpath(*["d"] * 200)  # of at most a thousand calls, as it were
+    deep.mkdir(parents=True)
+    (deep / "deep.png").touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+    try:
+        found = list(files.find_images([tmp_path]))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == [files.Found(deep / "deep.png")]
+
+
+def test_a_stream_looks_at_no_more_files_than_it_has_to(classifier, photos):
+    asked = 0
+
+    def endless():
+        nonlocal asked
+        while True:
+            asked += 1
+            yield photos / "a.png"
+
+    stream = classifier.stream(endless())
+    assert asked == 0
+    assert next(stream).prediction.label == "red"
+    assert asked == 2 * module.STREAM_BATCH
+    stream.close()
+
+
+def peak_bytes(classifier: Classifier, path: Path, count: int) -> int:
+    tracemalloc.start()
+    try:
+        assert sum(outcome.prediction is not None for outcome in classifier.stream([path] * count)) == count
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_stream_of_eight_times_as_many_files_takes_no_more_memory(classifier, photos):
+    next(classifier.stream(photos))  # what is imported and cached once
+    few, many = (peak_bytes(classifier, photos / "a.png", count) for count in (200, 1600))
+    assert many < 2 * few  # up to 1.3 was measured; the pixels of all files alone would be six times as much

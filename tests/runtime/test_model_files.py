@@ -1,0 +1,257 @@
+"""A model file is opened if it is one of ours, whole, unaltered and known; anything else is refused with the reason."""
+
+import json
+import os
+import re
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cifarnet.errors import ModelError
+from cifarnet.runtime import Classifier, read_model
+from cifarnet.runtime import session as module
+from cifarnet.spec import CONTRACT_KEY, DIGEST_KEY
+from tests.runtime import models
+from tests.runtime.conftest import refused
+
+WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
+
+
+# Not ours
+
+
+@pytest.mark.parametrize(
+    "junk", [b"no model at all", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, b"\xff" * 20, b"\x3a\xff\xff\xff\xff\x0f"]
+)
+def test_a_file_that_is_not_onnx(tmp_path, junk):
+    (tmp_path / "x.onnx").write_bytes(junk)
+    pattern = rf"{tmp_path}/x\.onnx is no ONNX file, or a truncated one \(.+\); expected a whole one: {WAY_OUT}"
+    assert re.fullmatch(pattern, refused(tmp_path / "x.onnx"))
+
+
+def test_an_empty_file():
+    assert refused(b"") == f"the model holds 0 graphs; expected an ONNX file with one: {WAY_OUT}"
+
+
+def test_an_onnx_file_of_somebody_else():
+    message = f"the model is an ONNX file without cifarnet's contract; expected one with it: {WAY_OUT}"
+    assert refused(models.model().SerializeToString()) == message
+
+
+def test_a_path_that_cannot_be_read(tmp_path):
+    message = "cannot be read (No such file or directory); expected an ONNX file: check the path"
+    assert refused(tmp_path / "no.onnx") == f"{tmp_path / 'no.onnx'} {message}"
+    assert refused("a\0b").startswith("a\0b cannot be read (embedded null byte); expected an ONNX file")
+
+
+def test_a_folder_or_a_pipe_or_a_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for path in (tmp_path, tmp_path / "pipe.onnx", "/dev/zero"):
+        assert refused(path) == f"{path} is no regular file; expected an ONNX file: check the path"
+
+
+def test_a_file_too_large_to_be_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES", 10)
+    (tmp_path / "x.onnx").write_bytes(b"12345678901")
+    assert refused(tmp_path / "x.onnx") == f"{tmp_path / 'x.onnx'} has 11 bytes; expected at most 10: {WAY_OUT}"
+
+
+# Damaged or altered
+
+
+def test_a_file_that_ends_early_anywhere():
+    whole = models.content()
+    reasons = [refused(whole[:end]) for end in range(len(whole))]
+    assert sum("is no ONNX file, or a truncated one" in reason for reason in reasons) > 0.9 * len(whole)
+
+
+def test_a_graph_with_any_byte_changed():
+    whole = models.content()
+    start = whole.index(models.model().graph.SerializeToString(deterministic=True))
+    size = len(models.model().graph.SerializeToString(deterministic=True))
+    reasons = []
+    for at in range(start, start + size):
+        changed = bytearray(whole)
+        changed[at] ^= 1
+        reasons.append(refused(bytes(changed)))
+    assert sum(reason == f"the model was altered; expected the digest that it names: {WAY_OUT}" for reason in reasons)
+
+
+def test_a_contract_of_another_file():
+    other = onnx.load_from_string(models.content())
+    for each in other.metadata_props:
+        if each.key == CONTRACT_KEY:
+            each.value = json.dumps(models.contract(labels=["blue", "green", "red"]))
+    assert refused(other.SerializeToString()).startswith("the model was altered; expected the digest that it names")
+
+
+def test_a_file_without_its_digest():
+    bare = onnx.load_from_string(models.content())
+    kept = {each.key: each.value for each in bare.metadata_props if each.key != DIGEST_KEY}
+    del bare.metadata_props[:]
+    helper.set_model_props(bare, kept)
+    assert refused(bare.SerializeToString()).startswith("the model was altered")
+
+
+# Other files, and code of its own
+
+
+def test_external_data_beside_an_exported_file(tmp_path):
+    ours = onnx.load_from_string(models.content())
+    options = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save_model(ours, tmp_path / "model.onnx", **options)
+    assert (tmp_path / "weights.bin").exists()
+    assert refused(tmp_path / "model.onnx") == (
+        f"{tmp_path}/model.onnx keeps weights in another file ('weights.bin'); expected all of them inside: {WAY_OUT}"
+    )
+
+
+def outside(name: str, place: str | None = "../../etc/passwd") -> onnx.TensorProto:
+    """Return a tensor whose data lies in another file."""
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[3, 3], data_location=TensorProto.EXTERNAL)
+    if place is not None:
+        tensor.external_data.add(key="offset", value="0")
+        tensor.external_data.add(key="location", value=place)
+    return tensor
+
+
+def branch(tensor: onnx.TensorProto) -> onnx.GraphProto:
+    out = helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, [3, 3])
+    return helper.make_graph([], "branch", [], [out], initializer=[tensor])
+
+
+def sparse(tensor: onnx.TensorProto) -> onnx.SparseTensorProto:
+    indices = numpy_helper.from_array(np.zeros(1, np.int64), "indices")
+    return onnx.SparseTensorProto(values=tensor, indices=indices, dims=[3, 3])
+
+
+@pytest.mark.parametrize("place", ["../../etc/passwd", "/etc/passwd", "C:\\secret", "*/_ORT_MEM_ADDR_/*", "", None])
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda tensor: models.graph(tensors=[tensor]),
+        lambda tensor: models.graph(nodes=[helper.make_node("Constant", [], ["weights"], value=tensor)]),
+        lambda tensor: models.graph(nodes=[helper.make_node("Constant", [], ["weights"], sparse_value=sparse(tensor))]),
+        lambda tensor: models.graph(nodes=[helper.make_node("If", ["images"], ["x"], then_branch=branch(tensor))]),
+        lambda tensor: models.graph(nodes=[helper.make_node("Odd", [], ["x"], many=[models.weights(), tensor])]),
+        lambda tensor: models.graph(nodes=[helper.make_node("Odd", [], ["x"], many=[branch(tensor)])]),
+    ],
+    ids=["weights", "constant", "sparse constant", "branch", "list of tensors", "list of graphs"],
+)
+def test_external_data_wherever_it_hides(hide, place):
+    message = refused(models.content(hide(outside("weights", place))))
+    assert message.startswith(f"the model keeps weights in another file ({place or 'unnamed'!r}); expected all of them")
+
+
+def test_external_sparse_weights():
+    hiding = models.graph()
+    hiding.sparse_initializer.append(sparse(outside("weights")))
+    assert "keeps weights in another file ('../../etc/passwd')" in refused(models.content(hiding))
+
+
+def test_tensors_that_say_they_lie_inside_are_fine(painted):
+    plain = models.weights()
+    plain.data_location = TensorProto.DEFAULT
+    assert Classifier(models.content(models.graph(tensors=[plain])))(painted("red")).label == "red"
+
+
+def test_operators_of_its_own():
+    message = f"the model needs operators of its own ('evil.ops'); expected the standard ones alone: {WAY_OUT}"
+    assert refused(models.content(domains=("", "evil.ops"))) == message
+    function = helper.make_function("", "Own", ["x"], ["y"], [], [helper.make_opsetid("", 17)])
+    assert "operators of its own (functions)" in refused(models.content(functions=[function]))
+
+
+def test_two_graphs():
+    twice = models.content() + models.model().SerializeToString()
+    assert refused(twice).startswith("the model holds 2 graphs; expected an ONNX file with one")
+
+
+def test_graphs_in_graphs_without_end():
+    graph = b""
+    for _ in range(1000):
+        attribute = models.field(6, graph)
+        graph = models.field(1, models.field(5, attribute))
+    message = refused(models.field(7, graph))
+    assert message.startswith("the model is no ONNX file, or a truncated one (maximum recursion depth exceeded")
+
+
+# What onnxruntime finds
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        models.graph(batch=1),
+        models.graph(batch="others"),
+        models.graph(classes=4),
+        models.graph(dtype=TensorProto.INT32),
+    ],
+    ids=["one image alone", "another name", "classes", "dtype"],
+)
+def test_a_graph_that_is_not_what_the_contract_says(graph):
+    message = refused(models.content(graph))
+    # onnxruntime itself refuses what contradicts itself
+    assert re.match(
+        r"the model (maps .*; expected \[\('images', 'tensor\(uint8\)'|is refused by onnxruntime \()", message
+    )
+
+
+def test_fewer_labels_than_outputs():
+    message = refused(models.content(contract=models.contract(labels=["red", "green"])))
+    assert (
+        "expected [('images', 'tensor(uint8)', ['batch', 32, 32, 3])] to [('logits', 'tensor(float)', ['batch', 2])"
+        in message
+    )
+
+
+def test_a_graph_that_onnxruntime_does_not_know():
+    message = refused(models.content(models.graph(nodes=[helper.make_node("Nonsense", ["images"], ["x"])])))
+    assert re.fullmatch(rf"the model is refused by onnxruntime \(.+\); {WAY_OUT}", message)
+
+
+def test_names_that_are_no_text(capsys):
+    """Found by the fuzzer: onnxruntime raises at some of them when it loads, at others when it is asked for them."""
+    whole = models.graph().SerializeToString(deterministic=True)
+    for name in (b"batch", b"pixels", b"logits"):
+        at = whole.rindex(name)
+        message = refused(models.resealed(whole[:at] + b"\x80" + whole[at + 1 :]))
+        assert message.startswith("the model is refused by onnxruntime ('utf-8' codec can't decode byte 0x80")
+    assert capsys.readouterr() == ("", "")
+
+
+def ending_in(operator: str, tensor: onnx.TensorProto, **attributes) -> onnx.GraphProto:
+    """Return a graph with one more step before its logits, which onnxruntime can only judge when it runs."""
+    changed = models.graph(tensors=[models.weights(), tensor])
+    changed.node[2].output[0] = "plain"
+    changed.node.insert(3, helper.make_node(operator, ["plain", tensor.name], ["logits"], **attributes))
+    return changed
+
+
+def test_a_graph_that_answers_for_fewer_images(painted):
+    first_row = numpy_helper.from_array(np.array([True]), "first")
+    lazy = Classifier(models.content(ending_in("Compress", first_row, axis=0)))
+    assert lazy(painted("red")).label == "red"
+    with pytest.raises(ModelError, match=r"^the model answers in shapes \(1, 3\) and \(1, 3\); expected \(2, 3\): use"):
+        lazy([painted("red"), painted("red")])
+
+
+def test_a_graph_that_stops_half_way(painted):
+    columns = numpy_helper.from_array(np.array([0, 1, 9]), "columns")
+    halting = Classifier(models.content(ending_in("Gather", columns, axis=1)))
+    with pytest.raises(ModelError, match=r"^the model stops in onnxruntime \(.+\); use a file that"):
+        halting(painted("red"))
+
+
+def test_weights_that_are_not_finite(painted):
+    broken = Classifier(models.content(models.graph(tensors=[models.weights(np.nan)])))
+    with pytest.raises(ModelError, match=r"^the model answers with numbers that are not finite: train"):
+        broken(painted("red"))
+
+
+def test_the_whole_content_comes_back_with_its_contract():
+    content, contract = read_model(models.content())
+    assert content == models.content()
+    assert contract == models.CONTRACT

@@ -1,0 +1,189 @@
+"""``cifarnet predict`` prints what images show, for people and for machines, and goes on after a bad file."""
+
+import csv
+import io
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from cifarnet import cli
+from cifarnet.cli import display
+from cifarnet.runtime import Classifier
+from tests.runtime import models
+
+
+@pytest.fixture
+def feed(monkeypatch):
+    """Return a function that puts bytes on standard input."""
+    return lambda content: monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+
+
+# What comes out
+
+
+def test_the_table_has_a_line_per_image_with_the_file_last(run, model_path, photos):
+    code, lines, talk = run("predict", model_path, photos / "a.png", photos / "b")
+    assert (code, talk) == (0, [])
+    assert lines == [
+        "1.               2.               3.               file",
+        f"red   100.00 %   green   0.00 %   blue    0.00 %   {photos}/a.png",
+        f"green 100.00 %   red     0.00 %   blue    0.00 %   {photos}/b/1.jpg",
+        f"blue  100.00 %   red     0.00 %   green   0.00 %   {photos}/b/2.JPG",
+    ]
+
+
+def test_json_is_one_document_per_line(run, model_path, classifier, photos):
+    code, lines, talk = run("predict", model_path, photos, "--json", "--top", 2)
+    documents = [json.loads(line) for line in lines]
+    assert (code, talk, len(documents)) == (0, [], 5)
+    prediction = classifier(photos / "a.png")
+    assert documents[0] == {
+        "file": str(photos / "a.png"),
+        "label": "red",
+        "probability": prediction.probability,
+        "top": [{"label": label, "probability": probability} for label, probability in prediction.top(2)],
+    }
+    assert [each["label"] for each in documents] == ["red", "green", "blue", "red", "green"]
+
+
+def test_csv_has_a_header_and_quotes_what_needs_it(run, model_path, classifier, photos):
+    (photos / "a.png").rename(photos / 'a, "b".png')
+    code, lines, talk = run("predict", model_path, photos, "--csv", "--top", 1)
+    rows = list(csv.reader(lines))
+    assert (code, talk) == (0, [])
+    assert rows[0] == ["file", "label_1", "probability_1"]
+    probability = classifier(photos / 'a, "b".png').probability
+    assert rows[1] == [str(photos / 'a, "b".png'), "red", str(probability)]
+    assert [row[1] for row in rows[1:]] == ["red", "green", "blue", "red", "green"]
+
+
+def test_an_image_may_come_on_standard_input_among_others(run, feed, model_path, photos):
+    feed((photos / "b" / "2.JPG").read_bytes())
+    code, lines, _ = run("predict", model_path, photos / "a.png", "-", photos / "d.gif", "--json")
+    found = [(each["file"], each["label"]) for each in map(json.loads, lines)]
+    assert code == 0
+    assert found == [(f"{photos}/a.png", "red"), ("-", "blue"), (f"{photos}/d.gif", "green")]
+
+
+@pytest.mark.parametrize(("top", "count"), [(None, 3), (1, 1), (2, 2), (3, 3)])
+def test_top_says_how_many_classes_are_named(run, model_path, photos, top, count):
+    options = [] if top is None else ["--top", top]
+    _, (line,), _ = run("predict", model_path, photos / "a.png", "--json", *options)
+    assert len(json.loads(line)["top"]) == count
+
+
+def test_a_model_of_two_classes_names_both(run, tmp_path, photos):
+    narrow = models.graph(
+        tensors=[models.numpy_helper.from_array(models.np.eye(3, 2, dtype="float32"), "weights")], classes=2
+    )
+    (tmp_path / "two.onnx").write_bytes(models.content(narrow, models.contract(labels=["red", "green"])))
+    code, lines, _ = run("predict", tmp_path / "two.onnx", photos / "a.png")
+    assert (code, lines[0].split()) == (0, ["1.", "2.", "file"])
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_a_bad_file_is_reported_and_the_others_still_come_out(run, model_path, photos, form):
+    (photos / "b" / "1.jpg").write_text("no image")
+    code, lines, talk = run("predict", model_path, photos, photos / "gone.png", photos / "a.png", *form)
+    assert (code, len(lines)) == (1, 5 + (form != ["--json"]))
+    reason = "cannot be used (no image in a known format); expected a whole image file: replace it"
+    assert talk == [
+        f"error: {photos}/b/1.jpg {reason}",
+        f"error: {photos}/gone.png cannot be read (No such file or directory); expected an image file: check the path",
+    ]
+
+
+def test_where_nothing_can_be_used_nothing_is_on_stdout(run, feed, model_path, tmp_path):
+    feed(b"")
+    (tmp_path / "empty").mkdir()
+    code, lines, talk = run("predict", model_path, tmp_path / "empty", "-")
+    assert (code, lines, len(talk)) == (1, [], 2)
+    assert talk[0].startswith(
+        f"error: {tmp_path}/empty has no images; expected at least one file, at any depth, ending"
+    )
+    assert talk[1].startswith("error: standard input: the image cannot be used (no image in a known format); expected")
+
+
+@pytest.mark.parametrize("top", [-1, 0, 4])
+def test_top_out_of_range(run, model_path, photos, top):
+    message = f"error: --top is {top}; expected 1 to 3, the number of the model's classes: change it"
+    assert run("predict", model_path, photos, "--top", top) == (1, [], [message])
+
+
+def test_two_forms_at_once(run, model_path, photos):
+    message = "error: --json and --csv were both given; expected one of them at most: leave the other out"
+    assert run("predict", model_path, photos, "--json", "--csv") == (1, [], [message])
+
+
+def test_a_model_that_is_none(run, photos):
+    code, lines, talk = run("predict", photos / "a.png", photos / "a.png")
+    assert (code, lines, len(talk)) == (1, [], 1)
+    assert talk[0].startswith(f"error: {photos}/a.png is no ONNX file, or a truncated one (")
+
+
+def test_no_image_at_all_is_a_wrong_usage(run, model_path):
+    code, lines, _ = run("predict", model_path)
+    assert (code, lines) == (2, [])
+
+
+def test_names_that_would_command_a_terminal_or_break_a_line_are_escaped(run, model_path, photos):
+    odd = photos / "\x1b[31m\nred.png"
+    (photos / "a.png").rename(odd)
+    (photos / "\x1b[2J.png").write_text("no image")
+    _, lines, talk = run("predict", model_path, odd, photos / "\x1b[2J.png")
+    assert lines[1].endswith("/\\x1b[31m\\nred.png")
+    assert talk[0].startswith(f"error: {photos}/\\x1b[2J.png cannot be used")
+
+
+def test_names_that_the_encoding_lacks_are_written_as_escapes(model_path, photos, monkeypatch):
+    (photos / "a.png").rename(photos / "ä\udcff.png")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["cifarnet", "predict", str(model_path), str(photos / "ä\udcff.png"), "--csv"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    assert b"/\\xe4\\udcff.png,red," in written.getvalue()
+
+
+# The bar
+
+
+def test_many_files_move_a_bar_where_somebody_watches(run, model_path, photos, monkeypatch):
+    monkeypatch.setattr(display, "BAR_FROM", 5)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    code, lines, talk = run("predict", model_path, photos, "--json")
+    assert (code, len(lines)) == (0, 5)
+    assert "5/5" in "".join(talk)
+
+
+def test_a_handful_of_files_has_no_bar(run, model_path, photos, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert run("predict", model_path, photos)[2] == []
+
+
+def test_where_nobody_watches_there_is_no_bar(run, model_path, photos, monkeypatch):
+    monkeypatch.setattr(display, "BAR_FROM", 1)
+    assert run("predict", model_path, photos)[2] == []
+
+
+@pytest.mark.filterwarnings("default")  # as on the command line: Pillow would only warn of this one
+def test_a_bomb_is_an_error_without_a_warning_beside(run, model_path, photos):
+    Image.new("1", (30_000, 3_000)).save(photos / "wide.png")
+    code, lines, talk = run("predict", model_path, photos / "wide.png")
+    assert (code, lines, len(talk)) == (1, [], 1)
+    assert "wide.png cannot be used (Image size (90000000 pixels) exceeds limit" in talk[0]
+
+
+def test_the_command_and_the_library_say_the_same(run, model_path, photos):
+    _, lines, _ = run("predict", model_path, photos, "--json")
+    outcomes = Classifier(model_path).stream(photos)
+    expected = [(str(each.path), each.prediction.label, each.prediction.probability) for each in outcomes]
+    assert [(each["file"], each["label"], each["probability"]) for each in map(json.loads, lines)] == expected

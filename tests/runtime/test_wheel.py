@@ -1,0 +1,57 @@
+"""What is published is the wheel: with the base install alone it predicts, and brings nothing that trains."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+PROJECT = Path(__file__).parents[2]
+ABSENT = ("keras", "onnx", "h5py", "torch", "jax", "tensorflow", "matplotlib", "pytest")
+"""What a base install does without."""
+
+
+def called(*command: object, cwd: Path) -> str:
+    """Run a program that knows nothing of the source tree, and return its stdout."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "KERAS_BACKEND")}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def base_install(tmp_path_factory) -> Path:
+    """Return the folder of programs of a new environment in which the built wheel and its dependencies are alone."""
+    folder = tmp_path_factory.mktemp("wheel")
+    called(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, PROJECT, cwd=folder)
+    (wheel,) = folder.glob("*.whl")
+    called(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    programs = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    pip = (sys.executable, "-m", "pip", "--python", programs / "python", "--disable-pip-version-check")
+    called(*pip, "install", "--quiet", "--constraint", PROJECT / "constraints.txt", wheel, cwd=folder)
+    return programs
+
+
+def test_the_base_install_predicts(base_install, model_path, photos, tmp_path):
+    Image.new("RGB", (500, 300), (0, 0, 250)).save(tmp_path / "sky.png")
+    printed = called(base_install / "cifarnet", "predict", model_path, "sky.png", photos, "--json", cwd=tmp_path)
+    found = [(each["file"], each["label"]) for each in map(json.loads, printed.splitlines())]
+    assert found[:2] == [("sky.png", "blue"), (f"{photos}/a.png", "red")]
+    assert len(found) == 6
+
+
+def test_the_base_install_has_nothing_that_trains(base_install, tmp_path):
+    program = f"from importlib.util import find_spec; print([name for name in {ABSENT} if find_spec(name)])"
+    assert called(base_install / "python", "-c", program, cwd=tmp_path).strip() == "[]"
+
+
+def test_the_base_install_is_the_wheel_and_knows_its_types(base_install, tmp_path):
+    program = "from pathlib import Path; import cifarnet; print(Path(cifarnet.__file__).parent)"
+    place = Path(called(base_install / "python", "-c", program, cwd=tmp_path).strip())
+    assert place.is_relative_to(base_install.parent)
+    assert (place / "py.typed").exists()
