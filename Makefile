@@ -17,8 +17,9 @@ endif
 help:
 	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the published recipe: half an hour and more"
 	@echo "make test                               the whole suite, on all three frameworks"
+	@echo "make consumers                          what the apps under export/ need for their tests"
 
-.PHONY: help train test lint suite results clean
+.PHONY: help train test lint suite consumers results clean
 
 train: $(VENV)/.has-$(BACKEND)
 	$(BIN)/cifarnet train --backend $(BACKEND) $(ARGS)
@@ -32,12 +33,22 @@ lint: $(VENV)/.has-dev
 	$(BIN)/lint-imports
 
 # The first run holds what does not depend on the framework, and what compares the three.
-suite: $(VENV)/.has-dev
+suite: $(VENV)/.has-dev consumers
 	-$(BIN)/cifarnet data fetch
 	$(BIN)/pytest --ignore=tests/every_backend
 	KERAS_BACKEND=jax $(BIN)/pytest tests/every_backend
 	KERAS_BACKEND=torch $(BIN)/pytest tests/every_backend
 	KERAS_BACKEND=tensorflow $(BIN)/pytest tests/every_backend
+
+# What the apps under export/ need. Where Node or Chromium cannot be had, their tests say so and are skipped.
+consumers: $(if $(shell command -v npm),export/node/node_modules export/browser/node_modules)
+	@command -v npm >/dev/null || echo "npm is missing: the apps for Node and the browser are not tested"
+	-@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+		{ apt-get update -q && apt-get install -q -y --no-install-recommends chromium; }
+
+export/%/node_modules: export/%/package.json export/%/package-lock.json
+	cd export/$* && npm ci --no-audit --no-fund
+	touch $@
 
 # The README's tables, from the stored records.
 results: $(VENV)/.has-dev

@@ -55,3 +55,11 @@ def test_the_base_install_is_the_wheel_and_knows_its_types(base_install, tmp_pat
     place = Path(called(base_install / "python", "-c", program, cwd=tmp_path).strip())
     assert place.is_relative_to(base_install.parent)
     assert (place / "py.typed").exists()
+
+
+def test_the_base_install_judges_an_app_by_the_golden_images_that_it_brings(base_install, tmp_path):
+    entries = json.loads((PROJECT / "export" / "golden" / "golden.json").read_text())["images"]
+    answers = {Path(entry["file"]).name: entry["logits"] for entry in entries}
+    (tmp_path / "answers.json").write_text(json.dumps(answers))
+    printed = called(base_install / "cifarnet", "conformance", "answers.json", cwd=tmp_path)
+    assert printed == f"conforms: logits of {len(entries)} images, largest difference 0.0e+00\n"

@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import data, doctor, evaluate, export, inspect, predict, train
+from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, train
 from .display import complain, out
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("predict")(predict.command)
+app.command("conformance")(conformance.command)
+app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
 

@@ -1,0 +1,36 @@
+// All that a page needs to classify: a picture becomes 3072 bytes, and the model's answers to them.
+
+import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
+import { toModelInput } from "./resize.js";
+
+ort.env.wasm.numThreads = 1; // more would need headers that a plain file server does not send
+
+/** Return the 32 * 32 * 3 bytes of a picture, a Blob in any format that the browser reads. */
+export async function readPicture(blob) {
+  const bitmap = await createImageBitmap(blob, {
+    imageOrientation: "from-image",
+    colorSpaceConversion: "none",
+    premultiplyAlpha: "none",
+  });
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // kept in memory: a graphics card may round
+  context.drawImage(bitmap, 0, 0);
+  return toModelInput(context.getImageData(0, 0, bitmap.width, bitmap.height));
+}
+
+/** Return the function from those bytes to the model's logits and probabilities, each a Float32Array. */
+export async function openModel(url) {
+  const session = await ort.InferenceSession.create(url);
+  return async (pixels) => {
+    const images = new ort.Tensor("uint8", pixels, [1, 32, 32, 3]);
+    const { logits, probabilities } = await session.run({ images });
+    return { logits: logits.data, probabilities: probabilities.data };
+  };
+}
+
+/** Return what lies at `url`, or throw an error that names it. */
+export async function fetched(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} is missing (${response.status})`);
+  return response;
+}

@@ -1,0 +1,55 @@
+"""``cifarnet conformance``: whether an app in any language answers as it should, or what it does wrong."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .display import out
+from .options import JsonOption
+
+if TYPE_CHECKING:
+    from cifarnet.conformance import Verdict
+
+
+def command(
+    answers: Annotated[
+        Path, typer.Argument(help="JSON of the app's logits or probabilities by golden image.", show_default=False)
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Judge an app by its numbers for the golden images; name what it does wrong by the trace that it leaves."""
+    from cifarnet.conformance import judge, read_answers
+    from cifarnet.shipped import shipped
+
+    verdict = judge(read_answers(answers), shipped() / "golden")
+    if as_json:
+        out(json.dumps({"conforms": verdict.conforms, **asdict(verdict)}, indent=2))
+    else:
+        _tell(verdict)
+    if not verdict.conforms:
+        raise typer.Exit(1)
+
+
+def _tell(verdict: "Verdict") -> None:
+    count, worst = len(verdict.differences), max(verdict.differences.values())
+    if verdict.conforms:
+        out(f"conforms: {verdict.kind} of {count} images, largest difference {worst:.1e}")
+        return
+    out("does not conform")
+    for mistake in verdict.mistakes:
+        out(f"  the app {mistake}")
+    if verdict.differing and not verdict.mistakes:
+        out(f"  {_guess(verdict)}")
+    for name, difference in verdict.differing.items():
+        out(f"  {name}: {verdict.kind} differ by up to {difference:.2g}")
+    if verdict.missing:
+        out(f"  no answer for {', '.join(verdict.missing)}")
+
+
+def _guess(verdict: "Verdict") -> str:
+    if verdict.is_near:
+        return "nearly right: pixels off by a step (other rounding, another decoder), or arithmetic in fewer bits"
+    return "no known mistake explains all of these; the images that differ say where to look"

@@ -1,0 +1,28 @@
+"""``cifarnet demo``: the browser app with a run's model, on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .display import out, say
+from .options import RunArgument, RunsOption
+
+
+def command(
+    run: RunArgument = None,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Show the exported model of a run in the browser: drop, paste or take a picture. Ctrl-C ends it."""
+    from cifarnet.demo import model_of, open_demo
+    from cifarnet.run import find_run
+
+    model = model_of(find_run(runs, run))
+    with open_demo(model, port) as server:
+        say(f"{model}, until Ctrl-C")
+        out(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:  # the way to end it
+            return

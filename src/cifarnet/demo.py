@@ -1,0 +1,125 @@
+"""Serve the browser app with a run's model, to this machine alone."""
+
+import io
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+from .data.cache import cache_folder
+from .errors import ModelError, UsageError
+from .run import Run
+from .runtime import read_model
+from .shipped import INSTALLED, shipped
+
+ADDRESS = "127.0.0.1"
+"""Of this machine, and not to be reached from any other."""
+PAGE = "/browser/"
+RUNTIME = "node_modules/onnxruntime-web/dist"
+"""Where npm puts the runtime's files, seen from the page and from the folder that they were installed in."""
+
+
+class DemoServer(ThreadingHTTPServer):
+    """Serves the folder ``export``, the runtime of the browser, and the model in memory in place of a file."""
+
+    def __init__(self, port: int, folder: Path, runtime: Path, made: Mapping[str, bytes]) -> None:
+        super().__init__((ADDRESS, port), Handler)
+        self.folder, self.runtime, self.made = folder, runtime, made
+
+    @property
+    def url(self) -> str:
+        """Address of the page."""
+        return f"http://{ADDRESS}:{self.server_port}{PAGE}"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Answers one request."""
+
+    # The system's own table may lack these, and a browser runs no module of another type.
+    extensions_map = {  # noqa: RUF012  # as the base class declares it
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".json": "application/json",
+        ".mjs": "text/javascript",
+        ".onnx": "application/octet-stream",
+        ".wasm": "application/wasm",
+    }
+
+    @property
+    def _demo(self) -> DemoServer:
+        return cast("DemoServer", self.server)
+
+    def send_head(self) -> Any:
+        """Send the headers and return the content to be sent, if any."""
+        if self.path == "/":
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", PAGE)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        content = self._demo.made.get(self.path)
+        return super().send_head() if content is None else self._send_made(content)
+
+    def _send_made(self, content: bytes) -> io.BytesIO:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", self.guess_type(self.path))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return io.BytesIO(content)
+
+    def translate_path(self, path: str) -> str:
+        """Return the file behind an address."""
+        prefix = f"{PAGE}{RUNTIME}/"
+        inside = path.startswith(prefix)
+        self.directory = str(self._demo.runtime if inside else self._demo.folder)
+        return super().translate_path(f"/{path.removeprefix(prefix)}" if inside else path)
+
+    def list_directory(self, path: Any) -> None:
+        """Refuse: nobody needs to browse here."""
+        self.send_error(HTTPStatus.NOT_FOUND)
+
+    def end_headers(self) -> None:
+        """Forbid copies: the next demo on this port has another model."""
+        self.send_header("Cache-Control", "no-store")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class calls it so
+        """Say nothing: the terminal is the person's."""
+
+
+def open_demo(model: Path, port: int) -> DemoServer:
+    """Return a server, already listening, that shows the page with the model file; port 0 takes a free one.
+
+    Raises ``ModelError`` for a file that is not ours and ``UsageError`` where the browser's runtime is missing or the
+    port is taken.
+    """
+    content, contract = read_model(model)
+    made = {"model.onnx": content, "model.json": json.dumps(contract).encode()}
+    runtime = _runtime()
+    try:
+        return DemoServer(port, shipped(), runtime, {PAGE + name: data for name, data in made.items()})
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"port {port} cannot be used ({error}); expected a free one: give another --port") from error
+
+
+def model_of(run: Run) -> Path:
+    """Return the model file of a run. Raises ``ModelError`` when it has none yet."""
+    path = run.path / "model.onnx"
+    if not path.is_file():
+        raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {run}`")
+    return path
+
+
+def _runtime() -> Path:
+    """Return the folder of onnxruntime-web's files. Raises ``UsageError`` that says how to get them."""
+    app = shipped() / "browser"
+    home = cache_folder() / "browser" if app.is_relative_to(INSTALLED) else app
+    if not (home / RUNTIME).is_dir():
+        version = json.loads((app / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+        raise UsageError(
+            f"the browser's runtime is not in {home}; expected onnxruntime-web there: "
+            f"npm install --ignore-scripts --prefix {home} onnxruntime-web@{version}"
+        )
+    return home / RUNTIME

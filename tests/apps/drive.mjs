@@ -1,0 +1,105 @@
+// Drive the page in a real browser and print what it shows, as one JSON document on the last line.
+//
+// node drive.mjs CHROMIUM URL GOLDEN. Prints "loaded" when the page needs its server no more, and goes on when a line
+// arrives on stdin: by then the server is gone.
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const { chromium } = createRequire(new URL("../../export/browser/", import.meta.url))("playwright-core");
+const [executablePath, url, golden] = process.argv.slice(2);
+const { images } = JSON.parse(readFileSync(`${golden}/golden.json`));
+const types = { png: "image/png", jpg: "image/jpeg", gif: "image/gif", webp: "image/webp" };
+
+const browser = await chromium.launch({
+  executablePath,
+  args: [
+    "--no-sandbox", // root may not have one
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+  ],
+});
+const context = await browser.newContext();
+const page = await context.newPage();
+const facts = { requested: [] };
+const complaints = [];
+page.on("request", (request) => facts.requested.push(request.url()));
+page.on("pageerror", (error) => complaints.push(String(error)));
+page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+
+const badge = async (page) => {
+  await page.locator("#badge:not([data-state=running])").waitFor();
+  return page.evaluate(() => ({
+    state: document.getElementById("badge").dataset.state,
+    text: document.getElementById("badge-text").textContent,
+    rows: [...document.querySelectorAll("#badge-rows tr")].map((row) =>
+      [...row.cells].map((cell) => cell.firstChild.textContent),
+    ),
+  }));
+};
+
+/** Do something that brings a picture in, wait until it is shown, and return what is shown. */
+const shown = async (bringIn) => {
+  await page.evaluate(() => document.getElementById("bars").replaceChildren());
+  await bringIn();
+  await page.locator("#bars li, #error:not([hidden])").first().waitFor();
+  return page.evaluate(() => ({
+    name: document.getElementById("original-words").textContent,
+    error: document.getElementById("error").hidden ? "" : document.getElementById("error").textContent,
+    verdict: document.getElementById("verdict").textContent,
+    pixels: [...document.getElementById("pixels").getContext("2d").getImageData(0, 0, 32, 32).data],
+    bars: [...document.querySelectorAll("#bars li")].map((row) => [...row.children].map((cell) => cell.textContent)),
+    widths: [...document.querySelectorAll("#bars .bar")].map((bar) => Number(bar.style.getPropertyValue("--share"))),
+  }));
+};
+
+const fileOf = ({ file }) => `${golden}/${file}`;
+const handedOver = ({ file }, kind, field) => {
+  const picture = [readFileSync(fileOf({ file })).toString("base64"), file, types[file.split(".").at(-1)], kind, field];
+  return page.evaluate(([content, name, type, kind, field]) => {
+    const transfer = new DataTransfer();
+    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+    transfer.items.add(new File([bytes], name, { type }));
+    const Kind = kind === "paste" ? ClipboardEvent : DragEvent;
+    document.body.dispatchEvent(new Kind(kind, { [field]: transfer, bubbles: true, cancelable: true }));
+  }, picture);
+};
+
+await page.goto(url);
+facts.badge = await badge(page);
+facts.chosen = {};
+for (const image of images) facts.chosen[image.file] = await shown(() => page.setInputFiles("#file", fileOf(image)));
+facts.dropped = await shown(() => handedOver(images[1], "drop", "dataTransfer"));
+facts.pasted = await shown(() => handedOver(images[2], "paste", "clipboardData"));
+facts.taken = await shown(async () => {
+  await page.click("#camera");
+  await page.waitForFunction(() => document.getElementById("video").videoWidth > 0);
+  await page.click("#shoot");
+});
+facts.refused = await shown(() => page.setInputFiles("#file", `${golden}/model.json`));
+
+// The same page with two golden answers spoilt on the way: a logit, and an image.
+const spoilt = await browser.newContext({ serviceWorkers: "block" });
+await spoilt.route("**/golden.json", async (route) => {
+  const document = JSON.parse(readFileSync(`${golden}/golden.json`));
+  document.images[0].logits[0] += 1e-3;
+  await route.fulfill({ json: document });
+});
+await spoilt.route(`**/${images[1].file}`, (route) => route.fulfill({ path: fileOf(images[2]) }));
+const spoiltPage = await spoilt.newPage();
+await spoiltPage.goto(url);
+facts.spoilt = await badge(spoiltPage);
+
+await page.locator("#offline:not(:empty)").waitFor();
+facts.complaints = [...complaints]; // later ones may be about the server that is gone
+console.log("loaded");
+await new Promise((resolve) => process.stdin.once("data", resolve));
+await page.reload();
+facts.offline = { badge: await badge(page), chosen: await shown(() => page.setInputFiles("#file", fileOf(images[0]))) };
+
+await browser.close();
+console.log(JSON.stringify(facts));
+process.stdin.destroy(); // nothing is left to wait for; exiting here would cut the line off

@@ -1,0 +1,118 @@
+"""The page in a real Chromium: golden pixels and answers, every way in for a picture, the badge, and no network."""
+
+import base64
+import json
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifarnet.conformance.judging import TOLERANCES
+from cifarnet.demo import open_demo
+
+
+@pytest.fixture(scope="module")
+def served(golden, chromium):
+    """Return a running demo of the golden model."""
+    with open_demo(golden / "model.onnx", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def facts(served, golden, node, chromium):
+    """Return what the page showed, the last part of it after its server was gone."""
+    command = [node, Path(__file__).with_name("drive.mjs"), chromium, served.url, golden]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout.readline() == "loaded\n"
+        served.shutdown()
+        served.server_close()
+        said, _ = driver.communicate("go on\n", timeout=60)
+    assert driver.returncode == 0
+    return json.loads(said)
+
+
+def tensor_of(shown):
+    rgba = np.array(shown["pixels"], np.uint8).reshape(32, 32, 4)
+    np.testing.assert_array_equal(rgba[..., 3], 255)
+    return rgba[..., :3]
+
+
+def golden_tensor(entry):
+    return np.frombuffer(base64.b64decode(entry["pixels"]), np.uint8).reshape(32, 32, 3)
+
+
+def test_the_page_shows_the_exact_pixels_that_the_model_has_to_see(facts, entries):
+    for entry in entries.values():
+        np.testing.assert_array_equal(tensor_of(facts["chosen"][entry["file"]]), golden_tensor(entry), entry["file"])
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(tensor_of(facts["chosen"]["images/wide.png"]), golden_tensor(entries["tall.png"]))
+
+
+def test_the_page_shows_the_golden_probabilities_in_order(facts, golden, entries):
+    labels = json.loads((golden / "model.json").read_text())["labels"]
+    for entry in entries.values():
+        shown = facts["chosen"][entry["file"]]
+        widths = dict(zip([row[0] for row in shown["bars"]], shown["widths"], strict=True))
+        tolerance = TOLERANCES["probabilities"]
+        np.testing.assert_allclose([widths[label] for label in labels], entry["probabilities"], rtol=0, atol=tolerance)
+        assert shown["widths"] == sorted(shown["widths"], reverse=True)
+        label, _, percent = shown["bars"][0]
+        assert (label, percent) == (labels[np.argmax(entry["probabilities"])], f"{100 * shown['widths'][0]:.1f} %")
+        assert shown["verdict"] == f"{label}, {percent}"
+
+
+def test_the_badge_shows_that_this_browser_agrees(facts, entries):
+    badge = facts["badge"]
+    assert (badge["state"], badge["text"]) == ("agrees", "golden images: 18 of 18")
+    assert [row[0] for row in badge["rows"]] == list(entries)
+    assert {row[1] for row in badge["rows"]} == {"0"}
+    assert max(float(row[2]) for row in badge["rows"]) <= TOLERANCES["logits"]
+
+
+def test_the_badge_shows_a_browser_that_does_not_agree(facts):
+    badge = facts["spoilt"]
+    assert (badge["state"], badge["text"]) == ("differs", "golden images: 16 of 18")
+    (_, no_bytes, spoilt_logit), (_, bytes_of_another_image, _), *_ = badge["rows"]
+    assert (no_bytes, spoilt_logit) == ("0", "1.0e-3")
+    assert int(bytes_of_another_image) > 1000
+
+
+@pytest.mark.parametrize(("way", "name"), [("dropped", "square.png"), ("pasted", "wide.png")])
+def test_a_picture_may_be_dropped_or_pasted(facts, entries, way, name):
+    np.testing.assert_array_equal(tensor_of(facts[way]), golden_tensor(entries[name]))
+    assert facts[way]["name"].endswith(name)
+
+
+def test_a_picture_may_be_taken_with_the_camera(facts, entries):
+    taken = tensor_of(facts["taken"])
+    assert facts["taken"]["name"] == "your picture"
+    assert np.ptp(taken) > 100  # Chromium's test picture: not blank
+    assert not np.array_equal(taken, golden_tensor(entries["wide.png"]))
+
+
+def test_what_is_no_picture_is_refused_with_a_way_out(facts):
+    assert facts["refused"]["error"] == (
+        "model.json is no picture that this browser reads: choose a PNG, JPEG, GIF or WebP file"
+    )
+
+
+def test_the_page_works_without_its_server(facts, entries):
+    offline = facts["offline"]
+    assert offline["badge"]["text"] == "golden images: 18 of 18"
+    np.testing.assert_array_equal(tensor_of(offline["chosen"]), golden_tensor(entries["exact.png"]))
+
+
+def test_the_page_asks_nobody_but_its_server(facts, served):
+    origin = served.url.removesuffix("/browser/")
+    assert len(facts["requested"]) > 20
+    assert [url for url in facts["requested"] if not url.startswith((origin, "blob:", "data:"))] == []
+
+
+def test_the_page_complains_of_nothing(facts):
+    assert facts["complaints"] == []

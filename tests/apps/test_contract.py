@@ -1,0 +1,90 @@
+"""The contract outside of the package says what the package does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cifarnet import spec
+from cifarnet.conformance.judging import TOLERANCES
+
+EXPORT = Path(__file__).parents[2] / "export"
+
+
+def promised():
+    """Return the contract as the constants of the package have it now."""
+    height, width, channels = spec.IMAGE_SHAPE
+    outputs = {spec.LOGITS_NAME: "before the softmax", spec.PROBABILITIES_NAME: "softmax of the logits"}
+    return {
+        "version": spec.CONTRACT_VERSION,
+        "metadata": {"contract": spec.CONTRACT_KEY, "digest": spec.DIGEST_KEY, "standard": spec.IMAGE_METADATA},
+        "input": {
+            "name": spec.INPUT_NAME,
+            "dtype": "uint8",
+            "shape": [spec.BATCH_DIMENSION, height, width, channels],
+            "layout": "NHWC",
+            "color": "RGB",
+            "range": [0, 255],
+        },
+        "outputs": {
+            name: {"dtype": "float32", "shape": [spec.BATCH_DIMENSION, "classes"], "meaning": meaning}
+            for name, meaning in outputs.items()
+        },
+        "resize": dict(spec.RECIPE),
+        "cifar10_labels": list(spec.CIFAR10_LABELS),
+        "tolerances": TOLERANCES,
+    }
+
+
+@pytest.fixture(scope="module")
+def contract():
+    return json.loads((EXPORT / "contract.json").read_text())
+
+
+def test_the_contract_is_what_the_package_promises(contract):
+    assert contract == promised()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CONTRACT_VERSION", 2),
+        ("CONTRACT_KEY", "other"),
+        ("DIGEST_KEY", "other"),
+        ("INPUT_NAME", "image"),
+        ("LOGITS_NAME", "scores"),
+        ("PROBABILITIES_NAME", "softmax"),
+        ("BATCH_DIMENSION", "n"),
+        ("IMAGE_METADATA", {}),
+        ("IMAGE_SHAPE", (64, 64, 3)),
+        ("CIFAR10_LABELS", ("cat", "dog")),
+        ("RECIPE", {}),
+    ],
+)
+def test_a_constant_that_changes_makes_the_contract_drift(contract, monkeypatch, name, value):
+    monkeypatch.setattr(spec, name, value)
+    assert contract != promised()
+
+
+def test_a_model_file_says_the_same_of_itself(contract):
+    model = json.loads((EXPORT / "golden" / "model.json").read_text())
+    assert {name: model[name] for name in ("version", "input", "resize")} == {
+        name: contract[name] for name in ("version", "input", "resize")
+    }
+    classes = len(model["labels"])
+    for name, output in contract["outputs"].items():
+        assert model["outputs"][name] == output | {"shape": ["batch", classes]}
+
+
+def test_the_page_holds_itself_to_the_same_tolerance(contract):
+    assert (
+        f"const TOLERANCE = {contract['tolerances']['logits']:.0e}".replace("e-0", "e-")
+        in (EXPORT / "browser" / "parity.js").read_text()
+    )
+
+
+def test_the_readme_names_every_part_of_the_contract(contract):
+    text = (EXPORT / "README.md").read_text()
+    words = [contract["input"]["name"], *contract["outputs"], *contract["resize"], *contract["cifar10_labels"]]
+    words += [contract["metadata"]["contract"], contract["metadata"]["digest"]]
+    assert [word for word in words if f"`{word}`" not in text] == []

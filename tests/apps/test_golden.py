@@ -1,0 +1,132 @@
+"""The golden folder is what its script makes, and the model in it is one of ours."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from cifarnet import Classifier
+from cifarnet.conformance.judging import TOLERANCES
+
+OUTPUTS = ("logits", "probabilities")
+REFERENCE_TOLERANCE = 1e-6
+"""The reference is computed in float64 and rounded to float32 once, below 8 here: half a unit of the last digit is
+2.4e-7. Where a sum is made in another order, the last digit may differ."""
+
+
+@pytest.fixture(scope="module")
+def remade(golden, tmp_path_factory):
+    """Return a folder that the script has just filled, under torch: any framework holds the same weights."""
+    folder = tmp_path_factory.mktemp("golden")
+    command = [sys.executable, golden / "make.py", folder]
+    subprocess.run(command, check=True, timeout=300, env=os.environ | {"KERAS_BACKEND": "torch"})
+    return folder
+
+
+def files_of(folder):
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path for path in found if path.suffix != ".py" and "__pycache__" not in path.parts}
+
+
+def decoded(path):
+    """Return all that a reader sees of an image file; how it was compressed may depend on a library's version."""
+    with Image.open(path) as image:
+        frames = [
+            np.asarray(image.convert("RGBA")) for index in range(getattr(image, "n_frames", 1)) if not image.seek(index)
+        ]
+        return image.format, image.size, image.getexif().get(0x0112), np.stack(frames)
+
+
+def tensor(path):
+    return numpy_helper.to_array(onnx.load_tensor(path))
+
+
+def test_the_script_makes_the_same_files(golden, remade):
+    assert files_of(golden) == files_of(remade)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json", "floats.onnx", "test_data_set_0/input_0.pb"])
+def test_the_script_makes_the_same_bytes(golden, remade, name):
+    assert (golden / name).read_bytes() == (remade / name).read_bytes()
+
+
+def test_the_script_draws_the_same_images(golden, remade):
+    for path in sorted((golden / "images").iterdir()):
+        *facts, pixels = decoded(path)
+        *facts_again, pixels_again = decoded(remade / "images" / path.name)
+        assert facts == facts_again, path.name
+        np.testing.assert_array_equal(pixels, pixels_again, path.name)
+
+
+def test_the_script_computes_the_same_answers(golden, remade, entries):
+    again = json.loads((remade / "golden.json").read_text())["images"]
+    for entry, other in zip(entries.values(), again, strict=True):
+        assert {name: entry[name] for name in ("file", "what", "pixels")} == {
+            name: other[name] for name in ("file", "what", "pixels")
+        }
+        for output in OUTPUTS:
+            np.testing.assert_allclose(entry[output], other[output], rtol=0, atol=REFERENCE_TOLERANCE)
+
+
+def test_the_folder_is_small_enough_to_be_taken_along(golden):
+    assert sum((golden / path).stat().st_size for path in files_of(golden)) < 300_000
+
+
+def test_the_images_are_of_every_awkward_kind(golden):
+    kinds = set()
+    for path in (golden / "images").iterdir():
+        with Image.open(path) as image:
+            kinds |= {image.format, image.mode, "turned" if image.getexif().get(0x0112) else "upright"}
+            kinds |= {"exact"} if image.size == (32, 32) else {"odd"} if any(side % 2 for side in image.size) else set()
+    assert kinds >= {"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "PNG", "JPEG", "GIF", "WEBP", "turned", "exact", "odd"}
+
+
+def test_cifarnet_itself_gives_the_golden_answers(golden, entries):
+    classifier = Classifier(golden / "model.onnx")
+    images = [golden / entry["file"] for entry in entries.values()]
+    found = {"logits": classifier.logits(images), "probabilities": classifier.probabilities(images)}
+    for output, tolerance in TOLERANCES.items():
+        expected = [entry[output] for entry in entries.values()]
+        np.testing.assert_allclose(found[output], expected, rtol=0, atol=tolerance)
+        with pytest.raises(AssertionError):
+            np.testing.assert_allclose(found[output], expected[::-1], rtol=0, atol=tolerance)
+
+
+def test_the_pixels_beside_an_image_are_those_that_the_recipe_gives(golden, entries):
+    from cifarnet.pictures import read_pixels
+
+    for entry in entries.values():
+        assert base64.b64decode(entry["pixels"]) == read_pixels(golden / entry["file"]).tobytes(), entry["file"]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_onnx_own_test_data_hold_for_the_model(golden, index):
+    folder = golden / f"test_data_set_{index}"
+    session = onnxruntime.InferenceSession(golden / "model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: tensor(folder / "input_0.pb")})
+    for position, output in enumerate(session.get_outputs()):
+        expected = tensor(folder / f"output_{position}.pb")
+        np.testing.assert_allclose(found[position], expected, rtol=0, atol=TOLERANCES[output.name])
+        with pytest.raises(AssertionError):
+            np.testing.assert_allclose(found[1 - position], expected, rtol=0, atol=TOLERANCES[output.name])
+
+
+def test_the_twin_for_floats_is_the_same_network(golden, entries):
+    pixels = np.stack([np.frombuffer(base64.b64decode(entry["pixels"]), np.uint8) for entry in entries.values()])
+    pixels = pixels.reshape(-1, 32, 32, 3)
+    sessions = [
+        onnxruntime.InferenceSession(golden / name, providers=["CPUExecutionProvider"])
+        for name in ("model.onnx", "floats.onnx")
+    ]
+    found = sessions[0].run(None, {"images": pixels})
+    twins = sessions[1].run(None, {"images": pixels.astype(np.float32)})
+    for output, twin in zip(found, twins, strict=True):
+        np.testing.assert_array_equal(output, twin)

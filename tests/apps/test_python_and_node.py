@@ -1,0 +1,107 @@
+"""The apps for Python and for Node give the golden answers, and a wrong one would be noticed."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet.conformance import judge
+from cifarnet.pictures import pixels
+
+EXPORT = Path(__file__).parents[2] / "export"
+SIZES = [(1, 1), (1, 9), (31, 32), (33, 32), (64, 64), (65, 200), (97, 61), (500, 333), (1023, 768)]
+"""Widths and heights for the resizing alone: enlarging, by whole and broken factors, odd margins."""
+
+
+@pytest.fixture(params=["python", "node"])
+def app(request):
+    """Return the command that starts an app."""
+    if request.param == "python":
+        return [sys.executable, EXPORT / "python" / "classify.py"]
+    return [request.getfixturevalue("node"), EXPORT / "node" / "classify.js"]
+
+
+def said(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_an_app_conforms(app, golden):
+    answers = json.loads(said(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--json"))
+    assert judge(answers, golden).conforms
+    answers["exact.png"][0] += 1e-3
+    assert not judge(answers, golden).conforms
+
+
+def test_an_app_names_the_most_probable_class(app, golden, entries):
+    line = said(*app, golden / "model.onnx", golden / "images" / "exact.png")
+    labels = json.loads((golden / "model.json").read_text())["labels"]
+    probabilities = entries["exact.png"]["probabilities"]
+    assert line == f"{golden}/images/exact.png: {labels[np.argmax(probabilities)]} {100 * max(probabilities):.1f} %\n"
+
+
+def test_an_app_without_images_says_how_it_is_called(app):
+    done = subprocess.run(app, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode
+    assert "model" in done.stderr
+    assert "images" in done.stderr
+
+
+def test_the_python_app_imports_neither_cifarnet_nor_a_framework():
+    tree = ast.parse((EXPORT / "python" / "classify.py").read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "PIL"}
+
+
+RESIZE = """
+const { toModelInput } = await import(process.argv[1]);
+const chunks = [];
+for await (const chunk of process.stdin) chunks.push(chunk);
+const data = Buffer.concat(chunks);
+for (let at = 0; at < data.length; ) {
+  const [width, height] = [data.readUInt32LE(at), data.readUInt32LE(at + 4)];
+  process.stdout.write(toModelInput({ width, height, data: data.subarray(at + 8, (at += 8 + width * height * 4)) }));
+}
+"""
+
+
+def resized_in_javascript(node, images):
+    packed = b"".join(np.array(image.shape[1::-1], "<u4").tobytes() + image.tobytes() for image in images)
+    command = [node, "--input-type=module", "--eval", RESIZE, (EXPORT / "browser" / "resize.js").as_uri()]
+    done = subprocess.run(command, input=packed, check=True, capture_output=True, timeout=120)
+    return np.frombuffer(done.stdout, np.uint8).reshape(-1, 32, 32, 3)
+
+
+def test_javascript_resizes_byte_for_byte_like_pillow(node):
+    rng = np.random.Generator(np.random.PCG64(0))
+    images = [rng.integers(0, 256, (height, width, 4), np.uint8) for width, height in SIZES]
+    expected = np.stack([pixels(Image.fromarray(image)) for image in images])
+    np.testing.assert_array_equal(resized_in_javascript(node, images), expected)
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(resized_in_javascript(node, [image[::-1] for image in images]), expected)
+
+
+def test_javascript_lays_every_colour_of_every_transparency_over_white_like_pillow(node):
+    colors, alphas = np.meshgrid(np.arange(256), np.arange(256))
+    table = np.dstack([colors, 255 - colors, colors ^ 0x55, alphas]).astype(np.uint8)
+    tiles = [table[y : y + 32, x : x + 32] for y in range(0, 256, 32) for x in range(0, 256, 32)]
+    expected = np.stack([pixels(Image.fromarray(tile)) for tile in tiles])
+    np.testing.assert_array_equal(resized_in_javascript(node, tiles), expected)
+
+
+@pytest.mark.parametrize(("quality", "subsampling"), [(95, 0), (90, 2), (75, 2), (50, 2)])
+def test_node_reads_a_jpeg_as_pillow_does_within_a_step(node, golden, tmp_path, quality, subsampling):
+    y, x = np.mgrid[0:300, 0:400]
+    waves = np.stack([np.sin(x / 37 + y / 91), np.sin(x / 17 - y / 29), np.cos(x / 51) * np.sin(y / 13)], axis=-1)
+    noise = np.random.Generator(np.random.PCG64(0)).normal(0, 12, waves.shape)
+    photo = Image.fromarray(np.clip(128 + 80 * waves + noise, 0, 255).astype(np.uint8))
+    photo.save(tmp_path / "photo.jpg", quality=quality, subsampling=subsampling)
+    apps = ([sys.executable, EXPORT / "python" / "classify.py"], [node, EXPORT / "node" / "classify.js"])
+    ours, theirs = (json.loads(said(*app, golden / "model.onnx", tmp_path / "photo.jpg", "--json")) for app in apps)
+    # Both decode with libjpeg-turbo and were equal when this was written. 0.16 is one step everywhere.
+    np.testing.assert_allclose(ours["photo.jpg"], theirs["photo.jpg"], rtol=0, atol=0.16)

@@ -1,0 +1,179 @@
+"""The demo serves the page and the run's model to this machine alone, or says in one line why it cannot."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cifarnet import demo
+from cifarnet.errors import ModelError, UsageError
+from cifarnet.run import Run
+from cifarnet.shipped import shipped
+
+MODEL = shipped() / "golden" / "model.onnx"
+PROJECT = Path(__file__).parents[1]
+LEFT_AT_HOME = {".npmrc", "package-lock.json", "screenshot.png"}
+"""Files of the page's folder that the wheel does without."""
+
+
+@pytest.fixture
+def runtime(tmp_path, monkeypatch):
+    """Put a small file where onnxruntime-web's files would be."""
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    (folder / "ort.wasm").write_bytes(b"wasm")
+    monkeypatch.setattr(demo, "_runtime", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def server(runtime):
+    with demo.open_demo(MODEL, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def get(server):
+    """Return a function that asks for a path as it stands, and returns status, headers and content."""
+
+    def get(path):
+        connection = http.client.HTTPConnection(*server.server_address, timeout=10)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, answer.headers, content
+
+    return get
+
+
+def test_the_front_door_leads_to_the_page(get, server):
+    status, headers, _ = get("/")
+    assert (status, headers["Location"]) == (302, "/browser/")
+    status, headers, content = get("/browser/")
+    assert (status, headers["Content-Type"]) == (200, "text/html")
+    assert content == (shipped() / "browser" / "index.html").read_bytes()
+    assert server.url.endswith("/browser/")
+
+
+def test_the_model_is_served_with_what_it_says_of_itself(get):
+    assert get("/browser/model.onnx")[2] == MODEL.read_bytes()
+    assert json.loads(get("/browser/model.json")[2]) == json.loads(MODEL.with_suffix(".json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/browser/app.js", "text/javascript"),
+        ("/browser/node_modules/onnxruntime-web/dist/ort.wasm", "application/wasm"),
+        ("/golden/golden.json", "application/json"),
+        ("/golden/images/exact.png", "image/png"),
+    ],
+)
+def test_each_file_has_the_type_that_a_browser_insists_on(get, path, kind):
+    status, headers, content = get(path)
+    assert (status, headers["Content-Type"]) == (200, kind)
+    assert content
+
+
+def test_no_copy_is_kept_since_the_next_demo_has_another_model(get):
+    for path in ("/browser/", "/browser/app.js", "/browser/model.onnx"):
+        assert get(path)[1]["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../pyproject.toml",
+        "/%2e%2e/pyproject.toml",
+        "/browser/node_modules/onnxruntime-web/dist/../../../../../pyproject.toml",
+        "/golden/",
+        "/golden/images/",
+        "/pyproject.toml",
+    ],
+)
+def test_nothing_else_is_served_and_no_folder_listed(get, path):
+    assert get(path)[0] == 404
+
+
+def test_only_this_machine_is_listened_to(server):
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_a_taken_port_is_told(runtime):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"^port {port} cannot be used \(.*\); expected a free one: give another"):
+            demo.open_demo(MODEL, port)
+
+
+def test_a_missing_runtime_is_told_with_the_line_to_type(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "INSTALLED", shipped())  # as in a wheel, whose folder may be read-only
+    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path))
+    with pytest.raises(UsageError) as caught:
+        demo.open_demo(MODEL, 0)
+    pinned = json.loads((shipped() / "browser" / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    assert str(caught.value).endswith(
+        f"npm install --ignore-scripts --prefix {tmp_path / 'browser'} onnxruntime-web@{pinned}"
+    )
+    (tmp_path / "browser" / demo.RUNTIME).mkdir(parents=True)
+    demo.open_demo(MODEL, 0).server_close()
+
+
+def test_a_file_that_is_no_model_is_refused(runtime, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(MODEL.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"model\.onnx is no ONNX file, or a truncated one"):
+        demo.open_demo(tmp_path / "model.onnx", 0)
+
+
+def test_a_run_that_was_not_exported_is_told_how(tmp_path):
+    with pytest.raises(ModelError, match=r"has no model.onnx yet; expected one: `cifarnet export "):
+        demo.model_of(Run(tmp_path))
+
+
+def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
+    run = tmp_path / "runs" / "stored"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "model.onnx").write_bytes(MODEL.read_bytes())
+    (tmp_path / "cache" / "browser" / demo.RUNTIME).mkdir(parents=True)
+    program = (
+        "from cifarnet import demo, shipped; demo.INSTALLED = shipped.shipped(); from cifarnet.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "demo", "--port", "0"]
+    environment = os.environ | {"CIFARNET_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        address = process.stdout.readline().strip()
+        connection = http.client.HTTPConnection(address.removeprefix("http://").removesuffix("/browser/"), timeout=10)
+        connection.request("GET", "/browser/model.onnx")
+        content = connection.getresponse().read()
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        _, talk = process.communicate(timeout=30)
+    assert content == MODEL.read_bytes()
+    assert (process.returncode, talk) == (0, "runs/stored/model.onnx, until Ctrl-C\n")
+
+
+def test_the_wheel_takes_every_file_of_the_page_along():
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    taken = {Path(source) for source in settings["force-include"]}
+    files = {path.relative_to(PROJECT) for path in (PROJECT / "export" / "browser").iterdir() if path.is_file()}
+    assert taken == {file for file in files if file.name not in LEFT_AT_HOME} | {Path("export/golden")}
+    for source, target in settings["force-include"].items():
+        assert target == f"cifarnet/_{source}"
