@@ -3,6 +3,7 @@
 import json
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -263,6 +264,22 @@ def test_errors_that_are_hard_to_provoke_end_in_one_line_too(fails, monkeypatch,
 
 def test_the_version_is_told_on_stdout(run):
     assert run("--version") == (0, f"cifarnet {version('cifarnet')}\n", [])
+
+
+def test_what_the_base_install_lacks_comes_with_the_line_that_installs_it(fails, monkeypatch):
+    def bare():
+        raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
+
+    monkeypatch.setattr(cli, "app", bare)
+    assert fails() == 'onnx is not installed; expected for this command: pip install "cifarnet[jax]"'
+
+
+def test_inspecting_a_model_that_was_never_trained_or_proven(run):
+    golden = Path(__file__).parents[1] / "export" / "golden" / "model.onnx"
+    code, told, said = run("inspect", str(golden))
+    assert (code, said) == (0, [])
+    assert "nothing: it did not go through the gate" in told
+    assert "never trained" in told
 
 
 def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch):

@@ -49,7 +49,7 @@ CONTRACT_VERSION = 1
 CONTRACT_KEY = "cifarnet"
 """Key of the file's metadata under which its contract lies, as JSON."""
 DIGEST_KEY = "cifarnet.sha256"
-"""Key of the file's metadata with the SHA-256 (hex) of contract and serialised graph: what was proven is what runs."""
+"""Key of the file's last entry of metadata, the SHA-256 (hex) of all bytes before it: what was proven is what runs."""
 INPUT_NAME = "images"
 """The one input: uint8 (batch, height, width, 3), RGB, 0-255."""
 LOGITS_NAME, PROBABILITIES_NAME = "logits", "probabilities"
@@ -64,11 +64,12 @@ IMAGE_METADATA = {
 """What the ONNX standard (MetadataProps) offers to say about an input that is an image."""
 
 
-def seal(contract: str, graph: bytes | memoryview) -> str:
-    """Return the digest (hex) that a model file carries under ``DIGEST_KEY``."""
-    digest = hashlib.sha256(contract.encode())
-    digest.update(graph)
-    return digest.hexdigest()
+def seal(content: bytes | memoryview) -> bytes:
+    """Return what ends a model file: the digest of all bytes before it, as one more entry of the file's metadata."""
+    parts = (DIGEST_KEY.encode(), hashlib.sha256(content).hexdigest().encode())
+    # Fields 1 and 2 of a StringStringEntryProto, in field 14 of a ModelProto; each length is below 128, one byte.
+    entry = b"".join(bytes([tag, len(part)]) + part for tag, part in zip((0x0A, 0x12), parts, strict=True))
+    return bytes([0x72, len(entry)]) + entry
 
 
 @dataclass(frozen=True)

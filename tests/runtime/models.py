@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cifarnet.spec import CONTRACT_KEY, DIGEST_KEY, RECIPE, seal
+from cifarnet.spec import CONTRACT_KEY, RECIPE, seal
 
 LABELS = ("red", "green", "blue")
 CONTRACT = {
@@ -67,9 +67,9 @@ def content(
     """Return a sealed model file. ``contract`` that is a string is taken as it is; ``parts`` go into the model."""
     plain = model(graph, domains=domains, **parts)
     text = contract if isinstance(contract, str) else json.dumps(contract)
-    digest = seal(text, plain.graph.SerializeToString(deterministic=True))
-    helper.set_model_props(plain, {CONTRACT_KEY: text, DIGEST_KEY: digest})
-    return plain.SerializeToString(deterministic=True)
+    helper.set_model_props(plain, {CONTRACT_KEY: text})
+    unsealed = plain.SerializeToString(deterministic=True)
+    return unsealed + seal(unsealed)
 
 
 def model(graph_: onnx.GraphProto | None = None, *, domains: tuple[str, ...] = ("",), **parts: Any) -> onnx.ModelProto:
@@ -80,10 +80,10 @@ def model(graph_: onnx.GraphProto | None = None, *, domains: tuple[str, ...] = (
 
 def resealed(graph: bytes) -> bytes:
     """Return a model file around a serialised graph that need not be one, with a digest that agrees."""
-    text = json.dumps(CONTRACT)
     shell = onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)])
-    helper.set_model_props(shell, {CONTRACT_KEY: text, DIGEST_KEY: seal(text, graph)})
-    return shell.SerializeToString() + field(7, graph)
+    helper.set_model_props(shell, {CONTRACT_KEY: json.dumps(CONTRACT)})
+    unsealed = shell.SerializeToString() + field(7, graph)
+    return unsealed + seal(unsealed)
 
 
 def field(number: int, content: bytes) -> bytes:

@@ -67,12 +67,10 @@ def test_a_file_that_ends_early_anywhere():
     assert sum("is no ONNX file, or a truncated one" in reason for reason in reasons) > 0.9 * len(whole)
 
 
-def test_a_graph_with_any_byte_changed():
+def test_a_file_with_any_byte_changed():
     whole = models.content()
-    start = whole.index(models.model().graph.SerializeToString(deterministic=True))
-    size = len(models.model().graph.SerializeToString(deterministic=True))
     reasons = []
-    for at in range(start, start + size):
+    for at in range(len(whole)):
         changed = bytearray(whole)
         changed[at] ^= 1
         reasons.append(refused(bytes(changed)))

@@ -43,12 +43,20 @@ def common_options(
     """Train one small image classifier on JAX, PyTorch or TensorFlow."""
 
 
+EXTRAS = frozenset(("h5py", "keras", "matplotlib", "onnx"))
+"""What comes with any of the frameworks' extras, and not with the base install."""
+
+
 def main() -> None:
     """Run the command; turn our errors into one line on stderr and exit code 1."""
     try:
         app()
     except CifarnetError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        _fail(f'{error.name} is not installed; expected for this command: pip install "cifarnet[jax]"')
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}; check space and permissions")
 

@@ -1,6 +1,7 @@
 """``cifarnet inspect``: what is in a model file."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,25 +63,24 @@ def _layers(found: "Inspection") -> list[str]:
 
 
 def _training(found: "Inspection") -> list[str]:
-    training = found.contract["training"]
-    data, validation = training["data"], training["validation"]
-    return [
-        _row("trained", f"recipe {training['recipe']}, seed {training['seed']}, on {training['backend']}"),
-        _row("", ", ".join(f"{name} {number}" for name, number in training["versions"].items())),
-        _row("images", f"{data['name']}, {data['train_images']:,}, fingerprint {data['fingerprint'][:16]}…"),
-        _row("stopped", f"after epoch {training['epochs']} ({training['why_stopped']}), best {training['best_epoch']}"),
-        _row("validation", f"accuracy {100 * validation['accuracy']:.2f} %, loss {validation['loss']:.4f}"),
-    ]
+    return ["how it was trained", *_facts(found.contract.get("training") or "nothing is told of it")]
 
 
 def _proof(found: "Inspection") -> list[str]:
-    proof = found.contract["proof"]
-    lines = [
-        _row("proven", f"{proof['images']:,} test images, accuracy {100 * proof['accuracy']:.2f} %"),
-        _row("bars", ", ".join(f"{name} {value:g}" for name, value in proof["bars"].items())),
-        _row("checks", "; ".join(proof["checks"])),
-    ]
+    lines = ["what was proven", *_facts(found.contract.get("proof") or "nothing: it did not go through the gate")]
     if found.parity is not None:
-        worst = max(check["probability_difference"] for check in found.parity["checks"])
-        lines.append(_row("measured", f"on {found.parity['backend']}: a probability differed by {worst:.2g} at most"))
+        lines += ["what was measured then", *_facts(found.parity)]
     return lines
+
+
+def _facts(value: object, name: str = "") -> Iterator[str]:
+    """Yield a line per fact, whatever the file holds: a name from the outside in, and its value."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _facts(inner, f"{name} {key}".strip())
+    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        for each in value:
+            yield from _facts(each, name)
+    else:
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield f"  {name:<40}{text}".rstrip() if name else f"  {text}"

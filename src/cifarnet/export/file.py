@@ -8,7 +8,7 @@ import onnx
 from onnx import helper
 
 from cifarnet.errors import ModelError
-from cifarnet.spec import CONTRACT_KEY, DIGEST_KEY, IMAGE_METADATA, seal
+from cifarnet.spec import CONTRACT_KEY, IMAGE_METADATA, seal
 
 from .writer import IR_VERSION, OPSET
 
@@ -26,10 +26,9 @@ def serialise(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = 
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the exported graph is not valid ({error}); expected a valid one: report it") from error
     text = contract_text(contract)
-    digest = seal(text, model.graph.SerializeToString(deterministic=True))
-    helper.set_model_props(model, {CONTRACT_KEY: text, DIGEST_KEY: digest, **IMAGE_METADATA})
+    helper.set_model_props(model, {CONTRACT_KEY: text, **IMAGE_METADATA})
     content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    return content + seal(content)
 
 
 def contract_text(contract: Mapping[str, Any]) -> str:

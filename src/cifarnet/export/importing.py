@@ -26,7 +26,12 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
     config = ModelConfig.from_json(contract["model"])
     arrays = {each.name: numpy_helper.to_array(each) for each in onnx.load_from_string(content).graph.initializer}
     learned = {name: array for name, array in arrays.items() if name.endswith(("/kernel", "/bias"))}
-    return config, {name: _as_keras(name, array, config) for name, array in learned.items()}
+    try:
+        return config, {name: _as_keras(name, array, config) for name, array in learned.items()}
+    except ValueError as error:
+        raise ModelError(
+            f"{path} holds other weights than its contract says ({error}); expected a file that `cifarnet export` wrote"
+        ) from error
 
 
 def _as_keras(name: str, array: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float32]:

@@ -14,7 +14,6 @@ from cifarnet.errors import ModelError, UsageError
 from cifarnet.spec import (
     BATCH_DIMENSION,
     CONTRACT_KEY,
-    DIGEST_KEY,
     INPUT_NAME,
     LOGITS_NAME,
     PROBABILITIES_NAME,
@@ -31,6 +30,8 @@ MAX_THREADS = 1024
 """Beyond any processor: a larger number is a slip, and onnxruntime would start them all."""
 Sides = list[list[tuple[str, str, list[Any]]]]
 """Name, type and shape of each input, and of each output."""
+SEAL_BYTES = len(seal(b""))
+"""Bytes at the end of a file that hold the digest of all others."""
 WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
 
 
@@ -94,7 +95,7 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimised: bool = True
 
 
 def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
-    """Return the content of a model file and its contract, once graph and contract have the digest that it names.
+    """Return the content of a model file and its contract, once all bytes have the digest that the file ends in.
 
     Raises ``ModelError`` for anything but an unaltered file of ours of a version known here.
     """
@@ -110,7 +111,7 @@ def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
         raise ModelError(f"{name} is an ONNX file without cifarnet's contract; expected one with it: {WAY_OUT}")
     text = envelope.metadata[CONTRACT_KEY]
     contract = parse(text, name)  # the version first: a newer one may be sealed in another way
-    if seal(text, envelope.graphs[0]) != envelope.metadata.get(DIGEST_KEY):
+    if content[-SEAL_BYTES:] != seal(memoryview(content)[:-SEAL_BYTES]):
         raise ModelError(f"{name} was altered; expected the digest that it names: {WAY_OUT}")
     require_usable(contract, name)
     return content, contract
