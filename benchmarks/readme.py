@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.agreement import table as agreement_table
+from benchmarks.apps import table as apps_table
 from benchmarks.tuning import table as tuning_table
 
 PROJECT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def records() -> list[dict[str, Any]]:
 
 def runs_table(found: list[dict[str, Any]]) -> str:
     """Return one row per run."""
-    titles = "backend, seed, test accuracy, validation loss, best epoch, stopped, seconds per epoch, minutes, processor"
+    titles = "backend, seed, test accuracy, validation loss, best epoch, stopped, seconds per epoch, minutes, cores, processor"
     head = titles.split(", ")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return "\n".join(lines + [_row(record) for record in found])
@@ -48,6 +49,7 @@ def _row(record: dict[str, Any]) -> str:
         stopped,
         f"{record['seconds_per_epoch']:.0f}",
         f"{record['elapsed_s'] / 60:.0f}",
+        record["machine"]["cores"],
         record["machine"]["processor"],
     )
     return "| " + " | ".join(map(str, cells)) + " |"
@@ -107,6 +109,7 @@ def main() -> None:
     new = filled(text, "summary", summary(found))
     new = filled(new, "runs", runs_table(found))
     new = filled(new, "exports", exports_table())
+    new = filled(new, "apps", apps_table())
     new = filled(new, "trials", tuning_table())
     new = filled(new, "agreement", agreement_table())
     if not parser.parse_args().check:

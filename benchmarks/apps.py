@@ -1,0 +1,116 @@
+"""One model file in three apps: ``python -m benchmarks.apps MODEL.onnx`` (after `make consumers`).
+
+The first test images go as PNG files through the apps under ``export/`` (Python without cifarnet, Node, and the page in
+Chromium) and through ``cifarnet.runtime.Classifier``; how far each app's answers are from the latter's is stored in
+``results/apps/``, one file per framework that trained the model.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cifarnet.data import open_dataset
+from cifarnet.demo import open_demo
+from cifarnet.environment import processor
+from cifarnet.runtime import Classifier
+
+PROJECT = Path(__file__).parents[1]
+RESULTS = PROJECT / "benchmarks" / "results" / "apps"
+IMAGES = 500
+"""Test images that go through each app."""
+APPS = ("Python", "Node", "browser")
+
+Answers = Mapping[str, Sequence[float]]
+"""Logits by file name."""
+
+
+def answers_of_python(model: Path, images: Sequence[Path]) -> Answers:
+    """Return what the app for Python says."""
+    return _said([sys.executable, PROJECT / "export/python/classify.py", model, *images, "--json"])
+
+
+def answers_of_node(model: Path, images: Sequence[Path]) -> Answers:
+    """Return what the app for Node says."""
+    return _said(["node", PROJECT / "export/node/classify.js", model, *images, "--json"])
+
+
+def answers_of_browser(model: Path, images: Sequence[Path]) -> Answers:
+    """Return what the page says in Chromium."""
+    chromium = shutil.which("chromium") or sys.exit("error: chromium is missing; expected it: run `make consumers`")
+    with open_demo(model, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            return _said(["node", PROJECT / "benchmarks/browser.mjs", chromium, server.url, *images])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _said(command: Sequence[Any]) -> Answers:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: {command[1]} failed: {done.stderr}")
+    found: Answers = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare(model: Path) -> dict[str, Any]:
+    """Return how far each app's answers are from those of ``Classifier``."""
+    classifier, images = Classifier(model), open_dataset("cifar10").test.images[:IMAGES]
+    expected = classifier.logits(images)
+    apps = {"Python": answers_of_python, "Node": answers_of_node, "browser": answers_of_browser}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{index:04}.png" for index in range(len(images))]
+        for file, pixels in zip(files, images, strict=True):
+            Image.fromarray(pixels).save(file)
+        found = {name: _difference(expected, app(model, files), files) for name, app in apps.items()}
+    return {
+        "trained_on": classifier.contract["training"]["backend"],
+        "images": len(images),
+        "apps": found,
+        "processor": processor(),
+    }
+
+
+def _difference(expected: np.ndarray, answers: Answers, files: Sequence[Path]) -> dict[str, Any]:
+    logits = np.array([answers[file.name] for file in files], np.float32)
+    return {
+        "logit_difference": float(abs(logits - expected).max()),
+        "same_class": int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum()),
+    }
+
+
+def table() -> str:
+    """Return the stored differences as a Markdown table, one row per framework that trained a model."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    lines = ["| trained on | " + " | ".join(APPS) + " |", "|---" * (1 + len(APPS)) + "|"]
+    for each in found:
+        cells = [_cell(each["apps"][app], each["images"]) for app in APPS]
+        lines.append(f"| {each['trained_on']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(app: Mapping[str, Any], images: int) -> str:
+    return f"{app['same_class']} of {images} the same, logits within {app['logit_difference']:.0e}"
+
+
+def main() -> None:
+    """Measure and store."""
+    measured = compare(Path(sys.argv[1]).absolute())
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{measured['trained_on']}.json").write_text(json.dumps(measured, indent=1) + "\n")
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
