@@ -32,8 +32,8 @@ def records() -> list[dict[str, Any]]:
 
 def runs_table(found: list[dict[str, Any]]) -> str:
     """Return one row per run."""
-    titles = "backend, seed, test accuracy, validation loss, best epoch, stopped, seconds per epoch, minutes, cores, processor"
-    head = titles.split(", ")
+    titles = "backend, seed, test accuracy, validation loss, best epoch, stopped, seconds per epoch, minutes"
+    head = [*titles.split(", "), "cores", "processor"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return "\n".join(lines + [_row(record) for record in found])
 
