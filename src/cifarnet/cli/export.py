@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 POINTS = 100
 """Points of accuracy in a whole."""
+DEFAULT_DROP = 0.5
+"""Points of accuracy that a smaller file may lose."""
 
 
 def command(
@@ -29,19 +31,18 @@ def command(
     output: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="model.onnx in the run folder")
     ] = None,
-    max_drop: Annotated[float, typer.Option(help="Points of accuracy that fp16 and int8 may lose.")] = 0.5,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Points of accuracy that --fp16 and --int8 may lose.", show_default="0.5")
+    ] = None,
     data: MovedDataOption = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
     """Write the best weights of a run as an ONNX file, once it is proven on every test image."""
-    chosen = {"float32": onnx or not (fp16 or int8), "float16": fp16, "int8": int8}
-    precisions = [name for name, is_wanted in chosen.items() if is_wanted]
-    if output is not None and len(precisions) > 1:
-        raise UsageError(
-            "--output names one file; expected one of --onnx, --fp16 and --int8 with it: export them apart"
-        )
+    wanted = {"float32": onnx or not (fp16 or int8), "float16": fp16, "int8": int8}
+    precisions = [name for name, is_wanted in wanted.items() if is_wanted]
+    _require_sense(precisions, output, max_drop)
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
     from cifarnet.job import job_of
@@ -54,15 +55,28 @@ def command(
     job = job_of(found.read_record())
     with download_bar() as progress:
         dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
-    written = [
-        export_run(found, dataset, precision=name, output=output, max_drop=max_drop / POINTS, notice=say)
-        for name in precisions
-    ]
+    drop = (DEFAULT_DROP if max_drop is None else max_drop) / POINTS
+    written = []
+    for name in precisions:
+        exported = export_run(found, dataset, precision=name, output=output, max_drop=drop, notice=say)
+        written.append(asdict(exported) | {"path": str(exported.path)})
+        if not as_json:
+            _tell(exported)
     if as_json:
-        out(json.dumps([asdict(each) | {"path": str(each.path)} for each in written], indent=2))
-        return
-    for each in written:
-        _tell(each)
+        out(json.dumps(written, indent=2))
+
+
+def _require_sense(precisions: list[str], output: Path | None, max_drop: float | None) -> None:
+    if output is not None and len(precisions) > 1:
+        raise UsageError(
+            "--output names one file; expected one of --onnx, --fp16 and --int8 with it: export them apart"
+        )
+    if max_drop is not None and precisions == ["float32"]:
+        raise UsageError(
+            "--max-drop has no meaning for float32, which loses nothing; expected --fp16 or --int8 with it"
+        )
+    if max_drop is not None and not 0 <= max_drop < POINTS:
+        raise UsageError(f"--max-drop is {max_drop:g}; expected points of accuracy, 0 up to but not including {POINTS}")
 
 
 def _tell(exported: "Exported") -> None:

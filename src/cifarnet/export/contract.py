@@ -40,9 +40,10 @@ def describe(record: Mapping[str, Any], precision: str) -> dict[str, Any]:
         "resize": dict(RECIPE) | {"height": height, "width": width},
         "precision": precision,
         "model": config.to_json(),
-        "training": {name: record[name] for name in TRAINING_FACTS}
+        # A run that is still training, or was killed, has no results yet: then they are null.
+        "training": {name: record.get(name) for name in TRAINING_FACTS}
         | {
             "data": {name: record["data"][name] for name in DATA_FACTS},
-            "validation": record["metrics"]["validation"],
+            "validation": record.get("metrics", {}).get("validation"),
         },
     }

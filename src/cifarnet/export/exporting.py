@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.data import Indices, hold_out
 from cifarnet.environment import processor, versions
-from cifarnet.errors import ConfigError
+from cifarnet.errors import ConfigError, ParityError, UsageError
 from cifarnet.evaluation import evaluate
 from cifarnet.run import Run, write_atomically
 from cifarnet.runtime import open_model
-from cifarnet.spec import Dataset, Split
+from cifarnet.spec import PARITY_SUFFIX, Dataset, Split
 from cifarnet.training import load_best, require_same_data
 
 from .contract import describe
@@ -32,7 +34,9 @@ from .writer import OPSET, write_graph
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """What stands between ``model`` and ``.onnx`` in the default name, by what the graph computes in."""
 FLOAT16_PROBABILITY = 0.02
-"""Largest difference of a probability through float16, whose numbers have 11 bits. Measured: 3e-3."""
+"""Largest difference of a probability through float16, whose numbers have 11 bits. Measured: 2e-3."""
+CONTRACT_SUFFIX = ".json"
+"""Of the file beside the model that holds the same contract, for whoever cannot read metadata."""
 CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
 """Training images that set the ranges of int8, and held-out images that choose among its variants."""
 
@@ -70,25 +74,30 @@ def export_run(
 
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
     of the accuracy, as a fraction). Beside the file X.onnx lie X.json, its contract, and X.parity.json, what was
-    measured. Raises ``ParityError`` when a bar is not held, and then writes nothing; ``RunError`` for a run without
-    best weights or of other images.
+    measured. Raises ``ParityError`` when a bar is not held, and then nothing of that name is left; ``RunError`` for a
+    run without best weights or of other images, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
+    settings outside their range and ``UsageError`` for a name that cannot be given.
     """
-    record = run.read_record()
+    path = output or run.path / f"model{SUFFIXES.get(precision, '')}.onnx"
+    bars, record = _bars(precision, max_drop), run.read_record()
     require_same_data(record["data"], dataset)
-    bars, model, contract = _bars(precision, max_drop), load_best(run), describe(record, precision)
+    _prepare(path)
+    model, contract = load_best(run), describe(record, precision)
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"proving {precision} on {len(dataset.test):,} test images")
-    parity = prove(keras_heads(model), serialise(graph, contract, opset), dataset.test, bars)
+    try:
+        parity = prove(keras_heads(model), serialise(graph, contract, opset), dataset.test, bars)
+    except ParityError:
+        _remove(path)  # what an earlier export left: nobody may take it for what was refused
+        raise
     contract["proof"] = {
         "images": parity.images,
         "accuracy": parity.accuracy,
-        "bars": asdict(bars),
+        "bars": bars.to_json(),
         "checks": [check.name for check in parity.checks],
     }
-    path = output or run.path / f"model{SUFFIXES[precision]}.onnx"
     content = serialise(graph, contract, opset)
-    plain = serialise(write_graph(model), contract)
-    latencies = compare_latency(content, plain) if precision != "float32" else ()
+    latencies = () if precision == "float32" else compare_latency(content, serialise(write_graph(model), contract))
     digest = hashlib.sha256(content).hexdigest()
     exported = Exported(path, len(content), digest, precision, parity, latencies)
     _write(exported, content, contract)
@@ -103,7 +112,25 @@ def _bars(precision: str, max_drop: float) -> Bars:
         )
     if precision == "float32":
         return Bars()
-    return Bars(probability=FLOAT16_PROBABILITY if precision == "float16" else 1.0, accuracy_drop=max_drop)
+    probability = FLOAT16_PROBABILITY if precision == "float16" else None
+    return Bars(probability=probability, margin=None, accuracy_drop=max_drop, equal_accuracy=False)
+
+
+def _prepare(path: Path) -> None:
+    """Refuse a name that cannot be given, before minutes of proving."""
+    if path.suffix != ".onnx" or path.is_dir():
+        raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent} cannot be made ({error.strerror}); expected a folder to write to: give another name"
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    for each in (path, path.with_suffix(CONTRACT_SUFFIX), path.with_suffix(PARITY_SUFFIX)):
+        each.unlink(missing_ok=True)
 
 
 def _graph(
@@ -123,13 +150,13 @@ def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, n
     calibration = dataset.train.images[_spread(parts.train, CALIBRATION_IMAGES)]
     chosen = _spread(parts.validation, SELECTION_IMAGES)
     held_out = Split(dataset.train.images[chosen], dataset.train.labels[chosen])
-    variants = {}
+    variants: list[tuple[float, Variant]] = []
     for variant in quantised(plain, calibration):
         opened = open_model(serialise(variant.graph, contract, variant.opset), threads=0)
         loss = evaluate(opened.logits, held_out).loss
         notice(f"int8, {variant.name}: loss {loss:.4f} on {len(held_out):,} held-out images")
-        variants[loss] = variant
-    return variants[min(variants)]
+        variants.append((loss if math.isfinite(loss) else math.inf, variant))
+    return min(variants, key=itemgetter(0))[1]
 
 
 def _spread(indices: Indices, count: int) -> Indices:
@@ -138,9 +165,9 @@ def _spread(indices: Indices, count: int) -> Indices:
 
 
 def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> None:
-    """Write what lies beside the file first: once the file has its name, all of it is there."""
+    """Write what lies beside the file first: once the file has its name, all of it is there and belongs to it."""
     path = exported.path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(path)
     measured = {
         "precision": exported.precision,
         "size_bytes": exported.size_bytes,
@@ -151,6 +178,6 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
         **exported.parity.to_json(),
         "latencies": [asdict(latency) for latency in exported.latencies],
     }
-    write_atomically(path.with_suffix(".parity.json"), (json.dumps(measured, indent=2) + "\n").encode())
-    write_atomically(path.with_suffix(".json"), (contract_text(contract) + "\n").encode())
+    write_atomically(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode())
+    write_atomically(path.with_suffix(CONTRACT_SUFFIX), (contract_text(contract) + "\n").encode())
     write_atomically(path, content)

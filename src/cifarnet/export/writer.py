@@ -38,7 +38,8 @@ class Draft:
     rows: tuple[int, int, int] | None = None
     """Height, width and channels that were flattened last, until a dense layer has taken its rows in that order."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: list[onnx.TensorProto] = field(default_factory=list)
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """What becomes an initializer, by name, not yet rounded to ``precision``."""
 
     def add(self, operator: str, name: str, *constants: str, **attributes: Any) -> None:
         """Append a node that takes the last value and ``constants``; node and output are both called ``name``."""
@@ -47,16 +48,17 @@ class Draft:
         self.value = name
 
     def constant(self, name: str, array: Any) -> str:
-        """Add an initializer in the graph's precision and return its name."""
-        plain = np.ascontiguousarray(array, FLOATS[self.precision][1])
-        self.initializers.append(numpy_helper.from_array(plain, name))
+        """Add a constant and return its name."""
+        self.constants[name] = np.asarray(array)
         return name
 
-    def take_back(self, name: str) -> NDArray[Any]:
-        """Remove an initializer and return its values, for a layer that is folded into the one before it."""
-        index = [initializer.name for initializer in self.initializers].index(name)
-        array: NDArray[Any] = numpy_helper.to_array(self.initializers.pop(index))
-        return array
+    def initializers(self) -> list[onnx.TensorProto]:
+        """Return the constants in the graph's precision."""
+        dtype = FLOATS[self.precision][1]
+        # One dimension at least, as numpy makes it of a scalar here: it is broadcast all the same.
+        return [
+            numpy_helper.from_array(np.ascontiguousarray(each, dtype), name) for name, each in self.constants.items()
+        ]
 
 
 def write_graph(model: keras.Model, precision: str = "float32") -> onnx.GraphProto:
@@ -75,11 +77,13 @@ def write_graph(model: keras.Model, precision: str = "float32") -> onnx.GraphPro
 def _chain(model: keras.Model) -> list[keras.layers.Layer]:
     first, *rest = model.layers
     if not isinstance(first, keras.layers.InputLayer) or len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ModelError(f"{model.name} is no chain from one input to one output; expected what build_model makes")
+        raise ModelError(f"{model.name} is no chain from one input to one output; expected a chain: use build_model")
     value = model.inputs[0]
     for layer in rest:
         if layer.input is not value:
-            raise ModelError(f"{layer.name} does not follow the layer before it; expected a chain of layers")
+            raise ModelError(
+                f"{layer.name} does not follow the layer before it; expected a chain of layers: use build_model"
+            )
         value = layer.output
     return list(model.layers)
 
@@ -147,19 +151,19 @@ def _batch_normalization(draft: Draft, layer: Any) -> None:
     before = draft.nodes[-1]
     _require(layer, before.op_type in ("Conv", "Gemm") and layer.axis in (-1, 3), "a linear layer before it")
     scale, offset = _affine(draft.weights, layer)
-    kernel, bias = (draft.take_back(f"{before.name}/{part}").astype(np.float64) for part in ("kernel", "bias"))
+    kernel, bias = f"{before.name}/kernel", f"{before.name}/bias"
     # In float64, and rounded once. A kernel opens with its filters, a dense matrix ends with its units.
-    draft.constant(
-        f"{before.name}/kernel", kernel * (scale if before.op_type == "Gemm" else scale[:, None, None, None])
+    draft.constants[kernel] = draft.constants[kernel] * (
+        scale if before.op_type == "Gemm" else scale[:, None, None, None]
     )
-    draft.constant(f"{before.name}/bias", bias * scale + offset)
+    draft.constants[bias] = draft.constants[bias] * scale + offset
 
 
 def _affine(weights: Mapping[str, NDArray[np.float32]], layer: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the factor and the summand, float64 (channels,), that a normalisation is in inference."""
-    part = {path.removeprefix(f"{layer.name}/"): array.astype(np.float64) for path, array in weights.items()}
-    scale = part.get("gamma", 1.0) / np.sqrt(part["moving_variance"] + layer.epsilon)
-    return scale, part.get("beta", 0.0) - part["moving_mean"] * scale
+    own = {path: array.astype(np.float64) for path, array in weights.items() if path.startswith(f"{layer.name}/")}
+    scale = own.get(f"{layer.name}/gamma", 1.0) / np.sqrt(own[f"{layer.name}/moving_variance"] + layer.epsilon)
+    return scale, own.get(f"{layer.name}/beta", 0.0) - own[f"{layer.name}/moving_mean"] * scale
 
 
 def _relu(draft: Draft, layer: Any) -> None:
@@ -240,4 +244,4 @@ def _finish(draft: Draft, model: keras.Model) -> onnx.GraphProto:
     ]
     images = helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [BATCH_DIMENSION, *image])
     images.type.denotation = "IMAGE"
-    return helper.make_graph(draft.nodes, GRAPH_NAME, [images], outputs, initializer=draft.initializers)
+    return helper.make_graph(draft.nodes, GRAPH_NAME, [images], outputs, initializer=draft.initializers())
