@@ -41,14 +41,13 @@ suite: $(VENV)/.has-dev consumers
 	KERAS_BACKEND=tensorflow $(BIN)/pytest tests/every_backend
 
 # What the apps under export/ need. Where Node or Chromium cannot be had, their tests say so and are skipped.
-consumers: $(if $(shell command -v npm),export/node/node_modules export/browser/node_modules)
+consumers: $(if $(shell command -v npm),export/node/node_modules/.done export/browser/node_modules/.done)
 	@command -v npm >/dev/null || echo "npm is missing: the apps for Node and the browser are not tested"
 	-@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
 		{ apt-get update -q && apt-get install -q -y --no-install-recommends chromium; }
 
-export/%/node_modules: export/%/package.json export/%/package-lock.json
-	cd export/$* && npm ci --no-audit --no-fund
-	touch $@
+export/%/node_modules/.done: export/%/package.json export/%/package-lock.json
+	-cd export/$* && npm ci --no-audit --no-fund && touch node_modules/.done
 
 # The README's tables, from the stored records.
 results: $(VENV)/.has-dev

@@ -20,15 +20,13 @@ from PIL import Image
 
 from cifarnet.data import open_dataset
 from cifarnet.demo import open_demo
-from cifarnet.environment import processor
+from cifarnet.environment import processor, versions
 from cifarnet.runtime import Classifier
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "benchmarks" / "results" / "apps"
 IMAGES = 500
 """Test images that go through each app."""
-APPS = ("Python", "Node", "browser")
-
 Answers = Mapping[str, Sequence[float]]
 """Logits by file name."""
 
@@ -78,8 +76,22 @@ def compare(model: Path) -> dict[str, Any]:
         "trained_on": classifier.contract["training"]["backend"],
         "images": len(images),
         "apps": found,
+        "versions": versions() | _programs(),
         "processor": processor(),
     }
+
+
+def _programs() -> dict[str, str]:
+    """Return the versions of what is no Python package."""
+    commands = {"node": ["node", "--version"], "chromium": ["chromium", "--version", "--no-sandbox"]}
+    said = {
+        name: subprocess.run(command, capture_output=True, text=True, check=True) for name, command in commands.items()
+    }
+    packages = {
+        name: json.loads((PROJECT / "export" / folder / "package.json").read_text())["dependencies"][name]
+        for folder, name in (("node", "onnxruntime-node"), ("browser", "onnxruntime-web"))
+    }
+    return {name: done.stdout.strip() for name, done in said.items()} | packages
 
 
 def _difference(expected: np.ndarray, answers: Answers, files: Sequence[Path]) -> dict[str, Any]:
@@ -92,10 +104,10 @@ def _difference(expected: np.ndarray, answers: Answers, files: Sequence[Path]) -
 
 def table() -> str:
     """Return the stored differences as a Markdown table, one row per framework that trained a model."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    lines = ["| trained on | " + " | ".join(APPS) + " |", "|---" * (1 + len(APPS)) + "|"]
-    for each in found:
-        cells = [_cell(each["apps"][app], each["images"]) for app in APPS]
+    lines = ["| trained on | Python | Node | browser |", "|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        each = json.loads(path.read_text())
+        cells = [_cell(app, each["images"]) for app in each["apps"].values()]  # stored in the order of the head
         lines.append(f"| {each['trained_on']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

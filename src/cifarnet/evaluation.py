@@ -34,7 +34,11 @@ def evaluate(predictor: Predictor, split: Split) -> Score:
 
 
 def predict(predictor: Predictor, images: NDArray[np.uint8], batch_size: int = EVALUATION_BATCH) -> NDArray[np.float32]:
-    """Return what ``predictor`` says of ``images`` (n, h, w, 3), in batches of one size so as to compile once."""
+    """Return what ``predictor`` says of ``images`` (n, h, w, 3): logits float32 (n, classes).
+
+    They go through in batches of one size, so as to compile once; a predictor of another shape (n, …) is as welcome.
+    Raises ``DataError`` for no images.
+    """
     if not len(images):
         raise DataError("there are 0 images to score; expected at least 1: add images to the split")
     starts = range(0, len(images), batch_size)

@@ -152,7 +152,7 @@ def _compare(name: str, expected: NDArray[np.float32], found: NDArray[np.float32
 
 
 def _changed(expected: NDArray[np.float32], found: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
-    """Return which images (n,) change their class though their two best probabilities are more than ``margin`` apart."""
+    """Return which images (n,) change their class though the two best probabilities are ``margin`` apart."""
     best = np.sort(expected, axis=1)
     changed: NDArray[np.bool_] = (best[:, -1] - best[:, -2] > margin) & (
         expected.argmax(axis=1) != found.argmax(axis=1)

@@ -1,0 +1,47 @@
+"""A run that has learned something, to export."""
+
+import shutil
+
+import pytest
+
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.data import synthetic
+from cifarnet.export.contract import describe
+from cifarnet.job import Job
+from cifarnet.run import Run
+from cifarnet.spec import Dataset
+from cifarnet.training import Silent, carry_out, load_best, start
+
+MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")
+TRAINING = TrainConfig(epochs=4, schedule_epochs=4, learning_rate=5e-3, weight_decay=0.01, batch_size=10)
+
+
+@pytest.fixture(scope="package")
+def dataset() -> Dataset:
+    return synthetic(train=1000, test=200)
+
+
+@pytest.fixture(scope="package")
+def whole(dataset, tmp_path_factory) -> Run:
+    """A finished run that has learned most of its classes, so that there is something to lose."""
+    job = Job(recipe="seed", model=MODEL, train=TRAINING, source="synthetic")
+    run = start(job, dataset, tmp_path_factory.mktemp("whole"))
+    assert carry_out(run, dataset, Silent())["metrics"]["test"]["accuracy"] > 0.6
+    return run
+
+
+@pytest.fixture
+def run(whole, tmp_path) -> Run:
+    """A copy of the finished run, to write into."""
+    return Run(shutil.copytree(whole.path, tmp_path / "run"))
+
+
+@pytest.fixture(scope="package")
+def contract(whole):
+    return describe(whole.read_record(), "float32")
+
+
+@pytest.fixture(scope="package")
+def network(whole):
+    """The network with the weights of its best epoch."""
+    return load_best(whole)

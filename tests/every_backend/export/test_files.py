@@ -1,0 +1,120 @@
+"""What an export leaves: a file that says all of itself, the same bytes each time, and weights that come back."""
+
+import json
+import socket
+from dataclasses import replace
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from cifarnet.errors import ConfigError, RunError, UsageError
+from cifarnet.export import export_run, exporting, import_weights
+from cifarnet.export.file import serialise
+from cifarnet.export.writer import write_graph
+from cifarnet.inspection import inspect_model
+from cifarnet.model import build_model, get_weights, set_weights
+from cifarnet.runtime import Classifier
+from cifarnet.spec import CONTRACT_KEY
+from cifarnet.training.experiment import RESULTS
+
+
+def test_the_file_in_the_run_folder_classifies_as_the_trained_model_was_recorded_to(run, dataset):
+    exported = export_run(run, dataset)
+    assert exported.path == run.path / "model.onnx"
+    classifier = Classifier(exported.path)
+    is_right = classifier.probabilities(dataset.test.images).argmax(axis=1) == dataset.test.labels
+    assert is_right.mean() == run.read_record()["metrics"]["test"]["accuracy"] == exported.parity.accuracy
+    assert classifier.labels == dataset.labels
+
+
+def test_beside_the_file_lie_its_contract_and_what_was_measured(run, dataset):
+    exported = export_run(run, dataset)
+    beside = json.loads((run.path / "model.json").read_text())
+    assert beside == Classifier(exported.path).contract
+    assert beside["proof"]["images"] == len(dataset.test)
+    measured = json.loads((run.path / "model.parity.json").read_text())
+    assert measured["backend"] == keras.config.backend()
+    assert [check["name"] for check in measured["checks"]] == beside["proof"]["checks"]
+    assert (
+        max(check["probability_difference"] for check in measured["checks"]) <= beside["proof"]["bars"]["probability"]
+    )
+
+
+def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(run, dataset, tmp_path):
+    first, again = (export_run(run, dataset, output=tmp_path / name / "model.onnx") for name in ("a", "b"))
+    content = first.path.read_bytes()
+    assert (first.sha256, content) == (again.sha256, again.path.read_bytes())
+    started = run.read_record()["started"]
+    for secret in (str(tmp_path), started, started[:10], f'"{socket.gethostname()}"'):
+        assert secret.encode() not in content
+
+
+def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(run, network, dataset):
+    content = export_run(run, dataset).path.read_bytes()
+    config, weights = import_weights(run.path / "model.onnx")
+    again = build_model(config, seed=99)
+    set_weights(again, weights)
+    for path, array in get_weights(network).items():
+        np.testing.assert_array_equal(get_weights(again)[path], array, strict=True)
+    contract = json.loads((run.path / "model.json").read_text())
+    assert serialise(write_graph(again), contract) == content
+
+
+def test_an_inspection_counts_what_keras_counts(run, network, dataset):
+    found = inspect_model(export_run(run, dataset).path)
+    learned = sum(array.size for array in get_weights(network).values())
+    assert found.parameters == learned + 2  # scale and offset of the pixels
+    assert found.multiply_adds == 32 * 32 * 27 * 8 + 16 * 16 * 72 * 8 + 512 * 32 + 32 * 10
+    assert found.parity["backend"] == keras.config.backend()
+    assert found.contract["proof"]["accuracy"] == run.read_record()["metrics"]["test"]["accuracy"]
+
+
+def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):
+    model = onnx.load(export_run(run, dataset).path)
+    metadata = {each.key: each.value for each in model.metadata_props}
+    assert metadata["Image.BitmapPixelFormat"] == "Rgb8"
+    assert json.loads(metadata[CONTRACT_KEY])["labels"] == list(dataset.labels)
+
+
+def test_a_run_that_was_killed_can_be_exported_and_says_that_it_has_no_results(run, dataset):
+    record = {name: value for name, value in run.read_record().items() if name not in RESULTS}
+    run.write_record(record | {"status": "running"})
+    contract = Classifier(export_run(run, dataset).path).contract
+    assert contract["training"]["why_stopped"] is contract["training"]["validation"] is None
+    assert contract["proof"]["images"] == len(dataset.test)
+
+
+# What cannot be exported
+
+
+def test_a_run_without_best_weights_cannot_be_exported(run, dataset):
+    run.best_weights.unlink()
+    with pytest.raises(RunError, match="has no best weights yet"):
+        export_run(run, dataset)
+
+
+def test_other_images_than_those_of_the_run_prove_nothing(run, dataset):
+    with pytest.raises(RunError, match="the images have the fingerprint"):
+        export_run(run, replace(dataset, test=dataset.train))
+
+
+@pytest.mark.parametrize(("precision", "max_drop"), [("bfloat16", 0.0), ("int8", -0.1), ("int8", float("nan"))])
+def test_a_precision_or_a_drop_outside_its_range_is_refused(run, dataset, precision, max_drop):
+    with pytest.raises(ConfigError, match="expected one of float32, float16, int8 and a fraction"):
+        export_run(run, dataset, precision=precision, max_drop=max_drop)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model", "taken.onnx", ""])
+def test_a_name_that_cannot_be_given_is_refused_before_anything_is_proven(run, dataset, monkeypatch, tmp_path, name):
+    (tmp_path / "taken.onnx").mkdir()
+    monkeypatch.setattr(exporting, "prove", None)  # reaching it would be another error
+    with pytest.raises(UsageError, match=r"expected a name that ends in \.onnx"):
+        export_run(run, dataset, output=tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_proven(run, dataset, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file cannot be made"):
+        export_run(run, dataset, output=tmp_path / "file" / "model.onnx")

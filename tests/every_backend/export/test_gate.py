@@ -1,0 +1,127 @@
+"""A file that does not say what the trained model says never gets its name."""
+
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+
+from cifarnet.errors import ParityError
+from cifarnet.evaluation import predict
+from cifarnet.export import Bars, export_run, exporting
+from cifarnet.export.file import serialise
+from cifarnet.export.gate import keras_heads, prove
+from cifarnet.export.writer import write_graph
+from cifarnet.model import build_model
+
+from .conftest import MODEL
+from .graphs import change, node
+
+
+def perturbed(kernel):
+    kernel.flat[kernel.size // 2] += 0.01
+    return kernel
+
+
+def keras_rows(kernel):
+    height, width, channels = MODEL.feature_shape
+    return kernel.reshape(channels, height, width, -1).transpose(1, 2, 0, 3).reshape(kernel.shape)
+
+
+def leave_dropout_on(graph):
+    constants = {"ratio": np.array(0.5, np.float32), "training": np.array(1, np.bool_)}
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    before = node(graph, "dense_1/relu")
+    dropout = helper.make_node("Dropout", ["dense_1/relu", "ratio", "training"], ["kept"], name="dropout", seed=1)
+    graph.node.insert(list(graph.node).index(before) + 1, dropout)
+    node(graph, "logits").input[0] = "kept"
+
+
+def pad_at_the_end(graph):
+    (pads,) = (each for each in node(graph, "conv_1").attribute if each.name == "pads")
+    pads.ints[:] = [0, 0, 2, 2]
+
+
+OFFENDED = (
+    r"^[a-z0-9 ]+, (optimised|plain): a probability differs by \S+ and \d+ of \d+ images change their class, "
+    r"image \d+ first; expected 1e-05 at most and no changed class: no file was written"
+)
+MUTATIONS = {
+    "swapped channels": lambda graph: change(graph, "conv_1/kernel", lambda kernel: kernel[:, ::-1]),
+    "missing /255": lambda graph: change(graph, "rescale/scale", np.ones_like),
+    "permuted labels": lambda graph: change(graph, "logits/kernel", lambda kernel: np.roll(kernel, 1, axis=1)),
+    "transposed kernel": lambda graph: change(graph, "conv_1/kernel", lambda kernel: kernel.swapaxes(2, 3)),
+    "one perturbed weight": lambda graph: change(graph, "conv_1/kernel", perturbed),
+    "wrong padding side": pad_at_the_end,
+    "unshuffled dense rows": lambda graph: change(graph, "dense_1/kernel", keras_rows),
+    "dropout left on": leave_dropout_on,
+    "not a number": lambda graph: change(graph, "logits/bias", lambda bias: np.full_like(bias, np.nan)),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_wrong_file_is_refused_and_never_gets_its_name(run, dataset, monkeypatch, mutation):
+    def write_wrongly(*arguments):
+        graph = write_graph(*arguments)
+        MUTATIONS[mutation](graph)
+        return graph
+
+    monkeypatch.setattr(exporting, "write_graph", write_wrongly)
+    with pytest.raises(ParityError, match=OFFENDED):
+        export_run(run, dataset)
+    assert not list(run.path.glob("model*"))
+
+
+def test_a_refused_export_leaves_no_older_file_under_its_name(run, dataset, monkeypatch):
+    export_run(run, dataset)
+    assert len(list(run.path.glob("model*"))) == 3
+    monkeypatch.setattr(exporting, "write_graph", lambda *_: write_graph(build_model(MODEL, seed=5)))
+    with pytest.raises(ParityError):
+        export_run(run, dataset)
+    assert not list(run.path.glob("model*"))
+
+
+def test_the_whole_test_set_goes_through_and_parts_of_it_in_other_ways(network, contract, dataset):
+    parity = prove(keras_heads(network), serialise(write_graph(network), contract), dataset.test, Bars())
+    sizes = {"batches of 1": 40, "batches of 7": 200, "batches of 30": 200, "batches of 256": 200, "extreme inputs": 66}
+    parts = [(f"{name}, {word}", count) for name, count in sizes.items() for word in ("optimised", "plain")]
+    assert [(check.name, check.images) for check in parity.checks] == [("test set, optimised", 200), *parts]
+    assert (parity.images, parity.accuracy) == (200, parity.trained_accuracy)
+
+
+@pytest.fixture
+def with_one_flipped(network, dataset):
+    """The trained model, but that the two best classes of one test image are exchanged; and that image's index."""
+    trained = keras_heads(network)
+    is_right = predict(trained, dataset.test.images)[:, 1].argmax(axis=1) == dataset.test.labels
+    index = int(np.flatnonzero(is_right)[3])
+
+    def flipped(images):
+        heads = trained(images)
+        for row in np.flatnonzero((images == dataset.test.images[index]).all(axis=(1, 2, 3))):
+            second, first = heads[row, 1].argsort()[-2:]
+            heads[row][:, [first, second]] = heads[row][:, [second, first]]
+        return heads
+
+    return flipped, index
+
+
+def test_a_changed_class_is_refused_whatever_the_probabilities(network, contract, dataset, with_one_flipped):
+    flipped, index = with_one_flipped
+    content = serialise(write_graph(network), contract)
+    with pytest.raises(ParityError, match=rf" 1 of 200 images change their class, image {index} first; expected no ch"):
+        prove(flipped, content, dataset.test, Bars(probability=None))
+
+
+def test_the_number_of_right_answers_has_to_be_the_same(network, contract, dataset, with_one_flipped):
+    flipped, index = with_one_flipped
+    content = serialise(write_graph(network), contract)
+    exact, loose = Bars(probability=None, margin=None), Bars(probability=None, margin=None, equal_accuracy=False)
+    with pytest.raises(ParityError, match=rf"the file has an accuracy of .* image {index} differs first; expected the"):
+        prove(flipped, content, dataset.test, exact)
+    assert prove(flipped, content, dataset.test, loose).accuracy > 0.5  # it gained an image
+
+
+def test_a_loss_of_accuracy_beyond_the_bar_is_refused(network, contract, dataset):
+    untrained = serialise(write_graph(build_model(MODEL, seed=5)), contract)
+    bars = Bars(probability=None, margin=None, accuracy_drop=0.01, equal_accuracy=False)
+    with pytest.raises(ParityError, match=r"the file has an accuracy of \d+\.\d\d %.* expected at most 1 points less"):
+        prove(keras_heads(network), untrained, dataset.test, bars)

@@ -1,0 +1,115 @@
+"""The graph says what the network says, and a network that the writer does not know is refused by name."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from cifarnet.errors import ModelError
+from cifarnet.evaluation import predict
+from cifarnet.export import Bars
+from cifarnet.export.file import serialise
+from cifarnet.export.gate import extreme_images, file_heads, keras_heads
+from cifarnet.export.writer import write_graph
+from cifarnet.model import build_model
+
+from .conftest import MODEL
+
+
+def test_the_graph_has_no_node_that_does_nothing_and_is_named_after_the_layers(network, contract):
+    model = onnx.load_from_string(serialise(write_graph(network), contract))
+    operators = [each.op_type for each in model.graph.node]
+    assert operators == [
+        *("Transpose", "Cast", "Mul", "Add", "Conv", "Relu", "MaxPool", "Conv", "Relu", "MaxPool", "Flatten"),
+        *("Gemm", "Relu", "Gemm", "Softmax"),
+    ]
+    assert [each.name for each in model.graph.initializer] == [
+        *("rescale/scale", "rescale/offset", "conv_1/kernel", "conv_1/bias", "conv_2/kernel", "conv_2/bias"),
+        *("dense_1/kernel", "dense_1/bias", "logits/kernel", "logits/bias"),
+    ]
+    known = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+    assert known == {output for each in model.graph.node for output in each.output}
+    assert (model.ir_version, [each.version for each in model.opset_import]) == (8, [17])
+
+
+def test_the_reference_evaluator_of_onnx_agrees(network, contract, dataset):
+    images = dataset.test.images[:8]
+    model = onnx.load_from_string(serialise(write_graph(network), contract))
+    found = np.stack(ReferenceEvaluator(model).run(None, {"images": images}), axis=1)
+    # Measured: 1e-6 and less on logits of up to 10.
+    np.testing.assert_allclose(found, keras_heads(network)(images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"padding": "valid", "kernel_size": 5},
+        {"pixel_range": "unit"},
+        {"convolutions_per_block": 2, "filters": (4, 6), "dense_units": (8, 8)},
+        {"image_shape": (31, 17, 3), "filters": (4, 4)},
+        {"classes": 3, "kernel_size": 1},
+    ],
+)
+def test_whatever_build_model_makes_can_be_proven(contract, changes):
+    config = replace(MODEL, **changes)
+    model = build_model(config, seed=1)
+    of_config = contract | {"labels": [f"class {index}" for index in range(config.classes)]}
+    of_config["input"] = contract["input"] | {"shape": ["batch", *config.image_shape]}
+    of_config["resize"] = contract["resize"] | dict(zip(("height", "width"), config.image_shape[:2], strict=True))
+    content = serialise(write_graph(model), of_config)
+    images = extreme_images(config.image_shape)
+    trained, exported = (predict(heads, images) for heads in (keras_heads(model), file_heads(content, optimised=True)))
+    np.testing.assert_allclose(exported[:, 1], trained[:, 1], rtol=0, atol=Bars().probability)
+
+
+def test_a_layer_of_another_kind_is_refused_by_name():
+    images = keras.Input((32, 32, 3), dtype="uint8")
+    model = keras.Model(images, keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D(name="mean")(images)))
+    with pytest.raises(ModelError, match="mean is a GlobalAveragePooling2D, which cannot be exported; expected one of"):
+        write_graph(model)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Conv2D(4, 3, strides=2, name="odd_one"),
+        keras.layers.Conv2D(4, 2, padding="same", name="odd_one"),
+        keras.layers.Conv2D(4, 3, activation="gelu", name="odd_one"),
+        keras.layers.MaxPooling2D(3, name="odd_one"),
+    ],
+)
+def test_settings_that_the_writer_does_not_know_are_refused_by_name(layer):
+    images = keras.Input((32, 32, 3))
+    model = keras.Model(images, keras.layers.Softmax()(keras.layers.Flatten()(layer(images))))
+    with pytest.raises(ModelError, match=rf"odd_one is a {type(layer).__name__} that cannot be exported; expected "):
+        write_graph(model)
+
+
+def test_a_network_with_branches_is_refused():
+    images = keras.Input((4, 4, 3))
+    flat = keras.layers.Flatten()(images)
+    one, other = keras.layers.Dense(3)(flat), keras.layers.Dense(3, name="branch")(flat)
+    model = keras.Model(images, keras.layers.Softmax()(keras.layers.Add()([one, other])))
+    with pytest.raises(ModelError, match="does not follow the layer before it"):
+        write_graph(model)
+
+
+def test_batch_normalisation_is_folded_into_the_convolution_before_it(contract):
+    images = keras.Input((32, 32, 3), dtype="uint8", name="images")
+    features = keras.layers.Rescaling(1 / 255, name="rescale")(images)
+    features = keras.layers.Conv2D(4, 3, use_bias=False, name="conv_1")(features)
+    features = keras.layers.ReLU(name="relu_1")(keras.layers.BatchNormalization(name="norm_1")(features))
+    features = keras.layers.Dense(10, name="logits")(keras.layers.Flatten(name="flatten")(features))
+    model = keras.Model(images, keras.layers.Softmax(name="probabilities")(features))
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        low = -0.02 if variable.path.endswith("kernel") else 0.5  # a variance is positive
+        variable.assign(rng.uniform(low, low + 0.04, tuple(variable.shape)))
+    graph = write_graph(model)
+    assert "BatchNormalization" not in [each.op_type for each in graph.node]
+    pictures = extreme_images((32, 32, 3))
+    found = file_heads(serialise(graph, contract), optimised=True)(pictures)
+    np.testing.assert_allclose(found, keras_heads(model)(pictures), rtol=0, atol=Bars().probability)
