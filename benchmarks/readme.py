@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.agreement import table as agreement_table
 from benchmarks.apps import table as apps_table
+from benchmarks.startup import table as startup_table
 from benchmarks.tuning import table as tuning_table
 
 PROJECT = Path(__file__).parents[1]
@@ -110,6 +111,7 @@ def main() -> None:
     new = filled(new, "runs", runs_table(found))
     new = filled(new, "exports", exports_table())
     new = filled(new, "apps", apps_table())
+    new = filled(new, "startup", startup_table())
     new = filled(new, "trials", tuning_table())
     new = filled(new, "agreement", agreement_table())
     if not parser.parse_args().check:
