@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -271,7 +272,15 @@ def test_what_the_base_install_lacks_comes_with_the_line_that_installs_it(fails,
         raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
 
     monkeypatch.setattr(cli, "app", bare)
-    assert fails() == 'onnx is not installed; expected for this command: pip install "cifarnet[jax]"'
+    assert fails().startswith(
+        'onnx is not installed; expected for this command: pip install "cifarnet[jax]", or in a c'
+    )
+
+
+def test_the_modules_of_the_extras_are_those_of_the_project(fails):
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    training = {line.split(">")[0] for line in project["optional-dependencies"]["training"]}
+    assert training == cli.EXTRAS
 
 
 def test_inspecting_a_model_that_was_never_trained_or_proven(run):

@@ -16,7 +16,7 @@ from cifarnet.errors import BackendError
 
 from .interface import Adapter, Engine, StepResult
 
-__all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "installed", "settle"]
+__all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "install_line", "installed", "settle"]
 
 NAMES = ("jax", "torch", "tensorflow")
 """Backends in the order in which they are tried when none is asked for."""
@@ -75,7 +75,7 @@ def _require_installed(wanted: str) -> None:
     missing = [module for module in (wanted, "keras", "h5py") if importlib.util.find_spec(module) is None]
     if missing:
         raise BackendError(
-            f"{' and '.join(missing)} not installed; expected for the backend {wanted}: {_install_line(wanted)}"
+            f"{' and '.join(missing)} not installed; expected for the backend {wanted}: {install_line(wanted)}"
         )
 
 
@@ -103,9 +103,10 @@ def _configured() -> str | None:
 def _first_installed() -> str:
     found = installed()
     if not found:
-        raise BackendError(f"no framework is installed; expected one of {', '.join(NAMES)}: {_install_line(NAMES[0])}")
+        raise BackendError(f"no framework is installed; expected one of {', '.join(NAMES)}: {install_line(NAMES[0])}")
     return found[0]
 
 
-def _install_line(name: str) -> str:
+def install_line(name: str) -> str:
+    """Return what a person types to get a framework, and all else that training needs."""
     return f'pip install "cifarnet[{name}]", or in a clone pip install --editable ".[{name}]"'

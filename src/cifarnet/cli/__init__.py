@@ -56,7 +56,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        _fail(f'{error.name} is not installed; expected for this command: pip install "cifarnet[jax]"')
+        from cifarnet.backends import install_line
+
+        _fail(f"{error.name} is not installed; expected for this command: {install_line('jax')}")
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}; check space and permissions")
 
