@@ -138,6 +138,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
             raise DataError(f"{self.name} has {len(self.labels)} class; expected at least 2: add a class folder")
+        for label in self.labels:
+            _require_text(label, self.name)
         for part in (self.train, self.test):
             if len(part) and not (part.labels.min() >= 0 and part.labels.max() < len(self.labels)):
                 raise DataError(
@@ -156,3 +158,11 @@ class Dataset:
             digest.update(np.ascontiguousarray(part.labels).data)
             digest.update(np.ascontiguousarray(part.images).data)
         return digest.hexdigest()
+
+
+def _require_text(label: str, name: str) -> None:
+    """Raise ``DataError`` for half a surrogate pair: what Python makes of a folder's name that is no UTF-8."""
+    try:
+        label.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name} has a class {label!r}; expected a name in valid UTF-8: rename the class") from error
