@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import DataError, UsageError
 
 if TYPE_CHECKING:  # the help reads the image shape here and has no time for numpy
     import numpy as np
     from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of one image."""
 
 IMAGE_SHAPE = (32, 32, 3)
 """Height, width, channels of one image: uint8, RGB, 0-255."""
@@ -56,6 +59,19 @@ LOGITS_NAME, PROBABILITIES_NAME = "logits", "probabilities"
 """The two outputs: float32 (batch, classes)."""
 BATCH_DIMENSION = "batch"
 """Name of the one dimension that is free."""
+INPUT: Final[Mapping[str, Any]] = {
+    "name": INPUT_NAME,
+    "dtype": "uint8",
+    "layout": "NHWC",
+    "color": "RGB",
+    "range": [0, 255],
+}
+"""What a model file says of its input, beside the shape."""
+OUTPUTS: Final[Mapping[str, Mapping[str, str]]] = {
+    LOGITS_NAME: {"dtype": "float32", "meaning": "before the softmax"},
+    PROBABILITIES_NAME: {"dtype": "float32", "meaning": "softmax of the logits"},
+}
+"""What a model file says of each output, beside the shape."""
 IMAGE_METADATA = {
     "Image.BitmapPixelFormat": "Rgb8",
     "Image.ColorSpaceGamma": "SRGB",
