@@ -1,6 +1,7 @@
 """The file that an app's author hands in."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,7 @@ def read_answers(path: Path) -> dict[str, Any]:
 
 
 def _told_twice(path: Path, answers: Iterable[str]) -> DataError:
-    names = [Path(name).name for name in answers]
-    twice = next(name for name in names if names.count(name) > 1)
+    ((twice, _),) = Counter(Path(name).name for name in answers).most_common(1)
     given = [name for name in answers if Path(name).name == twice]
     return DataError(
         f"{path} has {len(given)} answers for {twice} ({', '.join(given)}); expected one per golden image: leave the "
