@@ -241,6 +241,13 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
+def test_class_names_do_not_command_the_terminal(run, tmp_path, pets):
+    (tmp_path / "file").touch()  # so that it ends there
+    (pets / "dog").rename(pets / "\x1b[2Jdog")
+    _, _, lines = run("train", "--data", str(pets), "--runs", "file/runs")
+    assert "of 2 classes: \\x1b[2Jdog, cat" in "\n".join(lines)
+
+
 def test_a_refusal_of_the_system_names_the_path(run, tmp_path, pets):
     (tmp_path / "file").touch()
     message = fails_after_talk(run, "train", "--data", str(pets), "--runs", "file/runs")

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from cifarnet import demo
-from cifarnet.errors import ModelError, UsageError
+from cifarnet import shipped as where
+from cifarnet.errors import IntegrityError, ModelError, UsageError
 from cifarnet.run import Run
 from cifarnet.shipped import shipped
 
@@ -108,6 +110,57 @@ def test_nothing_else_is_served_and_no_folder_listed(get, path):
     assert get(path)[0] == 404
 
 
+def answer_to(server, request: bytes) -> bytes:
+    """Return the first line of the answer to a request that is sent as it stands."""
+    with socket.create_connection(server.server_address, timeout=10) as connection:
+        connection.sendall(request)
+        return connection.makefile("rb").readline().strip()
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:{port}", ""]
+)
+def test_a_page_from_elsewhere_that_calls_itself_this_machine_is_refused(server, host):
+    named = f"Host: {host}\r\n" if host else ""
+    request = f"GET /browser/model.onnx HTTP/1.1\r\n{named}\r\n".format(port=server.server_port)
+    assert answer_to(server, request.encode()).split()[1] == b"403"
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_names_of_this_machine_are_answered(server, method, name):
+    request = f"{method} /browser/model.onnx HTTP/1.1\r\nHost: {name}:{server.server_port}\r\n\r\n"
+    assert answer_to(server, request.encode()).split()[1] == b"200"
+
+
+def test_the_port_that_browsers_leave_out_is_not_missed(server, monkeypatch):
+    monkeypatch.setattr(server, "server_port", 80)
+    assert answer_to(server, b"GET /browser/ HTTP/1.1\r\nHost: localhost\r\n\r\n").split()[1] == b"200"
+
+
+@pytest.fixture
+def answered(server, monkeypatch):
+    """Return an event that is set once a request is over and what went wrong with it was told."""
+    over, close = threading.Event(), server.shutdown_request
+    monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), over.set()))
+    return over
+
+
+def test_a_browser_that_hangs_up_is_no_news(server, answered, capfd):
+    with socket.create_connection(server.server_address, timeout=10) as connection:
+        connection.sendall(b"GET /bro")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing is a reset then
+    assert answered.wait(timeout=10)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_of_the_servers_own_is_not_hidden(server, answered, monkeypatch, capfd):
+    monkeypatch.setattr(server, "made", None)
+    assert answer_to(server, f"GET /x HTTP/1.1\r\nHost: localhost:{server.server_port}\r\n\r\n".encode()) == b""
+    assert answered.wait(timeout=10)
+    assert "AttributeError" in capfd.readouterr().err
+
+
 def test_only_this_machine_is_listened_to(server):
     assert server.server_address[0] == "127.0.0.1"
 
@@ -123,15 +176,22 @@ def test_a_taken_port_is_told(runtime):
 
 def test_a_missing_runtime_is_told_with_the_line_to_type(monkeypatch, tmp_path):
     monkeypatch.setattr(demo, "INSTALLED", shipped())  # as in a wheel, whose folder may be read-only
-    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path))
+    cache = tmp_path / "a cache"
+    monkeypatch.setenv("CIFARNET_CACHE", str(cache))
     with pytest.raises(UsageError) as caught:
         demo.open_demo(MODEL, 0)
     pinned = json.loads((shipped() / "browser" / "package.json").read_text())["dependencies"]["onnxruntime-web"]
     assert str(caught.value).endswith(
-        f"npm install --ignore-scripts --prefix {tmp_path / 'browser'} onnxruntime-web@{pinned}"
+        f"npm install --ignore-scripts --prefix '{cache / 'browser'}' onnxruntime-web@{pinned}"
     )
-    (tmp_path / "browser" / demo.RUNTIME).mkdir(parents=True)
+    (cache / "browser" / demo.RUNTIME).mkdir(parents=True)
     demo.open_demo(MODEL, 0).server_close()
+
+
+def test_a_missing_runtime_in_a_checkout_is_what_make_brings(monkeypatch):
+    monkeypatch.setattr(demo, "RUNTIME", "node_modules/missing")
+    with pytest.raises(UsageError, match=r"expected onnxruntime-web there: make consumers$"):
+        demo.open_demo(MODEL, 0)
 
 
 def test_a_file_that_is_no_model_is_refused(runtime, tmp_path):
@@ -146,7 +206,7 @@ def test_a_run_that_was_not_exported_is_told_how(tmp_path):
 
 
 def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
-    run = tmp_path / "runs" / "stored"
+    run = tmp_path / "runs" / "sto\x1bred"  # \x1b would command the terminal
     run.mkdir(parents=True)
     (run / "run.json").write_text("{}")
     (run / "model.onnx").write_bytes(MODEL.read_bytes())
@@ -167,7 +227,7 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
         process.send_signal(signal.SIGINT)
         _, talk = process.communicate(timeout=30)
     assert content == MODEL.read_bytes()
-    assert (process.returncode, talk) == (0, "runs/stored/model.onnx, until Ctrl-C\n")
+    assert (process.returncode, talk) == (0, "runs/sto\\x1bred/model.onnx, until Ctrl-C\n")
 
 
 def test_the_wheel_takes_every_file_of_the_page_along():
@@ -177,3 +237,14 @@ def test_the_wheel_takes_every_file_of_the_page_along():
     assert taken == {file for file in files if file.name not in LEFT_AT_HOME} | {Path("export/golden")}
     for source, target in settings["force-include"].items():
         assert target == f"cifarnet/_{source}"
+
+
+def test_files_that_the_package_lacks_are_told_with_the_way_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(where, "INSTALLED", tmp_path / "installed")
+    monkeypatch.setattr(where, "CHECKOUT", tmp_path / "checkout")
+    with pytest.raises(IntegrityError) as caught:
+        shipped()
+    assert str(caught.value) == (
+        f"golden/golden.json is neither in {tmp_path}/installed nor in {tmp_path}/checkout; expected it in the "
+        "package: pip install --force-reinstall --no-deps cifarnet"
+    )

@@ -58,6 +58,13 @@ def test_fewer_than_two_classes_are_refused(labels):
         Dataset(name="tiny", train=split(0), test=split(0), labels=labels)
 
 
+def test_a_class_name_that_is_no_text_is_refused(dataset):
+    """As a folder's name becomes one where its bytes are no UTF-8; the fingerprint, and every file, needs text."""
+    found = re.escape("tiny has a class '\\udce9t\\udce9'; expected a name in valid UTF-8: rename the class")
+    with pytest.raises(DataError, match=f"^{found}"):
+        replace(dataset, labels=("cat", "\udce9t\udce9", "eel"))
+
+
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_without_a_name_is_refused_in_either_split(dataset, part, label):

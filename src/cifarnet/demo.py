@@ -2,6 +2,8 @@
 
 import io
 import json
+import shlex
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +18,10 @@ from .shipped import INSTALLED, shipped
 
 ADDRESS = "127.0.0.1"
 """Of this machine, and not to be reached from any other."""
+NAMES = (ADDRESS, "localhost")
+"""What a browser may call this machine."""
+HTTP_PORT = 80
+"""The one that browsers leave out."""
 PAGE = "/browser/"
 RUNTIME = "node_modules/onnxruntime-web/dist"
 """Where npm puts the runtime's files, seen from the page and from the folder that they were installed in."""
@@ -32,6 +38,19 @@ class DemoServer(ThreadingHTTPServer):
     def url(self) -> str:
         """Address of the page."""
         return f"http://{ADDRESS}:{self.server_port}{PAGE}"
+
+    def is_meant(self, host: str | None) -> bool:
+        """Tell whether a browser asks for this machine by its own name.
+
+        Any site may give its name this machine's address (DNS rebinding), and would then read what is served here.
+        """
+        names = {f"{name}:{self.server_port}" for name in NAMES}
+        return host in names or (self.server_port == HTTP_PORT and host in NAMES)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that hung up; anything else is told with its traceback."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -53,6 +72,9 @@ class Handler(SimpleHTTPRequestHandler):
 
     def send_head(self) -> Any:
         """Send the headers and return the content to be sent, if any."""
+        if not self._demo.is_meant(self.headers.get("Host")):
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return None
         if self.path == "/":
             self.send_response(HTTPStatus.FOUND)
             self.send_header("Location", PAGE)
@@ -115,11 +137,13 @@ def model_of(run: Run) -> Path:
 def _runtime() -> Path:
     """Return the folder of onnxruntime-web's files. Raises ``UsageError`` that says how to get them."""
     app = shipped() / "browser"
-    home = cache_folder() / "browser" if app.is_relative_to(INSTALLED) else app
+    is_installed = app.is_relative_to(INSTALLED)
+    home = cache_folder() / "browser" if is_installed else app
     if not (home / RUNTIME).is_dir():
         version = json.loads((app / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+        install = f"npm install --ignore-scripts --prefix {shlex.quote(str(home))} onnxruntime-web@{version}"
         raise UsageError(
             f"the browser's runtime is not in {home}; expected onnxruntime-web there: "
-            f"npm install --ignore-scripts --prefix {home} onnxruntime-web@{version}"
+            f"{install if is_installed else 'make consumers'}"
         )
     return home / RUNTIME

@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import DataError
-from .spec import IMAGE_SHAPE
+from .spec import IMAGE_SHAPE, Shape
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-Shape = tuple[int, int, int]
-"""Height, width and channels."""
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Named one by one, because Pillow also opens formats that start other programs."""
@@ -80,14 +77,18 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def resized(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> Image.Image:
-    """Cut the largest square out of the middle (the spare pixel of an odd margin stays right or below), then scale.
+    """Cut the largest square out of the middle, then scale it.
 
     The crop comes first and by itself, so that no pixel from outside the square reaches the antialiasing filter.
     """
+    return cropped(image).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=None)
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    """Return the largest square in the middle; the spare pixel of an odd margin stays right or below."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=None)
+    return image.crop((left, top, left + side, top + side))
 
 
 def _high_byte(values: NDArray[np.integer]) -> NDArray[np.uint8]:

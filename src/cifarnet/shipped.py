@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
-from .errors import CifarnetError
+from .errors import IntegrityError
 
 INSTALLED = Path(__file__).parent / "_export"
 """Where the wheel carries them."""
 CHECKOUT = Path(__file__).parents[2] / "export"
+PROOF = Path("golden/golden.json")
+"""What is there where the others are."""
 
 
 def shipped() -> Path:
-    """Return the folder that holds ``golden`` and ``browser``. Raises ``CifarnetError`` when it is in neither place."""
+    """Return the folder that holds ``golden`` and ``browser``. Raises ``IntegrityError`` when there is none."""
     for folder in (INSTALLED, CHECKOUT):
-        if (folder / "golden" / "golden.json").is_file():
+        if (folder / PROOF).is_file():
             return folder
-    raise CifarnetError(f"{INSTALLED} is missing; expected it in the package: install cifarnet again")
+    raise IntegrityError(
+        f"{PROOF} is neither in {INSTALLED} nor in {CHECKOUT}; expected it in the package: "
+        "pip install --force-reinstall --no-deps cifarnet"
+    )

@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import DataError, UsageError
 
 if TYPE_CHECKING:  # the help reads the image shape here and has no time for numpy
     import numpy as np
     from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of one image."""
 
 IMAGE_SHAPE = (32, 32, 3)
 """Height, width, channels of one image: uint8, RGB, 0-255."""
@@ -58,6 +61,19 @@ LOGITS_NAME, PROBABILITIES_NAME = "logits", "probabilities"
 """The two outputs: float32 (batch, classes)."""
 BATCH_DIMENSION = "batch"
 """Name of the one dimension that is free."""
+INPUT: Final[Mapping[str, Any]] = {
+    "name": INPUT_NAME,
+    "dtype": "uint8",
+    "layout": "NHWC",
+    "color": "RGB",
+    "range": [0, 255],
+}
+"""What a model file says of its input, beside the shape."""
+OUTPUTS: Final[Mapping[str, Mapping[str, str]]] = {
+    LOGITS_NAME: {"dtype": "float32", "meaning": "before the softmax"},
+    PROBABILITIES_NAME: {"dtype": "float32", "meaning": "softmax of the logits"},
+}
+"""What a model file says of each output, beside the shape."""
 IMAGE_METADATA = {
     "Image.BitmapPixelFormat": "Rgb8",
     "Image.ColorSpaceGamma": "SRGB",
@@ -140,6 +156,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
             raise DataError(f"{self.name} has {len(self.labels)} class; expected at least 2: add a class folder")
+        for label in self.labels:
+            _require_text(label, self.name)
         for part in (self.train, self.test):
             if len(part) and not (part.labels.min() >= 0 and part.labels.max() < len(self.labels)):
                 raise DataError(
@@ -158,3 +176,11 @@ class Dataset:
             digest.update(np.ascontiguousarray(part.labels).data)
             digest.update(np.ascontiguousarray(part.images).data)
         return digest.hexdigest()
+
+
+def _require_text(label: str, name: str) -> None:
+    """Raise ``DataError`` for half a surrogate pair: what Python makes of a folder's name that is no UTF-8."""
+    try:
+        label.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name} has a class {label!r}; expected a name in valid UTF-8: rename the class") from error

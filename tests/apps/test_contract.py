@@ -14,22 +14,11 @@ EXPORT = Path(__file__).parents[2] / "export"
 def promised():
     """Return the contract as the constants of the package have it now."""
     height, width, channels = spec.IMAGE_SHAPE
-    outputs = {spec.LOGITS_NAME: "before the softmax", spec.PROBABILITIES_NAME: "softmax of the logits"}
     return {
         "version": spec.CONTRACT_VERSION,
         "metadata": {"contract": spec.CONTRACT_KEY, "digest": spec.DIGEST_KEY, "standard": spec.IMAGE_METADATA},
-        "input": {
-            "name": spec.INPUT_NAME,
-            "dtype": "uint8",
-            "shape": [spec.BATCH_DIMENSION, height, width, channels],
-            "layout": "NHWC",
-            "color": "RGB",
-            "range": [0, 255],
-        },
-        "outputs": {
-            name: {"dtype": "float32", "shape": [spec.BATCH_DIMENSION, "classes"], "meaning": meaning}
-            for name, meaning in outputs.items()
-        },
+        "input": {**spec.INPUT, "shape": [spec.BATCH_DIMENSION, height, width, channels]},
+        "outputs": {name: {**said, "shape": [spec.BATCH_DIMENSION, "classes"]} for name, said in spec.OUTPUTS.items()},
         "resize": dict(spec.RECIPE),
         "cifar10_labels": list(spec.CIFAR10_LABELS),
         "tolerances": TOLERANCES,
@@ -51,9 +40,8 @@ def test_the_contract_is_what_the_package_promises(contract):
         ("CONTRACT_VERSION", 2),
         ("CONTRACT_KEY", "other"),
         ("DIGEST_KEY", "other"),
-        ("INPUT_NAME", "image"),
-        ("LOGITS_NAME", "scores"),
-        ("PROBABILITIES_NAME", "softmax"),
+        ("INPUT", spec.INPUT | {"name": "image"}),
+        ("OUTPUTS", {"scores": spec.OUTPUTS["logits"]}),
         ("BATCH_DIMENSION", "n"),
         ("IMAGE_METADATA", {}),
         ("IMAGE_SHAPE", (64, 64, 3)),

@@ -163,6 +163,14 @@ def test_a_bad_file_does_not_end_the_stream(classifier, photos):
     assert "gone.png cannot be read (No such file or directory); expected an image file" in str(outcomes[-1].error)
 
 
+def test_a_path_that_the_system_refuses_does_not_end_the_stream(classifier, photos):
+    refused, good = classifier.stream(["a" * 300, photos / "a.png"])
+    assert str(refused.error) == (
+        f"{'a' * 300} cannot be read (File name too long); expected an image file: check the path"
+    )
+    assert good.prediction.label == "red"
+
+
 def test_a_folder_without_images_is_an_error_among_the_others(classifier, photos, tmp_path):
     (tmp_path / "empty" / "deep").mkdir(parents=True)
     (tmp_path / "empty" / "deep" / "notes.txt").touch()

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -125,8 +126,7 @@ def sparse(tensor: onnx.TensorProto) -> onnx.SparseTensorProto:
     return onnx.SparseTensorProto(values=tensor, indices=indices, dims=[3, 3])
 
 
-@pytest.mark.parametrize("place", ["../../etc/passwd", "/etc/passwd", "C:\\secret", "*/_ORT_MEM_ADDR_/*", "", None])
-@pytest.mark.parametrize(
+hidden_anywhere = pytest.mark.parametrize(
     "hide",
     [
         lambda tensor: models.graph(tensors=[tensor]),
@@ -138,9 +138,46 @@ def sparse(tensor: onnx.TensorProto) -> onnx.SparseTensorProto:
     ],
     ids=["weights", "constant", "sparse constant", "branch", "list of tensors", "list of graphs"],
 )
+
+
+@pytest.mark.parametrize("place", ["../../etc/passwd", "/etc/passwd", "C:\\secret", "*/_ORT_MEM_ADDR_/*", "", None])
+@hidden_anywhere
 def test_external_data_wherever_it_hides(hide, place):
     message = refused(models.content(hide(outside("weights", place))))
     assert message.startswith(f"the model keeps weights in another file ({place or 'unnamed'!r}); expected all of them")
+
+
+NO_FIELD = r"the model is no ONNX file, or a truncated one \(byte [\d,]+ begins field 536,870,9\d\d; expected"
+
+
+def raised(graph: onnx.GraphProto) -> bytes:
+    return models.raised(graph.SerializeToString(), graph.DESCRIPTOR)
+
+
+@hidden_anywhere
+def test_external_data_behind_tags_that_only_onnxruntime_knows(hide):
+    assert re.match(NO_FIELD, refused(models.resealed(raised(hide(outside("weights"))))))
+
+
+@pytest.mark.parametrize(
+    ("number", "content"),
+    [
+        (7, models.graph().SerializeToString()),
+        (8, helper.make_opsetid("evil.ops", 1).SerializeToString()),
+        (25, helper.make_function("", "Own", ["x"], ["y"], [], []).SerializeToString()),
+    ],
+    ids=["second graph", "foreign operators", "function"],
+)
+def test_other_parts_behind_tags_that_only_onnxruntime_knows(number, content):
+    graph = models.model().graph.SerializeToString()
+    hidden = models.field(number, content, above=models.HIDDEN)
+    assert re.match(NO_FIELD, refused(models.resealed(graph, hidden)))
+
+
+def test_onnxruntime_reads_what_is_behind_such_tags():
+    """The twin of the two above: had it refused them, so that nothing could hide there, it would fail."""
+    session = onnxruntime.InferenceSession(models.resealed(raised(models.graph())), providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_outputs()] == ["logits", "probabilities"]
 
 
 def test_external_sparse_weights():

@@ -141,6 +141,14 @@ def test_names_that_would_command_a_terminal_or_break_a_line_are_escaped(run, mo
     assert talk[0].startswith(f"error: {photos}/\\x1b[2J.png cannot be used")
 
 
+def test_csv_keeps_a_name_as_it_is_but_on_a_terminal(run, model_path, photos, monkeypatch):
+    odd = photos / "\x1b[2J.png"
+    (photos / "a.png").rename(odd)
+    assert run("predict", model_path, odd, "--csv")[1][1].startswith(f"{odd},red,")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert run("predict", model_path, odd, "--csv")[1][1].startswith(f"{photos}/\\x1b[2J.png,red,")
+
+
 def test_names_that_the_encoding_lacks_are_written_as_escapes(model_path, photos, monkeypatch):
     (photos / "a.png").rename(photos / "ä\udcff.png")
     written = io.BytesIO()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .display import out, say
+from .display import out, printable, say
 from .options import RunArgument, RunsOption
 
 
@@ -20,7 +20,7 @@ def command(
 
     model = model_of(find_run(runs, run))
     with open_demo(model, port) as server:
-        say(f"{model}, until Ctrl-C")
+        say(f"{printable(str(model))}, until Ctrl-C")
         out(server.url)
         try:
             server.serve_forever()

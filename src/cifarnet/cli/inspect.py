@@ -1,14 +1,16 @@
 """``cifarnet inspect``: what is in a model file."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .display import out
+from cifarnet.errors import ModelError
+
+from .display import out, printable
 from .options import JsonOption
 
 if TYPE_CHECKING:
@@ -23,11 +25,18 @@ def command(
     from cifarnet.inspection import inspect_model
 
     found = inspect_model(model)
-    if as_json:
-        out(json.dumps(asdict(found), indent=2))
-        return
-    for line in (*_file(found), "", *_layers(found), "", *_training(found), "", *_proof(found)):
-        out(line)
+    try:
+        told = json.dumps(asdict(found), indent=2) if as_json else _told(found)
+    except RecursionError as error:
+        raise ModelError(
+            f"{model} has facts nested too deeply to be told; expected those of `cifarnet export`: export it anew"
+        ) from error
+    out(told)
+
+
+def _told(found: "Inspection") -> str:
+    lines = (*_file(found), "", *_layers(found), "", *_training(found), "", *_proof(found))
+    return "\n".join(map(printable, lines))
 
 
 def _row(name: str, value: object) -> str:
@@ -43,12 +52,17 @@ def _file(found: "Inspection") -> list[str]:
         _row("computed in", contract["precision"]),
         _row("input", f"{contract['input']['name']}: uint8 (batch, {height}, {width}, 3), RGB, 0-255"),
         *(
-            _row("output", f"{name}: float32 (batch, {len(contract['labels'])}), {each['meaning']}")
-            for name, each in contract["outputs"].items()
+            _row("output", f"{name}: float32 (batch, {len(contract['labels'])}), {dict(_entries(each)).get('meaning')}")
+            for name, each in _entries(contract.get("outputs"))
         ),
         _row("classes", ", ".join(contract["labels"])),
         _row("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
     ]
+
+
+def _entries(value: object) -> Iterable[tuple[str, Any]]:
+    """Return the entries of a part of the contract, none where the file has something else there or nothing."""
+    return value.items() if isinstance(value, dict) else ()
 
 
 def _layers(found: "Inspection") -> list[str]:

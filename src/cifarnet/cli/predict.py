@@ -139,7 +139,8 @@ def _csv(count: int) -> Layout:
 def _csv_line(*values: object) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(values)
-    return line.getvalue()
+    # A file or a program gets every name as it is; a terminal would obey what is in it.
+    return printable(line.getvalue()) if sys.stdout.isatty() else line.getvalue()
 
 
 def _table(count: int, labels: tuple[str, ...]) -> Layout:

@@ -14,7 +14,7 @@ from cifarnet.config import ModelConfig, OptimizerName, Recipe, Schedule, TrainC
 from cifarnet.errors import RunError, UsageError
 from cifarnet.job import Job, job_of, require_resumable
 
-from .display import TrainingDisplay, download_bar, out, say
+from .display import TrainingDisplay, download_bar, out, printable, say
 from .options import BackendOption, JsonOption, RunsOption
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[
 def _contents(dataset: "Dataset") -> str:
     names = ", ".join(dataset.labels[:MOST_NAMES]) + (", …" if len(dataset.labels) > MOST_NAMES else "")
     sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-    return f"{sizes} of {len(dataset.labels)} classes: {names}"
+    return f"{sizes} of {len(dataset.labels)} classes: {printable(names)}"
 
 
 def _durable(source: str) -> str:

@@ -79,7 +79,7 @@ def _row(name: str, golden: Mapping[str, GoldenImage], values: Any) -> Row:
     classes = len(golden[name].answers[LOGITS_NAME])
     try:
         row = np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"the answer for {name} is no list of numbers ({error}); expected {classes} of them: give the logits"
         ) from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cifarnet.pictures import resized, rgb
+from cifarnet.pictures import cropped, resized, rgb
 from cifarnet.spec import IMAGE_SHAPE
 
 RIGHT = ""
@@ -93,9 +93,7 @@ SCALINGS: Mapping[str, Scaling] = {
 
 
 def _cropped_then_scaled(image: Picture, scaling: Scaling) -> Picture:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return scaling(image.crop((left, top, left + side, top + side)), (SIDE, SIDE))
+    return scaling(cropped(image), (SIDE, SIDE))
 
 
 def _scaled_then_cropped(image: Picture, scaling: Scaling) -> Picture:

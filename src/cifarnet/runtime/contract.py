@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarnet.errors import ModelError
-from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT_NAME, RECIPE
+from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, RECIPE
 
 MAX_SIDE = 4096
 """Pixels: beyond any network here, and small enough that no file can ask for much memory."""
 SIZES = frozenset(("height", "width"))
 """The words of the recipe that are the model's own; of the others each is known or makes the file a newer one."""
 KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
-INPUT = {"name": INPUT_NAME, "dtype": "uint8", "layout": "NHWC", "color": "RGB", "range": [0, 255]}
-"""What version 1 says of the input, beside its shape."""
 
 
 def parse(text: str, name: str) -> dict[str, Any]:

@@ -24,6 +24,8 @@ PARTS = {
 VARINT, EIGHT_BYTES, LENGTH_DELIMITED, FOUR_BYTES = 0, 1, 2, 5
 """Wire types of the protocol buffer encoding; the others are obsolete."""
 MAX_VARINT_BYTES = 10
+MAX_FIELD = 2**29 - 1
+"""Largest number of a field. Beyond it protobuf for C++ drops the upper bits: onnxruntime would see another field."""
 
 Value = int | memoryview
 """A number, or the bytes of a string or of a message."""
@@ -90,8 +92,10 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
     """Yield number and content of each field."""
     at = 0
     while at < len(message):
-        tag, at = _varint(message, at)
+        start, (tag, at) = at, _varint(message, at)
         number, wire_type = tag >> 3, tag & 7
+        if not 0 < number <= MAX_FIELD:
+            raise ValueError(f"byte {start:,} begins field {number:,}; expected 1 to {MAX_FIELD:,}")
         value: Value | None = None
         if wire_type == VARINT:
             value, at = _varint(message, at)
@@ -103,7 +107,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Value]]:
             raise ValueError(f"byte {at} begins no field")
         if value is None:
             value, at = message[at : at + size], at + size
-        if number == 0 or at > len(message):
+        if at > len(message):
             raise ValueError(f"field {number} ends at byte {at:,} of {len(message):,}")
         yield number, value
 

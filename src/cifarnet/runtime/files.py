@@ -28,7 +28,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     images, or one that cannot be listed, is yielded with its error.
     """
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not _is_folder(path):
             yield Found(path)
             continue
         is_empty = True
@@ -37,6 +37,13 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
             yield found
         if is_empty:
             yield Found(path, _without_images(path))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long, a folder that may not be entered: reading it will say what is wrong
+        return False
 
 
 def _without_images(folder: Path) -> DataError:

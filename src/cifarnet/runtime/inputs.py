@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.errors import DataError
+from cifarnet.spec import Shape
 
 CHANNELS = (1, 3, 4)
 """Last sizes of an array that holds grey, RGB or RGBA pixels."""
-
-Shape = tuple[int, int, int]
-"""Height, width and channels of one image."""
 
 
 def is_batch(images: Any) -> bool:

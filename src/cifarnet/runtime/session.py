@@ -17,6 +17,7 @@ from cifarnet.spec import (
     INPUT_NAME,
     LOGITS_NAME,
     PROBABILITIES_NAME,
+    Shape,
     seal,
 )
 
@@ -48,7 +49,7 @@ class OpenedModel:
         return tuple(self.contract["labels"])
 
     @cached_property
-    def image_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> Shape:
         """Height, width and channels of one image."""
         _, height, width, channels = self.contract["input"]["shape"]
         return height, width, channels

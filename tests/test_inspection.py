@@ -1,0 +1,169 @@
+"""An inspection tells what is in whatever the runtime accepts, and nothing that was measured on another file."""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cifarnet import cli
+from cifarnet.errors import ModelError
+from cifarnet.inspection import inspect_model
+from cifarnet.runtime import Classifier
+from tests.runtime import models
+
+ESCAPE = "\x1b[2J"
+"""Clears a terminal."""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.onnx"
+
+
+@pytest.fixture
+def told(monkeypatch, capsys, path):
+    """Return a function that runs ``cifarnet inspect`` on a file's content and returns exit code, stdout, stderr."""
+
+    def told(content, *options):
+        path.write_bytes(content)
+        monkeypatch.setattr(sys, "argv", ["cifarnet", "inspect", str(path), *options])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        return done.value.code or 0, *capsys.readouterr()
+
+    return told
+
+
+def inspected(path, content):
+    """Inspect a file that the runtime takes, too."""
+    Classifier(content)
+    path.write_bytes(content)
+    return inspect_model(path)
+
+
+def test_a_file_without_shapes_inside_is_told_without_them(path):
+    found = inspected(path, models.content())
+    assert [(each.operator, each.shape) for each in found.layers] == [
+        ("Cast", ()),
+        ("ReduceMean", ()),
+        ("MatMul", (3,)),
+        ("Softmax", (3,)),
+    ]
+    assert (found.parameters, found.multiply_adds) == (9, 0)
+
+
+def test_a_convolution_of_unknown_shape_counts_as_nothing(path):
+    kernel = numpy_helper.from_array(np.zeros((8, 3, 3, 3), np.float32), "kernel")
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "kernel"], ["unused"]),
+    ]
+    untold = models.graph(nodes=nodes, tensors=[models.weights(), kernel])
+    assert inspected(path, models.content(untold)).multiply_adds == 0
+    untold.value_info.append(helper.make_tensor_value_info("unused", TensorProto.FLOAT, ["batch", 8, 30, 30]))
+    assert inspected(path, models.content(untold)).multiply_adds == 30 * 30 * 8 * 27
+
+
+def test_of_two_versions_of_the_operators_the_last_counts_as_in_onnxruntime(path):
+    assert inspected(path, models.content(domains=("ai.onnx", ""))).opset == 17
+
+
+def test_a_file_that_names_no_version_of_the_operators_is_refused(path):
+    path.write_bytes(models.content(domains=()))
+    with pytest.raises(ModelError, match=r"model\.onnx names no version of the standard operators; expected one: use"):
+        inspect_model(path)
+
+
+def test_a_graph_that_is_too_deep_for_onnx_is_refused(path):
+    graph = b""
+    for _ in range(120):
+        graph = models.field(1, models.field(5, models.field(6, graph)))
+    path.write_bytes(models.resealed(graph))
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be read by onnx \(Error parsing .*\); use a file that"):
+        inspect_model(path)
+
+
+def test_sizes_that_no_file_can_have_are_refused(path):
+    for dims in ([2**62] * 300, [-1]):
+        huge = TensorProto(name="huge", data_type=TensorProto.FLOAT, dims=dims)
+        path.write_bytes(models.content(models.graph(tensors=[huge])))
+        with pytest.raises(
+            ModelError, match=rf"^the graph has a tensor of sizes \[{dims[0]}.*; expected those of a fi"
+        ):
+            inspect_model(path)
+
+
+def test_a_scale_that_two_layers_share_is_counted_once(path):
+    halves = [numpy_helper.from_array(np.zeros(4, np.int8), name) for name in ("left", "right")]
+    scale = numpy_helper.from_array(np.float32(0.5), "scale")
+    nodes = [helper.make_node("DequantizeLinear", [half.name, "scale"], [f"{half.name}_x"]) for half in halves]
+    found = inspected(path, models.content(models.graph(nodes=nodes, tensors=[models.weights(), *halves, scale])))
+    assert [layer.parameters for layer in found.layers] == [5, 5, 0, 0, 9, 0]
+    assert found.parameters == 9 + 4 + 4 + 1
+
+
+# What was measured
+
+
+def write_record(path, **facts):
+    path.with_suffix(".parity.json").write_text(json.dumps(facts))
+
+
+def test_the_record_beside_a_file_is_told_if_it_is_its_own(path):
+    content = models.content()
+    write_record(path, sha256=hashlib.sha256(content).hexdigest(), backend="jax")
+    assert inspected(path, content).parity["backend"] == "jax"
+
+
+@pytest.mark.parametrize("facts", [{"sha256": hashlib.sha256(b"another file").hexdigest()}, {}])
+def test_the_record_of_another_file_is_not_told(path, told, facts):
+    write_record(path, **facts, backend="jax")
+    assert inspected(path, models.content()).parity is None
+    assert "jax" not in told(models.content())[1]
+
+
+# The command
+
+
+@pytest.mark.parametrize("outputs", [..., None, [], {"logits": 5}, {"logits": {}}])
+def test_a_contract_without_outputs_is_told(told, outputs):
+    code, said, talk = told(models.content(contract=models.contract(outputs=outputs)))
+    assert (code, talk) == (0, "")
+    assert "MatMul" in said
+
+
+def test_nothing_in_a_file_commands_the_terminal(told, path):
+    nodes = [helper.make_node("Identity", ["images"], ["x"], name=ESCAPE)]
+    contract = models.contract(
+        labels=["red", ESCAPE, "blue\nblue"],
+        precision=ESCAPE,
+        outputs={ESCAPE: {"meaning": ESCAPE}},
+        training={ESCAPE: [ESCAPE], "recipe": ESCAPE},
+        proof=ESCAPE,
+    )
+    content = models.content(models.graph(nodes=nodes), contract)
+    write_record(path, sha256=hashlib.sha256(content).hexdigest(), processor=ESCAPE)
+    code, said, talk = told(content)
+    assert (code, talk) == (0, "")
+    assert said.count("\\x1b[2J") == 10
+    assert all(line.isprintable() for line in said.split("\n"))
+
+
+def test_the_name_of_a_file_does_not_command_the_terminal(path, monkeypatch, capsys):
+    odd = path.with_name(f"{ESCAPE}.onnx")
+    odd.write_bytes(models.content())
+    monkeypatch.setattr(sys, "argv", ["cifarnet", "inspect", str(odd)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"file          {path.parent}/\\x1b[2J.onnx, ")
+
+
+def test_facts_nested_too_deeply_end_in_one_line(told):
+    deep = json.dumps(models.contract(training=...))[:-1] + ', "training": ' + '{"a":' * 900 + "1" + "}" * 901
+    code, said, talk = told(models.content(contract=deep), "--json")
+    assert (code, said) == (1, "")
+    assert "model.onnx has facts nested too deeply to be told; expected those of `cifarnet export`: export" in talk
