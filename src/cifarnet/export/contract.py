@@ -4,14 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarnet.config import ModelConfig
-from cifarnet.spec import (
-    BATCH_DIMENSION,
-    CONTRACT_VERSION,
-    INPUT_NAME,
-    LOGITS_NAME,
-    PROBABILITIES_NAME,
-    RECIPE,
-)
+from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
 """What is taken over from a run's record: nothing that names a time, a path or a machine."""
@@ -25,18 +18,8 @@ def describe(record: Mapping[str, Any], precision: str) -> dict[str, Any]:
     return {
         "version": CONTRACT_VERSION,
         "labels": labels,
-        "input": {
-            "name": INPUT_NAME,
-            "dtype": "uint8",
-            "shape": [BATCH_DIMENSION, height, width, channels],
-            "layout": "NHWC",
-            "color": "RGB",
-            "range": [0, 255],
-        },
-        "outputs": {
-            name: {"dtype": "float32", "shape": [BATCH_DIMENSION, len(labels)], "meaning": meaning}
-            for name, meaning in ((LOGITS_NAME, "before the softmax"), (PROBABILITIES_NAME, "softmax of the logits"))
-        },
+        "input": {**INPUT, "shape": [BATCH_DIMENSION, height, width, channels]},
+        "outputs": {name: {**each, "shape": [BATCH_DIMENSION, len(labels)]} for name, each in OUTPUTS.items()},
         "resize": dict(RECIPE) | {"height": height, "width": width},
         "precision": precision,
         "model": config.to_json(),
