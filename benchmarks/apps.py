@@ -113,7 +113,8 @@ def table() -> str:
 
 
 def _cell(app: Mapping[str, Any], images: int) -> str:
-    return f"{app['same_class']} of {images} the same, logits within {app['logit_difference']:.0e}"
+    logits = f"logits within {app['logit_difference']:.0e}" if app["logit_difference"] else "logits equal"
+    return f"{app['same_class']} of {images} the same class, {logits}"
 
 
 def main() -> None:

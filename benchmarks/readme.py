@@ -68,7 +68,7 @@ def exports_table() -> str:
     """Return one row per exported file: what was proven of it, and what it costs."""
     found = [json.loads(path.read_text()) for path in sorted(EXPORTS.glob("*.json"))]
     lines = [
-        "| backend | computed in | bytes | accuracy as trained | accuracy of the file | a probability differs by | "
+        "| backend | computed in | bytes | accuracy as trained | accuracy of the file | largest difference of a probability | "
         "classes changed | one image, against float32 |",
         "|---" * 8 + "|",
     ]
