@@ -57,19 +57,21 @@ def _row(record: dict[str, Any]) -> str:
 
 
 def summary(found: list[dict[str, Any]]) -> str:
-    """Return the sentence with the mean over the stored runs, and what they were."""
+    """Return the sentence with the mean over the stored runs, and how far they lie apart."""
     accuracies = [100 * record["metrics"]["test"]["accuracy"] for record in found]
-    runs = ", ".join(f"{record['backend']} with seed {record['seed']}" for record in found)
-    mean = statistics.mean(accuracies)
-    return f"**{mean:.2f} % test accuracy** on CIFAR-10, the mean of {len(found)} whole runs: {runs}."
+    seeds, backends = ({record[key] for record in found} for key in ("seed", "backend"))
+    return (
+        f"**{statistics.mean(accuracies):.1f} % test accuracy** on CIFAR-10: the mean of {len(found)} whole runs, "
+        f"{min(accuracies):.2f} to {max(accuracies):.2f} %, over {len(seeds)} seed(s) and {len(backends)} frameworks."
+    )
 
 
 def exports_table() -> str:
     """Return one row per exported file: what was proven of it, and what it costs."""
     found = [json.loads(path.read_text()) for path in sorted(EXPORTS.glob("*.json"))]
     lines = [
-        "| backend | computed in | bytes | accuracy as trained | accuracy of the file | largest difference of a probability | "
-        "classes changed | one image, against float32 |",
+        "| backend | computed in | bytes | accuracy as trained | accuracy of the file | "
+        "largest difference of a probability | classes changed | one image, against float32 |",
         "|---" * 8 + "|",
     ]
     return "\n".join(lines + [_export_row(each) for each in sorted(found, key=lambda each: -each["size_bytes"])])
