@@ -208,7 +208,7 @@ def test_one_name_for_two_files(fails):
     assert fails("export", "--onnx", "--int8", "--output", "model.onnx") == message
 
 
-def test_exporting_a_run_that_has_no_weights(run, tmp_path):
+def test_exporting_a_run_of_other_images(run, tmp_path):
     assert "fingerprint" in fails_after_talk(
         run, "export", write_run(tmp_path, data={"source": "synthetic", "fingerprint": ""})
     )

@@ -128,7 +128,7 @@ def open_demo(model: Path, port: int) -> DemoServer:
 
 def model_of(run: Run) -> Path:
     """Return the model file of a run. Raises ``ModelError`` when it has none yet."""
-    path = run.path / "model.onnx"
+    path = run.model
     if not path.is_file():
         raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {run}`")
     return path

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from .errors import ModelError
 from .runtime import read_model
+from .spec import STANDARD_DOMAINS
 
 MOST_NUMBERS = 10**15
 """Of one tensor: beyond any file, and small enough that whatever is computed from a few of them can be written out."""
@@ -82,7 +83,7 @@ def _parsed(content: bytes, path: str | Path) -> onnx.ModelProto:
 
 def _opset(model: onnx.ModelProto, path: str | Path) -> int:
     """Return the version of the standard operators. Of several the last counts, as it does in onnxruntime."""
-    versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
+    versions = [each.version for each in model.opset_import if each.domain in STANDARD_DOMAINS]
     if not versions:
         raise ModelError(f"{path} names no version of the standard operators; expected one: {WAY_OUT}")
     return int(versions[-1])

@@ -17,6 +17,7 @@ RECORD = "run.json"
 HISTORY = "history.csv"
 BEST_WEIGHTS = "best.weights.h5"
 CHECKPOINTS = "checkpoint"
+MODEL = "model.onnx"
 LATEST = "latest"
 LOCK = ".lock"
 
@@ -52,6 +53,11 @@ class Run:
     def best_weights(self) -> Path:
         """Return where the weights of the best epoch lie, in Keras' ``.weights.h5`` format."""
         return self.path / BEST_WEIGHTS
+
+    @property
+    def model(self) -> Path:
+        """Return where the exported model lies, once there is one."""
+        return self.path / MODEL
 
     @property
     def checkpoints(self) -> Path:

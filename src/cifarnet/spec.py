@@ -47,6 +47,8 @@ RECIPE: Final[Mapping[str, str | int]] = {
 }
 """What ``pictures.pixels`` does, in order, in words that travel with a model file; its size is the model's own."""
 
+STANDARD_DOMAINS = frozenset(("", "ai.onnx"))
+"""Names of the operator set that every ONNX runtime has."""
 CONTRACT_VERSION = 1
 """Version of what a model file promises; a reader refuses a newer one."""
 CONTRACT_KEY = "cifarnet"

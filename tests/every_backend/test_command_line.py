@@ -64,8 +64,9 @@ def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes
 
 def test_export_writes_the_file_that_inspect_describes(trained):
     folder, _ = trained
-    done = cifarnet("export", "--onnx", "--json", folder=folder)
-    (exported,) = json.loads(done.stdout)
+    done = cifarnet("export", "--onnx", "--fp16", "--json", folder=folder)
+    exported, smaller = json.loads(done.stdout)
+    assert (smaller["precision"], len(smaller["latencies"])) == ("float16", 2)
     assert exported["path"].endswith("/model.onnx")
     described = json.loads(cifarnet("inspect", exported["path"], "--json", folder=folder).stdout)
     assert described["sha256"] == exported["sha256"]

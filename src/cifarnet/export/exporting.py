@@ -78,7 +78,7 @@ def export_run(
     run without best weights or of other images, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
     settings outside their range and ``UsageError`` for a name that cannot be given.
     """
-    path = output or run.path / f"model{SUFFIXES.get(precision, '')}.onnx"
+    path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     bars, record = _bars(precision, max_drop), run.read_record()
     require_same_data(record["data"], dataset)
     _prepare(path)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -16,7 +17,8 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
     """Return the network that a model file holds and its weights by variable path, float32, as Keras lays them out.
 
     ``set_weights(build_model(config), weights)`` is the trained model again, on any backend, and exports to the same
-    file. Raises ``ModelError`` for a file that is not ours, and for one of less than float32 precision.
+    file. Raises ``ModelError`` for a file that is not ours or of less than float32 precision, and ``ConfigError`` for
+    one whose network cannot be built here.
     """
     content, contract = read_model(Path(path))
     if contract["precision"] != "float32":
@@ -24,11 +26,12 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
             f"{path} holds {contract['precision']} weights; expected float32: import the file that it was made from"
         )
     config = ModelConfig.from_json(contract["model"])
-    arrays = {each.name: numpy_helper.to_array(each) for each in onnx.load_from_string(content).graph.initializer}
-    learned = {name: array for name, array in arrays.items() if name.endswith(("/kernel", "/bias"))}
     try:
+        graph = onnx.load_from_string(content).graph
+        arrays = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+        learned = {name: array for name, array in arrays.items() if name.endswith(("/kernel", "/bias"))}
         return config, {name: _as_keras(name, array, config) for name, array in learned.items()}
-    except ValueError as error:
+    except (ValueError, TypeError, DecodeError) as error:
         raise ModelError(
             f"{path} holds other weights than its contract says ({error}); expected a file that `cifarnet export` wrote"
         ) from error

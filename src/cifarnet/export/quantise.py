@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cifarnet.spec import INPUT_NAME
+from cifarnet.spec import INPUT_NAME, STANDARD_DOMAINS
 
 CALIBRATION_BATCH = 64
 METHODS = ("MinMax", "Entropy", "Percentile")
@@ -84,5 +84,5 @@ def quantised(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
                         calibrate_method=getattr(CalibrationMethod, method),
                     )
                 model = onnx.load(path)
-            (opset,) = (each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+            (opset,) = (each.version for each in model.opset_import if each.domain in STANDARD_DOMAINS)
             yield Variant(f"{method}, {'per channel' if per_channel else 'per tensor'}", model.graph, opset)

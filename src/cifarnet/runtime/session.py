@@ -17,6 +17,7 @@ from cifarnet.spec import (
     INPUT_NAME,
     LOGITS_NAME,
     PROBABILITIES_NAME,
+    STANDARD_DOMAINS,
     Shape,
     seal,
 )
@@ -24,7 +25,6 @@ from cifarnet.spec import (
 from .contract import parse, require_usable
 from .envelope import Envelope, read_envelope
 
-STANDARD_DOMAINS = frozenset(("", "ai.onnx"))
 MAX_BYTES = 2_000_000_000
 """A file without external data is smaller, by the encoding's own limit."""
 MAX_THREADS = 1024

@@ -13,8 +13,8 @@ from cifarnet.inspection import inspect_model
 from cifarnet.runtime import Classifier
 
 
-# Measured on this small network: 0.53 and 0.41 of the bytes; what an eighth of slack adds is the graph's own.
-@pytest.mark.parametrize(("precision", "suffix", "share"), [("float16", ".fp16", 0.6), ("int8", ".int8", 0.47)])
+# Measured on this small network: 0.53 and 0.38 of the bytes, the graph itself being a part of them.
+@pytest.mark.parametrize(("precision", "suffix", "share"), [("float16", ".fp16", 0.6), ("int8", ".int8", 0.45)])
 def test_a_smaller_file_is_smaller_and_says_what_it_is(run, dataset, precision, suffix, share):
     whole, small = export_run(run, dataset), export_run(run, dataset, precision=precision, max_drop=0.05)
     assert small.path == run.path / f"model{suffix}.onnx"
