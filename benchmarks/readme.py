@@ -62,7 +62,7 @@ def summary(found: list[dict[str, Any]]) -> str:
     seeds, backends = ({record[key] for record in found} for key in ("seed", "backend"))
     return (
         f"**{statistics.mean(accuracies):.1f} % test accuracy** on CIFAR-10: the mean of {len(found)} whole runs, "
-        f"{min(accuracies):.2f} to {max(accuracies):.2f} %, over {len(seeds)} seed(s) and {len(backends)} frameworks."
+        f"{min(accuracies):.2f} to {max(accuracies):.2f} %, over {len(seeds)} seeds and {len(backends)} frameworks."
     )
 
 
