@@ -212,6 +212,8 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
     (run / "model.onnx").write_bytes(MODEL.read_bytes())
     (tmp_path / "cache" / "browser" / demo.RUNTIME).mkdir(parents=True)
     program = (
+        # A suite in the background hands down that Ctrl-C is to be ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from cifarnet import demo, shipped; demo.INSTALLED = shipped.shipped(); from cifarnet.cli import main; main()"
     )
     command = [sys.executable, "-c", program, "demo", "--port", "0"]
@@ -225,7 +227,10 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
         content = connection.getresponse().read()
         connection.close()
         process.send_signal(signal.SIGINT)
-        _, talk = process.communicate(timeout=30)
+        try:
+            _, talk = process.communicate(timeout=30)
+        finally:
+            process.kill()  # or leaving the block would wait for ever
     assert content == MODEL.read_bytes()
     assert (process.returncode, talk) == (0, "runs/sto\\x1bred/model.onnx, until Ctrl-C\n")
 
