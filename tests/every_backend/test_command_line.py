@@ -72,7 +72,7 @@ def test_export_writes_the_file_that_inspect_describes(trained):
     assert described["sha256"] == exported["sha256"]
     told = cifarnet("inspect", exported["path"], folder=folder).stdout
     assert "in all, per image" in told
-    assert f"{described['contract']['proof']['images']} test images" in told
+    assert "what was proven" in told
 
 
 def test_ctrl_c_ends_after_the_batch_with_everything_saved(tmp_path):

@@ -35,7 +35,7 @@ def history_of(run):
 
 def test_it_learns(runs, watcher):
     dataset = synthetic(train=640, test=200)
-    model = ModelConfig(filters=(8, 8, 8), dense_units=(32, 32, 32), dropout=0.05)
+    model = ModelConfig(filters=(8, 8, 8), dense_units=(32, 32, 32), dropout=0.05, initializer="glorot_normal")
     settings = TrainConfig(epochs=5, schedule_epochs=5, learning_rate=5e-3, warmup_epochs=0.5, weight_decay=0.01)
     job = Job(recipe="seed", model=model, train=settings, source="synthetic")
     _, record = finished(job, dataset, runs, watcher)
