@@ -43,9 +43,13 @@ const badge = async (page) => {
 
 /** Do something that brings a picture in, wait until it is shown, and return what is shown. */
 const shown = async (bringIn) => {
-  await page.evaluate(() => document.getElementById("bars").replaceChildren());
+  await page.evaluate(() => {
+    for (const id of ["verdict", "bars"]) document.getElementById(id).replaceChildren();
+    document.getElementById("error").hidden = true;
+  });
   await bringIn();
-  await page.locator("#bars li, #error:not([hidden])").first().waitFor();
+  // Not the bars: while the model is being opened, the page draws empty ones.
+  await page.locator("#verdict strong, #error:not([hidden])").first().waitFor();
   return page.evaluate(() => ({
     name: document.getElementById("original-words").textContent,
     error: document.getElementById("error").hidden ? "" : document.getElementById("error").textContent,
@@ -96,7 +100,10 @@ facts.spoilt = await badge(spoiltPage);
 await page.locator("#offline:not(:empty)").waitFor();
 facts.complaints = [...complaints]; // later ones may be about the server that is gone
 console.log("loaded");
-await new Promise((resolve) => process.stdin.once("data", resolve));
+await new Promise((resolve, reject) => {
+  process.stdin.once("data", resolve);
+  process.stdin.once("end", () => reject(new Error("stdin ended; expected a line once the server is gone")));
+});
 await page.reload();
 facts.offline = { badge: await badge(page), chosen: await shown(() => page.setInputFiles("#file", fileOf(images[0]))) };
 

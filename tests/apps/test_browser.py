@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -24,17 +25,32 @@ def served(golden, chromium):
         thread.join()
 
 
+def driven(command, leave):
+    """Return what the driver found, once it said that the page is loaded and ``leave`` took the server away.
+
+    Whatever goes wrong, the driver ends, and with it the browser: neither waits for a word that does not come.
+    """
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        try:
+            first = driver.stdout.readline()
+            assert first == "loaded\n"
+            leave()
+            said, _ = driver.communicate("go on\n", timeout=60)
+        finally:
+            driver.kill()
+    assert driver.returncode == 0
+    return json.loads(said)
+
+
 @pytest.fixture(scope="module")
 def facts(served, golden, node, chromium):
     """Return what the page showed, the last part of it after its server was gone."""
-    command = [node, Path(__file__).with_name("drive.mjs"), chromium, served.url, golden]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdout.readline() == "loaded\n"
+
+    def leave():
         served.shutdown()
         served.server_close()
-        said, _ = driver.communicate("go on\n", timeout=60)
-    assert driver.returncode == 0
-    return json.loads(said)
+
+    return driven([node, Path(__file__).with_name("drive.mjs"), chromium, served.url, golden], leave)
 
 
 def tensor_of(shown):
@@ -116,3 +132,9 @@ def test_the_page_asks_nobody_but_its_server(facts, served):
 
 def test_the_page_complains_of_nothing(facts):
     assert facts["complaints"] == []
+
+
+def test_a_driver_that_says_something_else_is_ended():
+    program = "import time; print('odd', flush=True); time.sleep(600)"
+    with pytest.raises(AssertionError, match="odd"):
+        driven([sys.executable, "-c", program], lambda: None)
