@@ -195,3 +195,8 @@ def test_the_command_and_the_library_say_the_same(run, model_path, photos):
     outcomes = Classifier(model_path).stream(photos)
     expected = [(str(each.path), each.prediction.label, each.prediction.probability) for each in outcomes]
     assert [(each["file"], each["label"], each["probability"]) for each in map(json.loads, lines)] == expected
+
+
+def test_an_empty_path_is_not_the_working_folder(classifier):
+    (outcome,) = classifier.stream([""])
+    assert str(outcome.error) == "an image path is empty; expected a file or folder: is the variable set?"

@@ -125,7 +125,7 @@ class TrainingDisplay:
             f"{record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
             f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:6.2f} %  "
             f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
-            f"{progress.seconds:.1f} s, {progress.images_per_s:,.0f}/s"
+            f"{progress.seconds:.{0 if progress.seconds >= 10 else 1}f} s, {progress.images_per_s:,.0f}/s"
         )
 
     def _rewrite(self, line: str) -> None:

@@ -27,7 +27,11 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     In folders, hidden names, files without an image extension and links to folders are left out. A folder without
     images, or one that cannot be listed, is yielded with its error.
     """
-    for path in map(Path, paths):
+    for given in paths:
+        path = Path(given)
+        if not os.fspath(given):  # to Path this is the working folder
+            yield Found(path, DataError("an image path is empty; expected a file or folder: is the variable set?"))
+            continue
         if not _is_folder(path):
             yield Found(path)
             continue
