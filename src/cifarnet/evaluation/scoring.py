@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
-from .spec import Split
+from cifarnet.errors import DataError
+from cifarnet.spec import Split
 
 Predictor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (n, h, w, 3), 0-255, to logits (n, classes)."""
@@ -50,7 +51,7 @@ def _predict_padded(predictor: Predictor, images: NDArray[np.uint8], batch_size:
     return predictor(np.pad(images, padding))[: len(images)]
 
 
-def score(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
+def score(logits: NDArray[np.floating[Any]], labels: NDArray[np.int32]) -> Score:
     """Return the score of logits (n, classes) against labels (n,), summed in float64."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)

@@ -1,0 +1,14 @@
+"""From logits to probabilities, in float64, so that every figure rests on the same ones."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = NDArray[np.float64]
+"""float64 (n, classes), 0 to 1, each row with the sum 1."""
+
+
+def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> Probabilities:
+    """Return the softmax of ``logits`` (n, classes) divided by ``temperature``, above 0: float64 (n, classes)."""
+    scaled = logits.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
