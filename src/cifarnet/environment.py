@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,3 +37,13 @@ def usable_cores() -> int | None:
     """Return the number of cores that this process may use."""
     # A process can be confined to fewer cores than the machine has; macOS does not tell.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the most memory that this process has held so far, or nothing where the system does not tell."""
+    try:
+        import resource  # of POSIX alone
+    except ModuleNotFoundError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB on Linux

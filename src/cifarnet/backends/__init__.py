@@ -16,7 +16,18 @@ from cifarnet.errors import BackendError
 
 from .interface import Adapter, Engine, StepResult
 
-__all__ = ["NAMES", "Adapter", "Engine", "StepResult", "adapter", "choose", "install_line", "installed", "settle"]
+__all__ = [
+    "NAMES",
+    "Adapter",
+    "Engine",
+    "StepResult",
+    "adapter",
+    "choose",
+    "install_line",
+    "installed",
+    "require_usable",
+    "settle",
+]
 
 NAMES = ("jax", "torch", "tensorflow")
 """Backends in the order in which they are tried when none is asked for."""
@@ -45,8 +56,7 @@ def choose(name: str | None = None) -> str:
     and where Keras already runs on another.
     """
     wanted = name or os.environ.get("KERAS_BACKEND") or _configured() or _first_installed()
-    _require_known(wanted)
-    _require_installed(wanted)
+    require_usable(wanted)
     running = _running()
     if running not in (None, wanted):
         raise BackendError(f"Keras already runs on {running}; {wanted} was asked for: start a new process for it")
@@ -66,12 +76,10 @@ def adapter() -> Adapter:
     return cast("Adapter", importlib.import_module(f".{settle()}", __name__))
 
 
-def _require_known(wanted: str) -> None:
+def require_usable(wanted: str) -> None:
+    """Raise ``BackendError`` unless ``wanted`` is a backend and its framework is installed; import nothing."""
     if wanted not in NAMES:
         raise BackendError(f"the backend {wanted!r} is not supported; expected one of {', '.join(NAMES)}")
-
-
-def _require_installed(wanted: str) -> None:
     missing = [module for module in (wanted, "keras", "h5py") if importlib.util.find_spec(module) is None]
     if missing:
         raise BackendError(

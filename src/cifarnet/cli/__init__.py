@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, train
+from . import compare, conformance, data, demo, doctor, evaluate, export, inspect, predict, train
 from .display import complain, out
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("evaluate")(evaluate.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("predict")(predict.command)
+app.command("compare")(compare.command)
 app.command("conformance")(conformance.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)

@@ -15,3 +15,11 @@ MovedDataOption = Annotated[
     typer.Option("--data", help="Where the run's images are now, if they were moved.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell reports it."""
+
+
+def durable(source: str) -> str:
+    """Return the name of a data set so that it means the same from another working folder."""
+    return source if source in ("cifar10", "synthetic") else str(Path(source).expanduser().absolute())

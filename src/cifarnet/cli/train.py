@@ -15,7 +15,7 @@ from cifarnet.errors import RunError, UsageError
 from cifarnet.job import Job, job_of, require_resumable
 
 from .display import TrainingDisplay, download_bar, out, printable, say
-from .options import BackendOption, JsonOption, RunsOption
+from .options import INTERRUPTED, BackendOption, JsonOption, RunsOption, durable
 
 if TYPE_CHECKING:
     from cifarnet.run import Run
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 MODEL_SETTINGS = frozenset(field.name for field in fields(ModelConfig))
 SETTINGS = MODEL_SETTINGS | frozenset(field.name for field in fields(TrainConfig))
 """Names that an option shares with a field of the recipe."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as a shell reports it."""
-
 MOST_NAMES = 12
 """Class names that are told before training."""
 
@@ -100,7 +97,7 @@ def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[
     from cifarnet.training import start  # Keras, now that its framework is chosen
 
     model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
-    job = Job(recipe=name, model=model, train=settings.train, source=_durable(source))
+    job = Job(recipe=name, model=model, train=settings.train, source=durable(source))
     return start(job, dataset, runs), dataset
 
 
@@ -108,11 +105,6 @@ def _contents(dataset: "Dataset") -> str:
     names = ", ".join(dataset.labels[:MOST_NAMES]) + (", …" if len(dataset.labels) > MOST_NAMES else "")
     sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
     return f"{sizes} of {len(dataset.labels)} classes: {printable(names)}"
-
-
-def _durable(source: str) -> str:
-    """Return ``source`` so that it means the same from another working folder."""
-    return source if source in ("cifar10", "synthetic") else str(Path(source).expanduser().absolute())
 
 
 def _reopen(
@@ -127,7 +119,7 @@ def _reopen(
     job = job_of(record)
     require_resumable(run)
     wishes = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
-    wishes["data"] = None if data is None else _durable(data)
+    wishes["data"] = None if data is None else durable(data)
     _require_same_settings(record, wishes)
     say(f"backend {choose(record.get('backend'))}, going on with {run}")
     with download_bar() as progress:

@@ -1,0 +1,179 @@
+"""What is to be compared, and what comes out."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifarnet.backends import NAMES, installed
+from cifarnet.config import recipe
+from cifarnet.errors import UsageError
+from cifarnet.evaluation import Interval
+from cifarnet.job import Job
+from cifarnet.run import EpochRecord
+from cifarnet.spec import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is trained. Raises ``UsageError`` unless there are two backends or more and each is named once."""
+
+    backends: tuple[str, ...]
+    epochs: int | None
+    """Most epochs, 1 or more; nothing for as many as the recipe says. The schedule is the recipe's either way."""
+    seeds: int = 1
+    """Each backend is trained with the seeds 0 up to this, 1 or more."""
+    recipe: str = "seed"
+    source: str = "cifar10"
+    """What ``open_dataset`` is given."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.backends)) != len(self.backends) or len(self.backends) < 2:
+            raise UsageError(
+                f"the backends to compare are {', '.join(self.backends) or 'none'}; expected two or more of "
+                f"{', '.join(NAMES)}, each once: name another, or install one (here are: {', '.join(installed())})"
+            )
+        if self.seeds < 1 or (self.epochs is not None and self.epochs < 1):
+            raise UsageError(f"there are {self.seeds} seeds and {self.epochs} epochs; expected at least 1 of each")
+
+    def job(self, dataset: Dataset, seed: int) -> Job:
+        """Return what is trained with one of the seeds. Raises ``ConfigError`` for an unknown recipe."""
+        settings = recipe(self.recipe)
+        model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
+        epochs = settings.train.epochs if self.epochs is None else self.epochs
+        return Job(
+            recipe=self.recipe,
+            model=model,
+            train=replace(settings.train, epochs=epochs, seed=seed),
+            source=self.source,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A score on some images."""
+
+    loss: float
+    """Mean cross-entropy, nats."""
+    accuracy: float
+    """Fraction, 0 to 1."""
+    interval: Interval
+    """Of the accuracy, Wilson, 95 %."""
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training, by its record and by what its process measured."""
+
+    backend: str
+    seed: int
+    run: str
+    """The run's folder."""
+    first_loss: float
+    """Of the first batch, dropout on, nats."""
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+    validation: Measured
+    """Of the best epoch, as is ``test``."""
+    test: Measured
+    seconds_per_epoch: float
+    """Median, validation included."""
+    peak_memory_bytes: int | None
+    """Most memory that the process ever held while training; nothing where the system does not tell."""
+    devices: tuple[str, ...]
+    file_sha256: str
+    """Of the exported model file."""
+    file_agreement: float
+    """Share of the test images that the file, through onnxruntime, takes for the same class, 0 to 1."""
+    file_difference: float
+    """Largest difference of a logit between the file and the trained model."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The arrays that one process leaves."""
+
+    logits: NDArray[np.float32]
+    """(test images, classes), of the trained model."""
+    file_logits: NDArray[np.float32]
+    """The same of the exported file."""
+    labels: NDArray[np.int32]
+    gradients: dict[str, NDArray[np.float32]]
+    """Of the first batch, by variable path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two backends that trained with the same seed."""
+
+    first: str
+    second: str
+    seed: int
+    first_loss_difference: float
+    """Of the first batch's losses, nats."""
+    gradient_difference: float
+    """Largest difference of a gradient's element over the largest element of the same array, worst array."""
+    curve_difference: float
+    """Largest difference of an epoch's training loss, nats."""
+    agreement: float
+    """Share of the test images that both take for the same class, 0 to 1."""
+    agreement_interval: Interval
+    accuracy_difference: float
+    """Of the second over the first on the test images, -1 to 1."""
+    difference_interval: Interval
+    p_value: float
+    """McNemar's exact test on the test images, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One backend over all seeds."""
+
+    backend: str
+    test_mean: float
+    """Mean accuracy over the seeds, 0 to 1."""
+    test_sd: float | None
+    """Standard deviation over the seeds (n - 1); nothing for one seed."""
+    validation_mean: float
+    validation_sd: float | None
+    seconds_per_epoch: float
+    """Median over the seeds."""
+    peak_memory_bytes: int | None
+    """Largest over the seeds."""
+    first_loss: float
+    """With seed 0, nats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Whether the backends differ more than the seeds do, by their test accuracy."""
+
+    backend_sd: float
+    """Standard deviation of the backends' means, accuracy as a fraction."""
+    seed_sd: float | None
+    """Standard deviation of the seeds' means; nothing for one seed."""
+    statistic: float | None
+    """F of an analysis of variance in which each seed is a block; nothing for one seed, and where it is infinite."""
+    p_value: float | None
+    """How often chance alone would set the backends at least as far apart; nothing for one seed."""
+    sentence: str
+    """The same in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Everything that was found."""
+
+    plan: Plan
+    data: str
+    test_images: int
+    trainings: tuple[Training, ...]
+    pairs: tuple[Pair, ...]
+    summaries: tuple[Summary, ...]
+    spread: Spread
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every figure as JSON values."""
+        return asdict(self)
