@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import compare, conformance, data, demo, doctor, evaluate, export, inspect, predict, train
+from . import compare, conformance, data, demo, doctor, evaluate, export, inspect, predict, reproduce, train
 from .display import complain, out
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("predict")(predict.command)
 app.command("compare")(compare.command)
+app.command("reproduce")(reproduce.command)
 app.command("conformance")(conformance.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)

@@ -1,0 +1,101 @@
+"""``cifarnet reproduce``: repeat a run from its record, and say whether the same came out."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cifarnet.errors import RunError
+
+from .display import TrainingDisplay, download_bar, out, say
+from .options import INTERRUPTED, JsonOption, MovedDataOption, RunArgument, RunsOption, durable
+
+if TYPE_CHECKING:
+    from cifarnet.reproduction import Difference, Reproduction
+
+
+def command(
+    run: RunArgument = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Repeat the first epochs alone, on the run's own schedule.", show_default="all")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Repeat it on another backend: equal bits are not expected then.")
+    ] = None,
+    data: MovedDataOption = None,
+    runs: RunsOption = Path("runs"),
+    output: Annotated[Path, typer.Option(help="Folder for the repeated run's folder.")] = Path("reproductions"),
+    as_json: JsonOption = False,
+) -> None:
+    """Repeat a run from its record and say whether it is bit-equal, equal within rounding noise, or diverged.
+
+    Ends with exit code 1 when it diverged.
+    """
+    from cifarnet.backends import choose
+    from cifarnet.data import open_dataset
+    from cifarnet.job import job_of
+    from cifarnet.reproduction import planned_epochs, reproduce
+    from cifarnet.run import find_run
+
+    found = find_run(runs, run)
+    record = found.read_record()
+    job = job_of(record)
+    rows, _ = planned_epochs(found, epochs)
+    say(
+        f"backend {choose(backend or record.get('backend'))}, repeating {rows} epochs of {found}, seed {job.train.seed}"
+    )
+    with download_bar() as progress:
+        dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
+    from cifarnet.training import stop_on_signal  # Keras, now that its framework is chosen
+
+    with stop_on_signal() as stop, TrainingDisplay() as display:
+        source = durable(data) if data else None
+        try:
+            result = reproduce(found, dataset, output, display, epochs=epochs, source=source, stop=lambda: bool(stop))
+        except RunError as error:
+            if not stop:
+                raise
+            say(f"interrupted: {error}")
+            sys.exit(INTERRUPTED)
+    if as_json:
+        out(json.dumps(result.to_json(), indent=2))
+    else:
+        _tell(result)
+    sys.exit(1 if result.outcome == "diverged" else 0)
+
+
+def _tell(result: "Reproduction") -> None:
+    out(_sentence(result))
+    for change in result.changes:
+        out(f"  {change}")
+    if not result.changes:
+        out("  backend, versions and machine are the same")
+    say(f"The repeated run is in {result.run}")
+
+
+def _sentence(result: "Reproduction") -> str:
+    compared = f"{result.epochs} of {result.recorded_epochs} epochs"
+    if result.outcome == "bit-equal":
+        weights = "and the best weights " if result.weights_equal else ""
+        return f"bit-equal: {compared} {weights}came out the same, bit for bit"
+    if result.first is None:
+        return f"diverged: {compared} came out the same, but the best weights did not: was {result.run} changed since?"
+    first = f"differs first in {_of(result.first)}"
+    if result.outcome == "within noise":
+        return f"equal within noise: {compared}, no figure further off than rounding explains; {first}"
+    assert result.unexplained is not None
+    if not result.noise_known:
+        return (
+            f"diverged: {compared}; {first}; how far rounding goes was measured for the recipe seed on CIFAR-10 alone"
+        )
+    return f"diverged: {compared}; more than rounding explains in {_of(result.unexplained)}; {first}"
+
+
+def _of(difference: "Difference") -> str:
+    bound = "" if difference.noise is None else f" (noise up to {difference.noise:.2g})"
+    return (
+        f"epoch {difference.epoch}, {difference.column}: {difference.repeated:.7g} instead of "
+        f"{difference.recorded:.7g}, {difference.size:.1e} apart{bound}"
+    )
