@@ -68,6 +68,7 @@ HELP = """
 import sys
 from cifarnet.cli import main
 commands = ["train", "evaluate", "export", "inspect", "predict", "conformance", "demo", "doctor", "data"]
+commands += ["compare", "reproduce"]
 for arguments in ([], *([name] for name in commands)):
     sys.argv = ["cifarnet", *arguments, "--help"]
     try:
@@ -139,7 +140,7 @@ def real_tree() -> dict[str, str | None]:
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is():
-    assert len(real_tree()) == 11
+    assert len(real_tree()) == 12
     assert drawn_tree() == real_tree()
 
 

@@ -9,8 +9,9 @@ CifarnetError
 │   └── IntegrityError    bytes that are not the bytes that were promised
 ├── ModelError            weights or a model file that do not fit
 │   └── ParityError       an exported file that does not say what the trained model says
-└── RunError              a run folder that is missing, incomplete or in use
-    └── CheckpointError   no checkpoint from which training could go on
+├── RunError              a run folder that is missing, incomplete or in use
+│   └── CheckpointError   no checkpoint from which training could go on
+└── TrackingError         a place to watch a training in that is missing or fails
 
 Each message says what came, what was expected and what to do, in one line.
 """
@@ -58,3 +59,7 @@ class RunError(CifarnetError):
 
 class CheckpointError(RunError):
     """No checkpoint from which training could go on."""
+
+
+class TrackingError(CifarnetError):
+    """A place to watch a training in that is missing or fails."""

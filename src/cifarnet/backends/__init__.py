@@ -116,5 +116,5 @@ def _first_installed() -> str:
 
 
 def install_line(name: str) -> str:
-    """Return what a person types to get a framework, and all else that training needs."""
+    """Return what a person types to get an extra: a framework with all else that training needs, or another one."""
     return f'pip install "cifarnet[{name}]", or in a clone pip install --editable ".[{name}]"'

@@ -13,6 +13,7 @@ import typer
 from cifarnet.config import ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, recipe
 from cifarnet.errors import RunError, UsageError
 from cifarnet.job import Job, job_of, require_resumable
+from cifarnet.tracking import Tracking, open_tracking, require_trackers
 
 from .display import TrainingDisplay, download_bar, out, printable, say
 from .options import INTERRUPTED, BackendOption, JsonOption, RunsOption, durable
@@ -48,6 +49,10 @@ def command(
     backend: BackendOption = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.", show_default=False)] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0)] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Show it in tensorboard or mlflow too; may be given twice.", show_default=False),
+    ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
     seed: Annotated[int | None, override("Root of every random draw.")] = None,
@@ -67,15 +72,17 @@ def command(
     given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
     if data == "":
         raise UsageError("--data is empty; expected cifar10, synthetic or a path: is the variable set?")
+    require_trackers(track or ())
     if resume is None:
         run, dataset = _start(recipe_name or "seed", data or "cifar10", backend, runs, given)
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
-    record = _carry_out(run, dataset, max_minutes)
+    record, tracking = _carry_out(run, dataset, max_minutes, track or [])
     _draw(run, record["best_epoch"])
     if as_json:
         out(json.dumps(record | {"run": str(run)}, indent=2))
     _say_result(run, record)
+    tracking.finish(record)
     sys.exit(_exit_code(record))
 
 
@@ -137,12 +144,15 @@ def _require_same_settings(record: dict[str, Any], wishes: dict[str, Any]) -> No
             )
 
 
-def _carry_out(run: "Run", dataset: "Dataset", max_minutes: float | None) -> dict[str, Any]:
+def _carry_out(
+    run: "Run", dataset: "Dataset", max_minutes: float | None, track: list[str]
+) -> tuple[dict[str, Any], Tracking]:
     from cifarnet.training import carry_out, stop_on_signal
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         limit = math.inf if max_minutes is None else max_minutes
-        return carry_out(run, dataset, display, stop=lambda: _announced(stop), max_minutes=limit)
+        tracking = open_tracking(track, run, display, say)
+        return carry_out(run, dataset, tracking, stop=lambda: _announced(stop), max_minutes=limit), tracking
 
 
 def _announced(stop: "StopRequest") -> bool:
