@@ -1,0 +1,124 @@
+"""One real comparison of the three frameworks, on a handful of images: what the tests here look at."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet.backends import NAMES, installed
+
+
+def cifarnet(*arguments, folder):
+    """Run ``cifarnet`` in a process of its own, in ``folder``, with no backend chosen from outside."""
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    command = [sys.executable, "-m", "cifarnet", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of class folders: noise of three colours, since the patterns of ``synthetic`` tie in flat areas."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for colour, label in enumerate(("red", "green", "blue")):
+        for part, count in (("train", 12), ("test", 6)):
+            (folder / part / label).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 200, (32, 32, 3), np.uint8)
+                pixels[..., colour] += 55
+                Image.fromarray(pixels).save(folder / part / label / f"{index}.png")
+    return folder
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison's folder, its document, and what the command said."""
+
+    folder: Path
+    document: dict[str, Any]
+    stderr: str
+
+    def run(self, backend: str, seed: int = 0) -> Path:
+        """Return the folder of one of its runs."""
+        (found,) = (each for each in self.document["trainings"] if (each["backend"], each["seed"]) == (backend, seed))
+        return self.folder.parent / found["run"]
+
+
+@pytest.fixture(scope="session")
+def compared(photos, tmp_path_factory):
+    assert installed() == NAMES, "this test compares all three frameworks: install cifarnet[dev]"
+    folder = tmp_path_factory.mktemp("person")
+    done = cifarnet("compare", "--data", photos, "--epochs", "1", "--output", "found", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return Compared(folder / "found", json.loads(done.stdout), done.stderr)
+
+
+STORY = """
+import contextlib, io, json, sys
+from pathlib import Path
+from cifarnet.cli import main
+
+said = []
+def cifarnet(*arguments):
+    sys.argv = ["cifarnet", *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as done:
+            said.append([done.code or 0, out.getvalue(), err.getvalue()])
+        else:
+            said.append([0, out.getvalue(), err.getvalue()])
+
+cifarnet("train", "--data", {photos!r}, "--epochs", "2", "--track", "tensorboard", "--track", "mlflow")
+cifarnet("reproduce", "--json")
+cifarnet("reproduce", "--epochs", "1")
+(history,) = Path("runs").glob("2*/history.csv")
+whole = history.read_text()
+loss = whole.splitlines()[1].split(",")[4]
+history.write_text(whole.replace(loss, str(float(loss) + 1e-9)))
+cifarnet("reproduce", "--epochs", "1")
+history.write_text(whole)
+cifarnet("reproduce", "--data", "synthetic", "--output", "refused")
+print(json.dumps(said))
+"""
+"""Told in one process, so that the framework is imported once."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """A folder in which a run was trained, tracked in both places and repeated; and what each command said."""
+
+    folder: Path
+    run: Path
+    trained: list[Any]
+    """Exit code, stdout and stderr, as of the others."""
+    repeated: list[Any]
+    begun: list[Any]
+    """Repeated for one epoch of two."""
+    changed: list[Any]
+    """The same after the record of a loss was changed by a billionth."""
+    refused: list[Any]
+    """Repeated with other images."""
+
+
+@pytest.fixture(scope="session")
+def story(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("story")
+    done = subprocess.run(
+        [sys.executable, "-c", STORY.format(photos=str(photos))],
+        cwd=folder,
+        env=os.environ | {"KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = folder.glob("runs/2*")
+    return Story(folder, run, *json.loads(done.stdout.splitlines()[-1]))

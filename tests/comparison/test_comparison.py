@@ -1,0 +1,343 @@
+"""`cifarnet compare` trains the same on each framework, one after the other, and says how alike they came out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from cifarnet import cli
+from cifarnet.backends import NAMES
+from cifarnet.comparison import Plan
+from cifarnet.comparison.children import train_in_child
+from cifarnet.comparison.judging import gradient_difference, spread, summary
+from cifarnet.comparison.picture import agreement_matrix, draw
+from cifarnet.comparison.values import Comparison, Measured, Pair, Training
+from cifarnet.data import open_dataset
+from cifarnet.errors import UsageError
+from cifarnet.evaluation import Interval
+from cifarnet.run import EpochRecord, Run
+from cifarnet.runtime import open_model
+
+FIRST_LOSS_ATOL = 4e-6
+"""Nats; 5e-7 was measured, and another seed differs by tenths."""
+GRADIENT_BOUND = 1e-4
+"""Relative; 2e-6 was measured on CIFAR-10. Where two pixels of a pooling window differ by rounding alone it may be
+4e-3, which noise for images avoids; another seed gives about 1."""
+
+
+def test_every_framework_is_trained_from_the_same_start_in_its_own_run(compared):
+    assert [each["backend"] for each in compared.document["trainings"]] == list(NAMES)
+    for backend in NAMES:
+        record = Run(compared.run(backend)).read_record()
+        assert (record["backend"], record["status"], record["epochs"]) == (backend, "finished", 1)
+        assert record["train"]["schedule_epochs"] == 9  # the recipe's own
+    assert len({Run(compared.run(backend)).read_record()["hold_out"]["fingerprint"] for backend in NAMES}) == 1
+
+
+def assert_alike(pair):
+    """The check itself: the first step of two frameworks is the same within rounding."""
+    assert pair["first_loss_difference"] <= FIRST_LOSS_ATOL
+    assert pair["gradient_difference"] <= GRADIENT_BOUND
+
+
+def test_first_losses_and_gradients_agree_within_rounding(compared):
+    assert [(pair["first"], pair["second"]) for pair in compared.document["pairs"]] == list(combinations(NAMES, 2))
+    for pair in compared.document["pairs"]:
+        assert_alike(pair)
+        assert pair["curve_difference"] >= 0
+
+
+def test_gradients_are_those_of_the_objective_and_of_another_seed_are_refused(photos):
+    program = f"""
+import json, numpy as np, cifarnet
+from dataclasses import replace
+cifarnet.choose_backend("torch")
+from cifarnet.comparison import Plan
+from cifarnet.comparison.judging import gradient_difference
+from cifarnet.training.first_step import first_step, _first_batch
+from cifarnet.training.objective import objective
+from cifarnet.model import build_model, logits_of
+import torch
+dataset = cifarnet.open_dataset({str(photos)!r})
+plan = Plan(backends=("jax", "torch"), epochs=1)
+job = plan.job(dataset, 0)
+found, other = first_step(job, dataset), first_step(plan.job(dataset, 1), dataset)
+network = logits_of(build_model(job.model, seed=0))
+images, labels = map(torch.as_tensor, _first_batch(job, dataset))
+loss, _ = objective(network(images, training=True), labels, torch.ones(len(labels)))
+loss.backward()
+expected = {{variable.path: variable.value.grad.numpy() for variable in network.trainable_variables}}
+print(json.dumps({{
+    "loss": [found.loss, loss.item()],
+    "own": gradient_difference(found.gradients, expected),
+    "other": gradient_difference(found.gradients, other.gradients),
+    "other_loss": abs(found.loss - other.loss),
+}}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(*said["loss"], rtol=1e-6)
+    assert said["own"] <= 1e-6  # one float32 operation rounds by 6e-8, and the sums may be ordered otherwise
+    twin = {"first_loss_difference": said["other_loss"], "gradient_difference": 0.0}
+    with pytest.raises(AssertionError):
+        assert_alike(twin)
+    with pytest.raises(AssertionError):
+        assert_alike({"first_loss_difference": 0.0, "gradient_difference": said["other"]})
+
+
+def test_accuracies_are_counted_on_the_images_and_lie_in_their_intervals(compared):
+    for each in compared.document["trainings"]:
+        record = Run(compared.run(each["backend"])).read_record()
+        assert each["test"]["images"] == 18
+        assert each["validation"]["images"] == record["hold_out"]["validation"]
+        for part in ("test", "validation"):
+            assert each[part]["accuracy"] == record["metrics"][part]["accuracy"]
+            assert each[part]["interval"]["low"] <= each[part]["accuracy"] <= each[part]["interval"]["high"]
+
+
+def test_agreement_is_that_of_the_exported_files_which_are_those_of_their_models(compared, photos):
+    images = open_dataset(photos).test.images
+    classes = {name: open_model(compared.run(name) / "model.onnx").logits(images).argmax(axis=1) for name in NAMES}
+    for each in compared.document["trainings"]:
+        assert each["file_agreement"] == 1
+        assert each["file_difference"] <= 1e-4
+    for pair in compared.document["pairs"]:
+        assert pair["agreement"] == np.mean(classes[pair["first"]] == classes[pair["second"]])
+
+
+def test_time_and_memory_are_those_of_the_training_process(compared):
+    for each in compared.document["trainings"]:
+        assert each["seconds_per_epoch"] == Run(compared.run(each["backend"])).read_record()["seconds_per_epoch"]
+        assert 1e8 < each["peak_memory_bytes"] < 1e11  # a framework takes hundreds of megabytes
+        assert each["devices"]
+
+
+def test_one_seed_is_not_taken_for_a_verdict(compared):
+    found = compared.document["spread"]
+    assert (found["p_value"], found["seed_sd"]) == (None, None)
+    assert found["sentence"].startswith("One seed cannot tell")
+
+
+def test_the_folder_holds_the_same_document_a_picture_and_the_runs(compared):
+    assert json.loads((compared.folder / "comparison.json").read_text()) == compared.document
+    with Image.open(compared.folder / "comparison.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 500
+    assert {path.name for path in compared.folder.iterdir()} == {"comparison.json", "comparison.png", "runs"}
+    assert "Everything is in found" in compared.stderr
+
+
+# What is refused, and what ends a comparison
+
+
+@pytest.fixture
+def fails(monkeypatch, capsys, tmp_path):
+    """Return a function that runs ``cifarnet compare``, which must fail by the book, and returns its one line."""
+    monkeypatch.chdir(tmp_path)
+
+    def fails(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cifarnet", "compare", *arguments])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        captured = capsys.readouterr()
+        (line,) = captured.err.splitlines()
+        assert (done.value.code, captured.out) == (1, "")
+        assert line.startswith("error: ")
+        return line
+
+    return fails
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["jax"], "the backends to compare are jax; expected two or more of jax, torch, tensorflow"),
+        (["jax", "jax"], "the backends to compare are jax, jax; expected two or more"),
+        (["jax", "mxnet"], "the backend 'mxnet' is not supported; expected one of jax, torch, tensorflow"),
+        (["--epochs", "0"], "there are 1 seeds and 0 epochs; expected at least 1 of each"),
+        (["--seeds", "0"], "there are 0 seeds and 3 epochs; expected at least 1 of each"),
+        (["--whole", "--epochs", "3"], "--whole and --epochs 3 contradict each other"),
+        (["--data", ""], "--data is empty"),
+        (["--data", "nowhere"], "nowhere is no such file or folder"),
+        (["--data", "synthetic", "--recipe", "sede"], "no recipe is called 'sede'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_made(fails, tmp_path, arguments, sentence):
+    assert sentence in fails(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_framework_that_is_not_installed_is_refused_with_the_line_to_type(fails, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
+    assert 'torch not installed; expected for the backend torch: pip install "cifarnet[torch]"' in fails("jax", "torch")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(fails, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    line = fails("--data", "synthetic", "--output", "full")
+    assert "full holds mine.txt already; expected a new or an empty folder" in line
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    assert "mine.txt cannot be used" in fails("--data", "synthetic", "--output", "full/mine.txt")
+
+
+def test_a_process_that_fails_is_told_by_its_last_line(fails, monkeypatch, tmp_path):
+    # A module of that name stands before torch, which is then there for whoever looks and broken for who imports it.
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "torch.py").write_text("raise ImportError('half installed')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), os.environ.get("PYTHONPATH", "")]))
+    job = Plan(backends=("torch", "jax"), epochs=1).job(open_dataset("synthetic"), seed=0)
+    with pytest.raises(Exception, match=r"^training on torch with seed 0 failed \(ImportError: half installed\)"):
+        train_in_child("torch", job, tmp_path / "runs", tmp_path / "arrays.npz", print)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_ends_the_process_that_trains_too(photos, tmp_path):
+    command = [sys.executable, "-m", "cifarnet", "compare", "torch", "jax", "--data", photos, "--epochs", "100000"]
+    with subprocess.Popen([*map(str, command)], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.split()[:3] == ["torch", "0", "1"]:  # the line of the first finished epoch
+                break
+        process.send_signal(signal.SIGINT)  # to this one alone, where a terminal would tell both
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1].startswith("interrupted; the runs so far are in comparisons/")
+    (run,) = tmp_path.glob("comparisons/*/runs/2*")
+    with Run(run).locked():  # whoever trained has let go of it
+        assert Run(run).read_record()["status"] == "running"
+    assert not list(tmp_path.glob("comparisons/*/comparison.*"))
+
+
+# What is concluded
+
+
+def test_two_backends_are_judged_as_by_a_paired_t_test():
+    accuracies = np.array([[0.78, 0.80, 0.79, 0.77], [0.79, 0.80, 0.81, 0.78]])
+    found, expected = spread(accuracies), stats.ttest_rel(*accuracies)
+    np.testing.assert_allclose(found.statistic, expected.statistic**2)
+    np.testing.assert_allclose(found.p_value, expected.pvalue)
+
+
+def test_three_backends_that_differ_alike_with_every_seed_are_told_apart_and_shuffled_ones_are_not():
+    seeds, backends = np.array([0.70, 0.75, 0.80, 0.85]), np.array([[0.0], [0.01], [0.02]])
+    noise = np.random.default_rng(1).normal(0, 1e-3, (3, 4))
+    found = spread(seeds + backends + noise)
+    assert found.p_value < 1e-5
+    assert found.sentence.startswith("The backends differ beyond chance, but less than the seeds do (")
+    alike = spread(seeds + noise)
+    assert alike.p_value > 0.05
+    assert alike.sentence.startswith("The backends do not differ beyond chance (")
+    apart = spread(seeds / 10 + 10 * backends + noise)
+    assert apart.sentence.startswith("The backends differ beyond chance, more than the seeds do (")
+
+
+def test_equal_accuracies_and_constant_differences_divide_by_nothing():
+    same = spread(np.full((2, 3), 0.5))
+    assert (same.statistic, same.p_value) == (0.0, 1.0)
+    shifted = spread(np.array([[0.5, 0.25], [0.75, 0.5]]))
+    assert (shifted.statistic, shifted.p_value) == (None, 0.0)
+
+
+def test_a_gradient_is_compared_with_the_largest_element_of_its_own_array():
+    ours = {"small": np.array([1e-3, 2e-3], np.float32), "large": np.array([100.0], np.float32)}
+    np.testing.assert_allclose(gradient_difference(ours, ours | {"small": np.array([1e-3, 2.2e-3])}), 0.1, rtol=1e-4)
+    np.testing.assert_allclose(gradient_difference(ours, ours | {"large": np.array([101.0])}), 0.01)
+    assert gradient_difference(ours, ours) == 0
+    nothing = {"small": np.zeros(2), "large": np.zeros(1)}
+    assert gradient_difference(nothing, nothing) == 0
+    assert gradient_difference(ours, nothing) == np.inf
+
+
+def training(backend, seed, accuracy):
+    rows = tuple(EpochRecord(epoch, 1e-3, 2 / epoch, 0.3, 1.9 / epoch, 0.4) for epoch in (1, 2))
+    measured = Measured(loss=1.0, accuracy=accuracy, interval=Interval(accuracy - 0.01, accuracy + 0.01), images=1000)
+    return Training(
+        backend=backend,
+        seed=seed,
+        run=f"runs/{backend}-{seed}",
+        first_loss=2.3,
+        history=rows,
+        best_epoch=2,
+        validation=measured,
+        test=measured,
+        seconds_per_epoch=10.0 + seed,
+        peak_memory_bytes=None if backend == "jax" else 100 + seed,
+        devices=("cpu",),
+        file_sha256="",
+        file_agreement=0.9 + seed / 10,
+        file_difference=0.0,
+    )
+
+
+def test_a_backend_is_summed_up_over_its_seeds():
+    found = summary([training("torch", seed, accuracy) for seed, accuracy in enumerate((0.7, 0.8))])
+    np.testing.assert_allclose((found.test_mean, found.test_sd), (0.75, 0.1 / np.sqrt(2)))
+    assert (found.seconds_per_epoch, found.peak_memory_bytes) == (10.5, 101)
+    alone = summary([training("jax", 0, 0.7)])
+    assert (alone.test_sd, alone.validation_sd, alone.peak_memory_bytes) == (None, None, None)
+
+
+@pytest.fixture
+def two_seeds():
+    trainings = tuple(training(backend, seed, 0.7) for seed in (0, 1) for backend in ("jax", "torch"))
+    pairs = tuple(
+        Pair(
+            first="jax",
+            second="torch",
+            seed=seed,
+            first_loss_difference=0.0,
+            gradient_difference=0.0,
+            curve_difference=0.0,
+            agreement=agreement,
+            agreement_interval=Interval(0.0, 1.0),
+            accuracy_difference=0.0,
+            difference_interval=Interval(-1.0, 1.0),
+            p_value=1.0,
+        )
+        for seed, agreement in enumerate((0.5, 0.7))
+    )
+    return Comparison(
+        plan=Plan(backends=("jax", "torch"), epochs=2, seeds=2, source="synthetic"),
+        data="synthetic",
+        test_images=1000,
+        trainings=trainings,
+        pairs=pairs,
+        summaries=(),
+        spread=spread(np.full((2, 2), 0.7)),
+    )
+
+
+def test_the_matrix_holds_means_over_the_seeds_and_the_files_last(two_seeds):
+    np.testing.assert_allclose(agreement_matrix(two_seeds), [[1, 0.6, 0.95], [0.6, 1, 0.95]])
+
+
+def test_the_picture_takes_accuracies_at_the_very_ends(two_seeds, tmp_path):
+    ends = [Measured(loss=0.0, accuracy=accuracy, interval=Interval(0.0, 1.0), images=5) for accuracy in (0.0, 1.0)]
+    trainings = tuple(replace(each, validation=ends[0], test=ends[1]) for each in two_seeds.trainings)
+    draw(replace(two_seeds, trainings=trainings), tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_plan_for_the_whole_recipe_ends_as_the_recipe_does():
+    dataset = open_dataset("synthetic")
+    assert Plan(backends=("jax", "torch"), epochs=None).job(dataset, 1).train.epochs == 1000
+    assert Plan(backends=("jax", "torch"), epochs=2).job(dataset, 1).train.seed == 1
+    with pytest.raises(UsageError, match="expected two or more"):
+        Plan(backends=(), epochs=None)
+
+
+def test_the_help_says_what_the_default_costs():
+    shown = subprocess.run(
+        [sys.executable, "-m", "cifarnet", "compare", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "some minutes on CIFAR-10" in " ".join(shown.split())

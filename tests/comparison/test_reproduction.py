@@ -1,0 +1,218 @@
+"""A run is repeated from its record: bit for bit, within what rounding explains, or with the first other figure."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from benchmarks import noise
+
+from cifarnet.config import recipe
+from cifarnet.errors import RunError
+from cifarnet.job import RECORD_FORMAT, Job
+from cifarnet.reproduction import (
+    CIFAR10_FINGERPRINT,
+    MEASURED_NOISE,
+    NOISE_FACTOR,
+    changes,
+    compare_runs,
+    noise_of,
+    planned_epochs,
+)
+from cifarnet.run import EpochRecord, Run
+
+SETTINGS = recipe("seed")
+
+
+def test_a_run_is_repeated_bit_for_bit_on_the_same_machine(story):
+    code, stdout, stderr = story.repeated
+    assert code == 0, stderr
+    found = json.loads(stdout)
+    assert (found["outcome"], found["epochs"], found["weights_equal"]) == ("bit-equal", 2, True)
+    assert (found["first"], found["changes"]) == (None, [])
+    repeated = story.folder / found["run"]
+    assert repeated.parent == story.folder / "reproductions"
+    assert (repeated / "history.csv").read_bytes() == (story.run / "history.csv").read_bytes()
+    assert json.loads((repeated / "reproduction.json").read_text()) == found
+    assert (story.folder / "runs" / "latest").resolve() == story.run  # a repetition is not the newest training
+
+
+def test_the_first_epochs_alone_are_repeated_on_the_schedule_of_the_whole(story):
+    code, stdout, stderr = story.begun
+    assert code == 0, stderr
+    assert stdout.startswith("bit-equal: 1 of 2 epochs ")
+    assert "backend, versions and machine are the same" in stdout
+
+
+def test_a_billionth_more_than_was_recorded_is_told_with_its_place_and_refused(story):
+    code, stdout, _ = story.changed
+    assert code == 1
+    assert stdout.startswith("diverged: 1 of 2 epochs; differs first in epoch 1, validation_loss: ")
+    assert ", 1.0e-09 apart; how far rounding goes was measured for the recipe seed on CIFAR-10 alone" in stdout
+
+
+def test_other_images_are_refused_before_anything_is_made(story):
+    code, stdout, stderr = story.refused
+    assert (code, stdout) == (1, "")
+    assert "as when the run began: restore " in stderr.splitlines()[-1]
+    assert not (story.folder / "refused").exists()
+
+
+# What is concluded
+
+
+ROWS = tuple(EpochRecord(epoch, 1e-3 / epoch, 2.0 / epoch, 0.4, 1.9 / epoch, 0.45) for epoch in (1, 2, 3))
+
+
+@pytest.fixture
+def record():
+    """The record of a run of the recipe on CIFAR-10, as far as a comparison reads it."""
+    return {
+        "format": RECORD_FORMAT,
+        "status": "finished",
+        "why_stopped": "epochs",
+        "recipe": "seed",
+        "backend": "jax",
+        "best_epoch": 3,
+        "model": SETTINGS.model.to_json(),
+        "train": replace(SETTINGS.train, seed=7, epochs=3).to_json(),
+        "data": {"source": "cifar10", "fingerprint": CIFAR10_FINGERPRINT},
+        "versions": {"keras": "3.15.1", "jax": "0.10.2"},
+        "machine": {"cores": 2, "devices": ["cpu"]},
+    }
+
+
+@pytest.fixture
+def judged(tmp_path, record):
+    """Return a function that compares a stored run with one of other rows, and of another record."""
+
+    def judged(rows, epochs=3, **changed):
+        original, repeated = Run(tmp_path / "original"), Run(tmp_path / "repeated")
+        for run, content, history in ((original, record, ROWS), (repeated, record | changed, rows)):
+            run.path.mkdir(exist_ok=True)
+            run.write_record(content)
+            run.write_history(history)
+        return compare_runs(original, repeated, epochs)
+
+    return judged
+
+
+def changed(at, **differences):
+    """Return the rows with one of them moved by so much in some columns."""
+    row = ROWS[at]
+    moved = replace(row, **{column: getattr(row, column) + size for column, size in differences.items()})
+    return [*ROWS[:at], moved, *ROWS[at + 1 :]]
+
+
+@pytest.mark.parametrize("column", MEASURED_NOISE)
+def test_what_rounding_explains_is_noise_and_a_little_more_is_not(judged, column):
+    bound = NOISE_FACTOR * MEASURED_NOISE[column]
+    within = judged(changed(1, **{column: 0.99 * bound}), best_epoch=2)
+    assert (within.outcome, within.unexplained) == ("within noise", None)
+    assert (within.first.epoch, within.first.column) == (2, column)
+    beyond = judged(changed(1, **{column: 1.01 * bound}), best_epoch=2)
+    assert beyond.outcome == "diverged"
+    assert (beyond.unexplained.epoch, beyond.unexplained.column, beyond.unexplained.noise) == (2, column, bound)
+
+
+def test_the_first_difference_and_the_first_unexplained_one_are_both_told(judged):
+    rows = [*changed(0, train_loss=1e-6)[:2], replace(ROWS[2], validation_accuracy=0.9)]
+    found = judged(rows, best_epoch=2)
+    assert (found.first.epoch, found.first.column) == (1, "train_loss")
+    assert (found.unexplained.epoch, found.unexplained.column) == (3, "validation_accuracy")
+
+
+def test_the_learning_rate_has_no_noise_but_in_its_last_bits(judged):
+    assert judged(changed(0, learning_rate=4e-19), best_epoch=2).outcome == "within noise"
+    assert judged(changed(0, learning_rate=1e-12), best_epoch=2).outcome == "diverged"
+
+
+def test_rows_beyond_those_asked_for_are_not_looked_at(judged):
+    found = judged(changed(2, train_loss=1.0), epochs=2, best_epoch=2)
+    assert (found.outcome, found.epochs, found.recorded_epochs) == ("bit-equal", 2, 3)
+
+
+def test_a_loss_of_nan_is_equal_to_nan_alone(judged):
+    assert judged([*ROWS[:2], replace(ROWS[2], train_loss=math.nan)], best_epoch=2).first.size == math.inf
+    broken_off = judged(ROWS[:2], best_epoch=2, why_stopped="nan")
+    assert (broken_off.outcome, broken_off.first.epoch, broken_off.first.column) == ("diverged", 3, "train_loss")
+    ended_earlier = judged(ROWS[:2], best_epoch=2, why_stopped="patience")
+    assert (ended_earlier.outcome, ended_earlier.epochs) == ("bit-equal", 2)
+
+
+def test_noise_is_known_for_the_measured_settings_and_images_alone():
+    train = replace(SETTINGS.train, seed=3, epochs=5, patience=7)
+    job = Job(recipe="seed", model=SETTINGS.model, train=train, source="cifar10")
+    known = noise_of(job, CIFAR10_FINGERPRINT)
+    assert {name: known[name] for name in MEASURED_NOISE} == {name: 2 * size for name, size in MEASURED_NOISE.items()}
+    assert noise_of(job, "0" * 64) is None
+    assert noise_of(replace(job, train=replace(train, learning_rate=1e-3)), CIFAR10_FINGERPRINT) is None
+    assert noise_of(replace(job, model=replace(job.model, dropout=0.1)), CIFAR10_FINGERPRINT) is None
+
+
+def test_the_noise_is_what_was_measured_and_refuses_two_of_three_pairs_of_seeds():
+    measured = json.loads(noise.RESULTS.read_text())
+    assert measured["data"] == CIFAR10_FINGERPRINT
+    for column, bound in MEASURED_NOISE.items():
+        largest = max(pair[column] for pair in measured["backends"].values())
+        assert largest <= bound <= 1.02 * largest  # the same but for rounding up
+    assert len(measured["backends"]) == len(measured["seeds"]) == 3
+    refused = [
+        pair
+        for pair in measured["seeds"].values()
+        if any(pair[column] > NOISE_FACTOR * bound for column, bound in MEASURED_NOISE.items())
+    ]
+    assert len(refused) == 2
+
+
+def test_measuring_noise_pairs_backends_of_one_seed_and_seeds_of_one_backend(tmp_path, record):
+    runs = []
+    for index, (backend, seed) in enumerate((("jax", 0), ("torch", 0), ("jax", 1))):
+        runs.append(Run(tmp_path / str(index)))
+        runs[-1].path.mkdir()
+        runs[-1].write_record(record | {"backend": backend, "seed": seed})
+        runs[-1].write_history([replace(row, train_loss=0.25 * index) for row in ROWS])
+    found = noise.measure(runs)
+    nothing = dict.fromkeys(MEASURED_NOISE, 0.0)
+    assert found["backends"] == {"jax 0, torch 0": nothing | {"train_loss": 0.25}}
+    assert found["seeds"] == {"jax 0, jax 1": nothing | {"train_loss": 0.5}}
+
+
+def test_what_changed_around_a_run_is_told(record):
+    again = record | {"backend": "torch", "versions": {"keras": "3.16.0", "torch": "2.13"}}
+    assert changes(record, again) == [
+        "backend: jax then, torch now",
+        "keras: 3.15.1 then, 3.16.0 now",
+        "jax: 0.10.2 then, none now",
+        "torch: none then, 2.13 now",
+    ]
+    assert changes(record, json.loads(json.dumps(record))) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted", "expected"),
+    [
+        ("finished", None, (3, False)),
+        ("finished", 3, (3, False)),
+        ("finished", 2, (2, True)),
+        ("interrupted", None, (3, True)),  # its settings would go on for longer
+        ("interrupted", 3, (3, True)),
+    ],
+)
+def test_a_run_is_repeated_as_far_as_it_went(judged, tmp_path, record, status, wanted, expected):
+    judged(ROWS, best_epoch=2)
+    Run(tmp_path / "original").write_record(record | {"status": status})
+    assert planned_epochs(Run(tmp_path / "original"), wanted) == expected
+
+
+@pytest.mark.parametrize("wanted", [0, 4])
+def test_epochs_that_the_run_does_not_have_are_refused(judged, tmp_path, wanted):
+    judged(ROWS, best_epoch=2)
+    with pytest.raises(RunError, match=rf"has 3 finished epochs, {wanted} are to be repeated; expected at least 1"):
+        planned_epochs(Run(tmp_path / "original"), wanted)
+
+
+def test_a_run_without_a_finished_epoch_is_refused(tmp_path, record):
+    Run(tmp_path).write_record(record)
+    with pytest.raises(RunError, match="has 0 finished epochs; expected at least 1 to compare with"):
+        planned_epochs(Run(tmp_path), None)
