@@ -37,14 +37,7 @@ def test_a_run_is_repeated_bit_for_bit_on_the_same_machine(story):
     assert (story.folder / "runs" / "latest").resolve() == story.run  # a repetition is not the newest training
 
 
-def test_the_first_epochs_alone_are_repeated_on_the_schedule_of_the_whole(story):
-    code, stdout, stderr = story.begun
-    assert code == 0, stderr
-    assert stdout.startswith("bit-equal: 1 of 2 epochs ")
-    assert "backend, versions and machine are the same" in stdout
-
-
-def test_a_billionth_more_than_was_recorded_is_told_with_its_place_and_refused(story):
+def test_one_epoch_of_two_is_repeated_and_a_billionth_more_than_was_recorded_is_refused_with_its_place(story):
     code, stdout, _ = story.changed
     assert code == 1
     assert stdout.startswith("diverged: 1 of 2 epochs; differs first in epoch 1, validation_loss: ")
