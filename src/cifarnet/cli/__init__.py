@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, train
+from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, robustness, train
 from .display import complain, out
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("predict")(predict.command)
 app.command("conformance")(conformance.command)
+app.command("robustness")(robustness.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
@@ -43,7 +44,7 @@ def common_options(
     """Train one small image classifier on JAX, PyTorch or TensorFlow."""
 
 
-EXTRAS = frozenset(("h5py", "keras", "matplotlib", "onnx"))
+EXTRAS = frozenset(("h5py", "keras", "matplotlib", "onnx", "scipy"))
 """What comes with any of the frameworks' extras, and not with the base install."""
 
 

@@ -1,0 +1,142 @@
+"""``cifarnet robustness``: how an exported model holds up when its images are corrupted."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cifarnet.errors import RunError
+
+from .display import download_bar, image_bar, out, printable, say
+from .options import JsonOption, RunsOption
+
+if TYPE_CHECKING:
+    from cifarnet.robustness import Robustness
+    from cifarnet.run import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be measured: a model file, and the run that it belongs to where one was asked for."""
+
+    model: Path
+    run: "Run | None"
+
+
+def command(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Run folder or model file; the latest run by default.", metavar="[RUN|MODEL.onnx]", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images to corrupt, as for `cifarnet train`.", show_default="those that the model was trained on"
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Take every test image rather than 2,000.")] = False,
+    seed: Annotated[int, typer.Option(help="Chooses the images and draws the corruptions.")] = 0,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Score an exported model on test images under fifteen corruptions, from noise to JPEG, at five severities.
+
+    What is measured of a run is kept in its folder as robustness.json.
+    """
+    from cifarnet.data import open_dataset
+    from cifarnet.robustness import DEFAULT_IMAGES, ROBUSTNESS, measure_robustness, require_same_classes
+    from cifarnet.run import write_atomically
+    from cifarnet.runtime import open_model, read_model
+
+    subject = _subject(model, runs)
+    content, contract = read_model(subject.model)
+    opened = open_model(content, threads=0)
+    source, data_seed = _data(subject, contract, data)
+    with download_bar() as progress:
+        dataset = open_dataset(source, seed=data_seed, progress=progress)
+    require_same_classes(opened, dataset)
+    with _progress() as advance:
+        found = measure_robustness(
+            opened,
+            dataset.test,
+            sha256=hashlib.sha256(content).hexdigest(),
+            images=len(dataset.test) if every else DEFAULT_IMAGES,
+            seed=seed,
+            advance=advance,
+        )
+    record = json.dumps(found.to_json(), indent=2, allow_nan=False)
+    out(record if as_json else _table(found, subject.model))
+    if subject.run:  # last: a minute's figures are told where they cannot be kept
+        write_atomically(subject.run.path / ROBUSTNESS, (record + "\n").encode())
+
+
+def _subject(name: str | None, runs: Path) -> Subject:
+    from cifarnet.run import find_run
+
+    if name and not Path(name).is_dir() and (Path(name).suffix == ".onnx" or Path(name).is_file()):
+        return Subject(Path(name), None)
+    run = find_run(runs, name)
+    if not run.model.is_file():
+        raise RunError(
+            f"{run} has no {run.model.name}; expected an exported model: `cifarnet export {run} --onnx` first"
+        )
+    return Subject(run.model, run)
+
+
+def _data(subject: Subject, contract: dict[str, object], moved: str | None) -> tuple[str, int]:
+    """Return what ``open_dataset`` is given, and the seed that divides it as it was divided for training."""
+    if subject.run:
+        from cifarnet.job import job_of
+
+        job = job_of(subject.run.read_record())
+        return moved or job.source, job.train.seed
+    from cifarnet.robustness import data_of, seed_of
+
+    return moved or data_of(contract), seed_of(contract)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], None]]:
+    """Yield what is to be called once per family and severity: a bar on a terminal, a line per family elsewhere."""
+    from cifarnet.corruptions import FAMILIES, SEVERITIES
+
+    if sys.stderr.isatty():
+        with image_bar(1 + len(FAMILIES) * len(SEVERITIES)) as advance:
+            yield lambda *_: advance()
+    else:
+        yield lambda family, severity: say(family) if severity in (0, SEVERITIES[-1]) else None
+
+
+def _table(found: "Robustness", model: Path) -> str:
+    from cifarnet.corruptions import SEVERITIES
+
+    head = f"{'accuracy, %':<20}" + "".join(f"{severity:>8}" for severity in SEVERITIES) + f"{'mean':>10}"
+    rows = [
+        f"{family.name:<20}"
+        + "".join(f"{100 * tally.accuracy:8.2f}" for tally in family.tallies)
+        + f"{100 * (1 - family.mean_error):10.2f}"
+        for family in found.families
+    ]
+    return "\n".join([head, *rows, "", *map(printable, _facts(found, model))])
+
+
+def _facts(found: "Robustness", model: Path) -> Iterator[str]:
+    low, high = (100 * end for end in (found.clean.interval.low, found.clean.interval.high))
+    yield f"clean accuracy {100 * found.clean.accuracy:.2f} % (95 %: {low:.2f} to {high:.2f})"
+    side = "above" if found.added_error >= 0 else "below"
+    yield (
+        f"mean corruption error {100 * found.mean_corruption_error:.2f} %, {abs(100 * found.added_error):.2f} points "
+        f"{side} the clean error; not divided by AlexNet's"
+    )
+    worst = (f"{family.name} {100 * family.mean_error:.2f} %" for family in found.worst)
+    yield f"largest mean errors: {', '.join(worst)}"
+    yield f"{found.clean.images:,} of {found.images_in_split:,} test images, seed {found.seed}, {model}"
+    yield "corruptions drawn anew: comparable in kind with figures for CIFAR-10-C, not digit for digit"
