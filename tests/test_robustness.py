@@ -288,9 +288,15 @@ def test_the_latest_run_is_measured_and_its_record_kept(run, run_folder):
 
 
 def test_json_is_the_record_and_a_seed_is_taken(run, run_folder):
-    code, said, _ = run(run_folder, "--json", "--seed", "7", "--all")
+    code, said, _ = run(run_folder, "--json", "--seed", "7")
     assert (code, json.loads(said)["seed"]) == (0, 7)
     assert json.loads(said) == json.loads((run_folder / ROBUSTNESS).read_text())
+
+
+def test_all_takes_every_image(run, run_folder, monkeypatch):
+    monkeypatch.setattr(robustness, "DEFAULT_IMAGES", 2)
+    assert "2 of 3 test images" in run()[1]
+    assert "3 of 3 test images" in run("--all")[1]
 
 
 def test_a_run_without_an_exported_model_says_how_to_get_one(fails, run_folder):
@@ -304,7 +310,8 @@ def test_a_run_without_an_exported_model_says_how_to_get_one(fails, run_folder):
 def test_a_model_file_is_measured_on_the_images_it_was_trained_on_by_their_name(run, tmp_path, monkeypatch):
     monkeypatch.setattr(robustness, "DEFAULT_IMAGES", 11)
     labels = synthetic(10, 10).labels
-    weights = numpy_helper.from_array(np.eye(3, 10, dtype=np.float32), "weights")
+    matrix = np.random.default_rng(0).standard_normal((3, 10)).astype(np.float32)
+    weights = numpy_helper.from_array(matrix - matrix.mean(axis=0), "weights")
     contract = models.contract(labels=list(labels), training={"seed": 5, "data": {"name": "synthetic"}})
     path = tmp_path / "model.onnx"
     path.write_bytes(models.content(models.graph(tensors=[weights], classes=10), contract))
