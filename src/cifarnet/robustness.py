@@ -1,6 +1,6 @@
 """How a model file holds up when its images are corrupted: accuracy by family and severity of CIFAR-10-C."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -12,7 +12,7 @@ from .corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
 from .errors import DataError, ModelError, RunError, UsageError
 from .evaluation import Interval, predict, wilson
 from .runtime import OpenedModel
-from .spec import Dataset, Split
+from .spec import Split
 
 ROBUSTNESS = "robustness.json"
 """Name of the record in a run folder."""
@@ -24,8 +24,6 @@ CLEAN = "clean"
 """What ``advance`` is told of the images as they are, at severity 0."""
 WORST = 3
 """Families that are named."""
-BY_NAME = frozenset(("cifar10", "synthetic"))
-"""Data sets that open without a path."""
 _CHOICE_TAG = 0x726F_6275
 """Keeps this stream of random numbers apart from every other with the same seed (ASCII "robu")."""
 
@@ -233,44 +231,3 @@ def _scored(opened: OpenedModel, split: Split, chosen: Indices, corruption: Corr
             raise ModelError("the model answers with numbers that are not finite; expected logits: export it anew")
         hits += int(np.count_nonzero(logits.argmax(axis=1) == split.labels[indices]))
     return Tally(hits, len(chosen))
-
-
-def require_same_classes(opened: OpenedModel, dataset: Dataset) -> None:
-    """Raise ``DataError`` unless the classes of the data are those of the model, in the same order."""
-    if dataset.labels != opened.labels:
-        raise DataError(
-            f"{dataset.name} has the classes {_listed(dataset.labels)}; expected those of the model, "
-            f"{_listed(opened.labels)}: pass the images that it was trained on with --data"
-        )
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    text = ", ".join(names)
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def data_of(contract: Mapping[str, Any]) -> str:
-    """Return the data set that a model file says it was trained on, for ``open_dataset``.
-
-    Raises ``DataError`` for one that does not open by its name.
-    """
-    name = _told(contract, "training", "data", "name")
-    if not isinstance(name, str) or name not in BY_NAME:
-        raise DataError(
-            f"the model was trained on {name!r}; expected {' or '.join(sorted(BY_NAME))}, which open by name: "
-            "pass its images with --data"
-        )
-    return name
-
-
-def seed_of(contract: Mapping[str, Any]) -> int:
-    """Return the seed that a model file says it was trained with, which also divides its data; 0 where it says none."""
-    seed = _told(contract, "training", "seed")
-    return seed if type(seed) is int and seed >= 0 else 0
-
-
-def _told(found: Any, *keys: str) -> Any:
-    """Return what lies under keys in a contract, whatever the file holds; nothing where there is nothing."""
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found

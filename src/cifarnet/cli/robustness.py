@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import RunError
+from cifarnet.errors import DataError, RunError
 
 from .display import download_bar, image_bar, out, printable, say
 from .options import JsonOption, RunsOption
+from .tables import percent, table
 
 if TYPE_CHECKING:
     from cifarnet.robustness import Robustness
     from cifarnet.run import Run
+    from cifarnet.subject import FileSubject
 
 
 @dataclass(frozen=True)
-class Subject:
+class Target:
     """What is to be measured: a model file, and the run that it belongs to where one was asked for."""
 
     model: Path
@@ -52,20 +54,21 @@ def command(
     What is measured of a run is kept in its folder as robustness.json.
     """
     from cifarnet.data import open_dataset
-    from cifarnet.robustness import DEFAULT_IMAGES, ROBUSTNESS, measure_robustness, require_same_classes
+    from cifarnet.robustness import DEFAULT_IMAGES, ROBUSTNESS, measure_robustness
     from cifarnet.run import write_atomically
     from cifarnet.runtime import open_model, read_model
+    from cifarnet.subject import FileSubject, require_labels
 
-    subject = _subject(model, runs)
-    content, contract = read_model(subject.model)
-    opened = open_model(content, threads=0)
-    source, data_seed = _data(subject, contract, data)
+    target = _target(model, runs)
+    content, _ = read_model(target.model)
+    subject = FileSubject(target.model)
+    source, data_seed = _source(target, subject, data)
     with download_bar() as progress:
         dataset = open_dataset(source, seed=data_seed, progress=progress)
-    require_same_classes(opened, dataset)
+    require_labels(subject, dataset)
     with _progress() as advance:
         found = measure_robustness(
-            opened,
+            open_model(content, threads=0),
             dataset.test,
             sha256=hashlib.sha256(content).hexdigest(),
             images=len(dataset.test) if every else DEFAULT_IMAGES,
@@ -73,34 +76,40 @@ def command(
             advance=advance,
         )
     record = json.dumps(found.to_json(), indent=2, allow_nan=False)
-    out(record if as_json else _table(found, subject.model))
-    if subject.run:  # last: a minute's figures are told where they cannot be kept
-        write_atomically(subject.run.path / ROBUSTNESS, (record + "\n").encode())
+    out(record if as_json else _told(found, target.model))
+    if target.run:  # last: a minute's figures are told where they cannot be kept
+        write_atomically(target.run.path / ROBUSTNESS, (record + "\n").encode())
 
 
-def _subject(name: str | None, runs: Path) -> Subject:
+def _target(name: str | None, runs: Path) -> Target:
     from cifarnet.run import find_run
+    from cifarnet.subject import SUFFIX
 
-    if name and not Path(name).is_dir() and (Path(name).suffix == ".onnx" or Path(name).is_file()):
-        return Subject(Path(name), None)
+    if name and not Path(name).is_dir() and (name.endswith(SUFFIX) or Path(name).is_file()):
+        return Target(Path(name), None)
     run = find_run(runs, name)
     if not run.model.is_file():
         raise RunError(
             f"{run} has no {run.model.name}; expected an exported model: `cifarnet export {run} --onnx` first"
         )
-    return Subject(run.model, run)
+    return Target(run.model, run)
 
 
-def _data(subject: Subject, contract: dict[str, object], moved: str | None) -> tuple[str, int]:
+def _source(target: Target, subject: "FileSubject", moved: str | None) -> tuple[str, int]:
     """Return what ``open_dataset`` is given, and the seed that divides it as it was divided for training."""
-    if subject.run:
+    if target.run:
         from cifarnet.job import job_of
 
-        job = job_of(subject.run.read_record())
+        job = job_of(target.run.read_record())
         return moved or job.source, job.train.seed
-    from cifarnet.robustness import data_of, seed_of
-
-    return moved or data_of(contract), seed_of(contract)
+    origin = subject.origin
+    source = moved or origin.source
+    if source is None:
+        raise DataError(
+            f"{subject.name} was trained on {origin.name}, which does not open by its name; expected --data: pass the "
+            "place of those images with it"
+        )
+    return source, origin.seed
 
 
 @contextmanager
@@ -115,28 +124,29 @@ def _progress() -> Iterator[Callable[[str, int], None]]:
         yield lambda family, severity: say(family) if severity in (0, SEVERITIES[-1]) else None
 
 
-def _table(found: "Robustness", model: Path) -> str:
+def _told(found: "Robustness", model: Path) -> str:
     from cifarnet.corruptions import SEVERITIES
 
-    head = f"{'accuracy, %':<20}" + "".join(f"{severity:>8}" for severity in SEVERITIES) + f"{'mean':>10}"
     rows = [
-        f"{family.name:<20}"
-        + "".join(f"{100 * tally.accuracy:8.2f}" for tally in family.tallies)
-        + f"{100 * (1 - family.mean_error):10.2f}"
+        [
+            family.name,
+            *(f"{100 * tally.accuracy:.2f}" for tally in family.tallies),
+            f"{100 * (1 - family.mean_error):.2f}",
+        ]
         for family in found.families
     ]
-    return "\n".join([head, *rows, "", *map(printable, _facts(found, model))])
+    lines = table(("accuracy, % at severity", *map(str, SEVERITIES), "mean"), rows)
+    return "\n".join([*lines, "", *map(printable, _facts(found, model))])
 
 
 def _facts(found: "Robustness", model: Path) -> Iterator[str]:
-    low, high = (100 * end for end in (found.clean.interval.low, found.clean.interval.high))
-    yield f"clean accuracy {100 * found.clean.accuracy:.2f} % (95 %: {low:.2f} to {high:.2f})"
+    low, high = percent(found.clean.interval.low, 2), percent(found.clean.interval.high, 2)
+    yield f"clean accuracy {percent(found.clean.accuracy, 2)} (95 %: {low} to {high})"
     side = "above" if found.added_error >= 0 else "below"
     yield (
-        f"mean corruption error {100 * found.mean_corruption_error:.2f} %, {abs(100 * found.added_error):.2f} points "
+        f"mean corruption error {percent(found.mean_corruption_error, 2)}, {abs(100 * found.added_error):.2f} points "
         f"{side} the clean error; not divided by AlexNet's"
     )
-    worst = (f"{family.name} {100 * family.mean_error:.2f} %" for family in found.worst)
-    yield f"largest mean errors: {', '.join(worst)}"
+    yield f"largest mean errors: {', '.join(f'{each.name} {percent(each.mean_error, 2)}' for each in found.worst)}"
     yield f"{found.clean.images:,} of {found.images_in_split:,} test images, seed {found.seed}, {model}"
     yield "corruptions drawn anew: comparable in kind with figures for CIFAR-10-C, not digit for digit"
