@@ -35,7 +35,7 @@ def command(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Run folder or model file; the latest run by default.", metavar="[RUN|MODEL.onnx]", show_default=False
+            help="Run folder or model file; the latest run by default.", metavar="RUN|MODEL.onnx", show_default=False
         ),
     ] = None,
     data: Annotated[
