@@ -149,10 +149,7 @@ def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
 
 
 def _untold(name: str) -> DataError:
-    return DataError(
-        f"{name} does not tell what it was trained on; expected that in its contract: pass images that are new to it "
-        "with --images"
-    )
+    return DataError(f"{name} does not tell what it was trained on; expected that in its contract: export it anew")
 
 
 def open_subject(target: str | None, runs: Path, backend: str | None = None) -> Subject:
