@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import compare, conformance, data, demo, doctor, evaluate, export, inspect, predict, reproduce, train
+from . import compare, conformance, data, demo, doctor, evaluate, export, inspect, predict, reproduce, robustness, train
 from .display import complain, out
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("predict")(predict.command)
 app.command("compare")(compare.command)
 app.command("reproduce")(reproduce.command)
 app.command("conformance")(conformance.command)
+app.command("robustness")(robustness.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
