@@ -13,9 +13,10 @@ from .display import download_bar, out, say
 from .options import INTERRUPTED, JsonOption, durable
 
 if TYPE_CHECKING:
-    from cifarnet.comparison import Comparison, Summary
+    from collections.abc import Sequence
+
+    from cifarnet.comparison import Comparison, Summary, Training
     from cifarnet.run import EpochRecord
-    from cifarnet.spec import Dataset
 
 EPOCHS = 3
 """Trained by default: some minutes for CIFAR-10, and long enough for the curves to part."""
@@ -50,6 +51,7 @@ def command(
         raise UsageError("--data is empty; expected cifar10, synthetic or a path: is the variable set?")
     from cifarnet.backends import installed
     from cifarnet.comparison import Plan, compare_backends, interruptible
+    from cifarnet.data import open_dataset
 
     plan = Plan(
         backends=tuple(backends or installed()),
@@ -59,9 +61,13 @@ def command(
         source=durable(data),
     )
     folder = output or Path("comparisons") / f"{datetime.now():%Y%m%d-%H%M%S}"
+    with download_bar() as progress:
+        dataset = open_dataset(plan.source, progress=progress)
+    say(f"{dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test images")
+    say(HEADER)
     try:
-        with interruptible(), download_bar() as progress:
-            found = compare_backends(plan, folder, _tell_epoch, progress=progress, began=_tell_data)
+        with interruptible():
+            found = compare_backends(plan, dataset, folder, _tell_epoch)
     except KeyboardInterrupt:
         say(f"interrupted; the runs so far are in {folder}")
         sys.exit(INTERRUPTED)
@@ -72,49 +78,49 @@ def command(
     say(f"Everything is in {folder}")
 
 
-def _tell_data(dataset: "Dataset") -> None:
-    say(f"{dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test images")
-    say("backend     seed  epoch  train loss  accuracy  valid. loss  accuracy  time")
+HEADER = "backend     seed  epoch  train loss  accuracy  valid. loss  accuracy     time"
 
 
 def _tell_epoch(backend: str, seed: int, record: "EpochRecord", seconds: float) -> None:
     say(
         f"{backend:<10}  {seed:4}  {record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
-        f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:6.2f} %  {seconds:.1f} s"
+        f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:6.2f} %  {seconds:5.1f} s"
     )
 
 
 def _tell(found: "Comparison") -> None:
-    out("backend     first loss  validation accuracy      test accuracy            s/epoch  peak memory  its ONNX file")
+    out("backend     valid. accuracy  test accuracy            s/epoch    memory  ONNX file")
     for each in found.summaries:
-        files = [training for training in found.trainings if training.backend == each.backend]
-        agreement = min(training.file_agreement for training in files)
-        difference = max(training.file_difference for training in files)
+        trainings = [training for training in found.trainings if training.backend == each.backend]
+        validation, test = _spread(each.validation_mean, each.validation_sd), _test(each, trainings)
+        file_agreement = min(training.file_agreement for training in trainings)
         out(
-            f"{each.backend:<10}  {each.first_loss:10.6f}  {_accuracy(found, each, 'validation'):<23}  "
-            f"{_accuracy(found, each, 'test'):<23}  {each.seconds_per_epoch:7.1f}  {_memory(each):>11}  "
-            f"{100 * agreement:.2f} % the same class, logits within {difference:.0e}"
+            f"{each.backend:<10}  {validation:<15}  {test:<23}  "
+            f"{each.seconds_per_epoch:7.1f}  {_memory(each):>8}  {100 * file_agreement:7.2f} %"
         )
     out("")
-    out("pair                   seed  first loss  gradient  train loss  same class  accuracy          McNemar's p")
+    out("differences        seed  first loss  gradient  train loss  same class  McNemar's p")
     for pair in found.pairs:
-        low, high = 100 * pair.difference_interval.low, 100 * pair.difference_interval.high
         out(
-            f"{pair.first + ', ' + pair.second:<21}  {pair.seed:4}  {pair.first_loss_difference:10.0e}  "
+            f"{pair.first + ', ' + pair.second:<17}  {pair.seed:4}  {pair.first_loss_difference:10.0e}  "
             f"{pair.gradient_difference:8.0e}  {pair.curve_difference:10.0e}  {100 * pair.agreement:8.2f} %  "
-            f"{f'{low:+.2f} to {high:+.2f}':<16}  {pair.p_value:.2g}"
+            f"{pair.p_value:11.2g}"
         )
     out("")
     out(found.spread.sentence)
 
 
-def _accuracy(found: "Comparison", summary: "Summary", part: str) -> str:
-    mean, sd = getattr(summary, f"{part}_mean"), getattr(summary, f"{part}_sd")
-    if sd is not None:
-        return f"{100 * mean:.2f} ± {100 * sd:.2f} %"
-    (training,) = (each for each in found.trainings if each.backend == summary.backend)
-    interval = getattr(training, part).interval
-    return f"{100 * mean:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
+def _spread(mean: float, sd: float | None) -> str:
+    return f"{100 * mean:.2f} %" if sd is None else f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+
+
+def _test(summary: "Summary", trainings: "Sequence[Training]") -> str:
+    """Return the test accuracy, with its interval where it is of one training."""
+    told = _spread(summary.test_mean, summary.test_sd)
+    if len(trainings) > 1:
+        return told
+    interval = trainings[0].test.interval
+    return f"{told} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
 
 
 def _memory(summary: "Summary") -> str:

@@ -2,15 +2,13 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.backends import require_usable
-from cifarnet.data import Progress, open_dataset
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import wilson
@@ -27,36 +25,22 @@ RESULT, PICTURE, RUNS = "comparison.json", "comparison.png", "runs"
 """What a comparison's folder holds."""
 
 
-def compare_backends(
-    plan: Plan,
-    folder: Path,
-    watch: EpochWatcher,
-    *,
-    progress: Progress | None = None,
-    began: Callable[[Dataset], object] = lambda _: None,
-) -> Comparison:
+def compare_backends(plan: Plan, dataset: Dataset, folder: Path, watch: EpochWatcher) -> Comparison:
     """Train what ``plan`` says into ``folder``, which may not hold anything yet, and return what was found.
 
-    The processes run one after the other, since two at once would spoil each other's times; with one seed all start
-    from the same weights and see the same images in the same order under the same dropout masks. ``folder`` gets the
-    runs, the figures and the picture. ``began`` is told the images before the first training. Raises ``BackendError``
-    for a backend that is not installed, before anything is trained, and for one that fails; ``ConfigError``,
-    ``DataError`` and ``UsageError`` for what cannot be trained.
+    ``dataset`` is what the plan's source opens as; each process opens its own. They run one after the other, since two
+    at once would spoil each other's times; with one seed all start from the same weights and see the same images in
+    the same order under the same dropout masks. ``folder`` gets the runs, the figures and the picture. Raises
+    ``BackendError`` for a process that fails, ``ConfigError`` and ``UsageError`` for what cannot be trained.
     """
-    for backend in plan.backends:
-        require_usable(backend)
-    dataset = open_dataset(plan.source, progress=progress)
     jobs = [plan.job(dataset, seed) for seed in range(plan.seeds)]
     _prepare(folder)
-    began(dataset)
-    name, labels, test_images = dataset.name, dataset.labels, len(dataset.test)
-    del dataset  # each process opens its own
-    rounds = [_train_all(plan.backends, job, labels, folder, watch) for job in jobs]
+    rounds = [_train_all(plan.backends, job, dataset.labels, folder, watch) for job in jobs]
     by_backend = list(zip(*(trainings for trainings, _ in rounds), strict=True))
     comparison = Comparison(
         plan=plan,
-        data=name,
-        test_images=test_images,
+        data=dataset.name,
+        test_images=len(dataset.test),
         trainings=tuple(training for trainings, _ in rounds for training in trainings),
         pairs=tuple(pair for _, found in rounds for pair in found),
         summaries=tuple(map(summary, by_backend)),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.backends import NAMES, installed
+from cifarnet.backends import NAMES, installed, require_usable
 from cifarnet.config import recipe
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import Interval
@@ -17,7 +17,11 @@ from cifarnet.spec import Dataset
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is trained. Raises ``UsageError`` unless there are two backends or more and each is named once."""
+    """What is trained.
+
+    Raises ``UsageError`` unless there are two backends or more and each is named once, ``BackendError`` for one that
+    is not installed and ``ConfigError`` for an unknown recipe.
+    """
 
     backends: tuple[str, ...]
     epochs: int | None
@@ -36,9 +40,12 @@ class Plan:
             )
         if self.seeds < 1 or (self.epochs is not None and self.epochs < 1):
             raise UsageError(f"there are {self.seeds} seeds and {self.epochs} epochs; expected at least 1 of each")
+        recipe(self.recipe)
+        for backend in self.backends:
+            require_usable(backend)
 
     def job(self, dataset: Dataset, seed: int) -> Job:
-        """Return what is trained with one of the seeds. Raises ``ConfigError`` for an unknown recipe."""
+        """Return what is trained with one of the seeds."""
         settings = recipe(self.recipe)
         model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
         epochs = settings.train.epochs if self.epochs is None else self.epochs
