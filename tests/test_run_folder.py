@@ -1,6 +1,7 @@
 """A run folder belongs to one process, is found again, and never holds anything half-made."""
 
 import errno
+import json
 import math
 import os
 import resource
@@ -22,6 +23,7 @@ from cifarnet.run import (
     Run,
     create_run,
     find_run,
+    json_text,
     point_latest,
     write_atomically,
 )
@@ -290,3 +292,8 @@ def test_another_process_is_refused_until_the_holder_is_gone_even_if_it_was_kill
         holder.kill()
     with Run(tmp_path).locked():
         pass
+
+
+def test_json_has_null_for_what_it_has_no_word_for():
+    document = {"loss": math.nan, "rows": ({"size": math.inf}, [1.5, -math.inf, "nan", True, None])}
+    assert json.loads(json_text(document)) == {"loss": None, "rows": [{"size": None}, [1.5, None, "nan", True, None]]}

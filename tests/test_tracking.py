@@ -171,6 +171,12 @@ def test_epochs_from_before_tracking_are_made_up_for(run):
     assert_shown(run, ROWS, {"test/loss": 0.7})
 
 
+def test_an_epoch_that_only_the_checkpoint_knew_when_tracking_began_is_made_up_for_at_the_end(run):
+    session(run, NAMES, ROWS[2:], FINISHED, history=ROWS)
+    assert sorted(stored(run)[1]("loss/train")) == [(1, 2.0), (2, 1.0), (3, 2.0 / 3)]
+    assert len(curve(run, "loss/train")) == 3
+
+
 def test_a_file_that_a_killed_process_left_half_written_is_read_up_to_there(run):
     session(run, ["tensorboard"], ROWS[:2], INTERRUPTED)
     (path,) = (run.path / "tensorboard").iterdir()

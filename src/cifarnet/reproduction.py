@@ -1,6 +1,5 @@
 """Repeat a run from its record, and say whether the same came out."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 from .config import recipe
 from .errors import RunError
 from .job import Job, job_of
-from .run import EpochRecord, Run, write_atomically
+from .run import EpochRecord, Run, json_text, write_atomically
 from .spec import Dataset
 
 RESULT = "reproduction.json"
@@ -141,7 +140,7 @@ def reproduce(
             f"{repeated} was stopped after {ended['epochs']} epochs; expected {rows} to compare: repeat the run again"
         )
     found = compare_runs(run, repeated, rows)
-    write_atomically(repeated.path / RESULT, (json.dumps(found.to_json(), indent=2) + "\n").encode())
+    write_atomically(repeated.path / RESULT, (json_text(found.to_json()) + "\n").encode())
     return found
 
 

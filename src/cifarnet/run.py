@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -162,6 +163,19 @@ def find_run(root: Path, name: str | None = None) -> Run:
 
 def _newest_first(root: Path) -> list[Path]:
     return sorted((path.parent for path in root.glob(f"*/{RECORD}")), reverse=True)
+
+
+def json_text(document: Any) -> str:
+    """Return JSON for any reader: ``null`` in place of infinities and NaN, for which JSON has no word."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, content: bytes) -> None:

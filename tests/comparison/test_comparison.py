@@ -120,6 +120,13 @@ def test_time_and_memory_are_those_of_the_training_process(compared):
         assert each["devices"]
 
 
+def test_the_memory_of_whoever_started_a_process_is_not_counted():
+    held = np.ones(200_000_000, np.uint8)
+    program = "from cifarnet.environment import peak_memory_bytes; print(peak_memory_bytes())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 1e6 < int(done.stdout) < len(held)
+
+
 def test_one_seed_is_not_taken_for_a_verdict(compared):
     found = compared.document["spread"]
     assert (found["p_value"], found["seed_sd"]) == (None, None)

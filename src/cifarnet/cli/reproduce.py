@@ -1,6 +1,5 @@
 """``cifarnet reproduce``: repeat a run from its record, and say whether the same came out."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,7 +36,7 @@ def command(
     from cifarnet.data import open_dataset
     from cifarnet.job import job_of
     from cifarnet.reproduction import planned_epochs, reproduce
-    from cifarnet.run import find_run
+    from cifarnet.run import find_run, json_text
 
     found = find_run(runs, run)
     record = found.read_record()
@@ -60,7 +59,7 @@ def command(
             say(f"interrupted: {error}")
             sys.exit(INTERRUPTED)
     if as_json:
-        out(json.dumps(result.to_json(), indent=2))
+        out(json_text(result.to_json()))
     else:
         _tell(result)
     sys.exit(1 if result.outcome == "diverged" else 0)

@@ -1,6 +1,5 @@
 """Train every backend with every seed, one after the other, and put together what came out."""
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import wilson
 from cifarnet.job import Job
-from cifarnet.run import Run, write_atomically
+from cifarnet.run import Run, json_text, write_atomically
 from cifarnet.spec import Dataset
 
 from .children import EpochWatcher, train_in_child
@@ -114,4 +113,4 @@ def _write(comparison: Comparison, folder: Path) -> None:
     machine = {"processor": processor(), "cores": usable_cores()}
     document = {"format": 1, "versions": versions(), "machine": machine, **comparison.to_json()}
     draw(comparison, folder / PICTURE)
-    write_atomically(folder / RESULT, (json.dumps(document, indent=1) + "\n").encode())
+    write_atomically(folder / RESULT, (json_text(document) + "\n").encode())
