@@ -102,12 +102,16 @@ def _tell(found: "Comparison") -> None:
     out("differences        seed  first loss  gradient  train loss  same class  McNemar's p")
     for pair in found.pairs:
         out(
-            f"{pair.first + ', ' + pair.second:<17}  {pair.seed:4}  {pair.first_loss_difference:10.0e}  "
-            f"{pair.gradient_difference:8.0e}  {pair.curve_difference:10.0e}  {100 * pair.agreement:8.2f} %  "
+            f"{pair.first + ', ' + pair.second:<17}  {pair.seed:4}  {_size(pair.first_loss_difference):>10}  "
+            f"{_size(pair.gradient_difference):>8}  {_size(pair.curve_difference):>10}  {100 * pair.agreement:8.2f} %  "
             f"{pair.p_value:11.2g}"
         )
     out("")
     out(found.spread.sentence)
+
+
+def _size(difference: float) -> str:
+    return f"{difference:.0e}" if difference else "0"
 
 
 def _spread(mean: float, sd: float | None) -> str:

@@ -70,7 +70,8 @@ def _tell(result: "Reproduction") -> None:
     for change in result.changes:
         out(f"  {change}")
     if not result.changes:
-        out("  backend, versions and machine are the same")
+        expected = "" if result.outcome == "bit-equal" else ", so that equal bits were expected"
+        out(f"  backend, versions and machine are the same{expected}")
     say(f"The repeated run is in {result.run}")
 
 
@@ -89,7 +90,8 @@ def _sentence(result: "Reproduction") -> str:
         return (
             f"diverged: {compared}; {first}; how far rounding goes was measured for the recipe seed on CIFAR-10 alone"
         )
-    return f"diverged: {compared}; more than rounding explains in {_of(result.unexplained)}; {first}"
+    told = f"diverged: {compared}; more than rounding explains in {_of(result.unexplained)}"
+    return told if result.first == result.unexplained else f"{told}; {first}"
 
 
 def _of(difference: "Difference") -> str:
