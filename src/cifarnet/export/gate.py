@@ -202,8 +202,8 @@ def _changed(expected: NDArray[np.float32], found: NDArray[np.float32], margin: 
 
 def _require_no_offender(check: Check, bars: Bars) -> None:
     if check.first_offender is not None:
-        wanted = [] if bars.probability is None else [f"{bars.probability:g} and {bars.calibrated:g} at most"]
-        wanted += [f"{bars.heads:g} from its own logits"] + ([] if bars.margin is None else ["no changed class"])
+        wanted = [] if bars.probability is None else [f"{bars.probability:.2g} and {bars.calibrated:.2g} at most"]
+        wanted += [f"{bars.heads:.2g} from its own logits"] + ([] if bars.margin is None else ["no changed class"])
         raise ParityError(
             f"{check.name}: a probability differs by {check.probability_difference:.2g}, a calibrated one by "
             f"{check.calibrated_difference:.2g}, either from its own logits by {check.head_difference:.2g}, and "
