@@ -1,7 +1,6 @@
 """What a model file says of itself, and whether this package can do what it asks for."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,8 @@ MAX_SIDE = 4096
 """Pixels: beyond any network here, and small enough that no file can ask for much memory."""
 SIZES = frozenset(("height", "width"))
 """The words of the recipe that are the model's own; of the others each is known or makes the file a newer one."""
+MAX_TEMPERATURE = 1000
+"""Beyond any that is fitted: all classes would be equally probable."""
 SHARES = ("threshold", "coverage", "accuracy")
 """What a file says of when to abstain."""
 KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
@@ -80,8 +81,10 @@ def _require_calibration(calibration: Any, name: str) -> None:
         raise _damaged(name, f"its calibration is {_short(calibration)}")
     temperature: Any = calibration.get("temperature")
     abstention = calibration.get("abstention")
-    if not (_is_number(temperature) and 0 < temperature < math.inf):
-        raise _damaged(name, f"its temperature is {_short(temperature)}, not a number above 0")
+    if not (_is_number(temperature) and 0 < temperature <= MAX_TEMPERATURE):
+        raise _damaged(
+            name, f"its temperature is {_short(temperature)}, not a number above 0 and up to {MAX_TEMPERATURE}"
+        )
     if abstention is not None:
         shares: list[Any] = [abstention.get(key) for key in SHARES] if isinstance(abstention, dict) else [None]
         if not all(_is_number(share) and 0 <= share <= 1 for share in shares):
