@@ -108,7 +108,7 @@ def test_abstaining_takes_the_threshold_of_the_file(run, calibrated_path, shades
     code, lines, talk = run("predict", calibrated_path, shades, "--abstain")
     assert (code, talk) == (0, [])
     assert lines == [
-        "answer             1.               2.               file",
+        "answer               1.               2.               file",
         f"red       {100 * sure:6.2f} %   red    99.97 %   green   0.02 %   {shades}/sure.png",
         f"abstained {100 * unsure:6.2f} %   red    51.42 %   green  24.29 %   {shades}/unsure.png",
     ]
