@@ -34,9 +34,11 @@ class Bars:
     """Largest difference of a probability; nothing where fewer bits make a difference as such meaningless. Measured for
     float32: 2e-6 and less (the README's table)."""
     calibrated: float | None = 1e-5
-    """The same of a calibrated probability; the trained model's are its logits' softmax at the temperature."""
+    """The same of a calibrated probability; the trained model's are its logits' softmax at the temperature. Measured:
+    2e-6 and less."""
     heads: float = 1e-5
-    """Largest difference of either from the softmax of the file's own logits, whatever those were computed in."""
+    """Largest difference of either from the softmax of the file's own logits, whatever those were computed in. Measured:
+    3e-7 and less in float32, float16 and int8."""
     margin: float | None = 1e-4
     """Where the two best probabilities differ by more than this, the class has to be the same; nothing where it may
     change."""
