@@ -44,3 +44,9 @@ def require_resumable(run: Run) -> None:
             f"{run} came to its end ({record.get('why_stopped')}, epoch {record.get('epochs')}); "
             "expected a run that was interrupted: start a new one without --resume"
         )
+
+
+def require_weights(run: Run) -> None:
+    """Raise ``RunError`` when ``run`` has no best weights."""
+    if not run.best_weights.exists():
+        raise RunError(f"{run} has no best weights yet; expected at least one finished epoch: train it further")

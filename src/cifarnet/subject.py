@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backends import choose
-from .errors import DataError, UsageError
+from .errors import DataError, RunError, UsageError
 from .evaluation import Evaluation, Predictor, measure, predict, temperature_of
-from .job import job_of
-from .run import Run, find_run
+from .job import job_of, require_weights
+from .run import RECORD, Run, find_run
 from .runtime import OpenedModel, open_model
 from .spec import Dataset, Split
 
@@ -44,7 +44,11 @@ class Subject(ABC):
     engine: str
     """What it runs on: a backend or onnxruntime."""
     labels: tuple[str, ...]
-    origin: Origin
+
+    @property
+    @abstractmethod
+    def origin(self) -> Origin:
+        """Return what it was trained on. Raises ``DataError`` for a file that does not tell."""
 
     @property
     @abstractmethod
@@ -70,10 +74,23 @@ class RunSubject(Subject):
     """The best weights of a run, on the backend of this process."""
 
     def __init__(self, run: Run, backend: str) -> None:
+        self.name, self.engine, self._run = str(run), backend, run
         record = run.read_record()
-        job, data = job_of(record), record["data"]
-        self.name, self.engine, self.labels, self._run = str(run), backend, tuple(data["labels"]), run
-        self.origin = Origin(source=job.source, name=data["name"], fingerprint=data["fingerprint"], seed=job.train.seed)
+        job = job_of(record)
+        require_weights(run)
+        try:
+            self.labels = tuple(record["data"]["labels"])
+            name, fingerprint = record["data"]["name"], record["data"]["fingerprint"]
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"{run.path / RECORD} is damaged ({error!r}); expected the record of a run: start a new one"
+            ) from error
+        self._origin = Origin(source=job.source, name=name, fingerprint=fingerprint, seed=job.train.seed)
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the run's record tells."""
+        return self._origin
 
     @cached_property
     def _model(self) -> "keras.Model":
@@ -103,7 +120,11 @@ class FileSubject(Subject):
     def __init__(self, path: Path) -> None:
         self._opened: OpenedModel = open_model(path, threads=0)
         self.name, self.engine, self.labels = str(path), "onnxruntime", self._opened.labels
-        self.origin = _origin_of(self._opened.contract, path)
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the file's contract tells."""
+        return _origin_of(self._opened.contract, self.name)
 
     @property
     def predictor(self) -> Predictor:
@@ -115,16 +136,17 @@ class FileSubject(Subject):
         return self._opened.contract.get("calibration")
 
 
-def _origin_of(contract: Mapping[str, Any], path: Path) -> Origin:
+def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
     try:
         training = contract["training"]
-        name, fingerprint, seed = training["data"]["name"], training["data"]["fingerprint"], training["train"]["seed"]
+        data, seed = training["data"], training["train"]["seed"]
+        source = data["name"] if data["name"] in NAMED_SOURCES else None
+        return Origin(source=source, name=data["name"], fingerprint=data["fingerprint"], seed=seed)
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"{path} does not tell what it was trained on (no {error}); expected that in its contract: export it anew"
+            f"{name} does not tell what it was trained on; expected that in its contract: pass images that are new to "
+            "it with --images"
         ) from error
-    source = name if name in NAMED_SOURCES else None
-    return Origin(source=source, name=name, fingerprint=fingerprint, seed=seed)
 
 
 def open_subject(target: str | None, runs: Path, backend: str | None = None) -> Subject:

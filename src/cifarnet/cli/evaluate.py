@@ -52,11 +52,11 @@ def command(
     _require_sense(models, data, images)
     from cifarnet.subject import open_subject
 
-    targets: list[str | None] = [*(models or [None])]
+    targets: list[str | None] = [*models] if models else [None]
     subjects = [open_subject(target, runs, backend) for target in targets]
-    split, dataset = _open_images(subjects[0], data, images)
     for other in subjects[1:]:
         _require_comparable(subjects[0], other, given=images is not None or data is not None)
+    split, dataset = _open_images(subjects[0], data, images)
     if len(subjects) == 1:
         evaluation = subjects[0].judge(split, dataset)
         told = _told(subjects[0], evaluation)
@@ -115,7 +115,7 @@ def _require_comparable(first: "Subject", second: "Subject", *, given: bool) -> 
             f"{second.name} tells {', '.join(second.labels)} apart; expected {', '.join(first.labels)} as "
             f"{first.name}: compare models of the same classes"
         )
-    if first.origin.fingerprint != second.origin.fingerprint and not given:
+    if not given and first.origin.fingerprint != second.origin.fingerprint:
         raise DataError(
             f"{second.name} was trained on other images than {first.name}, perhaps on these test images; expected the "
             "same data set: name images that are new to both with --images"

@@ -84,7 +84,8 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
-        return asdict(self) | {"target_accuracy": TARGET_ACCURACY}
+        coverage = [asdict(each) for each in self.coverage]
+        return asdict(self) | {"coverage": coverage, "target_accuracy": TARGET_ACCURACY}
 
 
 def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibration:

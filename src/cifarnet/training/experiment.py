@@ -19,7 +19,7 @@ from cifarnet.data import HoldOut, hold_out
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import calibrate, evaluate, predict, temperature_of
-from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable
+from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, create_run, point_latest
 from cifarnet.spec import Dataset
@@ -102,8 +102,7 @@ def _calibration(model: keras.Model, dataset: Dataset, parts: HoldOut) -> dict[s
 
 def load_best(run: Run) -> keras.Model:
     """Return the network of ``run`` with the weights of its best epoch. Raises ``RunError`` and ``ModelError``."""
-    if not run.best_weights.exists():
-        raise RunError(f"{run} has no best weights yet; expected at least one finished epoch: train it further")
+    require_weights(run)
     model = build_model(job_of(run.read_record()).model)
     load_weights(model, run.best_weights)
     return model
