@@ -37,8 +37,8 @@ class Bars:
     """The same of a calibrated probability; the trained model's are its logits' softmax at the temperature. Measured:
     2e-6 and less."""
     heads: float = 1e-5
-    """Largest difference of either from the softmax of the file's own logits, whatever those were computed in. Measured:
-    3e-7 and less in float32, float16 and int8."""
+    """Largest difference of either from the softmax of the file's own logits, whatever those were computed in.
+    Measured: 3e-7 and less in float32, float16 and int8."""
     margin: float | None = 1e-4
     """Where the two best probabilities differ by more than this, the class has to be the same; nothing where it may
     change."""
