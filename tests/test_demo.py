@@ -232,7 +232,7 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
         finally:
             process.kill()  # or leaving the block would wait for ever
     assert content == MODEL.read_bytes()
-    assert (process.returncode, talk) == (0, "runs/sto\\x1bred/model.onnx, until Ctrl-C\n")
+    assert (process.returncode, talk) == (130, "runs/sto\\x1bred/model.onnx, until Ctrl-C\ninterrupted\n")
 
 
 def test_the_wheel_takes_every_file_of_the_page_along():

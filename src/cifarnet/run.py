@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .errors import RunError
+from .interruption import taken_away_if_ended
 
 RECORD = "run.json"
 HISTORY = "history.csv"
@@ -141,7 +143,7 @@ def create_run(root: Path, recipe: str, backend: str, now: datetime) -> Run:
 def point_latest(run: Run) -> None:
     """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts."""
     link = run.path.parent / f".{LATEST}-{os.getpid()}"
-    with suppress(OSError):
+    with suppress(OSError), taken_away_if_ended(partial(link.unlink, missing_ok=True)):
         link.symlink_to(run.path.name, target_is_directory=True)
         link.replace(run.path.parent / LATEST)
     link.unlink(missing_ok=True)
@@ -168,11 +170,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Give ``content`` the name ``path`` only once it is whole and on the disk."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
+        with taken_away_if_ended(partial(temporary.unlink, missing_ok=True)):
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            publish(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RunError(

@@ -22,7 +22,4 @@ def command(
     with open_demo(model, port) as server:
         say(f"{printable(str(model))}, until Ctrl-C")
         out(server.url)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:  # the way to end it
-            return
+        server.serve_forever()

@@ -12,6 +12,7 @@ import typer
 
 from cifarnet.config import ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, recipe
 from cifarnet.errors import RunError, UsageError
+from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, require_resumable
 
 from .display import TrainingDisplay, download_bar, out, printable, say
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 MODEL_SETTINGS = frozenset(field.name for field in fields(ModelConfig))
 SETTINGS = MODEL_SETTINGS | frozenset(field.name for field in fields(TrainConfig))
 """Names that an option shares with a field of the recipe."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as a shell reports it."""
-
 MOST_NAMES = 12
 """Class names that are told before training."""
 
