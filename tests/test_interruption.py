@@ -3,10 +3,8 @@
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
@@ -181,31 +179,31 @@ def test_npm_is_ended_and_what_it_brought_taken_away(tmp_path):
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-class Ended(Exception):
+class EndedError(Exception):
     """Stands for the end of the process, once what was half-made is taken away."""
 
 
-def end(*_):
-    take_away_half_made()
-    raise Ended
-
-
-def test_the_folder_in_which_weights_are_written_goes(tmp_path, monkeypatch):
+def test_the_folder_in_which_weights_are_written_goes(tmp_path):
     class Half:
         def save_weights(self, path):
             path.write_bytes(b"half")
-            end()
+            take_away_half_made()
+            assert not path.parent.exists()
+            raise EndedError
 
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(tempfile.TemporaryDirectory, "__exit__", lambda *_: None)
-    with pytest.raises(Ended):
+    with pytest.raises(EndedError):
         model.save_weights(Half(), tmp_path / "best.weights.h5")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_of_a_run_that_has_not_begun_goes(tmp_path, monkeypatch):
+    def end(run, record):
+        assert run.path.exists()
+        take_away_half_made()
+        raise EndedError
+
     monkeypatch.setattr(Run, "write_record", end)
     job = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(), source="synthetic")
-    with pytest.raises(Ended):
+    with pytest.raises(EndedError):
         start(job, synthetic(train=100, test=10), tmp_path)
     assert list(tmp_path.iterdir()) == []

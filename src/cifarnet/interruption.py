@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it."""
@@ -52,7 +51,7 @@ def end_at_interrupt() -> None:
         signal.signal(signal.SIGINT, _end)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _end(*_: object) -> None:
     # Neither Python's streams, which may be in the middle of a write, nor its shutdown, which waits for the frameworks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     take_away_half_made()
