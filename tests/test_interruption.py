@@ -156,7 +156,7 @@ NPM = """#!/bin/sh
 exec 3> ../../alive
 echo half > package.tgz
 kill -INT $PPID
-exec sleep 600
+exec sleep 20
 """
 PACKING = """
 from pathlib import Path

@@ -18,9 +18,10 @@ def command(
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
     from cifarnet.job import job_of
-    from cifarnet.run import find_run
 
-    found = find_run(runs, run)
+    from .runs import trained_run
+
+    found = trained_run(runs, run)
     name = choose(backend)
     from cifarnet.training import score_run  # Keras, now that its framework is chosen
 

@@ -19,7 +19,7 @@ from cifarnet.data import Indices, hold_out
 from cifarnet.environment import processor, versions
 from cifarnet.errors import ConfigError, ParityError, UsageError
 from cifarnet.evaluation import evaluate
-from cifarnet.run import Run, write_atomically
+from cifarnet.run import Run, require_writable_model, write_atomically
 from cifarnet.runtime import open_model
 from cifarnet.spec import PARITY_SUFFIX, Dataset, Split
 from cifarnet.training import load_best, require_same_data
@@ -118,8 +118,7 @@ def _bars(precision: str, max_drop: float) -> Bars:
 
 def _prepare(path: Path) -> None:
     """Refuse a name that cannot be given, before minutes of proving."""
-    if path.suffix != ".onnx" or path.is_dir():
-        raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
+    require_writable_model(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -21,7 +21,7 @@ from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.evaluation import evaluate
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable
+from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, create_run, point_latest
 from cifarnet.spec import Dataset
@@ -91,8 +91,7 @@ def score_run(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 def load_best(run: Run) -> keras.Model:
     """Return the network of ``run`` with the weights of its best epoch. Raises ``RunError`` and ``ModelError``."""
-    if not run.best_weights.exists():
-        raise RunError(f"{run} has no best weights yet; expected at least one finished epoch: train it further")
+    require_weights(run)
     model = build_model(job_of(run.read_record()).model)
     load_weights(model, run.best_weights)
     return model
