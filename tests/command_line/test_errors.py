@@ -219,10 +219,23 @@ def test_what_the_base_install_lacks_comes_with_the_line_that_installs_it(fails,
     )
 
 
-def test_the_modules_of_the_extras_are_those_of_the_project(fails):
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""Names of packages that differ from those of their modules."""
+
+
+def test_the_modules_of_the_extras_are_those_of_the_project():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    training = {line.split(">")[0] for line in project["optional-dependencies"]["training"]}
-    assert training == cli.EXTRAS
+    extras = project["optional-dependencies"]
+    listed = {line.split(">")[0] for line in (*extras["training"], *extras["evidence"])} - {"cifarnet[evidence]"}
+    assert listed == {DISTRIBUTIONS.get(module, module) for module in cli.EXTRAS}
+
+
+def test_figures_about_a_model_file_need_no_framework(fails, monkeypatch):
+    def bare():
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+
+    monkeypatch.setattr(cli, "app", bare)
+    assert 'pip install "cifarnet[evidence]"' in fails()
 
 
 def test_inspecting_a_model_that_was_never_trained_or_proven(run):

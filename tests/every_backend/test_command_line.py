@@ -43,16 +43,20 @@ def test_json_is_the_only_thing_on_stdout(trained):
     assert document == json.loads((folder / "runs" / "latest" / "run.json").read_text()) | {"run": document["run"]}
 
 
+def scored(folder, *arguments):
+    """What `evaluate --json` says, reduced to what the record of a run says of its test images."""
+    found = json.loads(cifarnet("evaluate", *arguments, "--json", folder=folder).stdout)["evaluation"]
+    return {key: found[key] for key in ("loss", "accuracy", "images")}
+
+
 def test_evaluate_repeats_the_recorded_score(trained):
     folder, done = trained
-    again = cifarnet("evaluate", "--json", folder=folder)
-    assert json.loads(again.stdout)["test"] == json.loads(done.stdout)["metrics"]["test"]
+    assert scored(folder) == json.loads(done.stdout)["metrics"]["test"]
 
 
 def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes(trained, tmp_path):
     folder, done = trained
-    moved = cifarnet("evaluate", "--data", "synthetic", "--json", folder=folder)
-    assert json.loads(moved.stdout)["test"] == json.loads(done.stdout)["metrics"]["test"]
+    assert scored(folder, "--data", "synthetic") == json.loads(done.stdout)["metrics"]["test"]
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for index in range(3):
@@ -60,6 +64,18 @@ def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes
     refused = cifarnet("evaluate", "--data", tmp_path, folder=folder)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "has the classes cat, dog; expected horizontal stripes, " in refused.stderr
+
+
+def test_a_run_and_its_file_are_scored_by_one_ruler_and_compared(trained, tmp_path):
+    folder, done = trained
+    file = tmp_path / "model.onnx"
+    assert cifarnet("export", "--onnx", "--output", file, folder=folder).returncode == 0
+    assert scored(folder, file)["accuracy"] == json.loads(done.stdout)["metrics"]["test"]["accuracy"]
+    both = json.loads(cifarnet("evaluate", "latest", file, "--json", folder=folder).stdout)
+    assert (both["comparison"]["agreement"], both["comparison"]["p_value"]) == (1.0, 1.0)
+    told = cifarnet("evaluate", folder=folder).stdout
+    assert "at temperature" in told  # of the run's record
+    assert max(map(len, told.splitlines()[:2])) < 120
 
 
 def test_export_writes_the_file_that_inspect_describes(trained):

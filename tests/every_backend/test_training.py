@@ -3,7 +3,8 @@
 import csv
 import json
 import math
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
@@ -11,13 +12,13 @@ import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import hold_out, synthetic
-from cifarnet.errors import ConfigError, RunError
-from cifarnet.evaluation import evaluate
+from cifarnet.errors import ConfigError, DataError, RunError
+from cifarnet.evaluation import calibrate, evaluate, predict
 from cifarnet.job import Job, job_of
 from cifarnet.model import build_model, get_weights, load_weights, predictor
-from cifarnet.run import find_run
+from cifarnet.run import Run, find_run
 from cifarnet.spec import Dataset, Split
-from cifarnet.training import carry_out, score_run, start
+from cifarnet.training import calibration_of, carry_out, load_best, start
 from cifarnet.training.loop import train
 from cifarnet.training.objective import objective
 
@@ -52,7 +53,8 @@ def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):
 
 
 def test_the_best_weights_on_disk_give_the_recorded_figures(whole, job, dataset):
-    assert score_run(whole.run, dataset) == whole.record["metrics"]["test"]
+    again = evaluate(predictor(load_best(whole.run)), dataset.test)
+    assert asdict(again) == whole.record["metrics"]["test"]
     model = build_model(job.model, seed=99)
     load_weights(model, whole.run.best_weights)
     parts = hold_out(dataset.train, job.train.validation_fraction, job.train.seed, 10)
@@ -60,6 +62,33 @@ def test_the_best_weights_on_disk_give_the_recorded_figures(whole, job, dataset)
     best = whole.run.read_history()[whole.record["best_epoch"] - 1]
     # predict and the training engine compile apart: the last bit of a mean may differ.
     assert evaluate(predictor(model), held_out).loss == pytest.approx(best.validation_loss, rel=1e-6)
+
+
+def test_the_calibration_rests_on_the_held_out_images_alone(whole, job, dataset):
+    parts = hold_out(dataset.train, job.train.validation_fraction, job.train.seed, 10)
+    logits = predict(predictor(load_best(whole.run)), dataset.train.images[parts.validation])
+    expected = calibrate(logits, dataset.train.labels[parts.validation]).to_json()
+    assert whole.record["calibration"] == expected
+    assert whole.record["calibration"]["images"] == len(parts.validation)
+
+
+def test_a_run_without_a_calibration_gets_the_one_that_training_would_have_given(whole, dataset, tmp_path):
+    run = Run(shutil.copytree(whole.run.path, tmp_path / "older"))
+    run.write_record({key: value for key, value in whole.record.items() if key != "calibration"})
+    model = load_best(run)
+    assert calibration_of(run, model, dataset) == whole.record["calibration"]
+    assert run.read_record()["calibration"] == whole.record["calibration"]
+    run.write_record(whole.record | {"calibration": {"temperature": -1}})
+    with pytest.raises(DataError, match="has the temperature -1; expected"):
+        calibration_of(run, model, dataset)
+
+
+def test_a_run_that_still_trains_is_left_alone_by_its_calibration(whole, dataset, tmp_path):
+    run = Run(shutil.copytree(whole.run.path, tmp_path / "under way"))
+    record = {key: value for key, value in whole.record.items() if key != "calibration"} | {"status": "running"}
+    run.write_record(record)
+    calibration_of(run, load_best(run), dataset)
+    assert run.read_record() == record
 
 
 def test_the_history_has_one_row_per_epoch(whole):
@@ -206,7 +235,7 @@ def test_an_interruption_before_the_first_epoch_ended_leaves_no_best_weights(job
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
     assert record["best_epoch"] is None
     with pytest.raises(RunError, match="no best weights yet"):
-        score_run(run, dataset)
+        load_best(run)
 
 
 def test_a_finished_run_is_not_trained_further(whole, dataset, watcher):

@@ -44,8 +44,11 @@ def common_options(
     """Train one small image classifier on JAX, PyTorch or TensorFlow."""
 
 
-EXTRAS = frozenset(("h5py", "keras", "matplotlib", "onnx"))
-"""What comes with any of the frameworks' extras, and not with the base install."""
+EXTRAS = {
+    **dict.fromkeys(("h5py", "keras", "onnx"), "jax"),
+    **dict.fromkeys(("jinja2", "matplotlib", "scipy", "sklearn", "yaml"), "evidence"),
+}
+"""Modules that the base install lacks, and the extra that brings them: for training that of any framework does."""
 
 
 def main() -> None:
@@ -60,7 +63,7 @@ def main() -> None:
             raise
         from cifarnet.backends import install_line
 
-        _fail(f"{error.name} is not installed; expected for this command: {install_line('jax')}")
+        _fail(f"{error.name} is not installed; expected for this command: {install_line(EXTRAS[error.name])}")
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}; check space and permissions")
 

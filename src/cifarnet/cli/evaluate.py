@@ -1,36 +1,239 @@
-"""``cifarnet evaluate``: score the best weights of a run on its test images."""
+"""``cifarnet evaluate``: how good a classifier is, where it fails, how far it can be trusted; or two side by side."""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from .display import download_bar, out
-from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption
+import typer
+
+from cifarnet.errors import DataError, UsageError
+
+from .display import download_bar, out, say
+from .options import DATA, BackendOption, JsonOption, RunsOption, filled
+from .tables import percent, table
+
+if TYPE_CHECKING:
+    from cifarnet.evaluation import Evaluation, PairedComparison, Reliability
+    from cifarnet.spec import Dataset, Split
+    from cifarnet.subject import Subject
+
+MOST_COLUMNS = 12
+"""Classes of which the confusion matrix fits a terminal; of more it is in the report and in --json."""
+MOST_LINES = 8
+"""Of a list whose whole is in --json."""
+SHORT = 5
+"""Letters of a class name over a column of the confusion matrix."""
 
 
 def command(
-    run: RunArgument = None,
-    data: MovedDataOption = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]",
+            help="The latest run by default.",
+            show_default=False,
+            parser=filled("RUN", "a run folder, its name, or a model file"),
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the data set is, if it was moved; its test images are scored.",
+            show_default=False,
+            parser=filled("--data", DATA),
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Score every image of this folder of class folders.",
+            show_default=False,
+            parser=filled("--images", "a folder of class folders"),
+        ),
+    ] = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Score the best weights of a run on its test images, on any backend."""
-    from cifarnet.backends import choose
-    from cifarnet.data import open_dataset
-    from cifarnet.job import job_of
+    """Score a run on its backend, or a model file in onnxruntime; of two, say whether one is better.
+
+    The figures: accuracy with a 95 % interval, top-2, log loss, precision, recall and F1 of each class, the confusion
+    matrix, how far the probabilities can be trusted, the pairs most often confused and the most confident errors.
+    """
+    _require_sense(models, data, images)
+    from cifarnet.subject import open_subject
 
     from .runs import trained_run
 
-    found = trained_run(runs, run)
-    name = choose(backend)
-    from cifarnet.training import score_run  # Keras, now that its framework is chosen
+    targets = models or [str(trained_run(runs, None))]
+    subjects = [open_subject(target, runs, backend) for target in targets]
+    for other in subjects[1:]:
+        _require_comparable(subjects[0], other, given=images is not None or data is not None)
+    split, dataset = _open_images(subjects[0], data, images)
+    if len(subjects) == 1:
+        evaluation = subjects[0].judge(split, dataset)
+        told = _told(subjects[0], evaluation)
+        facts = _facts(subjects[0]) | {"evaluation": evaluation.to_json()}
+    else:
+        comparison = _compare(subjects, split)
+        told = _told_comparison(subjects, comparison)
+        facts = {"models": [_facts(each) for each in subjects], "comparison": comparison.to_json()}
+    out(json.dumps(facts, indent=2) if as_json else "\n".join(told))
 
-    job = job_of(found.read_record())
+
+def _require_sense(models: list[str] | None, data: str | None, images: str | None) -> None:
+    if len(models or ()) > 2:
+        raise UsageError(f"{len(models or ())} models were given; expected one, or two to compare: leave some out")
+    if data is not None and images is not None:
+        raise UsageError("--data and --images were both given; expected one of them at most: leave the other out")
+
+
+def _open_images(subject: "Subject", data: str | None, images: str | None) -> "tuple[Split, Dataset | None]":
+    """Return the images to score, and the data set that they are the test part of."""
+    from cifarnet.data import open_dataset, open_labelled_images
+    from cifarnet.subject import require_labels
+
     with download_bar() as progress:
-        dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
-    score = score_run(found, dataset)
-    if as_json:
-        out(json.dumps({"run": str(found), "backend": name, "test": score}, indent=2))
-        return
-    accuracy, loss, images = 100 * score["accuracy"], score["loss"], score["images"]
-    out(f"{found} on {name}: test accuracy {accuracy:.2f} %, loss {loss:.4f}, {images:,} images")
+        if images is not None:
+            split = open_labelled_images(images, subject.labels, progress)
+            _say_missing(subject, split)
+            return split, None
+        dataset = open_dataset(_source(subject, data), seed=subject.origin.seed, progress=progress)
+    require_labels(subject, dataset)
+    if dataset.fingerprint != subject.origin.fingerprint:
+        say(f"{dataset.name} is not, or no longer, what {subject.name} was trained on")
+    return dataset.test, dataset
+
+
+def _source(subject: "Subject", data: str | None) -> str:
+    source = data or subject.origin.source
+    if source is None:
+        raise DataError(
+            f"{subject.name} was trained on {subject.origin.name}, which is not known here; expected --data with its "
+            "place, or --images with other images"
+        )
+    return source
+
+
+def _say_missing(subject: "Subject", split: "Split") -> None:
+    present = set(split.labels.tolist())
+    if missing := [label for index, label in enumerate(subject.labels) if index not in present]:
+        say(f"no images of {', '.join(missing)}: figures that would need some are left out")
+
+
+def _require_comparable(first: "Subject", second: "Subject", *, given: bool) -> None:
+    """Refuse what would be no comparison: other classes, or test images that one of the two was trained on."""
+    if first.labels != second.labels:
+        raise DataError(
+            f"{second.name} tells {', '.join(second.labels)} apart; expected {', '.join(first.labels)} as "
+            f"{first.name}: compare models of the same classes"
+        )
+    if not given and first.origin.fingerprint != second.origin.fingerprint:
+        raise DataError(
+            f"{second.name} was trained on other images than {first.name}, perhaps on these test images; expected the "
+            "same data set: name images that are new to both with --images"
+        )
+
+
+def _facts(subject: "Subject") -> dict[str, Any]:
+    return {"model": subject.name, "engine": subject.engine}
+
+
+def _compare(subjects: "list[Subject]", split: "Split") -> "PairedComparison":
+    from cifarnet.evaluation import compare, predict
+
+    first, second = (predict(subject.predictor, split.images) for subject in subjects)
+    return compare(first, second, split.labels, subjects[0].labels)
+
+
+def _told(subject: "Subject", found: "Evaluation") -> list[str]:
+    return [
+        f"{subject.name} on {subject.engine}: {found.images:,} images of {len(found.labels)} classes",
+        "",
+        *_whole(found),
+        "",
+        *_classes(found),
+        *_confusion(found),
+        "",
+        *_reliability(found.calibrated or found.reliability),
+        *_pairs(found),
+        *_errors(found),
+    ]
+
+
+def _whole(found: "Evaluation") -> list[str]:
+    low, high = percent(found.accuracy_interval.low, 2), percent(found.accuracy_interval.high, 2)
+    lines = [
+        f"accuracy     {percent(found.accuracy, 2)}   (95 %: {low} to {high})",
+        f"top-2        {percent(found.top2_accuracy, 2)}",
+    ]
+    ways = [("as they are", found.reliability)]
+    if found.calibrated is not None:
+        ways.append((f"at temperature {found.calibrated.temperature:g}", found.calibrated))
+    rows = [(name, f"{way.loss:.4f}", f"{way.brier:.4f}", percent(way.ece, 2)) for name, way in ways]
+    return [*lines, "", *table(("probabilities", "log loss, nats", "Brier score", "calibration error"), rows)]
+
+
+def _classes(found: "Evaluation") -> list[str]:
+    rows = [
+        (each.label, f"{each.images:,}", percent(each.precision), percent(each.recall), percent(each.f1))
+        for each in found.classes
+    ]
+    return table(("class", "images", "precision", "recall", "F1"), rows)
+
+
+def _confusion(found: "Evaluation") -> list[str]:
+    if len(found.labels) > MOST_COLUMNS:
+        return []
+    heads = [label[:SHORT] for label in found.labels]
+    rows = [(label, *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
+    return ["", *table(("true class", *heads), rows)]
+
+
+def _reliability(found: "Reliability") -> list[str]:
+    rows = [
+        (
+            f"{percent(each.low, 0)} to {percent(each.high, 0)}",
+            f"{each.images:,}",
+            percent(each.confidence),
+            percent(each.accuracy),
+        )
+        for each in found.bins
+        if each.images
+    ]
+    return table((f"confidence at temperature {found.temperature:g}", "images", "mean", "right"), rows)
+
+
+def _pairs(found: "Evaluation") -> list[str]:
+    rows = [
+        (each.label, each.predicted, f"{each.images:,}", percent(each.share))
+        for each in found.confused_pairs[:MOST_LINES]
+    ]
+    return ["", *table(("confused most often", "taken for", "images", "of the class"), rows)] if rows else []
+
+
+def _errors(found: "Evaluation") -> list[str]:
+    rows = [
+        (each.label, each.predicted, percent(each.probability), str(each.index))
+        for each in found.confident_errors[:MOST_LINES]
+    ]
+    return ["", *table(("wrong with most confidence", "taken for", "probability", "image"), rows)] if rows else []
+
+
+def _told_comparison(subjects: "list[Subject]", found: "PairedComparison") -> list[str]:
+    names = [f"{each.name} on {each.engine}" for each in subjects]
+    rights = (found.first_accuracy, found.only_first_right), (found.second_accuracy, found.only_second_right)
+    rows = [(name, percent(accuracy, 2), f"{alone:,}") for name, (accuracy, alone) in zip(names, rights, strict=True)]
+    low, high = (f"{100 * end:+.2f}" for end in (found.difference_interval.low, found.difference_interval.high))
+    verdict = "one of them is better" if found.p_value < 0.05 else "chance alone can explain it"
+    lines = [
+        *table((f"{found.images:,} images", "accuracy", "right alone"), rows),
+        "",
+        f"same class   {percent(found.agreement, 2)} of the images, {len(found.differences):,} differ",
+        f"difference   {100 * found.accuracy_difference:+.2f} points of accuracy, second over first "
+        f"(95 %: {low} to {high})",
+        f"McNemar      p = {found.p_value:.3g}: {verdict}",
+    ]
+    unlike = [(each.label, each.first, each.second, str(each.index)) for each in found.differences[:MOST_LINES]]
+    return [*lines, "", *table(("true class", "first", "second", "image"), unlike)] if unlike else lines

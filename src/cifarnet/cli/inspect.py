@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +12,8 @@ from cifarnet.errors import ModelError
 
 from .display import out, printable
 from .options import JsonOption, filled
+from .tables import GAP, WIDEST, table
 
-SPACE = "  "
-"""Between two columns."""
-WIDEST = 60
-"""Characters that a column grows to; what is longer runs on."""
 TABLES = {"checks": "checks: the largest difference of a probability and of a logit, and classes that changed"}
 COLUMNS = {
     "name": "check",
@@ -88,24 +84,7 @@ def _layers(found: "Inspection") -> list[str]:
         for each in found.layers
     ]
     total = ("in all, per image", "", "", f"{found.parameters:,}", f"{found.multiply_adds:,}")
-    return _aligned([head, *rows, total], texts=3)
-
-
-def _aligned(rows: Sequence[Sequence[object]], *, texts: int) -> list[str]:
-    """Return lines of columns as wide as what is in them: the first ``texts`` begin, the others, numbers, end in line.
-
-    A row may lack cells at its end.
-    """
-    told = [[printable(str(cell)) for cell in row] for row in rows]
-    widths = [min(max(map(len, column)), WIDEST) for column in zip_longest(*told, fillvalue="")]
-    lines = (
-        SPACE.join(
-            cell.ljust(width) if place < texts else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=False))
-        )
-        for row in told
-    )
-    return [line.rstrip() for line in lines]
+    return table(head, [*rows, total], texts=3)
 
 
 def _training(found: "Inspection") -> list[str]:
@@ -137,7 +116,7 @@ def _table(entries: Sequence[Mapping[str, object]]) -> list[str]:
     """Return a line of names, without what is nothing throughout, and a line per entry."""
     names = [name for name in entries[0] if any(each[name] is not None for each in entries)]
     rows = [[_number(each[name]) for name in names] for each in entries]
-    return _aligned([[COLUMNS.get(name, name) for name in names], *rows], texts=1)
+    return table([COLUMNS.get(name, name) for name in names], rows)
 
 
 def _number(value: object) -> str:
@@ -148,15 +127,17 @@ def _number(value: object) -> str:
 
 
 def _facts_lines(value: object) -> list[str]:
-    return _indented(_aligned(list(_facts(value)), texts=2))
+    rows = list(_facts(value))
+    width = min(max((len(name) for name, _ in rows), default=0), WIDEST)
+    return _indented(f"{name:<{width}}{GAP if name else ''}{text}".rstrip() for name, text in rows)
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" for line in lines]
 
 
-def _facts(value: object, name: str = "") -> Iterator[tuple[str, ...]]:
-    """Yield name, from the outside in, and value of each fact, whatever the file holds; one without a name alone."""
+def _facts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield name, from the outside in, and value of each fact, whatever the file holds."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _facts(inner, f"{name} {key}".strip())
@@ -165,4 +146,4 @@ def _facts(value: object, name: str = "") -> Iterator[tuple[str, ...]]:
             yield from _facts(each, name)
     else:
         text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield (name, text) if name else (text,)
+        yield printable(name), text

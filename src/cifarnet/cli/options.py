@@ -30,6 +30,7 @@ def _no_file(given: str) -> Path:
     return path
 
 
+DATA = "cifar10, synthetic or a path"
 RUN = "a run folder or its name"
 RunArgument = Annotated[
     str | None,
@@ -52,7 +53,7 @@ MovedDataOption = Annotated[
         "--data",
         help="Where the run's images are now, if they were moved.",
         show_default=False,
-        parser=filled("--data", "cifar10, synthetic or a path"),
+        parser=filled("--data", DATA),
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

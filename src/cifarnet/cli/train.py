@@ -18,7 +18,7 @@ from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, require_resumable
 
 from .display import TrainingDisplay, download_bar, out, printable, say, wrapped
-from .options import RUN, BackendOption, JsonOption, RunsOption, filled
+from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 
 if TYPE_CHECKING:
     from cifarnet.run import Run
@@ -52,7 +52,7 @@ def command(
         typer.Option(
             help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.",
             show_default="cifar10",
-            parser=filled("--data", "cifar10, synthetic or a path"),
+            parser=filled("--data", DATA),
         ),
     ] = None,
     backend: BackendOption = None,

@@ -4,7 +4,7 @@ from .cache import CacheState, cache_folder, cache_state, verify
 from .fetching import fetch
 from .gratings import synthetic
 from .holdout import HoldOut, Indices, hold_out
-from .opening import open_dataset
+from .opening import open_dataset, open_labelled_images
 from .order import batch_order
 from .progress import Progress
 
@@ -19,6 +19,7 @@ __all__ = [
     "fetch",
     "hold_out",
     "open_dataset",
+    "open_labelled_images",
     "synthetic",
     "verify",
 ]

@@ -12,7 +12,7 @@ from cifarnet.spec import Dataset, Split
 
 from .holdout import hold_out
 from .images import read_images
-from .progress import Progress
+from .progress import Progress, silent
 
 TEST_FRACTION = 0.2
 """Share of each class that becomes the test split when the folder has none of its own."""
@@ -35,6 +35,26 @@ def read_class_folders(path: Path, seed: int, progress: Progress) -> Dataset:
         return _read_divided(path, progress)
     labels = _class_names(path)
     return _divide(path.resolve().name, _read_split(path, labels, _LEAST_PER_CLASS, progress), labels, seed)
+
+
+def read_labelled_images(path: Path, labels: Sequence[str], progress: Progress = silent) -> Split:
+    """Read every image of a folder with one subfolder per class, to be scored by a model that knows ``labels``.
+
+    A class without a subfolder, or with an empty one, has no images. Images are uint8 (n, 32, 32, 3). Raises DataError
+    for subfolders that are no class of the model, and where there is no image at all.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path} is no folder; expected one with a subfolder of images per class: check the path")
+    names = {entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."}
+    if unknown := sorted(names - set(labels)):
+        raise DataError(
+            f"{path} has the class folders {', '.join(unknown)}; expected some of {', '.join(labels)}: rename or "
+            "remove them"
+        )
+    paths = [_image_paths(path / label, 0) if label in names else [] for label in labels]
+    if not any(paths):
+        raise DataError(f"{path} has no images in class folders; expected {path / labels[0]} and the like: add some")
+    return _read_paths(paths, progress)
 
 
 def _read_divided(path: Path, progress: Progress) -> Dataset:
@@ -79,10 +99,14 @@ def _check_same(train: Sequence[str], test: Sequence[str], path: Path) -> None:
 
 
 def _read_split(path: Path, labels: Sequence[str], least: int, progress: Progress) -> Split:
-    paths = [_image_paths(path / label, least) for label in labels]
-    counts = [len(of_class) for of_class in paths]
+    return _read_paths([_image_paths(path / label, least) for label in labels], progress)
+
+
+def _read_paths(paths: Sequence[Sequence[Path]], progress: Progress) -> Split:
+    """Read the files of each class, in the order of the classes."""
     images = read_images([image for of_class in paths for image in of_class], progress)
-    return Split(images, np.repeat(np.arange(len(labels), dtype=np.int32), counts))
+    counts = [len(of_class) for of_class in paths]
+    return Split(images, np.repeat(np.arange(len(paths), dtype=np.int32), counts))
 
 
 def _image_paths(folder: Path, least: int) -> list[Path]:

@@ -1,9 +1,10 @@
 """One door to every kind of data: CIFAR-10 by name, drawn patterns, an official archive, a person's own images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cifarnet.errors import DataError
-from cifarnet.spec import Dataset
+from cifarnet.spec import Dataset, Split
 
 from .cache import cache_state, open_cache
 from .fetching import fetch
@@ -42,6 +43,20 @@ def open_dataset(
         return _open_path(Path(source).expanduser(), seed, progress or silent)
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be read ({error.strerror}): check permissions") from error
+
+
+def open_labelled_images(path: str | Path, labels: Sequence[str], progress: Progress | None = None) -> Split:
+    """Open every image of a folder with one subfolder per class, to be scored by a model that knows ``labels``.
+
+    Unlike ``open_dataset`` it sets nothing aside and allows classes without images, one image alone too. Raises
+    DataError for subfolders that are no class of the model, and where there is no image at all.
+    """
+    from .folders import read_labelled_images
+
+    try:
+        return read_labelled_images(Path(path).expanduser(), labels, progress or silent)
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): check permissions") from error
 
 
 def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:

@@ -5,7 +5,7 @@
 scikit-learn and SciPy, which are imported when they are called.
 """
 
-from .calibration import Bin, Calibration, Coverage, Reliability, calibrate, reliability
+from .calibration import Bin, Calibration, Coverage, Reliability, calibrate, reliability, temperature_of
 from .intervals import Interval, wilson
 from .measures import ClassMeasures, ConfidentError, ConfusedPair, Evaluation, measure
 from .paired import Difference, PairedComparison, compare
@@ -35,5 +35,6 @@ __all__ = [
     "reliability",
     "score",
     "softmax",
+    "temperature_of",
     "wilson",
 ]

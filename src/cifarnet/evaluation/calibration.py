@@ -1,5 +1,6 @@
 """Whether probabilities can be taken at their word, and the temperature that makes them so."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,7 +84,8 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
-        return asdict(self) | {"target_accuracy": TARGET_ACCURACY}
+        coverage = [asdict(each) for each in self.coverage]
+        return asdict(self) | {"coverage": coverage, "target_accuracy": TARGET_ACCURACY}
 
 
 def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibration:
@@ -107,6 +109,20 @@ def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibra
         coverage=tuple(trade.at(coverage) for coverage in COVERAGES),
         abstention=trade.most_at(TARGET_ACCURACY),
     )
+
+
+def temperature_of(calibration: object) -> float:
+    """Return the temperature, above 0, in what a run or a model file tells of its calibration as JSON values.
+
+    Raises ``DataError`` where there is none.
+    """
+    temperature = calibration.get("temperature") if isinstance(calibration, Mapping) else None
+    if not isinstance(temperature, int | float) or not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
+        raise DataError(
+            f"the calibration has the temperature {str(temperature)[:40]}; expected {TEMPERATURES[0]} to "
+            f"{TEMPERATURES[1]:g}: take `calibration` out of run.json, it is fitted anew then"
+        )
+    return float(temperature)
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:

@@ -1,6 +1,6 @@
 """Fit the network, stop early, survive interruption, resume exactly and write the record."""
 
-from .experiment import carry_out, load_best, require_same_data, score_run, start
+from .experiment import calibration_of, carry_out, load_best, require_same_data, start
 from .interrupt import stop_on_signal
 from .loop import Observer, Progress, Silent, train
 
@@ -8,10 +8,10 @@ __all__ = [
     "Observer",
     "Progress",
     "Silent",
+    "calibration_of",
     "carry_out",
     "load_best",
     "require_same_data",
-    "score_run",
     "start",
     "stop_on_signal",
     "train",

@@ -6,6 +6,7 @@ import platform
 import shutil
 import statistics
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -18,8 +19,8 @@ from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, hold_out
 from cifarnet.environment import processor, usable_cores, versions
-from cifarnet.errors import ConfigError, DataError, RunError
-from cifarnet.evaluation import evaluate
+from cifarnet.errors import ConfigError, RunError
+from cifarnet.evaluation import calibrate, evaluate, predict, temperature_of
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_weights, predictor
@@ -28,7 +29,7 @@ from cifarnet.spec import Dataset
 
 from .loop import Observer, Outcome, train
 
-RESULTS = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "elapsed_s", "seconds_per_epoch"))
+RESULTS = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "calibration", "elapsed_s", "seconds_per_epoch"))
 """What a session adds to the record when it ends."""
 
 
@@ -73,20 +74,34 @@ def carry_out(
         outcome = train(model, dataset.train, parts, job.train, run, observer, stop=stop, max_minutes=max_minutes)
         record |= _result(outcome)
         if outcome.best_epoch:
+            record["calibration"] = _calibration(model, dataset, parts)
             record["metrics"]["test"] = asdict(evaluate(predictor(model), dataset.test))
         run.write_record(record)
         return record
 
 
-def score_run(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """Score the best weights of ``run`` on the test images, on whichever framework is running.
+def calibration_of(run: Run, model: keras.Model, dataset: Dataset) -> dict[str, Any]:
+    """Return the calibration of ``run`` as its record has it: temperature, coverage, abstention.
 
-    Returns loss (nats), accuracy (fraction) and number of images. Raises ``RunError`` and ``ModelError``, and
-    ``DataError`` when ``dataset`` has other classes than the run.
+    Where the record lacks it, it is fitted with ``model``, which holds the run's best weights, and written down unless
+    the training still goes on. Raises ``RunError`` when ``dataset`` is not the one of the run, and ``DataError`` for a
+    damaged record.
     """
-    model = load_best(run)
-    _require_same_labels(run.read_record()["data"]["labels"], dataset)
-    return asdict(evaluate(predictor(model), dataset.test))
+    record = run.read_record()
+    if "calibration" in record:
+        temperature_of(record["calibration"])
+        return dict(record["calibration"])
+    require_same_data(record["data"], dataset)
+    found = _calibration(model, dataset, _hold_out(dataset, job_of(record).train))
+    if record.get("status") != "running":
+        with suppress(RunError, OSError), run.locked():  # a folder that only can be read is no obstacle
+            run.write_record(run.read_record() | {"calibration": found})
+    return found
+
+
+def _calibration(model: keras.Model, dataset: Dataset, parts: HoldOut) -> dict[str, Any]:
+    logits = predict(predictor(model), dataset.train.images[parts.validation])
+    return calibrate(logits, dataset.train.labels[parts.validation]).to_json()
 
 
 def load_best(run: Run) -> keras.Model:
@@ -124,14 +139,6 @@ def require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded['fingerprint'][:12]} "
             f"as when the run began: restore {recorded['source']} or start a new run"
-        )
-
-
-def _require_same_labels(recorded: list[str], dataset: Dataset) -> None:
-    if tuple(recorded) != dataset.labels:
-        raise DataError(
-            f"{dataset.name} has the classes {', '.join(dataset.labels)}; expected {', '.join(recorded)} as in the "
-            "run: pass images of those classes"
         )
 
 

@@ -1,0 +1,171 @@
+"""What is to be judged, behind one predictor: the best weights of a run on a framework, or a model file."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .backends import choose
+from .errors import DataError, RunError, UsageError
+from .evaluation import Evaluation, Predictor, measure, predict, temperature_of
+from .job import job_of, require_weights
+from .run import RECORD, Run, find_run
+from .runtime import OpenedModel, open_model
+from .spec import Dataset, Split
+
+if TYPE_CHECKING:
+    import keras
+
+SUFFIX = ".onnx"
+"""Of a model file: what ends in it is no run folder."""
+NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
+"""Data sets that everybody can open by their name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The images that a classifier was trained on."""
+
+    source: str | None
+    """What ``open_dataset`` takes; nothing where it lies on another machine for all that is known."""
+    name: str
+    fingerprint: str
+    seed: int
+    """By which the images were divided."""
+
+
+class Subject(ABC):
+    """A classifier to be judged."""
+
+    name: str
+    """What the person called it."""
+    engine: str
+    """What it runs on: a backend or onnxruntime."""
+    labels: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def origin(self) -> Origin:
+        """Return what it was trained on. Raises ``DataError`` for a file that does not tell."""
+
+    @property
+    @abstractmethod
+    def predictor(self) -> Predictor:
+        """Return the function from images (n, h, w, 3), 0-255, to logits float32 (n, classes)."""
+
+    @abstractmethod
+    def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+        """Return what was fitted on held-out images, where there is such a thing.
+
+        ``dataset`` is what the classifier was trained on, if it is at hand; a run without a calibration is fitted on
+        its held-out part.
+        """
+
+    def judge(self, split: Split, dataset: Dataset | None = None) -> Evaluation:
+        """Return everything that is told of the classifier on ``split``. Raises ``DataError`` for an empty one."""
+        calibration = self.calibration(dataset)
+        temperature = None if calibration is None else temperature_of(calibration)
+        return measure(predict(self.predictor, split.images), split.labels, self.labels, temperature)
+
+
+class RunSubject(Subject):
+    """The best weights of a run, on the backend of this process."""
+
+    def __init__(self, run: Run, backend: str) -> None:
+        self.name, self.engine, self._run = str(run), backend, run
+        record = run.read_record()
+        job = job_of(record)
+        require_weights(run)
+        try:
+            self.labels = tuple(record["data"]["labels"])
+            name, fingerprint = record["data"]["name"], record["data"]["fingerprint"]
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"{run.path / RECORD} is damaged ({error!r}); expected the record of a run: start a new one"
+            ) from error
+        self._origin = Origin(source=job.source, name=name, fingerprint=fingerprint, seed=job.train.seed)
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the run's record tells."""
+        return self._origin
+
+    @cached_property
+    def _model(self) -> "keras.Model":
+        from .training import load_best
+
+        return load_best(self._run)
+
+    @property
+    def predictor(self) -> Predictor:
+        """Return what the trained network says, dropout off."""
+        from .model import predictor
+
+        return predictor(self._model)
+
+    def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+        """Return the calibration of the run's record, fitted where ``dataset`` is the run's and there is none yet."""
+        from .training import calibration_of
+
+        if dataset is None or dataset.fingerprint != self.origin.fingerprint:
+            return self._run.read_record().get("calibration")
+        return calibration_of(self._run, self._model, dataset)
+
+
+class FileSubject(Subject):
+    """A model file, in onnxruntime on every core."""
+
+    def __init__(self, path: Path) -> None:
+        self._opened: OpenedModel = open_model(path, threads=0)
+        self.name, self.engine, self.labels = str(path), "onnxruntime", self._opened.labels
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the file's contract tells."""
+        return _origin_of(self._opened.contract, self.name)
+
+    @property
+    def predictor(self) -> Predictor:
+        """Return what the file says in onnxruntime."""
+        return self._opened.logits
+
+    def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+        """Return the calibration that the file carries."""
+        return self._opened.contract.get("calibration")
+
+
+def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
+    try:
+        training = contract["training"]
+        data, seed = training["data"], training["train"]["seed"]
+        source = data["name"] if data["name"] in NAMED_SOURCES else None
+        return Origin(source=source, name=data["name"], fingerprint=data["fingerprint"], seed=seed)
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{name} does not tell what it was trained on; expected that in its contract: pass images that are new to "
+            "it with --images"
+        ) from error
+
+
+def open_subject(target: str | None, runs: Path, backend: str | None = None) -> Subject:
+    """Return what is to be judged: a model file, a run folder, or by default the latest run below ``runs``.
+
+    For a run the backend is chosen, so that Keras may be imported. Raises ``RunError``, ``ModelError`` and
+    ``BackendError``, and ``UsageError`` where a backend is wished for a model file, which runs in onnxruntime.
+    """
+    if target is None or not (target.endswith(SUFFIX) or Path(target).is_file()):
+        return RunSubject(find_run(runs, target), choose(backend))
+    if backend is not None:
+        raise UsageError(f"{target} runs in onnxruntime; expected no --backend with a model file: leave it out")
+    return FileSubject(Path(target))
+
+
+def require_labels(subject: Subject, dataset: Dataset) -> None:
+    """Raise ``DataError`` unless the classes of ``dataset`` are those that ``subject`` tells apart, in their order."""
+    if subject.labels != dataset.labels:
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(dataset.labels)}; expected {', '.join(subject.labels)} as in "
+            f"{subject.name}: pass images of those classes"
+        )

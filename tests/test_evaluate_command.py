@@ -1,0 +1,171 @@
+"""`cifarnet evaluate` of model files, without a framework: honest figures, or one line that says what is wrong."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet import cli
+from tests.runtime import models
+
+COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
+ORIGIN = {"train": {"seed": 0}, "data": {"name": "photos", "fingerprint": "0" * 64}}
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys):
+    """Return a function that runs ``cifarnet evaluate`` and returns exit code, stdout and the lines of stderr."""
+
+    def evaluate(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cifarnet", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        captured = capsys.readouterr()
+        return done.value.code or 0, captured.out, captured.err.splitlines()
+
+    return evaluate
+
+
+@pytest.fixture
+def fails(evaluate):
+    """Return a function that runs ``cifarnet evaluate``, which must fail by the book, and returns the reason."""
+
+    def fails(*arguments):
+        code, stdout, lines = evaluate(*arguments)
+        assert (code, stdout) == (1, ""), lines
+        assert lines[-1].startswith("error: ")
+        return lines[-1].removeprefix("error: ")
+
+    return fails
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.content())
+    return path
+
+
+def write_model(path, **changes):
+    path.write_bytes(models.content(contract=models.contract(**changes)))
+    return path
+
+
+def paint(folder, **pictures):
+    """Write pictures: for each class its folder with one picture per colour that is named."""
+    for label, colours in pictures.items():
+        (folder / label).mkdir(parents=True)
+        for index, colour in enumerate(colours):
+            Image.fromarray(np.full((40, 40, 3), COLOURS[colour], np.uint8)).save(folder / label / f"{index}.png")
+    return folder
+
+
+def test_the_figures_of_a_folder_of_images(evaluate, model, tmp_path):
+    images = paint(tmp_path / "images", red=["red", "red"], green=["green", "blue"], blue=["blue"])
+    code, told, said = evaluate(model, "--images", images)
+    assert (code, said) == (0, ["decoding"])
+    assert told.splitlines()[0] == f"{model} on onnxruntime: 5 images of 3 classes"
+    assert "80.00 %   (95 %: 37.55 % to 96.38 %)" in told
+    document = json.loads(evaluate(model, "--images", images, "--json")[1])
+    assert (document["engine"], document["evaluation"]["confusion"]) == (
+        "onnxruntime",
+        [[2, 0, 0], [0, 1, 1], [0, 0, 1]],
+    )
+
+
+def test_a_class_without_images_is_named_and_its_figures_are_left_out(evaluate, model, tmp_path):
+    code, told, said = evaluate(model, "--images", paint(tmp_path / "images", red=["red"], blue=["green"]))
+    assert code == 0
+    assert "no images of green: figures that would need some are left out" in said
+    assert "nan" not in told.lower()
+    green = next(line.split() for line in told.splitlines() if line.startswith("green"))
+    assert green[:4] == ["green", "0", "0.0", "%"]
+    assert green[-2:] == ["0.0", "%"]
+
+
+def test_one_image_alone_has_a_wide_interval(evaluate, model, tmp_path):
+    code, told, _ = evaluate(model, "--images", paint(tmp_path / "images", red=["red"]))
+    assert code == 0
+    assert "100.00 %   (95 %: 20.65 % to 100.00 %)" in told
+
+
+def test_a_file_with_a_temperature_is_told_with_it(evaluate, tmp_path):
+    calibrated = write_model(tmp_path / "calibrated.onnx", calibration={"temperature": 2.0})
+    told = evaluate(calibrated, "--images", paint(tmp_path / "images", red=["red"]))[1]
+    assert "at temperature 2" in told
+
+
+def test_two_models_are_compared_on_the_same_images(evaluate, model, tmp_path):
+    nodes = models.weights(-1 / 16)  # takes the colour that there is least of
+    (tmp_path / "other.onnx").write_bytes(models.content(models.graph(tensors=[nodes])))
+    images = paint(tmp_path / "images", red=["red"] * 4, green=["green"] * 4)
+    code, told, _ = evaluate(model, tmp_path / "other.onnx", "--images", images)
+    assert code == 0
+    assert "-100.00 points of accuracy" in told
+    assert "one of them is better" in told
+    document = json.loads(evaluate(model, model, "--images", images, "--json")[1])
+    assert (document["comparison"]["agreement"], document["comparison"]["p_value"]) == (1.0, 1.0)
+
+
+# What is refused
+
+
+def test_models_of_other_classes_are_not_compared(fails, model, tmp_path):
+    other = write_model(tmp_path / "other.onnx", labels=["red", "green", "violet"])
+    message = fails(model, other, "--images", paint(tmp_path / "images", red=["red"]))
+    assert f"{other} tells red, green, violet apart; expected red, green, blue as {model}" in message
+
+
+def test_folders_that_are_no_class_of_the_model(fails, model, tmp_path):
+    (tmp_path / "images" / "violet").mkdir(parents=True)
+    assert "has the class folders violet; expected some of red, green, blue" in fails(
+        model, "--images", tmp_path / "images"
+    )
+
+
+def test_a_folder_without_images(fails, model, tmp_path):
+    (tmp_path / "images" / "red").mkdir(parents=True)
+    assert "has no images in class folders" in fails(model, "--images", tmp_path / "images")
+
+
+def test_a_folder_that_is_missing(fails, model, tmp_path):
+    assert "is no folder; expected one with a subfolder" in fails(model, "--images", tmp_path / "nowhere")
+
+
+def test_a_file_that_does_not_tell_what_it_was_trained_on(fails, model):
+    assert "does not tell what it was trained on" in fails(model)
+
+
+def test_a_file_that_was_trained_on_images_that_are_elsewhere(fails, tmp_path):
+    model = write_model(tmp_path / "model.onnx", training=ORIGIN)
+    assert "was trained on photos, which is not known here; expected --data with its place" in fails(model)
+
+
+def test_data_of_other_classes_than_the_model(fails, tmp_path):
+    model = write_model(tmp_path / "model.onnx", training=ORIGIN)
+    assert "has the classes horizontal stripes" in fails(model, "--data", "synthetic")
+
+
+def test_more_models_than_two(fails, model):
+    assert fails(model, model, model) == "3 models were given; expected one, or two to compare: leave some out"
+
+
+def test_two_kinds_of_images_at_once(fails, model):
+    assert "--data and --images were both given" in fails(model, "--data", "synthetic", "--images", "x")
+
+
+def test_a_backend_for_a_file_that_needs_none(fails, model):
+    assert "runs in onnxruntime; expected no --backend" in fails(model, "--backend", "jax")
+
+
+def test_a_model_file_that_is_missing(fails, tmp_path):
+    assert "cannot be read (No such file or directory)" in fails(tmp_path / "never.onnx")
+
+
+def test_models_of_other_data_are_compared_on_images_that_are_named_alone(fails, tmp_path):
+    first = write_model(tmp_path / "a.onnx", training=ORIGIN)
+    other = ORIGIN | {"data": {"name": "photos", "fingerprint": "1" * 64}}
+    second = write_model(tmp_path / "b.onnx", training=other)
+    assert "was trained on other images than" in fails(first, second)

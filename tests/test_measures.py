@@ -1,0 +1,250 @@
+"""What is told of a classifier: right on examples worked by hand, and honest where there is nothing to divide by."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cifarnet.errors import DataError
+from cifarnet.evaluation import (
+    Interval,
+    calibrate,
+    compare,
+    evaluate,
+    measure,
+    reliability,
+    score,
+    softmax,
+    temperature_of,
+    wilson,
+)
+from cifarnet.evaluation.calibration import BINS, TEMPERATURES
+from cifarnet.spec import Split
+
+NAMES = ("ant", "bee", "cow")
+
+
+def logits_for(probabilities):
+    return np.log(np.array(probabilities, np.float32))
+
+
+def labels_of(*labels):
+    return np.array(labels, np.int32)
+
+
+def overconfident(images=4000, classes=5, factor=3.0, seed=0):
+    """Logits whose true probabilities are those at temperature ``factor``, and labels drawn from these."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (images, classes)).astype(np.float32)
+    draws = rng.random((images, 1))
+    labels = (softmax(logits).cumsum(axis=1) < draws).sum(axis=1).astype(np.int32)
+    return logits * np.float32(factor), labels
+
+
+# Probabilities and intervals
+
+
+def test_the_softmax_is_finite_and_sums_to_one_whatever_the_logits():
+    probabilities = softmax(np.array([[1e4, -1e4, 0], [0, 0, 0]], np.float32))
+    np.testing.assert_array_equal(probabilities[0], [1, 0, 0])
+    np.testing.assert_allclose(probabilities[1], 1 / 3)
+
+
+def test_a_temperature_divides_the_logits():
+    np.testing.assert_allclose(softmax(np.array([[2, 4]], np.float32), 2.0), softmax(np.array([[1, 2]], np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "low", "high"),
+    [(8, 10, 0.4901625, 0.9433178), (0, 10, 0.0, 0.2775328), (1, 1, 0.2065493, 1.0)],
+)
+def test_wilsons_interval_by_its_formula(hits, trials, low, high):
+    found = wilson(hits, trials)
+    np.testing.assert_allclose([found.low, found.high], [low, high], atol=1e-6)
+
+
+# Measuring
+
+
+def test_an_evaluation_worked_by_hand():
+    probabilities = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1]]
+    found = measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES)
+    assert (found.images, found.accuracy, found.top2_accuracy) == (4, 0.5, 0.75)
+    assert found.confusion == ((1, 0, 0), (1, 1, 0), (1, 0, 0))
+    ant, bee, cow = found.classes
+    assert (ant.images, ant.predicted, ant.recall) == (1, 3, 1.0)
+    np.testing.assert_allclose([ant.precision, ant.f1, bee.precision, bee.recall], [1 / 3, 0.5, 1, 0.5])
+    assert (cow.precision, cow.recall, cow.f1) == (None, 0.0, 0.0)
+    assert [(each.label, each.predicted, each.share) for each in found.confused_pairs] == [
+        ("bee", "ant", 0.5),
+        ("cow", "ant", 1.0),
+    ]
+    assert [(each.index, each.label, each.predicted) for each in found.confident_errors] == [
+        (1, "bee", "ant"),
+        (3, "cow", "ant"),
+    ]
+    np.testing.assert_allclose(found.confident_errors[0].probability, 0.6, rtol=1e-6)
+    # (0.3² + 0.2² + 0.1²) + (0.6² + 0.7² + 0.1²) + (0.1² + 0.2² + 0.1²) + (0.5² + 0.4² + 0.9²), a quarter of it
+    np.testing.assert_allclose(found.reliability.brier, (0.14 + 0.86 + 0.06 + 1.22) / 4, rtol=1e-6)
+    # In each bin one image: |1 - 0.7|, |0 - 0.6|, |1 - 0.8|, |0 - 0.5|, a quarter each
+    np.testing.assert_allclose(found.reliability.ece, (0.3 + 0.6 + 0.2 + 0.5) / 4, rtol=1e-6)
+
+
+def test_the_loss_and_accuracy_are_those_of_the_short_score():
+    logits, labels = overconfident()
+    found = measure(logits, labels, tuple("abcde"))
+    short = score(logits, labels)
+    assert (found.loss, found.accuracy, found.images) == (short.loss, short.accuracy, short.images)
+
+
+def test_one_image_gives_figures_and_a_wide_interval_but_nothing_that_is_no_number():
+    found = measure(logits_for([[0.2, 0.5, 0.3]]), labels_of(1), NAMES)
+    assert (found.accuracy, found.accuracy_interval.high) == (1.0, 1.0)
+    assert found.accuracy_interval.low < 0.25
+    assert (found.classes[0].recall, found.classes[2].f1) == (None, None)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_class_without_images_is_left_out_of_its_figures_alone():
+    found = measure(logits_for([[0.6, 0.3, 0.1], [0.1, 0.3, 0.6]]), labels_of(0, 1), NAMES)
+    assert (found.classes[2].images, found.classes[2].recall, found.classes[2].precision) == (0, None, 0.0)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_of_two_classes_the_label_is_always_among_the_two_best():
+    assert measure(logits_for([[0.9, 0.1]]), labels_of(1), NAMES[:2]).top2_accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "complaint"),
+    [
+        (np.zeros((0, 3), np.float32), labels_of(), "there are 0 images"),
+        (np.zeros((2, 4), np.float32), labels_of(0, 1), r"have shape \(2, 4\); expected \(2, 3\)"),
+        (np.array([[0, np.nan, 0]], np.float32), labels_of(0), "not all finite"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(logits, labels, complaint):
+    with pytest.raises(DataError, match=complaint):
+        measure(logits, labels, NAMES)
+
+
+# Calibration
+
+
+def test_every_image_is_in_one_bin_and_a_perfect_one_in_the_last():
+    found = reliability(np.array([[1e3, 0], [1e3, 0], [0, 0]], np.float32), labels_of(0, 0, 0))
+    assert len(found.bins) == BINS
+    assert sum(each.images for each in found.bins) == 3
+    assert (found.bins[-1].images, found.bins[-1].accuracy, found.bins[-1].confidence) == (2, 1.0, 1.0)
+    assert found.bins[0].accuracy is None
+
+
+def test_the_temperature_that_made_logits_overconfident_is_found_again():
+    found = calibrate(*overconfident(factor=3.0))
+    assert found.temperature == pytest.approx(3.0, abs=0.2)  # from 4,000 draws; 2.98 was measured
+    assert found.ece_after < 0.02 < found.ece_before
+    assert found.loss_after < found.loss_before
+
+
+def test_no_other_temperature_has_less_loss():
+    logits, labels = overconfident(factor=0.5)
+    best = calibrate(logits, labels)
+    for temperature in (best.temperature * 0.99, best.temperature * 1.01):
+        assert reliability(logits, labels, temperature).loss > best.loss_after - 1e-4  # four decimals are kept
+
+
+def test_the_temperature_stays_in_its_range_where_every_answer_is_right_or_wrong():
+    logits = np.array([[5, 0], [4, 0]], np.float32)
+    assert TEMPERATURES[0] <= calibrate(logits, labels_of(0, 0)).temperature < 0.1  # below, the loss is 0 in any case
+    assert calibrate(logits, labels_of(1, 1)).temperature == pytest.approx(TEMPERATURES[1], rel=1e-2)
+
+
+def test_the_stored_threshold_answers_what_it_says_it_does():
+    logits, labels = overconfident()
+    found = calibrate(logits, labels)
+    probabilities = softmax(logits, found.temperature)
+    for trade in (*found.coverage, found.abstention):
+        answered = probabilities.max(axis=1) >= trade.threshold
+        right = logits.argmax(axis=1)[answered] == labels[answered]
+        np.testing.assert_allclose([trade.coverage, trade.accuracy], [answered.mean(), right.mean()], atol=5.1e-5)
+    assert found.abstention.accuracy >= 0.9
+
+
+def test_coverage_is_at_least_what_was_asked_for_and_the_whole_first():
+    found = calibrate(*overconfident())
+    assert found.coverage[0].coverage == 1.0
+    assert [each.threshold for each in found.coverage] == sorted(each.threshold for each in found.coverage)
+
+
+def test_a_classifier_that_never_reaches_the_target_names_no_threshold():
+    logits, labels = np.array([[1, 0], [0, 1]] * 5, np.float32), labels_of(*[1, 0] * 5)
+    assert calibrate(logits, labels).abstention is None
+
+
+def test_a_classifier_that_is_always_right_answers_always():
+    logits, labels = np.array([[5, 0], [0, 4]] * 5, np.float32), labels_of(*[0, 1] * 5)
+    assert calibrate(logits, labels).abstention.coverage == 1.0
+
+
+def test_logits_that_are_not_numbers_are_not_calibrated():
+    with pytest.raises(DataError, match="not all finite"):
+        calibrate(np.array([[np.inf, 0]], np.float32), labels_of(0))
+
+
+@pytest.mark.parametrize(
+    "calibration", [None, [], {}, {"temperature": 0}, {"temperature": "hot"}, {"temperature": None}]
+)
+def test_a_record_without_a_temperature_is_refused(calibration):
+    with pytest.raises(DataError, match=r"expected 0\.05 to 20"):
+        temperature_of(calibration)
+
+
+def test_a_record_with_a_temperature_is_read():
+    assert temperature_of(calibrate(*overconfident()).to_json()) == calibrate(*overconfident()).temperature
+
+
+# Two side by side
+
+
+def test_a_comparison_worked_by_hand():
+    first = logits_for([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
+    second = logits_for([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
+    found = compare(first, second, labels_of(0, 1, 1, 0), NAMES)
+    assert (found.first_accuracy, found.second_accuracy, found.agreement) == (0.25, 0.75, 0.25)
+    assert (found.only_first_right, found.only_second_right, found.accuracy_difference) == (0, 2, 0.5)
+    assert found.p_value == 0.5  # two coins that fall to the same side, either one
+    assert [(each.index, each.first, each.second) for each in found.differences] == [
+        (1, "ant", "bee"),
+        (2, "ant", "bee"),
+        (3, "cow", "bee"),
+    ]
+
+
+def test_a_classifier_compared_with_itself_differs_in_nothing():
+    logits, labels = overconfident()
+    found = compare(logits, logits, labels, tuple("abcde"))
+    assert (found.agreement, found.p_value, found.differences) == (1.0, 1.0, ())
+    assert found.difference_interval.low < 0 < found.difference_interval.high
+
+
+def test_a_much_better_classifier_is_told_from_luck():
+    logits, labels = overconfident()
+    worse = np.roll(logits, 1, axis=0)
+    found = compare(worse, logits, labels, tuple("abcde"))
+    assert found.p_value < 1e-6
+    assert found.difference_interval.low > 0.2
+    mirrored = compare(logits, worse, labels, tuple("abcde"))
+    assert mirrored.difference_interval == Interval(-found.difference_interval.high, -found.difference_interval.low)
+
+
+def test_classifiers_of_other_classes_are_not_compared():
+    with pytest.raises(DataError, match=r"have shapes \(1, 3\) and \(1, 2\)"):
+        compare(np.zeros((1, 3), np.float32), np.zeros((1, 2), np.float32), labels_of(0), NAMES)
+
+
+def test_the_ruler_is_one_for_the_short_score_and_for_all_figures():
+    logits, labels = overconfident(images=30, classes=3)
+    images = np.zeros((30, 2, 2, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(30)
+    found = evaluate(lambda batch: logits[batch[:, 0, 0, 0]], Split(images, labels))
+    assert found.loss == measure(logits, labels, NAMES).loss
