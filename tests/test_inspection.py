@@ -140,7 +140,10 @@ def test_columns_are_as_wide_as_what_is_in_them(told):
 
 
 def test_a_name_of_any_length_does_not_widen_the_lines_of_the_others(told):
-    nodes = [helper.make_node("Identity", ["images"], ["x"], name="n" * 5000), helper.make_node("Identity", ["x"], ["y"])]
+    nodes = [
+        helper.make_node("Identity", ["images"], ["x"], name="n" * 5000),
+        helper.make_node("Identity", ["x"], ["y"]),
+    ]
     code, said, _ = told(models.content(models.graph(nodes=nodes)))
     assert code == 0
     assert sorted(map(len, said.splitlines()))[-2] < 400
@@ -151,7 +154,9 @@ CHECK = {"images": 40, "probability_difference": 3.25e-07, "logit_difference": 3
 
 def test_what_was_measured_is_a_row_per_check(told, path):
     content = models.content()
-    checks = [{"name": name, **CHECK, "first_offender": None} for name in ("test set, optimised", "batches of 1, plain")]
+    checks = [
+        {"name": name, **CHECK, "first_offender": None} for name in ("test set, optimised", "batches of 1, plain")
+    ]
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), backend="jax", checks=checks, latencies=[])
     _, said, _ = told(content)
     lines = said.splitlines()
@@ -161,7 +166,9 @@ def test_what_was_measured_is_a_row_per_check(told, path):
     assert lines[at + 3].split() == ["batches", "of", "1,", "plain", "40", "3.25e-07", "3.8e-06", "0"]
 
 
-@pytest.mark.parametrize("checks", [[], [5], [{}], [{"name": 1}, {"other": 2}], [{"name": {"deep": []}}], {"name": 3}, None])
+@pytest.mark.parametrize(
+    "checks", [[], [5], [{}], [{"name": 1}, {"other": 2}], [{"name": {"deep": []}}], {"name": 3}, None]
+)
 def test_a_record_of_another_shape_is_told_as_it_is(told, path, checks):
     content = models.content()
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), checks=checks)

@@ -183,6 +183,21 @@ def test_class_names_do_not_command_the_terminal(run, tmp_path, pets):
     assert "of 2 classes: \\x1b[2Jdog, cat" in "\n".join(lines)
 
 
+def test_settings_that_are_hardly_meant_for_so_few_images_are_told(run, tmp_path, pets):
+    (tmp_path / "file").touch()  # so that it ends there
+    _, _, lines = run("train", "--data", str(pets), "--runs", "file/runs")
+    assert [line for line in lines if line.startswith("note: ")] == [
+        "note: batch size 30 is more than the 2 images to train on",
+        "note: of cat and of 1 more a single image is held out: the validation loss will be coarse",
+    ]
+
+
+def test_settings_that_fit_the_images_pass_without_a_word(run, tmp_path):
+    (tmp_path / "file").touch()
+    _, _, lines = run("train", "--data", "synthetic", "--runs", "file/runs")
+    assert not any(line.startswith("note: ") for line in lines)
+
+
 def test_a_refusal_of_the_system_names_the_path(run, tmp_path, pets):
     (tmp_path / "file").touch()
     message = fails_after_talk(run, "train", "--data", str(pets), "--runs", "file/runs")
