@@ -22,7 +22,7 @@ def test_the_newest_run_with_weights_is_taken_and_said(runs, capsys):
     assert trained_run(runs, None).path.name == "20260102-000000-seed-jax"
     assert capsys.readouterr() == (
         "",
-        f"taking {runs}/20260102-000000-seed-jax: {runs}/20260103-000000-seed-jax, the newest, has no best weights\n",
+        f"taking {runs}/20260102-000000-seed-jax: the newest, 20260103-000000-seed-jax, has no best weights\n",
     )
 
 

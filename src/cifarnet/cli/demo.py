@@ -21,7 +21,7 @@ def command(
     from cifarnet.demo import model_of, open_demo
     from cifarnet.run import find_run
 
-    model = model_of(find_run(runs, run))
+    model = model_of(find_run(runs, run, with_weights=True))
     with open_demo(model, port) as server:
         say(f"{printable(str(model))}, until Ctrl-C")
         out(server.url)

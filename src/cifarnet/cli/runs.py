@@ -16,5 +16,5 @@ def trained_run(root: Path, name: str | None) -> Run:
     found, newest = find_run(root, name, with_weights=True), find_run(root, name)
     require_weights(found)
     if found.path.resolve() != newest.path.resolve():
-        say(printable(f"taking {found}: {newest}, the newest, has no best weights"))
+        say(printable(f"taking {found}: the newest, {newest.path.name}, has no best weights"))
     return found

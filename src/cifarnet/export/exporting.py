@@ -17,7 +17,7 @@ from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.data import Indices, hold_out
 from cifarnet.environment import processor, versions
-from cifarnet.errors import ConfigError, ParityError, UsageError
+from cifarnet.errors import ConfigError, ParityError
 from cifarnet.evaluation import evaluate
 from cifarnet.run import Run, require_writable_model, write_atomically
 from cifarnet.runtime import open_model
@@ -119,12 +119,7 @@ def _bars(precision: str, max_drop: float) -> Bars:
 def _prepare(path: Path) -> None:
     """Refuse a name that cannot be given, before minutes of proving."""
     require_writable_model(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{path.parent} cannot be made ({error.strerror}); expected a folder to write to: give another name"
-        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _remove(path: Path) -> None:
