@@ -8,7 +8,7 @@ import typer
 from cifarnet.errors import CifarnetError
 from cifarnet.interruption import end_at_interrupt
 
-from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, train
+from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, robustness, train
 from .display import complain, out
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("predict")(predict.command)
 app.command("conformance")(conformance.command)
+app.command("robustness")(robustness.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")

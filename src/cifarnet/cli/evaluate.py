@@ -9,7 +9,7 @@ import typer
 from cifarnet.errors import DataError, UsageError
 
 from .display import download_bar, out, say
-from .options import DATA, BackendOption, JsonOption, RunsOption, filled
+from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def command(
             metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]",
             help="The latest run by default.",
             show_default=False,
-            parser=filled("RUN", "a run folder, its name, or a model file"),
+            parser=filled("RUN", SUBJECT),
         ),
     ] = None,
     data: Annotated[

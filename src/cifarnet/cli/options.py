@@ -32,6 +32,7 @@ def _no_file(given: str) -> Path:
 
 DATA = "cifar10, synthetic or a path"
 RUN = "a run folder or its name"
+SUBJECT = "a run folder, its name, or a model file"
 RunArgument = Annotated[
     str | None,
     typer.Argument(help="Run folder; the latest by default.", show_default=False, parser=filled("RUN", RUN)),
