@@ -53,8 +53,10 @@ def end_at_interrupt() -> None:
 
 def _end(*_: object) -> None:
     # Neither Python's streams, which may be in the middle of a write, nor its shutdown, which waits for the frameworks.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    take_away_half_made()
-    with suppress(OSError, ValueError):
-        os.write(sys.stderr.fileno(), f"{FRESH_LINE * sys.stderr.isatty()}{LAST_WORD}".encode())
-    os._exit(INTERRUPTED)
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        take_away_half_made()
+        with suppress(OSError, ValueError):
+            os.write(sys.stderr.fileno(), f"{FRESH_LINE * sys.stderr.isatty()}{LAST_WORD}".encode())
+    finally:
+        os._exit(INTERRUPTED)
