@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .display import out
-from .options import JsonOption
+from .options import JsonOption, filled
 
 if TYPE_CHECKING:
     from cifarnet.conformance import Verdict
 
 
 def command(
-    answers: Annotated[Path, typer.Argument(help="JSON of the app's numbers by golden image.", show_default=False)],
+    answers: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON of the app's numbers by golden image.",
+            show_default=False,
+            parser=filled("ANSWERS", "a JSON file", Path),
+        ),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Judge an app by its numbers for the golden images; name what it does wrong by the trace that it leaves."""
