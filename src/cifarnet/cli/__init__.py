@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cifarnet.errors import CifarnetError
+from cifarnet.interruption import end_at_interrupt
 
 from . import compare, conformance, data, demo, doctor, evaluate, export, inspect, predict, reproduce, robustness, train
 from .display import complain, out
@@ -54,7 +55,8 @@ EXTRAS = {
 
 
 def main() -> None:
-    """Run the command; turn our errors into one line on stderr and exit code 1."""
+    """Run the command; turn our errors into one line on stderr and exit code 1, and Ctrl-C into exit code 130."""
+    end_at_interrupt()
     try:
         app()
     except CifarnetError as error:

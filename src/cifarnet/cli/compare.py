@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import UsageError
+from cifarnet.interruption import INTERRUPTED
 
 from .display import download_bar, out, say
-from .options import INTERRUPTED, JsonOption, durable
+from .options import DATA, JsonOption, durable, filled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ EPOCHS = 3
 def command(
     backends: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[BACKEND]...", help="Two or more of jax, torch, tensorflow; all that are installed."),
+        typer.Argument(metavar="BACKEND", help="Two or more of jax, torch, tensorflow; all that are installed."),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs of each training, on the recipe's schedule.", show_default=str(EPOCHS))
@@ -33,11 +34,19 @@ def command(
     whole: Annotated[bool, typer.Option("--whole", help="Train to the recipe's own end instead.")] = False,
     seeds: Annotated[int, typer.Option(help="Train each backend with so many seeds, 0 and up.")] = 1,
     data: Annotated[
-        str, typer.Option(help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.")
+        str,
+        typer.Option(
+            help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.", parser=filled("--data", DATA)
+        ),
     ] = "cifar10",
-    recipe: Annotated[str, typer.Option(help="Named settings.")] = "seed",
+    recipe: Annotated[str, typer.Option(help="Named settings.", parser=filled("--recipe", "its name"))] = "seed",
     output: Annotated[
-        Path | None, typer.Option(help="New folder for results and runs.", show_default="comparisons/TIME")
+        Path | None,
+        typer.Option(
+            help="New folder for results and runs.",
+            show_default="comparisons/TIME",
+            parser=filled("--output", "a folder", Path),
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,8 +56,6 @@ def command(
     """
     if whole and epochs is not None:
         raise UsageError(f"--whole and --epochs {epochs} contradict each other; expected one of them: leave one out")
-    if not data:
-        raise UsageError("--data is empty; expected cifar10, synthetic or a path: is the variable set?")
     from cifarnet.backends import installed
     from cifarnet.comparison import Plan, compare_backends, interruptible
     from cifarnet.data import open_dataset

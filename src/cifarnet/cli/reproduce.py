@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import RunError
+from cifarnet.interruption import INTERRUPTED
 
 from .display import TrainingDisplay, download_bar, out, say
-from .options import INTERRUPTED, JsonOption, MovedDataOption, RunArgument, RunsOption, durable
+from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, durable, filled
 
 if TYPE_CHECKING:
     from cifarnet.reproduction import Difference, Reproduction
@@ -20,17 +21,18 @@ def command(
     epochs: Annotated[
         int | None, typer.Option(help="Repeat the first epochs alone, on the run's own schedule.", show_default="all")
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="Repeat it on another backend: equal bits are not expected then.")
-    ] = None,
+    backend: BackendOption = None,
     data: MovedDataOption = None,
     runs: RunsOption = Path("runs"),
-    output: Annotated[Path, typer.Option(help="Folder for the repeated run's folder.")] = Path("reproductions"),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the repeated run's folder.", parser=filled("--output", "a folder", Path))
+    ] = Path("reproductions"),
     as_json: JsonOption = False,
 ) -> None:
     """Repeat a run from its record and say whether it is bit-equal, equal within rounding noise, or diverged.
 
-    Ends with exit code 1 when it diverged.
+    Ends with exit code 1 when it diverged. It trains on the run's own backend unless --backend names another, from
+    which equal bits are not expected.
     """
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset

@@ -14,7 +14,7 @@ import typer
 from cifarnet.errors import DataError, RunError
 
 from .display import download_bar, image_bar, out, printable, say
-from .options import JsonOption, RunsOption
+from .options import DATA, SUBJECT, JsonOption, RunsOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -35,13 +35,18 @@ def command(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Run folder or model file; the latest run by default.", metavar="RUN|MODEL.onnx", show_default=False
+            help="Run folder or model file; the latest run by default.",
+            metavar="RUN|MODEL.onnx",
+            show_default=False,
+            parser=filled("RUN", SUBJECT),
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Images to corrupt, as for `cifarnet train`.", show_default="those that the model was trained on"
+            help="Images to corrupt, as for `cifarnet train`.",
+            show_default="those that the model was trained on",
+            parser=filled("--data", DATA),
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Take every test image rather than 2,000.")] = False,
