@@ -140,7 +140,7 @@ def real_tree() -> dict[str, str | None]:
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is():
-    assert len(real_tree()) == 12
+    assert len(real_tree()) == 13
     assert drawn_tree() == real_tree()
 
 

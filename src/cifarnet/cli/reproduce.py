@@ -45,7 +45,7 @@ def command(
     job = job_of(record)
     rows, _ = planned_epochs(found, epochs)
     say(
-        f"backend {choose(backend or record.get('backend'))}, repeating {rows} epochs of {found}, seed {job.train.seed}"
+        f"backend {choose(backend or record.get('backend'))}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {job.train.seed}"
     )
     with download_bar() as progress:
         dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
