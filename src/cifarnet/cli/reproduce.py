@@ -44,9 +44,8 @@ def command(
     record = found.read_record()
     job = job_of(record)
     rows, _ = planned_epochs(found, epochs)
-    say(
-        f"backend {choose(backend or record.get('backend'))}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {job.train.seed}"
-    )
+    name = choose(backend or record.get("backend"))
+    say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {job.train.seed}")
     with download_bar() as progress:
         dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
     from cifarnet.training import stop_on_signal  # Keras, now that its framework is chosen
