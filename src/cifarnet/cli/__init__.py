@@ -7,7 +7,7 @@ import typer
 
 from cifarnet.errors import CifarnetError
 
-from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, train
+from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, report, train
 from .display import complain, out
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
+app.command("report")(report.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("predict")(predict.command)
