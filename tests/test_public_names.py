@@ -67,7 +67,7 @@ def test_importing_cifarnet_imports_neither_numpy_nor_anything_heavier():
 HELP = """
 import sys
 from cifarnet.cli import main
-commands = ["train", "evaluate", "export", "inspect", "predict", "conformance", "demo", "doctor", "data"]
+commands = ["train", "evaluate", "export", "inspect", "predict", "report", "conformance", "demo", "doctor", "data"]
 for arguments in ([], *([name] for name in commands)):
     sys.argv = ["cifarnet", *arguments, "--help"]
     try:

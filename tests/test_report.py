@@ -165,7 +165,9 @@ def test_a_file_that_is_missing_is_told_with_the_way_to_it(run, evaluation, data
 
 
 def test_a_run_without_anything_but_its_record_is_reported(tmp_path, dataset):
-    run = run_of(tmp_path / "run", dataset, metrics={}, best_epoch=None, why_stopped="interrupted", status="interrupted")
+    run = run_of(
+        tmp_path / "run", dataset, metrics={}, best_epoch=None, why_stopped="interrupted", status="interrupted"
+    )
     record = run.read_record()
     del record["calibration"], record["seconds_per_epoch"], record["elapsed_s"]
     run.write_record(record)
@@ -185,7 +187,9 @@ def test_what_was_measured_of_another_file_is_not_told(run, evaluation, dataset,
 
 
 @pytest.mark.parametrize("file", ["model.parity.json", "robustness.json"])
-@pytest.mark.parametrize("damage", ["", "[]", "{}", "null", '{"sha256": SHA}', '{"sha256": SHA, "families": {}}', "[" * 9999])
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "{}", "null", '{"sha256": SHA}', '{"sha256": SHA, "families": {}}', "[" * 9999]
+)
 def test_what_is_damaged_is_told_to_be(run, evaluation, dataset, file, damage):
     sha256 = json.dumps(json.loads((run.path / file).read_text())["sha256"])
     (run.path / file).write_text(damage.replace("SHA", sha256))
@@ -210,7 +214,7 @@ def test_a_damaged_record_is_refused(run, evaluation, dataset, missing):
     record = run.read_record()
     del record[missing]
     run.write_record(record)
-    with pytest.raises(RunError, match="run.json is damaged|damaged run.json"):
+    with pytest.raises(RunError, match=r"run\.json is damaged|damaged run\.json"):
         page_of(run, evaluation, dataset)
 
 

@@ -32,7 +32,7 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
     """
     import yaml
 
-    template = environment(autoescape=False, finalize=_escaped).get_template("modelcard.md")
+    template = environment(autoescape=False, finalize=_escaped).get_template("modelcard.jinja")
     body = template.render(
         evidence=evidence,
         record=evidence.record,

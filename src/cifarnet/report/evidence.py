@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,16 +138,21 @@ def parameters_of(model: ModelConfig) -> int:
             total += (model.kernel_size**2 * channels + 1) * filters
             channels = filters
     widths = (math.prod(model.feature_shape), *model.dense_units, model.classes)
-    return total + sum((before + 1) * after for before, after in zip(widths, widths[1:], strict=False))
+    return total + sum((before + 1) * after for before, after in pairwise(widths))
 
 
 def _require_whole(run: Run, record: Mapping[str, Any]) -> None:
     """Raise ``RunError`` unless every fact is there that a run writes down when it starts."""
     try:
         data = record["data"]
-        if not isinstance(data["fingerprint"], str):
-            raise TypeError(data["fingerprint"])
-        _ = data["name"], data["train_images"], data["test_images"], record["hold_out"]["train"], record["backend"]
+        _ = (
+            str.lower(data["fingerprint"]),
+            data["name"],
+            data["train_images"],
+            data["test_images"],
+            record["hold_out"]["train"],
+            record["backend"],
+        )
         _ = dict(record["versions"]), dict(record["machine"]), record["started"], record["hold_out"]["validation"]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
@@ -188,9 +194,7 @@ def _robustness(run: Run, file: ModelFile | None, command: str) -> Robustness | 
     return _measured(run.path / ROBUSTNESS, _read_robustness, file, command, "The measurement")
 
 
-def _measured(
-    path: Path, read: Callable[[Path, Any], T], file: ModelFile, command: str, what: str
-) -> T | Absent:
+def _measured(path: Path, read: Callable[[Path, Any], T], file: ModelFile, command: str, what: str) -> T | Absent:
     """Return what a JSON file tells of the model file, or why it tells nothing."""
     try:
         found = json.loads(path.read_text())

@@ -19,8 +19,8 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
     record = evidence.record
     sentence = (
         f"A convolutional network of {millions(evidence.parameters)} parameters, trained on "
-        f"{record['hold_out']['train']:,} images of {short(str(record['data']['name']))} with {record['backend']}, tells "
-        f"{len(evaluation.labels)} classes apart"
+        f"{record['hold_out']['train']:,} images of {short(str(record['data']['name']))} with {record['backend']}, "
+        f"tells {len(evaluation.labels)} classes apart"
     )
     known = _by_recall(evaluation)
     if len(known) < 2:
@@ -85,8 +85,8 @@ def robustness(found: Robustness) -> str:
     """Return how much is lost when the images are bad."""
     worst = ", ".join(spaced(name) for name in found.worst)
     return (
-        f"On corrupted images {percent(found.mean_corruption_error)} of the answers are wrong on average, on clean ones "
-        f"{percent(1 - found.clean_accuracy)}. Worst: {worst}."
+        f"On corrupted images {percent(found.mean_corruption_error)} of the answers are wrong on average, on clean "
+        f"ones {percent(1 - found.clean_accuracy)}. Worst: {worst}."
     )
 
 

@@ -76,7 +76,12 @@ def environment(**changes: Any) -> "Environment":
     """Return the templates' surroundings: everything that is put into a page is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    settings = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True} | changes
+    settings: dict[str, Any] = {
+        "autoescape": True,
+        "undefined": StrictUndefined,
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+    } | changes
     made = Environment(loader=PackageLoader(__package__), **settings)  # noqa: S701  # the page keeps autoescape
     made.filters.update(FILTERS)
     return made

@@ -85,9 +85,7 @@ def _curve(
     y = axis(min(finite, default=0), max(finite, default=1), HEIGHT - BOTTOM, TOP, widen=True)
     kinds = (("training, dropout on", "before"), ("validation", "after"))
     columns = zip(*pairs, strict=True)
-    lines = [
-        line(name, kind, epochs, column, x, y) for (name, kind), column in zip(kinds, columns, strict=True)
-    ]
+    lines = [line(name, kind, epochs, column, x, y) for (name, kind), column in zip(kinds, columns, strict=True)]
     best = pairs[best_epoch - 1][1] if best_epoch and best_epoch <= len(pairs) else None
     return Plot(
         title=title,
@@ -162,6 +160,6 @@ def _position(value: float, low: float, high: float, start: float, end: float) -
 
 
 def _step(least: float, *, whole: bool) -> float:
-    power = 10 ** math.floor(math.log10(least))
+    power = 10.0 ** math.floor(math.log10(least))
     step = next(each * power for each in STEPS if each * power >= least * (1 - 1e-9))
     return max(1, round(step)) if whole else step

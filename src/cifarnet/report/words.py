@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 
-NONE = "–"
+NONE = "\u2013"
 """Where there is no figure."""
 SPACE = "\u00a0"
 """Before a unit: no line ends there."""
@@ -42,8 +42,8 @@ def compact(count: int) -> str:
 
 
 def megabytes(size_bytes: int) -> str:
-    """Return a size in megabytes (10**6 bytes)."""
-    return f"{size_bytes / 1e6:.2f}{SPACE}MB"
+    """Return a size in megabytes (10**6 bytes), a small one in kilobytes."""
+    return f"{size_bytes / 1e6:.2f}{SPACE}MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f}{SPACE}kB"
 
 
 def duration(seconds: float | None) -> str:
@@ -75,5 +75,8 @@ def short(name: str) -> str:
     return line if len(line) <= LONG_NAME else f"{line[: LONG_NAME - 1]}…"
 
 
-FILTERS = {each.__name__: each for each in (percent, confidence, number, tiny, millions, compact, megabytes, duration, moment, spaced)}
+FILTERS = {
+    each.__name__: each
+    for each in (percent, confidence, number, tiny, millions, compact, megabytes, duration, moment, spaced)
+}
 """What the templates may call."""
