@@ -92,7 +92,8 @@ def test_one_image_alone_has_a_wide_interval(evaluate, model, tmp_path):
 
 
 def test_a_file_with_a_temperature_is_told_with_it(evaluate, tmp_path):
-    calibrated = write_model(tmp_path / "calibrated.onnx", calibration={"temperature": 2.0})
+    calibrated = tmp_path / "calibrated.onnx"
+    calibrated.write_bytes(models.calibrated(temperature=2.0))
     told = evaluate(calibrated, "--images", paint(tmp_path / "images", red=["red"]))[1]
     assert "at temperature 2" in told
 
@@ -136,6 +137,12 @@ def test_a_folder_that_is_missing(fails, model, tmp_path):
 
 def test_a_file_that_does_not_tell_what_it_was_trained_on(fails, model):
     assert "does not tell what it was trained on" in fails(model)
+
+
+@pytest.mark.parametrize("seed", ["x", 1.5, [1], True, -1, None])
+def test_a_file_with_a_seed_that_is_none(fails, tmp_path, seed):
+    told = write_model(tmp_path / "odd.onnx", training=ORIGIN | {"train": {"seed": seed}})
+    assert "does not tell what it was trained on" in fails(told, "--data", "synthetic")
 
 
 def test_a_file_that_was_trained_on_images_that_are_elsewhere(fails, tmp_path):
