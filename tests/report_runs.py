@@ -9,6 +9,7 @@ import numpy as np
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.evaluation import Evaluation, calibrate, measure
+from cifarnet.robustness import FamilyResult, Robustness, Tally
 from cifarnet.run import EpochRecord, Run
 from cifarnet.spec import Dataset, Split
 from tests.runtime import models
@@ -91,18 +92,12 @@ def parity_of(sha256: str) -> dict[str, Any]:
 
 
 def robustness_of(sha256: str) -> dict[str, Any]:
-    families = {
-        name: {"severities": [{"accuracy": 0.7 - 0.1 * step * (at + 1) / 3} for step in range(5)]}
+    families = tuple(
+        FamilyResult(name, tuple(Tally(84 - 4 * step * (at + 1), 120) for step in range(5)))
         for at, name in enumerate(FAMILIES)
-    }
-    return {
-        "sha256": sha256,
-        "images": 120,
-        "clean": {"accuracy": 0.8},
-        "families": families,
-        "mean_corruption_error": 0.4321,
-        "worst": ["contrast"],
-    }
+    )
+    found = Robustness(sha256=sha256, seed=0, images_in_split=120, clean=Tally(96, 120), families=families)
+    return found.to_json()
 
 
 def run_of(folder: Path, dataset: Dataset, **changes: Any) -> Run:

@@ -48,6 +48,7 @@ def run(photos, tmp_path):
     made = run_of(tmp_path / "runs" / "mine", dataset)
     record = made.read_record()
     made.write_record(record | {"data": record["data"] | {"source": str(photos)}})
+    made.best_weights.touch()
     made.model.write_bytes(models.content(contract=models.contract(labels=list(COLOURS))))
     return made
 

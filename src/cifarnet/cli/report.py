@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from .display import download_bar, out
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
+from .runs import trained_run
 
 if TYPE_CHECKING:
     from cifarnet.evaluation import Evaluation
@@ -26,10 +27,9 @@ def command(
     from cifarnet.data import open_dataset
     from cifarnet.job import job_of
     from cifarnet.report import write_report
-    from cifarnet.run import find_run
     from cifarnet.subject import open_subject, require_labels
 
-    found = find_run(runs, run)
+    found = trained_run(runs, run)
     job = job_of(found.read_record())
     is_file = backend is None and found.model.is_file()
     subject = open_subject(str(found.model if is_file else found.path), runs, backend)
