@@ -67,8 +67,8 @@ def test_importing_cifarnet_imports_neither_numpy_nor_anything_heavier():
 HELP = """
 import sys
 from cifarnet.cli import main
-commands = ["train", "evaluate", "export", "inspect", "predict", "conformance", "demo", "doctor", "data"]
-commands += ["compare", "reproduce"]
+commands = ["train", "evaluate", "export", "inspect", "predict", "report", "robustness", "compare", "reproduce"]
+commands += ["conformance", "demo", "doctor", "data"]
 for arguments in ([], *([name] for name in commands)):
     sys.argv = ["cifarnet", *arguments, "--help"]
     try:

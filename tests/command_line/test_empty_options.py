@@ -15,6 +15,8 @@ EMPTY = {
     ("export", ""): "RUN is empty; expected a run folder or its name",
     ("export", "--output", ""): "--output is empty; expected a file name",
     ("export", "--runs="): "--runs is empty; expected a folder",
+    ("report", ""): "RUN is empty; expected a run folder or its name",
+    ("report", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
     ("robustness", ""): "RUN is empty; expected a run folder, its name, or a model file",
     ("robustness", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
     ("inspect", ""): "MODEL is empty; expected a model file",

@@ -8,7 +8,21 @@ import typer
 from cifarnet.errors import CifarnetError
 from cifarnet.interruption import end_at_interrupt
 
-from . import compare, conformance, data, demo, doctor, evaluate, export, inspect, predict, reproduce, robustness, train
+from . import (
+    compare,
+    conformance,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    predict,
+    report,
+    reproduce,
+    robustness,
+    train,
+)
 from .display import complain, out
 
 app = typer.Typer(
@@ -18,6 +32,7 @@ app = typer.Typer(
 )
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
+app.command("report")(report.command)
 app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("predict")(predict.command)

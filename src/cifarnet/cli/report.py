@@ -1,0 +1,48 @@
+"""``cifarnet report``: a run as one page to show, its pictures, and a model card."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .display import download_bar, out
+from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
+from .runs import trained_run
+
+if TYPE_CHECKING:
+    from cifarnet.evaluation import Evaluation
+    from cifarnet.run import Run
+    from cifarnet.spec import Dataset
+    from cifarnet.subject import Subject
+
+
+def command(
+    run: RunArgument = None,
+    data: MovedDataOption = None,
+    backend: BackendOption = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Write a run's report.html, one page that needs no network, with its pictures as PNG files and MODELCARD.md.
+
+    The exported model is scored in onnxruntime; where there is none, or with --backend, the weights on a framework.
+    """
+    from cifarnet.data import open_dataset
+    from cifarnet.job import job_of
+    from cifarnet.report import write_report
+    from cifarnet.subject import open_subject, require_labels
+
+    found = trained_run(runs, run)
+    job = job_of(found.read_record())
+    is_file = backend is None and found.model.is_file()
+    subject = open_subject(str(found.model if is_file else found.path), runs, backend)
+    with download_bar() as progress:
+        dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
+    require_labels(subject, dataset)
+    out(str(write_report(found, _judge(subject, found, dataset), dataset, subject.engine)))
+
+
+def _judge(subject: "Subject", run: "Run", dataset: "Dataset") -> "Evaluation":
+    """Return what is told of ``subject``, at the temperature of the run's record where a file tells none."""
+    from cifarnet.evaluation import measure, predict, temperature_of
+
+    calibration = subject.calibration(dataset) or run.read_record().get("calibration")
+    temperature = None if calibration is None else temperature_of(calibration)
+    return measure(predict(subject.predictor, dataset.test.images), dataset.test.labels, subject.labels, temperature)

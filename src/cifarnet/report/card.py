@@ -1,0 +1,92 @@
+"""The model card: Markdown with the header that model hubs read, from the run's record alone."""
+
+import re
+from typing import Any
+
+from cifarnet.evaluation import Evaluation
+
+from . import findings
+from .commands import NAMED_SOURCES, place_of, settings_beyond_options, train_command
+from .evidence import Absent, Evidence
+from .page import environment
+from .words import spaced
+
+HUB_NAMES = {"cifar10": "uoft-cs/cifar10"}
+"""What the hub calls the data sets that it has."""
+FOLDER = "imagefolder"
+"""What the hub calls a folder of images."""
+SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#$])")
+"""Letters that Markdown may read as its own, in the middle of a line too."""
+
+
+class Verbatim(str):
+    """Text that goes into a card as it is: a line of a block of code."""
+
+    __slots__ = ()
+
+
+def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
+    """Return the model card as Markdown, with the metadata of the Hugging Face Hub at its top.
+
+    It states no license: a run does not tell under which its weights and images are.
+    """
+    import yaml
+
+    template = environment(autoescape=False, finalize=_escaped).get_template("modelcard.jinja")
+    body = template.render(
+        evidence=evidence,
+        record=evidence.record,
+        evaluation=evaluation,
+        engine=engine,
+        findings=findings,
+        is_absent=lambda part: isinstance(part, Absent),
+        settings={spaced(name): _told(value) for name, value in evidence.job.train.to_json().items()},
+        model={spaced(name): _told(value) for name, value in evidence.job.model.to_json().items()},
+        train=Verbatim(train_command(evidence.job, evidence.record["backend"])),
+        beyond=settings_beyond_options(evidence.job),
+        place=place_of(evidence.job.source),
+        is_named=evidence.job.source in NAMED_SOURCES,
+    )
+    header = yaml.safe_dump(_header(evidence, evaluation), allow_unicode=True, sort_keys=False)
+    return f"---\n{header}---\n\n{body}"
+
+
+def _escaped(value: Any) -> Any:
+    """Return what a template puts in, on one line and with nothing that Markdown takes for its own."""
+    if isinstance(value, Verbatim):
+        return value
+    return SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
+    source = evidence.job.source
+    known = HUB_NAMES.get(source)
+    exported = {"library_name": "onnx"} if evidence.model_file else {}
+    tags = ["cifarnet", "keras", str(evidence.record["backend"]), *(["onnx"] if evidence.model_file else [])]
+    return {
+        "language": "en",
+        **exported,
+        "pipeline_tag": "image-classification",
+        "tags": tags,
+        **({"datasets": [known]} if known else {}),
+        "metrics": ["accuracy"],
+        "model-index": [{"name": evidence.name, "results": [_result(evidence, evaluation, known or FOLDER)]}],
+    }
+
+
+def _result(evidence: Evidence, evaluation: Evaluation, dataset: str) -> dict[str, Any]:
+    figures = (
+        ("accuracy", "Accuracy", evaluation.accuracy),
+        ("accuracy", "Top-2 accuracy", evaluation.top2_accuracy),
+        ("loss", "Cross-entropy (nats)", evaluation.loss),
+        ("ece", "Expected calibration error", evaluation.reliability.ece),
+    )
+    return {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        "dataset": {"type": dataset, "name": str(evidence.record["data"]["name"]), "split": "test"},
+        "metrics": [{"type": kind, "name": name, "value": round(value, 6)} for kind, name, value in figures],
+    }

@@ -1,0 +1,173 @@
+"""The pictures of a run as PNG files, for slides and letters; the page draws its own."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cifarnet.evaluation import Evaluation, Reliability
+from cifarnet.run import EpochRecord, write_atomically
+from cifarnet.spec import Dataset
+
+from .evidence import Absent, Robustness
+from .words import short, spaced
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RIGHT, WRONG, QUIET = "#4f5bd5", "#b4530a", "0.6"
+"""An indigo and an orange that the colour-blind tell apart."""
+MOST_NUMBERED = 20
+"""Classes of which every cell of the matrix has room for its number."""
+COLUMNS = 6
+"""Of the gallery."""
+LETTERS = 16
+"""Of a class name under a small picture."""
+
+
+def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Path) -> None:
+    """Draw loss and accuracy against the epoch to a PNG at ``path``, the best epoch marked where there is one."""
+    figure = _figure(9, 3.6)
+    loss, accuracy = figure.subplots(1, 2)
+    epochs = [row.epoch for row in history]
+    for axes, name, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+        for split, label, color in (("train", "training (dropout on)", WRONG), ("validation", "validation", RIGHT)):
+            values = [factor * getattr(row, f"{split}_{name}") for row in history]
+            axes.plot(epochs, values, marker=".", label=label, color=color)
+    for axes, title in ((loss, "cross-entropy, nats"), (accuracy, "accuracy, %")):
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=QUIET, linestyle="--", label=f"best epoch {best_epoch}")
+        axes.set(xlabel="epoch", title=title)
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    loss.legend(frameon=False)
+    write_atomically(path, _png(figure))
+
+
+def draw_pictures(evaluation: Evaluation, dataset: Dataset, robustness: Robustness | Absent) -> dict[str, bytes]:
+    """Return the pictures that an evaluation gives, as PNG files by name."""
+    pictures = {
+        "confusion.png": draw_confusion(evaluation),
+        "reliability.png": draw_reliability(evaluation),
+        "classes.png": draw_classes(evaluation),
+    }
+    if evaluation.confident_errors:
+        pictures["errors.png"] = draw_errors(evaluation, dataset)
+    if isinstance(robustness, Robustness):
+        pictures["robustness.png"] = draw_robustness(robustness)
+    return pictures
+
+
+def draw_confusion(evaluation: Evaluation) -> bytes:
+    """Return the matrix as a PNG file, a row per true class, each in shares of its row."""
+    counts = np.array(evaluation.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(max(5.0, 1.5 + 0.55 * len(counts)), 16)
+    figure = _figure(side, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(counts) <= MOST_NUMBERED:
+        for row, column in np.ndindex(counts.shape):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=8, color=color)
+    _name_classes(axes.xaxis, evaluation.labels, rotation=90)
+    _name_classes(axes.yaxis, evaluation.labels)
+    axes.set(xlabel="taken for", ylabel="true class")
+    return _png(figure)
+
+
+def draw_reliability(evaluation: Evaluation) -> bytes:
+    """Return accuracy against confidence as a PNG file, before and after the temperature."""
+    figure = _figure(5, 4.6)
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color=QUIET, linestyle="--", label="as it should be")
+    _plot_reliability(axes, evaluation.reliability, WRONG, "as it is")
+    if evaluation.calibrated is not None:
+        name = f"temperature {evaluation.calibrated.temperature:g}"
+        _plot_reliability(axes, evaluation.calibrated, RIGHT, name)
+    axes.set(xlabel="confidence, %", ylabel="accuracy, %", xlim=(0, 100), ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def _plot_reliability(axes: "Axes", found: Reliability, color: str, name: str) -> None:
+    full = [each for each in found.bins if each.images]
+    confidence = [100 * (each.confidence or 0) for each in full]
+    accuracy = [100 * (each.accuracy or 0) for each in full]
+    axes.plot(confidence, accuracy, marker="o", color=color, label=f"{name}: error {100 * found.ece:.1f} %")
+
+
+def draw_classes(evaluation: Evaluation) -> bytes:
+    """Return precision, recall and F1 of each class as a PNG file."""
+    figure = _figure(7, min(1.5 + 0.42 * len(evaluation.classes), 30))
+    axes = figure.subplots()
+    places = np.arange(len(evaluation.classes))
+    looks = (("precision", WRONG, "s"), ("recall", RIGHT, "o"), ("f1", "0.25", "|"))
+    for name, color, marker in looks:
+        values = [getattr(each, name) for each in evaluation.classes]
+        shown = [np.nan if value is None else 100 * value for value in values]
+        axes.plot(shown, places, marker, color=color, label=name.capitalize(), markersize=8)
+    axes.set(xlabel="%", xlim=(0, 102))
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3)
+    _name_classes(axes.yaxis, evaluation.labels)
+    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return _png(figure)
+
+
+def draw_errors(evaluation: Evaluation, dataset: Dataset) -> bytes:
+    """Return the most confident errors as a PNG file, each with its true class and what it was taken for."""
+    errors = evaluation.confident_errors
+    rows = -(-len(errors) // COLUMNS)
+    figure = _figure(1.7 * COLUMNS, 2.2 * rows)
+    for place in figure.subplots(rows, COLUMNS, squeeze=False).flat:
+        place.axis("off")
+    for axes, error in zip(figure.axes, errors, strict=False):
+        axes.imshow(np.asarray(dataset.test.images[error.index]), interpolation="nearest")
+        label, predicted = (short(name)[:LETTERS] for name in (error.label, error.predicted))
+        text = f"{label}\ntaken for {predicted}\n{100 * error.probability:.1f} %"
+        axes.set_title(text, fontsize=8, parse_math=False)
+    return _png(figure)
+
+
+def draw_robustness(found: Robustness) -> bytes:
+    """Return the accuracy under each family and severity of corruption as a PNG file."""
+    accuracies = 100 * np.array([family.accuracies for family in found.families])
+    figure = _figure(6, 1.4 + 0.36 * len(accuracies))
+    axes = figure.subplots()
+    axes.imshow(accuracies, cmap="Oranges_r", vmin=0, vmax=100, aspect="auto")
+    for row, column in np.ndindex(accuracies.shape):
+        color = "white" if accuracies[row, column] < 50 else "black"
+        axes.text(column, row, f"{accuracies[row, column]:.0f}", ha="center", va="center", fontsize=8, color=color)
+    _name_classes(axes.yaxis, [spaced(family.name) for family in found.families])
+    severities = range(accuracies.shape[1])
+    axes.set_xticks(severities, [str(severity + 1) for severity in severities])
+    axes.set(xlabel="severity", title=f"accuracy, %; {100 * found.clean_accuracy:.1f} on clean images")
+    return _png(figure)
+
+
+def _name_classes(axis: Any, names: Sequence[str], **looks: Any) -> None:
+    size = 9 if len(names) <= MOST_NUMBERED else 5
+    # A dollar sign in a person's class name is no mathematics.
+    axis.set_ticks(range(len(names)), [short(name) for name in names], parse_math=False, fontsize=size, **looks)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def _png(figure: "Figure") -> bytes:
+    picture = io.BytesIO()
+    with warnings.catch_warnings():
+        # A script that the font lacks comes out as boxes here; the page has it in the reader's own fonts.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
+        figure.savefig(picture, format="png")
+    return picture.getvalue()

@@ -1,0 +1,55 @@
+"""The commands that do a run again."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+from cifarnet.config import RECIPES, Config
+from cifarnet.job import Job
+
+FROM_DATA = frozenset(("classes", "image_shape"))
+"""Settings that the images decide."""
+NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
+"""Data sets that everybody can open by their name."""
+OPTIONS = frozenset(
+    (
+        *("seed", "epochs", "patience", "min_delta", "batch_size", "validation_fraction", "optimizer"),
+        *("learning_rate", "schedule", "schedule_epochs", "weight_decay", "dropout"),
+    )
+)
+"""Settings that `cifarnet train` has an option for."""
+
+
+def train_command(job: Job, backend: str) -> str:
+    """Return the `cifarnet train` that does the job again.
+
+    A folder of images is named by its own name alone: where it lies is the business of whoever trained.
+    """
+    words = ["cifarnet", "train", "--recipe", job.recipe, "--data", place_of(job.source), "--backend", backend]
+    for name, value in _changes(job).items():
+        if name in OPTIONS:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def settings_beyond_options(job: Job) -> dict[str, Any]:
+    """Return what differs from the recipe and can be set from Python alone."""
+    return {name: value for name, value in _changes(job).items() if name not in OPTIONS}
+
+
+def place_of(source: str) -> str:
+    """Return the name of the data set, or of the folder that it is in."""
+    return source if source in NAMED_SOURCES else f"path/to/{Path(source).name}"
+
+
+def _changes(job: Job) -> dict[str, Any]:
+    """Return what differs from the recipe; the seed always, for clarity."""
+    recipe = RECIPES.get(job.recipe, RECIPES["seed"])
+    changes = _differing(job.model, recipe.model) | _differing(job.train, recipe.train)
+    return {name: value for name, value in changes.items() if name not in FROM_DATA} | {"seed": job.train.seed}
+
+
+def _differing(found: Config, recipe: Config) -> dict[str, Any]:
+    fields = [field.name for field in dataclasses.fields(found)]  # type: ignore[arg-type]  # as in Config
+    return {name: getattr(found, name) for name in fields if getattr(found, name) != getattr(recipe, name)}

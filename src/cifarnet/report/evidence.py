@@ -1,0 +1,253 @@
+"""What a run folder holds for a report: the record, the history, and what was measured of the exported file."""
+
+import hashlib
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cifarnet.config import ModelConfig
+from cifarnet.errors import DataError, RunError
+from cifarnet.evaluation import Calibration, Coverage, temperature_of
+from cifarnet.job import Job, job_of
+from cifarnet.run import EpochRecord, Run
+from cifarnet.spec import PARITY_SUFFIX
+
+ROBUSTNESS = "robustness.json"
+"""Where `cifarnet robustness` keeps what it measured."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A part of the report that there is nothing for."""
+
+    why: str
+    """One sentence."""
+    command: str
+    """What to run to get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One comparison of the file with the trained model."""
+
+    name: str
+    images: int
+    probability_difference: float
+    changed_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """What the gate measured when the model file was written."""
+
+    sha256: str
+    precision: str
+    backend: str
+    images: int
+    trained_accuracy: float
+    accuracy: float
+    checks: tuple[Check, ...]
+    bars: Mapping[str, Any]
+    """What the file had to hold; empty where it does not tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One family of corruptions, and the accuracy at each severity, 0 to 1."""
+
+    name: str
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean_error(self) -> float:
+        """Mean share of wrong answers, 0 to 1."""
+        return 1 - sum(self.accuracies) / len(self.accuracies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness:
+    """How the model file holds up when its images are corrupted."""
+
+    images: int
+    clean_accuracy: float
+    mean_corruption_error: float
+    worst: tuple[str, ...]
+    families: tuple[Family, ...]
+    drawing: str
+    """What is to be known of how the corruptions are drawn; empty where it is not told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """The exported file."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything that a run folder tells."""
+
+    name: str
+    """Of the run folder."""
+    record: Mapping[str, Any]
+    job: Job
+    history: tuple[EpochRecord, ...]
+    model_file: ModelFile | None
+    calibration: Calibration | Absent
+    parity: Parity | Absent
+    robustness: Robustness | Absent
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned values."""
+        return parameters_of(self.job.model)
+
+
+def read_evidence(run: Run) -> Evidence:
+    """Return what the folder of ``run`` tells. Raises ``RunError`` for a record that is none of ours."""
+    record = run.read_record()
+    job = job_of(record)
+    _require_whole(run, record)
+    file = _model_file(run.model)
+    command = shlex.quote(run.path.name)
+    return Evidence(
+        name=run.path.name,
+        record=record,
+        job=job,
+        history=tuple(run.read_history()),
+        model_file=file,
+        calibration=_calibration(record, command),
+        parity=_parity(run, file, f"cifarnet export {command} --onnx"),
+        robustness=_robustness(run, file, f"cifarnet robustness {command}"),
+    )
+
+
+def parameters_of(model: ModelConfig) -> int:
+    """Return how many values the network learns: kernels and biases."""
+    total, channels = 0, model.image_shape[2]
+    for filters in model.filters:
+        for _ in range(model.convolutions_per_block):
+            total += (model.kernel_size**2 * channels + 1) * filters
+            channels = filters
+    widths = (math.prod(model.feature_shape), *model.dense_units, model.classes)
+    return total + sum((before + 1) * after for before, after in pairwise(widths))
+
+
+def _require_whole(run: Run, record: Mapping[str, Any]) -> None:
+    """Raise ``RunError`` unless every fact is there that a run writes down when it starts."""
+    try:
+        data = record["data"]
+        _ = (
+            str.lower(data["fingerprint"]),
+            data["name"],
+            data["train_images"],
+            data["test_images"],
+            record["hold_out"]["train"],
+            record["backend"],
+        )
+        _ = dict(record["versions"]), dict(record["machine"]), record["started"], record["hold_out"]["validation"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{run} has a damaged run.json ({error!r}); expected the record of a run: start a new one"
+        ) from error
+
+
+def _model_file(path: Path) -> ModelFile | None:
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    return ModelFile(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def _calibration(record: Mapping[str, Any], command: str) -> Calibration | Absent:
+    way_out = f"cifarnet evaluate {command}"
+    if "calibration" not in record:
+        return Absent("No temperature was fitted for this run.", way_out)
+    found = record["calibration"]
+    try:
+        temperature_of(found)
+        names = ("temperature", "images", "ece_before", "ece_after", "loss_before", "loss_after")
+        abstention = None if found["abstention"] is None else Coverage(**found["abstention"])
+        coverage = tuple(Coverage(**each) for each in found["coverage"])
+        return Calibration(**{name: found[name] for name in names}, coverage=coverage, abstention=abstention)
+    except (KeyError, TypeError, ValueError, DataError):
+        return Absent("The calibration in run.json is damaged: take it out, and it is fitted anew.", way_out)
+
+
+def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
+    if file is None:
+        return Absent("This run is not exported yet.", command)
+    return _measured(run.model.with_suffix(PARITY_SUFFIX), _read_parity, file, command, "The proof")
+
+
+def _robustness(run: Run, file: ModelFile | None, command: str) -> Robustness | Absent:
+    if file is None:
+        return Absent("Corrupted images are tried on an exported model, and this run is not exported yet.", command)
+    return _measured(run.path / ROBUSTNESS, _read_robustness, file, command, "The measurement")
+
+
+def _measured(path: Path, read: Callable[[Path, Any], T], file: ModelFile, command: str, what: str) -> T | Absent:
+    """Return what a JSON file tells of the model file, or why it tells nothing."""
+    try:
+        found = json.loads(path.read_text())
+        if found["sha256"] != file.sha256:
+            return Absent(f"{what} in {path.name} is of another file than model.onnx.", command)
+        return read(path, found)
+    except FileNotFoundError:
+        return Absent(f"{what} of model.onnx is missing: there is no {path.name}.", command)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, ZeroDivisionError):
+        return Absent(f"{what} in {path.name} is damaged.", command)
+
+
+def _read_parity(path: Path, found: Any) -> Parity:
+    return Parity(
+        sha256=found["sha256"],
+        precision=str(found["precision"]),
+        backend=str(found["backend"]),
+        images=int(found["images"]),
+        trained_accuracy=float(found["trained_accuracy"]),
+        accuracy=float(found["accuracy"]),
+        checks=tuple(
+            Check(
+                name=str(each["name"]),
+                images=int(each["images"]),
+                probability_difference=float(each["probability_difference"]),
+                changed_classes=int(each["changed_classes"]),
+            )
+            for each in found["checks"]
+        ),
+        bars=_bars(path),
+    )
+
+
+def _bars(path: Path) -> Mapping[str, Any]:
+    contract = path.with_name(path.name.removesuffix(PARITY_SUFFIX) + ".json")
+    try:
+        return dict(json.loads(contract.read_text())["proof"]["bars"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _read_robustness(_: Path, found: Any) -> Robustness:
+    families = tuple(
+        Family(name=str(name), accuracies=tuple(float(each["accuracy"]) for each in family["severities"]))
+        for name, family in found["families"].items()
+    )
+    if not families or len({len(family.accuracies) for family in families}) != 1 or not families[0].accuracies:
+        raise ValueError(families)
+    return Robustness(
+        images=int(found["images"]),
+        clean_accuracy=float(found["clean"]["accuracy"]),
+        mean_corruption_error=float(found["mean_corruption_error"]),
+        worst=tuple(map(str, found["worst"])),
+        families=families,
+        drawing=str(found.get("drawing", "")),
+    )

@@ -1,0 +1,111 @@
+"""What each part of a report comes down to, in one sentence."""
+
+from cifarnet.evaluation import Calibration, ClassMeasures, Evaluation
+
+from .evidence import Evidence, Parity, Robustness
+from .words import duration, millions, percent, short, spaced
+
+WHY_STOPPED = {
+    "patience": "training stopped, since it had not fallen for long enough",
+    "epochs": "training had come to its last epoch",
+    "interrupted": "then training was interrupted",
+    "nan": "training stopped, since the loss was no number any more",
+    "time limit": "then training reached its time limit",
+}
+
+
+def summary(evidence: Evidence, evaluation: Evaluation) -> str:
+    """Return what the network is and how good it is."""
+    record = evidence.record
+    sentence = (
+        f"A convolutional network of {millions(evidence.parameters)} parameters, trained on "
+        f"{record['hold_out']['train']:,} images of {short(str(record['data']['name']))} with {record['backend']}, "
+        f"tells {len(evaluation.labels)} classes apart"
+    )
+    known = _by_recall(evaluation)
+    if len(known) < 2:
+        return f"{sentence}."
+    return f"{sentence}: {short(known[-1].label)} best, {short(known[0].label)} worst."
+
+
+def curves(evidence: Evidence) -> str:
+    """Return when the network was best and why training ended."""
+    best, last = evidence.record.get("best_epoch"), len(evidence.history)
+    why = WHY_STOPPED.get(str(evidence.record.get("why_stopped")), "training still goes on")
+    least = f"The validation loss was least after epoch {best}" if best else "No epoch had a finite loss"
+    return f"{least}; after epoch {last} {why}."
+
+
+def classes(evaluation: Evaluation) -> str:
+    """Return the best and the worst class."""
+    known = _by_recall(evaluation)
+    if not known:
+        return "There are no images of any class."
+    worst, best = known[0], known[-1]
+    return (
+        f"Of the images of {short(best.label)} {percent(best.recall)} are told rightly, "
+        f"of those of {short(worst.label)} {percent(worst.recall)}."
+    )
+
+
+def confusion(evaluation: Evaluation) -> str:
+    """Return the commonest mistake."""
+    if not evaluation.confused_pairs:
+        return "No image was taken for another class."
+    pair = evaluation.confused_pairs[0]
+    wrong = evaluation.images - sum(row[at] for at, row in enumerate(evaluation.confusion))
+    return (
+        f"The commonest of {wrong:,} mistakes is to take {short(pair.label)} for {short(pair.predicted)}: "
+        f"{pair.images:,} times, {percent(pair.share)} of that class."
+    )
+
+
+def reliability(evaluation: Evaluation) -> str:
+    """Return how far the probabilities are from the truth."""
+    as_is, calibrated = evaluation.reliability, evaluation.calibrated
+    sentence = f"Confidence and accuracy are {100 * as_is.ece:.1f} points apart on average"
+    if calibrated is None:
+        return f"{sentence}."
+    way = "sharpened" if calibrated.temperature < 1 else "softened"
+    return f"{sentence}, {100 * calibrated.ece:.1f} once {way} by the temperature {calibrated.temperature:.3g}."
+
+
+def abstention(calibration: Calibration) -> str:
+    """Return what is gained by answering only where the network is sure."""
+    if calibration.abstention is None:
+        return "No threshold makes nine of ten answers right."
+    found = calibration.abstention
+    return (
+        f"If it answers only with a confidence of {percent(found.threshold)} or more, it answers "
+        f"{percent(found.coverage)} of the images, and {percent(found.accuracy)} of its answers are right."
+    )
+
+
+def robustness(found: Robustness) -> str:
+    """Return how much is lost when the images are bad."""
+    worst = ", ".join(spaced(name) for name in found.worst)
+    return (
+        f"On corrupted images {percent(found.mean_corruption_error)} of the answers are wrong on average, on clean "
+        f"ones {percent(1 - found.clean_accuracy)}. Worst: {worst}."
+    )
+
+
+def parity(found: Parity) -> str:
+    """Return what was proven of the exported file."""
+    changed = found.checks[0].changed_classes if found.checks else 0
+    if changed:
+        return f"The file in {found.precision} gives {changed:,} of {found.images:,} test images another class."
+    return f"The file gives every one of {found.images:,} test images the class that the trained network gives it."
+
+
+def environment(evidence: Evidence) -> str:
+    """Return what it took."""
+    record = evidence.record
+    machine, elapsed = record["machine"], record.get("elapsed_s")
+    where = f"{machine.get('cores') or 'all'} cores of {short(str(machine.get('processor', 'a processor')))}"
+    return f"Trained in {duration(elapsed)} on {where}." if elapsed else f"Trained on {where}."
+
+
+def _by_recall(evaluation: Evaluation) -> list[ClassMeasures]:
+    """Return the classes that there are images of, the worst first."""
+    return sorted((each for each in evaluation.classes if each.recall is not None), key=lambda each: each.recall or 0)

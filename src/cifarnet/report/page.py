@@ -1,0 +1,135 @@
+"""The page: one HTML file with everything inside, for any width, both themes and paper."""
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifarnet.evaluation import Evaluation
+from cifarnet.spec import Dataset
+
+from . import findings, plots
+from .commands import place_of, settings_beyond_options, train_command
+from .evidence import Absent, Evidence, Robustness
+from .words import FILTERS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MOST_NUMBERED = 20
+"""Classes of which a table with a number per cell is readable; of more the matrix is a picture."""
+DEEPEST = 46
+"""Hundredths of the darkest tint behind text: with more, text would not keep a contrast of 4.5 in both themes."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table that is tinted by how much it is."""
+
+    value: int
+    share: float
+    """Of its row, 0 to 1."""
+    tint: int
+    """Hundredths of the colour behind it."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One picture of the gallery."""
+
+    source: str
+    """Address with the picture in it."""
+    label: str
+    predicted: str
+    probability: float
+    index: int
+
+
+def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engine: str) -> str:
+    """Return the page as HTML. ``engine`` is what the network was scored on."""
+    template = environment().get_template("report.html")
+    return template.render(
+        evidence=evidence,
+        record=evidence.record,
+        evaluation=evaluation,
+        engine=engine,
+        findings=findings,
+        is_absent=lambda part: isinstance(part, Absent),
+        curves=plots.curves(evidence.history, evidence.record.get("best_epoch")) if evidence.history else None,
+        reliability=plots.reliability_plot(evaluation.reliability, evaluation.calibrated),
+        histogram=_histogram(evaluation),
+        confusion=_confusion(evaluation),
+        is_numbered=len(evaluation.labels) <= MOST_NUMBERED,
+        mistakes=list(_mistakes(evaluation, dataset)),
+        corrupted=_corrupted(evidence.robustness),
+        train=train_command(evidence.job, evidence.record["backend"]),
+        beyond=settings_beyond_options(evidence.job),
+        place=place_of(evidence.job.source),
+    )
+
+
+def environment(**changes: Any) -> "Environment":
+    """Return the templates' surroundings: everything that is put into a page is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    settings: dict[str, Any] = {
+        "autoescape": True,
+        "undefined": StrictUndefined,
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+    } | changes
+    made = Environment(loader=PackageLoader(__package__), **settings)  # noqa: S701  # the page keeps autoescape
+    made.filters.update(FILTERS)
+    return made
+
+
+def _confusion(evaluation: Evaluation) -> list[list[Cell]]:
+    """Return the matrix, its mistakes tinted by their share of the class against the largest such share."""
+    counts = np.array(evaluation.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = shares * (1 - np.eye(len(counts)))
+    tints = DEEPEST * np.where(np.eye(len(counts)), shares, mistakes / max(mistakes.max(), 1e-9))
+    return [
+        [Cell(int(value), float(share), round(tint)) for value, share, tint in zip(*row, strict=True)]
+        for row in zip(counts, shares, tints, strict=True)
+    ]
+
+
+def _histogram(evaluation: Evaluation) -> list[float]:
+    """Return the share of the images in each bin of confidence, 0 to 1, against the fullest bin."""
+    bins = (evaluation.calibrated or evaluation.reliability).bins
+    most = max(each.images for each in bins)
+    return [each.images / most for each in bins]
+
+
+def _corrupted(found: Robustness | Absent) -> list[list[int]]:
+    """Return the tint of each accuracy under corruptions: what it lost, against the largest loss."""
+    if isinstance(found, Absent):
+        return []
+    lost = np.maximum(found.clean_accuracy - np.array([family.accuracies for family in found.families]), 0)
+    tints: list[list[int]] = np.rint(DEEPEST * lost / max(lost.max(), 1e-9)).astype(int).tolist()
+    return tints
+
+
+def _mistakes(evaluation: Evaluation, dataset: Dataset) -> Iterator[Mistake]:
+    for error in evaluation.confident_errors:
+        yield Mistake(
+            picture_address(dataset.test.images[error.index]),
+            error.label,
+            error.predicted,
+            error.probability,
+            error.index,
+        )
+
+
+def picture_address(pixels: NDArray[np.uint8]) -> str:
+    """Return an address that holds pixels uint8 (h, w, 3) as a PNG file."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(content, format="png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

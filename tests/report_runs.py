@@ -1,0 +1,118 @@
+"""Run folders to report on, made without training: a record, a history, a model file and what was measured of it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.evaluation import Evaluation, calibrate, measure
+from cifarnet.robustness import FamilyResult, Robustness, Tally
+from cifarnet.run import EpochRecord, Run
+from cifarnet.spec import Dataset, Split
+from tests.runtime import models
+
+LABELS = ("red", "green", "blue")
+FAMILIES = ("gaussian_noise", "fog", "contrast")
+
+
+def dataset_of(labels: tuple[str, ...] = LABELS, images: int = 120) -> Dataset:
+    """Return noise with labels, each class in turn."""
+    rng = np.random.default_rng(0)
+    parts = [
+        Split(rng.integers(0, 256, (count, 32, 32, 3), np.uint8), np.arange(count, dtype=np.int32) % len(labels))
+        for count in (6, images)
+    ]
+    return Dataset("photos", *parts, labels)
+
+
+def logits_for(dataset: Dataset) -> np.ndarray:
+    """Return logits that are right about two images of three."""
+    rng = np.random.default_rng(1)
+    right = np.eye(len(dataset.labels), dtype=np.float32)[dataset.test.labels]
+    return (2 * right + rng.normal(0, 1, right.shape)).astype(np.float32)
+
+
+def evaluation_of(dataset: Dataset, temperature: float | None = 1.5) -> Evaluation:
+    return measure(logits_for(dataset), dataset.test.labels, dataset.labels, temperature)
+
+
+def history_of(epochs: int = 12) -> list[EpochRecord]:
+    return [
+        EpochRecord(epoch, 0.001, 2 / epoch, 1 - 0.6 / epoch, 1 + abs(epoch - 7) / 10, 0.7 - abs(epoch - 7) / 50)
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def record_of(dataset: Dataset, **changes: Any) -> dict[str, Any]:
+    calibration = calibrate(logits_for(dataset), dataset.test.labels).to_json()
+    return {
+        "format": 1,
+        "status": "finished",
+        "recipe": "seed",
+        "backend": "torch",
+        "seed": 0,
+        "started": "2026-03-04T05:06:07+00:00",
+        "model": ModelConfig(classes=len(dataset.labels), dense_units=(16,)).to_json(),
+        "train": TrainConfig(epochs=12).to_json(),
+        "data": {
+            "source": "/home/somebody/secret/photos",
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "train_images": len(dataset.train),
+            "test_images": len(dataset.test),
+            "labels": list(dataset.labels),
+        },
+        "hold_out": {"train": 4, "validation": 2, "fingerprint": "0" * 64},
+        "versions": {"python": "3.11.7", "cifarnet": "0.1.0", "keras": "3.15.1", "torch": "2.13.0"},
+        "machine": {"system": "Linux", "processor": "A Processor", "cores": 2, "devices": ["cpu"]},
+        "why_stopped": "epochs",
+        "epochs": 12,
+        "best_epoch": 7,
+        "metrics": {"validation": {"loss": 1.0, "accuracy": 0.7}},
+        "calibration": calibration,
+        "elapsed_s": 60.0,
+        "seconds_per_epoch": 5.0,
+    } | changes
+
+
+def parity_of(sha256: str) -> dict[str, Any]:
+    check = {"images": 120, "probability_difference": 1.5e-6, "changed_classes": 0, "first_offender": None}
+    return {
+        "precision": "float32",
+        "sha256": sha256,
+        "backend": "torch",
+        "images": 120,
+        "trained_accuracy": 0.8,
+        "accuracy": 0.8,
+        "checks": [{"name": "test set, optimised", **check}, {"name": "extreme inputs, plain", **check}],
+    }
+
+
+def robustness_of(sha256: str) -> dict[str, Any]:
+    families = tuple(
+        FamilyResult(name, tuple(Tally(84 - 4 * step * (at + 1), 120) for step in range(5)))
+        for at, name in enumerate(FAMILIES)
+    )
+    found = Robustness(sha256=sha256, seed=0, images_in_split=120, clean=Tally(96, 120), families=families)
+    return found.to_json()
+
+
+def run_of(folder: Path, dataset: Dataset, **changes: Any) -> Run:
+    """Return a run in ``folder`` with everything that a report tells of."""
+    folder.mkdir(parents=True)
+    run = Run(folder)
+    run.write_record(record_of(dataset, **changes))
+    run.write_history(history_of())
+    content = models.content()
+    run.model.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    for name, document in (
+        ("model.parity.json", parity_of(sha256)),
+        ("robustness.json", robustness_of(sha256)),
+        ("model.json", {"proof": {"bars": {"probability": 1e-5, "accuracy_drop": 0.0}}}),
+    ):
+        (folder / name).write_text(json.dumps(document))
+    return run

@@ -1,0 +1,336 @@
+"""A report tells what was measured, says what is missing, keeps a person's names as text, and needs no network."""
+
+import base64
+import html
+import io
+import json
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.errors import DataError, RunError
+from cifarnet.evaluation import measure
+from cifarnet.job import Job
+from cifarnet.report import CARD, PAGE, write_report
+from cifarnet.report.card import draw_card
+from cifarnet.report.charts import draw_pictures
+from cifarnet.report.commands import settings_beyond_options, train_command
+from cifarnet.report.evidence import Absent, parameters_of, read_evidence
+from cifarnet.report.page import draw_page
+from tests.report_runs import dataset_of, evaluation_of, history_of, run_of
+
+ATTACK = '<script>alert("x")</script>'
+PARTS = ("Training", "Classes", "Confusion", "Most confident errors", "Confidence", "Abstention", "Robustness")
+PICTURES = ("curves", "confusion", "reliability", "classes", "errors", "robustness")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return dataset_of()
+
+
+@pytest.fixture(scope="module")
+def evaluation(dataset):
+    return evaluation_of(dataset)
+
+
+@pytest.fixture
+def run(tmp_path, dataset):
+    return run_of(tmp_path / "20260304-050607-seed-torch", dataset)
+
+
+def page_of(run, evaluation, dataset):
+    return draw_page(read_evidence(run), evaluation, dataset, "onnxruntime")
+
+
+def card_of(run, evaluation):
+    return draw_card(read_evidence(run), evaluation, "onnxruntime")
+
+
+def text_of(page):
+    """Return what a person reads: without tags and styles, each blank as one space."""
+    bare = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(bare).replace("\u00a0", " ").split())
+
+
+def header_of(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+@pytest.fixture
+def page(run, evaluation, dataset):
+    return page_of(run, evaluation, dataset)
+
+
+# What it tells
+
+
+def test_the_page_tells_the_figures_of_the_evaluation(page, evaluation):
+    text, low, high = text_of(page), evaluation.accuracy_interval.low, evaluation.accuracy_interval.high
+    assert f"{100 * evaluation.accuracy:.1f} % of 120 test images told rightly" in text
+    assert f"95 % interval {100 * low:.2f} % to {100 * high:.2f} %; guessing gives 33.3 %" in text
+    assert f"Top-2 accuracy {100 * evaluation.top2_accuracy:.1f} %" in text
+    assert f"Log loss {evaluation.loss:.3f} nats" in text
+    assert f"Calibration error {100 * evaluation.reliability.ece:.1f} %" in text
+    assert f"{100 * evaluation.calibrated.ece:.1f} % with temperature" in text
+    assert "Time per epoch 5.0 s on 2 cores" in text
+
+
+def test_the_page_has_every_part_with_its_data(page):
+    assert tuple(re.findall(r"<h2[^>]*>([^<]*)</h2>", page)) == (
+        *PARTS,
+        "Proof of the exported file",
+        "Record",
+        "Do it again",
+    )
+    assert 'class="absent"' not in page
+    text = text_of(page)
+    assert "least after epoch 7; after epoch 12 training had come to its last epoch" in text
+    assert (
+        "43.3 % of the answers are wrong on average, on clean ones 20.0 %. Worst: contrast, fog, gaussian noise."
+        in text
+    )
+    assert "Largest difference of a probability 1.5e-06 Allowed difference of a probability 1.0e-05" in text
+
+
+def test_the_matrix_holds_the_number_of_every_cell(page, evaluation):
+    table = page[page.index('class="matrix"') : page.index("Most confused pairs")]
+    numbers = [int(each) for each in re.findall(r'<td class="(?:right|wrong)[^>]*>(\d+)</td>', table)]
+    np.testing.assert_array_equal(np.reshape(numbers, (3, 3)), evaluation.confusion)
+
+
+def test_the_gallery_shows_the_very_pixels(page, evaluation, dataset):
+    sources = re.findall(r'<img src="data:image/png;base64,([^"]*)"', page)
+    assert len(sources) == len(evaluation.confident_errors) > 0
+    for source, error in zip(sources, evaluation.confident_errors, strict=True):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(source))))
+        np.testing.assert_array_equal(shown, dataset.test.images[error.index])
+
+
+def test_all_of_it_is_written_into_the_run_folder(run, evaluation, dataset):
+    assert write_report(run, evaluation, dataset, "onnxruntime") == run.path / PAGE
+    assert (run.path / PAGE).read_text() == page_of(run, evaluation, dataset)
+    assert (run.path / CARD).read_text() == card_of(run, evaluation)
+    for name in PICTURES:
+        with Image.open(run.path / f"{name}.png") as picture:
+            assert picture.format == "PNG"
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 5  # not blank
+    assert not list(run.path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        # One convolution of 1x1 over 3 channels, 4x4 halved to 2x2, then 8 -> 3 -> 2.
+        (
+            ModelConfig(image_shape=(4, 4, 3), classes=2, filters=(2,), kernel_size=1, dense_units=(3,)),
+            (3 + 1) * 2 + (8 + 1) * 3 + (3 + 1) * 2,
+        ),
+        # Two of 3x3 without padding: 8x8 to 4x4, halved to 2x2.
+        (
+            ModelConfig(
+                image_shape=(8, 8, 1),
+                classes=2,
+                filters=(5,),
+                convolutions_per_block=2,
+                padding="valid",
+                dense_units=(3,),
+            ),
+            (9 + 1) * 5 + (45 + 1) * 5 + (20 + 1) * 3 + (3 + 1) * 2,
+        ),
+    ],
+)
+def test_the_parameters_are_counted_as_by_hand(config, count):
+    assert parameters_of(config) == count
+
+
+# What is missing
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("model.onnx", "This run is not exported yet. To get it: cifarnet export 20260304-050607-seed-torch --onnx"),
+        ("model.parity.json", "there is no model.parity.json. To get it: cifarnet export"),
+        ("robustness.json", "there is no robustness.json. To get it: cifarnet robustness 20260304-050607-seed-torch"),
+        ("history.csv", "No epoch has ended yet. To go on: cifarnet train --resume"),
+    ],
+)
+def test_a_file_that_is_missing_is_told_with_the_way_to_it(run, evaluation, dataset, file, told):
+    (run.path / file).unlink()
+    assert told in text_of(page_of(run, evaluation, dataset))
+
+
+def test_a_run_without_anything_but_its_record_is_reported(tmp_path, dataset):
+    run = run_of(
+        tmp_path / "run", dataset, metrics={}, best_epoch=None, why_stopped="interrupted", status="interrupted"
+    )
+    record = run.read_record()
+    del record["calibration"], record["seconds_per_epoch"], record["elapsed_s"]
+    run.write_record(record)
+    for name in ("model.onnx", "model.json", "model.parity.json", "robustness.json", "history.csv"):
+        (run.path / name).unlink()
+    text = text_of(page_of(run, evaluation_of(dataset, None), dataset))
+    assert "No temperature was fitted for this run. To get it: cifarnet evaluate run" in text
+    assert "its status is interrupted" in text
+    assert "Not measured." in card_of(run, evaluation_of(dataset, None))
+
+
+@pytest.mark.parametrize("file", ["model.parity.json", "robustness.json"])
+def test_what_was_measured_of_another_file_is_not_told(run, evaluation, dataset, file):
+    document = json.loads((run.path / file).read_text())
+    (run.path / file).write_text(json.dumps(document | {"sha256": "0" * 64}))
+    assert f"in {file} is of another file than model.onnx" in text_of(page_of(run, evaluation, dataset))
+
+
+@pytest.mark.parametrize("file", ["model.parity.json", "robustness.json"])
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "{}", "null", '{"sha256": SHA}', '{"sha256": SHA, "families": {}}', "[" * 9999]
+)
+def test_what_is_damaged_is_told_to_be(run, evaluation, dataset, file, damage):
+    sha256 = json.dumps(json.loads((run.path / file).read_text())["sha256"])
+    (run.path / file).write_text(damage.replace("SHA", sha256))
+    assert f"in {file} is damaged" in text_of(page_of(run, evaluation, dataset))
+
+
+def test_a_damaged_calibration_is_told_to_be(tmp_path, dataset, evaluation):
+    run = run_of(tmp_path / "run", dataset, calibration={"temperature": 1.5})
+    assert "The calibration in run.json is damaged" in text_of(page_of(run, evaluation, dataset))
+
+
+def test_a_history_with_a_loss_that_is_no_number_is_drawn(run, evaluation, dataset):
+    rows = history_of()
+    run.write_history([*rows[:-1], replace(rows[-1], train_loss=math.nan, validation_loss=math.inf)])
+    page = page_of(run, evaluation, dataset)
+    assert not re.search(r'points="[^"]*(nan|inf)', page)
+    assert not re.search(r'c[xy]="(nan|inf)', page)
+
+
+@pytest.mark.parametrize("missing", ["data", "hold_out", "versions", "machine", "backend"])
+def test_a_damaged_record_is_refused(run, evaluation, dataset, missing):
+    record = run.read_record()
+    del record[missing]
+    run.write_record(record)
+    with pytest.raises(RunError, match=r"run\.json is damaged|damaged run\.json"):
+        page_of(run, evaluation, dataset)
+
+
+def test_other_images_are_refused_and_nothing_is_written(run, evaluation):
+    before = sorted(run.path.iterdir())
+    with pytest.raises(RunError, match=r"expected [0-9a-f]{12} as when .* began: give their place with --data"):
+        write_report(run, evaluation, dataset_of(images=90), "onnxruntime")
+    assert sorted(run.path.iterdir()) == before
+
+
+def test_an_evaluation_of_other_images_is_refused(run, dataset):
+    with pytest.raises(DataError, match="90 images of 3 classes were scored; expected the 120 test images"):
+        write_report(run, evaluation_of(dataset_of(images=90)), dataset, "onnxruntime")
+
+
+# A person's names
+
+
+@pytest.fixture(scope="module")
+def odd():
+    return dataset_of((ATTACK, "a" * 300, "$x_{$ & | *b*", "猫\n\t- {{ 7 * 7 }}", "' onload='x"))
+
+
+def test_names_of_classes_stay_text_in_the_page(tmp_path, odd):
+    page = page_of(run_of(tmp_path / "run", odd), evaluation_of(odd), odd)
+    assert "<script" not in page
+    assert ATTACK in html.unescape(page)
+    assert "{{ 7 * 7 }}" in page
+    assert "' onload='x" not in page
+
+
+def test_names_of_classes_stay_text_in_the_model_card(tmp_path, odd):
+    run = run_of(tmp_path / "run", replace(odd, name="--- x: [<b>"))
+    card = card_of(run, evaluation_of(odd))
+    assert header_of(card)["model-index"][0]["results"][0]["dataset"]["name"] == "--- x: [<b>"
+    body = card.split("---\n", 2)[2]
+    assert not re.search(r"(?<!\\)<", body.replace("(x < y)", ""))
+    (row,) = [line for line in body.splitlines() if line.startswith(r"| \$x\_{\$ ")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 6
+    assert r"猫 - {{ 7 \* 7 }}" in body
+
+
+def test_names_of_classes_are_drawn_as_they_are(odd):
+    assert len(draw_pictures(evaluation_of(odd), odd, Absent("", ""))) == 4  # the suite makes errors of warnings
+
+
+def test_a_hundred_classes_become_a_picture(tmp_path):
+    many = dataset_of(tuple(f"class {index}" for index in range(100)), images=300)
+    page = page_of(run_of(tmp_path / "run", many), evaluation_of(many), many)
+    assert 'class="dots"' in page
+    assert page.count("<td") < 1000
+    assert len(page) < 400_000
+
+
+def test_a_perfect_classifier_has_no_gallery(run, dataset):
+    perfect = measure(9 * np.eye(3, dtype=np.float32)[dataset.test.labels], dataset.test.labels, dataset.labels)
+    text = text_of(page_of(run, perfect, dataset))
+    assert "errors.png" not in draw_pictures(perfect, dataset, read_evidence(run).robustness)
+    assert "every test image was told rightly" in text
+    assert "No image was taken for another class." in text
+
+
+# No network, no script
+
+
+def test_the_page_loads_nothing_and_runs_nothing(page):
+    page = re.sub(r"base64,[^\"]*", "", page)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|<script|<link|<iframe|javascript:", page)
+    assert set(re.findall(r'(?:src|href)="(.)', page)) == {"d", "#"}
+    assert "default-src 'none'" in page
+
+
+def test_where_the_images_lie_is_not_told(run, page, evaluation):
+    for text in (page, card_of(run, evaluation)):
+        assert "somebody" not in text
+        assert "path/to/photos" in text
+
+
+# The model card
+
+
+def test_the_model_card_has_the_header_that_hubs_read(run, evaluation):
+    header = header_of(card_of(run, evaluation))
+    (model,) = header["model-index"]
+    (result,) = model["results"]
+    assert (header["pipeline_tag"], header["library_name"]) == ("image-classification", "onnx")
+    assert (result["task"]["type"], result["dataset"]["type"]) == ("image-classification", "imagefolder")
+    assert result["metrics"][0] == {"type": "accuracy", "name": "Accuracy", "value": round(evaluation.accuracy, 6)}
+    assert "license" not in header
+    assert "datasets" not in header  # a hub knows no folder of a person's own
+
+
+def test_the_model_card_names_cifar10_as_the_hub_does(tmp_path, dataset, evaluation):
+    run = run_of(tmp_path / "run", dataset)
+    record = run.read_record()
+    run.write_record(record | {"data": record["data"] | {"source": "cifar10"}})
+    assert header_of(card_of(run, evaluation))["datasets"] == ["uoft-cs/cifar10"]
+
+
+def test_the_model_card_has_every_section(run, evaluation):
+    assert re.findall(r"^## (.*)", card_of(run, evaluation), flags=re.MULTILINE) == [
+        *("Model details", "Intended use and limits", "Training data", "Training", "Evaluation", "Calibration"),
+        *("Robustness", "Cost", "How to use", "How to do it again"),
+    ]
+
+
+# The commands
+
+
+def test_the_command_names_what_differs_from_the_recipe():
+    train = TrainConfig(seed=3, batch_size=64, floor_fraction=0.5)
+    job = Job(recipe="seed", model=ModelConfig(dropout=0.1, classes=3), train=train, source="cifar10")
+    assert train_command(job, "jax") == (
+        "cifarnet train --recipe seed --data cifar10 --backend jax --dropout 0.1 --batch-size 64 --seed 3"
+    )
+    assert settings_beyond_options(job) == {"floor_fraction": 0.5}
