@@ -1,0 +1,58 @@
+"""Who takes part. Each module has one function, ``contend(task, turns)``; a row here is a module with its options."""
+
+from benchmarks.harness.contest import Contender
+
+HERE = "benchmarks.training.contenders"
+LOOP_NEEDS = {"jax": ("jax",), "torch": ("torch",), "tensorflow": ("tensorflow",)}
+
+
+def _cifarnet(backend: str) -> Contender:
+    return Contender(
+        name=f"cifarnet on {backend}",
+        module=f"{HERE}.cifarnet_run",
+        group="cifarnet",
+        framework=backend,
+        needs=("keras", backend),
+        environment={"KERAS_BACKEND": backend},
+    )
+
+
+def _keras(backend: str, steps: int = 1) -> Contender:
+    return Contender(
+        name=f"Keras fit on {backend}" + (f", {steps} steps per execution" if steps > 1 else ""),
+        module=f"{HERE}.keras_fit",
+        group="Keras",
+        framework=backend,
+        needs=("keras", backend),
+        options={"steps_per_execution": steps},
+        environment={"KERAS_BACKEND": backend},
+    )
+
+
+def _loop(name: str, framework: str, **options: object) -> Contender:
+    return Contender(
+        name=name,
+        module=f"{HERE}.{framework}_loop",
+        group="loop",
+        framework=framework,
+        needs=LOOP_NEEDS[framework],
+        options=options,
+    )
+
+
+CONTENDERS = (
+    *map(_cifarnet, ("jax", "torch", "tensorflow")),
+    *map(_keras, ("jax", "torch", "tensorflow")),
+    _keras("jax", steps=10),
+    _keras("tensorflow", steps=10),
+    _loop("PyTorch loop", "torch"),
+    _loop("PyTorch loop, torch.compile", "torch", compiled=True),
+    _loop("JAX loop", "jax"),
+    _loop("JAX loop, lax.scan", "jax", scan=True),
+    _loop("JAX loop, patches and reshape", "jax", convolution="patches", pooling="reshape"),
+    _loop("JAX loop, lax.scan, patches and reshape", "jax", scan=True, convolution="patches", pooling="reshape"),
+    _loop("tf.function loop", "tensorflow"),
+)
+"""In the order of the start; the tables sort by rate."""
+TOY = ("cifarnet on jax", "Keras fit on torch", "PyTorch loop", "JAX loop, lax.scan, patches and reshape")
+"""Enough to try the harness with."""
