@@ -4,6 +4,7 @@ The contender of this module measures float32 matrix products, the operation tha
 torch at three sizes, and gives the best rate that it found in each turn.
 """
 
+import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -53,24 +54,24 @@ def training_operations(model: Mapping[str, Any]) -> int:
 
 def contend(task: Task, turns: Turns) -> None:
     """Multiply matrices, the best of both libraries and all sizes in each turn."""
-    sizes = task.settings.get("matrix_sizes", SIZES)
-    products = [product for size in sizes for product in _products(size)]
+    sizes, with_torch = task.settings.get("matrix_sizes", SIZES), not task.settings.get("numpy_alone")
+    products = [product for size in sizes for product in _products(size, with_torch=with_torch)]
     turns.ready()
     while True:
         turns.wait()
         turns.done(gflops=max(_rate(size, product) for size, product in products))
 
 
-def _products(size: int) -> list[tuple[int, Callable[[], Any]]]:
+def _products(size: int, *, with_torch: bool) -> list[tuple[int, Callable[[], Any]]]:
     import numpy as np
 
     rng = np.random.default_rng(0)
     one, other = (rng.random((size, size), np.float32) for _ in range(2))
     found: list[tuple[int, Callable[[], Any]]] = [(size, lambda: one @ other)]
-    try:
-        import torch
-    except ImportError:
+    if not with_torch or importlib.util.find_spec("torch") is None:
         return found
+    import torch
+
     first, second = torch.from_numpy(one), torch.from_numpy(other)
     return [*found, (size, lambda: first @ second)]
 

@@ -52,9 +52,9 @@ TOY_PLAN = Plan(
     source="synthetic",
     per_class=15,
     batches=(30,),
-    rounds=2,
+    rounds=1,
     contenders=TOY,
-    limit={"matrix_sizes": [64]},
+    limit={"matrix_sizes": [64], "numpy_alone": True},
     model={"filters": [4, 4, 4], "dense_units": [8]},
 )
 

@@ -54,5 +54,5 @@ CONTENDERS = (
     _loop("tf.function loop", "tensorflow"),
 )
 """In the order of the start; the tables sort by rate."""
-TOY = ("cifarnet on jax", "Keras fit on torch", "PyTorch loop", "JAX loop, lax.scan, patches and reshape")
+TOY = ("cifarnet on torch", "Keras fit on tensorflow", "PyTorch loop", "JAX loop, lax.scan, patches and reshape")
 """Enough to try the harness with."""
