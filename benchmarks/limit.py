@@ -5,6 +5,7 @@ torch at three sizes, and gives the best rate that it found in each turn.
 """
 
 import importlib.util
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,7 +35,7 @@ def operations_of_layers(model: Mapping[str, Any]) -> list[int]:
             channels = filters
         height, width = height // 2, width // 2
     widths = [height * width * channels, *model["dense_units"], model["classes"]]
-    return counts + [2 * before * after for before, after in zip(widths, widths[1:], strict=False)]
+    return counts + [2 * before * after for before, after in itertools.pairwise(widths)]
 
 
 def inference_operations(model: Mapping[str, Any]) -> int:

@@ -1,1 +1,1 @@
-"""From pixels and from files to probabilities, each contender with the same weights: ``python -m benchmarks.inference``."""
+"""From pixels and files to probabilities, with the same weights for everyone: ``python -m benchmarks.inference``."""

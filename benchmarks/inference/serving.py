@@ -48,7 +48,7 @@ def serve_folder(
     task: Task,
     turns: Turns,
     *,
-    parts: Callable[[Path], Mapping[str, float]] = lambda folder: {},
+    parts: Callable[[Path], Mapping[str, float]] = lambda _: {},
 ) -> None:
     """Show what ``classify`` says of the files to be judged by, then time it on the whole folder.
 

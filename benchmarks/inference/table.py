@@ -125,7 +125,11 @@ def picture(source: Path, target: Path) -> None:
     """Draw one panel per contest."""
     results = Results.read(source)
     drawn, axes = figure(3, max(len(results.contenders(cell)) for cell in results.cells()))
-    panels = ((LATENCY, "microseconds", "µs"), (THROUGHPUT, "rate", "images per second"), (FOLDER, "rate", "files per second"))
+    panels = (
+        (LATENCY, "microseconds", "µs"),
+        (THROUGHPUT, "rate", "images per second"),
+        (FOLDER, "rate", "files per second"),
+    )
     for each, (cell, key, unit) in zip(axes, panels, strict=True):
         bars = {
             name: (line["group"], samples)

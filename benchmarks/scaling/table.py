@@ -39,7 +39,7 @@ def _series(results: Results, cell: str) -> str:
 
 def _work(name: str) -> float:
     """Return the amount of work that a contender is named after."""
-    return float(name.split()[0].replace(",", ""))
+    return float(name.split(maxsplit=1)[0].replace(",", ""))
 
 
 def _verdict(works: list[float], medians: list[float]) -> str:
@@ -59,7 +59,9 @@ def picture(source: Path, target: Path) -> None:
         names = [name for name, line in results.contenders(cell).items() if "reason" not in line]
         samples = {_work(name): results.values(cell, name, "seconds") for name in names}
         if samples:
-            draw_growth(each, f"seconds of an {cell}" if cell.startswith("e") else f"seconds of a {cell}", _unit(names), samples)
+            draw_growth(
+                each, f"seconds of an {cell}" if cell.startswith("e") else f"seconds of a {cell}", _unit(names), samples
+            )
     save(drawn, target)
 
 

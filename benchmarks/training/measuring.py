@@ -22,7 +22,7 @@ from .contenders import CONTENDERS, TOY
 FEWER = (
     *("cifarnet on jax", "cifarnet on torch", "cifarnet on tensorflow"),
     *("Keras fit on tensorflow, 10 steps per execution", "PyTorch loop", "PyTorch loop, torch.compile"),
-    *("JAX loop", "JAX loop, patches and reshape", "tf.function loop"),
+    *("JAX loop", "JAX loop, first layer by patches", "tf.function loop"),
 )
 """Who takes part at the larger batch sizes, where the overhead of a step matters less."""
 MOST_EPOCHS = 9
@@ -105,7 +105,11 @@ def prepared(plan: Plan, batch_size: int) -> Iterator[dict[str, Any]]:
     recipe = cifarnet.recipe("seed")
     model = recipe.model.to_json() | dict(plan.model)
     train = dataclasses.replace(
-        recipe.train, batch_size=batch_size, validation_fraction=plan.validation_fraction, epochs=10_000, patience=10_000
+        recipe.train,
+        batch_size=batch_size,
+        validation_fraction=plan.validation_fraction,
+        epochs=10_000,
+        patience=10_000,
     )
     split = cifarnet.open_dataset(plan.source).train
     chosen = _chosen(split.labels, plan.per_class)

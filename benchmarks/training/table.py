@@ -38,7 +38,9 @@ def _cell_text(results: Results, cell: str) -> str:
         mflop = training_operations(results.head["sizes"]["model"]) / 1e6
         said += f"Matrix products run at {gflops:,.0f} GFLOP/s, an image takes {mflop:,.1f} MFLOP: "
         said += f"the limit is {most:,.0f} images per second."
-    return "\n\n".join([said, rows(TITLES, [_row(results, cell, name, most) for name in names]), _verdict(results, cell)])
+    return "\n\n".join(
+        [said, rows(TITLES, [_row(results, cell, name, most) for name in names]), _verdict(results, cell)]
+    )
 
 
 def _by_rate(results: Results, cell: str) -> list[str]:
@@ -87,7 +89,9 @@ def _verdict(results: Results, cell: str) -> str:
             said += [f"{rate / loop:.2f} on {line['framework']}"] if loop else []
     other = _fastest_other(results, cell)
     text = f"End to end, cifarnet against the fastest loop by hand of its framework: {', '.join(said)} times as fast"
-    return text + (f"; its fastest against the fastest other of all: {max(ours) / other:.2f}." if ours and other else ".")
+    return text + (
+        f"; its fastest against the fastest other of all: {max(ours) / other:.2f}." if ours and other else "."
+    )
 
 
 def _race_text(results: Results, cell: str) -> str:

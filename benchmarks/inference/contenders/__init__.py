@@ -7,9 +7,7 @@ BACKENDS = ("jax", "torch", "tensorflow")
 
 
 def _cifarnet(name: str, module: str, **options: object) -> Contender:
-    return Contender(
-        name=name, module=f"{HERE}.{module}", group="cifarnet", framework="onnxruntime", options=options
-    )
+    return Contender(name=name, module=f"{HERE}.{module}", group="cifarnet", framework="onnxruntime", options=options)
 
 
 def _keras(method: str, backend: str) -> Contender:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import cifarnet
 import numpy as np
 from numpy.typing import NDArray
 
+import cifarnet
 from benchmarks.harness.turns import Task, Turns
 from benchmarks.inference.serving import serve
 

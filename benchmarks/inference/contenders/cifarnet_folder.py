@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cifarnet
 import numpy as np
 
+import cifarnet
 from benchmarks.harness.turns import Task, Turns
 from benchmarks.inference.serving import serve_folder
 

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import cifarnet
 import numpy as np
 
+import cifarnet
 from benchmarks.harness.turns import Task, Turns
 
 STATUS = Path("/proc/self/status")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import cifarnet
-
 from benchmarks.harness.turns import Task, Turns
 
 from .epochs import anonymous_memory_mb

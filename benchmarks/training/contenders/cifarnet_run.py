@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-import cifarnet
 import numpy as np
 
+import cifarnet
 from benchmarks.harness.turns import Task, Turns
 
 

@@ -1,9 +1,11 @@
-"""JAX by hand: a jitted step with donated state, images on the device; by `lax.scan` over an epoch, or step by step.
+"""JAX by hand: a jitted step with donated state, images on the device; step by step, or by `lax.scan` over a chunk.
 
-``convolution`` and ``pooling`` of the options choose between XLA's own operations (``stock``) and what differentiates
-faster on processors (``patches`` for the first layer, ``reshape``).
+Of the options, ``convolution`` is XLA's own (``stock``), a product of patches in the first layer (``first``) or in all
+(``patches``); ``pooling`` is XLA's own or by ``reshape``; ``chunk`` is the number of steps of a scan, 0 for none, and
+``unroll`` writes them out instead of looping.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,12 +48,13 @@ class JaxTrainer:
 
     def train_epoch(self, epoch: Epoch) -> Sums:
         """Train on every image once."""
-        if self._options.get("scan"):
-            self._state, sums = self._scan(self._state, self._data, tuple(epoch))
-            return Sums(*(float(each) for each in sums))
-        plan = zip(*epoch, strict=True)
-        sums = jnp.zeros(2)
-        for row in plan:
+        sums, chunk, steps = jnp.zeros(2), self._options.get("chunk", 0), len(epoch.rates)
+        scanned = steps // chunk * chunk if chunk else 0
+        for at in range(0, scanned, chunk or 1):
+            rows = tuple(column[at : at + chunk] for column in epoch)
+            self._state, sums = self._scan(self._state, sums, self._data, rows)
+        for at in range(scanned, steps):
+            row = tuple(column[at] for column in epoch)
             self._state, sums = self._step(self._state, sums, self._data, row)
         return Sums(*np.asarray(sums).tolist())
 
@@ -73,7 +76,7 @@ class JaxTrainer:
             channels = filters
         height, width = self._features()
         widths = [height * width * channels, *self._model["dense_units"], self._model["classes"]]
-        shapes += zip(widths, widths[1:], strict=False)
+        shapes += itertools.pairwise(widths)
         kernels = [rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape).astype(np.float32) for shape in shapes]
         parameters = [(jnp.asarray(kernel), jnp.zeros(kernel.shape[-1])) for kernel in kernels]
         return {
@@ -91,12 +94,12 @@ class JaxTrainer:
             height, width = (height - shrink) // 2, (width - shrink) // 2
         return height, width
 
-    def _scanned(self, state: State, data: Any, plan: Any) -> tuple[State, Any]:
+    def _scanned(self, state: State, sums: Any, data: Any, rows: Any) -> tuple[State, Any]:
         def body(carried: Any, row: Any) -> tuple[Any, None]:
             return self._stepped(*carried, data, row), None
 
-        (state, sums), _ = lax.scan(body, (state, jnp.zeros(2)), plan)
-        return state, sums
+        carried, _ = lax.scan(body, (state, sums), rows, unroll=self._options.get("unroll", False))
+        return carried
 
     def _stepped(self, state: State, sums: Any, data: Any, row: Any) -> tuple[State, Any]:
         indices, weights, rate = row
@@ -154,7 +157,8 @@ class JaxTrainer:
 
     def _convolve(self, images: Any, kernel: Any) -> Any:
         padding = self._model["padding"].upper()
-        if self._options.get("convolution") != "patches" or images.shape[-1] >= FEW_CHANNELS:
+        wanted = self._options.get("convolution", "stock")
+        if wanted == "stock" or (wanted == "first" and images.shape[-1] >= FEW_CHANNELS):
             return lax.conv_general_dilated(images, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         size, _, _, filters = kernel.shape
         if padding == "SAME":
