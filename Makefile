@@ -18,7 +18,7 @@ help:
 	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the published recipe: half an hour and more"
 	@echo "make test                               the whole suite, on all three frameworks"
 	@echo "make consumers                          what the apps under export/ need for their tests"
-	@echo "make bench [RUN=runs/latest]            all benchmarks: half an hour on an idle machine"
+	@echo "make bench [RUN=runs/latest]            all benchmarks: a good half hour on an idle machine"
 
 .PHONY: help train test lint suite consumers bench results clean
 
@@ -50,7 +50,7 @@ consumers: $(if $(shell command -v npm),export/node/node_modules/.done export/br
 export/%/node_modules/.done: export/%/package.json export/%/package-lock.json
 	-cd export/$* && npm ci --no-audit --no-fund && touch node_modules/.done
 
-# Half an hour, on a machine that does nothing else; RUN is a finished and exported run. The README's tables follow with
+# A good half hour, on a machine that does nothing else; RUN is a finished and exported run. The README's tables follow with
 # `make results`. What cannot be installed here is a row that says so.
 RUN ?= runs/latest
 bench: $(VENV)/.has-dev $(VENV)/.has-bench

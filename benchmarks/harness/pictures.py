@@ -30,12 +30,19 @@ def figure(panels: int, rows: int) -> tuple[Figure, list[Axes]]:
     return drawn, list(axes[:, 0])
 
 
-def draw_bars(axes: Axes, title: str, unit: str, bars: Bars) -> None:
-    """Draw one horizontal bar per contender, the largest median on top."""
-    ordered = sorted(bars.items(), key=lambda item: statistics.median(item[1][1]))
+def draw_bars(axes: Axes, title: str, unit: str, bars: Bars, *, least_first: bool = False) -> None:
+    """Draw one horizontal bar per contender, the best median on top: the largest, or the least."""
+    ordered = sorted(bars.items(), key=lambda item: statistics.median(item[1][1]), reverse=least_first)
     for height, (_, (group, samples)) in enumerate(ordered):
         axes.barh(height, statistics.median(samples), color=COLORS.get(group, "#999999"), alpha=0.75)
-        axes.plot(samples, [height] * len(samples), ".", color="black", markersize=4, alpha=0.5)
+        axes.plot(
+            samples,
+            [height] * len(samples),
+            ".",
+            color="black",
+            markersize=4,
+            alpha=max(0.05, 0.5 / len(samples) ** 0.3),
+        )
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered], fontsize=8)
     axes.set_xlabel(unit)
     axes.set_title(title, fontsize=10)

@@ -34,7 +34,7 @@ class Plan:
 
     source: str = "cifar10"
     rounds: int = 5
-    single_calls: int = 200
+    single_calls: int = 120
     batch_calls: int = 16
     files: int = 10_000
     folder_rounds: int = 3

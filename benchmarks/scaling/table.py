@@ -25,16 +25,16 @@ def growth(works: list[float], seconds: list[float]) -> float | None:
 
 def _series(results: Results, cell: str) -> str:
     titles = (cell, "seconds", "microseconds per unit", "memory beside mapped files, MB")
-    found, works, medians = [], list[float](), list[float]()
+    found, works, medians, memories = [], list[float](), list[float](), list[float]()
     for name, line in results.contenders(cell).items():
         if "reason" in line:
             found.append([name, f"{line['kind']}: {line['reason']}", "", ""])
             continue
         work, seconds = _work(name), results.median(cell, name, "seconds") or 0
         memory = results.values(cell, name, "anonymous_memory_mb")
-        works, medians = [*works, work], [*medians, seconds]
+        works, medians, memories = [*works, work], [*medians, seconds], [*memories, max(memory)]
         found.append([name, shown(seconds, ",.2f"), shown(1e6 * seconds / work, ",.1f"), shown(max(memory))])
-    return f"{rows(titles, found)}\n\n{_verdict(works, medians)}"
+    return f"{rows(titles, found)}\n\n{_verdict(works, medians)}{_memory(works, memories)}"
 
 
 def _work(name: str) -> float:
@@ -48,6 +48,13 @@ def _verdict(works: list[float], medians: list[float]) -> str:
         return "Too few sizes to tell how it grows."
     text = f"It grows with the power {exponent:.2f} of the work, over the last two sizes {last:.2f}"
     return text + (": below 1 where a fixed cost shows." if exponent < 0.95 else ".")
+
+
+def _memory(works: list[float], megabytes: list[float]) -> str:
+    if len(works) < 2:
+        return ""
+    grown = 1e6 * (megabytes[-1] - megabytes[0]) / (works[-1] - works[0])
+    return f" From the first size to the last, memory grows by {grown:,.0f} bytes per unit."
 
 
 def picture(source: Path, target: Path) -> None:

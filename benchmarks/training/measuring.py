@@ -34,12 +34,12 @@ class Plan:
     """How much is done."""
 
     source: str = "cifar10"
-    per_class: int = 750
+    per_class: int = 600
     """Images of each class that a turn's epoch has, validation included; 0 for all."""
     validation_fraction: float = 0.2
     batches: tuple[int, ...] = (30, 128, 512)
     rounds: int = 4
-    fewer_rounds: int = 3
+    fewer_rounds: int = 2
     """At every batch size but the first."""
     to_accuracy: float | None = None
     contenders: tuple[str, ...] = tuple(contender.name for contender in CONTENDERS)

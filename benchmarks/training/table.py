@@ -88,9 +88,11 @@ def _verdict(results: Results, cell: str) -> str:
             loop = _fastest_other(results, cell, line["framework"], "loop")
             said += [f"{rate / loop:.2f} on {line['framework']}"] if loop else []
     other = _fastest_other(results, cell)
-    text = f"End to end, cifarnet against the fastest loop by hand of its framework: {', '.join(said)} times as fast"
-    return text + (
-        f"; its fastest against the fastest other of all: {max(ours) / other:.2f}." if ours and other else "."
+    if not (said and other):
+        return "Nothing to compare."
+    return (
+        f"End to end, in times as fast: cifarnet against the fastest loop by hand of its framework {', '.join(said)}; "
+        f"its fastest against the fastest other of all {max(ours) / other:.2f}."
     )
 
 
