@@ -1,6 +1,7 @@
 """What the whole suite shares: a header that names the backend, and the real images."""
 
 import os
+import signal
 
 import pytest
 
@@ -10,6 +11,14 @@ from cifarnet import backends
 def pytest_report_header() -> str:
     chosen = os.environ.get("KERAS_BACKEND", "not fixed")
     return f"cifarnet backend: {chosen}, installed: {', '.join(backends.installed())}"
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_the_suites():
+    """Give Ctrl-C back after a test that ran the command in this process."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

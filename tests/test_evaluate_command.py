@@ -138,6 +138,12 @@ def test_a_file_that_does_not_tell_what_it_was_trained_on(fails, model):
     assert "does not tell what it was trained on" in fails(model)
 
 
+@pytest.mark.parametrize("seed", ["x", 1.5, [1], True, -1, None])
+def test_a_file_with_a_seed_that_is_none(fails, tmp_path, seed):
+    told = write_model(tmp_path / "odd.onnx", training=ORIGIN | {"train": {"seed": seed}})
+    assert "does not tell what it was trained on" in fails(told, "--data", "synthetic")
+
+
 def test_a_file_that_was_trained_on_images_that_are_elsewhere(fails, tmp_path):
     model = write_model(tmp_path / "model.onnx", training=ORIGIN)
     assert "was trained on photos, which is not known here; expected --data with its place" in fails(model)

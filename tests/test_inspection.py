@@ -129,6 +129,53 @@ def test_the_record_of_another_file_is_not_told(path, told, facts):
 # The command
 
 
+def test_columns_are_as_wide_as_what_is_in_them(told):
+    name = "dense_1/relu_and_a_name_longer_than_usual"
+    nodes = [helper.make_node("Identity", ["images"], ["x"], name=name), helper.make_node("Identity", ["x"], ["y"])]
+    code, said, talk = told(models.content(models.graph(nodes=nodes)))
+    assert (code, talk) == (0, "")
+    rows = {line.split()[0]: line for line in said.splitlines() if line}
+    assert rows[name].startswith(f"{name}  Identity  ")
+    assert rows["layer"].index("operator") == rows[name].index("Identity")
+
+
+def test_a_name_of_any_length_does_not_widen_the_lines_of_the_others(told):
+    nodes = [
+        helper.make_node("Identity", ["images"], ["x"], name="n" * 5000),
+        helper.make_node("Identity", ["x"], ["y"]),
+    ]
+    code, said, _ = told(models.content(models.graph(nodes=nodes)))
+    assert code == 0
+    assert sorted(map(len, said.splitlines()))[-2] < 400
+
+
+CHECK = {"images": 40, "probability_difference": 3.25e-07, "logit_difference": 3.8e-06, "changed_classes": 0}
+
+
+def test_what_was_measured_is_a_row_per_check(told, path):
+    content = models.content()
+    checks = [
+        {"name": name, **CHECK, "first_offender": None} for name in ("test set, optimised", "batches of 1, plain")
+    ]
+    write_record(path, sha256=hashlib.sha256(content).hexdigest(), backend="jax", checks=checks, latencies=[])
+    _, said, _ = told(content)
+    lines = said.splitlines()
+    at = lines.index("checks: the largest difference of a probability and of a logit, and classes that changed")
+    assert lines[at + 1].split() == ["check", "images", "probability", "logit", "changed"]
+    assert lines[at + 2].split() == ["test", "set,", "optimised", "40", "3.25e-07", "3.8e-06", "0"]
+    assert lines[at + 3].split() == ["batches", "of", "1,", "plain", "40", "3.25e-07", "3.8e-06", "0"]
+
+
+@pytest.mark.parametrize(
+    "checks", [[], [5], [{}], [{"name": 1}, {"other": 2}], [{"name": {"deep": []}}], {"name": 3}, None]
+)
+def test_a_record_of_another_shape_is_told_as_it_is(told, path, checks):
+    content = models.content()
+    write_record(path, sha256=hashlib.sha256(content).hexdigest(), checks=checks)
+    code, _, talk = told(content)
+    assert (code, talk) == (0, "")
+
+
 @pytest.mark.parametrize("outputs", [..., None, [], {"logits": 5}, {"logits": {}}])
 def test_a_contract_without_outputs_is_told(told, outputs):
     code, said, talk = told(models.content(contract=models.contract(outputs=outputs)))

@@ -34,10 +34,11 @@ LATER = """
 import itertools, signal
 from cifarnet.backends import choose
 choose()
+from cifarnet.interruption import taken_away_if_ended
 from cifarnet.training import interrupt, stop_on_signal
 clock = itertools.count(0, 2)  # two seconds pass between any two looks
 interrupt.time.monotonic = lambda: next(clock)
-with stop_on_signal():
+with stop_on_signal(), taken_away_if_ended(lambda: print("taken away", flush=True)):
     signal.raise_signal(signal.SIGINT)
     print("still here", flush=True)
     signal.raise_signal(signal.SIGINT)
@@ -48,4 +49,4 @@ with stop_on_signal():
 def test_a_later_signal_ends_the_process_at_once():
     assert interrupt.SAME_WISH_S < 2
     done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (-signal.SIGINT, "still here\n")
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "still here\ntaken away\n")

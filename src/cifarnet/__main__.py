@@ -1,6 +1,15 @@
-"""``python -m cifarnet`` is the command ``cifarnet``."""
+"""``python -m cifarnet`` and ``cifarnet`` are the same command."""
 
-from .cli import main
+from .interruption import end_at_interrupt
+
+
+def main() -> None:
+    """Run the command; Ctrl-C has its say from the first import to the last breath of the process."""
+    end_at_interrupt()
+    from .cli import main as run  # typer, and what it brings
+
+    run()
+
 
 if __name__ == "__main__":
     main()

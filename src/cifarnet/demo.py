@@ -14,7 +14,7 @@ from .data.cache import cache_folder
 from .errors import ModelError, UsageError
 from .run import Run
 from .runtime import read_model
-from .shipped import INSTALLED, shipped
+from .shipped import shipped
 
 ADDRESS = "127.0.0.1"
 """Of this machine, and not to be reached from any other."""
@@ -135,15 +135,17 @@ def model_of(run: Run) -> Path:
 
 
 def _runtime() -> Path:
-    """Return the folder of onnxruntime-web's files. Raises ``UsageError`` that says how to get them."""
-    app = shipped() / "browser"
-    is_installed = app.is_relative_to(INSTALLED)
-    home = cache_folder() / "browser" if is_installed else app
-    if not (home / RUNTIME).is_dir():
-        version = json.loads((app / "package.json").read_text())["dependencies"]["onnxruntime-web"]
-        install = f"npm install --ignore-scripts --prefix {shlex.quote(str(home))} onnxruntime-web@{version}"
-        raise UsageError(
-            f"the browser's runtime is not in {home}; expected onnxruntime-web there: "
-            f"{install if is_installed else 'make consumers'}"
-        )
-    return home / RUNTIME
+    """Return the folder of onnxruntime-web's files. Raises ``UsageError`` that says how to get them.
+
+    Beside the page they lie in a clone whose apps are tested. What is typed for the demo goes to the cache, since an
+    installed package may be read-only.
+    """
+    app, cache = shipped() / "browser", cache_folder() / "browser"
+    for home in (app, cache):
+        if (home / RUNTIME).is_dir():
+            return home / RUNTIME
+    version = json.loads((app / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    raise UsageError(
+        f"the browser's runtime is neither in {app} nor in {cache}; expected onnxruntime-web, which npm brings once: "
+        f"npm install --ignore-scripts --prefix {shlex.quote(str(cache))} onnxruntime-web@{version}"
+    )

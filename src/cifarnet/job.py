@@ -36,6 +36,24 @@ def job_of(record: dict[str, Any]) -> Job:
         raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
 
 
+def require_weights(run: Run) -> None:
+    """Raise ``RunError``, which says how to come by some, when ``run`` has no best weights."""
+    if run.best_weights.is_file():
+        return
+    record = run.read_record()
+    if record.get("why_stopped") == "nan":
+        raise RunError(
+            f"{run} has no best weights, since its loss was no number before an epoch was done; expected a run with a "
+            "finite loss: start a new one with a lower --learning-rate"
+        )
+    if record.get("status") == "finished":
+        raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")
+    raise RunError(
+        f"{run} has no best weights yet; expected at least one finished epoch: go on with "
+        f"`cifarnet train --resume {run}`"
+    )
+
+
 def require_resumable(run: Run) -> None:
     """Raise ``RunError`` when there is nothing to resume, since the run came to its end."""
     record = run.read_record()
@@ -44,9 +62,3 @@ def require_resumable(run: Run) -> None:
             f"{run} came to its end ({record.get('why_stopped')}, epoch {record.get('epochs')}); "
             "expected a run that was interrupted: start a new one without --resume"
         )
-
-
-def require_weights(run: Run) -> None:
-    """Raise ``RunError`` when ``run`` has no best weights."""
-    if not run.best_weights.exists():
-        raise RunError(f"{run} has no best weights yet; expected at least one finished epoch: train it further")

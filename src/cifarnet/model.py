@@ -1,8 +1,10 @@
 """The one definition of the network, and its weights as plain arrays."""
 
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from .config import ModelConfig
 from .errors import ModelError
+from .interruption import taken_away_if_ended
 from .layers import Conv2D, Dropout, MaxPooling2D
 from .run import write_atomically
 
@@ -118,7 +121,7 @@ def save_weights(model: keras.Model, path: Path) -> None:
     """
     # Not beside the target: HDF5 can crash the process on a full disk, where a plain write merely fails. It still can
     # when the temporary folder itself is full.
-    with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
+    with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder, taken_away_if_ended(partial(shutil.rmtree, folder)):
         model.save_weights(Path(folder) / path.name)
         content = (Path(folder) / path.name).read_bytes()
     write_atomically(path, content)

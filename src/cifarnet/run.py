@@ -4,14 +4,17 @@ import csv
 import io
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError
+from .errors import RunError, UsageError
+from .interruption import taken_away_if_ended
 
 RECORD = "run.json"
 HISTORY = "history.csv"
@@ -141,23 +144,25 @@ def create_run(root: Path, recipe: str, backend: str, now: datetime) -> Run:
 def point_latest(run: Run) -> None:
     """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts."""
     link = run.path.parent / f".{LATEST}-{os.getpid()}"
-    with suppress(OSError):
+    with suppress(OSError), taken_away_if_ended(partial(link.unlink, missing_ok=True)):
         link.symlink_to(run.path.name, target_is_directory=True)
         link.replace(run.path.parent / LATEST)
     link.unlink(missing_ok=True)
 
 
-def find_run(root: Path, name: str | None = None) -> Run:
+def find_run(root: Path, name: str | None = None, *, with_weights: bool = False) -> Run:
     """Return the run called ``name``, a path or a folder below ``root``; by default the latest.
 
-    Raises ``RunError`` when there is none.
+    ``with_weights`` passes over runs without best weights, one that was stopped in its first epoch for instance, unless
+    there are no others or the run is named. Raises ``RunError`` when there is none.
     """
     candidates = [Path(name), root / name] if name else [root / LATEST, *_newest_first(root)]
-    for path in candidates:
-        if (path / RECORD).is_file():
-            return Run(path.resolve() if path.is_symlink() else path)
-    wanted = f"{name} is no run folder" if name else f"{root} holds no run"
-    raise RunError(f"{wanted}; expected a folder with {RECORD}: train one with `cifarnet train`")
+    runs = [Run(path.resolve() if path.is_symlink() else path) for path in candidates if (path / RECORD).is_file()]
+    if not runs:
+        wanted = f"{name} is no run folder" if name else f"{root} holds no run"
+        raise RunError(f"{wanted}; expected a folder with {RECORD}: train one with `cifarnet train`")
+    passing = (run for run in runs if run.best_weights.is_file())
+    return next(passing, runs[0]) if with_weights and not name else runs[0]
 
 
 def _newest_first(root: Path) -> list[Path]:
@@ -168,15 +173,30 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Give ``content`` the name ``path`` only once it is whole and on the disk."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
+        with taken_away_if_ended(partial(temporary.unlink, missing_ok=True)):
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            publish(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RunError(
             f"{path} could not be written ({error.strerror}): free some space or choose another folder"
+        ) from error
+
+
+def require_writable_model(path: Path) -> None:
+    """Raise ``UsageError`` unless a model file may be called ``path`` and be written there; nothing is left behind."""
+    if path.suffix != ".onnx" or path.is_dir():
+        raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=f".{path.name}-"):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror}); expected a folder to write to: give another name"
         ) from error
 
 

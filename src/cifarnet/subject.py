@@ -138,15 +138,18 @@ class FileSubject(Subject):
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
     try:
-        training = contract["training"]
-        data, seed = training["data"], training["train"]["seed"]
-        source = data["name"] if data["name"] in NAMED_SOURCES else None
-        return Origin(source=source, name=data["name"], fingerprint=data["fingerprint"], seed=seed)
+        data, seed = contract["training"]["data"], contract["training"]["train"]["seed"]
+        trained_on, fingerprint = data["name"], data["fingerprint"]
     except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{name} does not tell what it was trained on; expected that in its contract: pass images that are new to "
-            "it with --images"
-        ) from error
+        raise _untold(name) from error
+    if not (isinstance(trained_on, str) and isinstance(fingerprint, str) and type(seed) is int and seed >= 0):
+        raise _untold(name)
+    source = trained_on if trained_on in NAMED_SOURCES else None
+    return Origin(source=source, name=trained_on, fingerprint=fingerprint, seed=seed)
+
+
+def _untold(name: str) -> DataError:
+    return DataError(f"{name} does not tell what it was trained on; expected that in its contract: export it anew")
 
 
 def open_subject(target: str | None, runs: Path, backend: str | None = None) -> Subject:

@@ -57,6 +57,27 @@ def test_the_base_install_is_the_wheel_and_knows_its_types(base_install, tmp_pat
     assert (place / "py.typed").exists()
 
 
+DEMO = """
+import json, os
+from pathlib import Path
+from cifarnet import demo
+from cifarnet.errors import UsageError
+from cifarnet.shipped import shipped
+os.environ["CIFARNET_CACHE"] = os.getcwd()
+try:
+    demo.open_demo(shipped() / "golden" / "model.onnx", 0)
+except UsageError as error:
+    place = str(error).partition("--prefix ")[2].split()[0]
+(Path(place) / demo.RUNTIME).mkdir(parents=True)  # as npm does
+with demo.open_demo(shipped() / "golden" / "model.onnx", 0) as server:
+    print(server.runtime)
+"""
+
+
+def test_the_base_install_shows_the_page_once_npm_did_what_it_was_told(base_install, tmp_path):
+    assert Path(called(base_install / "python", "-c", DEMO, cwd=tmp_path).strip()).is_relative_to(tmp_path)
+
+
 def test_the_base_install_judges_an_app_by_the_golden_images_that_it_brings(base_install, tmp_path):
     entries = json.loads((PROJECT / "export" / "golden" / "golden.json").read_text())["images"]
     answers = {Path(entry["file"]).name: entry["logits"] for entry in entries}

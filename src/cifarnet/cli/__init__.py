@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from cifarnet.errors import CifarnetError
+from cifarnet.interruption import end_at_interrupt
 
-from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, train
+from . import conformance, data, demo, doctor, evaluate, export, inspect, predict, robustness, train
 from .display import complain, out
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app.command("export")(export.command)
 app.command("inspect")(inspect.command)
 app.command("predict")(predict.command)
 app.command("conformance")(conformance.command)
+app.command("robustness")(robustness.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
@@ -51,7 +53,8 @@ EXTRAS = {
 
 
 def main() -> None:
-    """Run the command; turn our errors into one line on stderr and exit code 1."""
+    """Run the command; turn our errors into one line on stderr and exit code 1, and Ctrl-C into exit code 130."""
+    end_at_interrupt()
     try:
         app()
     except CifarnetError as error:

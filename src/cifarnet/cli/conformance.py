@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .display import out
-from .options import JsonOption
+from .options import JsonOption, filled
 
 if TYPE_CHECKING:
     from cifarnet.conformance import Verdict
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 def command(
     answers: Annotated[
-        Path, typer.Argument(help="JSON of the app's logits or probabilities by golden image.", show_default=False)
+        Path,
+        typer.Argument(
+            help="JSON of the app's logits or probabilities by golden image.",
+            show_default=False,
+            parser=filled("ANSWERS", "a JSON file", Path),
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:

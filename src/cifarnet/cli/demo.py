@@ -14,15 +14,15 @@ def command(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Show the exported model of a run in the browser: drop, paste or take a picture. Ctrl-C ends it."""
+    """Show the exported model of a run in the browser: drop, paste or take a picture. Ctrl-C ends it.
+
+    The page needs onnxruntime-web, which npm brings once; where it is missing, the line to type is told.
+    """
     from cifarnet.demo import model_of, open_demo
     from cifarnet.run import find_run
 
-    model = model_of(find_run(runs, run))
+    model = model_of(find_run(runs, run, with_weights=True))
     with open_demo(model, port) as server:
         say(f"{printable(str(model))}, until Ctrl-C")
         out(server.url)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:  # the way to end it
-            return
+        server.serve_forever()

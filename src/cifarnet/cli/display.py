@@ -1,5 +1,6 @@
 """How a person watches: a live line on a terminal, plain lines elsewhere. Data goes to stdout, talk to stderr."""
 
+import re
 import shutil
 import sys
 import time
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.2
 """Seconds between two writings of the live line."""
+CLEAR_REST = "\x1b[K"
+"""Clears a terminal's line from the cursor on, with what the terminal itself wrote there for Ctrl-C."""
+INDENT = "  "
+"""Of what goes on from the line above."""
 BAR_FROM = 50
 """Images: fewer are done before a bar is seen."""
 
@@ -35,6 +40,16 @@ def complain(error: object) -> None:
 def printable(text: str) -> str:
     """Return the text with escapes for what would break its line or command a terminal, as file names may."""
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def wrapped(text: str) -> list[str]:
+    """Return the lines of an enumeration as wide as the terminal, broken after commas and never within a name."""
+    width, lines = shutil.get_terminal_size().columns, [""]
+    for part in re.split(r"(?<=, )", text):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append(INDENT)
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
 
 
 @contextmanager
@@ -96,7 +111,7 @@ class TrainingDisplay:
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._shown_at = 0.0
-        self._width = 0
+        self._is_shown = False
 
     def __enter__(self) -> Self:
         say("epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images")
@@ -111,10 +126,10 @@ class TrainingDisplay:
         if not self._live or now - self._shown_at < REFRESH_S:
             return
         self._shown_at = now
-        done = 100 * progress.step // progress.steps
+        done = f"step {progress.step}/{progress.steps}"
         self._rewrite(
-            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:6.2f} %  {done:9} %  "
-            f"{'':8}  {progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
+            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:6.2f} %  {done:<21}  "
+            f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
             f"{progress.seconds:.0f} s, {progress.images_per_s:,.0f}/s"
         )
 
@@ -128,12 +143,17 @@ class TrainingDisplay:
             f"{progress.seconds:.{0 if progress.seconds >= 10 else 1}f} s, {progress.images_per_s:,.0f}/s"
         )
 
+    def say(self, text: str) -> None:
+        """Print talk in place of the live line."""
+        self._clear()
+        say(text)
+
     def _rewrite(self, line: str) -> None:
         line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be rewritten
-        print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
-        self._width = len(line)
+        print(f"\r{line}{CLEAR_REST}", end="", file=sys.stderr, flush=True)
+        self._is_shown = True
 
     def _clear(self) -> None:
-        if self._width:
-            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
-            self._width = 0
+        if self._is_shown:
+            print(f"\r{CLEAR_REST}", end="", file=sys.stderr, flush=True)
+            self._is_shown = False

@@ -9,7 +9,7 @@ import typer
 from cifarnet.errors import DataError, UsageError
 
 from .display import download_bar, out, say
-from .options import BackendOption, JsonOption, RunsOption
+from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -29,16 +29,28 @@ def command(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]", help="The latest run by default.", show_default=False
+            metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]",
+            help="The latest run by default.",
+            show_default=False,
+            parser=filled("RUN", SUBJECT),
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Where the data set is, if it was moved; its test images are scored.", show_default=False),
+        typer.Option(
+            help="Where the data set is, if it was moved; its test images are scored.",
+            show_default=False,
+            parser=filled("--data", DATA),
+        ),
     ] = None,
     images: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Score every image of this folder of class folders.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            help="Score every image of this folder of class folders.",
+            show_default=False,
+            parser=filled("--images", "a folder of class folders"),
+        ),
     ] = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
@@ -52,7 +64,9 @@ def command(
     _require_sense(models, data, images)
     from cifarnet.subject import open_subject
 
-    targets: list[str | None] = [*models] if models else [None]
+    from .runs import trained_run
+
+    targets = models or [str(trained_run(runs, None))]
     subjects = [open_subject(target, runs, backend) for target in targets]
     for other in subjects[1:]:
         _require_comparable(subjects[0], other, given=images is not None or data is not None)

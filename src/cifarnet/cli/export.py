@@ -10,7 +10,7 @@ import typer
 from cifarnet.errors import UsageError
 
 from .display import download_bar, out, say
-from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption
+from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
 
 if TYPE_CHECKING:
     from cifarnet.export import Exported
@@ -29,7 +29,12 @@ def command(
     fp16: Annotated[bool, typer.Option("--fp16", help="Write half the size, computed in float16.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Write a quarter of the size, computed in 8 bits.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="File to write.", show_default="model.onnx in the run folder")
+        Path | None,
+        typer.Option(
+            help="File to write.",
+            show_default="model.onnx in the run folder",
+            parser=filled("--output", "a file name", Path),
+        ),
     ] = None,
     max_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that --fp16 and --int8 may lose.", show_default="0.5")
@@ -46,9 +51,12 @@ def command(
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
     from cifarnet.job import job_of
-    from cifarnet.run import find_run
+    from cifarnet.run import require_writable_model
 
-    found = find_run(runs, run)
+    from .runs import trained_run
+
+    found = trained_run(runs, run)
+    require_writable_model(output or found.model)
     say(f"backend {choose(backend)}, exporting {found}")
     from cifarnet.export import export_run  # Keras, now that its framework is chosen
 

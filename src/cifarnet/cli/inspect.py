@@ -1,7 +1,7 @@
 """``cifarnet inspect``: what is in a model file."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +11,26 @@ import typer
 from cifarnet.errors import ModelError
 
 from .display import out, printable
-from .options import JsonOption
+from .options import JsonOption, filled
+from .tables import GAP, WIDEST, table
+
+TABLES = {"checks": "checks: the largest difference of a probability and of a logit, and classes that changed"}
+COLUMNS = {
+    "name": "check",
+    "probability_difference": "probability",
+    "logit_difference": "logit",
+    "changed_classes": "changed",
+}
+"""Words instead of the names in the record."""
 
 if TYPE_CHECKING:
     from cifarnet.inspection import Inspection
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="File that `cifarnet export` wrote.")],
+    model: Annotated[
+        Path, typer.Argument(help="File that `cifarnet export` wrote.", parser=filled("MODEL", "a model file", Path))
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model file promises, what it is made of, how it was trained and what was proven of it."""
@@ -66,29 +78,66 @@ def _entries(value: object) -> Iterable[tuple[str, Any]]:
 
 
 def _layers(found: "Inspection") -> list[str]:
+    head = ("layer", "operator", "output", "parameters", "multiply-adds")
     rows = [
-        f"{each.name:<24}{each.operator:<18}{'x'.join(map(str, each.shape)):<12}{each.parameters:>12,}"
-        f"{each.multiply_adds:>14,}"
+        (each.name, each.operator, "x".join(map(str, each.shape)), f"{each.parameters:,}", f"{each.multiply_adds:,}")
         for each in found.layers
     ]
-    head = f"{'layer':<24}{'operator':<18}{'output':<12}{'parameters':>12}{'multiply-adds':>14}"
-    total = f"{'in all, per image':<54}{found.parameters:>12,}{found.multiply_adds:>14,}"
-    return [head, *rows, total]
+    total = ("in all, per image", "", "", f"{found.parameters:,}", f"{found.multiply_adds:,}")
+    return table(head, [*rows, total], texts=3)
 
 
 def _training(found: "Inspection") -> list[str]:
-    return ["how it was trained", *_facts(found.contract.get("training") or "nothing is told of it")]
+    return ["how it was trained", *_facts_lines(found.contract.get("training") or "nothing is told of it")]
 
 
 def _proof(found: "Inspection") -> list[str]:
-    lines = ["what was proven", *_facts(found.contract.get("proof") or "nothing: it did not go through the gate")]
+    lines = ["what was proven", *_facts_lines(found.contract.get("proof") or "nothing: it did not go through the gate")]
     if found.parity is not None:
-        lines += ["what was measured then", *_facts(found.parity)]
+        tables = {name: value for name, value in found.parity.items() if _is_table(value)}
+        rest = {name: value for name, value in found.parity.items() if name not in tables}
+        lines += ["", "what was measured then", *_facts_lines(rest)]
+        for name, entries in tables.items():
+            lines += ["", TABLES.get(name, name), *_indented(_table(entries))]
     return lines
 
 
-def _facts(value: object, name: str = "") -> Iterator[str]:
-    """Yield a line per fact, whatever the file holds: a name from the outside in, and its value."""
+def _is_table(value: object) -> bool:
+    """Tell whether a fact is a list of entries that have the same names and no parts of their own."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and each.keys() == value[0].keys() for each in value)
+        and not any(isinstance(cell, dict | list) for each in value for cell in each.values())
+    )
+
+
+def _table(entries: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return a line of names, without what is nothing throughout, and a line per entry."""
+    names = [name for name in entries[0] if any(each[name] is not None for each in entries)]
+    rows = [[_number(each[name]) for name in names] for each in entries]
+    return table([COLUMNS.get(name, name) for name in names], rows)
+
+
+def _number(value: object) -> str:
+    """Return a measured difference or time with as many digits as mean something."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _facts_lines(value: object) -> list[str]:
+    rows = list(_facts(value))
+    width = min(max((len(name) for name, _ in rows), default=0), WIDEST)
+    return _indented(f"{name:<{width}}{GAP if name else ''}{text}".rstrip() for name, text in rows)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def _facts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield name, from the outside in, and value of each fact, whatever the file holds."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _facts(inner, f"{name} {key}".strip())
@@ -96,5 +145,5 @@ def _facts(value: object, name: str = "") -> Iterator[str]:
         for each in value:
             yield from _facts(each, name)
     else:
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield f"  {name:<40}{text}".rstrip() if name else f"  {text}"
+        text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield printable(name), text

@@ -6,20 +6,27 @@ from .display import printable
 
 GAP = "  "
 """Between two columns."""
+WIDEST = 60
+"""Characters that a column grows to."""
 NONE = "-"
 """Where there is no figure."""
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return lines, the first column to the left, the others to the right, each as wide as its widest cell."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> list[str]:
+    """Return lines, the first ``texts`` columns to the left, the others to the right, each as wide as its widest cell.
+
+    What is wider than any column may be runs on: the names in a model file of somebody else may have any length.
+    """
     cells = [[printable(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
+    widths = [min(max(map(len, column)), WIDEST) for column in zip(*cells, strict=True)]
+    lines = (
         GAP.join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            cell.ljust(width) if place < texts else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in cells
-    ]
+    )
+    return [line.rstrip() for line in lines]
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:

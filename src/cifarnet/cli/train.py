@@ -4,6 +4,8 @@ import json
 import math
 import os
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -12,10 +14,11 @@ import typer
 
 from cifarnet.config import ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, recipe
 from cifarnet.errors import RunError, UsageError
+from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, require_resumable
 
-from .display import TrainingDisplay, download_bar, out, printable, say
-from .options import BackendOption, JsonOption, RunsOption
+from .display import TrainingDisplay, download_bar, out, printable, say, wrapped
+from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 
 if TYPE_CHECKING:
     from cifarnet.run import Run
@@ -25,9 +28,6 @@ if TYPE_CHECKING:
 MODEL_SETTINGS = frozenset(field.name for field in fields(ModelConfig))
 SETTINGS = MODEL_SETTINGS | frozenset(field.name for field in fields(TrainConfig))
 """Names that an option shares with a field of the recipe."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as a shell reports it."""
-
 MOST_NAMES = 12
 """Class names that are told before training."""
 
@@ -43,13 +43,23 @@ def one_of(choices: Any) -> str:
 
 
 def command(
-    recipe_name: Annotated[str | None, typer.Option("--recipe", help="Named settings.", show_default="seed")] = None,
+    recipe_name: Annotated[
+        str | None,
+        typer.Option("--recipe", help="Named settings.", show_default="seed", parser=filled("--recipe", "its name")),
+    ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.", show_default="cifar10"),
+        typer.Option(
+            help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.",
+            show_default="cifar10",
+            parser=filled("--data", DATA),
+        ),
     ] = None,
     backend: BackendOption = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.", show_default=False)] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with this run.", show_default=False, parser=filled("--resume", RUN)),
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0)] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -68,8 +78,6 @@ def command(
 ) -> None:
     """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
     given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
-    if data == "":
-        raise UsageError("--data is empty; expected cifar10, synthetic or a path: is the variable set?")
     if resume is None:
         run, dataset = _start(recipe_name or "seed", data or "cifar10", backend, runs, given)
     else:
@@ -96,7 +104,8 @@ def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[
     say(f"backend {choose(backend)}, recipe {name}, data {source}")
     with download_bar() as progress:
         dataset = open_dataset(source, seed=settings.train.seed, progress=progress)
-    say(_contents(dataset))
+    for line in (*wrapped(_contents(dataset)), *_oddities(dataset, settings.train)):
+        say(line)
     from cifarnet.training import start  # Keras, now that its framework is chosen
 
     model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
@@ -108,6 +117,20 @@ def _contents(dataset: "Dataset") -> str:
     names = ", ".join(dataset.labels[:MOST_NAMES]) + (", …" if len(dataset.labels) > MOST_NAMES else "")
     sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
     return f"{sizes} of {len(dataset.labels)} classes: {printable(names)}"
+
+
+def _oddities(dataset: "Dataset", config: TrainConfig) -> Iterator[str]:
+    """Yield a line for each setting that is allowed, and hardly meant for so few images."""
+    from cifarnet.data import hold_out
+
+    parts = hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
+    if config.batch_size > len(parts.train):
+        yield f"note: batch size {config.batch_size:,} is more than the {len(parts.train):,} images to train on"
+    held_out = Counter(dataset.train.labels[parts.validation].tolist())
+    alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]
+    if alone:
+        more = f" and of {len(alone) - 1} more" if len(alone) > 1 else ""
+        yield f"note: of {printable(alone[0])}{more} a single image is held out: the validation loss will be coarse"
 
 
 def _durable(source: str) -> str:
@@ -150,12 +173,12 @@ def _carry_out(run: "Run", dataset: "Dataset", max_minutes: float | None) -> dic
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         limit = math.inf if max_minutes is None else max_minutes
-        return carry_out(run, dataset, display, stop=lambda: _announced(stop), max_minutes=limit)
+        return carry_out(run, dataset, display, stop=lambda: _announced(stop, display), max_minutes=limit)
 
 
-def _announced(stop: "StopRequest") -> bool:
+def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
     if stop:
-        say("stopping: saving, then scoring the best weights so far")
+        display.say("stopping: saving, then scoring the best weights so far")
     return bool(stop)
 
 

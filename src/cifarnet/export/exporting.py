@@ -17,9 +17,9 @@ from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.data import Indices, hold_out
 from cifarnet.environment import processor, versions
-from cifarnet.errors import ConfigError, ParityError, UsageError
+from cifarnet.errors import ConfigError, ParityError
 from cifarnet.evaluation import evaluate
-from cifarnet.run import Run, write_atomically
+from cifarnet.run import Run, require_writable_model, write_atomically
 from cifarnet.runtime import open_model
 from cifarnet.spec import PARITY_SUFFIX, Dataset, Split
 from cifarnet.training import load_best, require_same_data
@@ -118,14 +118,8 @@ def _bars(precision: str, max_drop: float) -> Bars:
 
 def _prepare(path: Path) -> None:
     """Refuse a name that cannot be given, before minutes of proving."""
-    if path.suffix != ".onnx" or path.is_dir():
-        raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{path.parent} cannot be made ({error.strerror}); expected a folder to write to: give another name"
-        ) from error
+    require_writable_model(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _remove(path: Path) -> None:

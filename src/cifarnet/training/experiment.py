@@ -3,11 +3,13 @@
 import hashlib
 import math
 import platform
+import shutil
 import statistics
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from cifarnet.data import HoldOut, hold_out
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import calibrate, evaluate, predict, temperature_of
+from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, create_run, point_latest
@@ -39,7 +42,8 @@ def start(job: Job, dataset: Dataset, root: Path) -> Run:
     now = datetime.now().astimezone()
     parts = _hold_out(dataset, job.train)
     run = create_run(root, job.recipe, choose(), now)
-    run.write_record(_first_record(job, dataset, parts, now))
+    with taken_away_if_ended(partial(shutil.rmtree, run.path)):
+        run.write_record(_first_record(job, dataset, parts, now))
     point_latest(run)
     return run
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from cifarnet.interruption import take_away_half_made
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_WISH_S = 1.0
 """Seconds within which signals count as one: a process group and ``make`` may both deliver the same one."""
@@ -27,6 +29,7 @@ class StopRequest:
         if self._first_at is None:
             self._first_at = now
         elif now - self._first_at > SAME_WISH_S:
+            take_away_half_made()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -1,7 +1,5 @@
 """Whatever goes wrong on the command line ends in one line that starts with ``error:`` and in an exit code."""
 
-import json
-import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -10,75 +8,12 @@ import pytest
 from PIL import Image
 
 from cifarnet import cli
-from cifarnet.backends import NAMES, choose
-from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.backends import NAMES
 from cifarnet.errors import RunError
 
-BACKEND = choose()
-"""What Keras runs on in this process."""
+from .conftest import BACKEND, MODEL, TRAIN, fails_after_talk, write_run
+
 OTHER = next(name for name in NAMES if name != BACKEND)
-MODEL, TRAIN = ModelConfig(), TrainConfig()
-
-
-@pytest.fixture(autouse=True)
-def clean_folder(monkeypatch, tmp_path):
-    """Work in an empty folder, with nothing but the running backend to choose; what a command sets is undone."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KERAS_BACKEND", BACKEND)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Return a function that runs ``cifarnet`` with arguments and returns exit code, stdout and stderr's lines."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cifarnet", *arguments])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return done.value.code, captured.out, captured.err.splitlines()
-
-    return run
-
-
-@pytest.fixture
-def fails(run):
-    """Return a function that runs ``cifarnet``, which must fail by the book, and returns what follows ``error:``."""
-
-    def fails(*arguments):
-        code, stdout, lines = run(*arguments)
-        assert (code, stdout, len(lines)) == (1, "", 1), lines
-        assert lines[0].startswith("error: ")
-        return lines[0].removeprefix("error: ")
-
-    return fails
-
-
-def fails_after_talk(run, *arguments):
-    """As ``fails``, where the command has begun to say what it does: the error is still one line, and the last."""
-    code, stdout, lines = run(*arguments)
-    assert (code, stdout) == (1, "")
-    assert [line.startswith("error: ") for line in lines] == [*[False] * (len(lines) - 1), True], lines
-    assert not any("Traceback" in line for line in lines)
-    return lines[-1].removeprefix("error: ")
-
-
-def write_run(tmp_path, **changes):
-    """Write the record of a run as ``start`` does, and return its folder's name."""
-    record = {
-        "format": 1,
-        "status": "interrupted",
-        "recipe": "seed",
-        "backend": BACKEND,
-        "model": MODEL.to_json(),
-        "train": TRAIN.to_json(),
-        "data": {"source": "synthetic"},
-    }
-    (tmp_path / "runs" / "stored").mkdir(parents=True)
-    (tmp_path / "runs" / "stored" / "run.json").write_text(json.dumps(record | changes))
-    return "stored"
 
 
 # Settings and backend
@@ -90,7 +25,7 @@ def test_an_unknown_recipe(fails):
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_an_unknown_backend(fails, tmp_path, command):
-    write_run(tmp_path)
+    write_run(tmp_path, has_weights=True)
     message = "the backend 'theano' is not supported; expected one of jax, torch, tensorflow"
     assert fails(command, "--backend", "theano") == message
 
@@ -210,7 +145,7 @@ def test_one_name_for_two_files(fails):
 
 def test_exporting_a_run_of_other_images(run, tmp_path):
     assert "fingerprint" in fails_after_talk(
-        run, "export", write_run(tmp_path, data={"source": "synthetic", "fingerprint": ""})
+        run, "export", write_run(tmp_path, has_weights=True, data={"source": "synthetic", "fingerprint": ""})
     )
 
 
@@ -246,6 +181,21 @@ def test_class_names_do_not_command_the_terminal(run, tmp_path, pets):
     (pets / "dog").rename(pets / "\x1b[2Jdog")
     _, _, lines = run("train", "--data", str(pets), "--runs", "file/runs")
     assert "of 2 classes: \\x1b[2Jdog, cat" in "\n".join(lines)
+
+
+def test_settings_that_are_hardly_meant_for_so_few_images_are_told(run, tmp_path, pets):
+    (tmp_path / "file").touch()  # so that it ends there
+    _, _, lines = run("train", "--data", str(pets), "--runs", "file/runs")
+    assert [line for line in lines if line.startswith("note: ")] == [
+        "note: batch size 30 is more than the 2 images to train on",
+        "note: of cat and of 1 more a single image is held out: the validation loss will be coarse",
+    ]
+
+
+def test_settings_that_fit_the_images_pass_without_a_word(run, tmp_path):
+    (tmp_path / "file").touch()
+    _, _, lines = run("train", "--data", "synthetic", "--runs", "file/runs")
+    assert not any(line.startswith("note: ") for line in lines)
 
 
 def test_a_refusal_of_the_system_names_the_path(run, tmp_path, pets):
@@ -289,7 +239,7 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 def test_the_modules_of_the_extras_are_those_of_the_project():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     listed = {line.split(">")[0] for line in (*extras["training"], *extras["evidence"])} - {"cifarnet[evidence]"}
     assert listed == {DISTRIBUTIONS.get(module, module) for module in cli.EXTRAS}
@@ -304,7 +254,7 @@ def test_figures_about_a_model_file_need_no_framework(fails, monkeypatch):
 
 
 def test_inspecting_a_model_that_was_never_trained_or_proven(run):
-    golden = Path(__file__).parents[1] / "export" / "golden" / "model.onnx"
+    golden = Path(__file__).parents[2] / "export" / "golden" / "model.onnx"
     code, told, said = run("inspect", str(golden))
     assert (code, said) == (0, [])
     assert "nothing: it did not go through the gate" in told

@@ -1,0 +1,157 @@
+"""``cifarnet robustness``: how an exported model holds up when its images are corrupted."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cifarnet.errors import DataError, RunError
+
+from .display import download_bar, image_bar, out, printable, say
+from .options import DATA, SUBJECT, JsonOption, RunsOption, filled
+from .tables import percent, table
+
+if TYPE_CHECKING:
+    from cifarnet.robustness import Robustness
+    from cifarnet.run import Run
+    from cifarnet.subject import FileSubject
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be measured: a model file, and the run that it belongs to where one was asked for."""
+
+    model: Path
+    run: "Run | None"
+
+
+def command(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Run folder or model file; the latest run by default.",
+            metavar="RUN|MODEL.onnx",
+            show_default=False,
+            parser=filled("RUN", SUBJECT),
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images to corrupt, as for `cifarnet train`.",
+            show_default="those that the model was trained on",
+            parser=filled("--data", DATA),
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Take every test image rather than 2,000.")] = False,
+    seed: Annotated[int, typer.Option(help="Chooses the images and draws the corruptions.")] = 0,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Score an exported model on test images under fifteen corruptions, from noise to JPEG, at five severities.
+
+    What is measured of a run is kept in its folder as robustness.json.
+    """
+    from cifarnet.data import open_dataset
+    from cifarnet.robustness import DEFAULT_IMAGES, ROBUSTNESS, measure_robustness
+    from cifarnet.run import write_atomically
+    from cifarnet.runtime import open_model, read_model
+    from cifarnet.subject import FileSubject, require_labels
+
+    target = _target(model, runs)
+    content, _ = read_model(target.model)
+    subject = FileSubject(target.model)
+    source, data_seed = _source(target, subject, data)
+    with download_bar() as progress:
+        dataset = open_dataset(source, seed=data_seed, progress=progress)
+    require_labels(subject, dataset)
+    with _progress() as advance:
+        found = measure_robustness(
+            open_model(content, threads=0),
+            dataset.test,
+            sha256=hashlib.sha256(content).hexdigest(),
+            images=len(dataset.test) if every else DEFAULT_IMAGES,
+            seed=seed,
+            advance=advance,
+        )
+    record = json.dumps(found.to_json(), indent=2, allow_nan=False)
+    out(record if as_json else _told(found, target.model))
+    if target.run:  # last: a minute's figures are told where they cannot be kept
+        write_atomically(target.run.path / ROBUSTNESS, (record + "\n").encode())
+
+
+def _target(name: str | None, runs: Path) -> Target:
+    from cifarnet.run import find_run
+    from cifarnet.subject import SUFFIX
+
+    if name and not Path(name).is_dir() and (name.endswith(SUFFIX) or Path(name).is_file()):
+        return Target(Path(name), None)
+    run = find_run(runs, name)
+    if not run.model.is_file():
+        raise RunError(
+            f"{run} has no {run.model.name}; expected an exported model: `cifarnet export {run} --onnx` first"
+        )
+    return Target(run.model, run)
+
+
+def _source(target: Target, subject: "FileSubject", moved: str | None) -> tuple[str, int]:
+    """Return what ``open_dataset`` is given, and the seed that divides it as it was divided for training."""
+    if target.run:
+        from cifarnet.job import job_of
+
+        job = job_of(target.run.read_record())
+        return moved or job.source, job.train.seed
+    origin = subject.origin
+    source = moved or origin.source
+    if source is None:
+        raise DataError(
+            f"{subject.name} was trained on {origin.name}, which does not open by its name; expected --data: pass the "
+            "place of those images with it"
+        )
+    return source, origin.seed
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], None]]:
+    """Yield what is to be called once per family and severity: a bar on a terminal, a line per family elsewhere."""
+    from cifarnet.corruptions import FAMILIES, SEVERITIES
+
+    if sys.stderr.isatty():
+        with image_bar(1 + len(FAMILIES) * len(SEVERITIES)) as advance:
+            yield lambda *_: advance()
+    else:
+        yield lambda family, severity: say(family) if severity in (0, SEVERITIES[-1]) else None
+
+
+def _told(found: "Robustness", model: Path) -> str:
+    from cifarnet.corruptions import SEVERITIES
+
+    rows = [
+        [
+            family.name,
+            *(f"{100 * tally.accuracy:.2f}" for tally in family.tallies),
+            f"{100 * (1 - family.mean_error):.2f}",
+        ]
+        for family in found.families
+    ]
+    lines = table(("accuracy, % at severity", *map(str, SEVERITIES), "mean"), rows)
+    return "\n".join([*lines, "", *map(printable, _facts(found, model))])
+
+
+def _facts(found: "Robustness", model: Path) -> Iterator[str]:
+    low, high = percent(found.clean.interval.low, 2), percent(found.clean.interval.high, 2)
+    yield f"clean accuracy {percent(found.clean.accuracy, 2)} (95 %: {low} to {high})"
+    side = "above" if found.added_error >= 0 else "below"
+    yield (
+        f"mean corruption error {percent(found.mean_corruption_error, 2)}, {abs(100 * found.added_error):.2f} points "
+        f"{side} the clean error; not divided by AlexNet's"
+    )
+    yield f"largest mean errors: {', '.join(f'{each.name} {percent(each.mean_error, 2)}' for each in found.worst)}"
+    yield f"{found.clean.images:,} of {found.images_in_split:,} test images, seed {found.seed}, {model}"
+    yield "corruptions drawn anew: comparable in kind with figures for CIFAR-10-C, not digit for digit"

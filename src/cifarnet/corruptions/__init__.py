@@ -1,0 +1,96 @@
+"""The fifteen corruption families of CIFAR-10-C at five severities, drawn anew from a seed.
+
+After Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR
+2019, with the severities that they chose for CIFAR-10. The drawing is our own, over NumPy, SciPy and Pillow: frost is
+drawn where the original overlays photographs, flakes and clouds come from other random numbers, and values are rounded
+rather than cut. Figures are comparable in kind with published ones, not digit for digit.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifarnet.errors import DataError, UsageError
+
+from . import blur, digital, noise, weather
+from .pixels import Generators, Pixels, generators, to_bytes, to_pixels
+
+__all__ = ["DRAWING", "FAMILIES", "SEVERITIES", "corrupt", "corrupt_at"]
+
+DRAWING = (
+    "families and severities of CIFAR-10-C (Hendrycks and Dietterich 2019), drawn anew: frost without its photographs, "
+    "snow and fog from other random numbers; comparable in kind with published figures, not digit for digit"
+)
+"""What is to be known of figures that rest on these images."""
+SEVERITIES = (1, 2, 3, 4, 5)
+"""From slight to strong."""
+MIN_SIDE = 8
+"""Pixels: below, the strokes of the blurs are larger than the picture."""
+
+_DRAWERS: Final[Mapping[str, Callable[[Pixels, int, Generators], Pixels]]] = {
+    "gaussian_noise": noise.gaussian_noise,
+    "shot_noise": noise.shot_noise,
+    "impulse_noise": noise.impulse_noise,
+    "defocus_blur": blur.defocus_blur,
+    "glass_blur": blur.glass_blur,
+    "motion_blur": blur.motion_blur,
+    "zoom_blur": blur.zoom_blur,
+    "snow": weather.snow,
+    "frost": weather.frost,
+    "fog": weather.fog,
+    "brightness": weather.brightness,
+    "contrast": digital.contrast,
+    "elastic_transform": digital.elastic_transform,
+    "pixelate": digital.pixelate,
+    "jpeg_compression": digital.jpeg_compression,
+}
+FAMILIES = tuple(_DRAWERS)
+"""Names of the families, in the order of the paper."""
+
+
+def corrupt(
+    images: NDArray[np.uint8], family: str, severity: int, seed: int = 0, first_index: int = 0
+) -> NDArray[np.uint8]:
+    """Return images uint8 (n, h, w, 3), RGB, 0-255, under a corruption, as a new array of the same shape.
+
+    They are the ones from ``first_index`` on in their data set. An image comes out the same whichever others are with
+    it: what is drawn is a function of seed, family, severity and the image's index alone. JPEG's last bit may depend on
+    the installed Pillow. Raises ``UsageError`` for a family, severity, seed or index that there is not, ``DataError``
+    for anything but such images of at least 8 pixels a side.
+    """
+    return corrupt_at(images, np.arange(len(images), dtype=np.int64) + first_index, family, severity, seed)
+
+
+def corrupt_at(
+    images: NDArray[np.uint8], indices: NDArray[np.int64], family: str, severity: int, seed: int = 0
+) -> NDArray[np.uint8]:
+    """Return what ``corrupt`` does, of images at any ``indices`` int64 (n,) in their data set, and raise as it does."""
+    _require_known(family, severity)
+    _require_images(images)
+    if seed < 0 or len(indices) != len(images) or (len(indices) and indices.min() < 0):
+        raise UsageError(
+            f"seed {seed}, {len(indices)} indices from {min(indices, default=0)} on for {len(images)} images; expected "
+            "whole numbers ≥ 0, one index per image: change them"
+        )
+    if not len(images):
+        return images.copy()
+    rngs = generators(seed, family, severity, indices)
+    return to_bytes(_DRAWERS[family](to_pixels(images), severity, rngs))
+
+
+def _require_known(family: str, severity: int) -> None:
+    if family not in FAMILIES:
+        raise UsageError(f"there is no corruption {family!r}; expected one of {', '.join(FAMILIES)}: change it")
+    if severity not in SEVERITIES:
+        raise UsageError(f"severity is {severity!r}; expected 1 to {SEVERITIES[-1]}: change it")
+
+
+def _require_images(images: NDArray[np.uint8]) -> None:
+    is_batch = images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] == 3
+    if not is_batch or min(images.shape[1:3]) < MIN_SIDE:
+        raise DataError(
+            f"images have dtype {images.dtype} and shape {images.shape}; expected uint8 (n, height, width, 3) with "
+            f"sides of at least {MIN_SIDE}: pass RGB pixels 0-255, channels last"
+        )

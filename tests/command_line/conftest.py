@@ -1,0 +1,78 @@
+"""What a command that is run in this process says, and how it ends."""
+
+import json
+import sys
+
+import pytest
+
+from cifarnet import cli
+from cifarnet.backends import choose
+from cifarnet.config import ModelConfig, TrainConfig
+
+BACKEND = choose()
+"""What Keras runs on in this process."""
+MODEL, TRAIN = ModelConfig(), TrainConfig()
+
+
+@pytest.fixture(autouse=True)
+def clean_folder(monkeypatch, tmp_path):
+    """Work in an empty folder, with nothing but the running backend to choose; what a command sets is undone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", BACKEND)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return a function that runs ``cifarnet`` with arguments and returns exit code, stdout and stderr's lines."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cifarnet", *arguments])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        captured = capsys.readouterr()
+        return done.value.code, captured.out, captured.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """Return a function that runs ``cifarnet``, which must fail by the book, and returns what follows ``error:``."""
+
+    def fails(*arguments):
+        code, stdout, lines = run(*arguments)
+        assert (code, stdout, len(lines)) == (1, "", 1), lines
+        assert lines[0].startswith("error: ")
+        return lines[0].removeprefix("error: ")
+
+    return fails
+
+
+def fails_after_talk(run, *arguments):
+    """As ``fails``, where the command has begun to say what it does: the error is still one line, and the last."""
+    code, stdout, lines = run(*arguments)
+    assert (code, stdout) == (1, "")
+    assert [line.startswith("error: ") for line in lines] == [*[False] * (len(lines) - 1), True], lines
+    assert not any("Traceback" in line for line in lines)
+    return lines[-1].removeprefix("error: ")
+
+
+def write_run(tmp_path, name="stored", *, has_weights=False, **changes):
+    """Write the record of a run as ``start`` does, and weights that nobody reads; return its folder's name."""
+    record = {
+        "format": 1,
+        "status": "interrupted",
+        "recipe": "seed",
+        "backend": BACKEND,
+        "model": MODEL.to_json(),
+        "train": TRAIN.to_json(),
+        "data": {"source": "synthetic"},
+    }
+    folder = tmp_path / "runs" / name
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(record | changes))
+    if has_weights:
+        (folder / "best.weights.h5").touch()
+    return name

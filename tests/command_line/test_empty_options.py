@@ -1,0 +1,42 @@
+"""What an unset variable leaves of an option is refused by its name, before anything else is done."""
+
+import pytest
+
+# No epoch is out of range: what gets past an empty option ends there.
+EMPTY = {
+    ("train", "--epochs", "0", "--recipe", ""): "--recipe is empty; expected its name",
+    ("train", "--epochs", "0", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
+    ("train", "--epochs", "0", "--backend", ""): "--backend is empty; expected jax, torch or tensorflow",
+    ("train", "--epochs", "0", "--resume", ""): "--resume is empty; expected a run folder or its name",
+    ("train", "--epochs", "0", "--runs", ""): "--runs is empty; expected a folder",
+    ("evaluate", ""): "RUN is empty; expected a run folder, its name, or a model file",
+    ("evaluate", "--images", ""): "--images is empty; expected a folder of class folders",
+    ("evaluate", "--data="): "--data is empty; expected cifar10, synthetic or a path",
+    ("export", ""): "RUN is empty; expected a run folder or its name",
+    ("export", "--output", ""): "--output is empty; expected a file name",
+    ("export", "--runs="): "--runs is empty; expected a folder",
+    ("robustness", ""): "RUN is empty; expected a run folder, its name, or a model file",
+    ("robustness", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
+    ("inspect", ""): "MODEL is empty; expected a model file",
+    ("conformance", ""): "ANSWERS is empty; expected a JSON file",
+    ("demo", ""): "RUN is empty; expected a run folder or its name",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "message"), EMPTY.items(), ids=lambda part: " ".join(part) if part in EMPTY else ""
+)
+def test_an_empty_option_is_refused_by_its_name(fails, tmp_path, command, message):
+    assert fails(*command) == f"{message}: is the variable set?"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_with_something_in_them_pass(fails):
+    assert fails("evaluate", "never", "--runs", "here", "--backend", "jax").startswith("never is no run folder")
+
+
+def test_a_file_is_no_folder_of_runs(fails, tmp_path):
+    (tmp_path / "file").touch()
+    expected = "--runs is file, which is a file; expected a folder of run folders: give another"
+    assert fails("train", "--data", "synthetic", "--runs", "file") == expected
+    assert fails("evaluate", "--runs", "file") == expected

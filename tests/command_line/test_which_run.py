@@ -1,0 +1,106 @@
+"""What needs weights takes the newest run that has some; a run without any is told what becomes of it."""
+
+import pytest
+
+from cifarnet.cli.runs import trained_run
+from cifarnet.errors import RunError
+from cifarnet.run import Run, find_run, point_latest
+
+from .conftest import fails_after_talk, write_run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three runs: the second has weights, the newest, which is the latest, has none."""
+    for number, has_weights in enumerate([True, True, False], start=1):
+        write_run(tmp_path, f"2026010{number}-000000-seed-jax", has_weights=has_weights, data={"source": "/gone"})
+    point_latest(Run(tmp_path / "runs" / "20260103-000000-seed-jax"))
+    return tmp_path / "runs"
+
+
+def test_the_newest_run_with_weights_is_taken_and_said(runs, capsys):
+    assert trained_run(runs, None).path.name == "20260102-000000-seed-jax"
+    assert capsys.readouterr() == (
+        "",
+        f"taking {runs}/20260102-000000-seed-jax: the newest, 20260103-000000-seed-jax, has no best weights\n",
+    )
+
+
+def test_the_latest_is_taken_without_a_word_where_it_has_weights(runs, capsys):
+    (runs / "20260103-000000-seed-jax" / "best.weights.h5").touch()
+    assert trained_run(runs, None).path.name == "20260103-000000-seed-jax"
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("export",)])
+def test_evaluate_and_export_do_so(run, runs, command):
+    _, _, lines = run(*command)
+    assert lines[0].startswith("taking runs/20260102-000000-seed-jax: ")
+    assert "no best weights" not in lines[-1]
+
+
+def test_to_go_on_with_the_latest_still_means_the_newest(run, runs):
+    assert find_run(runs).path.name == "20260103-000000-seed-jax"
+    _, _, lines = run("train", "--resume", "latest")
+    assert any("going on with" in line and "20260103-000000-seed-jax" in line for line in lines)
+
+
+def test_a_run_that_is_named_is_never_passed_over(runs):
+    with pytest.raises(RunError, match="20260103-000000-seed-jax has no best weights yet"):
+        trained_run(runs, "20260103-000000-seed-jax")
+    assert find_run(runs, "20260103-000000-seed-jax", with_weights=True).path.name == "20260103-000000-seed-jax"
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (
+            {"status": "interrupted", "why_stopped": "time limit"},
+            "runs/stored has no best weights yet; expected at least one finished epoch: go on with "
+            "`cifarnet train --resume runs/stored`",
+        ),
+        (
+            {"status": "running"},
+            "runs/stored has no best weights yet; expected at least one finished epoch: go on with "
+            "`cifarnet train --resume runs/stored`",
+        ),
+        (
+            {"status": "finished", "why_stopped": "nan"},
+            "runs/stored has no best weights, since its loss was no number before an epoch was done; expected a run "
+            "with a finite loss: start a new one with a lower --learning-rate",
+        ),
+        (
+            {"status": "finished", "why_stopped": "patience"},
+            "runs/stored has lost its best weights; expected runs/stored/best.weights.h5: restore it or start a new "
+            "run",
+        ),
+    ],
+)
+@pytest.mark.parametrize("names", [(), ("stored",)], ids=["latest", "named"])
+def test_a_run_without_weights_is_told_what_to_do(fails, tmp_path, facts, message, names):
+    write_run(tmp_path, **facts)
+    assert fails("evaluate", *names) == message
+
+
+# Where an export may go
+
+
+@pytest.mark.parametrize("name", ["model.ort", "folder.onnx", "model"])
+def test_a_name_that_no_model_may_have_is_refused_before_anything_is_done(fails, tmp_path, name):
+    write_run(tmp_path, has_weights=True)
+    (tmp_path / "folder.onnx").mkdir()
+    message = f"the file is to be called {name!r}; expected a name that ends in .onnx: give another"
+    assert fails("export", "--output", name) == message
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_done(fails, tmp_path):
+    write_run(tmp_path, has_weights=True)
+    (tmp_path / "file").touch()
+    message = "file/model.onnx cannot be written (Not a directory); expected a folder to write to: give another name"
+    assert fails("export", "--output", "file/model.onnx") == message
+
+
+def test_nothing_is_left_of_the_look_at_a_folder(run, tmp_path):
+    write_run(tmp_path, has_weights=True, data={"source": "/gone"})
+    assert "/gone" in fails_after_talk(run, "export", "--output", "new/folder/model.onnx")
+    assert {path.name for path in tmp_path.iterdir()} - {"keras"} == {"runs"}  # Keras makes its own when it is imported

