@@ -39,7 +39,7 @@ class Plan:
 
 TOY_PLAN = Plan(
     source="synthetic",
-    images=(100, 300),
+    images=(100,),
     files=(10, 40),
     real_files=5,
     widths=(0.125,),
