@@ -63,7 +63,10 @@ FROM_FILES = (
     _cifarnet("cifarnet, stream", "cifarnet_folder"),
     _other("Pillow and onnxruntime, file by file", "pillow_folder", "onnxruntime", threads=False),
     _other("Pillow in threads, onnxruntime in batches", "pillow_folder", "onnxruntime", threads=True),
-    _other("Keras image_dataset_from_directory, predict", "keras_folder", "tensorflow", "keras", "tensorflow"),
+    _other(
+        *("Keras image_dataset_from_directory, predict", "keras_folder", "tensorflow", "keras", "tensorflow"),
+        group="Keras",
+    ),
     _other("PyTorch DataLoader with Pillow", "torch_folder", "torch", "torch"),
 )
 TOY = ("cifarnet, probabilities", "the same file, onnxruntime", "PyTorch")
