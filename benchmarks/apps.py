@@ -33,12 +33,12 @@ Answers = Mapping[str, Sequence[float]]
 
 def answers_of_python(model: Path, images: Sequence[Path]) -> Answers:
     """Return what the app for Python says."""
-    return _said([sys.executable, PROJECT / "export/python/classify.py", model, *images, "--json"])
+    return _logits(_said([sys.executable, PROJECT / "export/python/classify.py", model, *images, "--json"]))
 
 
 def answers_of_node(model: Path, images: Sequence[Path]) -> Answers:
     """Return what the app for Node says."""
-    return _said(["node", PROJECT / "export/node/classify.js", model, *images, "--json"])
+    return _logits(_said(["node", PROJECT / "export/node/classify.js", model, *images, "--json"]))
 
 
 def answers_of_browser(model: Path, images: Sequence[Path]) -> Answers:
@@ -48,18 +48,22 @@ def answers_of_browser(model: Path, images: Sequence[Path]) -> Answers:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            return _said(["node", PROJECT / "benchmarks/browser.mjs", chromium, server.url, *images])
+            answers: Answers = _said(["node", PROJECT / "benchmarks/browser.mjs", chromium, server.url, *images])
+            return answers
         finally:
             server.shutdown()
             thread.join()
 
 
-def _said(command: Sequence[Any]) -> Answers:
+def _logits(answers: Mapping[str, Any]) -> Answers:
+    return {name: numbers["logits"] for name, numbers in answers.items()}
+
+
+def _said(command: Sequence[Any]) -> Any:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"error: {command[1]} failed: {done.stderr}")
-    found: Answers = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def compare(model: Path) -> dict[str, Any]:

@@ -109,8 +109,11 @@ def run(model, values):
     return session_of(model).run(["logits"], {"images": values[None]})[0][0]
 
 
-def probabilities_of(logits):
-    powers = np.exp(np.asarray(logits, np.float64))
+TEMPERATURE = json.loads((GOLDEN / "model.json").read_text())["calibration"]["temperature"]
+
+
+def probabilities_of(logits, temperature=1.0):
+    powers = np.exp(np.asarray(logits, np.float64) / temperature)
     return powers / powers.sum()
 
 
@@ -118,8 +121,13 @@ def app(read=prepared, model=in_bytes):
     return {name: model(read(name)).tolist() for name in ENTRIES}
 
 
-def as_probabilities(answers):
-    return {name: probabilities_of(row).tolist() for name, row in answers.items()}
+def as_probabilities(answers, temperature=1.0):
+    return {name: probabilities_of(row, temperature).tolist() for name, row in answers.items()}
+
+
+def with_calibrated(answers, calibrate=lambda logits: probabilities_of(logits, TEMPERATURE)):
+    """Return the answers of an app that gives its logits and, by ``calibrate``, what it calls calibrated."""
+    return {name: {"logits": row, "calibrated": calibrate(np.array(row)).tolist()} for name, row in answers.items()}
 
 
 MISTAKEN_APPS = {
@@ -144,6 +152,17 @@ MISTAKEN_APPS = {
     "leaves out the division": lambda: app(prepared, without_first_layer),
     "scales to 0...1 in place": lambda: app(lambda name: prepared(name) / 255, without_first_layer),
     "applies softmax twice": lambda: as_probabilities(as_probabilities(app())),
+    "divides by the temperature: that": lambda: as_probabilities(app(), TEMPERATURE),
+    "leaves the temperature out": lambda: with_calibrated(app(), probabilities_of),
+    "divides by the temperature twice": lambda: with_calibrated(
+        app(), lambda logits: probabilities_of(logits, TEMPERATURE**2)
+    ),
+    "multiplies by the temperature": lambda: with_calibrated(
+        app(), lambda logits: probabilities_of(logits, 1 / TEMPERATURE)
+    ),
+    "divides the probabilities": lambda: with_calibrated(
+        app(), lambda logits: probabilities_of(probabilities_of(logits), TEMPERATURE)
+    ),
 } | {
     f"normalises with {source}'s mean and std, {how}": make
     for source in ("ImageNet", "CIFAR-10")

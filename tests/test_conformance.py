@@ -12,7 +12,17 @@ from cifarnet import cli
 from cifarnet.conformance import judge, mistakes
 from cifarnet.conformance.explaining import STEPS
 from cifarnet.errors import DataError
-from tests.mistaken_apps import BILINEAR, ENTRIES, GOLDEN, MISTAKEN_APPS, app, as_probabilities, opened, prepared
+from tests.mistaken_apps import (
+    BILINEAR,
+    ENTRIES,
+    GOLDEN,
+    MISTAKEN_APPS,
+    app,
+    as_probabilities,
+    opened,
+    prepared,
+    with_calibrated,
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +31,11 @@ def right():
     return app()
 
 
-@pytest.mark.parametrize("change", [lambda answers: answers, as_probabilities], ids=["logits", "probabilities"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda answers: answers, as_probabilities, with_calibrated],
+    ids=["logits", "probabilities", "logits and calibrated"],
+)
 def test_an_app_without_mistakes_conforms(right, change):
     verdict = judge(change(right), GOLDEN)
     assert (verdict.conforms, verdict.mistakes) == (True, ())
@@ -30,13 +44,13 @@ def test_an_app_without_mistakes_conforms(right, change):
 @pytest.mark.parametrize("mistake", MISTAKEN_APPS)
 def test_a_mistake_is_named_by_the_numbers_that_it_leaves(mistake):
     verdict = judge(MISTAKEN_APPS[mistake](), GOLDEN)
-    (found,) = verdict.mistakes
+    (found,) = (name for each in (verdict, *verdict.others) for name in each.mistakes)
     named = max((name for name in MISTAKEN_APPS if found.startswith(name)), key=len, default=found)
     assert (verdict.conforms, named) == (False, mistake)
 
 
 def test_every_mistake_that_can_be_named_is_committed_by_an_app():
-    names = {name for step in STEPS for name in step} - {mistakes.RIGHT}
+    names = {name for step in (*STEPS, *mistakes.HEADS.values()) for name in step} - {mistakes.RIGHT}
     committed = {max((name for name in MISTAKEN_APPS if known.startswith(name)), key=len) for known in names}
     assert committed == set(MISTAKEN_APPS)
     assert len(names) == len(MISTAKEN_APPS)
@@ -62,6 +76,32 @@ def test_many_mistakes_at_once_are_told_apart():
     assert all(word in name for word, name in zip(words, found, strict=True))
 
 
+def test_what_spoils_the_pixels_is_named_of_the_calibrated_numbers_alone_too():
+    spoiled = with_calibrated(MISTAKEN_APPS["hands over BGR"]())
+    alone = {name: {"calibrated": numbers["calibrated"]} for name, numbers in spoiled.items()}
+    verdict = judge(alone, GOLDEN)
+    assert (verdict.kind, verdict.others) == ("calibrated", ())
+    assert verdict.mistakes == ("hands over BGR: blue and red are swapped",)
+
+
+def test_every_output_may_be_handed_in_and_each_has_to_be_right(right):
+    named = {
+        name: {"probabilities": ENTRIES[name]["probabilities"], **row} for name, row in with_calibrated(right).items()
+    }
+    verdict = judge(named, GOLDEN)
+    assert [verdict.kind, *(other.kind for other in verdict.others)] == ["logits", "probabilities", "calibrated"]
+    assert verdict.conforms
+    named["tiny.png"]["calibrated"][0] += 0.01
+    spoiled = judge(named, GOLDEN)
+    assert (spoiled.conforms, spoiled.differing, [*spoiled.others[1].differing]) == (False, {}, ["tiny.png"])
+
+
+def test_an_app_may_be_without_calibrated_numbers_but_not_for_some_of_the_images(right):
+    some = right | {"tiny.png": {"logits": right["tiny.png"], "calibrated": ENTRIES["tiny.png"]["calibrated"]}}
+    (calibrated,) = judge(some, GOLDEN).others
+    assert (calibrated.kind, len(calibrated.missing), calibrated.conforms) == ("calibrated", 17, False)
+
+
 def test_numbers_that_no_mistake_explains_are_not_explained(right):
     verdict = judge({name: row[::-1] for name, row in right.items()}, GOLDEN)
     assert (verdict.conforms, verdict.mistakes, verdict.is_near) == (False, (), False)
@@ -73,6 +113,8 @@ def test_pixels_that_are_off_by_one_step_are_called_near():
     moved = app(lambda name: np.clip(prepared(name) + rng.integers(-1, 2, (32, 32, 3)), 0, 255))
     verdict = judge(moved, GOLDEN)
     assert (verdict.conforms, verdict.is_near, verdict.mistakes) == (False, True, ())
+    (calibrated,) = judge(with_calibrated(moved), GOLDEN).others
+    assert (calibrated.conforms, calibrated.is_near, calibrated.mistakes) == (False, True, ())
 
 
 def test_an_image_without_an_answer_keeps_an_app_from_conforming(right):
@@ -103,7 +145,13 @@ def test_the_golden_pixels_are_what_a_careful_app_reads():
             {"exact.png": [10**400] + [0] * 9},
             "the answer for exact.png is no list of numbers (int too large to convert",
         ),
-        ({"exact.png": {"frog": 1}}, "the answer for exact.png is no list of numbers (float() argument"),
+        ({"exact.png": [{"frog": 1}]}, "the answer for exact.png is no list of numbers (float() argument"),
+        (
+            {"exact.png": {"frog": 1}},
+            "the answer for exact.png names frog; expected one or more of logits, probabilities, calibrated: name",
+        ),
+        ({"exact.png": {}}, "the answer for exact.png names nothing; expected one or more of logits, probabilities"),
+        ({"exact.png": {"calibrated": [0.1]}}, "the answer for exact.png (calibrated) has shape (1,) and 1 finite num"),
     ],
 )
 def test_what_is_no_answer_is_refused(answers, message):
@@ -142,18 +190,36 @@ def test_the_command_names_the_mistake_and_exits_with_one(conformance):
     assert said.splitlines()[:2] == ["does not conform", "  the app hands over BGR: blue and red are swapped"]
 
 
+def test_the_command_says_what_was_judged_and_names_a_mistake_once(conformance, right):
+    code, said, _ = conformance(with_calibrated(right))
+    assert (code, [line.split(",")[0] for line in said.splitlines()]) == (
+        0,
+        ["conforms: logits of 18 images", "conforms: calibrated of 18 images"],
+    )
+    code, said, _ = conformance(with_calibrated(MISTAKEN_APPS["hands over BGR"]()))
+    assert (code, said.count("the app ")) == (1, 1)
+    assert "exact.png: logits differ by" in said
+    assert "exact.png: calibrated differ by" in said
+    code, said, _ = conformance(MISTAKEN_APPS["leaves the temperature out"]())
+    assert (code, said.splitlines()[1]) == (
+        1,
+        "  the app leaves the temperature out: that is `probabilities`, not `calibrated`",
+    )
+
+
 def test_the_command_says_what_it_cannot_explain(conformance, right):
     _, said, _ = conformance({name: row[::-1] for name, row in right.items()})
     assert said.splitlines()[1] == "  no known mistake explains all of these; the images that differ say where to look"
     _, said, _ = conformance({"tiny.png": [value + 0.01 for value in right["tiny.png"]]})
     assert said.splitlines()[1].startswith("  nearly right: pixels off by a step")
-    assert said.splitlines()[-1].startswith("  no answer for exact.png, square.png")
+    assert said.splitlines()[-1].startswith("  no logits for exact.png, square.png")
 
 
 def test_the_command_writes_json(conformance, right):
     code, said, _ = conformance(right, "--json")
     verdict = json.loads(said)
     assert (code, verdict["conforms"], verdict["kind"], len(verdict["differences"])) == (0, True, "logits", 18)
+    assert verdict["others"] == []
 
 
 @pytest.mark.parametrize(

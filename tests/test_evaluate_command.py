@@ -92,7 +92,8 @@ def test_one_image_alone_has_a_wide_interval(evaluate, model, tmp_path):
 
 
 def test_a_file_with_a_temperature_is_told_with_it(evaluate, tmp_path):
-    calibrated = write_model(tmp_path / "calibrated.onnx", calibration={"temperature": 2.0})
+    calibrated = tmp_path / "calibrated.onnx"
+    calibrated.write_bytes(models.calibrated(temperature=2.0))
     told = evaluate(calibrated, "--images", paint(tmp_path / "images", red=["red"]))[1]
     assert "at temperature 2" in told
 

@@ -139,7 +139,7 @@ def real_tree() -> dict[str, str | None]:
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is():
-    assert len(real_tree()) == 11
+    assert len(real_tree()) == 12
     assert drawn_tree() == real_tree()
 
 

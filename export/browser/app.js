@@ -16,6 +16,7 @@ async function open() {
   try {
     const [contract, classify] = [await (await fetched("model.json")).json(), await openModel("model.onnx")];
     describe(contract);
+    offerToAbstain(contract.calibration?.abstention);
     drawBars(contract.labels.slice(0, MOST_BARS).map((label) => [label, undefined]));
     at("verdict").textContent = "Waiting for a picture";
     return { labels: contract.labels, classify };
@@ -31,6 +32,20 @@ function describe({ labels, precision, training, proof }) {
   at("about").textContent = trained + proven;
 }
 
+let threshold; // of confidence, below which the page may say that it is not sure
+let drawn; // labels and confidences of the picture that is shown, the best first
+
+function offerToAbstain(abstention) {
+  if (!abstention) return;
+  threshold = abstention.threshold;
+  at("abstain-words").textContent =
+    `No answer below ${percent(threshold)} (on held-out images ${percent(abstention.coverage)} are above, and of ` +
+    `those ${percent(abstention.accuracy)} are right)`;
+  at("abstaining").hidden = false;
+}
+
+at("abstain").addEventListener("change", () => drawn && drawVerdict());
+
 const opened = open();
 opened.catch(tell);
 
@@ -45,11 +60,11 @@ async function show(blob, name) {
     const pixels = await readPicture(blob).catch(() => {
       throw new Error(`${name} is no picture that this browser reads: choose a PNG, JPEG, GIF or WebP file`);
     });
-    const { probabilities } = await classify(pixels);
+    const { calibrated, probabilities } = await classify(pixels);
     if (turn !== latest) return;
     drawOriginal(blob, name);
     drawPixels(pixels, name);
-    drawAnswer([...probabilities].map((probability, index) => [labels[index], probability]));
+    drawAnswer([...(calibrated ?? probabilities)].map((probability, index) => [labels[index], probability]));
   } catch (error) {
     tell(error);
   }
@@ -75,9 +90,16 @@ function drawPixels(pixels, name) {
 }
 
 function drawAnswer(scores) {
-  const sorted = scores.toSorted((one, other) => other[1] - one[1]);
-  at("verdict").replaceChildren(element("strong", "", sorted[0][0]), `, ${percent(sorted[0][1])}`);
-  drawBars(sorted.slice(0, MOST_BARS));
+  drawn = scores.toSorted((one, other) => other[1] - one[1]);
+  drawVerdict();
+  drawBars(drawn.slice(0, MOST_BARS));
+}
+
+function drawVerdict() {
+  const [label, confidence] = drawn[0];
+  const isSure = !at("abstain").checked || confidence >= threshold;
+  const words = isSure ? [label, `, ${percent(confidence)}`] : ["Not sure", `, perhaps ${label}, ${percent(confidence)}`];
+  at("verdict").replaceChildren(element("strong", "", words[0]), words[1]);
 }
 
 function drawBars(scores) {

@@ -18,13 +18,16 @@ export async function readPicture(blob) {
   return toModelInput(context.getImageData(0, 0, bitmap.width, bitmap.height));
 }
 
-/** Return the function from those bytes to the model's logits and probabilities, each a Float32Array. */
+/**
+ * Return the function from those bytes to the model's logits, probabilities and calibrated probabilities, each a
+ * Float32Array; a file without a temperature has no calibrated ones.
+ */
 export async function openModel(url) {
   const session = await ort.InferenceSession.create(url);
   return async (pixels) => {
     const images = new ort.Tensor("uint8", pixels, [1, 32, 32, 3]);
-    const { logits, probabilities } = await session.run({ images });
-    return { logits: logits.data, probabilities: probabilities.data };
+    const { logits, probabilities, calibrated } = await session.run({ images });
+    return { logits: logits.data, probabilities: probabilities.data, calibrated: calibrated?.data };
   };
 }
 

@@ -1,4 +1,5 @@
-// node classify.js MODEL.onnx IMAGE... [--json]: the most probable class of each image, or all logits as JSON.
+// node classify.js MODEL.onnx IMAGE... [--abstain] [--json]: the most probable class of each image, or that the model is
+// not sure, or logits and calibrated probabilities as JSON.
 
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
@@ -16,17 +17,40 @@ export async function readPicture(file) {
   return toModelInput({ width: info.width, height: info.height, data });
 }
 
-const { values, positionals } = parseArgs({ options: { json: { type: "boolean" } }, allowPositionals: true });
+/** Return what a step comes to, or end the program with one line that says what is wrong with a file. */
+async function using(file, expected, step) {
+  try {
+    return await step();
+  } catch (error) {
+    return fail(`${file} cannot be used (${error.message.split("\n")[0]}); expected ${expected}`);
+  }
+}
+
+function fail(message) {
+  console.error(`error: ${message}`);
+  process.exit(1);
+}
+
+const options = { abstain: { type: "boolean" }, json: { type: "boolean" } };
+const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const [model, ...files] = positionals;
-if (!files.length) throw new Error("expected a model and images: node classify.js MODEL.onnx IMAGE... [--json]");
-const { labels } = JSON.parse(await readFile(model.replace(/\.onnx$/, ".json"))); // the model's own copy is not exposed
-const session = await InferenceSession.create(model);
+if (!files.length) fail("expected a model and images: node classify.js MODEL.onnx IMAGE... [--abstain] [--json]");
+const session = await using(model, "a model from `cifarnet export --onnx`", () => InferenceSession.create(model));
+const beside = model.replace(/\.onnx$/, ".json"); // the model's own copy is not exposed
+const { labels, abstention } = await using(beside, "what `cifarnet export` wrote beside the model", async () => {
+  const { labels, calibration } = JSON.parse(await readFile(beside));
+  if (!calibration) throw new Error("it lacks 'calibration'");
+  return { labels, abstention: calibration.abstention };
+});
+if (values.abstain && !abstention) fail(`${model} names no threshold to abstain by: leave --abstain out`);
 const answers = {};
 for (const file of files) {
-  const images = new Tensor("uint8", await readPicture(file), [1, 32, 32, 3]);
-  const { logits, probabilities } = await session.run({ images });
-  answers[basename(file)] = [...logits.data];
-  const best = probabilities.data.indexOf(Math.max(...probabilities.data));
-  if (!values.json) console.log(`${file}: ${labels[best]} ${(100 * probabilities.data[best]).toFixed(1)} %`);
+  const pixels = await using(file, "an image file", () => readPicture(file));
+  const { logits, calibrated } = await session.run({ images: new Tensor("uint8", pixels, [1, 32, 32, 3]) });
+  answers[basename(file)] = { logits: [...logits.data], calibrated: [...calibrated.data] };
+  const confidence = Math.max(...calibrated.data);
+  const unsure = values.abstain && confidence < abstention.threshold ? "not sure, perhaps " : "";
+  const label = labels[calibrated.data.indexOf(confidence)];
+  if (!values.json) console.log(`${file}: ${unsure}${label} ${(100 * confidence).toFixed(1)} %`);
 }
 if (values.json) console.log(JSON.stringify(answers));

@@ -1,4 +1,4 @@
-"""Say the most probable class of each image.
+"""Say the most probable class of each image, or that the model is not sure.
 
 Needs numpy, onnxruntime, and Pillow to read images; not cifarnet.
 """
@@ -26,21 +26,54 @@ def read_picture(path):
     return np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR))
 
 
+def open_model(path):
+    """Return the model, and what its file says of itself."""
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        contract = json.loads(session.get_modelmeta().custom_metadata_map["cifarnet"])
+        return session, contract["labels"], contract["calibration"]["abstention"]
+    except Exception as error:  # onnxruntime's errors share no class but Exception
+        raise SystemExit(
+            f"error: {path} cannot be used ({reason(error)}); expected a model from `cifarnet export --onnx`"
+        ) from error
+
+
+def open_picture(path):
+    """Return what `read_picture` does, or end with a line that names the file."""
+    try:
+        return read_picture(path)
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise SystemExit(f"error: {path} cannot be used ({reason(error)}); expected an image file") from error
+
+
+def reason(error):
+    """Return what an error says, in one line."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).partition("\n")[0]
+
+
 def main():
     """Classify what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a file from `cifarnet export --onnx`")
     parser.add_argument("images", nargs="+", type=Path)
-    parser.add_argument("--json", action="store_true", help="print the logits of each image instead")
+    parser.add_argument("--abstain", action="store_true", help="give no answer below the threshold that the file names")
+    parser.add_argument("--json", action="store_true", help="print the logits and calibrated probabilities instead")
     wanted = parser.parse_args()
-    session = onnxruntime.InferenceSession(wanted.model, providers=["CPUExecutionProvider"])
-    labels = json.loads(session.get_modelmeta().custom_metadata_map["cifarnet"])["labels"]
-    logits, probabilities = session.run(None, {"images": np.stack([read_picture(path) for path in wanted.images])})
+    session, labels, abstention = open_model(wanted.model)
+    if wanted.abstain and abstention is None:
+        raise SystemExit(f"error: {wanted.model} names no threshold to abstain by: leave --abstain out")
+    pixels = np.stack([open_picture(path) for path in wanted.images])
+    logits, calibrated = session.run(["logits", "calibrated"], {"images": pixels})
+    answers = list(zip(wanted.images, logits, calibrated, strict=True))
     if wanted.json:
-        print(json.dumps({path.name: row.tolist() for path, row in zip(wanted.images, logits, strict=True)}))
+        numbers = {path.name: {"logits": a.tolist(), "calibrated": b.tolist()} for path, a, b in answers}
+        print(json.dumps(numbers))
         return
-    for path, row in zip(wanted.images, probabilities, strict=True):
-        print(f"{path}: {labels[row.argmax()]} {100 * row.max():.1f} %")
+    for path, _, row in answers:
+        unsure = "not sure, perhaps " if wanted.abstain and row.max() < abstention["threshold"] else ""
+        print(f"{path}: {unsure}{labels[row.argmax()]} {100 * row.max():.1f} %")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ CifarnetError
 ├── ConfigError           a model or training setting outside its range
 ├── BackendError          no framework, the wrong one, or one asked for too late
 ├── DataError             images or labels that cannot be used
+│   ├── SizeError         a picture of more pixels than is safe to decode
 │   ├── FetchError        CIFAR-10 could not be brought here
 │   └── IntegrityError    bytes that are not the bytes that were promised
 ├── ModelError            weights or a model file that do not fit
@@ -34,6 +35,10 @@ class BackendError(CifarnetError):
 
 class DataError(CifarnetError):
     """Images or labels that cannot be used."""
+
+
+class SizeError(DataError):
+    """A picture of more pixels than is safe to decode."""
 
 
 class FetchError(DataError):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import DataError
+from .errors import DataError, SizeError
 from .spec import IMAGE_SHAPE, Shape
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -21,19 +21,22 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Named one by one, because Pillow also opens formats that start other programs."""
 
-_MAX_PIXELS = 89_478_485
+MAX_PIXELS = 89_478_485
 """Pillow's own limit, above which it warns of a decompression bomb: a quarter of a gigabyte as RGB."""
 
 
 def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Decode an image file and return its pixels by the recipe, uint8 of ``shape``, RGB, 0-255.
 
-    Raises DataError with the reason alone: the caller knows how to name the file.
+    Raises DataError with the reason alone: the caller knows how to name the file. It is a SizeError for more than
+    ``MAX_PIXELS``.
     """
     try:
         return _decoded(file, shape)
     except UnidentifiedImageError as error:
         raise DataError("no image in a known format") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError, SizeError) as error:
+        raise SizeError(str(error)) from error
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise DataError(str(error) or type(error).__name__) from error
 
@@ -41,8 +44,8 @@ def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np
 def _decoded(file: Path | BinaryIO, shape: Shape) -> NDArray[np.uint8]:
     with Image.open(file, formats=_FORMATS) as image:
         # Again by hand: a newer Python may keep the filters of warnings away from threads.
-        if image.width * image.height > _MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels; expected at most {_MAX_PIXELS}")
+        if image.width * image.height > MAX_PIXELS:
+            raise SizeError(f"{image.width}x{image.height} pixels")
         return pixels(image, shape)
 
 

@@ -59,8 +59,8 @@ PARITY_SUFFIX = ".parity.json"
 """Of the file beside a model that holds what was measured when it was proven."""
 INPUT_NAME = "images"
 """The one input: uint8 (batch, height, width, 3), RGB, 0-255."""
-LOGITS_NAME, PROBABILITIES_NAME = "logits", "probabilities"
-"""The two outputs: float32 (batch, classes)."""
+LOGITS_NAME, PROBABILITIES_NAME, CALIBRATED_NAME = "logits", "probabilities", "calibrated"
+"""The three outputs: float32 (batch, classes)."""
 BATCH_DIMENSION = "batch"
 """Name of the one dimension that is free."""
 INPUT: Final[Mapping[str, Any]] = {
@@ -74,8 +74,21 @@ INPUT: Final[Mapping[str, Any]] = {
 OUTPUTS: Final[Mapping[str, Mapping[str, str]]] = {
     LOGITS_NAME: {"dtype": "float32", "meaning": "before the softmax"},
     PROBABILITIES_NAME: {"dtype": "float32", "meaning": "softmax of the logits"},
+    CALIBRATED_NAME: {"dtype": "float32", "meaning": "softmax of the logits divided by the temperature"},
 }
 """What a model file says of each output, beside the shape."""
+CALIBRATION: Final[Mapping[str, str]] = {
+    "temperature": "what the logits are divided by for `calibrated`, above 0",
+    "images": "held-out images that all of this was measured on",
+    "ece_before": "expected calibration error of `probabilities`, 0 to 1",
+    "ece_after": "the same of `calibrated`",
+    "loss_before": "mean cross-entropy of `probabilities`, nats",
+    "loss_after": "the same of `calibrated`",
+    "coverage": "what share of the images is answered at which threshold of confidence, and how well",
+    "abstention": "the threshold with the largest coverage whose answers reach the target, or null where none does",
+    "target_accuracy": "share of the answers that have to be right, 0 to 1",
+}
+"""What a model file says of its temperature; confidence is the largest number of a row of ``calibrated``."""
 IMAGE_METADATA = {
     "Image.BitmapPixelFormat": "Rgb8",
     "Image.ColorSpaceGamma": "SRGB",
@@ -92,12 +105,27 @@ def seal(content: bytes | memoryview) -> bytes:
     return bytes([0x72, len(entry)]) + entry
 
 
+@dataclass(frozen=True, kw_only=True)
+class Abstention:
+    """When to give no answer, as it was measured on held-out images."""
+
+    threshold: float
+    """An answer counts where its confidence is at least this, 0 to 1."""
+    coverage: float
+    """Share of the images that is answered then, 0 to 1."""
+    accuracy: float
+    """Share of those answers that are right, 0 to 1."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a classifier says of one image."""
 
     scores: tuple[tuple[str, float], ...]
     """Every class with its probability, 0 to 1, the most probable first."""
+    confidence: float | None = None
+    """Calibrated probability of the most probable class, 0 to 1; None where the model file has no temperature, since
+    a probability that was not calibrated does not say how often it is right."""
 
     @property
     def label(self) -> str:

@@ -76,6 +76,13 @@ await page.goto(url);
 facts.badge = await badge(page);
 facts.chosen = {};
 for (const image of images) facts.chosen[image.file] = await shown(() => page.setInputFiles("#file", fileOf(image)));
+const verdict = () => page.locator("#verdict").textContent();
+facts.abstaining = { words: await page.locator("#abstain-words").textContent() };
+await page.locator("#abstain").check();
+facts.abstaining.sure = (await shown(() => page.setInputFiles("#file", fileOf(images[0])))).verdict;
+facts.abstaining.unsure = (await shown(() => page.setInputFiles("#file", fileOf(images[1])))).verdict;
+await page.locator("#abstain").uncheck();
+facts.abstaining.answered = await verdict();
 facts.dropped = await shown(() => handedOver(images[1], "drop", "dataTransfer"));
 facts.pasted = await shown(() => handedOver(images[2], "paste", "clipboardData"));
 facts.taken = await shown(async () => {
@@ -93,9 +100,16 @@ await spoilt.route("**/golden.json", async (route) => {
   await route.fulfill({ json: document });
 });
 await spoilt.route(`**/${images[1].file}`, (route) => route.fulfill({ path: fileOf(images[2]) }));
+await spoilt.route("**/model.json", async (route) => {
+  const contract = JSON.parse(readFileSync(`${golden}/model.json`));
+  delete contract.calibration; // as in a file of before there was one
+  await route.fulfill({ json: contract });
+});
 const spoiltPage = await spoilt.newPage();
 await spoiltPage.goto(url);
 facts.spoilt = await badge(spoiltPage);
+await spoiltPage.locator("#about:not(:empty)").waitFor();
+facts.spoilt.offersToAbstain = await spoiltPage.locator("#abstaining").isVisible();
 
 await page.locator("#offline:not(:empty)").waitFor();
 facts.complaints = [...complaints]; // later ones may be about the server that is gone

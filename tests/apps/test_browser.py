@@ -70,17 +70,31 @@ def test_the_page_shows_the_exact_pixels_that_the_model_has_to_see(facts, entrie
         np.testing.assert_array_equal(tensor_of(facts["chosen"]["images/wide.png"]), golden_tensor(entries["tall.png"]))
 
 
-def test_the_page_shows_the_golden_probabilities_in_order(facts, golden, entries):
+def test_the_page_shows_the_golden_calibrated_probabilities_in_order(facts, golden, entries):
     labels = json.loads((golden / "model.json").read_text())["labels"]
     for entry in entries.values():
         shown = facts["chosen"][entry["file"]]
         widths = dict(zip([row[0] for row in shown["bars"]], shown["widths"], strict=True))
-        tolerance = TOLERANCES["probabilities"]
-        np.testing.assert_allclose([widths[label] for label in labels], entry["probabilities"], rtol=0, atol=tolerance)
+        tolerance = TOLERANCES["calibrated"]
+        np.testing.assert_allclose([widths[label] for label in labels], entry["calibrated"], rtol=0, atol=tolerance)
         assert shown["widths"] == sorted(shown["widths"], reverse=True)
         label, _, percent = shown["bars"][0]
-        assert (label, percent) == (labels[np.argmax(entry["probabilities"])], f"{100 * shown['widths'][0]:.1f} %")
+        assert (label, percent) == (labels[np.argmax(entry["calibrated"])], f"{100 * shown['widths'][0]:.1f} %")
         assert shown["verdict"] == f"{label}, {percent}"
+
+
+def test_the_page_gives_no_answer_below_the_threshold_where_it_is_told_so(facts, entries):
+    sure, unsure = (f"{100 * max(entries[name]['calibrated']):.1f} %" for name in ("exact.png", "square.png"))
+    assert facts["abstaining"] == {
+        "words": "No answer below 27.0 % (on held-out images 38.9 % are above, and of those 0.0 % are right)",
+        "sure": f"frog, {sure}",
+        "unsure": f"Not sure, perhaps automobile, {unsure}",
+        "answered": f"automobile, {unsure}",
+    }
+
+
+def test_the_page_does_not_offer_to_abstain_where_the_file_does_not_say_when(facts):
+    assert not facts["spoilt"]["offersToAbstain"]
 
 
 def test_the_badge_shows_that_this_browser_agrees(facts, entries):

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cifarnet import spec
 from cifarnet.conformance.judging import TOLERANCES
+from cifarnet.evaluation import calibrate
 
 EXPORT = Path(__file__).parents[2] / "export"
 
@@ -19,6 +21,7 @@ def promised():
         "metadata": {"contract": spec.CONTRACT_KEY, "digest": spec.DIGEST_KEY, "standard": spec.IMAGE_METADATA},
         "input": {**spec.INPUT, "shape": [spec.BATCH_DIMENSION, height, width, channels]},
         "outputs": {name: {**said, "shape": [spec.BATCH_DIMENSION, "classes"]} for name, said in spec.OUTPUTS.items()},
+        "calibration": dict(spec.CALIBRATION),
         "resize": dict(spec.RECIPE),
         "cifar10_labels": list(spec.CIFAR10_LABELS),
         "tolerances": TOLERANCES,
@@ -42,6 +45,7 @@ def test_the_contract_is_what_the_package_promises(contract):
         ("DIGEST_KEY", "other"),
         ("INPUT", spec.INPUT | {"name": "image"}),
         ("OUTPUTS", {"scores": spec.OUTPUTS["logits"]}),
+        ("CALIBRATION", {}),
         ("BATCH_DIMENSION", "n"),
         ("IMAGE_METADATA", {}),
         ("IMAGE_SHAPE", (64, 64, 3)),
@@ -59,9 +63,16 @@ def test_a_model_file_says_the_same_of_itself(contract):
     assert {name: model[name] for name in ("version", "input", "resize")} == {
         name: contract[name] for name in ("version", "input", "resize")
     }
+    assert model["calibration"].keys() == contract["calibration"].keys()
     classes = len(model["labels"])
     for name, output in contract["outputs"].items():
         assert model["outputs"][name] == output | {"shape": ["batch", classes]}
+
+
+def test_what_is_fitted_to_a_run_is_what_the_contract_says_of_calibration(contract):
+    logits, labels = np.eye(3, dtype=np.float32).repeat(4, axis=0), np.arange(3, dtype=np.int32).repeat(4)
+    labels[0] = 1
+    assert calibrate(logits, labels).to_json().keys() == contract["calibration"].keys()
 
 
 def test_the_page_holds_itself_to_the_same_tolerance(contract):
@@ -74,5 +85,6 @@ def test_the_page_holds_itself_to_the_same_tolerance(contract):
 def test_the_readme_names_every_part_of_the_contract(contract):
     text = (EXPORT / "README.md").read_text()
     words = [contract["input"]["name"], *contract["outputs"], *contract["resize"], *contract["cifar10_labels"]]
+    words += [*contract["calibration"]]
     words += [contract["metadata"]["contract"], contract["metadata"]["digest"]]
     assert [word for word in words if f"`{word}`" not in text] == []

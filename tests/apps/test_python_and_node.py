@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -30,18 +31,82 @@ def said(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
+def complaint(*command):
+    """Return the one line that an app says before it gives up."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def rewrite(golden, folder, change):
+    """Write the golden model into a folder, with another contract in it and beside it."""
+    contract = json.loads((golden / "model.json").read_text())
+    change(contract)
+    model = onnx.load(golden / "model.onnx")
+    (entry,) = (each for each in model.metadata_props if each.key == "cifarnet")
+    entry.value = json.dumps(contract)
+    onnx.save(model, folder / "model.onnx")
+    (folder / "model.json").write_text(entry.value)
+
+
 def test_an_app_conforms(app, golden):
     answers = json.loads(said(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--json"))
-    assert judge(answers, golden).conforms
-    answers["exact.png"][0] += 1e-3
-    assert not judge(answers, golden).conforms
+    verdict = judge(answers, golden)
+    assert (verdict.conforms, verdict.kind, [other.kind for other in verdict.others]) == (
+        True,
+        "logits",
+        ["calibrated"],
+    )
+    for kind in ("logits", "calibrated"):
+        answers["exact.png"][kind][0] += 1e-3
+        assert not judge(answers, golden).conforms
+        answers["exact.png"][kind][0] -= 1e-3
 
 
 def test_an_app_names_the_most_probable_class(app, golden, entries):
     line = said(*app, golden / "model.onnx", golden / "images" / "exact.png")
     labels = json.loads((golden / "model.json").read_text())["labels"]
-    probabilities = entries["exact.png"]["probabilities"]
-    assert line == f"{golden}/images/exact.png: {labels[np.argmax(probabilities)]} {100 * max(probabilities):.1f} %\n"
+    calibrated = entries["exact.png"]["calibrated"]
+    assert line == f"{golden}/images/exact.png: {labels[np.argmax(calibrated)]} {100 * max(calibrated):.1f} %\n"
+
+
+def test_an_app_abstains_below_the_threshold_of_the_file(app, golden, entries):
+    lines = said(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--abstain").splitlines()
+    threshold = json.loads((golden / "model.json").read_text())["calibration"]["abstention"]["threshold"]
+    answered = {Path(line.split(": ")[0]).name: ": not sure, perhaps " not in line for line in lines}
+    assert answered == {name: max(entry["calibrated"]) >= threshold for name, entry in entries.items()}
+    assert sorted(answered.values()).index(True) == 11
+
+
+def test_an_app_cannot_abstain_where_the_file_names_no_threshold(app, golden, tmp_path):
+    rewrite(golden, tmp_path, lambda contract: contract["calibration"].update(abstention=None))
+    message = f"error: {tmp_path}/model.onnx names no threshold to abstain by: leave --abstain out"
+    assert complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png", "--abstain") == message
+    assert said(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "wrong"),
+    [
+        ("gone.onnx", "images/exact.png", "gone.onnx"),
+        ("images/exact.png", "images/exact.png", "images/exact.png"),
+        ("model.onnx", "images/gone.png", "images/gone.png"),
+        ("model.onnx", "golden.json", "golden.json"),
+        ("model.onnx", "images", "images"),
+    ],
+)
+def test_an_app_names_the_file_that_is_wrong_in_one_line(app, golden, model, image, wrong):
+    line = complaint(*app, golden / model, golden / image)
+    assert line.startswith(f"error: {golden / wrong} cannot be used (")
+    assert "; expected a" in line
+
+
+def test_an_app_names_what_a_file_of_another_kind_lacks(app, golden, tmp_path):
+    rewrite(golden, tmp_path, lambda contract: contract.pop("calibration"))
+    line = complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
+    assert line.startswith(f"error: {tmp_path}/model.")
+    assert "cannot be used (it lacks 'calibration'); expected" in line
 
 
 def test_an_app_without_images_says_how_it_is_called(app):
@@ -104,4 +169,4 @@ def test_node_reads_a_jpeg_as_pillow_does_within_a_step(node, golden, tmp_path, 
     apps = ([sys.executable, EXPORT / "python" / "classify.py"], [node, EXPORT / "node" / "classify.js"])
     ours, theirs = (json.loads(said(*app, golden / "model.onnx", tmp_path / "photo.jpg", "--json")) for app in apps)
     # Both decode with libjpeg-turbo and were equal when this was written. 0.16 is one step everywhere.
-    np.testing.assert_allclose(ours["photo.jpg"], theirs["photo.jpg"], rtol=0, atol=0.16)
+    np.testing.assert_allclose(ours["photo.jpg"]["logits"], theirs["photo.jpg"]["logits"], rtol=0, atol=0.16)

@@ -27,6 +27,19 @@ def classifier() -> Classifier:
     return Classifier(models.content())
 
 
+@pytest.fixture(scope="session")
+def calibrated() -> Classifier:
+    """A classifier whose file has a temperature."""
+    return Classifier(models.calibrated())
+
+
+@pytest.fixture
+def calibrated_path(tmp_path):
+    path = tmp_path / "calibrated.onnx"
+    path.write_bytes(models.calibrated())
+    return path
+
+
 @pytest.fixture
 def model_path(tmp_path):
     path = tmp_path / "model.onnx"

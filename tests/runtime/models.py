@@ -27,6 +27,18 @@ CONTRACT = {
     "model": {},
 }
 
+CALIBRATION = {
+    "temperature": 3.0,
+    "images": 100,
+    "ece_before": 0.1,
+    "ece_after": 0.01,
+    "loss_before": 0.9,
+    "loss_after": 0.8,
+    "coverage": [{"coverage": 1.0, "threshold": 0.3, "accuracy": 0.8}],
+    "abstention": {"coverage": 0.7, "threshold": 0.6, "accuracy": 0.9},
+    "target_accuracy": 0.9,
+}
+
 
 def contract(**changes: Any) -> dict[str, Any]:
     """Return the contract of ``content()``, with other values for some of its keys; ``...`` leaves one out."""
@@ -46,19 +58,28 @@ def graph(
     dtype: int = TensorProto.UINT8,
     batch: str | int = "batch",
     classes: int = 3,
+    temperature: float | None = None,
 ) -> onnx.GraphProto:
-    """Return the graph of ``content()``; ``nodes`` come before its own, and may declare what it does not keep."""
+    """Return the graph of ``content()``; ``nodes`` come before its own, and may declare what it does not keep.
+
+    With a ``temperature`` it has the output ``calibrated``; files of before there was one have none.
+    """
     own = [
         helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["means"], axes=[1, 2], keepdims=0),
         helper.make_node("MatMul", ["means", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
     ]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, classes]) for name in ("logits", "probabilities")
-    ]
+    tensors = tensors or [weights()]
+    names = ["logits", "probabilities"]
+    if temperature is not None:
+        tensors = [*tensors, numpy_helper.from_array(np.array([temperature], np.float32), "temperature")]
+        own.append(helper.make_node("Div", ["logits", "temperature"], ["divided"]))
+        own.append(helper.make_node("Softmax", ["divided"], ["calibrated"], axis=-1))
+        names.append("calibrated")
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, classes]) for name in names]
     images = helper.make_tensor_value_info("images", dtype, [batch, 32, 32, 3])
-    return helper.make_graph([*(nodes or []), *own], "colours", [images], outputs, initializer=tensors or [weights()])
+    return helper.make_graph([*(nodes or []), *own], "colours", [images], outputs, initializer=tensors)
 
 
 def content(
@@ -70,6 +91,12 @@ def content(
     helper.set_model_props(plain, {CONTRACT_KEY: text})
     unsealed = plain.SerializeToString(deterministic=True)
     return unsealed + seal(unsealed)
+
+
+def calibrated(**changes: Any) -> bytes:
+    """Return a sealed file with the third output, with other values for some keys of what it says of that."""
+    calibration = copy.deepcopy(CALIBRATION) | changes
+    return content(graph(temperature=calibration["temperature"]), contract(calibration=calibration))
 
 
 def model(graph_: onnx.GraphProto | None = None, *, domains: tuple[str, ...] = ("",), **parts: Any) -> onnx.ModelProto:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.errors import DataError, UsageError
+from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.runtime import Classifier, Outcome, files
 from cifarnet.runtime import classifier as module
-from cifarnet.spec import Prediction
+from cifarnet.spec import Abstention, Prediction
 from tests.runtime import models
 
 
@@ -90,6 +90,51 @@ def test_logits_and_probabilities_are_float32_in_the_order_of_the_labels(classif
     assert logits.dtype == probabilities.dtype == "float32"
     np.testing.assert_allclose(logits, np.array([[200, 10, 10]]) / 16, rtol=1e-6)
     np.testing.assert_allclose(probabilities, softmax(logits), rtol=1e-6)
+
+
+# Calibrated probabilities
+
+
+def shades(count: int) -> np.ndarray:
+    """Return pictures whose red is more and more than their green."""
+    pictures = np.full((count, 32, 32, 3), 100, np.uint8)
+    pictures[..., 0] += np.arange(count, dtype=np.uint8)[:, None, None] % 100
+    return pictures
+
+
+def test_calibrated_probabilities_are_the_softmax_at_the_temperature(calibrated):
+    images = shades(5)
+    found = calibrated.calibrated(images)
+    assert (found.dtype, found.shape) == ("float32", (5, 3))
+    np.testing.assert_allclose(found, softmax(calibrated.logits(images) / 3), rtol=1e-6)
+    assert np.abs(calibrated.probabilities(images) - found).max() > 0.01
+    np.testing.assert_array_equal(calibrated.calibrated(images[1]), found[1:2])
+
+
+def test_a_confidence_is_the_calibrated_probability_of_the_label(calibrated, photos):
+    images = shades(2 * module.LARGEST_CALL + 1)
+    images[::2] = images[::2, ..., ::-1]  # every other one has most of its blue
+    predictions = calibrated(images)
+    np.testing.assert_array_equal([each.confidence for each in predictions], calibrated.calibrated(images).max(axis=1))
+    assert predictions[20].confidence < predictions[20].probability
+    outcomes = list(calibrated.stream(photos))
+    assert [each.prediction for each in outcomes] == calibrated([each.path for each in outcomes])
+    assert outcomes[0].prediction.confidence > 0.95
+
+
+def test_a_file_says_when_to_abstain_or_that_it_does_not_know(calibrated):
+    assert calibrated.temperature == 3
+    assert calibrated.abstention == Abstention(threshold=0.6, coverage=0.7, accuracy=0.9)
+    unsure = Classifier(models.calibrated(abstention=None))
+    assert (unsure.temperature, unsure.abstention) == (3, None)
+
+
+def test_a_file_of_before_there_was_a_temperature_is_used_without(classifier, painted):
+    prediction = classifier(painted("red"))
+    assert (classifier.temperature, classifier.abstention, prediction.confidence) == (None, None, None)
+    message = "^the model has no calibrated probabilities; expected a file with a temperature: export the run anew$"
+    with pytest.raises(ModelError, match=message):
+        classifier.calibrated(painted("red"))
 
 
 def test_the_file_says_what_it_is(classifier):

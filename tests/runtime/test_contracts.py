@@ -91,6 +91,22 @@ def test_a_recipe_of_another_kind_is_not_replaced_by_ours(recipe, message):
         (models.contract(resize=RECIPE | {"width": "32"}), "its resize recipe has another size than its input"),
         (models.contract(precision=32), "its precision is 32"),
         (models.contract(model=...), "its model is None"),
+        (models.contract(calibration=[]), "its calibration is []"),
+        (models.contract(calibration={}), "its temperature is None, not a number above 0 and up to 1000"),
+        *(
+            (
+                models.contract(calibration=models.CALIBRATION | {"temperature": value}),
+                f"its temperature is {value!r}, not",
+            )
+            for value in (0, -1.0, "1.2", True, float("nan"), float("inf"), 10**50)
+        ),
+        *(
+            (
+                models.contract(calibration=models.CALIBRATION | {"abstention": value}),
+                f"its abstention is {value!r}, not t",
+            )
+            for value in (0.5, {}, {"threshold": 0.5, "coverage": 1.01, "accuracy": 1})
+        ),
     ],
 )
 def test_a_damaged_contract(contract, reason):

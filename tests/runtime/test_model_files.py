@@ -28,8 +28,16 @@ WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
 )
 def test_a_file_that_is_not_onnx(tmp_path, junk):
     (tmp_path / "x.onnx").write_bytes(junk)
-    pattern = rf"{tmp_path}/x\.onnx is no ONNX file, or a truncated one \(.+\); expected a whole one: {WAY_OUT}"
-    assert re.fullmatch(pattern, refused(tmp_path / "x.onnx"))
+    assert refused(tmp_path / "x.onnx") == f"{tmp_path}/x.onnx is no ONNX file; expected one: {WAY_OUT}"
+
+
+def test_a_file_that_begins_as_onnx_does_and_goes_on_otherwise():
+    pattern = rf"the model is no ONNX file, or a truncated one \(.+\); expected a whole one: {WAY_OUT}"
+    assert re.fullmatch(pattern, refused(b"\x08\x08" + b"\xff" * 20))
+
+
+def test_a_path_that_is_empty():
+    assert refused("") == "the model's path is empty; expected an ONNX file: is the variable set?"
 
 
 def test_an_empty_file():
@@ -209,7 +217,7 @@ def test_graphs_in_graphs_without_end():
     for _ in range(1000):
         attribute = models.field(6, graph)
         graph = models.field(1, models.field(5, attribute))
-    message = refused(models.field(7, graph))
+    message = refused(b"\x08\x08" + models.field(7, graph))
     assert message.startswith("the model is no ONNX file, or a truncated one (maximum recursion depth exceeded")
 
 
@@ -232,6 +240,17 @@ def test_a_graph_that_is_not_what_the_contract_says(graph):
     assert re.match(
         r"the model (maps .*; expected \[\('images', 'tensor\(uint8\)'|is refused by onnxruntime \()", message
     )
+
+
+@pytest.mark.parametrize("temperature", [None, 3.0])
+def test_a_file_with_a_temperature_has_the_third_output_and_one_without_has_not(painted, temperature):
+    calibration = None if temperature is None else models.CALIBRATION
+    whole = models.content(models.graph(temperature=temperature), models.contract(calibration=calibration))
+    assert Classifier(whole)(painted("red")).label == "red"
+    other = models.content(models.graph(temperature=temperature), models.contract(calibration=models.CALIBRATION))
+    if temperature is not None:
+        other = models.content(models.graph(temperature=temperature))
+    assert re.match(r"the model maps .* to .*; expected .* to .*\('probabilities', 'tensor\(float\)'", refused(other))
 
 
 def test_fewer_labels_than_outputs():
@@ -284,6 +303,12 @@ def test_weights_that_are_not_finite(painted):
     broken = Classifier(models.content(models.graph(tensors=[models.weights(np.nan)])))
     with pytest.raises(ModelError, match=r"^the model answers with numbers that are not finite: train"):
         broken(painted("red"))
+
+
+def test_a_temperature_in_the_graph_that_is_not_finite(painted):
+    broken = models.content(models.graph(temperature=np.nan), models.contract(calibration=models.CALIBRATION))
+    with pytest.raises(ModelError, match=r"^the model answers with numbers that are not finite: train"):
+        Classifier(broken)(painted("red"))
 
 
 def test_the_whole_content_comes_back_with_its_contract():

@@ -44,6 +44,7 @@ def test_json_is_one_document_per_line(run, model_path, classifier, photos):
         "file": str(photos / "a.png"),
         "label": "red",
         "probability": prediction.probability,
+        "confidence": None,
         "top": [{"label": label, "probability": probability} for label, probability in prediction.top(2)],
     }
     assert [each["label"] for each in documents] == ["red", "green", "blue", "red", "green"]
@@ -82,6 +83,127 @@ def test_a_model_of_two_classes_names_both(run, tmp_path, photos):
     (tmp_path / "two.onnx").write_bytes(models.content(narrow, models.contract(labels=["red", "green"])))
     code, lines, _ = run("predict", tmp_path / "two.onnx", photos / "a.png")
     assert (code, lines[0].split()) == (0, ["1.", "2.", "file"])
+
+
+# Abstaining
+
+
+@pytest.fixture
+def shades(tmp_path):
+    """Return a folder with a picture that the calibrated model is sure of, confidence 0.90, and one at 0.40."""
+    folder = tmp_path / "shades"
+    folder.mkdir()
+    for name, red in {"sure.png": 240, "unsure.png": 112}.items():
+        Image.new("RGB", (32, 32), (red, 100, 100)).save(folder / name)
+    return folder
+
+
+def confidences(path, shades):
+    return [each.prediction.confidence for each in Classifier(path).stream(shades)]
+
+
+def test_abstaining_takes_the_threshold_of_the_file(run, calibrated_path, shades):
+    sure, unsure = confidences(calibrated_path, shades)
+    assert unsure < models.CALIBRATION["abstention"]["threshold"] < sure
+    code, lines, talk = run("predict", calibrated_path, shades, "--abstain")
+    assert (code, talk) == (0, [])
+    assert lines == [
+        "answer               1.               2.               file",
+        f"red       {100 * sure:6.2f} %   red    99.97 %   green   0.02 %   {shades}/sure.png",
+        f"abstained {100 * unsure:6.2f} %   red    51.42 %   green  24.29 %   {shades}/unsure.png",
+    ]
+
+
+@pytest.mark.parametrize("options", [[], ["--abstain"]])
+def test_another_threshold_may_be_given_and_is_reached_exactly(run, calibrated_path, shades, options):
+    _, unsure = confidences(calibrated_path, shades)
+    for threshold, answers in ((0, 2), (repr(unsure), 2), (repr(unsure + 1e-9), 1), (1, 0)):
+        code, lines, _ = run("predict", calibrated_path, shades, "--json", "--threshold", threshold, *options)
+        assert (code, [json.loads(line)["answer"] is not None for line in lines].count(True)) == (0, answers)
+
+
+def test_json_and_csv_tell_the_answer_the_confidence_and_the_best_guess(run, calibrated_path, shades):
+    sure, unsure = confidences(calibrated_path, shades)
+    _, lines, _ = run("predict", calibrated_path, shades, "--abstain", "--json")
+    found = [json.loads(line) for line in lines]
+    assert [(each["answer"], each["label"], each["confidence"]) for each in found] == [
+        ("red", "red", sure),
+        (None, "red", unsure),
+    ]
+    assert list(found[0]) == ["file", "answer", "label", "probability", "confidence", "top"]
+    _, lines, _ = run("predict", calibrated_path, shades, "--abstain", "--csv", "--top", 1)
+    rows = list(csv.reader(lines))
+    assert rows[0] == ["file", "answer", "confidence", "label_1", "probability_1"]
+    assert [row[1:4] for row in rows[1:]] == [["red", str(sure), "red"], ["", str(unsure), "red"]]
+
+
+def test_without_abstaining_every_image_is_answered_as_before(run, calibrated_path, shades):
+    _, lines, _ = run("predict", calibrated_path, shades)
+    assert lines[0] == "1.               2.               3.               file"
+    _, lines, _ = run("predict", calibrated_path, shades, "--json")
+    assert [list(json.loads(line)) for line in lines] == [["file", "label", "probability", "confidence", "top"]] * 2
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, "nan"])
+def test_a_threshold_that_is_no_share_is_refused(run, calibrated_path, shades, threshold):
+    message = f"error: --threshold is {threshold}; expected a confidence, 0 to 1: change it"
+    assert run("predict", calibrated_path, shades, "--threshold", threshold) == (1, [], [message])
+
+
+def test_a_file_that_names_no_threshold_asks_for_one(run, tmp_path, shades):
+    path = tmp_path / "unsure.onnx"
+    path.write_bytes(models.calibrated(abstention=None))
+    code, lines, talk = run("predict", path, shades, "--abstain")
+    assert (code, lines) == (1, [])
+    assert talk == [
+        f"error: {path} names no threshold: at none were its answers right often enough; expected one to abstain by: "
+        "give it with --threshold"
+    ]
+    assert run("predict", path, shades, "--threshold", 0.5)[0] == 0
+
+
+@pytest.mark.parametrize("options", [["--abstain"], ["--threshold", 0.5]])
+def test_a_file_without_a_temperature_cannot_abstain(run, model_path, shades, options):
+    message = "has no calibrated probabilities; expected a file with a temperature to abstain by: export the run anew"
+    assert run("predict", model_path, shades, *options) == (1, [], [f"error: {model_path} {message}"])
+
+
+# Long labels
+
+
+LONG = ("a class with a name of many words", "another class with many words", "blue")
+
+
+@pytest.fixture
+def long_path(tmp_path):
+    path = tmp_path / "long.onnx"
+    path.write_bytes(
+        models.content(models.graph(temperature=3.0), models.contract(labels=LONG, calibration=models.CALIBRATION))
+    )
+    return path
+
+
+@pytest.mark.parametrize("options", [[], ["--abstain"]])
+def test_long_labels_are_shortened_on_a_terminal_so_that_a_line_fits(run, long_path, shades, monkeypatch, options):
+    monkeypatch.chdir(shades)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    _, lines, _ = run("predict", long_path, "sure.png", "unsure.png", *options)
+    assert [len(line) <= 80 for line in lines] == [True] * 3
+    assert lines[1].startswith("a class w… ")
+    assert lines[1].endswith("   sure.png")
+    assert len({line.index("%") for line in lines[1:]}) == 1
+
+
+def test_long_labels_are_whole_where_no_terminal_reads(run, long_path, shades, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("predict", long_path, shades)[1][1].startswith("a class with a name of many words  99.97 %   another cl")
+
+
+def test_labels_keep_a_few_characters_on_the_narrowest_terminal(run, long_path, shades, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "20")
+    assert run("predict", long_path, shades)[1][1].startswith("a cla…  99.97 %   anoth…   0.02 %")
 
 
 # What goes wrong
@@ -124,7 +246,21 @@ def test_two_forms_at_once(run, model_path, photos):
 def test_a_model_that_is_none(run, photos):
     code, lines, talk = run("predict", photos / "a.png", photos / "a.png")
     assert (code, lines, len(talk)) == (1, [], 1)
-    assert talk[0].startswith(f"error: {photos}/a.png is no ONNX file, or a truncated one (")
+    assert talk[0].startswith(f"error: {photos}/a.png is no ONNX file; expected one: use a file that")
+
+
+def test_a_model_whose_path_is_empty(run, photos):
+    message = "error: the model's path is empty; expected an ONNX file: is the variable set?"
+    assert run("predict", "", photos / "a.png") == (1, [], [message])
+
+
+def test_model_and_image_in_the_wrong_order(run, model_path, photos):
+    swapped = f"is no ONNX file, but {model_path} is called one; expected the model first: swap the two"
+    for first in (photos / "a.png", photos):
+        assert run("predict", first, model_path, photos / "a.png") == (1, [], [f"error: {first} {swapped}"])
+    (photos / "odd.onnx").write_bytes(b"no model")
+    _, _, (talk,) = run("predict", photos / "odd.onnx", model_path)
+    assert talk.startswith(f"error: {photos}/odd.onnx is no ONNX file; expected one: use")
 
 
 def test_no_image_at_all_is_a_wrong_usage(run, model_path):
@@ -187,7 +323,8 @@ def test_a_bomb_is_an_error_without_a_warning_beside(run, model_path, photos):
     Image.new("1", (30_000, 3_000)).save(photos / "wide.png")
     code, lines, talk = run("predict", model_path, photos / "wide.png")
     assert (code, lines, len(talk)) == (1, [], 1)
-    assert "wide.png cannot be used (Image size (90000000 pixels) exceeds limit" in talk[0]
+    assert "wide.png is too large (Image size (90000000 pixels) exceeds limit" in talk[0]
+    assert talk[0].endswith("; expected at most 89,478,485 pixels: scale it down")
 
 
 def test_the_command_and_the_library_say_the_same(run, model_path, photos):

@@ -18,7 +18,7 @@ def command(
     answers: Annotated[
         Path,
         typer.Argument(
-            help="JSON of the app's logits or probabilities by golden image.",
+            help="JSON of the app's numbers by golden image.",
             show_default=False,
             parser=filled("ANSWERS", "a JSON file", Path),
         ),
@@ -39,19 +39,26 @@ def command(
 
 
 def _tell(verdict: "Verdict") -> None:
-    count, worst = len(verdict.differences), max(verdict.differences.values())
+    verdicts = (verdict, *verdict.others)
     if verdict.conforms:
-        out(f"conforms: {verdict.kind} of {count} images, largest difference {worst:.1e}")
+        for each in verdicts:
+            worst = max(each.differences.values())
+            out(f"conforms: {each.kind} of {len(each.differences)} images, largest difference {worst:.1e}")
         return
     out("does not conform")
-    for mistake in verdict.mistakes:
-        out(f"  the app {mistake}")
-    if verdict.differing and not verdict.mistakes:
-        out(f"  {_guess(verdict)}")
+    said = [f"the app {mistake}" for each in verdicts for mistake in each.mistakes]
+    said += [_guess(each) for each in verdicts if each.differing and not each.mistakes]
+    for line in dict.fromkeys(said):  # what spoils one output mostly spoils the others too
+        out(f"  {line}")
+    for each in verdicts:
+        _tell_differences(each)
+
+
+def _tell_differences(verdict: "Verdict") -> None:
     for name, difference in verdict.differing.items():
         out(f"  {name}: {verdict.kind} differ by up to {difference:.2g}")
     if verdict.missing:
-        out(f"  no answer for {', '.join(verdict.missing)}")
+        out(f"  no {verdict.kind} for {', '.join(verdict.missing)}")
 
 
 def _guess(verdict: "Verdict") -> str:

@@ -9,18 +9,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cifarnet.spec import IMAGE_SHAPE, PROBABILITIES_NAME
+from cifarnet.spec import IMAGE_SHAPE
 
 from .golden import FloatModel, GoldenImage, Row
-from .mistakes import CUTS, DEPTHS, HEADS, LAYOUTS, OPACITIES, ORIENTATIONS, RANGES, RIGHT, SCALINGS
+from .mistakes import (
+    CUTS,
+    DEPTHS,
+    HEADS,
+    LAYOUTS,
+    OPACITIES,
+    ORIENTATIONS,
+    RANGES,
+    RIGHT,
+    SCALINGS,
+    SECOND_SOFTMAX,
+)
 
 Way = tuple[str, ...]
 """How an app goes from a file to its numbers: the name of what it does in each step."""
 
 PICTURE_STEPS: tuple[Mapping[str, Any], ...] = (ORIENTATIONS, DEPTHS, OPACITIES, CUTS, SCALINGS)
-STEPS = (*PICTURE_STEPS, LAYOUTS, RANGES, HEADS)
+STEPS = (*PICTURE_STEPS, LAYOUTS, RANGES)
 SECOND_SOFTMAX_SLOPE = 0.25
-"""A softmax of probabilities changes by at most a quarter of what they change by: the largest p * (1 - p)."""
+"""A softmax of probabilities changes by at most a quarter of what they change by: the largest p * (1 - p). Divided by
+a temperature above 1, as the golden one is, by less."""
 
 
 class Imitation:
@@ -31,11 +43,10 @@ class Imitation:
         self._pixels_of, self._logits_of = cache(self._pixels), cache(self._logits)
 
     def answer(self, name: str, way: Way, kind: str) -> Row:
-        """Return the logits or probabilities, by ``kind``, that an app which goes this way has for an image."""
+        """Return the numbers of a ``kind``, an output's name, that an app which goes this way has for an image."""
         *picture, layout, scale, head = way
         logits = self._logits_of(self._pixels_of(name, *picture), layout, scale)
-        answer: Row = HEADS[head](logits) if kind == PROBABILITIES_NAME else logits
-        return answer
+        return HEADS[kind][head](logits, self._model.temperature)
 
     def _pixels(self, name: str, orientation: str, depth: str, opacity: str, cut: str, scaling: str) -> bytes:
         with Image.open(self._golden[name].path) as image:
@@ -62,8 +73,7 @@ def explain(rows: Mapping[str, Row], kind: str, imitation: Imitation, limit: flo
 
 def _ways(kind: str) -> Iterator[Way]:
     """Return every way to answers of this kind, those with the fewest mistakes first."""
-    heads = HEADS if kind == PROBABILITIES_NAME else (RIGHT,)
-    return iter(sorted(product(*STEPS[:-1], heads), key=_mistakes))
+    return iter(sorted(product(*STEPS, HEADS[kind]), key=_mistakes))
 
 
 def _mistakes(way: Way) -> int:
@@ -72,7 +82,7 @@ def _mistakes(way: Way) -> int:
 
 def _misfit(way: Way, rows: Mapping[str, Row], kind: str, imitation: Imitation, limit: float) -> float:
     """Return the largest difference, or infinity as soon as one is beyond ``limit``: most ways end at the first row."""
-    worst, bound = 0.0, limit * (1 if way[-1] == RIGHT else SECOND_SOFTMAX_SLOPE)
+    worst, bound = 0.0, limit * (SECOND_SOFTMAX_SLOPE if way[-1] in SECOND_SOFTMAX else 1)
     for name, row in rows.items():
         worst = max(worst, float(np.abs(row - imitation.answer(name, way, kind)).max()))
         if worst > bound:

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from cifarnet.spec import IMAGE_SHAPE, INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME
+from cifarnet.spec import IMAGE_SHAPE, INPUT_NAME, LOGITS_NAME, OUTPUTS
 
 Row = NDArray[np.float64]
 """One image's numbers, (classes,)."""
@@ -26,7 +26,7 @@ class GoldenImage:
     pixels: NDArray[np.uint8]
     """What the model has to see, (32, 32, 3)."""
     answers: Mapping[str, Row]
-    """Logits and probabilities, by the names of the model's outputs."""
+    """By the names of the model's outputs."""
 
 
 def read_golden(folder: Path) -> dict[str, GoldenImage]:
@@ -37,7 +37,7 @@ def read_golden(folder: Path) -> dict[str, GoldenImage]:
 
 def _image(folder: Path, entry: Mapping[str, Any]) -> GoldenImage:
     pixels = np.frombuffer(base64.b64decode(entry["pixels"]), np.uint8).reshape(IMAGE_SHAPE)
-    answers = {name: np.array(entry[name]) for name in (LOGITS_NAME, PROBABILITIES_NAME)}
+    answers = {name: np.array(entry[name]) for name in OUTPUTS}
     return GoldenImage(folder / entry["file"], entry["what"], pixels, answers)
 
 
@@ -45,6 +45,8 @@ class FloatModel:
     """The golden model with a float input, for numbers that no byte can hold."""
 
     def __init__(self, folder: Path) -> None:
+        contract = json.loads((folder / "model.json").read_text())
+        self.temperature: float = contract["calibration"]["temperature"]
         self._session = onnxruntime.InferenceSession(folder / "floats.onnx", providers=["CPUExecutionProvider"])
 
     def logits(self, values: NDArray[Any]) -> Row:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cifarnet.pictures import cropped, resized, rgb
-from cifarnet.spec import IMAGE_SHAPE
+from cifarnet.spec import CALIBRATED_NAME, IMAGE_SHAPE, LOGITS_NAME, PROBABILITIES_NAME
 
 RIGHT = ""
 Picture = Image.Image
@@ -159,17 +159,36 @@ RANGES: Mapping[str, Callable[[Values], Values]] = {
 
 # From logits to what is handed in
 
+Numbers = NDArray[np.float64]
+"""Of one image, (classes,)."""
 
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+
+def softmax(logits: Numbers) -> Numbers:
     """Return the probabilities (classes,) of logits (classes,)."""
     powers = np.exp(logits - logits.max())
-    probabilities: NDArray[np.float64] = powers / powers.sum()
+    probabilities: Numbers = powers / powers.sum()
     return probabilities
 
 
-HEADS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    RIGHT: softmax,
-    "applies softmax twice: the file's probabilities are probabilities already": lambda logits: softmax(
-        softmax(logits)
-    ),
+SOFTMAX_TWICE = "applies softmax twice: the file's probabilities are probabilities already"
+PROBABILITIES_DIVIDED = "divides the probabilities by the temperature instead of the logits"
+SECOND_SOFTMAX = frozenset((SOFTMAX_TWICE, PROBABILITIES_DIVIDED))
+"""What makes all numbers nearly alike."""
+HEADS: Mapping[str, Mapping[str, Callable[[Numbers, float], Numbers]]] = {
+    LOGITS_NAME: {RIGHT: lambda logits, _: logits},
+    PROBABILITIES_NAME: {
+        RIGHT: lambda logits, _: softmax(logits),
+        SOFTMAX_TWICE: lambda logits, _: softmax(softmax(logits)),
+        "divides by the temperature: that is `calibrated`, not `probabilities`": lambda logits, temperature: softmax(
+            logits / temperature
+        ),
+    },
+    CALIBRATED_NAME: {
+        RIGHT: lambda logits, temperature: softmax(logits / temperature),
+        "leaves the temperature out: that is `probabilities`, not `calibrated`": lambda logits, _: softmax(logits),
+        "divides by the temperature twice": lambda logits, temperature: softmax(logits / temperature**2),
+        "multiplies by the temperature instead of dividing": lambda logits, temperature: softmax(logits * temperature),
+        PROBABILITIES_DIVIDED: lambda logits, temperature: softmax(softmax(logits) / temperature),
+    },
 }
+"""From logits and the temperature to each output of the file."""

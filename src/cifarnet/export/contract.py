@@ -11,8 +11,11 @@ TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", 
 DATA_FACTS = ("name", "fingerprint", "train_images", "test_images")
 
 
-def describe(record: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """Return the contract of the model that the run with ``record`` trained, still without its proof."""
+def describe(record: Mapping[str, Any], precision: str, calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the contract of the model that the run with ``record`` trained, still without its proof.
+
+    ``calibration`` is what was fitted to the trained model's logits; it holds for every precision.
+    """
     config, labels = ModelConfig.from_json(record["model"]), record["data"]["labels"]
     height, width, channels = config.image_shape
     return {
@@ -20,6 +23,7 @@ def describe(record: Mapping[str, Any], precision: str) -> dict[str, Any]:
         "labels": labels,
         "input": {**INPUT, "shape": [BATCH_DIMENSION, height, width, channels]},
         "outputs": {name: {**each, "shape": [BATCH_DIMENSION, len(labels)]} for name, each in OUTPUTS.items()},
+        "calibration": dict(calibration),
         "resize": dict(RECIPE) | {"height": height, "width": width},
         "precision": precision,
         "model": config.to_json(),

@@ -22,7 +22,7 @@ from cifarnet.evaluation import evaluate
 from cifarnet.run import Run, require_writable_model, write_atomically
 from cifarnet.runtime import open_model
 from cifarnet.spec import PARITY_SUFFIX, Dataset, Split
-from cifarnet.training import load_best, require_same_data
+from cifarnet.training import calibration_of, load_best, require_same_data
 
 from .contract import describe
 from .file import contract_text, serialise
@@ -82,22 +82,26 @@ def export_run(
     bars, record = _bars(precision, max_drop), run.read_record()
     require_same_data(record["data"], dataset)
     _prepare(path)
-    model, contract = load_best(run), describe(record, precision)
+    model = load_best(run)
+    if "calibration" not in record:
+        notice("fitting the temperature on the held-out images, once")
+    calibration = calibration_of(run, model, dataset)
+    contract, temperature = describe(record, precision, calibration), calibration["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"proving {precision} on {len(dataset.test):,} test images")
     try:
-        parity = prove(keras_heads(model), serialise(graph, contract, opset), dataset.test, bars)
+        parity = prove(keras_heads(model), serialise(graph, contract, opset), dataset.test, bars, temperature)
     except ParityError:
         _remove(path)  # what an earlier export left: nobody may take it for what was refused
         raise
     contract["proof"] = {
         "images": parity.images,
         "accuracy": parity.accuracy,
-        "bars": bars.to_json(),
+        "bars": bars.at(temperature).to_json(),
         "checks": [check.name for check in parity.checks],
     }
     content = serialise(graph, contract, opset)
-    latencies = () if precision == "float32" else compare_latency(content, serialise(write_graph(model), contract))
+    latencies = () if precision == "float32" else compare_latency(content, _plain(model, contract))
     digest = hashlib.sha256(content).hexdigest()
     exported = Exported(path, len(content), digest, precision, parity, latencies)
     _write(exported, content, contract)
@@ -113,7 +117,9 @@ def _bars(precision: str, max_drop: float) -> Bars:
     if precision == "float32":
         return Bars()
     probability = FLOAT16_PROBABILITY if precision == "float16" else None
-    return Bars(probability=probability, margin=None, accuracy_drop=max_drop, equal_accuracy=False)
+    return Bars(
+        probability=probability, calibrated=probability, margin=None, accuracy_drop=max_drop, equal_accuracy=False
+    )
 
 
 def _prepare(path: Path) -> None:
@@ -132,9 +138,14 @@ def _graph(
 ) -> tuple[onnx.GraphProto, int]:
     """Return the graph in the contract's precision, and the operator set that it needs."""
     if contract["precision"] != "int8":
-        return write_graph(model, contract["precision"]), OPSET
-    best = _best_variant(serialise(write_graph(model), contract), contract, dataset, notice)
+        return write_graph(model, contract["precision"], contract["calibration"]["temperature"]), OPSET
+    best = _best_variant(_plain(model, contract), contract, dataset, notice)
     return best.graph, best.opset
+
+
+def _plain(model: keras.Model, contract: Mapping[str, Any]) -> bytes:
+    """Return the float32 file that a smaller one is made from and compared with."""
+    return serialise(write_graph(model, "float32", contract["calibration"]["temperature"]), contract)
 
 
 def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from cifarnet.spec import INPUT_NAME, STANDARD_DOMAINS
 
 CALIBRATION_BATCH = 64
-METHODS = ("MinMax", "Entropy", "Percentile")
-"""Ways to choose the range of each value, by their names in ``onnxruntime.quantization.CalibrationMethod``."""
+METHODS = ("MinMax", "Percentile")
+"""Ways to choose the range of each value, by their names in ``onnxruntime.quantization.CalibrationMethod``.
+
+Not Entropy: as ``quantize_static`` calls it, it merges 128 bins into 128, so that its ranges are those of MinMax.
+"""
 OPERATORS = ("Conv", "Gemm", "MaxPool")
-"""What is computed in eight bits; the first scaling and the softmax stay in float32."""
+"""What is computed in eight bits; the first scaling, the temperature and each softmax stay in float32."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def _nothing(_: logging.LogRecord) -> bool:
 
 
 def quantised(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
-    """Yield each variant of a float32 model file: three calibrations, per channel and per tensor.
+    """Yield each variant of a float32 model file: two calibrations, per channel and per tensor.
 
     ``images`` uint8 (n, h, w, 3) set the ranges and must be training images. Activations are unsigned, weights signed,
     with seven bits: with eight, processors without VNNI saturate (Intel's own advice for them).

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cifarnet import layers
 from cifarnet.errors import ModelError
 from cifarnet.model import get_weights
-from cifarnet.spec import BATCH_DIMENSION, INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME
+from cifarnet.spec import BATCH_DIMENSION, CALIBRATED_NAME, INPUT_NAME, LOGITS_NAME, OUTPUTS, PROBABILITIES_NAME
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022: old enough for the runtimes that are deployed, new enough for every operator here."""
@@ -40,6 +40,8 @@ class Draft:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     """What becomes an initializer, by name, not yet rounded to ``precision``."""
+    exact: list[onnx.TensorProto] = field(default_factory=list)
+    """Initializers that are the same in every precision."""
 
     def add(self, operator: str, name: str, *constants: str, **attributes: Any) -> None:
         """Append a node that takes the last value and ``constants``; node and output are both called ``name``."""
@@ -56,22 +58,26 @@ class Draft:
         """Return the constants in the graph's precision."""
         dtype = FLOATS[self.precision][1]
         # One dimension at least, as numpy makes it of a scalar here: it is broadcast all the same.
-        return [
+        rounded = [
             numpy_helper.from_array(np.ascontiguousarray(each, dtype), name) for name, each in self.constants.items()
         ]
+        return rounded + self.exact
 
 
-def write_graph(model: keras.Model, precision: str = "float32") -> onnx.GraphProto:
+def write_graph(model: keras.Model, precision: str = "float32", temperature: float = 1.0) -> onnx.GraphProto:
     """Return the graph of a chain of layers that ends in a softmax, as ``build_model`` makes it.
 
-    Its input is ``images`` uint8 (batch, height, width, channels), its outputs ``logits`` and ``probabilities`` float32
-    (batch, classes). ``precision`` (float32 or float16) is what is computed in between. Raises ``ModelError`` that
-    names the first layer of another kind.
+    Its input is ``images`` uint8 (batch, height, width, channels), its outputs ``logits``, ``probabilities`` and
+    ``calibrated`` float32 (batch, classes); the last is the softmax of the logits divided by ``temperature``, above 0.
+    ``precision`` (float32 or float16) is what is computed in between. Raises ``ModelError`` that names the first layer
+    of another kind.
     """
     draft = Draft(get_weights(model), precision)
     for layer in _chain(model):
         _converter(layer)(draft, layer)
-    return _finish(draft, model)
+    _require_softmax(draft, model)
+    _calibrated(draft, temperature)
+    return _graph(draft, model)
 
 
 def _chain(model: keras.Model) -> list[keras.layers.Layer]:
@@ -232,16 +238,25 @@ CONVERTERS: dict[type, Callable[[Draft, Any], None]] = {
 """How each kind of layer is written. By the exact class: what a subclass computes is not known here."""
 
 
-def _finish(draft: Draft, model: keras.Model) -> onnx.GraphProto:
+def _require_softmax(draft: Draft, model: keras.Model) -> None:
     if draft.value != PROBABILITIES_NAME:
         raise ModelError(
             f"{model.name} ends in {draft.value}; expected a softmax: use a network that build_model makes"
         )
+
+
+def _calibrated(draft: Draft, temperature: float) -> None:
+    # Divided, not multiplied by the inverse: the constant is then the number that the contract names, and the one
+    # rounding of a division is the same on every machine, for an app too that divides the logits itself.
+    draft.exact.append(numpy_helper.from_array(np.array([temperature], np.float32), f"{CALIBRATED_NAME}/temperature"))
+    draft.value = LOGITS_NAME
+    draft.add("Div", f"{CALIBRATED_NAME}/logits", f"{CALIBRATED_NAME}/temperature")
+    draft.add("Softmax", CALIBRATED_NAME, axis=-1)
+
+
+def _graph(draft: Draft, model: keras.Model) -> onnx.GraphProto:
     image, classes = list(model.inputs[0].shape[1:]), [model.outputs[0].shape[-1]]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_DIMENSION, *classes])
-        for name in (LOGITS_NAME, PROBABILITIES_NAME)
-    ]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_DIMENSION, *classes]) for name in OUTPUTS]
     images = helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [BATCH_DIMENSION, *image])
     images.type.denotation = "IMAGE"
     return helper.make_graph(draft.nodes, GRAPH_NAME, [images], outputs, initializer=draft.initializers())

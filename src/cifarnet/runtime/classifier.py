@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.errors import DataError, ModelError
-from cifarnet.spec import Prediction
+from cifarnet.spec import Abstention, Prediction
 
 from .files import Found, find_images
 from .inputs import as_batch, is_batch, read_file
-from .session import open_model
+from .session import Answers, open_model
 
 if TYPE_CHECKING:  # arrays need no Pillow, and a single image no pool of threads
     from concurrent.futures import Future
@@ -55,6 +55,8 @@ class Classifier:
     """
 
     def __init__(self, model: str | os.PathLike[str] | bytes, *, threads: int = 1) -> None:
+        if model == "":  # to Path this is the working folder
+            raise ModelError("the model's path is empty; expected an ONNX file: is the variable set?")
         self._model = open_model(model if isinstance(model, bytes) else Path(model), threads=threads)
 
     @property
@@ -64,8 +66,23 @@ class Classifier:
 
     @property
     def contract(self) -> dict[str, Any]:
-        """What the file says of itself: labels, input, resize recipe, training, proof."""
+        """What the file says of itself: labels, input, resize recipe, calibration, training, proof."""
         return self._model.contract
+
+    @property
+    def temperature(self) -> float | None:
+        """What the logits are divided by to be calibrated, above 0; None of a file without one."""
+        calibration = self.contract.get("calibration")
+        return None if calibration is None else float(calibration["temperature"])
+
+    @property
+    def abstention(self) -> Abstention | None:
+        """From which confidence on to answer, and how well that went on held-out images; None where the file has none.
+
+        The file names the threshold that answers most of those whose answers are right often enough.
+        """
+        found = (self.contract.get("calibration") or {}).get("abstention")
+        return found and Abstention(**{key: float(found[key]) for key in ("threshold", "coverage", "accuracy")})
 
     @overload
     def __call__(self, images: File | Image.Image) -> Prediction: ...
@@ -88,7 +105,7 @@ class Classifier:
         Raises ``DataError`` for anything else: other dtypes, pixels scaled to 0-1, channels first, an empty batch,
         a file that is damaged, too large (over 89 million pixels) or no image.
         """
-        predictions = self._predictions(self.probabilities(images))
+        predictions = self._predictions(self._run(images))
         return predictions if is_batch(images) else predictions[0]
 
     def probabilities(self, images: Any) -> NDArray[np.float32]:
@@ -96,14 +113,28 @@ class Classifier:
 
         Takes and refuses what a call does; one image is a batch of one.
         """
-        return self._run(images)[1]
+        return self._run(images).probabilities
+
+    def calibrated(self, images: Any) -> NDArray[np.float32]:
+        """Return the calibrated probability of each class, float32 (n, classes), 0 to 1, in the order of ``labels``.
+
+        It is the softmax of the logits divided by the temperature that fits held-out images best, so that of the
+        answers with 0.8 about 80 in 100 are right. Takes and refuses what a call does; one image is a batch of one.
+        Raises ``ModelError`` where the file has no temperature.
+        """
+        calibrated = self._run(images).calibrated
+        if calibrated is None:
+            raise ModelError(
+                "the model has no calibrated probabilities; expected a file with a temperature: export the run anew"
+            )
+        return calibrated
 
     def logits(self, images: Any) -> NDArray[np.float32]:
         """Return the model's logits, float32 (n, classes), in the order of ``labels``.
 
         Takes and refuses what a call does; one image is a batch of one.
         """
-        return self._run(images)[0]
+        return self._run(images).logits
 
     def stream(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
         """Classify image files one after the other, in constant memory however many there are.
@@ -136,25 +167,37 @@ class Classifier:
     def _outcomes(self, chunk: list[tuple[Path, Future[Pixels | DataError]]]) -> Iterator[Outcome]:
         decoded = [(path, future.result()) for path, future in chunk]
         images = [pixels for _, pixels in decoded if not isinstance(pixels, DataError)]
-        predictions = iter(self._predictions(self.probabilities(np.stack(images))) if images else [])
+        predictions = iter(self._predictions(self._run(np.stack(images))) if images else [])
         for path, pixels in decoded:
             if isinstance(pixels, DataError):
                 yield Outcome(path, error=pixels)
             else:
                 yield Outcome(path, prediction=next(predictions))
 
-    def _run(self, images: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _run(self, images: Any) -> Answers:
         batch = as_batch(images, self._model.image_shape)
         parts = [self._model.run(batch[at : at + LARGEST_CALL]) for at in range(0, len(batch), LARGEST_CALL)]
-        logits, probabilities = (np.concatenate(outputs) for outputs in zip(*parts, strict=True))
-        if not np.isfinite(probabilities).all():
+        answers = parts[0] if len(parts) == 1 else _joined(parts)
+        if not all(each is None or np.isfinite(each).all() for each in answers[1:]):
             raise ModelError("the model answers with numbers that are not finite: train and export it anew")
-        return logits, probabilities
+        return answers
 
-    def _predictions(self, probabilities: NDArray[np.float32]) -> list[Prediction]:
+    def _predictions(self, answers: Answers) -> list[Prediction]:
         """Return a prediction per row; of equal probabilities, the class that comes first in the file leads."""
-        orders = np.argsort(-probabilities, axis=1, kind="stable")
+        orders = np.argsort(-answers.probabilities, axis=1, kind="stable")
+        confidences = [None] * len(orders) if answers.calibrated is None else answers.calibrated
         return [
-            Prediction(tuple((self.labels[index], float(row[index])) for index in order))
-            for row, order in zip(probabilities, orders, strict=True)
+            Prediction(
+                tuple((self.labels[index], float(row[index])) for index in order),
+                None if confidence is None else float(confidence[order[0]]),
+            )
+            for row, order, confidence in zip(answers.probabilities, orders, confidences, strict=True)
         ]
+
+
+def _joined(parts: list[Answers]) -> Answers:
+    logits, probabilities, calibrated = zip(*parts, strict=True)
+    is_calibrated = calibrated[0] is not None
+    return Answers(
+        np.concatenate(logits), np.concatenate(probabilities), np.concatenate(calibrated) if is_calibrated else None
+    )

@@ -11,6 +11,10 @@ MAX_SIDE = 4096
 """Pixels: beyond any network here, and small enough that no file can ask for much memory."""
 SIZES = frozenset(("height", "width"))
 """The words of the recipe that are the model's own; of the others each is known or makes the file a newer one."""
+MAX_TEMPERATURE = 1000
+"""Beyond any that is fitted: all classes would be equally probable."""
+SHARES = ("threshold", "coverage", "accuracy")
+"""What a file says of when to abstain."""
 KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
 
 
@@ -41,6 +45,8 @@ def require_usable(contract: Mapping[str, Any], name: str) -> None:
     _require_labels(contract["labels"], name)
     _require_input(contract["input"], name)
     _require_recipe(contract["resize"], contract["input"]["shape"], name)
+    if contract.get("calibration") is not None:  # absent in files of before there was one
+        _require_calibration(contract["calibration"], name)
 
 
 def _require_labels(labels: list[Any], name: str) -> None:
@@ -68,6 +74,25 @@ def _require_recipe(recipe: Mapping[str, Any], shape: list[Any], name: str) -> N
         if recipe[word] != RECIPE.get(word):
             known = f"expected {RECIPE[word]}" if word in RECIPE else "there is no such step"
             raise _newer(name, f"resizes images with {_short(word)} {_short(recipe[word])}; {known} in this version")
+
+
+def _require_calibration(calibration: Any, name: str) -> None:
+    if not isinstance(calibration, dict):
+        raise _damaged(name, f"its calibration is {_short(calibration)}")
+    temperature: Any = calibration.get("temperature")
+    abstention = calibration.get("abstention")
+    if not (_is_number(temperature) and 0 < temperature <= MAX_TEMPERATURE):
+        raise _damaged(
+            name, f"its temperature is {_short(temperature)}, not a number above 0 and up to {MAX_TEMPERATURE}"
+        )
+    if abstention is not None:
+        shares: list[Any] = [abstention.get(key) for key in SHARES] if isinstance(abstention, dict) else [None]
+        if not all(_is_number(share) and 0 <= share <= 1 for share in shares):
+            raise _damaged(name, f"its abstention is {_short(abstention)}, not {', '.join(SHARES)} of 0 to 1")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _damaged(name: str, reason: str) -> ModelError:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.errors import DataError
+from cifarnet.errors import DataError, SizeError
 from cifarnet.spec import Shape
 
 CHANNELS = (1, 3, 4)
@@ -132,7 +132,7 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
 
     Raises ``DataError`` that names it.
     """
-    from cifarnet.pictures import read_pixels
+    from cifarnet.pictures import MAX_PIXELS, read_pixels
 
     if isinstance(image, str | os.PathLike):
         source: Path | io.BytesIO = Path(image)
@@ -142,6 +142,10 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
         source, name = io.BytesIO(image), "the image"
     try:
         return read_pixels(source, shape)
+    except SizeError as error:
+        raise SizeError(
+            f"{name} is too large ({error}); expected at most {MAX_PIXELS:,} pixels: scale it down"
+        ) from error
     except DataError as error:
         raise DataError(f"{name} cannot be used ({error}); expected a whole image file: replace it") from error
 

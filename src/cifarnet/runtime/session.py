@@ -4,7 +4,7 @@ import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cifarnet.errors import ModelError, UsageError
 from cifarnet.spec import (
     BATCH_DIMENSION,
+    CALIBRATED_NAME,
     CONTRACT_KEY,
     INPUT_NAME,
     LOGITS_NAME,
@@ -33,7 +34,18 @@ Sides = list[list[tuple[str, str, list[Any]]]]
 """Name, type and shape of each input, and of each output."""
 SEAL_BYTES = len(seal(b""))
 """Bytes at the end of a file that hold the digest of all others."""
+FIRST_BYTE = b"\x08"
+"""Begins the version of the format, which every writer of ONNX puts first."""
 WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
+
+
+class Answers(NamedTuple):
+    """What a model says of images, each float32 (n, classes)."""
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    calibrated: NDArray[np.float32] | None = None
+    """None of a file without a temperature."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +66,31 @@ class OpenedModel:
         _, height, width, channels = self.contract["input"]["shape"]
         return height, width, channels
 
-    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return logits and probabilities, each float32 (n, classes), of images uint8 (n, h, w, 3), RGB, 0-255.
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, two of a file without a temperature and three of another."""
+        return _outputs(self.contract)
+
+    def run(self, images: NDArray[np.uint8]) -> Answers:
+        """Return what the model says of images uint8 (n, h, w, 3), RGB, 0-255.
 
         Raises ``ModelError`` where onnxruntime gives up or the graph answers in another shape.
         """
         try:
-            logits, probabilities = self.session.run([LOGITS_NAME, PROBABILITIES_NAME], {INPUT_NAME: images})
+            answers = Answers(*self.session.run(self.outputs, {INPUT_NAME: images}))
         except Exception as error:  # onnxruntime's errors share no class but Exception
             raise ModelError(f"the model stops in onnxruntime ({_reason(error)}); {WAY_OUT}") from error
+        shapes = [each.shape for each in answers if each is not None]
         expected = (len(images), len(self.labels))
-        if not logits.shape == probabilities.shape == expected:
+        if any(shape != expected for shape in shapes):
             raise ModelError(
-                f"the model answers in shapes {logits.shape} and {probabilities.shape}; expected {expected}: {WAY_OUT}"
+                f"the model answers in shapes {' and '.join(map(str, shapes))}; expected {expected}: {WAY_OUT}"
             )
-        return logits, probabilities
+        return answers
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits alone, float32 (n, classes), of images uint8 (n, h, w, 3). Raises as ``run`` does."""
-        return self.run(images)[0]
+        return self.run(images).logits
 
 
 def open_model(source: Path | bytes, *, threads: int = 1, optimised: bool = True) -> OpenedModel:
@@ -104,9 +122,7 @@ def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
     try:
         envelope = read_envelope(content)
     except (ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{name} is no ONNX file, or a truncated one ({error}); expected a whole one: {WAY_OUT}"
-        ) from error
+        raise _no_onnx(content, name, error) from error
     _require_plain(envelope, name)
     if CONTRACT_KEY not in envelope.metadata:
         raise ModelError(f"{name} is an ONNX file without cifarnet's contract; expected one with it: {WAY_OUT}")
@@ -116,6 +132,19 @@ def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
         raise ModelError(f"{name} was altered; expected the digest that it names: {WAY_OUT}")
     require_usable(contract, name)
     return content, contract
+
+
+def _no_onnx(content: bytes, name: str, error: Exception) -> ModelError:
+    """Return what to say of a file whose fields cannot be read; which of them, of one that begins as ONNX files do."""
+    if not content.startswith(FIRST_BYTE):
+        return ModelError(f"{name} is no ONNX file; expected one: {WAY_OUT}")
+    return ModelError(f"{name} is no ONNX file, or a truncated one ({error}); expected a whole one: {WAY_OUT}")
+
+
+def _outputs(contract: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the outputs that a file with this contract has."""
+    is_calibrated = contract.get("calibration") is not None
+    return (LOGITS_NAME, PROBABILITIES_NAME, *((CALIBRATED_NAME,) if is_calibrated else ()))
 
 
 def _name(source: Path | bytes) -> str:
@@ -173,7 +202,7 @@ def _sides(session: Any) -> Sides:
 
 def _require_promised(found: Sides, contract: dict[str, Any], name: str) -> None:
     rows = [BATCH_DIMENSION, len(contract["labels"])]
-    outputs = [(output, "tensor(float)", rows) for output in (LOGITS_NAME, PROBABILITIES_NAME)]
+    outputs = [(output, "tensor(float)", rows) for output in _outputs(contract)]
     expected = [[(INPUT_NAME, "tensor(uint8)", contract["input"]["shape"])], outputs]
     if found != expected:
         raise ModelError(f"{name} maps {found[0]} to {found[1]}; expected {expected[0]} to {expected[1]}: {WAY_OUT}")

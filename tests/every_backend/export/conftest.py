@@ -7,10 +7,12 @@ import pytest
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import synthetic
 from cifarnet.export.contract import describe
+from cifarnet.export.file import serialise
+from cifarnet.export.writer import write_graph
 from cifarnet.job import Job
 from cifarnet.run import Run
 from cifarnet.spec import Dataset
-from cifarnet.training import Silent, carry_out, load_best, start
+from cifarnet.training import Silent, calibration_of, carry_out, load_best, start
 
 MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")
 TRAINING = TrainConfig(epochs=4, schedule_epochs=4, learning_rate=5e-3, weight_decay=0.01, batch_size=10)
@@ -37,8 +39,21 @@ def run(whole, tmp_path) -> Run:
 
 
 @pytest.fixture(scope="package")
-def contract(whole):
-    return describe(whole.read_record(), "float32")
+def contract(whole, network, dataset):
+    return describe(whole.read_record(), "float32", calibration_of(whole, network, dataset))
+
+
+@pytest.fixture(scope="package")
+def temperature(contract):
+    """What was fitted: far enough from 1 to tell whether it is applied."""
+    assert abs(contract["calibration"]["temperature"] - 1) > 0.05
+    return contract["calibration"]["temperature"]
+
+
+@pytest.fixture(scope="package")
+def content(network, contract, temperature):
+    """The float32 file of the network, still without its proof."""
+    return serialise(write_graph(network, temperature=temperature), contract)
 
 
 @pytest.fixture(scope="package")

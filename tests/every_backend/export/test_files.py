@@ -10,13 +10,14 @@ import onnx
 import pytest
 
 from cifarnet.errors import ConfigError, RunError, UsageError
-from cifarnet.export import export_run, exporting, import_weights
+from cifarnet.evaluation import predict, softmax
+from cifarnet.export import Bars, export_run, exporting, import_weights
 from cifarnet.export.file import serialise
 from cifarnet.export.writer import write_graph
 from cifarnet.inspection import inspect_model
-from cifarnet.model import build_model, get_weights, set_weights
+from cifarnet.model import build_model, get_weights, predictor, set_weights
 from cifarnet.runtime import Classifier
-from cifarnet.spec import CONTRACT_KEY
+from cifarnet.spec import CALIBRATION, CONTRACT_KEY
 from cifarnet.training.experiment import RESULTS
 
 
@@ -59,13 +60,13 @@ def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(run, net
     for path, array in get_weights(network).items():
         np.testing.assert_array_equal(get_weights(again)[path], array, strict=True)
     contract = json.loads((run.path / "model.json").read_text())
-    assert serialise(write_graph(again), contract) == content
+    assert serialise(write_graph(again, temperature=contract["calibration"]["temperature"]), contract) == content
 
 
 def test_an_inspection_counts_what_keras_counts(run, network, dataset):
     found = inspect_model(export_run(run, dataset).path)
     learned = sum(array.size for array in get_weights(network).values())
-    assert found.parameters == learned + 2  # scale and offset of the pixels
+    assert found.parameters == learned + 3  # scale and offset of the pixels, and the temperature
     assert found.multiply_adds == 32 * 32 * 27 * 8 + 16 * 16 * 72 * 8 + 512 * 32 + 32 * 10
     assert found.parity["backend"] == keras.config.backend()
     assert found.contract["proof"]["accuracy"] == run.read_record()["metrics"]["test"]["accuracy"]
@@ -79,11 +80,38 @@ def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):
 
 
 def test_a_run_that_was_killed_can_be_exported_and_says_that_it_has_no_results(run, dataset):
-    record = {name: value for name, value in run.read_record().items() if name not in RESULTS}
+    finished = run.read_record()
+    record = {name: value for name, value in finished.items() if name not in RESULTS}
     run.write_record(record | {"status": "running"})
     contract = Classifier(export_run(run, dataset).path).contract
+    # Fitted for this file alone: the best weights are those of the finished run, whose record it does not touch.
+    assert contract["calibration"] == finished["calibration"]
+    assert "calibration" not in run.read_record()
     assert contract["training"]["why_stopped"] is contract["training"]["validation"] is None
     assert contract["proof"]["images"] == len(dataset.test)
+
+
+def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(run, network, dataset):
+    recorded = run.read_record()["calibration"]
+    classifier = Classifier(export_run(run, dataset).path)
+    assert recorded.keys() == CALIBRATION.keys()
+    assert classifier.contract["calibration"] == recorded
+    assert classifier.abstention.threshold == recorded["abstention"]["threshold"]
+    expected = softmax(predict(predictor(network), dataset.test.images), recorded["temperature"])
+    found = classifier.calibrated(dataset.test.images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=Bars().calibrated)
+    assert np.abs(classifier.probabilities(dataset.test.images) - expected).max() > 1e-3
+
+
+def test_a_run_of_before_there_was_a_calibration_is_fitted_once(run, dataset, tmp_path):
+    record = run.read_record()
+    run.write_record({name: value for name, value in record.items() if name != "calibration"})
+    told = []
+    fitted = export_run(run, dataset, notice=told.append)
+    assert told[0] == "fitting the temperature on the held-out images, once"
+    assert run.read_record() == record
+    again = export_run(run, dataset, output=tmp_path / "again.onnx", notice=told.append)
+    assert (again.sha256, len(told)) == (fitted.sha256, 3)
 
 
 # What cannot be exported

@@ -1,5 +1,7 @@
 """A file that does not say what the trained model says never gets its name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
@@ -41,10 +43,19 @@ def pad_at_the_end(graph):
 
 
 OFFENDED = (
-    r"^[a-z0-9 ]+, (optimised|plain): a probability differs by \S+ and \d+ of \d+ images change their class, "
-    r"image \d+ first; expected 1e-05 at most and no changed class: no file was written"
+    r"^[a-z0-9 ]+, (optimised|plain): a probability differs by \S+, a calibrated one by \S+, either from its own "
+    r"logits by \S+, and \d+ of \d+ images change their class, image \d+ first; expected 1e-05 and \S+ at most, \S+ "
+    r"from its own logits, no changed class: no file was written"
 )
-MUTATIONS = {
+TEMPERED = "calibrated/temperature"
+OF_THE_TEMPERATURE = {
+    "wrong temperature": lambda graph: change(graph, TEMPERED, lambda temperature: temperature * np.float32(1.001)),
+    "temperature left out": lambda graph: change(graph, TEMPERED, np.ones_like),
+    "temperature applied twice": lambda graph: change(graph, TEMPERED, np.square),
+    "temperature multiplied": lambda graph: setattr(node(graph, "calibrated/logits"), "op_type", "Mul"),
+    "probabilities tempered": lambda graph: node(graph, "calibrated/logits").input.__setitem__(0, "probabilities"),
+}
+MUTATIONS = OF_THE_TEMPERATURE | {
     "swapped channels": lambda graph: change(graph, "conv_1/kernel", lambda kernel: kernel[:, ::-1]),
     "missing /255": lambda graph: change(graph, "rescale/scale", np.ones_like),
     "permuted labels": lambda graph: change(graph, "logits/kernel", lambda kernel: np.roll(kernel, 1, axis=1)),
@@ -70,17 +81,36 @@ def test_a_wrong_file_is_refused_and_never_gets_its_name(run, dataset, monkeypat
     assert not list(run.path.glob("model*"))
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("mutation", ["wrong temperature", "temperature left out"])
+def test_fewer_bits_are_no_excuse_for_a_wrong_temperature(network, temperature, contract, dataset, mutation, precision):
+    """The bars of smaller files are wide or none; what is done with their own logits is still exact."""
+    bars = exporting._bars(precision, 0.5)
+    graph = write_graph(network, "float16", temperature)
+    content = serialise(graph, contract)
+    assert prove(keras_heads(network), content, dataset.test, bars, temperature).images == len(dataset.test)
+    MUTATIONS[mutation](graph)
+    with pytest.raises(ParityError, match=r"either from its own logits by \S+, and .*; expected .*e-05 from its own"):
+        prove(keras_heads(network), serialise(graph, contract), dataset.test, bars, temperature)
+
+
+def test_below_one_a_temperature_widens_the_bars_as_it_magnifies_rounding():
+    assert (Bars().at(1.0), Bars().at(20.0)) == (Bars(), Bars())
+    assert Bars().at(0.5) == Bars(calibrated=2e-5, heads=2e-5)
+    assert Bars(probability=None, calibrated=None).at(0.05) == Bars(probability=None, calibrated=None, heads=2e-4)
+
+
 def test_a_refused_export_leaves_no_older_file_under_its_name(run, dataset, monkeypatch):
     export_run(run, dataset)
     assert len(list(run.path.glob("model*"))) == 3
-    monkeypatch.setattr(exporting, "write_graph", lambda *_: write_graph(build_model(MODEL, seed=5)))
+    monkeypatch.setattr(exporting, "write_graph", lambda _, *rest: write_graph(build_model(MODEL, seed=5), *rest))
     with pytest.raises(ParityError):
         export_run(run, dataset)
     assert not list(run.path.glob("model*"))
 
 
-def test_the_whole_test_set_goes_through_and_parts_of_it_in_other_ways(network, contract, dataset):
-    parity = prove(keras_heads(network), serialise(write_graph(network), contract), dataset.test, Bars())
+def test_the_whole_test_set_goes_through_and_parts_of_it_in_other_ways(network, content, temperature, dataset):
+    parity = prove(keras_heads(network), content, dataset.test, Bars(), temperature)
     sizes = {"batches of 1": 40, "batches of 7": 200, "batches of 30": 200, "batches of 256": 200, "extreme inputs": 66}
     parts = [(f"{name}, {word}", count) for name, count in sizes.items() for word in ("optimised", "plain")]
     assert [(check.name, check.images) for check in parity.checks] == [("test set, optimised", 200), *parts]
@@ -104,24 +134,23 @@ def with_one_flipped(network, dataset):
     return flipped, index
 
 
-def test_a_changed_class_is_refused_whatever_the_probabilities(network, contract, dataset, with_one_flipped):
+def test_a_changed_class_is_refused_whatever_the_probabilities(content, temperature, dataset, with_one_flipped):
     flipped, index = with_one_flipped
-    content = serialise(write_graph(network), contract)
-    with pytest.raises(ParityError, match=rf" 1 of 200 images change their class, image {index} first; expected no ch"):
-        prove(flipped, content, dataset.test, Bars(probability=None))
+    with pytest.raises(ParityError, match=rf" 1 of 200 images change their class, image {index} first; expected "):
+        prove(flipped, content, dataset.test, Bars(probability=None, calibrated=None), temperature)
 
 
-def test_the_number_of_right_answers_has_to_be_the_same(network, contract, dataset, with_one_flipped):
+def test_the_number_of_right_answers_has_to_be_the_same(content, temperature, dataset, with_one_flipped):
     flipped, index = with_one_flipped
-    content = serialise(write_graph(network), contract)
-    exact, loose = Bars(probability=None, margin=None), Bars(probability=None, margin=None, equal_accuracy=False)
+    exact = Bars(probability=None, calibrated=None, margin=None)
+    loose = replace(exact, equal_accuracy=False)
     with pytest.raises(ParityError, match=rf"the file has an accuracy of .* image {index} differs first; expected the"):
-        prove(flipped, content, dataset.test, exact)
-    assert prove(flipped, content, dataset.test, loose).accuracy > 0.5  # it gained an image
+        prove(flipped, content, dataset.test, exact, temperature)
+    assert prove(flipped, content, dataset.test, loose, temperature).accuracy > 0.5  # it gained an image
 
 
-def test_a_loss_of_accuracy_beyond_the_bar_is_refused(network, contract, dataset):
-    untrained = serialise(write_graph(build_model(MODEL, seed=5)), contract)
-    bars = Bars(probability=None, margin=None, accuracy_drop=0.01, equal_accuracy=False)
+def test_a_loss_of_accuracy_beyond_the_bar_is_refused(network, contract, temperature, dataset):
+    untrained = serialise(write_graph(build_model(MODEL, seed=5), temperature=temperature), contract)
+    bars = Bars(probability=None, calibrated=None, margin=None, accuracy_drop=0.01, equal_accuracy=False)
     with pytest.raises(ParityError, match=r"the file has an accuracy of \d+\.\d\d %.* expected at most 1 points less"):
-        prove(keras_heads(network), untrained, dataset.test, bars)
+        prove(keras_heads(network), untrained, dataset.test, bars, temperature)

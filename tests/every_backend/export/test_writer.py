@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cifarnet.errors import ModelError
-from cifarnet.evaluation import predict
+from cifarnet.evaluation import predict, softmax
 from cifarnet.export import Bars
 from cifarnet.export.file import serialise
 from cifarnet.export.gate import extreme_images, file_heads, keras_heads
@@ -19,28 +20,36 @@ from cifarnet.model import build_model
 from .conftest import MODEL
 
 
-def test_the_graph_has_no_node_that_does_nothing_and_is_named_after_the_layers(network, contract):
-    model = onnx.load_from_string(serialise(write_graph(network), contract))
+def test_the_graph_has_no_node_that_does_nothing_and_is_named_after_the_layers(content):
+    model = onnx.load_from_string(content)
     operators = [each.op_type for each in model.graph.node]
     assert operators == [
         *("Transpose", "Cast", "Mul", "Add", "Conv", "Relu", "MaxPool", "Conv", "Relu", "MaxPool", "Flatten"),
-        *("Gemm", "Relu", "Gemm", "Softmax"),
+        *("Gemm", "Relu", "Gemm", "Softmax", "Div", "Softmax"),
     ]
     assert [each.name for each in model.graph.initializer] == [
         *("rescale/scale", "rescale/offset", "conv_1/kernel", "conv_1/bias", "conv_2/kernel", "conv_2/bias"),
-        *("dense_1/kernel", "dense_1/bias", "logits/kernel", "logits/bias"),
+        *("dense_1/kernel", "dense_1/bias", "logits/kernel", "logits/bias", "calibrated/temperature"),
     ]
     known = {value.name for value in (*model.graph.value_info, *model.graph.output)}
     assert known == {output for each in model.graph.node for output in each.output}
     assert (model.ir_version, [each.version for each in model.opset_import]) == (8, [17])
 
 
-def test_the_reference_evaluator_of_onnx_agrees(network, contract, dataset):
+def test_the_reference_evaluator_of_onnx_agrees(network, content, temperature, dataset):
     images = dataset.test.images[:8]
-    model = onnx.load_from_string(serialise(write_graph(network), contract))
-    found = np.stack(ReferenceEvaluator(model).run(None, {"images": images}), axis=1)
+    *found, calibrated = ReferenceEvaluator(onnx.load_from_string(content)).run(None, {"images": images})
+    trained = keras_heads(network)(images)
     # Measured: 1e-6 and less on logits of up to 10.
-    np.testing.assert_allclose(found, keras_heads(network)(images), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.stack(found, axis=1), trained, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(calibrated, softmax(trained[:, 0], temperature), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_temperature_is_the_number_of_the_contract_in_every_precision(network, precision):
+    graph = write_graph(network, precision, 1.2444)
+    (constant,) = (each for each in graph.initializer if each.name == "calibrated/temperature")
+    np.testing.assert_array_equal(numpy_helper.to_array(constant), np.array([1.2444], np.float32), strict=True)
 
 
 @pytest.mark.parametrize(
@@ -112,4 +121,4 @@ def test_batch_normalisation_is_folded_into_the_convolution_before_it(contract):
     assert "BatchNormalization" not in [each.op_type for each in graph.node]
     pictures = extreme_images((32, 32, 3))
     found = file_heads(serialise(graph, contract), optimised=True)(pictures)
-    np.testing.assert_allclose(found, keras_heads(model)(pictures), rtol=0, atol=Bars().probability)
+    np.testing.assert_allclose(found[:, :2], keras_heads(model)(pictures), rtol=0, atol=Bars().probability)
