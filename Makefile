@@ -18,8 +18,9 @@ help:
 	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the published recipe: half an hour and more"
 	@echo "make test                               the whole suite, on all three frameworks"
 	@echo "make consumers                          what the apps under export/ need for their tests"
+	@echo "make bench [RUN=runs/latest]            all benchmarks: a good half hour on an idle machine"
 
-.PHONY: help train test lint suite consumers results clean
+.PHONY: help train test lint suite consumers bench results clean
 
 train: $(VENV)/.has-$(BACKEND)
 	$(BIN)/cifarnet train --backend $(BACKEND) $(ARGS)
@@ -48,6 +49,16 @@ consumers: $(if $(shell command -v npm),export/node/node_modules/.done export/br
 
 export/%/node_modules/.done: export/%/package.json export/%/package-lock.json
 	-cd export/$* && npm ci --no-audit --no-fund && touch node_modules/.done
+
+# A good half hour, on a machine that does nothing else; RUN is a finished and exported run. The README's tables follow with
+# `make results`. What cannot be installed here is a row that says so.
+RUN ?= runs/latest
+bench: $(VENV)/.has-dev $(VENV)/.has-bench
+	-$(BIN)/cifarnet data fetch
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.inference --run $(RUN)
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.training --to-accuracy 0.7
 
 # The README's tables, from the stored records.
 results: $(VENV)/.has-dev

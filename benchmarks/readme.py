@@ -2,7 +2,8 @@
 
 ``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
 ``benchmarks/results/exports/*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them beside a model;
-``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen. ``--check`` writes nothing and
+``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen; ``training``, ``inference``,
+``scaling`` and ``startup.jsonl`` are what `make bench` left. ``--check`` writes nothing and
 fails when the README says something else.
 """
 
@@ -15,7 +16,10 @@ from typing import Any
 
 from benchmarks.agreement import table as agreement_table
 from benchmarks.apps import table as apps_table
+from benchmarks.inference import table as inference_table
+from benchmarks.scaling import table as scaling_table
 from benchmarks.startup import table as startup_table
+from benchmarks.training import table as training_table
 from benchmarks.tuning import table as tuning_table
 
 PROJECT = Path(__file__).parents[1]
@@ -116,6 +120,8 @@ def main() -> None:
     new = filled(new, "startup", startup_table())
     new = filled(new, "trials", tuning_table())
     new = filled(new, "agreement", agreement_table())
+    for name, contest in {"training": training_table, "inference": inference_table, "scaling": scaling_table}.items():
+        new = filled(new, name, contest.table()) if contest.PATH.exists() else new
     if not parser.parse_args().check:
         readme.write_text(new)
     elif new != text:

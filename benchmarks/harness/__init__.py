@@ -1,0 +1,1 @@
+"""How contenders are started, given turns and written down, whatever is measured."""

@@ -1,0 +1,1 @@
+"""From pixels and files to probabilities, with the same weights for everyone: ``python -m benchmarks.inference``."""

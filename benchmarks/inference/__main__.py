@@ -1,0 +1,45 @@
+"""``python -m benchmarks.inference [--run runs/latest] [--toy] [--only NAME ...]``."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import cifarnet
+from benchmarks.harness.contest import PROJECT
+from benchmarks.harness.records import RESULTS, Sheet
+
+from .contenders import FROM_ARRAYS, FROM_FILES
+from .measuring import TOY_PLAN, Plan, measure
+from .table import picture, table
+
+GOLDEN = PROJECT / "export" / "golden" / "model.onnx"
+
+
+def main() -> None:
+    """Measure, store, draw and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=PROJECT / "runs" / "latest", help="folder with a model.onnx")
+    parser.add_argument("--toy", action="store_true", help="seconds, the golden model: to see that it works")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[c.name for c in (*FROM_ARRAYS, *FROM_FILES)])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of inference.jsonl and inference.png")
+    given = parser.parse_args()
+    model = (GOLDEN if given.toy else given.run / "model.onnx").absolute()
+    if not model.exists():
+        parser.error(f"{model} is missing; expected an exported run: cifarnet export --onnx, or give --run")
+    plan = TOY_PLAN if given.toy else Plan()
+    if given.rounds:
+        plan = dataclasses.replace(plan, rounds=given.rounds, folder_rounds=given.rounds)
+    if given.only:
+        plan = dataclasses.replace(plan, arrays=tuple(given.only), folders=tuple(given.only))
+    path = given.results / "inference.jsonl"
+    contract = cifarnet.Classifier(model).contract
+    sheet = Sheet(path, "inference", dataclasses.asdict(plan) | {"model_config": contract["model"]})
+    measure(plan, model, sheet)
+    sheet.close()
+    picture(path, path.with_suffix(".png"))
+    print(table(path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Images per second of training, end to end: ``python -m benchmarks.training``."""

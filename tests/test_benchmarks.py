@@ -1,0 +1,185 @@
+"""The benchmarks run at toy size, give turns one by one, and hide no contender that fails."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.harness.contest import Contender, field_of, take_turns
+from benchmarks.harness.records import Results, Sheet
+from benchmarks.inference.measuring import judge_classes, judge_probabilities
+from benchmarks.inference.table import percentile
+from benchmarks.limit import inference_operations, training_operations
+from benchmarks.scaling.table import growth
+from benchmarks.training.table import table as training_table
+
+import cifarnet
+
+PROJECT = Path(__file__).parents[1]
+TOY_ROWS = {
+    "startup": ["`cifarnet --help`", "`cifarnet predict` of one PNG file"],
+    "training": ["cifarnet on torch", "Keras fit on tensorflow", "PyTorch loop", "JAX loop, all by patches, lax.scan"],
+    "inference": ["cifarnet, probabilities", "the same file, onnxruntime", "PyTorch", "cifarnet, stream"],
+    "scaling": ["100 images", "40 files", "MFLOP per image"],
+}
+GOOD = """
+import time
+def contend(task, turns):
+    turns.ready(said=task.options.get("word"))
+    while True:
+        turns.wait()
+        began = time.perf_counter()
+        sum(range(1000))
+        turns.done(span=[began, time.perf_counter()], images=1, validation_accuracy=0.5)
+"""
+NEVER_READY = "def contend(task, turns):\n    raise ValueError('no such thing')\n"
+FAILS_LATER = """
+def contend(task, turns):
+    turns.ready()
+    turns.wait()
+    turns.done(images=1)
+    turns.wait()
+    raise ValueError('out of breath')
+"""
+TALKS = "print('a library talks')\n" + GOOD
+WRONG = """
+import numpy as np
+def contend(task, turns):
+    np.save(task.folder / "answers.npy", np.full((4, 10), 0.2, np.float32))
+    turns.ready()
+    turns.wait()
+"""
+
+
+@pytest.mark.parametrize("name", TOY_ROWS)
+def test_each_benchmark_runs_at_toy_size_and_leaves_samples_a_table_and_a_picture(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--toy", "--results", str(tmp_path)],
+        cwd=PROJECT,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = Results.read(tmp_path / f"{name}.jsonl")
+    failed = [line for line in results.lines if line["kind"] in ("failed", "refused", "not installed")]
+    assert not failed
+    assert results.head["machine"]["cores"] >= 1
+    assert {line["kind"] for line in results.lines} >= {"start", "turn"}
+    for row in TOY_ROWS[name]:
+        assert row in done.stdout
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def contest(tmp_path, programs, judge=None, rounds=2):
+    """Hold a contest of programs given as text; return its results."""
+    for module, text in programs.items():
+        (tmp_path / f"{module}.py").write_text(text)
+    contenders = [
+        Contender(
+            name=module,
+            module=module,
+            group="loop",
+            options={"word": module},
+            environment={"PYTHONPATH": str(tmp_path)},
+        )
+        for module in programs
+    ]
+    absent = Contender(name="absent", module="absent", group="loop", needs=("no_such_package",))
+    sheet = Sheet(tmp_path / "results.jsonl", "test", {"model": cifarnet.recipe("seed").model.to_json()}, log=False)
+    with field_of([*contenders, absent], {}, sheet, cores=1, cell="batch 30", judge=judge) as processes:
+        take_turns(processes, sheet, rounds=rounds, cell="batch 30")
+    sheet.close()
+    return Results.read(sheet.path)
+
+
+def test_a_contender_that_cannot_start_fails_later_or_is_not_installed_is_a_row_with_its_reason(tmp_path):
+    programs = {"good": GOOD, "never_ready": NEVER_READY, "fails_later": FAILS_LATER}
+    results = contest(tmp_path, programs)
+    heads = results.contenders("batch 30")
+    assert {name: line["kind"] for name, line in heads.items()} == {
+        "good": "start",
+        "never_ready": "failed",
+        "fails_later": "failed",
+        "absent": "not installed",
+    }
+    text = training_table(tmp_path / "results.jsonl")
+    for row in ("| never_ready | failed: ValueError: no such thing |", "| absent | not installed: no_such_package |"):
+        assert row in text
+    assert "| fails_later | failed: ValueError: out of breath |" in text
+    assert len(results.values("batch 30", "good", "seconds")) == 2
+
+
+def test_turns_never_overlap_and_the_first_of_each_is_its_warm_up(tmp_path):
+    results = contest(tmp_path, {"one": GOOD, "other": TALKS}, rounds=5)
+    lines = [line for line in results.lines if line["kind"] in ("turn", "warm-up")]
+    assert sorted((line["contender"], line["kind"]) for line in lines) == sorted(
+        (name, kind) for name in ("one", "other") for kind in ["warm-up", *["turn"] * 5]
+    )
+    spans = [line["span"] for line in lines]
+    assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(spans))
+    assert results.contenders("batch 30")["other"]["said"] == "other"
+
+
+def test_a_contender_with_other_answers_is_refused_before_it_may_be_timed(tmp_path):
+    results = contest(tmp_path, {"wrong": WRONG}, judge=judge_probabilities(np.full((100, 10), 0.1, np.float32)))
+    assert results.contenders("batch 30")["wrong"]["kind"] == "refused"
+    assert results.contenders("batch 30")["wrong"]["reason"] == "a probability differs by 1.0e-01 from cifarnet's"
+    assert not results.values("batch 30", "wrong", "seconds")
+
+
+@pytest.mark.parametrize(("change", "accepted"), [(0.0, True), (5e-5, True), (2e-4, False), (np.nan, False)])
+def test_probabilities_are_judged_by_the_largest_difference(change, accepted, tmp_path):
+    expected = np.full((100, 10), 0.1, np.float32)
+    np.save(tmp_path / "answers.npy", expected[:7] + np.eye(7, 10, dtype=np.float32) * np.float32(change))
+    assert (judge_probabilities(expected)(tmp_path) is None) == accepted
+
+
+@pytest.mark.parametrize(("wrong", "accepted"), [(0, True), (1, True), (3, False), (2000, False)])
+def test_classes_are_judged_by_how_many_are_equal(wrong, accepted, tmp_path):
+    expected = np.tile(np.eye(10, dtype=np.float32), (200, 1))
+    classes = expected.argmax(axis=1)
+    classes[:wrong] += 1
+    np.save(tmp_path / "answers.npy", classes)
+    assert (judge_classes(expected)(tmp_path) is None) == accepted
+
+
+def test_a_contender_without_answers_to_the_files_is_refused(tmp_path):
+    np.save(tmp_path / "answers.npy", np.array([], int))
+    assert judge_classes(np.eye(10, dtype=np.float32))(tmp_path) == "0 answers"
+
+
+def test_operations_are_those_of_the_shapes():
+    model = cifarnet.recipe("seed").model.to_json()
+    first = 2 * 32 * 32 * 27 * 32
+    forward = first + 2 * 16 * 16 * 288 * 64 + 2 * 8 * 8 * 576 * 128
+    forward += 2 * (2048 * 512 + 512 * 256 + 256 * 128 + 128 * 10)
+    assert inference_operations(model) == forward
+    assert training_operations(model) == 3 * forward - first
+    assert inference_operations(model | {"padding": "valid"}) == (
+        2 * 30 * 30 * 27 * 32 + 2 * 13 * 13 * 288 * 64 + 2 * 4 * 4 * 576 * 128
+    ) + 2 * (2 * 2 * 128 * 512 + 512 * 256 + 256 * 128 + 128 * 10)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_the_growth_of_a_power_law_is_its_power(power):
+    works = [10.0, 100.0, 1000.0]
+    np.testing.assert_allclose(growth(works, [3 * work**power for work in works]), power)
+
+
+def test_the_percentile_is_a_sample():
+    assert percentile(list(range(1, 101)), 99) == 99
+    assert percentile([5.0], 99) == 5.0
+
+
+def test_stored_results_open_with_the_machine():
+    for path in (PROJECT / "benchmarks" / "results").glob("*.jsonl"):
+        head = json.loads(path.read_text().splitlines()[0])
+        if "benchmark" in head:
+            assert head["machine"]["processor"]
+            assert "date" not in json.dumps(head)
