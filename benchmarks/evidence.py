@@ -1,7 +1,7 @@
 """The README's tables about trust: calibration, corrupted images, and the frameworks side by side.
 
-``results/runs/*.json`` are records of whole trainings, ``results/robustness.json`` is what `cifarnet robustness` left in the
-folder of one of them, ``results/comparison.json`` what `cifarnet compare` left.
+``results/runs/*.json`` are records of whole trainings, ``results/robustness.json`` is what `cifarnet robustness` left
+in the folder of one of them, ``results/comparison.json`` what `cifarnet compare` left.
 """
 
 import json

@@ -3,6 +3,7 @@
 import math
 
 from cifarnet.evaluation import Calibration, ClassMeasures, Evaluation
+from cifarnet.evaluation.calibration import TARGET_ACCURACY
 
 from .evidence import Evidence, Parity, Robustness
 from .words import duration, millions, percent, short, spaced
@@ -86,7 +87,7 @@ def reliability(evaluation: Evaluation) -> str:
 def abstention(calibration: Calibration) -> str:
     """Return what is gained by answering only where the network is sure."""
     if calibration.abstention is None:
-        return "No threshold makes nine of ten answers right."
+        return f"No threshold makes {percent(TARGET_ACCURACY, 0)} of the answers right."
     found = calibration.abstention
     return (
         f"If it answers only with a confidence of {percent(found.threshold)} or more, it answers "
