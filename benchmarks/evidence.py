@@ -1,7 +1,7 @@
 """The README's tables about trust: calibration, corrupted images, and the frameworks side by side.
 
-``results/runs/*.json`` are records of whole trainings, ``results/robustness.json`` is what `cifarnet robustness`
-left in the folder of one of them, ``results/comparison.json`` what `cifarnet compare` left.
+``results/runs/*.json`` are records of whole trainings, ``results/robustness.json`` is what `cifarnet robustness` left
+in the folder of one of them, ``results/comparison.json`` what `cifarnet compare` left.
 """
 
 import json
@@ -36,7 +36,7 @@ def _calibration_row(record: dict[str, Any]) -> list[str]:
 
 
 def robustness_table() -> str:
-    """Return one row per corruption, the one that hurts most first: accuracy at severity 1 and 5, and the mean."""
+    """Return one row per corruption, the one that hurts most first: accuracy at severity 1, 3 and 5, and the mean."""
     found = json.loads((RESULTS / "robustness.json").read_text())
     ranking = sorted(found["families"].items(), key=lambda item: -item[1]["mean_error"])
     rows = [

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness.contest import PROJECT
-from benchmarks.harness.records import RESULTS, Results, Sheet, rows, shown
+from benchmarks.harness.records import RESULTS, Results, Sheet, conclude, rows, shown
 
 PATH = RESULTS / "startup.jsonl"
 GOLDEN = PROJECT / "export" / "golden"
@@ -87,9 +87,7 @@ def main() -> None:
     path = given.results / "startup.jsonl"
     sheet = Sheet(path, "startup", {"rounds": rounds})
     measure(sheet, rounds)
-    sheet.close()
-    picture(path, path.with_suffix(".png"))
-    print(table(path))
+    conclude(sheet, picture, table)
 
 
 if __name__ == "__main__":

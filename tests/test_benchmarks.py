@@ -22,9 +22,9 @@ import cifarnet
 PROJECT = Path(__file__).parents[1]
 TOY_ROWS = {
     "startup": ["`cifarnet --help`", "`cifarnet predict` of one PNG file"],
-    "training": ["cifarnet on torch", "Keras fit on tensorflow", "PyTorch loop", "JAX loop, all by patches, lax.scan"],
-    "inference": ["cifarnet, probabilities", "the same file, onnxruntime", "PyTorch", "cifarnet, stream"],
-    "scaling": ["100 images", "40 files", "MFLOP per image"],
+    "training": ["cifarnet on torch", "PyTorch loop"],
+    "inference": ["cifarnet, probabilities", "the same file, onnxruntime", "cifarnet, stream"],
+    "scaling": ["100 images", "40 files"],
 }
 GOOD = """
 import time

@@ -23,7 +23,7 @@ from cifarnet.report.charts import draw_pictures
 from cifarnet.report.commands import settings_beyond_options, train_command
 from cifarnet.report.evidence import Absent, parameters_of, read_evidence
 from cifarnet.report.page import draw_page
-from tests.report_runs import dataset_of, evaluation_of, history_of, run_of
+from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of
 
 ATTACK = '<script>alert("x")</script>'
 PARTS = ("Training", "Classes", "Confusion", "Most confident errors", "Confidence", "Abstention", "Robustness")
@@ -199,9 +199,27 @@ def test_what_is_damaged_is_told_to_be(run, evaluation, dataset, file, damage):
     assert f"in {file} is damaged" in text_of(page_of(run, evaluation, dataset))
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("model.parity.json", {"checks": []}),
+        ("model.parity.json", {"accuracy": math.nan}),
+        ("robustness.json", {"mean_corruption_error": 1.5}),
+        ("robustness.json", {"clean": {"accuracy": math.nan}}),
+    ],
+)
+def test_figures_that_cannot_be_are_told_to_be_damaged(run, evaluation, dataset, file, change):
+    document = json.loads((run.path / file).read_text())
+    (run.path / file).write_text(json.dumps(document | change))
+    assert f"in {file} is damaged" in text_of(page_of(run, evaluation, dataset))
+
+
 def test_a_damaged_calibration_is_told_to_be(tmp_path, dataset, evaluation):
-    run = run_of(tmp_path / "run", dataset, calibration={"temperature": 1.5})
-    assert "The calibration in run.json is damaged" in text_of(page_of(run, evaluation, dataset))
+    whole = record_of(dataset)["calibration"]
+    words = whole | {"coverage": [{"coverage": "all", "threshold": 0.1, "accuracy": 0.9}]}
+    for number, calibration in enumerate(({"temperature": 1.5}, words)):
+        run = run_of(tmp_path / str(number), dataset, calibration=calibration)
+        assert "The calibration in run.json is damaged" in text_of(page_of(run, evaluation, dataset))
 
 
 def test_a_history_with_a_loss_that_is_no_number_is_drawn(run, evaluation, dataset):
@@ -210,6 +228,42 @@ def test_a_history_with_a_loss_that_is_no_number_is_drawn(run, evaluation, datas
     page = page_of(run, evaluation, dataset)
     assert not re.search(r'points="[^"]*(nan|inf)', page)
     assert not re.search(r'c[xy]="(nan|inf)', page)
+
+
+def test_the_best_epoch_is_not_called_the_least_where_a_later_one_fell_by_too_little(run, evaluation, dataset):
+    rows = history_of()
+    run.write_history([*rows[:-1], replace(rows[-1], validation_loss=rows[6].validation_loss - 1e-4)])
+    told = "The validation loss was least, to within 0.001 nats, after epoch 7; after epoch 12"
+    assert told in text_of(page_of(run, evaluation, dataset))
+    assert told in card_of(run, evaluation)
+
+
+def test_classes_that_changed_within_the_margin_are_not_claimed_to_be_the_same(run, evaluation, dataset):
+    exact = text_of(page_of(run, evaluation, dataset))
+    assert "the class that the trained network gives it." in exact
+    document = {"proof": {"bars": {"probability": 1e-5, "accuracy_drop": 0.0, "margin": 1e-4}}}
+    (run.path / "model.json").write_text(json.dumps(document))
+    for text in (text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)):
+        assert "gives it, toss-ups aside: those whose two best probabilities are at most 0.0001 apart." in text
+
+
+def test_a_picture_of_an_earlier_report_does_not_stay_beside_a_later_one(run, evaluation, dataset):
+    write_report(run, evaluation, dataset, "onnxruntime")
+    (run.path / "robustness.json").unlink()
+    write_report(run, evaluation, dataset, "onnxruntime")
+    assert not (run.path / "robustness.png").exists()
+    assert (run.path / "confusion.png").exists()
+
+
+def test_commands_name_a_folder_with_a_space_as_a_shell_takes_it(tmp_path, dataset, evaluation):
+    run = run_of(tmp_path / "my_first run", dataset)
+    for name in ("model.onnx", "history.csv"):
+        (run.path / name).unlink()
+    page, card = text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)
+    assert "cifarnet export 'my_first run' --onnx cifarnet report 'my_first run'" in page
+    assert "cifarnet train --resume 'my_first run'" in page
+    assert "\ncifarnet export 'my_first run' --onnx\n" in card
+    assert "No epoch has ended yet." in card
 
 
 @pytest.mark.parametrize("missing", ["data", "hold_out", "versions", "machine", "backend"])

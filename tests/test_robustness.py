@@ -2,21 +2,19 @@
 
 import hashlib
 import json
-import sys
 
 import numpy as np
 import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from cifarnet import cli, robustness
+from cifarnet import robustness
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt
 from cifarnet.data import synthetic
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
 from cifarnet.evaluation import wilson
 from cifarnet.robustness import (
-    ROBUSTNESS,
     FamilyResult,
     Robustness,
     Tally,
@@ -24,7 +22,7 @@ from cifarnet.robustness import (
     measure_robustness,
 )
 from cifarnet.runtime import open_model
-from cifarnet.spec import Split
+from cifarnet.spec import ROBUSTNESS, Split
 from tests.runtime import models
 
 COLOURS = ((160, 150, 150), (150, 160, 150), (150, 150, 160))
@@ -207,15 +205,12 @@ def clean_folder(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(typed):
     """Return a function that runs ``cifarnet robustness`` and returns exit code, stdout and the lines of stderr."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cifarnet", "robustness", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return done.value.code or 0, captured.out, captured.err.splitlines()
+        code, stdout, stderr = typed("robustness", *arguments)
+        return code, stdout, stderr.splitlines()
 
     return run
 

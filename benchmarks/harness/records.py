@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,13 @@ class Sheet:
     def _write(self, line: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(_rounded(line)) + "\n")
         self._file.flush()
+
+
+def conclude(sheet: Sheet, picture: Callable[[Path, Path], None], table: Callable[[Path], str]) -> None:
+    """End ``sheet``, draw its picture beside it, and print its table."""
+    sheet.close()
+    picture(sheet.path, sheet.path.with_suffix(".png"))
+    print(table(sheet.path))
 
 
 def machine() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cifarnet
 from benchmarks.harness.contest import PROJECT
-from benchmarks.harness.records import RESULTS, Sheet
+from benchmarks.harness.records import RESULTS, Sheet, conclude
 
 from .contenders import FROM_ARRAYS, FROM_FILES
 from .measuring import TOY_PLAN, Plan, measure
@@ -36,9 +36,7 @@ def main() -> None:
     contract = cifarnet.Classifier(model).contract
     sheet = Sheet(path, "inference", dataclasses.asdict(plan) | {"model_config": contract["model"]})
     measure(plan, model, sheet)
-    sheet.close()
-    picture(path, path.with_suffix(".png"))
-    print(table(path))
+    conclude(sheet, picture, table)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def _rates(results: Results, cell: str) -> str:
                 shown(max(results.values(cell, name, "peak_memory_mb"))),
             ]
         )
-    return f"**{cell.capitalize()}.**\n\n" + rows(titles, found)
+    return f"**{cell[0].upper()}{cell[1:]}.**\n\n" + rows(titles, found)
 
 
 def _breakdown(results: Results) -> str:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from benchmarks.harness.records import RESULTS, Sheet
+from benchmarks.harness.records import RESULTS, Sheet, conclude
 
 from .measuring import TOY_PLAN, Plan, measure
 from .table import picture, table
@@ -22,9 +22,7 @@ def main() -> None:
     path = given.results / "scaling.jsonl"
     sheet = Sheet(path, "scaling", dataclasses.asdict(plan))
     measure(plan, sheet)
-    sheet.close()
-    picture(path, path.with_suffix(".png"))
-    print(table(path))
+    conclude(sheet, picture, table)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,7 @@ TOY_PLAN = Plan(
     images=(100,),
     files=(10, 40),
     real_files=5,
-    widths=(0.125,),
-    gate_images=100,
-    gate_training_images=60,
+    widths=(),
     rounds=1,
     warm_up=False,
 )

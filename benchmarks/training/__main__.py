@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import cifarnet
-from benchmarks.harness.records import RESULTS, Sheet
+from benchmarks.harness.records import RESULTS, Sheet, conclude
 
 from .contenders import CONTENDERS
 from .measuring import TOY_PLAN, Plan, measure
@@ -34,9 +34,7 @@ def main() -> None:
     model = cifarnet.recipe("seed").model.to_json() | dict(plan.model)
     sheet = Sheet(path, "training", dataclasses.asdict(plan) | {"model": model})
     measure(plan, sheet)
-    sheet.close()
-    picture(path, path.with_suffix(".png"))
-    print(table(path))
+    conclude(sheet, picture, table)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,8 @@ from .corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
 from .errors import DataError, ModelError, RunError, UsageError
 from .evaluation import Interval, predict, wilson
 from .runtime import OpenedModel
-from .spec import Split
+from .spec import ROBUSTNESS, Split
 
-ROBUSTNESS = "robustness.json"
-"""Name of the record in a run folder."""
 DEFAULT_IMAGES = 2000
 """That are taken: an accuracy is then known to about two points either way, in about a minute on two cores."""
 BATCH = 200

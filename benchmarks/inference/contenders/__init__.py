@@ -69,5 +69,5 @@ FROM_FILES = (
     ),
     _other("PyTorch DataLoader with Pillow", "torch_folder", "torch", "torch"),
 )
-TOY = ("cifarnet, probabilities", "the same file, onnxruntime", "PyTorch")
+TOY = ("cifarnet, probabilities", "the same file, onnxruntime")
 TOY_FILES = ("cifarnet, stream", "Pillow in threads, onnxruntime in batches")

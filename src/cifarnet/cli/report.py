@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifarnet.errors import RunError
+
 from .display import download_bar, out
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
 from .runs import trained_run
@@ -31,12 +33,28 @@ def command(
 
     found = trained_run(runs, run)
     job = job_of(found.read_record())
+    _require_current(found)
     is_file = backend is None and found.model.is_file()
     subject = open_subject(str(found.model if is_file else found.path), runs, backend)
     with download_bar() as progress:
         dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
     require_labels(subject, dataset)
     out(str(write_report(found, _judge(subject, found, dataset), dataset, subject.engine)))
+
+
+def _require_current(run: "Run") -> None:
+    """Raise ``RunError`` where the exported file has the weights of an epoch that is no longer the best one."""
+    from cifarnet.runtime import read_model
+
+    if not run.model.is_file():
+        return
+    training, best = read_model(run.model)[1].get("training"), run.read_record().get("best_epoch")
+    exported = training.get("best_epoch") if isinstance(training, dict) else None
+    if exported is not None and exported != best:
+        raise RunError(
+            f"{run.model} has the weights of epoch {exported}; expected those of epoch {best}, the best one since: "
+            f"`cifarnet export {run} --onnx` again"
+        )
 
 
 def _judge(subject: "Subject", run: "Run", dataset: "Dataset") -> "Evaluation":

@@ -6,7 +6,7 @@ from typing import Any
 from cifarnet.evaluation import Evaluation
 
 from . import findings
-from .commands import NAMED_SOURCES, place_of, settings_beyond_options, train_command
+from .commands import NAMED_SOURCES, export_command, place_of, settings_beyond_options, train_command
 from .evidence import Absent, Evidence
 from .page import environment
 from .words import spaced
@@ -42,6 +42,7 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         is_absent=lambda part: isinstance(part, Absent),
         settings={spaced(name): _told(value) for name, value in evidence.job.train.to_json().items()},
         model={spaced(name): _told(value) for name, value in evidence.job.model.to_json().items()},
+        export=Verbatim(export_command(evidence.name)),
         train=Verbatim(train_command(evidence.job, evidence.record["backend"])),
         beyond=settings_beyond_options(evidence.job),
         place=place_of(evidence.job.source),
@@ -74,8 +75,13 @@ def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
         "tags": tags,
         **({"datasets": [known]} if known else {}),
         "metrics": ["accuracy"],
-        "model-index": [{"name": evidence.name, "results": [_result(evidence, evaluation, known or FOLDER)]}],
+        "model-index": [{"name": evidence.name, "results": [_result(evidence, evaluation, _kind(source))]}],
     }
+
+
+def _kind(source: str) -> str:
+    """Return what a hub is told that the images are: its own data set, one of ours, or a folder of a person's own."""
+    return HUB_NAMES.get(source, source if source in NAMED_SOURCES else FOLDER)
 
 
 def _result(evidence: Evidence, evaluation: Evaluation, dataset: str) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from cifarnet.run import EpochRecord, write_atomically
 from cifarnet.spec import Dataset
 
 from .evidence import Absent, Robustness
-from .words import short, spaced
+from .words import confidence, short, spaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
+PICTURES = ("confusion.png", "reliability.png", "classes.png", "errors.png", "robustness.png")
+"""What ``draw_pictures`` may give."""
 RIGHT, WRONG, QUIET = "#4f5bd5", "#b4530a", "0.6"
 """An indigo and an orange that the colour-blind tell apart."""
 MOST_NUMBERED = 20
@@ -69,11 +72,9 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
     side = min(max(5.0, 1.5 + 0.55 * len(counts)), 16)
     figure = _figure(side, side)
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(counts) <= MOST_NUMBERED:
-        for row, column in np.ndindex(counts.shape):
-            color = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=8, color=color)
+        _number_cells(axes, image, [[str(count) for count in row] for row in counts])
     _name_classes(axes.xaxis, evaluation.labels, rotation=90)
     _name_classes(axes.yaxis, evaluation.labels)
     axes.set(xlabel="taken for", ylabel="true class")
@@ -130,7 +131,7 @@ def draw_errors(evaluation: Evaluation, dataset: Dataset) -> bytes:
     for axes, error in zip(figure.axes, errors, strict=False):
         axes.imshow(np.asarray(dataset.test.images[error.index]), interpolation="nearest")
         label, predicted = (short(name)[:LETTERS] for name in (error.label, error.predicted))
-        text = f"{label}\ntaken for {predicted}\n{100 * error.probability:.1f} %"
+        text = f"{label}\ntaken for {predicted}\n{confidence(error.probability)}"
         axes.set_title(text, fontsize=8, parse_math=False)
     return _png(figure)
 
@@ -140,15 +141,24 @@ def draw_robustness(found: Robustness) -> bytes:
     accuracies = 100 * np.array([family.accuracies for family in found.families])
     figure = _figure(6, 1.4 + 0.36 * len(accuracies))
     axes = figure.subplots()
-    axes.imshow(accuracies, cmap="Oranges_r", vmin=0, vmax=100, aspect="auto")
-    for row, column in np.ndindex(accuracies.shape):
-        color = "white" if accuracies[row, column] < 50 else "black"
-        axes.text(column, row, f"{accuracies[row, column]:.0f}", ha="center", va="center", fontsize=8, color=color)
+    image = axes.imshow(accuracies, cmap="Oranges_r", vmin=0, vmax=100, aspect="auto")
+    _number_cells(axes, image, [[f"{accuracy:.0f}" for accuracy in row] for row in accuracies])
     _name_classes(axes.yaxis, [spaced(family.name) for family in found.families])
     severities = range(accuracies.shape[1])
     axes.set_xticks(severities, [str(severity + 1) for severity in severities])
     axes.set(xlabel="severity", title=f"accuracy, %; {100 * found.clean_accuracy:.1f} on clean images")
     return _png(figure)
+
+
+def _number_cells(axes: "Axes", image: "AxesImage", texts: Sequence[Sequence[str]]) -> None:
+    """Write a text on each cell, in black or white, whichever stands out more from the colour below."""
+    colors = image.to_rgba(np.asarray(image.get_array()))[..., :3]
+    # WCAG's relative luminance; at 0.179 black and white stand out alike.
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
+    for row, column in np.ndindex(luminance.shape):
+        color = "black" if luminance[row, column] > 0.179 else "white"
+        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=8, color=color)
 
 
 def _name_classes(axis: Any, names: Sequence[str], **looks: Any) -> None:

@@ -33,6 +33,11 @@ def train_command(job: Job, backend: str) -> str:
     return shlex.join(words)
 
 
+def export_command(name: str) -> str:
+    """Return the `cifarnet export` of the run folder called ``name``."""
+    return shlex.join(["cifarnet", "export", name, "--onnx"])
+
+
 def settings_beyond_options(job: Job) -> dict[str, Any]:
     """Return what differs from the recipe and can be set from Python alone."""
     return {name: value for name, value in _changes(job).items() if name not in OPTIONS}

@@ -15,10 +15,10 @@ from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import Calibration, Coverage, temperature_of
 from cifarnet.job import Job, job_of
 from cifarnet.run import EpochRecord, Run
-from cifarnet.spec import PARITY_SUFFIX
+from cifarnet.spec import PARITY_SUFFIX, ROBUSTNESS
 
-ROBUSTNESS = "robustness.json"
-"""Where `cifarnet robustness` keeps what it measured."""
+from .commands import export_command
+
 T = TypeVar("T")
 
 
@@ -53,8 +53,15 @@ class Parity:
     trained_accuracy: float
     accuracy: float
     checks: tuple[Check, ...]
+    """The first one is of the whole test set."""
     bars: Mapping[str, Any]
     """What the file had to hold; empty where it does not tell."""
+
+    @property
+    def margin(self) -> float:
+        """How far apart an image's two best probabilities have to be for a changed class to count, 0 to 1."""
+        margin = self.bars.get("margin")
+        return float(margin) if isinstance(margin, int | float) else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +132,7 @@ def read_evidence(run: Run) -> Evidence:
         history=tuple(run.read_history()),
         model_file=file,
         calibration=_calibration(record, command),
-        parity=_parity(run, file, f"cifarnet export {command} --onnx"),
+        parity=_parity(run, file, export_command(run.path.name)),
         robustness=_robustness(run, file, f"cifarnet robustness {command}"),
     )
 
@@ -175,11 +182,23 @@ def _calibration(record: Mapping[str, Any], command: str) -> Calibration | Absen
     try:
         temperature_of(found)
         names = ("temperature", "images", "ece_before", "ece_after", "loss_before", "loss_after")
-        abstention = None if found["abstention"] is None else Coverage(**found["abstention"])
-        coverage = tuple(Coverage(**each) for each in found["coverage"])
+        abstention = None if found["abstention"] is None else _coverage(found["abstention"])
+        coverage = tuple(map(_coverage, found["coverage"]))
         return Calibration(**{name: found[name] for name in names}, coverage=coverage, abstention=abstention)
     except (KeyError, TypeError, ValueError, DataError):
         return Absent("The calibration in run.json is damaged: take it out, and it is fitted anew.", way_out)
+
+
+def _coverage(found: Mapping[str, Any]) -> Coverage:
+    return Coverage(**{name: _fraction(value) for name, value in found.items()})
+
+
+def _fraction(value: Any) -> float:
+    """Return a fraction. Raises ``ValueError`` for a number outside 0 to 1 and for one that is none."""
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"a fraction is {number}")
+    return number
 
 
 def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
@@ -208,13 +227,15 @@ def _measured(path: Path, read: Callable[[Path, Any], T], file: ModelFile, comma
 
 
 def _read_parity(path: Path, found: Any) -> Parity:
+    if not found["checks"]:
+        raise ValueError("no checks")
     return Parity(
         sha256=found["sha256"],
         precision=str(found["precision"]),
         backend=str(found["backend"]),
         images=int(found["images"]),
-        trained_accuracy=float(found["trained_accuracy"]),
-        accuracy=float(found["accuracy"]),
+        trained_accuracy=_fraction(found["trained_accuracy"]),
+        accuracy=_fraction(found["accuracy"]),
         checks=tuple(
             Check(
                 name=str(each["name"]),
@@ -238,15 +259,15 @@ def _bars(path: Path) -> Mapping[str, Any]:
 
 def _read_robustness(_: Path, found: Any) -> Robustness:
     families = tuple(
-        Family(name=str(name), accuracies=tuple(float(each["accuracy"]) for each in family["severities"]))
+        Family(name=str(name), accuracies=tuple(_fraction(each["accuracy"]) for each in family["severities"]))
         for name, family in found["families"].items()
     )
     if not families or len({len(family.accuracies) for family in families}) != 1 or not families[0].accuracies:
         raise ValueError(families)
     return Robustness(
         images=int(found["images"]),
-        clean_accuracy=float(found["clean"]["accuracy"]),
-        mean_corruption_error=float(found["mean_corruption_error"]),
+        clean_accuracy=_fraction(found["clean"]["accuracy"]),
+        mean_corruption_error=_fraction(found["mean_corruption_error"]),
         worst=tuple(map(str, found["worst"])),
         families=families,
         drawing=str(found.get("drawing", "")),

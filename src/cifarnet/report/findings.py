@@ -1,6 +1,9 @@
 """What each part of a report comes down to, in one sentence."""
 
+import math
+
 from cifarnet.evaluation import Calibration, ClassMeasures, Evaluation
+from cifarnet.evaluation.calibration import TARGET_ACCURACY
 
 from .evidence import Evidence, Parity, Robustness
 from .words import duration, millions, percent, short, spaced
@@ -8,9 +11,9 @@ from .words import duration, millions, percent, short, spaced
 WHY_STOPPED = {
     "patience": "training stopped, since it had not fallen for long enough",
     "epochs": "training had come to its last epoch",
-    "interrupted": "then training was interrupted",
+    "interrupted": "training was interrupted",
     "nan": "training stopped, since the loss was no number any more",
-    "time limit": "then training reached its time limit",
+    "time limit": "training reached its time limit",
 }
 
 
@@ -31,9 +34,20 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
 def curves(evidence: Evidence) -> str:
     """Return when the network was best and why training ended."""
     best, last = evidence.record.get("best_epoch"), len(evidence.history)
+    if not last:
+        return "No epoch has ended yet."
     why = WHY_STOPPED.get(str(evidence.record.get("why_stopped")), "training still goes on")
-    least = f"The validation loss was least after epoch {best}" if best else "No epoch had a finite loss"
-    return f"{least}; after epoch {last} {why}."
+    if not best:
+        return f"No epoch had a finite loss; after epoch {last} {why}."
+    return f"The validation loss was least{_to_within(evidence, best)} after epoch {best}; after epoch {last} {why}."
+
+
+def _to_within(evidence: Evidence, best: int) -> str:
+    """Return what a later epoch may have been better by: a fall of ``min_delta`` at most does not make it the best."""
+    losses = [row.validation_loss for row in evidence.history if math.isfinite(row.validation_loss)]
+    at_best = next((row.validation_loss for row in evidence.history if row.epoch == best), -math.inf)
+    is_least = at_best <= min(losses, default=math.inf)
+    return "" if is_least else f", to within {evidence.job.train.min_delta:g} nats,"
 
 
 def classes(evaluation: Evaluation) -> str:
@@ -73,7 +87,7 @@ def reliability(evaluation: Evaluation) -> str:
 def abstention(calibration: Calibration) -> str:
     """Return what is gained by answering only where the network is sure."""
     if calibration.abstention is None:
-        return "No threshold makes nine of ten answers right."
+        return f"No threshold makes {percent(TARGET_ACCURACY, 0)} of the answers right."
     found = calibration.abstention
     return (
         f"If it answers only with a confidence of {percent(found.threshold)} or more, it answers "
@@ -92,10 +106,14 @@ def robustness(found: Robustness) -> str:
 
 def parity(found: Parity) -> str:
     """Return what was proven of the exported file."""
-    changed = found.checks[0].changed_classes if found.checks else 0
+    changed, aside = found.checks[0].changed_classes, ""
+    if found.margin:
+        aside = f", toss-ups aside: those whose two best probabilities are at most {found.margin:g} apart"
     if changed:
-        return f"The file in {found.precision} gives {changed:,} of {found.images:,} test images another class."
-    return f"The file gives every one of {found.images:,} test images the class that the trained network gives it."
+        return f"The file in {found.precision} gives {changed:,} of {found.images:,} test images another class{aside}."
+    return (
+        f"The file gives every one of {found.images:,} test images the class that the trained network gives it{aside}."
+    )
 
 
 def environment(evidence: Evidence) -> str:

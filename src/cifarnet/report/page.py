@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,6 @@ class Cell:
     """One number of a table that is tinted by how much it is."""
 
     value: int
-    share: float
-    """Of its row, 0 to 1."""
     tint: int
     """Hundredths of the colour behind it."""
 
@@ -53,6 +52,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
     """Return the page as HTML. ``engine`` is what the network was scored on."""
     template = environment().get_template("report.html")
     return template.render(
+        run=shlex.quote(evidence.name),
         evidence=evidence,
         record=evidence.record,
         evaluation=evaluation,
@@ -63,6 +63,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         reliability=plots.reliability_plot(evaluation.reliability, evaluation.calibrated),
         histogram=_histogram(evaluation),
         confusion=_confusion(evaluation),
+        deepest=DEEPEST,
         is_numbered=len(evaluation.labels) <= MOST_NUMBERED,
         mistakes=list(_mistakes(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
@@ -94,8 +95,8 @@ def _confusion(evaluation: Evaluation) -> list[list[Cell]]:
     mistakes = shares * (1 - np.eye(len(counts)))
     tints = DEEPEST * np.where(np.eye(len(counts)), shares, mistakes / max(mistakes.max(), 1e-9))
     return [
-        [Cell(int(value), float(share), round(tint)) for value, share, tint in zip(*row, strict=True)]
-        for row in zip(counts, shares, tints, strict=True)
+        [Cell(int(value), round(tint)) for value, tint in zip(*row, strict=True)]
+        for row in zip(counts, tints, strict=True)
     ]
 
 

@@ -8,7 +8,7 @@ from cifarnet.run import Run, write_atomically
 from cifarnet.spec import Dataset
 
 from .card import draw_card
-from .charts import draw_curves, draw_pictures
+from .charts import PICTURES, draw_curves, draw_pictures
 from .evidence import Evidence, read_evidence
 from .page import draw_page
 
@@ -30,6 +30,9 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
     pictures = draw_pictures(evaluation, dataset, evidence.robustness)
     if evidence.history:
         draw_curves(evidence.history, evidence.record.get("best_epoch"), run.path / "curves.png")
+    for name in PICTURES:
+        if name not in pictures:  # what an earlier report drew would be taken for a part of this one
+            (run.path / name).unlink(missing_ok=True)
     for name, content in pictures.items():
         write_atomically(run.path / name, content)
     write_atomically(run.path / CARD, card.encode())
