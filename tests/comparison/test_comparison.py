@@ -254,6 +254,15 @@ def test_equal_accuracies_and_constant_differences_divide_by_nothing():
     assert (shifted.statistic, shifted.p_value) == (None, 0.0)
 
 
+def test_backends_that_are_equal_with_every_seed_are_not_told_apart_by_the_rounding_of_their_means():
+    accuracies = np.tile([0.6647, 0.6652, 0.6995], (3, 1))
+    same = spread(accuracies)
+    assert (same.statistic, same.p_value) == (0.0, 1.0)
+    assert same.sentence.startswith("The backends do not differ beyond chance (")
+    an_image_of_a_million_apart = spread(accuracies + np.array([[0], [1e-6], [2e-6]]))
+    assert an_image_of_a_million_apart.p_value == 0.0
+
+
 def test_a_gradient_is_compared_with_the_largest_element_of_its_own_array():
     ours = {"small": np.array([1e-3, 2e-3], np.float32), "large": np.array([100.0], np.float32)}
     np.testing.assert_allclose(gradient_difference(ours, ours | {"small": np.array([1e-3, 2.2e-3])}), 0.1, rtol=1e-4)

@@ -43,6 +43,18 @@ def test_beside_the_file_lie_its_contract_and_what_was_measured(run, dataset):
     )
 
 
+def test_where_the_file_cannot_be_written_nothing_tells_of_it(run, dataset, monkeypatch):
+    def full(path, content):
+        if path.suffix == ".onnx":
+            raise RunError("no space")
+        path.write_bytes(content)
+
+    monkeypatch.setattr(exporting, "write_atomically", full)
+    with pytest.raises(RunError, match="no space"):
+        export_run(run, dataset)
+    assert list(run.path.glob("model.*")) == []
+
+
 def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(run, dataset, tmp_path):
     first, again = (export_run(run, dataset, output=tmp_path / name / "model.onnx") for name in ("a", "b"))
     content = first.path.read_bytes()
