@@ -2,10 +2,11 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
-from cifarnet import backends
+from cifarnet import backends, cli
 
 
 def pytest_report_header() -> str:
@@ -19,6 +20,19 @@ def ctrl_c_is_the_suites():
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Return a function that runs ``cifarnet`` in this process and returns exit code, stdout and stderr."""
+
+    def typed(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cifarnet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        return done.value.code or 0, *capsys.readouterr()
+
+    return typed
 
 
 @pytest.fixture(scope="session")

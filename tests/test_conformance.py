@@ -2,13 +2,11 @@
 
 import base64
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet import cli
 from cifarnet.conformance import judge, mistakes
 from cifarnet.conformance.explaining import STEPS
 from cifarnet.errors import DataError
@@ -164,16 +162,13 @@ def test_what_is_no_answer_is_refused(answers, message):
 
 
 @pytest.fixture
-def conformance(monkeypatch, capsys, tmp_path):
+def conformance(typed, tmp_path):
     """Return a function that hands in answers and returns exit code, stdout and stderr."""
 
     def conformance(answers, *options):
         path = tmp_path / "answers.json"
         path.write_text(answers if isinstance(answers, str) else json.dumps(answers))
-        monkeypatch.setattr(sys, "argv", ["cifarnet", "conformance", str(path), *options])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        return done.value.code, *capsys.readouterr()
+        return typed("conformance", path, *options)
 
     return conformance
 

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import sys
 
 import numpy as np
 import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from cifarnet import cli, robustness
+from cifarnet import robustness
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt
 from cifarnet.data import synthetic
@@ -207,15 +206,12 @@ def clean_folder(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(typed):
     """Return a function that runs ``cifarnet robustness`` and returns exit code, stdout and the lines of stderr."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cifarnet", "robustness", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return done.value.code or 0, captured.out, captured.err.splitlines()
+        code, said, talk = typed("robustness", *arguments)
+        return code, said, talk.splitlines()
 
     return run
 

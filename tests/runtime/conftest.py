@@ -1,12 +1,9 @@
 """What the runtime's tests share: a tiny model that says which colour an image has most of, and the command."""
 
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet import cli
 from cifarnet.errors import ModelError
 from cifarnet.runtime import Classifier
 from tests.runtime import models
@@ -76,14 +73,11 @@ def photos(tmp_path, painted):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(typed):
     """Return a function that runs ``cifarnet`` and returns exit code and the lines of stdout and of stderr."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cifarnet", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return done.value.code or 0, captured.out.splitlines(), captured.err.splitlines()
+        code, said, talk = typed(*arguments)
+        return code, said.splitlines(), talk.splitlines()
 
     return run
