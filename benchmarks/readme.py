@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.agreement import table as agreement_table
 from benchmarks.apps import table as apps_table
+from benchmarks.evidence import calibration_table, comparison_table, robustness_table
 from benchmarks.inference import table as inference_table
 from benchmarks.scaling import table as scaling_table
 from benchmarks.startup import table as startup_table
@@ -120,6 +121,9 @@ def main() -> None:
     new = filled(new, "startup", startup_table())
     new = filled(new, "trials", tuning_table())
     new = filled(new, "agreement", agreement_table())
+    new = filled(new, "calibration", calibration_table(found))
+    new = filled(new, "robustness", robustness_table())
+    new = filled(new, "comparison", comparison_table())
     for name, contest in {"training": training_table, "inference": inference_table, "scaling": scaling_table}.items():
         new = filled(new, name, contest.table()) if contest.PATH.exists() else new
     if not parser.parse_args().check:
