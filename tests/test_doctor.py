@@ -1,11 +1,10 @@
 """The doctor knows which versions do not go together, and reports a broken backend instead of breaking on it."""
 
 import json
-import sys
 
 import pytest
 
-from cifarnet import cli, doctor
+from cifarnet import doctor
 from cifarnet.doctor import KNOWN_BAD, Timing, fastest, known_bad_pairs, time_backends
 from cifarnet.environment import PACKAGES, versions
 
@@ -74,17 +73,14 @@ def test_a_backend_that_does_not_answer_in_time_is_reported(monkeypatch):
 
 
 @pytest.fixture
-def run_doctor(monkeypatch, tmp_path, capsys):
+def run_doctor(typed, monkeypatch, tmp_path):
     """Return a function that runs ``cifarnet doctor --no-timing`` with an empty cache and returns its stdout."""
     monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path))
 
     def run(*options):
-        monkeypatch.setattr(sys, "argv", ["cifarnet", "doctor", "--no-timing", *options])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        assert (done.value.code, captured.err) == (0, "")
-        return captured.out
+        code, said, talk = typed("doctor", "--no-timing", *options)
+        assert (code, talk) == (0, "")
+        return said
 
     return run
 

@@ -1,13 +1,11 @@
 """`cifarnet evaluate` of model files, without a framework: honest figures, or one line that says what is wrong."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet import cli
 from tests.runtime import models
 
 COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
@@ -15,15 +13,12 @@ ORIGIN = {"train": {"seed": 0}, "data": {"name": "photos", "fingerprint": "0" * 
 
 
 @pytest.fixture
-def evaluate(monkeypatch, capsys):
+def evaluate(typed):
     """Return a function that runs ``cifarnet evaluate`` and returns exit code, stdout and the lines of stderr."""
 
     def evaluate(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cifarnet", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return done.value.code or 0, captured.out, captured.err.splitlines()
+        code, said, talk = typed("evaluate", *arguments)
+        return code, said, talk.splitlines()
 
     return evaluate
 

@@ -24,15 +24,12 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def told(monkeypatch, capsys, path):
+def told(typed, path):
     """Return a function that runs ``cifarnet inspect`` on a file's content and returns exit code, stdout, stderr."""
 
     def told(content, *options):
         path.write_bytes(content)
-        monkeypatch.setattr(sys, "argv", ["cifarnet", "inspect", str(path), *options])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        return done.value.code or 0, *capsys.readouterr()
+        return typed("inspect", path, *options)
 
     return told
 

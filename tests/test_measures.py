@@ -115,6 +115,11 @@ def test_of_two_classes_the_label_is_always_among_the_two_best():
     assert measure(logits_for([[0.9, 0.1]]), labels_of(1), NAMES[:2]).top2_accuracy == 1.0
 
 
+def test_of_equal_logits_the_first_counts_among_the_two_best_as_it_does_for_accuracy():
+    found = measure(np.zeros((3, 3), np.float32), labels_of(0, 1, 2), NAMES)
+    np.testing.assert_allclose([found.accuracy, found.top2_accuracy], [1 / 3, 2 / 3])
+
+
 @pytest.mark.parametrize(
     ("logits", "labels", "complaint"),
     [
@@ -240,6 +245,14 @@ def test_a_much_better_classifier_is_told_from_luck():
 def test_classifiers_of_other_classes_are_not_compared():
     with pytest.raises(DataError, match=r"have shapes \(1, 3\) and \(1, 2\)"):
         compare(np.zeros((1, 3), np.float32), np.zeros((1, 2), np.float32), labels_of(0), NAMES)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_classifier_that_says_no_numbers_is_not_compared(side):
+    logits = [np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32)]
+    logits[side][0, 1] = np.nan
+    with pytest.raises(DataError, match="not all finite"):
+        compare(*logits, labels_of(0), NAMES)
 
 
 def test_the_ruler_is_one_for_the_short_score_and_for_all_figures():

@@ -9,6 +9,8 @@ from .run import Run
 
 RECORD_FORMAT = 1
 """Version of the layout of ``run.json``."""
+NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
+"""Data sets that everybody can open by their name."""
 
 
 @dataclass(frozen=True, kw_only=True)

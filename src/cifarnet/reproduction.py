@@ -10,7 +10,7 @@ import numpy as np
 
 from .config import recipe
 from .errors import RunError
-from .job import Job, job_of
+from .job import Job, job_of, require_weights
 from .run import EpochRecord, Run, json_text, write_atomically
 from .spec import Dataset
 
@@ -124,13 +124,15 @@ def reproduce(
     The first ``epochs`` alone if asked, on the schedule of the whole run: the repetition is stopped rather than
     shortened. ``source`` says where the images are now. It runs on the backend of this process, whatever the run was
     trained on. Writes what it found beside the new run's record. Raises ``RunError`` for other images than the run's,
-    before anything is made, and for a run without a finished epoch, and when ``stop`` ended
-    it too early.
+    for a run without a finished epoch and for one whose best weights are lost, all before anything is made; and when
+    ``stop`` ended the repetition too early.
     """
     from .training import carry_out, require_same_data, start
 
     record, job = run.read_record(), job_of(run.read_record())
     require_same_data(record["data"], dataset)
+    if record.get("best_epoch"):
+        require_weights(run)  # they are compared at the end, which is a whole training away
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     repeated = start(replace(job, source=source or job.source), dataset, root)

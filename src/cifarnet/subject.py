@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .backends import choose
 from .errors import DataError, RunError, UsageError
 from .evaluation import Evaluation, Predictor, measure, predict, temperature_of
-from .job import job_of, require_weights
+from .job import NAMED_SOURCES, job_of, require_weights
 from .run import RECORD, Run, find_run
 from .runtime import OpenedModel, open_model
 from .spec import Dataset, Split
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 SUFFIX = ".onnx"
 """Of a model file: what ends in it is no run folder."""
-NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
-"""Data sets that everybody can open by their name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,9 @@
 """What a command that is run in this process says, and how it ends."""
 
 import json
-import sys
 
 import pytest
 
-from cifarnet import cli
 from cifarnet.backends import choose
 from cifarnet.config import ModelConfig, TrainConfig
 
@@ -24,15 +22,12 @@ def clean_folder(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(typed):
     """Return a function that runs ``cifarnet`` with arguments and returns exit code, stdout and stderr's lines."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cifarnet", *arguments])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return done.value.code, captured.out, captured.err.splitlines()
+        code, said, talk = typed(*arguments)
+        return code, said, talk.splitlines()
 
     return run
 

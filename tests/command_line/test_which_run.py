@@ -32,9 +32,9 @@ def test_the_latest_is_taken_without_a_word_where_it_has_weights(runs, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("command", [("evaluate",), ("export",)])
-def test_evaluate_and_export_do_so(run, runs, command):
-    _, _, lines = run(*command)
+@pytest.mark.parametrize("command", ["evaluate", "export", "report", "robustness", "demo", "reproduce"])
+def test_every_command_that_needs_a_trained_run_does_so(run, runs, command):
+    _, _, lines = run(command)
     assert lines[0].startswith("taking runs/20260102-000000-seed-jax: ")
     assert "no best weights" not in lines[-1]
 

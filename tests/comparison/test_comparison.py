@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from cifarnet import cli
 from cifarnet.backends import NAMES
 from cifarnet.comparison import Plan
 from cifarnet.comparison.children import train_in_child
@@ -146,19 +145,17 @@ def test_the_folder_holds_the_same_document_a_picture_and_the_runs(compared):
 
 
 @pytest.fixture
-def fails(monkeypatch, capsys, tmp_path):
+def fails(typed, monkeypatch, tmp_path):
     """Return a function that runs ``cifarnet compare``, which must fail by the book, and returns its last line."""
     monkeypatch.chdir(tmp_path)
 
     def fails(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cifarnet", "compare", *arguments])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        assert (done.value.code, captured.out) == (1, "")
-        assert [line.startswith("error: ") for line in captured.err.splitlines()].count(True) == 1
-        assert captured.err.splitlines()[-1].startswith("error: ")
-        return captured.err.splitlines()[-1]
+        code, said, talk = typed("compare", *arguments)
+        lines = talk.splitlines()
+        assert (code, said) == (1, "")
+        assert [line.startswith("error: ") for line in lines].count(True) == 1
+        assert lines[-1].startswith("error: ")
+        return lines[-1]
 
     return fails
 
@@ -197,13 +194,21 @@ def test_a_folder_that_holds_something_is_left_alone(fails, tmp_path):
     assert "mine.txt cannot be used" in fails("--data", "synthetic", "--output", "full/mine.txt")
 
 
-def test_a_process_that_fails_is_told_by_its_last_line(fails, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("torch", "reason"),
+    [
+        ("raise ImportError('half installed')", "ImportError: half installed"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "ended by SIGTERM"),
+    ],
+    ids=["error", "signal"],
+)
+def test_a_process_that_fails_is_told_by_its_last_line_or_signal(monkeypatch, tmp_path, torch, reason):
     # A module of that name stands before torch, which is then there for whoever looks and broken for who imports it.
     (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "torch.py").write_text("raise ImportError('half installed')")
+    (tmp_path / "path" / "torch.py").write_text(torch)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), os.environ.get("PYTHONPATH", "")]))
     job = Plan(backends=("torch", "jax"), epochs=1).job(open_dataset("synthetic"), seed=0)
-    with pytest.raises(Exception, match=r"^training on torch with seed 0 failed \(ImportError: half installed\)"):
+    with pytest.raises(Exception, match=rf"^training on torch with seed 0 failed \({reason}\)"):
         train_in_child("torch", job, tmp_path / "runs", tmp_path / "arrays.npz", print)
     assert not (tmp_path / "runs").exists()
 
@@ -252,6 +257,15 @@ def test_equal_accuracies_and_constant_differences_divide_by_nothing():
     assert (same.statistic, same.p_value) == (0.0, 1.0)
     shifted = spread(np.array([[0.5, 0.25], [0.75, 0.5]]))
     assert (shifted.statistic, shifted.p_value) == (None, 0.0)
+
+
+def test_backends_that_are_equal_with_every_seed_are_not_told_apart_by_the_rounding_of_their_means():
+    accuracies = np.tile([0.6647, 0.6652, 0.6995], (3, 1))
+    same = spread(accuracies)
+    assert (same.statistic, same.p_value) == (0.0, 1.0)
+    assert same.sentence.startswith("The backends do not differ beyond chance (")
+    an_image_of_a_million_apart = spread(accuracies + np.array([[0], [1e-6], [2e-6]]))
+    assert an_image_of_a_million_apart.p_value == 0.0
 
 
 def test_a_gradient_is_compared_with_the_largest_element_of_its_own_array():

@@ -19,9 +19,10 @@ def command(
     The page needs onnxruntime-web, which npm brings once; where it is missing, the line to type is told.
     """
     from cifarnet.demo import model_of, open_demo
-    from cifarnet.run import find_run
 
-    model = model_of(find_run(runs, run, with_weights=True))
+    from .runs import recorded_run
+
+    model = model_of(recorded_run(runs, run))
     with open_demo(model, port) as server:
         say(f"{printable(str(model))}, until Ctrl-C")
         out(server.url)

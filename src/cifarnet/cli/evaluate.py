@@ -8,7 +8,7 @@ import typer
 
 from cifarnet.errors import DataError, UsageError
 
-from .display import download_bar, out, say
+from .display import download_bar, out, printable, say
 from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
 from .tables import percent, table
 
@@ -79,7 +79,7 @@ def command(
         comparison = _compare(subjects, split)
         told = _told_comparison(subjects, comparison)
         facts = {"models": [_facts(each) for each in subjects], "comparison": comparison.to_json()}
-    out(json.dumps(facts, indent=2) if as_json else "\n".join(told))
+    out(json.dumps(facts, indent=2) if as_json else "\n".join(map(printable, told)))
 
 
 def _require_sense(models: list[str] | None, data: str | None, images: str | None) -> None:
@@ -102,7 +102,7 @@ def _open_images(subject: "Subject", data: str | None, images: str | None) -> "t
         dataset = open_dataset(_source(subject, data), seed=subject.origin.seed, progress=progress)
     require_labels(subject, dataset)
     if dataset.fingerprint != subject.origin.fingerprint:
-        say(f"{dataset.name} is not, or no longer, what {subject.name} was trained on")
+        say(printable(f"{dataset.name} is not, or no longer, what {subject.name} was trained on"))
     return dataset.test, dataset
 
 
@@ -119,7 +119,7 @@ def _source(subject: "Subject", data: str | None) -> str:
 def _say_missing(subject: "Subject", split: "Split") -> None:
     present = set(split.labels.tolist())
     if missing := [label for index, label in enumerate(subject.labels) if index not in present]:
-        say(f"no images of {', '.join(missing)}: figures that would need some are left out")
+        say(printable(f"no images of {', '.join(missing)}: figures that would need some are left out"))
 
 
 def _require_comparable(first: "Subject", second: "Subject", *, given: bool) -> None:

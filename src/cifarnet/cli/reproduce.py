@@ -38,9 +38,11 @@ def command(
     from cifarnet.data import open_dataset
     from cifarnet.job import job_of
     from cifarnet.reproduction import planned_epochs, reproduce
-    from cifarnet.run import find_run, json_text
+    from cifarnet.run import json_text
 
-    found = find_run(runs, run)
+    from .runs import recorded_run
+
+    found = recorded_run(runs, run)
     record = found.read_record()
     job = job_of(record)
     rows, _ = planned_epochs(found, epochs)

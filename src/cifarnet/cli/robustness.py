@@ -88,12 +88,13 @@ def command(
 
 
 def _target(name: str | None, runs: Path) -> Target:
-    from cifarnet.run import find_run
     from cifarnet.subject import SUFFIX
+
+    from .runs import recorded_run
 
     if name and not Path(name).is_dir() and (name.endswith(SUFFIX) or Path(name).is_file()):
         return Target(Path(name), None)
-    run = find_run(runs, name)
+    run = recorded_run(runs, name)
     if not run.model.is_file():
         raise RunError(
             f"{run} has no {run.model.name}; expected an exported model: `cifarnet export {run} --onnx` first"

@@ -1,4 +1,4 @@
-"""Which run a command takes that needs trained weights."""
+"""Which run a command takes that needs one that was trained."""
 
 from pathlib import Path
 
@@ -11,10 +11,23 @@ from .display import printable, say
 def trained_run(root: Path, name: str | None) -> Run:
     """Return the run called ``name``, by default the newest with best weights; say so where a newer one has none.
 
+    Raises ``RunError`` when there is no such run, or it has no best weights.
+    """
+    found = find_run(root, name, with_weights=True)
+    require_weights(found)
+    return _said(found, find_run(root, name))
+
+
+def recorded_run(root: Path, name: str | None) -> Run:
+    """Return the same run, for what needs its history or its exported model, not the weights themselves.
+
     Raises ``RunError`` when there is no such run.
     """
-    found, newest = find_run(root, name, with_weights=True), find_run(root, name)
-    require_weights(found)
+    return _said(find_run(root, name, with_weights=True), find_run(root, name))
+
+
+def _said(found: Run, newest: Run) -> Run:
+    """Return the run that was found; say so where it is not the newest."""
     if found.path.resolve() != newest.path.resolve():
         say(printable(f"taking {found}: the newest, {newest.path.name}, has no best weights"))
     return found

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import IO, Any
 
 from cifarnet.errors import BackendError
+from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job
 from cifarnet.run import EpochRecord
 
@@ -27,7 +28,7 @@ def train_in_child(backend: str, job: Job, runs: Path, arrays: Path, watch: Epoc
     """Train ``job`` on ``backend`` in a process of its own and return what that told at its end.
 
     The process leaves its run below ``runs`` and its arrays in ``arrays`` (.npz), and never outlives this call. Raises
-    ``BackendError`` with its last line when it fails.
+    ``BackendError`` with its last line, or the signal that ended it, when it fails.
     """
     order = {"job": _as_record(job), "runs": str(runs), "arrays": str(arrays)}
     command = [sys.executable, "-m", "cifarnet.comparison.child", json.dumps(order)]
@@ -36,13 +37,14 @@ def train_in_child(backend: str, job: Job, runs: Path, arrays: Path, watch: Epoc
         # Our own module in our own interpreter; a file takes its talk, since nobody empties a second pipe.
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=talk, text=True) as process:  # noqa: S603
             try:
-                told = _listen(process, backend, job.train.seed, watch)
+                with taken_away_if_ended(process.kill):
+                    told = _listen(process, backend, job.train.seed, watch)
             finally:
                 _end(process)
         if process.returncode or told is None:
             raise BackendError(
-                f"training on {backend} with seed {job.train.seed} failed ({_last_line(talk)}); expected a finished "
-                f"run: try it alone with cifarnet train --backend {backend}"
+                f"training on {backend} with seed {job.train.seed} failed ({_reason(process, talk)}); expected a "
+                f"finished run: try it alone with cifarnet train --backend {backend}"
             )
         return told
 
@@ -81,7 +83,9 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.kill()
 
 
-def _last_line(talk: IO[str]) -> str:
+def _reason(process: subprocess.Popen[str], talk: IO[str]) -> str:
+    if process.returncode < 0:  # by the system for want of memory, for instance: it had no time to say so
+        return f"ended by {signal.Signals(-process.returncode).name}"
     talk.seek(0)
     return (talk.read().strip().splitlines() or ["no message"])[-1]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cifarnet.errors import DataError
 
-from .probability import Probabilities, softmax
+from .probability import Probabilities, require_finite, softmax
 from .scoring import score
 
 BINS = 15
@@ -94,8 +94,7 @@ def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibra
     All figures are rounded to four decimals, so that the frameworks agree about them. Raises ``DataError`` for logits
     that are not finite.
     """
-    if not np.isfinite(logits).all():
-        raise DataError("the logits are not all finite; expected numbers: lower the learning rate and train again")
+    require_finite(logits)
     temperature = fit_temperature(logits, labels)
     before, after = (reliability(logits, labels, each) for each in (1.0, temperature))
     trade = _Trade(softmax(logits, temperature), labels)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cifarnet.errors import DataError
 
 from .intervals import CONFIDENCE, Interval, wilson
+from .probability import require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +57,15 @@ def compare(
     """Compare two classifiers by their logits, each (n, classes), of the same images with ``labels`` (n,).
 
     McNemar 1947, in the exact form: the images that only one of the two gets right fall to either side like a coin.
-    Raises ``DataError`` where the shapes differ or there are no images.
+    Raises ``DataError`` where the shapes differ, there are no images, or logits are not finite.
     """
     if not first.shape == second.shape == (len(labels), len(names)) or not len(labels):
         raise DataError(
             f"the logits have shapes {first.shape} and {second.shape}; expected {(len(labels), len(names))} of both, "
             "at least one image: compare models of the same classes on the same images"
         )
+    require_finite(first)
+    require_finite(second)
     ours, theirs = (logits.argmax(axis=1) for logits in (first, second))
     only_first, only_second = (int(np.sum((a == labels) & (b != labels))) for a, b in ((ours, theirs), (theirs, ours)))
     return PairedComparison(

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.data import Indices, hold_out
 from cifarnet.environment import processor, versions
-from cifarnet.errors import ConfigError, ParityError
+from cifarnet.errors import ConfigError, ParityError, RunError
 from cifarnet.evaluation import evaluate
+from cifarnet.interruption import taken_away_if_ended
 from cifarnet.run import Run, require_writable_model, write_atomically
 from cifarnet.runtime import open_model
 from cifarnet.spec import PARITY_SUFFIX, Dataset, Split
@@ -183,6 +185,11 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
         **exported.parity.to_json(),
         "latencies": [asdict(latency) for latency in exported.latencies],
     }
-    write_atomically(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode())
-    write_atomically(path.with_suffix(CONTRACT_SUFFIX), (contract_text(contract) + "\n").encode())
-    write_atomically(path, content)
+    try:
+        with taken_away_if_ended(partial(_remove, path)):
+            write_atomically(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode())
+            write_atomically(path.with_suffix(CONTRACT_SUFFIX), (contract_text(contract) + "\n").encode())
+            write_atomically(path, content)
+    except RunError:
+        _remove(path)  # a record of a file that is not there
+        raise

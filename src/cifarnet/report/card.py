@@ -4,9 +4,10 @@ import re
 from typing import Any
 
 from cifarnet.evaluation import Evaluation
+from cifarnet.job import NAMED_SOURCES
 
 from . import findings
-from .commands import NAMED_SOURCES, export_command, place_of, settings_beyond_options, train_command
+from .commands import export_command, place_of, settings_beyond_options, train_command
 from .evidence import Absent, Evidence
 from .page import environment
 from .words import spaced

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.config import RECIPES, Config
-from cifarnet.job import Job
+from cifarnet.job import NAMED_SOURCES, Job
 
 FROM_DATA = frozenset(("classes", "image_shape"))
 """Settings that the images decide."""
-NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
-"""Data sets that everybody can open by their name."""
 OPTIONS = frozenset(
     (
         *("seed", "epochs", "patience", "min_delta", "batch_size", "validation_fraction", "optimizer"),

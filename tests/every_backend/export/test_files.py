@@ -15,6 +15,7 @@ from cifarnet.export import Bars, export_run, exporting, import_weights
 from cifarnet.export.file import serialise
 from cifarnet.export.writer import write_graph
 from cifarnet.inspection import inspect_model
+from cifarnet.interruption import take_away_half_made
 from cifarnet.model import build_model, get_weights, predictor, set_weights
 from cifarnet.runtime import Classifier
 from cifarnet.spec import CALIBRATION, CONTRACT_KEY
@@ -41,6 +42,31 @@ def test_beside_the_file_lie_its_contract_and_what_was_measured(run, dataset):
     assert (
         max(check["probability_difference"] for check in measured["checks"]) <= beside["proof"]["bars"]["probability"]
     )
+
+
+def test_where_the_file_cannot_be_written_nothing_tells_of_it(run, dataset, monkeypatch):
+    def full(path, content):
+        if path.suffix == ".onnx":
+            raise RunError("no space")
+        path.write_bytes(content)
+
+    monkeypatch.setattr(exporting, "write_atomically", full)
+    with pytest.raises(RunError, match="no space"):
+        export_run(run, dataset)
+    assert list(run.path.glob("model.*")) == []
+
+
+def test_where_the_process_is_ended_while_it_writes_nothing_tells_of_the_file(run, dataset, monkeypatch):
+    def ended(path, content):
+        if path.suffix == ".onnx":
+            take_away_half_made()
+            assert list(run.path.glob("model.*")) == []
+            raise KeyboardInterrupt
+        path.write_bytes(content)
+
+    monkeypatch.setattr(exporting, "write_atomically", ended)
+    with pytest.raises(KeyboardInterrupt):
+        export_run(run, dataset)
 
 
 def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(run, dataset, tmp_path):
