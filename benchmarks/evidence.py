@@ -22,7 +22,8 @@ def calibration_table(records: list[dict[str, Any]]) -> str:
 
 def _calibration_row(record: dict[str, Any]) -> list[str]:
     found = record["calibration"]
-    trade = found["abstention"]
+    trade = found["abstention"] or dict.fromkeys(("coverage", "threshold", "accuracy"))
+    threshold = trade["threshold"]
     return [
         record["backend"],
         str(record["seed"]),
@@ -30,7 +31,7 @@ def _calibration_row(record: dict[str, Any]) -> list[str]:
         _percent(found["ece_before"]),
         _percent(found["ece_after"]),
         _percent(trade["coverage"]),
-        f"{trade['threshold']:.2f}",
+        "never" if threshold is None else f"{threshold:.2f}",
         _percent(trade["accuracy"]),
     ]
 
@@ -80,8 +81,8 @@ def _pair_row(pair: dict[str, Any]) -> list[str]:
     return [f"{pair['first']}, {pair['second']}", *differences, _percent(pair["agreement"]), f"{pair['p_value']:.2g}"]
 
 
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
