@@ -197,7 +197,8 @@ def test_logits_that_are_not_numbers_are_not_calibrated():
 
 
 @pytest.mark.parametrize(
-    "calibration", [None, [], {}, {"temperature": 0}, {"temperature": "hot"}, {"temperature": None}]
+    "calibration",
+    [None, [], {}, {"temperature": 0}, {"temperature": "hot"}, {"temperature": None}, {"temperature": True}],
 )
 def test_a_record_without_a_temperature_is_refused(calibration):
     with pytest.raises(DataError, match=r"expected 0\.05 to 20"):

@@ -272,7 +272,13 @@ def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("train", "--colour", "red"), ("trian",), ("train", "--epochs", "many"), ("train", "--max-minutes", "-1")],
+    [
+        ("train", "--colour", "red"),
+        ("trian",),
+        ("train", "--epochs", "many"),
+        ("train", "--max-minutes", "-1"),
+        ("train", "--max-minutes", "nan"),
+    ],
 )
 def test_a_command_that_cannot_be_parsed_exits_with_two(run, arguments):
     code, stdout, lines = run(*arguments)

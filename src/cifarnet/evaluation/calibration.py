@@ -115,8 +115,9 @@ def temperature_of(calibration: object) -> float:
 
     Raises ``DataError`` where there is none.
     """
-    temperature = calibration.get("temperature") if isinstance(calibration, Mapping) else None
-    if not isinstance(temperature, int | float) or not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
+    temperature: Any = calibration.get("temperature") if isinstance(calibration, Mapping) else None
+    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not is_number or not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
         raise DataError(
             f"the calibration has the temperature {str(temperature)[:40]}; expected {TEMPERATURES[0]} to "
             f"{TEMPERATURES[1]:g}: take `calibration` out of run.json, it is fitted anew then"
