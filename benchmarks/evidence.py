@@ -14,9 +14,8 @@ RESULTS = Path(__file__).parent / "results"
 def calibration_table(records: list[dict[str, Any]]) -> str:
     """Return one row per run that keeps its calibration: the error before and after, and what abstaining gains."""
     rows = [_calibration_row(record) for record in records if "calibration" in record]
-    head = (
-        "backend, seed, temperature, calibration error at 1, at the temperature, answered, from a confidence of, right"
-    )
+    errors = "calibration error at temperature 1, at its own"
+    head = f"backend, seed, temperature, {errors}, answered, from a confidence of, right"
     return _table(head.split(", "), rows)
 
 

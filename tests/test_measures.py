@@ -16,6 +16,7 @@ from cifarnet.evaluation import (
     score,
     softmax,
     temperature_of,
+    threshold_of,
     wilson,
 )
 from cifarnet.evaluation.calibration import BINS, TEMPERATURES
@@ -207,6 +208,23 @@ def test_a_record_without_a_temperature_is_refused(calibration):
 
 def test_a_record_with_a_temperature_is_read():
     assert temperature_of(calibrate(*overconfident()).to_json()) == calibrate(*overconfident()).temperature
+
+
+def test_what_is_left_when_only_confident_answers_are_given():
+    probabilities = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1]]
+    found = measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES, 1.0, 0.55).abstaining
+    assert (found.answered, found.coverage, round(found.accuracy, 4)) == (3, 0.75, 0.6667)
+    nothing = measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES, 1.0, 0.9).abstaining
+    assert (nothing.answered, nothing.accuracy) == (0, None)
+    assert measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES, 1.0).abstaining is None
+
+
+@pytest.mark.parametrize(
+    ("calibration", "expected"),
+    [({"abstention": {"threshold": 0.5}}, 0.5), ({"abstention": None}, None), ({"abstention": {"threshold": 2}}, None)],
+)
+def test_the_threshold_of_a_record_is_read_where_there_is_one(calibration, expected):
+    assert threshold_of(calibration) == expected
 
 
 # Two side by side

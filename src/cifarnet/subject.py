@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backends import choose
 from .errors import DataError, RunError, UsageError
-from .evaluation import Evaluation, Predictor, measure, predict, temperature_of
+from .evaluation import Evaluation, Predictor, measure, predict, temperature_of, threshold_of
 from .job import NAMED_SOURCES, job_of, require_weights
 from .run import RECORD, Run, find_run
 from .runtime import OpenedModel, open_model
@@ -65,7 +65,9 @@ class Subject(ABC):
         """Return everything that is told of the classifier on ``split``. Raises ``DataError`` for an empty one."""
         calibration = self.calibration(dataset)
         temperature = None if calibration is None else temperature_of(calibration)
-        return measure(predict(self.predictor, split.images), split.labels, self.labels, temperature)
+        return measure(
+            predict(self.predictor, split.images), split.labels, self.labels, temperature, threshold_of(calibration)
+        )
 
 
 class RunSubject(Subject):

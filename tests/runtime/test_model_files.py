@@ -57,8 +57,10 @@ def test_a_path_that_cannot_be_read(tmp_path):
 
 def test_a_folder_or_a_pipe_or_a_device(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
-    for path in (tmp_path, tmp_path / "pipe.onnx", "/dev/zero"):
+    for path in (tmp_path / "pipe.onnx", "/dev/zero"):
         assert refused(path) == f"{path} is no regular file; expected an ONNX file: check the path"
+    found = refused(tmp_path)
+    assert found == f"{tmp_path} is a folder; expected an ONNX file, as a run's {tmp_path}/model.onnx: name it"
 
 
 def test_a_file_too_large_to_be_one(tmp_path, monkeypatch):

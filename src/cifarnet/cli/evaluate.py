@@ -13,7 +13,7 @@ from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, fille
 from .tables import percent, table
 
 if TYPE_CHECKING:
-    from cifarnet.evaluation import Evaluation, PairedComparison, Reliability
+    from cifarnet.evaluation import Abstaining, Evaluation, PairedComparison, Reliability
     from cifarnet.spec import Dataset, Split
     from cifarnet.subject import Subject
 
@@ -172,7 +172,14 @@ def _whole(found: "Evaluation") -> list[str]:
     if found.calibrated is not None:
         ways.append((f"at temperature {found.calibrated.temperature:g}", found.calibrated))
     rows = [(name, f"{way.loss:.4f}", f"{way.brier:.4f}", percent(way.ece, 2)) for name, way in ways]
+    if found.abstaining is not None:
+        lines.append(_abstaining(found.abstaining))
     return [*lines, "", *table(("probabilities", "log loss, nats", "Brier score", "calibration error"), rows)]
+
+
+def _abstaining(found: "Abstaining") -> str:
+    right = f", {percent(found.accuracy, 2)} of the answers right" if found.answered else ""
+    return f"when unsure  {percent(found.coverage, 2)} answered from a confidence of {percent(found.threshold)}{right}"
 
 
 def _classes(found: "Evaluation") -> list[str]:

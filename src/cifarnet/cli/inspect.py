@@ -47,7 +47,7 @@ def command(
 
 
 def _told(found: "Inspection") -> str:
-    lines = (*_file(found), "", *_layers(found), "", *_training(found), "", *_proof(found))
+    lines = (*_file(found), "", *_layers(found), "", *_training(found), "", *_calibration(found), "", *_proof(found))
     return "\n".join(map(printable, lines))
 
 
@@ -89,6 +89,12 @@ def _layers(found: "Inspection") -> list[str]:
 
 def _training(found: "Inspection") -> list[str]:
     return ["how it was trained", *_facts_lines(found.contract.get("training") or "nothing is told of it")]
+
+
+def _calibration(found: "Inspection") -> list[str]:
+    facts = dict(_entries(found.contract.get("calibration")))
+    facts.pop("coverage", None)  # a table of its own, in --json and in the report
+    return ["how far its probabilities can be trusted", *_facts_lines(facts or "nothing is told of it")]
 
 
 def _proof(found: "Inspection") -> list[str]:

@@ -15,7 +15,7 @@ import typer
 
 from cifarnet.errors import DataError, ModelError, UsageError
 
-from .display import complain, image_bar, out, printable
+from .display import complain, image_bar, out, printable, say
 
 if TYPE_CHECKING:
     from cifarnet.runtime import Classifier, Outcome
@@ -100,6 +100,8 @@ def command(
         layout = _json(is_abstaining)
     else:
         layout = _csv(count, is_abstaining) if as_csv else _table(count, classifier.labels, is_abstaining)
+    if least is not None and not (as_json or as_csv):
+        say(f"answered from a calibrated confidence of {100 * least:.2f} %; places 1 and on show plain probabilities")
     _accept_any_name()
     with bombs_refused(), image_bar(_number_of(images)) as advance:
         if not _print_all(_outcomes(classifier, images), layout, count, least, advance):

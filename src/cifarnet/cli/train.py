@@ -214,7 +214,7 @@ def _say_result(run: "Run", record: dict[str, Any]) -> None:
             f"test accuracy {100 * metrics['test']['accuracy']:.2f} %."
         )
     else:
-        say("No epoch has ended with a finite loss yet, so there are no best weights.")
+        say("No epoch has ended yet with a usable loss, so there are no best weights.")
     say(f"Everything is in {run}")
     if record["status"] == "interrupted":
         say(f"Go on with:   cifarnet train --resume {run}")

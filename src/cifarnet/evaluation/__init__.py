@@ -5,7 +5,17 @@
 scikit-learn and SciPy, which are imported when they are called.
 """
 
-from .calibration import Bin, Calibration, Coverage, Reliability, calibrate, reliability, temperature_of
+from .calibration import (
+    Abstaining,
+    Bin,
+    Calibration,
+    Coverage,
+    Reliability,
+    calibrate,
+    reliability,
+    temperature_of,
+    threshold_of,
+)
 from .intervals import Interval, wilson
 from .measures import ClassMeasures, ConfidentError, ConfusedPair, Evaluation, measure
 from .paired import Difference, PairedComparison, compare
@@ -14,6 +24,7 @@ from .scoring import EVALUATION_BATCH, Predictor, Score, evaluate, predict, scor
 
 __all__ = [
     "EVALUATION_BATCH",
+    "Abstaining",
     "Bin",
     "Calibration",
     "ClassMeasures",
@@ -36,5 +47,6 @@ __all__ = [
     "score",
     "softmax",
     "temperature_of",
+    "threshold_of",
     "wilson",
 ]

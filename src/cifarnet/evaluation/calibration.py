@@ -65,6 +65,20 @@ class Coverage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Abstaining:
+    """What becomes of images when only those are answered whose calibrated confidence is at least ``threshold``."""
+
+    threshold: float
+    """Fitted on other images, 0 to 1."""
+    answered: int
+    """Images that are answered."""
+    coverage: float
+    """Share of the images that is answered, 0 to 1."""
+    accuracy: float | None
+    """Of the answers, 0 to 1; nothing where there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What was fitted on held-out images: the temperature, and when to abstain."""
 
@@ -123,6 +137,28 @@ def temperature_of(calibration: object) -> float:
             f"{TEMPERATURES[1]:g}: take `calibration` out of run.json, it is fitted anew then"
         )
     return float(temperature)
+
+
+def threshold_of(calibration: object) -> float | None:
+    """Return the threshold, 0 to 1, in what a run or a model file tells of its calibration; nothing without one."""
+    abstention = calibration.get("abstention") if isinstance(calibration, Mapping) else None
+    threshold: Any = abstention.get("threshold") if isinstance(abstention, Mapping) else None
+    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    return float(threshold) if is_number and 0 <= threshold <= 1 else None
+
+
+def abstaining(
+    logits: NDArray[np.float32], labels: NDArray[np.int32], temperature: float, threshold: float
+) -> Abstaining:
+    """Return what is answered of logits (n, classes) at ``threshold``, 0 to 1, and how often that is right."""
+    is_answered = softmax(logits, temperature).max(axis=1) >= threshold
+    right = (logits.argmax(axis=1) == labels)[is_answered]
+    return Abstaining(
+        threshold=threshold,
+        answered=len(right),
+        coverage=len(right) / len(labels),
+        accuracy=float(right.mean()) if len(right) else None,
+    )
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:

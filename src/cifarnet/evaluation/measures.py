@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cifarnet.errors import DataError
 
-from .calibration import Reliability, reliability
+from .calibration import Abstaining, Reliability, abstaining, reliability
 from .intervals import Interval, wilson
 from .probability import require_finite, softmax
 
@@ -78,6 +78,8 @@ class Evaluation:
     """Of the probabilities as they are."""
     calibrated: Reliability | None
     """Of the probabilities at the temperature that was fitted on held-out images."""
+    abstaining: Abstaining | None
+    """What is left when only confident answers are given, by the threshold that was fitted on held-out images."""
     confused_pairs: tuple[ConfusedPair, ...]
     """The most frequent first."""
     confident_errors: tuple[ConfidentError, ...]
@@ -93,12 +95,14 @@ def measure(
     labels: NDArray[np.int32],
     names: Sequence[str],
     temperature: float | None = None,
+    threshold: float | None = None,
 ) -> Evaluation:
     """Return everything that logits (n, classes) against labels (n,) tell of a classifier.
 
-    ``names`` are the classes in the order of the logits; ``temperature`` was fitted on other images. A class without
-    images, or one image alone, is measured honestly: figures that would divide by nothing are ``None``. Raises
-    ``DataError`` for no images, for logits that are not finite, and where shapes and classes do not fit.
+    ``names`` are the classes in the order of the logits. ``temperature``, and the ``threshold`` of confidence from
+    which on an answer is given, were fitted on other images. A class without images, or one image alone, is measured
+    honestly: figures that would divide by nothing are ``None``. Raises ``DataError`` for no images, for logits that are
+    not finite, and where shapes and classes do not fit.
     """
     _require_measurable(logits, labels, names)
     from sklearn.metrics import confusion_matrix
@@ -118,6 +122,7 @@ def measure(
         confusion=tuple(tuple(map(int, row)) for row in confusion),
         reliability=as_is,
         calibrated=None if temperature is None else reliability(logits, labels, temperature),
+        abstaining=None if threshold is None else abstaining(logits, labels, temperature or 1.0, threshold),
         confused_pairs=_confused_pairs(confusion, names),
         confident_errors=_confident_errors(logits, labels, names, temperature or 1.0),
     )

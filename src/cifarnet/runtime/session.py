@@ -154,6 +154,8 @@ def _name(source: Path | bytes) -> str:
 def _read(path: Path) -> bytes:
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ModelError(f"{path} is a folder; expected an ONNX file, as a run's {path / 'model.onnx'}: name it")
         if not stat.S_ISREG(status.st_mode):  # a pipe would keep us waiting, a device may have no end
             raise ModelError(f"{path} is no regular file; expected an ONNX file: check the path")
         if status.st_size > MAX_BYTES:
