@@ -73,7 +73,7 @@ def page(run, evaluation, dataset):
 
 def test_the_page_tells_the_figures_of_the_evaluation(page, evaluation):
     text, low, high = text_of(page), evaluation.accuracy_interval.low, evaluation.accuracy_interval.high
-    assert f"{100 * evaluation.accuracy:.1f} % of 120 test images told rightly" in text
+    assert f"{100 * evaluation.accuracy:.1f} % of 120 test images classified correctly" in text
     assert f"95 % interval {100 * low:.2f} % to {100 * high:.2f} %; guessing gives 33.3 %" in text
     assert f"Top-2 accuracy {100 * evaluation.top2_accuracy:.1f} %" in text
     assert f"Log loss {evaluation.loss:.3f} nats" in text
@@ -330,7 +330,7 @@ def test_a_perfect_classifier_has_no_gallery(run, dataset):
     perfect = measure(9 * np.eye(3, dtype=np.float32)[dataset.test.labels], dataset.test.labels, dataset.labels)
     text = text_of(page_of(run, perfect, dataset))
     assert "errors.png" not in draw_pictures(perfect, dataset, read_evidence(run).robustness)
-    assert "every test image was told rightly" in text
+    assert "every test image was classified correctly" in text
     assert "No image was taken for another class." in text
 
 

@@ -35,7 +35,7 @@ Corruption = Callable[[NDArray[np.uint8], Indices], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of some images were told rightly."""
+    """How many of some images were classified correctly."""
 
     hits: int
     images: int

@@ -57,7 +57,7 @@ def classes(evaluation: Evaluation) -> str:
         return "There are no images of any class."
     worst, best = known[0], known[-1]
     return (
-        f"Of the images of {short(best.label)} {percent(best.recall)} are told rightly, "
+        f"Of the images of {short(best.label)} {percent(best.recall)} are classified correctly, "
         f"of those of {short(worst.label)} {percent(worst.recall)}."
     )
 
