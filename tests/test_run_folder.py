@@ -42,6 +42,12 @@ def new_run(root: Path, second: int = 7) -> Run:
 # Creating and finding
 
 
+def test_a_file_of_a_run_is_not_taken_for_one(tmp_path):
+    run = new_run(tmp_path)
+    with pytest.raises(RunError, match="lies in a run folder and is none; expected the folder: name "):
+        find_run(tmp_path, str(run.model))
+
+
 def test_a_run_is_named_for_time_recipe_and_backend(tmp_path):
     assert create_run(tmp_path / "not" / "yet", "seed", "jax", NOW).path == tmp_path / "not" / "yet" / NAME
 

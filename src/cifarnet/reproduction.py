@@ -101,9 +101,10 @@ def planned_epochs(run: Run, wanted: int | None) -> tuple[int, bool]:
     """
     record, rows = run.read_record(), len(run.read_history())
     if not rows or (wanted is not None and not 1 <= wanted <= rows):
+        asked = "" if wanted is None else f", of which the first {wanted} were asked for"
         raise RunError(
-            f"{run} has {rows} finished epochs{'' if wanted is None else f', {wanted} are to be repeated'}; expected "
-            "at least 1 to compare with, and no more than it has: ask for fewer or train it further"
+            f"{run} has {rows} finished epoch(s) to compare with{asked}; expected 1 to as many as it has: ask for "
+            "fewer or train it further"
         )
     finished = record.get("status") == "finished"
     return wanted or rows, not (finished and wanted in (None, rows))

@@ -159,6 +159,8 @@ def find_run(root: Path, name: str | None = None, *, with_weights: bool = False)
     """
     candidates = [Path(name), root / name] if name else [root / LATEST, *_newest_first(root)]
     runs = [Run(path.resolve() if path.is_symlink() else path) for path in candidates if (path / RECORD).is_file()]
+    if not runs and name and (Path(name).parent / RECORD).is_file():
+        raise RunError(f"{name} lies in a run folder and is none; expected the folder: name {Path(name).parent}")
     if not runs:
         wanted = f"{name} is no run folder" if name else f"{root} holds no run"
         raise RunError(f"{wanted}; expected a folder with {RECORD}: train one with `cifarnet train`")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.backends import NAMES, installed, require_usable
+from cifarnet.backends import NAMES, install_line, installed, require_usable
 from cifarnet.config import recipe
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import Interval
@@ -36,7 +36,8 @@ class Plan:
         if len(set(self.backends)) != len(self.backends) or len(self.backends) < 2:
             raise UsageError(
                 f"the backends to compare are {', '.join(self.backends) or 'none'}; expected two or more of "
-                f"{', '.join(NAMES)}, each once: name another, or install one (here are: {', '.join(installed())})"
+                f"{', '.join(NAMES)}, each once: name another of those here ({', '.join(installed())}), or get one "
+                f"with {install_line('BACKEND')}"
             )
         if self.seeds < 1 or (self.epochs is not None and self.epochs < 1):
             raise UsageError(f"there are {self.seeds} seeds and {self.epochs} epochs; expected at least 1 of each")
