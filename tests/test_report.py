@@ -82,6 +82,13 @@ def test_the_page_tells_the_figures_of_the_evaluation(page, evaluation):
     assert "Time per epoch 5.0 s on 2 cores" in text
 
 
+def test_of_classes_that_are_equally_hard_none_is_called_the_worst(run, evaluation, dataset):
+    right = 9 * np.eye(len(dataset.labels), dtype=np.float32)[dataset.test.labels]
+    equal = measure(right, dataset.test.labels, dataset.labels)
+    assert "tells 3 classes apart." in text_of(page_of(run, equal, dataset))
+    assert "tells 3 classes apart: " in text_of(page_of(run, evaluation, dataset))
+
+
 def test_the_page_has_every_part_with_its_data(page):
     assert tuple(re.findall(r"<h2[^>]*>([^<]*)</h2>", page)) == (
         *PARTS,

@@ -26,7 +26,7 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
         f"tells {len(evaluation.labels)} classes apart"
     )
     known = _by_recall(evaluation)
-    if len(known) < 2:
+    if len(known) < 2 or known[0].recall == known[-1].recall:
         return f"{sentence}."
     return f"{sentence}: {short(known[-1].label)} best, {short(known[0].label)} worst."
 
