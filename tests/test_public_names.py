@@ -81,7 +81,7 @@ for arguments in ([], *([name] for name in commands)):
 
 
 def test_the_help_of_every_command_exits_with_zero_and_imports_no_framework():
-    assert modules_after(HELP).isdisjoint(HEAVY)
+    assert modules_after(HELP).isdisjoint(HEAVY | {"numpy", "scipy", "sklearn", "jinja2"})
 
 
 FOR_TRAINING = HEAVY - {"onnxruntime"}

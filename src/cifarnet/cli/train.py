@@ -16,7 +16,6 @@ from cifarnet.config import ModelConfig, OptimizerName, Recipe, Schedule, TrainC
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, require_resumable
-from cifarnet.tracking import Tracking, open_tracking, require_trackers
 
 from .display import TrainingDisplay, download_bar, out, printable, say, wrapped
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, durable, filled
@@ -24,6 +23,7 @@ from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, durable, 
 if TYPE_CHECKING:
     from cifarnet.run import Run
     from cifarnet.spec import Dataset
+    from cifarnet.tracking import Tracking
     from cifarnet.training.interrupt import StopRequest
 
 MODEL_SETTINGS = frozenset(field.name for field in fields(ModelConfig))
@@ -83,6 +83,8 @@ def command(
 ) -> None:
     """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
     given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
+    from cifarnet.tracking import require_trackers  # with the help it would cost numpy's time
+
     require_trackers(track or ())
     if resume is None:
         run, dataset = _start(recipe_name or "seed", data or "cifar10", backend, runs, given)
@@ -172,7 +174,8 @@ def _require_same_settings(record: dict[str, Any], wishes: dict[str, Any]) -> No
 
 def _carry_out(
     run: "Run", dataset: "Dataset", max_minutes: float | None, track: list[str]
-) -> tuple[dict[str, Any], Tracking]:
+) -> "tuple[dict[str, Any], Tracking]":
+    from cifarnet.tracking import open_tracking
     from cifarnet.training import carry_out, stop_on_signal
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
