@@ -61,9 +61,14 @@ class Subject(ABC):
         its held-out part.
         """
 
-    def judge(self, split: Split, dataset: Dataset | None = None) -> Evaluation:
-        """Return everything that is told of the classifier on ``split``. Raises ``DataError`` for an empty one."""
-        calibration = self.calibration(dataset)
+    def judge(
+        self, split: Split, dataset: Dataset | None = None, recorded: Mapping[str, Any] | None = None
+    ) -> Evaluation:
+        """Return everything that is told of the classifier on ``split``. Raises ``DataError`` for an empty one.
+
+        ``recorded`` is a calibration to go by where the classifier itself tells none.
+        """
+        calibration = self.calibration(dataset) or recorded
         temperature = None if calibration is None else temperature_of(calibration)
         return measure(
             predict(self.predictor, split.images), split.labels, self.labels, temperature, threshold_of(calibration)

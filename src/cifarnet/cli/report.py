@@ -10,10 +10,7 @@ from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
 from .runs import trained_run
 
 if TYPE_CHECKING:
-    from cifarnet.evaluation import Evaluation
     from cifarnet.run import Run
-    from cifarnet.spec import Dataset
-    from cifarnet.subject import Subject
 
 
 def command(
@@ -39,7 +36,8 @@ def command(
     with download_bar() as progress:
         dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
     require_labels(subject, dataset)
-    out(str(write_report(found, _judge(subject, found, dataset), dataset, subject.engine)))
+    evaluation = subject.judge(dataset.test, dataset, found.read_record().get("calibration"))
+    out(str(write_report(found, evaluation, dataset, subject.engine)))
 
 
 def _require_current(run: "Run") -> None:
@@ -55,12 +53,3 @@ def _require_current(run: "Run") -> None:
             f"{run.model} has the weights of epoch {exported}; expected those of epoch {best}, the best one since: "
             f"`cifarnet export {run} --onnx` again"
         )
-
-
-def _judge(subject: "Subject", run: "Run", dataset: "Dataset") -> "Evaluation":
-    """Return what is told of ``subject``, at the temperature of the run's record where a file tells none."""
-    from cifarnet.evaluation import measure, predict, temperature_of
-
-    calibration = subject.calibration(dataset) or run.read_record().get("calibration")
-    temperature = None if calibration is None else temperature_of(calibration)
-    return measure(predict(subject.predictor, dataset.test.images), dataset.test.labels, subject.labels, temperature)
