@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from cifarnet.backends import adapter, choose
+from cifarnet.backends import Steps, adapter, choose
 
 STEPS_OF_AN_EPOCH = 1167
 """Of the recipe on CIFAR-10: the learning rate rises as slowly here as there."""
@@ -38,13 +38,12 @@ def main(seed: int, steps: int) -> None:
     step = ops.convert_to_tensor(np.array(17, np.int32))
     masks = [dropout_mask((30, 512), settings.model.dropout, seed, stream, step) for stream in (1, 2, 3)]
     engine = adapter().compile(network, build_optimizer(settings.train, network), objective)
-    order, size = batch_order(len(split), seed, 1), settings.train.batch_size
-    losses = []
-    for at in range(0, steps * size, size):
-        chosen = order[at : at + size]
-        rate = learning_rate_at(settings.train, (at // size + 1) / STEPS_OF_AN_EPOCH)
-        sums = engine.train_step(images[chosen], split.labels[chosen], np.ones(size, np.float32), rate)
-        losses.append(float(sums.loss_sum) / size)
+    size = settings.train.batch_size
+    chosen = batch_order(len(split), seed, 1)[: steps * size].reshape(steps, size)
+    rates = [learning_rate_at(settings.train, (step + 1) / STEPS_OF_AN_EPOCH) for step in range(steps)]
+    weights = np.ones((steps, size), np.float32)
+    sums = engine.train(Steps(images[chosen], split.labels[chosen], weights, np.array(rates, np.float32)))
+    losses = [float(each.loss) / size for each in sums]
     masks = digest(*(ops.convert_to_numpy(mask).astype(bool) for mask in masks))
     print(json.dumps({"initial_weights": start, "dropout_masks": masks, "losses": losses}))
 

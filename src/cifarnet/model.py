@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -12,10 +13,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from .backends import adapter
 from .config import ModelConfig
 from .errors import ModelError
 from .interruption import taken_away_if_ended
-from .layers import Conv2D, Dropout, MaxPooling2D
+from .layers import Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
 from .run import write_atomically
 
 WEIGHTS_STREAM = 0x77
@@ -31,6 +33,7 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     The model maps images (n, height, width, 3), pixels 0-255, to probabilities float32 (n, classes). The initial
     weights are a pure function of ``config`` and ``seed``: the same bits on every framework.
     """
+    adapter()  # sets its framework up, before the first variable
     images = keras.Input(config.image_shape, dtype="uint8", name="images")
     scale, offset = PIXEL_SCALES[config.pixel_range]
     features = keras.layers.Rescaling(scale, offset, name="rescale")(images)
@@ -60,15 +63,20 @@ def logits_of(model: keras.Model) -> keras.Model:
     """Return the part of ``model`` before the softmax: images to logits float32 (n, classes), same weights.
 
     Training and evaluation use it because the cross-entropy of logits is exact where that of rounded probabilities
-    is not, and because the frameworks round those differently.
+    is not, and because the frameworks round those differently. A convolution and its pooling are taken together.
     """
-    return keras.Model(model.inputs[0], model.get_layer("logits").output, name="cifarnet_logits")
+    features, layers = model.inputs[0], model.layers[1:-1]
+    for layer, following in pairwise([*layers, None]):
+        if isinstance(layer, Conv2D) and isinstance(following, MaxPooling2D):
+            features = ConvolutionAndPooling(layer, name=f"{layer.name}_{following.name}")(features)
+        elif not isinstance(layer, MaxPooling2D):
+            features = layer(features)
+    return keras.Model(model.inputs[0], features, name="cifarnet_logits")
 
 
 def predictor(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """Return the function from images (n, h, w, 3), 0-255, to logits float32 (n, classes), dropout off."""
-    network = logits_of(model)
-    return lambda images: np.asarray(network.predict_on_batch(images), np.float32)
+    return adapter().predictor(logits_of(model))
 
 
 def initial_weights(model: keras.Model, config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from cifarnet.backends import adapter
+from cifarnet.backends import Steps, Sums, adapter
 from cifarnet.layers import Conv2D, Dropout, MaxPooling2D, dropout_mask
 
 RNG = np.random.default_rng(0)
@@ -104,15 +104,13 @@ def test_the_gradient_of_a_tie_goes_to_the_first_of_the_window():
     optimizer.build(pixels.trainable_variables)
 
     def objective(outputs, labels, weights):
-        from cifarnet.backends import StepResult
-
         total = ops.sum(outputs)
-        return total, StepResult(total, total)
+        return Sums(total, total)
 
     engine = adapter().compile(pixels, optimizer, objective)
     before = engine.state()
-    batch = (np.zeros((1, 4), np.uint8), np.zeros(1, np.int32), np.ones(1, np.float32), 1.0)
-    engine.train_step(*batch)
+    one = np.ones((1, 1), np.float32)
+    engine.train(Steps(np.zeros((1, 1, 4), np.uint8), np.zeros((1, 1), np.int32), one, one[0]))
     path = next(name for name in before if name.endswith("pixels"))
     gradient = before[path] - engine.state()[path]
     expected = np.zeros((1, 4, 4, 1))

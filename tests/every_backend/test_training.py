@@ -10,17 +10,19 @@ import keras
 import numpy as np
 import pytest
 
+from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import hold_out, synthetic
 from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.evaluation import calibrate, evaluate, predict
 from cifarnet.job import Job, job_of
-from cifarnet.model import build_model, get_weights, load_weights, predictor
+from cifarnet.model import build_model, get_weights, load_weights, logits_of, predictor
 from cifarnet.run import Run, find_run
 from cifarnet.spec import Dataset, Split
 from cifarnet.training import calibration_of, carry_out, load_best, start
 from cifarnet.training.loop import train
 from cifarnet.training.objective import objective
+from cifarnet.training.optimizer import build_optimizer
 
 from .conftest import SMALL_MODEL, with_training
 
@@ -109,54 +111,52 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
     from cifarnet.training import loop
 
     seen = []
-    original = loop._filled_batch
+    original = loop._filled_steps
 
-    def spy(split, chosen, size):
-        batch = original(split, chosen, size)
-        seen.append((chosen, batch))
-        return batch
+    def spy(split, chosen, rates, size):
+        steps = original(split, chosen, rates, size)
+        seen.append((chosen, steps))
+        return steps
 
-    monkeypatch.setattr(loop, "_filled_batch", spy)
+    monkeypatch.setattr(loop, "_filled_steps", spy)
     finished(with_training(job, epochs=1), dataset, runs, watcher)
     parts = hold_out(dataset.train, 0.3, 0, 10)
     np.testing.assert_array_equal(np.sort(np.concatenate([chosen for chosen, _ in seen])), parts.train)
-    assert {batch[0].shape[0] for _, batch in seen} == {30}
-    assert [batch[2].sum() for _, batch in seen] == [30] * 7 + [10]
+    assert {steps.images.shape[1] for _, steps in seen} == {30}
+    assert [counted for _, steps in seen for counted in steps.weights.sum(axis=1)] == [30] * 7 + [10]
 
 
 def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs, watcher, monkeypatch):
     from cifarnet.training import loop
 
-    sizes, original = set(), loop._filled_batch
-    monkeypatch.setattr(loop, "_filled_batch", lambda *batch: sizes.add(batch[2]) or original(*batch))
+    sizes, original = set(), loop._filled_steps
+    monkeypatch.setattr(loop, "_filled_steps", lambda *steps: sizes.add(steps[3]) or original(*steps))
     finished(with_training(job, batch_size=5000, epochs=1), dataset, runs, watcher)
     assert sizes == {220}
 
 
 def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, monkeypatch):
-    """The objective runs once per compilation; on torch, which compiles nothing, once per step."""
+    """The objective runs once per compilation and part of a batch; on torch, which compiles nothing, once per step."""
     from cifarnet.training import loop
 
     traced, original = [], loop.objective
     monkeypatch.setattr(loop, "objective", lambda *batch: traced.append(batch[0].shape) or original(*batch))
     finished(with_training(job, epochs=2), dataset, runs, watcher)
-    assert len(traced) == (16 if keras.config.backend() == "torch" else 1)
-    assert {tuple(shape) for shape in traced} == {(30, 10)}
+    parts = getattr(adapter(), "PARTS", 1)
+    assert len(traced) == (16 if keras.config.backend() == "torch" else parts)
+    assert {tuple(shape) for shape in traced} == {(30 // parts, 10)}
 
 
 def test_images_of_weight_zero_change_nothing(dataset):
-    from cifarnet.backends import adapter
-    from cifarnet.model import logits_of
-    from cifarnet.training.optimizer import build_optimizer
-
     def weights_after(filling):
         network = logits_of(build_model(SMALL_MODEL))
         engine = adapter().compile(network, build_optimizer(TrainConfig(), network), objective)
         images = np.concatenate([dataset.train.images[:20], np.full((10, 32, 32, 3), filling, np.uint8)])
         labels = np.concatenate([dataset.train.labels[:20], np.zeros(10, np.int32)])
         weights = np.repeat(np.array([1, 0], np.float32), [20, 10])
-        sums = engine.train_step(images, labels, weights, 1e-3)
-        return engine.state(), float(sums.loss_sum)
+        rates = np.array([1e-3], np.float32)
+        (sums,) = engine.train(Steps(images[None], labels[None], weights[None], rates))
+        return engine.state(), float(sums.loss)
 
     (black, black_loss), (white, white_loss) = weights_after(0), weights_after(255)
     assert black_loss == white_loss
@@ -287,8 +287,8 @@ def test_an_epoch_with_an_overflowed_batch_is_never_best(job, dataset, runs, wat
     from cifarnet.training import loop
 
     def overflowed(logits, labels, weights):
-        loss, sums = objective(logits, labels, weights)
-        return loss, sums._replace(loss_sum=sums.loss_sum * float("inf"))
+        sums = objective(logits, labels, weights)
+        return sums._replace(loss=sums.loss * float("inf"))
 
     monkeypatch.setattr(loop, "objective", overflowed)
     _, record = finished(job, dataset, runs, watcher)

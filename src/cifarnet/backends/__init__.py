@@ -14,15 +14,19 @@ from typing import cast
 
 from cifarnet.errors import BackendError
 
-from .interface import Adapter, Engine, StepResult
+from .interface import AdamStep, Adapter, Engine, Steps, Sums
+from .parts import current_part
 
 __all__ = [
     "NAMES",
+    "AdamStep",
     "Adapter",
     "Engine",
-    "StepResult",
+    "Steps",
+    "Sums",
     "adapter",
     "choose",
+    "current_part",
     "install_line",
     "installed",
     "require_usable",

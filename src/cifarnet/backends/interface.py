@@ -1,6 +1,6 @@
 """What every adapter offers, so that one algorithm runs on three frameworks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,48 +10,93 @@ Tensor = Any
 """A tensor of whichever framework is running."""
 
 
-class StepResult(NamedTuple):
-    """Sums over one batch, as scalars that may still be on their way from the device."""
+class Sums(NamedTuple):
+    """Sums over the images of one batch, as scalars of the framework or of numpy."""
 
-    loss_sum: Tensor
-    """Cross-entropy summed over the batch's images, nats, float32."""
+    loss: Tensor
+    """Cross-entropy, nats, float32."""
     correct: Tensor
     """Number of images whose largest logit is the label's, float32."""
 
 
-Objective = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, StepResult]]
-"""(logits, labels, weights) to (loss to minimise, sums)."""
+Objective = Callable[[Tensor, Tensor, Tensor], Sums]
+"""(logits, labels, weights) to sums. Training minimises the loss over the sum of the weights."""
+Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Images (n, h, w, c), 0-255, to logits (n, classes)."""
+
+
+class Steps(NamedTuple):
+    """The batches of several steps, all of one size."""
+
+    images: NDArray[np.uint8]
+    """(steps, n, h, w, c), 0-255."""
+    labels: NDArray[np.int32]
+    """(steps, n)."""
+    weights: NDArray[np.float32]
+    """(steps, n), 1, or 0 for an image that does not count."""
+    learning_rates: NDArray[np.float32]
+    """(steps,)."""
+
+
+class AdamStep(NamedTuple):
+    """One step of Adam (Kingma and Ba 2015, as reordered at the end of section 2) with decoupled weight decay.
+
+    A variable is multiplied by ``1 - decay``; then, with ``m`` and ``v`` the moving averages of its gradient and of that
+    squared, ``scale * m / (sqrt(v) + epsilon)`` is taken from it.
+    """
+
+    scale: Tensor
+    """Learning rate with both bias corrections, float32."""
+    decay: Tensor
+    """Learning rate times weight decay, float32; it spares biases and everything else of one dimension."""
+    beta_1: float
+    beta_2: float
+    epsilon: float
 
 
 class Engine(Protocol):
     """A network and its optimizer, compiled and resident on the framework's device."""
 
-    def train_step(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int32], weights: NDArray[np.float32], learning_rate: float
-    ) -> StepResult:
-        """Take one optimizer step on a batch (n, h, w, c), (n,), (n,); images of weight 0 do not count."""
+    def train(self, steps: Steps) -> list[Sums]:
+        """Take optimizer steps, one after the other, and return the sums of each; images of weight 0 do not count."""
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (n, classes) of a batch (n, h, w, c), dropout off."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of every variable of network and optimizer, by path; Keras' own then hold these values too."""
+        """Return copies of every variable of network and optimizer, by path; Keras' own then hold them too."""
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Set every variable of network and optimizer from what ``state`` returned."""
 
 
 class Adapter(Protocol):
-    """The names that each of ``jax.py``, ``torch.py`` and ``tensorflow.py`` defines."""
+    """The names that each of ``jax.py``, ``torch.py`` and ``tensorflow.py`` defines.
 
-    def conv2d(self, images: Tensor, kernel: Tensor, padding: str) -> Tensor:
-        """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1; padding ``same`` or ``valid``."""
+    An adapter sets its framework up when it is imported, which has to be before Keras makes its first variable.
+    """
+
+    def conv2d(self, images: Tensor, kernel: Tensor, padding: str, bias: Tensor | None = None) -> Tensor:
+        """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
 
     def max_pool2d(self, images: Tensor) -> Tensor:
         """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
 
+    def apply_adam(
+        self,
+        step: AdamStep,
+        variables: Sequence[Any],
+        momentums: Sequence[Any],
+        velocities: Sequence[Any],
+        gradients: Sequence[Tensor],
+    ) -> None:
+        """Take one step of Adam: change the Keras variables and their moving averages."""
+
     def compile(self, network: Any, optimizer: Any, objective: Objective) -> Engine:
         """Return the engine that trains the Keras model ``network`` (images to logits)."""
+
+    def predictor(self, network: Any) -> Forward:
+        """Return ``network`` as a function, with the weights that it has at each call, dropout off."""
 
     def devices(self) -> list[str]:
         """Return the framework's names of the devices that it sees."""

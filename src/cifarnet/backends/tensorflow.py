@@ -1,18 +1,45 @@
-"""The adapter for TensorFlow: one graph per batch shape, variables updated in place."""
+"""The adapter for TensorFlow: many steps per call inside one graph, variables updated in place."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from .interface import Objective, StepResult, paths
+from cifarnet.environment import usable_cores
+
+from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
+from .parts import calling_on, parts_of
+
+NO_POWER = 0.0
+"""Makes TensorFlow's own bias correction a multiplication by one."""
 
 
-def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str) -> tf.Tensor:
-    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1; padding ``same`` or ``valid``."""
-    return tf.nn.conv2d(images, kernel, 1, padding.upper())
+def _parts() -> int:
+    """Give every operation one thread where that is faster, and return the number of parts of a batch.
+
+    On two cores, two halves of a batch side by side, each operation on one thread, wait less for each other than every
+    operation divided between two threads: 12.8 ms per step of the recipe ``seed`` against 14.7.
+    """
+    if usable_cores() != 2 or "TF_NUM_INTRAOP_THREADS" in os.environ or tf.config.list_physical_devices("GPU"):
+        return 1
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(2)
+    except RuntimeError:  # something in this process has used TensorFlow before us
+        return 1
+    return 2
+
+
+PARTS = _parts()
+
+
+def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str, bias: tf.Tensor | None = None) -> tf.Tensor:
+    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
+    features = tf.nn.conv2d(images, kernel, 1, padding.upper())
+    return features if bias is None else tf.nn.bias_add(features, bias)
 
 
 def max_pool2d(images: tf.Tensor) -> tf.Tensor:
@@ -20,9 +47,46 @@ def max_pool2d(images: tf.Tensor) -> tf.Tensor:
     return tf.nn.max_pool2d(images, 2, 2, "VALID")
 
 
+def apply_adam(
+    step: AdamStep,
+    variables: Sequence[Any],
+    momentums: Sequence[Any],
+    velocities: Sequence[Any],
+    gradients: Sequence[tf.Tensor],
+) -> None:
+    """Take one step of Adam; see ``Adapter``."""
+    for each, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
+        variable = each.value
+        if variable.shape.rank > 1:
+            variable.assign(variable * (1 - step.decay))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=first.value.handle,
+            v=second.value.handle,
+            beta1_power=NO_POWER,
+            beta2_power=NO_POWER,
+            lr=step.scale,
+            beta1=step.beta_1,
+            beta2=step.beta_2,
+            epsilon=step.epsilon,
+            grad=gradient,
+        )
+
+
 def devices() -> list[str]:
     """Return the names of the devices that TensorFlow sees."""
     return [device.name for device in tf.config.list_logical_devices()]
+
+
+def predictor(network: Any) -> Forward:
+    """Return ``network`` as a function; see ``Adapter``."""
+
+    def traced(images: tf.Tensor) -> tf.Tensor:
+        parts = parts_of(images.shape[0], PARTS)
+        return tf.concat([network(images[part.first : part.stop], training=False) for part in parts], axis=0)
+
+    function = tf.function(traced)
+    return lambda images: np.array(function(tf.constant(images)))
 
 
 class TensorFlowEngine:
@@ -30,21 +94,17 @@ class TensorFlowEngine:
 
     def __init__(self, network: Any, optimizer: Any, objective: Objective) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
-        self._trainable = network.trainable_variables
-        self._train_step = tf.function(self._traced_train_step)
-        self._logits = tf.function(self._traced_logits)
+        self._variables = network.trainable_variables
+        self._train: dict[int, Any] = {}
+        self.logits = predictor(network)
 
-    def train_step(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int32], weights: NDArray[np.float32], learning_rate: float
-    ) -> StepResult:
-        """Take one optimizer step; see ``Engine``."""
-        rate = tf.constant(learning_rate, tf.float32)
-        sums = self._train_step(tf.constant(images), tf.constant(labels), tf.constant(weights), rate)
-        return StepResult(*sums)
-
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (n, classes); see ``Engine``."""
-        return np.array(self._logits(tf.constant(images)))
+    def train(self, steps: Steps) -> list[Sums]:
+        """Take optimizer steps; see ``Engine``."""
+        size = steps.images.shape[1]
+        if size not in self._train:  # one graph for any number of steps
+            signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in steps]
+            self._train[size] = tf.function(self._traced_train, input_signature=signature, autograph=False)
+        return [Sums(*row) for row in self._train[size](*map(tf.constant, steps)).numpy()]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return copies of every variable, by path."""
@@ -55,17 +115,28 @@ class TensorFlowEngine:
         for path, variable in paths(self._network, self._optimizer):
             variable.assign(state[path])
 
-    def _traced_train_step(self, images: Any, labels: Any, weights: Any, rate: Any) -> tuple[Any, ...]:
-        with tf.GradientTape() as tape:
-            logits = self._network(images, training=True)
-            loss, sums = self._objective(logits, labels, weights)
-        gradients = tape.gradient(loss, [variable.value for variable in self._trainable])
-        self._optimizer.learning_rate.assign(rate)
-        self._optimizer.apply(gradients, self._trainable)
-        return tuple(sums)
+    def _traced_train(self, *steps: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(steps[0])[0]
 
-    def _traced_logits(self, images: Any) -> Any:
-        return self._network(images, training=False)
+        def body(step: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return step + 1, found.write(step, self._traced_step(*(array[step] for array in steps)))
+
+        found = tf.TensorArray(tf.float32, count, element_shape=(len(Sums._fields),))
+        _, found = tf.while_loop(lambda step, _: step < count, body, (0, found), parallel_iterations=1)
+        return found.stack()
+
+    def _traced_step(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+        gradients, sums, total = [], [], tf.reduce_sum(weights)
+        for part in parts_of(images.shape[0], PARTS):
+            rows = slice(part.first, part.stop)
+            with calling_on(part), tf.GradientTape() as tape:
+                found = self._objective(self._network(images[rows], training=True), labels[rows], weights[rows])
+                loss = found.loss / total
+            gradients.append(tape.gradient(loss, [variable.value for variable in self._variables]))
+            sums.append(tf.stack(found))
+        self._optimizer.learning_rate.assign(rate)
+        self._optimizer.apply([tf.add_n(each) for each in zip(*gradients, strict=True)], self._variables)
+        return tf.add_n(sums)
 
 
 compile = TensorFlowEngine

@@ -1,25 +1,79 @@
 """The adapter for PyTorch: eager steps on channels-last memory."""
 
-from collections.abc import Mapping
+import ctypes
+import platform
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.adamw import adamw
 
-from .interface import Objective, StepResult, paths
+from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's ``malloc.h``."""
+KEPT_BYTES = 2**30
+MANY_STEPS = 1e9
+"""Makes torch's own bias correction a multiplication by one."""
 
 
-def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str) -> torch.Tensor:
-    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1; padding ``same`` or ``valid``."""
+def _keep_freed_memory() -> None:
+    """Let the C library keep what is freed: torch frees all of a step's tensors and asks for the same again.
+
+    Otherwise glibc gives large ones back to the system, which then has to clear every page anew: up to 4,000 pages and
+    10 ms per step of the recipe ``seed``.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+_keep_freed_memory()
+
+
+def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
     # A permuted (n, h, w, c) tensor is torch's channels_last format: nothing is copied on the way in or out.
-    features = torch.nn.functional.conv2d(images.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), padding=padding)
-    return features.permute(0, 2, 3, 1)
+    images, kernel = images.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1)
+    return torch.nn.functional.conv2d(images, kernel, bias, padding=padding).permute(0, 2, 3, 1)
 
 
 def max_pool2d(images: torch.Tensor) -> torch.Tensor:
     """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
     return torch.nn.functional.max_pool2d(images.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+def apply_adam(
+    step: AdamStep,
+    variables: Sequence[Any],
+    momentums: Sequence[Any],
+    velocities: Sequence[Any],
+    gradients: Sequence[torch.Tensor],
+) -> None:
+    """Take one step of Adam; see ``Adapter``."""
+    scale, decay = float(step.scale), float(step.decay)
+    rows = list(zip(variables, gradients, momentums, velocities, strict=True))
+    for decays in (True, False):
+        chosen = [row for row in rows if (len(row[0].shape) > 1) == decays]
+        adamw(
+            [variable.value for variable, *_ in chosen],
+            [gradient for _, gradient, *_ in chosen],
+            [momentum.value for *_, momentum, _ in chosen],
+            [velocity.value for *_, velocity in chosen],
+            [],
+            [torch.tensor(MANY_STEPS) for _ in chosen],
+            fused=True,
+            amsgrad=False,
+            beta1=step.beta_1,
+            beta2=step.beta_2,
+            lr=scale,
+            weight_decay=decay / scale if decays and decay else 0.0,
+            eps=step.epsilon,
+            maximize=False,
+        )
 
 
 def devices() -> list[str]:
@@ -28,32 +82,32 @@ def devices() -> list[str]:
     return ["cpu", *apple, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
+def predictor(network: Any) -> Forward:
+    """Return ``network`` as a function; see ``Adapter``."""
+    device = network.trainable_variables[0].value.device
+
+    def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return np.array(network(torch.as_tensor(images, device=device), training=False).cpu())
+
+    return forward
+
+
 class TorchEngine:
     """A network and its optimizer, updated in place."""
 
     def __init__(self, network: Any, optimizer: Any, objective: Objective) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
-        self._trainable = network.trainable_variables
-        self._device = self._trainable[0].value.device
+        self._variables = network.trainable_variables
+        self._device = self._variables[0].value.device
+        self.logits = predictor(network)
 
-    def train_step(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int32], weights: NDArray[np.float32], learning_rate: float
-    ) -> StepResult:
-        """Take one optimizer step; see ``Engine``."""
-        self._optimizer.learning_rate.assign(learning_rate)
-        for variable in self._trainable:
-            variable.value.grad = None
-        logits = self._network(self._tensor(images), training=True)
-        loss, sums = self._objective(logits, self._tensor(labels), self._tensor(weights))
-        loss.backward()
-        with torch.no_grad():
-            self._optimizer.apply([variable.value.grad for variable in self._trainable], self._trainable)
-        return StepResult(sums.loss_sum.detach(), sums.correct.detach())
-
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (n, classes); see ``Engine``."""
-        with torch.no_grad():
-            return np.array(self._network(self._tensor(images), training=False).cpu())
+    def train(self, steps: Steps) -> list[Sums]:
+        """Take optimizer steps; see ``Engine``."""
+        images, labels, weights = (torch.as_tensor(array, device=self._device) for array in steps[:-1])
+        batches = zip(images, labels, weights, steps.learning_rates.tolist(), strict=True)
+        found = torch.stack([self._train_step(*batch) for batch in batches])
+        return [Sums(*row) for row in found.tolist()]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return copies of every variable, by path."""
@@ -65,8 +119,17 @@ class TorchEngine:
         for path, variable in paths(self._network, self._optimizer):
             variable.assign(state[path])
 
-    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.as_tensor(array, device=self._device)
+    def _train_step(
+        self, images: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, rate: float
+    ) -> torch.Tensor:
+        self._optimizer.learning_rate.assign(rate)
+        for variable in self._variables:
+            variable.value.grad = None
+        sums = self._objective(self._network(images, training=True), labels, weights)
+        (sums.loss / weights.sum()).backward()
+        with torch.no_grad():
+            self._optimizer.apply([variable.value.grad for variable in self._variables], self._variables)
+        return torch.stack(sums).detach()
 
 
 compile = TorchEngine

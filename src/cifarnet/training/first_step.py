@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.backends import adapter
+from cifarnet.backends import Steps, adapter
 from cifarnet.data import batch_order, hold_out
 from cifarnet.job import Job
 from cifarnet.model import build_model, get_weights, logits_of
@@ -44,8 +44,9 @@ def first_step(job: Job, dataset: Dataset) -> FirstStep:
     optimizer.build(network.trainable_variables)
     engine = adapter().compile(network, optimizer, objective)
     images, labels = _first_batch(job, dataset)
-    sums = engine.train_step(images, labels, np.ones(len(labels), np.float32), STEP_SIZE)
-    loss = float(sums.loss_sum) / len(labels)
+    weights = np.ones((1, len(labels)), np.float32)
+    (sums,) = engine.train(Steps(images[None], labels[None], weights, np.array([STEP_SIZE], np.float32)))
+    loss = float(sums.loss) / len(labels)
     engine.state()  # writes the state back to the network's own variables
     after = get_weights(network)
     return FirstStep(loss, {path: (before[path] - after[path]) / np.float32(STEP_SIZE) for path in before})

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.backends import StepResult, adapter
+from cifarnet.backends import Steps, adapter
 from cifarnet.config import TrainConfig
 from cifarnet.data import HoldOut, batch_order
 from cifarnet.evaluation import evaluate
@@ -23,8 +23,10 @@ from .objective import objective
 from .optimizer import build_optimizer, learning_rate_at
 from .stopping import EarlyStopping
 
-READ_EVERY = 25
-"""Steps between two looks at the sums: reading them waits for the device."""
+IMAGES_PER_CALL = 750
+"""Images that are trained on between two looks at how it goes: looking waits for the device."""
+CALLS_PER_EPOCH = 8
+"""There are at least so many looks, if there are as many steps."""
 
 StopReason = Literal["patience", "epochs", "interrupted", "nan", "time limit"]
 
@@ -105,7 +107,7 @@ def train(
 
     Writes best weights, history and checkpoints to ``run`` as it goes. Where checkpoints lie there already it goes on
     from the newest, and on the same machine with the same packages ends with the very same weights as never having
-    stopped. ``stop`` is asked after every batch; past ``max_minutes`` of this session training stops too. Raises
+    stopped. ``stop`` is asked every few batches; past ``max_minutes`` of this session training stops too. Raises
     ``RunError`` and ``CheckpointError``.
     """
     session = _Session(model, split, parts, config, run, observer, clock)
@@ -142,9 +144,9 @@ class _Session:
         self._engine = adapter().compile(network, build_optimizer(config, network), objective)
         self._batch_size = min(config.batch_size, len(self._indices))  # a few images are not padded to thousands
         self._steps = math.ceil(len(self._indices) / self._batch_size)
+        self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
         self._stopping = EarlyStopping(config.min_delta, config.patience)
         self._position, self._history, self._best = Position(), list[EpochRecord](), dict[str, NDArray[np.float32]]()
-        self._pending: list[StepResult] = []
         self._epoch_seconds, self._mark = list[float](), clock()
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -168,27 +170,28 @@ class _Session:
     def _train_epoch(self, interruption: Callable[[], StopReason | None]) -> StopReason | None:
         order = batch_order(len(self._indices), self._config.seed, self._position.epoch)
         while self._position.step < self._steps:
-            self._train_batch(order)
-            if self._position.step % READ_EVERY == 0:
-                self._read_sums()
-                if not math.isfinite(self._position.loss_sum):
-                    return "nan"
-                self._observer.on_progress(self._progress())
+            self._take_steps(order)
+            if not math.isfinite(self._position.loss_sum):
+                return "nan"
+            self._observer.on_progress(self._progress())
             if reason := interruption():
                 self._save()
                 return reason
         return None
 
-    def _train_batch(self, order: NDArray[np.int64]) -> None:
-        size, step = self._batch_size, self._position.step
-        chosen = self._indices[order[step * size : (step + 1) * size]]
-        images, labels, weights = _filled_batch(self._split, chosen, size)
-        rate = learning_rate_at(self._config, self._position.epoch - 1 + step / self._steps)
-        self._pending.append(self._engine.train_step(images, labels, weights, rate))
-        self._position.step += 1
+    def _take_steps(self, order: NDArray[np.int64]) -> None:
+        size, first = self._batch_size, self._position.step
+        # To the next multiple, wherever an earlier session stopped: calls begin at the same steps in every session.
+        stop = min((first // self._steps_per_call + 1) * self._steps_per_call, self._steps)
+        chosen = self._indices[order[first * size : stop * size]]
+        begun = self._position.epoch - 1
+        rates = [learning_rate_at(self._config, begun + step / self._steps) for step in range(first, stop)]
+        for sums in self._engine.train(_filled_steps(self._split, chosen, rates, size)):
+            self._position.loss_sum += float(sums.loss)
+            self._position.correct += float(sums.correct)
+        self._position.step = stop
 
     def _end_epoch(self) -> StopReason | None:
-        self._read_sums()
         record = self._measure()
         self._history.append(record)
         if self._stopping.update(record.epoch, _comparable_loss(record)):
@@ -231,7 +234,6 @@ class _Session:
             save_weights(self._model, self._run.best_weights)
 
     def _save(self) -> None:
-        self._read_sums()
         self._tick()
         checkpoint = Checkpoint(
             position=self._position,
@@ -242,12 +244,6 @@ class _Session:
             epoch_seconds=self._epoch_seconds,
         )
         save_checkpoint(self._run.checkpoints, checkpoint)
-
-    def _read_sums(self) -> None:
-        for sums in self._pending:  # in the order of the steps, so that a resumed epoch adds up to the same bits
-            self._position.loss_sum += float(sums.loss_sum)
-            self._position.correct += float(sums.correct)
-        self._pending.clear()
 
     def _tick(self) -> None:
         now = self._clock()
@@ -276,11 +272,15 @@ def _comparable_loss(record: EpochRecord) -> float:
     return record.validation_loss if math.isfinite(record.train_loss) else math.nan
 
 
-def _filled_batch(
-    split: Split, chosen: NDArray[np.int64], size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float32]]:
-    """Return images, labels and weights of exactly ``size`` rows, so that a ragged last batch compiles nothing new."""
-    missing = size - len(chosen)
+def _filled_steps(split: Split, chosen: NDArray[np.int64], rates: list[float], size: int) -> Steps:
+    """Return batches of exactly ``size`` images, the last one filled up, so that a ragged one compiles nothing new."""
+    missing = len(rates) * size - len(chosen)
     images = np.pad(split.images[chosen], [(0, missing), (0, 0), (0, 0), (0, 0)])
+    labels = np.pad(split.labels[chosen], (0, missing))
     weights = np.pad(np.ones(len(chosen), np.float32), (0, missing))
-    return images, np.pad(split.labels[chosen], (0, missing)), weights
+    return Steps(
+        images=images.reshape(len(rates), size, *images.shape[1:]),
+        labels=labels.reshape(len(rates), size),
+        weights=weights.reshape(len(rates), size),
+        learning_rates=np.array(rates, np.float32),
+    )

@@ -5,33 +5,35 @@ import time
 
 import numpy as np
 
-from cifarnet.backends import adapter, choose
+from cifarnet.backends import Steps, adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.model import build_model, logits_of
 
 from .objective import objective
 from .optimizer import build_optimizer
 
-WARM_UP_STEPS = 3
-TIMED_STEPS = 40
+STEPS_PER_CALL = 10
+TIMED_CALLS = 4
 
 
-def images_per_second(steps: int = TIMED_STEPS) -> float:
-    """Train the recipe ``seed`` on noise for ``steps`` batches after a warm-up and return images per second."""
+def images_per_second(calls: int = TIMED_CALLS) -> float:
+    """Train the recipe ``seed`` on noise after a warm-up and return images per second."""
     config = TrainConfig()
     network = logits_of(build_model(ModelConfig()))
     engine = adapter().compile(network, build_optimizer(config, network), objective)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (config.batch_size, *ModelConfig().image_shape), np.uint8)
-    labels = rng.integers(0, 10, config.batch_size, np.int32)
-    batch = (images, labels, np.ones(config.batch_size, np.float32), config.learning_rate)
-    for _ in range(WARM_UP_STEPS):
-        float(engine.train_step(*batch).loss_sum)  # reading the sum waits for the device
+    shape = (STEPS_PER_CALL, config.batch_size)
+    steps = Steps(
+        rng.integers(0, 256, (*shape, *ModelConfig().image_shape), np.uint8),
+        rng.integers(0, 10, shape, np.int32),
+        np.ones(shape, np.float32),
+        np.full(STEPS_PER_CALL, config.learning_rate, np.float32),
+    )
+    engine.train(steps)
     began = time.perf_counter()
-    for _ in range(steps):
-        sums = engine.train_step(*batch)
-    float(sums.loss_sum)
-    return steps * config.batch_size / (time.perf_counter() - began)
+    for _ in range(calls):
+        engine.train(steps)
+    return calls * STEPS_PER_CALL * config.batch_size / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

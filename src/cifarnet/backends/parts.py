@@ -1,0 +1,43 @@
+"""A batch in parts, so that a machine's cores can each take one, with what a layer must know of its part."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import pairwise
+from typing import NamedTuple
+
+
+class Part(NamedTuple):
+    """Consecutive images of a batch, which the network sees alone."""
+
+    first: int
+    """Position of its first image in the batch."""
+    stop: int
+    """Position after its last one."""
+    is_last: bool = True
+
+
+_WHOLE = Part(0, 0)
+_CURRENT: ContextVar[Part] = ContextVar("part", default=_WHOLE)
+
+
+def current_part() -> Part:
+    """Return the part that the network is being called on: from 0 and the last unless something says otherwise."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def calling_on(part: Part) -> Iterator[None]:
+    """Let layers know, within, that the network is called on ``part``."""
+    token = _CURRENT.set(part)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def parts_of(size: int, count: int) -> list[Part]:
+    """Divide ``size`` images into at most ``count`` parts, as equal as can be."""
+    count = max(1, min(count, size))
+    edges = [index * size // count for index in range(count + 1)]
+    return [Part(first, stop, is_last=stop == size) for first, stop in pairwise(edges)]
