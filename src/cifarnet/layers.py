@@ -35,8 +35,8 @@ class MaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]  # Keras sh
 class ConvolutionAndPooling(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
     """A ``Conv2D`` with ReLU and the ``MaxPooling2D`` after it as one: same variables, same values, less work.
 
-    ReLU changes nothing about which of a window is the largest, so it need see only that. What reaches the bias is the
-    gradient of those alone, so it is summed over them and not over all: values and gradients are those of the two layers.
+    ReLU changes nothing about which of a window is the largest, so it need see only that one. The gradient of the bias
+    is what reaches these, and is summed over them, not over all: values and gradients are those of the two layers.
     """
 
     def __init__(self, convolution: Conv2D, *, name: str) -> None:

@@ -41,8 +41,8 @@ class Steps(NamedTuple):
 class AdamStep(NamedTuple):
     """One step of Adam (Kingma and Ba 2015, as reordered at the end of section 2) with decoupled weight decay.
 
-    A variable is multiplied by ``1 - decay``; then, with ``m`` and ``v`` the moving averages of its gradient and of that
-    squared, ``scale * m / (sqrt(v) + epsilon)`` is taken from it.
+    A variable is multiplied by ``1 - decay``; then, with ``m`` and ``v`` the moving averages of its gradient and of the
+    gradient squared, ``scale * m / (sqrt(v) + epsilon)`` is taken from it.
     """
 
     scale: Tensor
