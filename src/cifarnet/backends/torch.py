@@ -1,13 +1,15 @@
-"""The adapter for PyTorch: eager steps on channels-last memory."""
+"""The adapter for PyTorch: recorded steps on channels-last memory."""
 
 import ctypes
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim.adamw import adamw
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
@@ -55,16 +57,17 @@ def apply_adam(
 ) -> None:
     """Take one step of Adam; see ``Adapter``."""
     scale, decay = float(step.scale), float(step.decay)
+    many = torch.tensor(MANY_STEPS, device=gradients[0].device)
     rows = list(zip(variables, gradients, momentums, velocities, strict=True))
     for decays in (True, False):
         chosen = [row for row in rows if (len(row[0].shape) > 1) == decays]
         adamw(
             [variable.value for variable, *_ in chosen],
-            [gradient for _, gradient, *_ in chosen],
+            [gradient.contiguous() for _, gradient, *_ in chosen],  # the fused kernel heeds no strides
             [momentum.value for *_, momentum, _ in chosen],
             [velocity.value for *_, velocity in chosen],
             [],
-            [torch.tensor(MANY_STEPS) for _ in chosen],
+            [many] * len(chosen),
             fused=True,
             amsgrad=False,
             beta1=step.beta_1,
@@ -94,20 +97,30 @@ def predictor(network: Any) -> Forward:
 
 
 class TorchEngine:
-    """A network and its optimizer, updated in place."""
+    """A network and its optimizer, updated in place; the gradient is a recorded list of operations."""
 
     def __init__(self, network: Any, optimizer: Any, objective: Objective) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._variables = network.trainable_variables
         self._device = self._variables[0].value.device
+        self._recorded: dict[int, torch.fx.GraphModule] = {}
         self.logits = predictor(network)
 
+    @torch.no_grad()
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         images, labels, weights = (torch.as_tensor(array, device=self._device) for array in steps[:-1])
-        batches = zip(images, labels, weights, steps.learning_rates.tolist(), strict=True)
-        found = torch.stack([self._train_step(*batch) for batch in batches])
-        return [Sums(*row) for row in found.tolist()]
+        weighted = [variable.value.detach() for variable in self._variables]
+        fixed = [variable.value for variable in self._network.non_trainable_variables]
+        differentiate, found = self._differentiated(weighted, fixed, images[0], labels[0], weights[0]), []
+        for *batch, rate in zip(images, labels, weights, steps.learning_rates.tolist(), strict=True):
+            gradients, fixed, sums = differentiate(weighted, fixed, *batch)
+            self._optimizer.learning_rate.assign(rate)
+            self._optimizer.apply(gradients, self._variables)
+            found.append(sums)
+        for variable, value in zip(self._network.non_trainable_variables, fixed, strict=True):
+            variable.assign(value)
+        return [Sums(*row) for row in torch.stack(found).tolist()]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return copies of every variable, by path."""
@@ -119,17 +132,40 @@ class TorchEngine:
         for path, variable in paths(self._network, self._optimizer):
             variable.assign(state[path])
 
-    def _train_step(
-        self, images: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, rate: float
-    ) -> torch.Tensor:
-        self._optimizer.learning_rate.assign(rate)
-        for variable in self._variables:
-            variable.value.grad = None
-        sums = self._objective(self._network(images, training=True), labels, weights)
-        (sums.loss / weights.sum()).backward()
-        with torch.no_grad():
-            self._optimizer.apply([variable.value.grad for variable in self._variables], self._variables)
-        return torch.stack(sums).detach()
+    def _differentiated(self, *arguments: Any) -> torch.fx.GraphModule:
+        # Recorded once per batch size: a step then walks through neither Keras' layers nor torch's own recording of
+        # what is to be differentiated. 15.5 ms for one of the recipe `seed` on two cores, against 20.
+        size = len(arguments[-1])
+        if size not in self._recorded:
+            with torch.enable_grad():
+                self._recorded[size] = _without_copies(make_fx(partial(self._differentiate))(*arguments))
+        return self._recorded[size]
+
+    def _differentiate(
+        self,
+        weighted: list[torch.Tensor],
+        fixed: list[torch.Tensor],
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+        leaves = [tensor.detach().requires_grad_() for tensor in weighted]
+        logits, fixed = self._network.stateless_call(leaves, fixed, images, training=True)
+        sums = self._objective(logits, labels, weights)
+        gradients = torch.autograd.grad(sums.loss / weights.sum(), leaves)
+        return list(gradients), list(fixed), torch.stack(sums).detach()
+
+
+def _without_copies(recorded: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    # They guard constants and leaves against what nothing here does: writing to them.
+    guards = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
+    for node in recorded.graph.nodes:
+        if node.target in guards:
+            node.replace_all_uses_with(node.args[0])
+            recorded.graph.erase_node(node)
+    recorded.graph.eliminate_dead_code()
+    recorded.recompile()
+    return recorded
 
 
 compile = TorchEngine
