@@ -34,9 +34,9 @@ class Plan:
     """How much is done."""
 
     source: str = "cifar10"
-    per_class: int = 600
+    per_class: int = 1000
     """Images of each class that a turn's epoch has, validation included; 0 for all."""
-    validation_fraction: float = 0.2
+    validation_fraction: float = 0.3
     batches: tuple[int, ...] = (30, 128, 512)
     rounds: int = 4
     fewer_rounds: int = 2

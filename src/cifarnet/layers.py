@@ -77,7 +77,7 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
         mask = dropout_mask(ops.shape(inputs), self.rate, self.seed, self.stream, self.step.value, part.first)
         if part.is_last:
             self.step.assign(self.step + 1)
-        return inputs * ops.cast(mask, inputs.dtype) * (1.0 / (1.0 - self.rate))
+        return inputs * (ops.cast(mask, inputs.dtype) * (1.0 / (1.0 - self.rate)))
 
     def save_own_variables(self, store: Any) -> None:
         """Save nothing: a weights file holds what was learned, not how far a run has got."""
@@ -94,7 +94,9 @@ def dropout_mask(shape: tuple[Any, int], rate: float, seed: int, stream: int, st
     key = _hash32(_int32(stream), _hash32(step, _int32(seed)))
     rows = ops.reshape(ops.arange(shape[0], dtype="int32") + first_row, (-1, 1)) * shape[1]
     elements = rows + ops.reshape(ops.arange(shape[1], dtype="int32"), (1, -1))
-    return _shift_right(_hash32(elements, key), 32 - DROPOUT_BITS) >= round(rate * 2**DROPOUT_BITS)
+    threshold = round(rate * 2**DROPOUT_BITS) << (32 - DROPOUT_BITS)
+    # Taken from both sides, 2**31 turns the comparison of unsigned numbers into one of signed ones.
+    return _hash32(elements, key) + _int32(2**31) >= threshold - 2**31
 
 
 def _hash32(value: Any, seed: Any) -> Any:

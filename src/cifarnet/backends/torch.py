@@ -117,6 +117,7 @@ class TorchEngine:
             gradients, fixed, sums = differentiate(weighted, fixed, *batch)
             self._optimizer.learning_rate.assign(rate)
             self._optimizer.apply(gradients, self._variables)
+            del gradients  # the next step finds their memory free and still in the cache
             found.append(sums)
         for variable, value in zip(self._network.non_trainable_variables, fixed, strict=True):
             variable.assign(value)
@@ -138,7 +139,7 @@ class TorchEngine:
         size = len(arguments[-1])
         if size not in self._recorded:
             with torch.enable_grad():
-                self._recorded[size] = _without_copies(make_fx(partial(self._differentiate))(*arguments))
+                self._recorded[size] = _simplified(make_fx(partial(self._differentiate))(*arguments))
         return self._recorded[size]
 
     def _differentiate(
@@ -156,14 +157,24 @@ class TorchEngine:
         return list(gradients), list(fixed), torch.stack(sums).detach()
 
 
-def _without_copies(recorded: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    # They guard constants and leaves against what nothing here does: writing to them.
-    guards = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
-    for node in recorded.graph.nodes:
-        if node.target in guards:
+GUARDS = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
+"""Copies that guard constants and leaves against what no recorded operation does: writing to them."""
+
+
+def _simplified(recorded: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Leave out what guards against writing, and compute once what depends on constants alone."""
+    graph = recorded.graph
+    for node in graph.nodes:
+        if node.target in GUARDS:
             node.replace_all_uses_with(node.args[0])
-            recorded.graph.erase_node(node)
-    recorded.graph.eliminate_dead_code()
+            graph.erase_node(node)
+        elif node.op == "call_function" and all(each.op == "get_attr" for each in node.all_input_nodes):
+            given = torch.fx.map_arg((node.args, node.kwargs), lambda each: getattr(recorded, each.target))
+            recorded.register_buffer(f"constant_{node.name}", node.target(*given[0], **given[1]))
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(graph.get_attr(f"constant_{node.name}"))
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
     recorded.recompile()
     return recorded
 

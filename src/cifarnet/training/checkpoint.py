@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,10 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _serialise(checkpoint: Checkpoint) -> bytes:
-    meta = asdict(checkpoint)
-    arrays = {STATE + path: array for path, array in meta.pop("state").items()}
-    arrays |= {BEST + path: array for path, array in meta.pop("best").items()}
+    meta = asdict(replace(checkpoint, state={}, best={}))  # which copies what it is given
+    del meta["state"], meta["best"]
+    arrays = {STATE + path: array for path, array in checkpoint.state.items()}
+    arrays |= {BEST + path: array for path, array in checkpoint.best.items()}
     arrays[META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)

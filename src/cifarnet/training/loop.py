@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import keras
 import numpy as np
@@ -175,7 +175,7 @@ class _Session:
                 return "nan"
             self._observer.on_progress(self._progress())
             if reason := interruption():
-                self._save()
+                self._save(self._engine.state())
                 return reason
         return None
 
@@ -194,13 +194,15 @@ class _Session:
     def _end_epoch(self) -> StopReason | None:
         record = self._measure()
         self._history.append(record)
+        state = self._engine.state()  # the model's own variables then hold it too
         if self._stopping.update(record.epoch, _comparable_loss(record)):
-            self._keep_best()
+            self._best = get_weights(self._model)
+            save_weights(self._model, self._run.best_weights)
         self._tick()
         self._observer.on_epoch(record, self._progress())
         self._epoch_seconds.append(self._position.seconds)
         self._position = Position(epoch=record.epoch + 1)
-        self._save()
+        self._save(state)
         self._run.write_history(self._history)
         return self._reason_to_end()
 
@@ -223,22 +225,17 @@ class _Session:
             return "patience"
         return "epochs" if last.epoch >= self._config.epochs else None
 
-    def _keep_best(self) -> None:
-        self._engine.state()  # writes the state back to the model's own variables
-        self._best = get_weights(self._model)
-        save_weights(self._model, self._run.best_weights)
-
     def _restore_best(self) -> None:
         if self._best:
             set_weights(self._model, self._best)
             save_weights(self._model, self._run.best_weights)
 
-    def _save(self) -> None:
+    def _save(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._tick()
         checkpoint = Checkpoint(
             position=self._position,
             stopping=asdict(self._stopping),
-            state=self._engine.state(),
+            state=state,
             best=self._best,
             history=self._history,
             epoch_seconds=self._epoch_seconds,
@@ -274,13 +271,12 @@ def _comparable_loss(record: EpochRecord) -> float:
 
 def _filled_steps(split: Split, chosen: NDArray[np.int64], rates: list[float], size: int) -> Steps:
     """Return batches of exactly ``size`` images, the last one filled up, so that a ragged one compiles nothing new."""
-    missing = len(rates) * size - len(chosen)
-    images = np.pad(split.images[chosen], [(0, missing), (0, 0), (0, 0), (0, 0)])
-    labels = np.pad(split.labels[chosen], (0, missing))
-    weights = np.pad(np.ones(len(chosen), np.float32), (0, missing))
+    steps, weights = len(rates), np.zeros(len(rates) * size, np.float32)
+    weights[: len(chosen)] = 1
+    indices = np.resize(chosen, len(weights))  # repeats from the beginning
     return Steps(
-        images=images.reshape(len(rates), size, *images.shape[1:]),
-        labels=labels.reshape(len(rates), size),
-        weights=weights.reshape(len(rates), size),
+        images=split.images[indices].reshape(steps, size, *split.images.shape[1:]),
+        labels=split.labels[indices].reshape(steps, size),
+        weights=weights.reshape(steps, size),
         learning_rates=np.array(rates, np.float32),
     )
