@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 
 from cifarnet.backends import Steps, Sums, adapter
-from cifarnet.layers import Conv2D, Dropout, MaxPooling2D, dropout_mask
+from cifarnet.backends.parts import Part, calling_on
+from cifarnet.layers import Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
 
 RNG = np.random.default_rng(0)
 
@@ -127,3 +128,30 @@ class PixelsAsWeights(keras.layers.Layer):
 
     def call(self, inputs):
         return self.pool(ops.convert_to_tensor(self.pixels)) + 0.0 * ops.sum(ops.cast(inputs, "float32"))
+
+
+def test_the_mask_of_a_part_is_that_of_its_rows_in_the_batch():
+    layer, ones = Dropout(0.5, seed=3, stream=1), np.ones((12, 40), np.float32)
+    parts = [Part(0, 5, is_last=False), Part(5, 12)]
+    for _ in range(2):
+        whole = numpy_mask((12, 40), 0.5, 3, 1, int(layer.step.value) if layer.built else 0)
+        for part in parts:
+            with calling_on(part):
+                dropped = ops.convert_to_numpy(layer(ones[part.first : part.stop], training=True))
+            np.testing.assert_array_equal(dropped > 0, whole[part.first : part.stop])
+    assert int(layer.step.value) == 2
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_convolution_and_its_pooling_together_are_the_two_one_after_the_other(padding):
+    images = RNG.standard_normal((3, 9, 8, 4)).astype(np.float32)
+    convolution = Conv2D(6, 3, padding=padding, activation="relu")
+    expected = MaxPooling2D(2)(convolution(images))
+    convolution.bias.assign(RNG.standard_normal(6).astype(np.float32))
+    assert not np.allclose(ops.convert_to_numpy(expected), joined(convolution, images), atol=1e-6)
+    expected = ops.convert_to_numpy(MaxPooling2D(2)(convolution(images)))
+    np.testing.assert_allclose(joined(convolution, images), expected, rtol=0, atol=1e-6)
+
+
+def joined(convolution, images):
+    return ops.convert_to_numpy(ConvolutionAndPooling(convolution, name="joined")(images))

@@ -41,14 +41,17 @@ class Steps(NamedTuple):
 class AdamStep(NamedTuple):
     """One step of Adam (Kingma and Ba 2015, as reordered at the end of section 2) with decoupled weight decay.
 
-    A variable is multiplied by ``1 - decay``; then, with ``m`` and ``v`` the moving averages of its gradient and of the
-    gradient squared, ``scale * m / (sqrt(v) + epsilon)`` is taken from it.
+    A variable is multiplied by ``1 - learning_rate * weight_decay``, unless it has one dimension only, as a bias has.
+    Then ``scale * m / (sqrt(v) + epsilon)`` is taken from it, with ``m`` and ``v`` the moving averages of its gradient
+    and of the gradient squared, and ``scale`` the learning rate times
+    ``sqrt(1 - beta_2**count) / (1 - beta_1**count)``.
     """
 
-    scale: Tensor
-    """Learning rate with both bias corrections, float32."""
-    decay: Tensor
-    """Learning rate times weight decay, float32; it spares biases and everything else of one dimension."""
+    learning_rate: Tensor
+    """A float32 scalar."""
+    count: Tensor
+    """An integer scalar, 1 at the first step."""
+    weight_decay: float
     beta_1: float
     beta_2: float
     epsilon: float

@@ -71,13 +71,16 @@ def apply_adam(
     gradients: Sequence[jax.Array],
 ) -> None:
     """Take one step of Adam; see ``Adapter``."""
+    count = step.count.astype(jnp.float32)
+    scale = step.learning_rate * jnp.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
+    kept = 1 - step.learning_rate * step.weight_decay
     for variable, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
         m = first.value + (gradient - first.value) * (1 - step.beta_1)
         v = second.value + (jnp.square(gradient) - second.value) * (1 - step.beta_2)
-        kept = variable.value * (1 - step.decay) if gradient.ndim > 1 else variable.value
         first.assign(m)
         second.assign(v)
-        variable.assign(kept - m * step.scale / (jnp.sqrt(v) + step.epsilon))
+        value = variable.value * kept if gradient.ndim > 1 else variable.value
+        variable.assign(value - m * scale / (jnp.sqrt(v) + step.epsilon))
 
 
 def devices() -> list[str]:
@@ -87,8 +90,13 @@ def devices() -> list[str]:
 
 def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
-    groups, pure = (network.trainable_variables, network.non_trainable_variables), _logits_of(network)
-    return lambda images: pure(*([variable.value for variable in group] for group in groups), images)
+    pure = _logits_of(network)
+
+    def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        trainable = [variable.value for variable in network.trainable_variables]
+        return pure(trainable, [variable.value for variable in network.non_trainable_variables], images)
+
+    return forward
 
 
 def _logits_of(network: Any) -> Callable[[Any, Any, NDArray[np.uint8]], NDArray[np.float32]]:

@@ -13,9 +13,6 @@ from cifarnet.environment import usable_cores
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
 from .parts import calling_on, parts_of
 
-NO_POWER = 0.0
-"""Makes TensorFlow's own bias correction a multiplication by one."""
-
 
 def _parts() -> int:
     """Give every operation one thread where that is faster, and return the number of parts of a batch.
@@ -55,17 +52,18 @@ def apply_adam(
     gradients: Sequence[tf.Tensor],
 ) -> None:
     """Take one step of Adam; see ``Adapter``."""
+    powers = [tf.pow(beta, tf.cast(step.count, tf.float32)) for beta in (step.beta_1, step.beta_2)]
     for each, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
         variable = each.value
         if variable.shape.rank > 1:
-            variable.assign(variable * (1 - step.decay))
+            variable.assign(variable * (1 - step.learning_rate * step.weight_decay))
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=first.value.handle,
             v=second.value.handle,
-            beta1_power=NO_POWER,
-            beta2_power=NO_POWER,
-            lr=step.scale,
+            beta1_power=powers[0],
+            beta2_power=powers[1],
+            lr=step.learning_rate,
             beta1=step.beta_1,
             beta2=step.beta_2,
             epsilon=step.epsilon,

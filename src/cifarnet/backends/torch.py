@@ -1,6 +1,7 @@
 """The adapter for PyTorch: recorded steps on channels-last memory."""
 
 import ctypes
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -56,7 +57,8 @@ def apply_adam(
     gradients: Sequence[torch.Tensor],
 ) -> None:
     """Take one step of Adam; see ``Adapter``."""
-    scale, decay = float(step.scale), float(step.decay)
+    rate, count = float(step.learning_rate), int(step.count)
+    scale = rate * math.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
     many = torch.tensor(MANY_STEPS, device=gradients[0].device)
     rows = list(zip(variables, gradients, momentums, velocities, strict=True))
     for decays in (True, False):
@@ -73,7 +75,7 @@ def apply_adam(
             beta1=step.beta_1,
             beta2=step.beta_2,
             lr=scale,
-            weight_decay=decay / scale if decays and decay else 0.0,
+            weight_decay=rate * step.weight_decay / scale if decays and scale else 0.0,
             eps=step.epsilon,
             maximize=False,
         )
@@ -106,9 +108,12 @@ class TorchEngine:
         self._recorded: dict[int, torch.fx.GraphModule] = {}
         self.logits = predictor(network)
 
-    @torch.no_grad()
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
+        with torch.no_grad():
+            return [Sums(*row) for row in self._train(steps).tolist()]
+
+    def _train(self, steps: Steps) -> torch.Tensor:
         images, labels, weights = (torch.as_tensor(array, device=self._device) for array in steps[:-1])
         weighted = [variable.value.detach() for variable in self._variables]
         fixed = [variable.value for variable in self._network.non_trainable_variables]
@@ -121,7 +126,7 @@ class TorchEngine:
             found.append(sums)
         for variable, value in zip(self._network.non_trainable_variables, fixed, strict=True):
             variable.assign(value)
-        return [Sums(*row) for row in torch.stack(found).tolist()]
+        return torch.stack(found)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return copies of every variable, by path."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from cifarnet.backends import AdamStep, adapter
 from cifarnet.config import TrainConfig
@@ -24,13 +23,10 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras ships no types
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Take one step on the variables that the optimizer was built for."""
         variables = trainable_variables or self._trainable_variables
-        count = ops.cast(self.iterations + 1, "float32")
-        rate = ops.cast(self.learning_rate, "float32")
-        first, second = (1 - ops.power(ops.cast(beta, "float32"), count) for beta in (self.beta_1, self.beta_2))
-        scale = rate * ops.sqrt(second) / first
-        step = AdamStep(scale, rate * self.decay, self.beta_1, self.beta_2, self.epsilon)
-        adapter().apply_adam(step, variables, self._momentums, self._velocities, grads)
         self.iterations.assign_add(1)
+        rate, count = self.learning_rate.value, self.iterations.value
+        step = AdamStep(rate, count, self.decay, self.beta_1, self.beta_2, self.epsilon)
+        adapter().apply_adam(step, variables, self._momentums, self._velocities, grads)
 
 
 OPTIMIZERS = {

@@ -1,0 +1,176 @@
+"""An engine takes the steps that stock Keras layers and optimizers would take, however it computes them."""
+
+import importlib
+
+import keras
+import numpy as np
+import pytest
+
+from cifarnet.backends import Steps, adapter
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.model import build_model, get_weights, logits_of, set_weights
+from cifarnet.training.objective import objective
+from cifarnet.training.optimizer import Adam, build_optimizer
+
+RNG = np.random.default_rng(5)
+MODEL = ModelConfig(filters=(8, 8, 8), dense_units=(16,), dropout=0.25, padding="valid")
+STEP_SIZE = 2.0**20
+"""Of plain gradient descent: what the weights lose in such a step is the gradient, within rounding."""
+TOLERANCE = 5e-6
+"""Of a gradient, relative to the largest element of its array: 1.2e-6 is the most that was measured."""
+
+NOISE = RNG.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+FLAT = np.full((12, 32, 32, 3), 77, np.uint8)
+"""Each window of each pooling holds the same value four times, but at the edges of an image."""
+STRIPES = np.repeat(np.repeat(RNG.integers(0, 2, (12, 8, 8, 3), dtype=np.uint8) * 200, 4, axis=1), 4, axis=2)
+
+
+def stock_network(model):
+    """The logits of ``model``'s network from layers as Keras brings them, dropout left out."""
+    images = keras.Input((32, 32, 3), dtype="uint8")
+    features = keras.layers.Rescaling(2 / 255, -1.0)(images)
+    for index, filters in enumerate(model.filters, start=1):
+        layer = keras.layers.Conv2D(
+            filters, model.kernel_size, padding=model.padding, activation="relu", name=f"conv_{index}"
+        )
+        features = keras.layers.MaxPooling2D(2)(layer(features))
+    features = keras.layers.Flatten()(features)
+    for index, units in enumerate(model.dense_units, start=1):
+        features = keras.layers.Dense(units, activation="relu", name=f"dense_{index}")(features)
+    return keras.Model(images, keras.layers.Dense(model.classes, name="logits")(features))
+
+
+def batch_of(images, weights=None):
+    labels = np.arange(len(images), dtype=np.int32) % 10
+    weights = np.ones(len(images), np.float32) if weights is None else weights
+    return images, labels, weights
+
+
+def steps_of(batches, rate):
+    return Steps(*(np.stack(column) for column in zip(*batches, strict=True)), np.full(len(batches), rate, np.float32))
+
+
+def gradients(network, batch):
+    optimizer = keras.optimizers.SGD(STEP_SIZE)
+    optimizer.build(network.trainable_variables)
+    engine, before = adapter().compile(network, optimizer, objective), get_weights(network)
+    engine.train(steps_of([batch], STEP_SIZE))
+    engine.state()  # writes the state back to the network's own variables
+    after = get_weights(network)
+    set_weights(network, before)
+    return {path: (before[path] - after[path]) / np.float32(STEP_SIZE) for path in before}
+
+
+def assert_same_gradients(found, expected):
+    for path, array in expected.items():
+        np.testing.assert_allclose(found[path], array, rtol=0, atol=TOLERANCE * np.abs(array).max(), err_msg=path)
+
+
+def pair_of_networks(padding):
+    """Ours and the stock one, with the same weights; the biases are no longer zero."""
+    model = ModelConfig(filters=(8, 8, 8), dense_units=(16,), dropout=0.0, padding=padding)
+    ours, stock = logits_of(build_model(model)), stock_network(model)
+    weights = {path: array + 0.1 * (array.ndim == 1) for path, array in get_weights(ours).items()}
+    weights = {path: array.astype(np.float32) for path, array in weights.items()}
+    for network in (ours, stock):
+        set_weights(network, weights)
+    return ours, stock
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("images", [NOISE, FLAT, STRIPES], ids=["noise", "all ties", "many ties"])
+def test_gradients_are_those_of_stock_layers(images, padding):
+    ours, stock = pair_of_networks(padding)
+    assert_same_gradients(gradients(ours, batch_of(images)), gradients(stock, batch_of(images)))
+
+
+def test_the_gradients_of_one_changed_weight_are_refused_by_the_same_check():
+    ours, stock = pair_of_networks("valid")
+    expected, weights = gradients(stock, batch_of(NOISE)), get_weights(ours)
+    weights["conv_2/bias"] += np.float32(1e-3)
+    set_weights(ours, weights)
+    with pytest.raises(AssertionError, match="conv_"):
+        assert_same_gradients(gradients(ours, batch_of(NOISE)), expected)
+
+
+@pytest.fixture
+def parts_of_four(monkeypatch):
+    """Let the adapter divide batches into parts of about four images, if it can."""
+    module = importlib.import_module(f"cifarnet.backends.{keras.config.backend()}")
+    for name, value in {"PARTS": 3, "IMAGES_PER_PART": 4}.items():
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, value)
+
+
+def test_a_batch_in_parts_is_trained_on_as_a_whole_one_dropout_included(parts_of_four, monkeypatch):
+    weights = np.where(np.arange(12) < 10, np.float32(1), np.float32(0))
+    batches = [batch_of(NOISE, weights), batch_of(STRIPES)]
+
+    def trained():
+        network = logits_of(build_model(MODEL, seed=3))
+        engine = adapter().compile(network, build_optimizer(TrainConfig(optimizer="sgd"), network), objective)
+        sums = engine.train(steps_of(batches, 1e-2))
+        return engine.state(), sums, engine.logits(NOISE)
+
+    divided = trained()
+    monkeypatch.undo()
+    whole = trained()
+    for path, array in whole[0].items():
+        np.testing.assert_allclose(divided[0][path], array, atol=1e-6, rtol=1e-5, err_msg=path)
+    np.testing.assert_allclose(divided[1], whole[1], rtol=1e-5)
+    np.testing.assert_allclose(divided[2], whole[2], atol=1e-4)
+
+
+@pytest.mark.parametrize("decay", [None, 0.1])
+def test_adam_takes_the_steps_of_keras_adam(decay):
+    start = {
+        "kernel": RNG.standard_normal((5, 4)).astype(np.float32),
+        "bias": RNG.standard_normal(4).astype(np.float32),
+    }
+    steps = [
+        {path: RNG.standard_normal(array.shape).astype(np.float32) for path, array in start.items()} for _ in range(5)
+    ]
+
+    def after(optimizer):
+        variables = [keras.Variable(array, name=path) for path, array in start.items()]
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        optimizer.build(variables)
+        for gradient in steps:
+            optimizer.apply([keras.ops.convert_to_tensor(array) for array in gradient.values()], variables)
+        return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+    ours = after(Adam(0.01, weight_decay=decay, name="optimizer"))
+    for found, expected in zip(ours, after(keras.optimizers.Adam(0.01, weight_decay=decay)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    doubled = after(Adam(0.02, weight_decay=decay, name="optimizer"))
+    assert not np.allclose(doubled[0], ours[0], rtol=0, atol=1e-6)
+
+
+def test_adam_reads_gradients_that_lie_transposed_in_memory():
+    gradient = RNG.standard_normal((4, 6)).astype(np.float32)
+
+    def after(tensor):
+        variable = keras.Variable(np.zeros((4, 6), np.float32), name="kernel")
+        optimizer = Adam(0.01, weight_decay=None, name="optimizer")
+        optimizer.build([variable])
+        optimizer.apply([tensor], [variable])
+        return keras.ops.convert_to_numpy(variable)
+
+    straight = after(keras.ops.convert_to_tensor(gradient))
+    turned = after(keras.ops.transpose(keras.ops.convert_to_tensor(np.ascontiguousarray(gradient.T))))
+    np.testing.assert_array_equal(turned, straight)
+
+
+def test_one_call_of_several_steps_is_as_several_calls():
+    batches = [batch_of(NOISE), batch_of(STRIPES), batch_of(FLAT)]
+
+    def trained(calls):
+        network = logits_of(build_model(MODEL, seed=3))
+        engine = adapter().compile(network, build_optimizer(TrainConfig(), network), objective)
+        sums = [each for call in calls for each in engine.train(steps_of(call, 1e-3))]
+        return engine.state(), sums
+
+    at_once, one_by_one = trained([batches]), trained([[batch] for batch in batches])
+    for path, array in at_once[0].items():
+        np.testing.assert_array_equal(one_by_one[0][path], array)
+    np.testing.assert_array_equal(at_once[1], one_by_one[1])
