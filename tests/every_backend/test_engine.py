@@ -21,7 +21,6 @@ TOLERANCE = 5e-6
 
 NOISE = RNG.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
 FLAT = np.full((12, 32, 32, 3), 77, np.uint8)
-"""Each window of each pooling holds the same value four times, but at the edges of an image."""
 STRIPES = np.repeat(np.repeat(RNG.integers(0, 2, (12, 8, 8, 3), dtype=np.uint8) * 200, 4, axis=1), 4, axis=2)
 
 
@@ -67,18 +66,24 @@ def assert_same_gradients(found, expected):
 
 
 def pair_of_networks(padding):
-    """Ours and the stock one, with the same weights; the biases are no longer zero."""
+    """Ours and the stock one, with the same weights.
+
+    Every fourth filter of a convolution gives its bias everywhere: there all of a window ties, whatever the pixels are,
+    and which of them is taken for the maximum decides on the gradient.
+    """
     model = ModelConfig(filters=(8, 8, 8), dense_units=(16,), dropout=0.0, padding=padding)
     ours, stock = logits_of(build_model(model)), stock_network(model)
     weights = {path: array + 0.1 * (array.ndim == 1) for path, array in get_weights(ours).items()}
     weights = {path: array.astype(np.float32) for path, array in weights.items()}
+    for index in (1, 2, 3):
+        weights[f"conv_{index}/kernel"][..., ::4] = 0
     for network in (ours, stock):
         set_weights(network, weights)
     return ours, stock
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("images", [NOISE, FLAT, STRIPES], ids=["noise", "all ties", "many ties"])
+@pytest.mark.parametrize("images", [NOISE, FLAT, STRIPES], ids=["noise", "flat", "stripes"])
 def test_gradients_are_those_of_stock_layers(images, padding):
     ours, stock = pair_of_networks(padding)
     assert_same_gradients(gradients(ours, batch_of(images)), gradients(stock, batch_of(images)))
