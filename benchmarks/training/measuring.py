@@ -34,7 +34,7 @@ class Plan:
     """How much is done."""
 
     source: str = "cifar10"
-    per_class: int = 1000
+    per_class: int = 800
     """Images of each class that a turn's epoch has, validation included; 0 for all."""
     validation_fraction: float = 0.3
     batches: tuple[int, ...] = (30, 128, 512)
@@ -69,7 +69,7 @@ def measure(plan: Plan, sheet: Sheet) -> None:
             take_turns(processes, sheet, rounds=rounds, cell=cell)
     if plan.to_accuracy:
         names = fastest(Results.read(sheet.path), f"batch {plan.batches[0]}")
-        whole = dataclasses.replace(plan, per_class=0, validation_fraction=0.3)
+        whole = dataclasses.replace(plan, per_class=0)
         cell = f"to {plan.to_accuracy:.0%}"
         with prepared(whole, plan.batches[0]) as settings, _field(names, settings, sheet, cores, cell) as processes:
             _train_to(plan.to_accuracy, processes, sheet, cell)

@@ -39,6 +39,12 @@ class ConvolutionAndPooling(keras.layers.Layer):  # type: ignore[misc]  # Keras 
     is what reaches these, and is summed over them, not over all: values and gradients are those of the two layers.
     """
 
+    @staticmethod
+    def can_join(layer: Any, following: Any) -> bool:
+        """Return whether the two layers are what this one computes as one."""
+        is_convolution = isinstance(layer, Conv2D) and layer.use_bias and layer.activation is keras.activations.relu
+        return is_convolution and isinstance(following, MaxPooling2D)
+
     def __init__(self, convolution: Conv2D, *, name: str) -> None:
         super().__init__(name=name)
         self.convolution = convolution
@@ -51,7 +57,7 @@ class ConvolutionAndPooling(keras.layers.Layer):  # type: ignore[misc]  # Keras 
             inputs, ops.convert_to_tensor(self.convolution.kernel), self.convolution.padding, unmoved
         )
         # Zero is added, exactly; it is there for its gradient.
-        return ops.relu(adapter().max_pool2d(features) + (bias - unmoved))
+        return self.convolution.activation(adapter().max_pool2d(features) + (bias - unmoved))
 
 
 class Dropout(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
@@ -73,7 +79,7 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
         """Return ``inputs`` (n, units), masked and scaled when ``training``."""
         if not training or self.rate == 0:
             return inputs
-        part = current_part()
+        part = current_part(ops.shape(inputs)[0])
         mask = dropout_mask(ops.shape(inputs), self.rate, self.seed, self.stream, self.step.value, part.first)
         if part.is_last:
             self.step.assign(self.step + 1)
@@ -94,7 +100,7 @@ def dropout_mask(shape: tuple[Any, int], rate: float, seed: int, stream: int, st
     key = _hash32(_int32(stream), _hash32(step, _int32(seed)))
     rows = ops.reshape(ops.arange(shape[0], dtype="int32") + first_row, (-1, 1)) * shape[1]
     elements = rows + ops.reshape(ops.arange(shape[1], dtype="int32"), (1, -1))
-    threshold = round(rate * 2**DROPOUT_BITS) << (32 - DROPOUT_BITS)
+    threshold = min(round(rate * 2**DROPOUT_BITS) << (32 - DROPOUT_BITS), 2**32 - 1)
     # Taken from both sides, 2**31 turns the comparison of unsigned numbers into one of signed ones.
     return _hash32(elements, key) + _int32(2**31) >= threshold - 2**31
 

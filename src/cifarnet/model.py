@@ -65,11 +65,12 @@ def logits_of(model: keras.Model) -> keras.Model:
     Training and evaluation use it because the cross-entropy of logits is exact where that of rounded probabilities
     is not, and because the frameworks round those differently. A convolution and its pooling are taken together.
     """
-    features, layers = model.inputs[0], model.layers[1:-1]
-    for layer, following in pairwise([*layers, None]):
-        if isinstance(layer, Conv2D) and isinstance(following, MaxPooling2D):
+    features, layers = model.inputs[0], pairwise([*model.layers[1:-1], None])
+    for layer, following in layers:
+        if ConvolutionAndPooling.can_join(layer, following):
             features = ConvolutionAndPooling(layer, name=f"{layer.name}_{following.name}")(features)
-        elif not isinstance(layer, MaxPooling2D):
+            next(layers)  # the pooling is done
+        else:
             features = layer(features)
     return keras.Model(model.inputs[0], features, name="cifarnet_logits")
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import DataError, SizeError
 from .spec import IMAGE_SHAPE, Shape
@@ -23,6 +23,9 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit, above which it warns of a decompression bomb: a quarter of a gigabyte as RGB."""
+
+UPRIGHT = 1
+"""EXIF's number for a picture that is to be shown as it is stored."""
 
 
 def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
@@ -65,7 +68,13 @@ def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
 
     An RGB picture of that size comes through untouched. Raises ValueError for a mode without a meaning in 8-bit RGB.
     """
-    return np.asarray(resized(rgb(ImageOps.exif_transpose(image)), shape))
+    return np.asarray(resized(rgb(upright(image)), shape))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a photograph as its EXIF tag says; without one it stays as it is."""
+    is_upright = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) == UPRIGHT
+    return image if is_upright else ImageOps.exif_transpose(image)
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -76,7 +85,7 @@ def rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_high_byte(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         return _over_white(image.convert("RGBA"))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def resized(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> Image.Image:
@@ -84,6 +93,8 @@ def resized(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> Image.Image:
 
     The crop comes first and by itself, so that no pixel from outside the square reaches the antialiasing filter.
     """
+    if image.size == (shape[1], shape[0]) and image.width == image.height:
+        return image
     return cropped(image).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, reducing_gap=None)
 
 

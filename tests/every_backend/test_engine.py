@@ -1,6 +1,9 @@
 """An engine takes the steps that stock Keras layers and optimizers would take, however it computes them."""
 
 import importlib
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -8,6 +11,9 @@ import pytest
 
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.environment import usable_cores
+from cifarnet.errors import BackendError
+from cifarnet.layers import ConvolutionAndPooling
 from cifarnet.model import build_model, get_weights, logits_of, set_weights
 from cifarnet.training.objective import objective
 from cifarnet.training.optimizer import Adam, build_optimizer
@@ -26,13 +32,15 @@ STRIPES = np.repeat(np.repeat(RNG.integers(0, 2, (12, 8, 8, 3), dtype=np.uint8) 
 
 def stock_network(model):
     """The logits of ``model``'s network from layers as Keras brings them, dropout left out."""
-    images = keras.Input((32, 32, 3), dtype="uint8")
+    images = keras.Input(model.image_shape, dtype="uint8")
     features = keras.layers.Rescaling(2 / 255, -1.0)(images)
-    for index, filters in enumerate(model.filters, start=1):
-        layer = keras.layers.Conv2D(
-            filters, model.kernel_size, padding=model.padding, activation="relu", name=f"conv_{index}"
-        )
-        features = keras.layers.MaxPooling2D(2)(layer(features))
+    for block, filters in enumerate(model.filters, start=1):
+        for repeat in range(1, model.convolutions_per_block + 1):
+            name = f"conv_{block}" if model.convolutions_per_block == 1 else f"conv_{block}_{repeat}"
+            features = keras.layers.Conv2D(
+                filters, model.kernel_size, padding=model.padding, activation="relu", name=name
+            )(features)
+        features = keras.layers.MaxPooling2D(2)(features)
     features = keras.layers.Flatten()(features)
     for index, units in enumerate(model.dense_units, start=1):
         features = keras.layers.Dense(units, activation="relu", name=f"dense_{index}")(features)
@@ -45,8 +53,9 @@ def batch_of(images, weights=None):
     return images, labels, weights
 
 
-def steps_of(batches, rate):
-    return Steps(*(np.stack(column) for column in zip(*batches, strict=True)), np.full(len(batches), rate, np.float32))
+def steps_of(batches, rates):
+    rates = np.broadcast_to(np.array(rates, np.float32), len(batches))
+    return Steps(*(np.stack(column) for column in zip(*batches, strict=True)), rates)
 
 
 def gradients(network, batch):
@@ -65,18 +74,18 @@ def assert_same_gradients(found, expected):
         np.testing.assert_allclose(found[path], array, rtol=0, atol=TOLERANCE * np.abs(array).max(), err_msg=path)
 
 
-def pair_of_networks(padding):
+def pair_of_networks(**changes):
     """Ours and the stock one, with the same weights.
 
     Every fourth filter of a convolution gives its bias everywhere: there all of a window ties, whatever the pixels are,
     and which of them is taken for the maximum decides on the gradient.
     """
-    model = ModelConfig(filters=(8, 8, 8), dense_units=(16,), dropout=0.0, padding=padding)
+    model = ModelConfig(**{"filters": (8, 8, 8), "dense_units": (16,), "dropout": 0.0} | changes)
     ours, stock = logits_of(build_model(model)), stock_network(model)
-    weights = {path: array + 0.1 * (array.ndim == 1) for path, array in get_weights(ours).items()}
-    weights = {path: array.astype(np.float32) for path, array in weights.items()}
-    for index in (1, 2, 3):
-        weights[f"conv_{index}/kernel"][..., ::4] = 0
+    weights = {path: (array + 0.1 * (array.ndim == 1)).astype(np.float32) for path, array in get_weights(ours).items()}
+    for path, array in weights.items():
+        if array.ndim == 4:
+            weights[path][..., ::4] = 0
     for network in (ours, stock):
         set_weights(network, weights)
     return ours, stock
@@ -85,12 +94,38 @@ def pair_of_networks(padding):
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("images", [NOISE, FLAT, STRIPES], ids=["noise", "flat", "stripes"])
 def test_gradients_are_those_of_stock_layers(images, padding):
-    ours, stock = pair_of_networks(padding)
+    ours, stock = pair_of_networks(padding=padding)
     assert_same_gradients(gradients(ours, batch_of(images)), gradients(stock, batch_of(images)))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"convolutions_per_block": 2}, {"kernel_size": 1}, {"kernel_size": 5}, {"image_shape": (19, 18, 3)}],
+    ids=["two convolutions", "kernel 1", "kernel 5", "odd size"],
+)
+def test_gradients_of_other_networks_are_those_of_stock_layers_too(changes):
+    ours, stock = pair_of_networks(**changes)
+    height, width, _ = changes.get("image_shape", (32, 32, 3))
+    batch = batch_of(NOISE[:, :height, :width])
+    assert_same_gradients(gradients(ours, batch), gradients(stock, batch))
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX alone has two ways to convolve")
+def test_gradients_are_those_of_stock_layers_where_patches_do_not_fit(monkeypatch):
+    from cifarnet.backends import jax
+
+    monkeypatch.setattr(jax, "PATCH_BYTES", 0)
+    ours, stock = pair_of_networks()
+    assert_same_gradients(gradients(ours, batch_of(NOISE)), gradients(stock, batch_of(NOISE)))
+
+
+def test_every_pooling_is_taken_together_with_the_convolution_before_it():
+    ours, _ = pair_of_networks()
+    assert sum(isinstance(layer, ConvolutionAndPooling) for layer in ours.layers) == 3
+
+
 def test_the_gradients_of_one_changed_weight_are_refused_by_the_same_check():
-    ours, stock = pair_of_networks("valid")
+    ours, stock = pair_of_networks(padding="valid")
     expected, weights = gradients(stock, batch_of(NOISE)), get_weights(ours)
     weights["conv_2/bias"] += np.float32(1e-3)
     set_weights(ours, weights)
@@ -100,11 +135,13 @@ def test_the_gradients_of_one_changed_weight_are_refused_by_the_same_check():
 
 @pytest.fixture
 def parts_of_four(monkeypatch):
-    """Let the adapter divide batches into parts of about four images, if it can."""
+    """Let the adapter divide batches into parts of about four images."""
     module = importlib.import_module(f"cifarnet.backends.{keras.config.backend()}")
-    for name, value in {"PARTS": 3, "IMAGES_PER_PART": 4}.items():
-        if hasattr(module, name):
-            monkeypatch.setattr(module, name, value)
+    if not (hasattr(module, "PARTS") or hasattr(module, "IMAGES_PER_CORE")):
+        pytest.skip("this backend takes whole batches")
+    monkeypatch.setattr(module, "PARTS", 3, raising=False)
+    monkeypatch.setattr(module, "IMAGES_PER_CORE", 2, raising=False)
+    monkeypatch.setattr(module, "usable_cores", lambda: 2)
 
 
 def test_a_batch_in_parts_is_trained_on_as_a_whole_one_dropout_included(parts_of_four, monkeypatch):
@@ -166,16 +203,49 @@ def test_adam_reads_gradients_that_lie_transposed_in_memory():
     np.testing.assert_array_equal(turned, straight)
 
 
-def test_one_call_of_several_steps_is_as_several_calls():
-    batches = [batch_of(NOISE), batch_of(STRIPES), batch_of(FLAT)]
+def test_one_call_of_several_steps_is_as_an_engine_per_step():
+    batches, rates = [batch_of(NOISE), batch_of(STRIPES), batch_of(FLAT)], [0.0, 1e-3, 5e-4]
 
-    def trained(calls):
+    def fresh():
         network = logits_of(build_model(MODEL, seed=3))
-        engine = adapter().compile(network, build_optimizer(TrainConfig(), network), objective)
-        sums = [each for call in calls for each in engine.train(steps_of(call, 1e-3))]
-        return engine.state(), sums
+        return adapter().compile(network, build_optimizer(TrainConfig(), network), objective)
 
-    at_once, one_by_one = trained([batches]), trained([[batch] for batch in batches])
-    for path, array in at_once[0].items():
-        np.testing.assert_array_equal(one_by_one[0][path], array)
-    np.testing.assert_array_equal(at_once[1], one_by_one[1])
+    at_once, found, state = fresh(), [], fresh().state()
+    sums = at_once.train(steps_of(batches, rates))
+    for batch, rate in zip(batches, rates, strict=True):
+        engine = fresh()
+        engine.restore(state)
+        found += engine.train(steps_of([batch], [rate]))
+        state = engine.state()
+    for path, array in at_once.state().items():
+        np.testing.assert_array_equal(state[path], array, err_msg=path)
+    np.testing.assert_array_equal(np.array(sums, np.float32), np.array(found, np.float32))
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="torch alone replays what it recorded")
+@pytest.mark.parametrize("operation", ["add_", "bernoulli"])
+def test_a_step_that_cannot_be_replayed_is_refused(operation):
+    network = logits_of(build_model(MODEL))
+    engine = adapter().compile(
+        network,
+        build_optimizer(TrainConfig(), network),
+        lambda logits, labels, weights: objective(logits, labels, getattr(weights * 0.5, operation)(0.5)),
+    )
+    with pytest.raises(BackendError, match=f"torch recorded aten.{operation}.*; expected operations that neither"):
+        engine.train(steps_of([batch_of(NOISE)], 1e-3))
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow alone is set up on import")
+@pytest.mark.skipif(usable_cores() != 2, reason="halves of a batch are for two cores")
+@pytest.mark.parametrize(("threads", "parts"), [(None, 2), ("2", 1)])
+def test_tensorflow_takes_halves_of_a_batch_unless_a_person_chose_its_threads(threads, parts):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_NUM_")}
+    chosen = {} if threads is None else {"TF_NUM_INTRAOP_THREADS": threads}
+    code = (
+        "from cifarnet.config import ModelConfig; from cifarnet.model import build_model; build_model(ModelConfig());"
+        "from cifarnet.backends import adapter; print(adapter().PARTS)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | chosen, check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) == parts

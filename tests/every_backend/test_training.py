@@ -6,7 +6,6 @@ import math
 import shutil
 from dataclasses import asdict, replace
 
-import keras
 import numpy as np
 import pytest
 
@@ -106,11 +105,13 @@ def test_two_trainings_give_the_same_bits_and_another_seed_does_not(whole, job, 
     assert history_of(whole.run) != history_of(other)
 
 
-def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, dataset, runs, watcher, monkeypatch):
+@pytest.mark.parametrize("calls", [2, 3, 8])
+def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, dataset, runs, watcher, monkeypatch, calls):
     """220 images in batches of 30 leave 10 for the last: same shape, weight 0 for the rest."""
     from cifarnet.training import loop
 
     seen = []
+    monkeypatch.setattr(loop, "CALLS_PER_EPOCH", calls)
     original = loop._filled_steps
 
     def spy(split, chosen, rates, size):
@@ -124,6 +125,7 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
     np.testing.assert_array_equal(np.sort(np.concatenate([chosen for chosen, _ in seen])), parts.train)
     assert {steps.images.shape[1] for _, steps in seen} == {30}
     assert [counted for _, steps in seen for counted in steps.weights.sum(axis=1)] == [30] * 7 + [10]
+    assert len(seen) == {2: 2, 3: 4, 8: 8}[calls]
 
 
 def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs, watcher, monkeypatch):
@@ -136,14 +138,14 @@ def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs
 
 
 def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, monkeypatch):
-    """The objective runs once per compilation and part of a batch; on torch, which compiles nothing, once per step."""
+    """The objective runs once per compilation, or recording, and part of a batch."""
     from cifarnet.training import loop
 
     traced, original = [], loop.objective
     monkeypatch.setattr(loop, "objective", lambda *batch: traced.append(batch[0].shape) or original(*batch))
     finished(with_training(job, epochs=2), dataset, runs, watcher)
     parts = getattr(adapter(), "PARTS", 1)
-    assert len(traced) == (16 if keras.config.backend() == "torch" else parts)
+    assert len(traced) == parts
     assert {tuple(shape) for shape in traced} == {(30 // parts, 10)}
 
 
@@ -204,6 +206,21 @@ def test_interrupted_and_resumed_is_as_never_interrupted(whole, job, dataset, ru
     record = carry_out(run, dataset, watcher)
     assert history_of(whole.run) == history_of(run)
     assert record["metrics"] == whole.record["metrics"]
+    assert_same_weights(whole.run, run, job)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 8), (8, 2), (3, 2)])
+def test_the_bits_do_not_depend_on_how_many_steps_a_call_takes(
+    whole, job, dataset, runs, watcher, monkeypatch, before, after
+):
+    """Of eight steps per epoch, four go into one call for 2, two for 3; `whole` took them one by one."""
+    from cifarnet.training import loop
+
+    monkeypatch.setattr(loop, "CALLS_PER_EPOCH", before)
+    run, _ = finished(job, dataset, runs, watcher, stop=stop_after(5))
+    monkeypatch.setattr(loop, "CALLS_PER_EPOCH", after)
+    carry_out(run, dataset, watcher)
+    assert history_of(whole.run) == history_of(run)
     assert_same_weights(whole.run, run, job)
 
 

@@ -1,6 +1,7 @@
 """A classifier takes one image or several, of any kind, from any thread, and says what they show."""
 
 import inspect
+import os
 import sys
 import threading
 import tracemalloc
@@ -282,7 +283,8 @@ def test_a_stream_looks_at_no_more_files_than_it_has_to(classifier, photos):
     stream = classifier.stream(endless())
     assert asked == 0
     assert next(stream).prediction.label == "red"
-    assert asked == 2 * module.STREAM_BATCH
+    workers = min(os.cpu_count() or 1, module.MAX_WORKERS)
+    assert asked == module.TASKS_PER_WORKER * workers * module.FILES_PER_TASK
     stream.close()
 
 

@@ -11,7 +11,7 @@ Tensor = Any
 
 
 class Sums(NamedTuple):
-    """Sums over the images of one batch, as scalars of the framework or of numpy."""
+    """Sums over the images of one batch, as scalars of the framework, of numpy or of Python."""
 
     loss: Tensor
     """Cross-entropy, nats, float32."""
@@ -61,7 +61,7 @@ class Engine(Protocol):
     """A network and its optimizer, compiled and resident on the framework's device."""
 
     def train(self, steps: Steps) -> list[Sums]:
-        """Take optimizer steps, one after the other, and return the sums of each; images of weight 0 do not count."""
+        """Take one or more optimizer steps and return the sums of each; images of weight 0 do not count."""
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (n, classes) of a batch (n, h, w, c), dropout off."""
@@ -80,7 +80,10 @@ class Adapter(Protocol):
     """
 
     def conv2d(self, images: Tensor, kernel: Tensor, padding: str, bias: Tensor | None = None) -> Tensor:
-        """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
+        """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1, k odd, and add ``bias`` (filters,).
+
+        ``padding`` is ``same`` or ``valid``.
+        """
 
     def max_pool2d(self, images: Tensor) -> Tensor:
         """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
@@ -93,7 +96,7 @@ class Adapter(Protocol):
         velocities: Sequence[Any],
         gradients: Sequence[Tensor],
     ) -> None:
-        """Take one step of Adam: change the Keras variables and their moving averages."""
+        """Take one step of Adam: change the Keras variables and their moving averages, all in one order and shape."""
 
     def compile(self, network: Any, optimizer: Any, objective: Objective) -> Engine:
         """Return the engine that trains the Keras model ``network`` (images to logits)."""

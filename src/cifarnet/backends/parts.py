@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Part(NamedTuple):
@@ -17,13 +17,12 @@ class Part(NamedTuple):
     is_last: bool = True
 
 
-_WHOLE = Part(0, 0)
-_CURRENT: ContextVar[Part] = ContextVar("part", default=_WHOLE)
+_CURRENT: ContextVar[Part | None] = ContextVar("part", default=None)
 
 
-def current_part() -> Part:
-    """Return the part that the network is being called on: from 0 and the last unless something says otherwise."""
-    return _CURRENT.get()
+def current_part(size: Any) -> Part:
+    """Return the part that the network is being called on: unless something says otherwise, a batch of ``size``."""
+    return _CURRENT.get() or Part(0, size)
 
 
 @contextmanager

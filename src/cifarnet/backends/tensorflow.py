@@ -13,24 +13,29 @@ from cifarnet.environment import usable_cores
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
 from .parts import calling_on, parts_of
 
+CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
+"""Variables by which a person has the numbers of threads as they want them."""
 
-def _parts() -> int:
+
+def _share_cores() -> int:
     """Give every operation one thread where that is faster, and return the number of parts of a batch.
 
     On two cores, two halves of a batch side by side, each operation on one thread, wait less for each other than every
     operation divided between two threads: 12.8 ms per step of the recipe ``seed`` against 14.7.
     """
-    if usable_cores() != 2 or "TF_NUM_INTRAOP_THREADS" in os.environ or tf.config.list_physical_devices("GPU"):
+    threads = tf.config.threading
+    chosen = threads.get_intra_op_parallelism_threads() or threads.get_inter_op_parallelism_threads()
+    if usable_cores() != 2 or chosen or CHOSEN & set(os.environ) or tf.config.list_physical_devices("GPU"):
         return 1
     try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(2)
+        threads.set_intra_op_parallelism_threads(1)
+        threads.set_inter_op_parallelism_threads(2)
     except RuntimeError:  # something in this process has used TensorFlow before us
         return 1
     return 2
 
 
-PARTS = _parts()
+PARTS = _share_cores()
 
 
 def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str, bias: tf.Tensor | None = None) -> tf.Tensor:
@@ -83,7 +88,7 @@ def predictor(network: Any) -> Forward:
         parts = parts_of(images.shape[0], PARTS)
         return tf.concat([network(images[part.first : part.stop], training=False) for part in parts], axis=0)
 
-    function = tf.function(traced)
+    function = tf.function(traced, autograph=False)
     return lambda images: np.array(function(tf.constant(images)))
 
 

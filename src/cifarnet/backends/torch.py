@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim.adamw import adamw
 
+from cifarnet.errors import BackendError
+
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``malloc.h``."""
 KEPT_BYTES = 2**30
+"""Larger blocks than any of a step."""
+OLDER_MOST = 2**25
+"""The most that ``M_MMAP_THRESHOLD`` may be in a glibc before 2.35, which refuses more."""
 MANY_STEPS = 1e9
 """Makes torch's own bias correction a multiplication by one."""
 
@@ -30,8 +35,8 @@ def _keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        if any(libc.mallopt(M_MMAP_THRESHOLD, most) for most in (KEPT_BYTES, OLDER_MOST)):
+            libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 _keep_freed_memory()
@@ -57,6 +62,7 @@ def apply_adam(
     gradients: Sequence[torch.Tensor],
 ) -> None:
     """Take one step of Adam; see ``Adapter``."""
+    # On a processor these cost nothing; elsewhere, where this has not been measured, each waits for the device.
     rate, count = float(step.learning_rate), int(step.count)
     scale = rate * math.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
     many = torch.tensor(MANY_STEPS, device=gradients[0].device)
@@ -115,11 +121,11 @@ class TorchEngine:
 
     def _train(self, steps: Steps) -> torch.Tensor:
         images, labels, weights = (torch.as_tensor(array, device=self._device) for array in steps[:-1])
-        weighted = [variable.value.detach() for variable in self._variables]
+        trainable = [variable.value.detach() for variable in self._variables]
         fixed = [variable.value for variable in self._network.non_trainable_variables]
-        differentiate, found = self._differentiated(weighted, fixed, images[0], labels[0], weights[0]), []
+        differentiate, found = self._differentiated(trainable, fixed, images[0], labels[0], weights[0]), []
         for *batch, rate in zip(images, labels, weights, steps.learning_rates.tolist(), strict=True):
-            gradients, fixed, sums = differentiate(weighted, fixed, *batch)
+            gradients, fixed, sums = differentiate(trainable, fixed, *batch)
             self._optimizer.learning_rate.assign(rate)
             self._optimizer.apply(gradients, self._variables)
             del gradients  # the next step finds their memory free and still in the cache
@@ -141,6 +147,7 @@ class TorchEngine:
     def _differentiated(self, *arguments: Any) -> torch.fx.GraphModule:
         # Recorded once per batch size: a step then walks through neither Keras' layers nor torch's own recording of
         # what is to be differentiated. 15.5 ms for one of the recipe `seed` on two cores, against 20.
+        # `partial`, because make_fx counts the `self` of a method as an argument.
         size = len(arguments[-1])
         if size not in self._recorded:
             with torch.enable_grad():
@@ -149,13 +156,13 @@ class TorchEngine:
 
     def _differentiate(
         self,
-        weighted: list[torch.Tensor],
+        trainable: list[torch.Tensor],
         fixed: list[torch.Tensor],
         images: torch.Tensor,
         labels: torch.Tensor,
         weights: torch.Tensor,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
-        leaves = [tensor.detach().requires_grad_() for tensor in weighted]
+        leaves = [tensor.detach().requires_grad_() for tensor in trainable]
         logits, fixed = self._network.stateless_call(leaves, fixed, images, training=True)
         sums = self._objective(logits, labels, weights)
         gradients = torch.autograd.grad(sums.loss / weights.sum(), leaves)
@@ -166,10 +173,23 @@ GUARDS = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
 """Copies that guard constants and leaves against what no recorded operation does: writing to them."""
 
 
+def _require_repeatable(node: torch.fx.Node) -> None:
+    # Replayed, an operation that writes to a constant, or draws random numbers, would not do what it did at first.
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return
+    if schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags:
+        raise BackendError(
+            f"torch recorded {node.target}; expected operations that neither write to their inputs nor draw random "
+            "numbers: use layers without them, or another backend"
+        )
+
+
 def _simplified(recorded: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """Leave out what guards against writing, and compute once what depends on constants alone."""
     graph = recorded.graph
     for node in graph.nodes:
+        _require_repeatable(node)
         if node.target in GUARDS:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)

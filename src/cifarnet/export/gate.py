@@ -103,7 +103,7 @@ def keras_heads(model: keras.Model) -> Heads:
 def file_heads(content: bytes, *, optimised: bool) -> Heads:
     """Return logits, probabilities and calibrated probabilities of a model file in onnxruntime."""
     opened = open_model(content, threads=0, optimised=optimised)
-    return lambda images: np.stack([head for head in opened.run(images) if head is not None], axis=1)
+    return lambda images: np.stack(opened.run(images), axis=1)
 
 
 def prove(trained: Heads, content: bytes, test: Split, bars: Bars, temperature: float) -> Parity:

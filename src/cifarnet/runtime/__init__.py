@@ -5,6 +5,6 @@
 
 from .classifier import Classifier, Outcome
 from .files import find_images
-from .session import Answers, OpenedModel, open_model, read_model
+from .session import OpenedModel, open_model, read_model
 
-__all__ = ["Answers", "Classifier", "OpenedModel", "Outcome", "find_images", "open_model", "read_model"]
+__all__ = ["Classifier", "OpenedModel", "Outcome", "find_images", "open_model", "read_model"]

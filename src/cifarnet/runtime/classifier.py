@@ -5,35 +5,40 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.errors import DataError, ModelError
-from cifarnet.spec import Abstention, Prediction
+from cifarnet.spec import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Abstention, Prediction
 
 from .files import Found, find_images
 from .inputs import as_batch, is_batch, read_file
-from .session import Answers, open_model
+from .session import open_model
 
 if TYPE_CHECKING:  # arrays need no Pillow, and a single image no pool of threads
-    from concurrent.futures import Future
-
     from PIL import Image
 
     File = str | os.PathLike[str] | bytes | bytearray | memoryview
     Pixels = NDArray[np.uint8]
 
-LARGEST_CALL = 256
-"""Images that go through the model at once: more would only take memory."""
-STREAM_BATCH = 64
-"""Files of a stream that are decoded together, and then classified together."""
-MAX_DECODERS = 8
-"""Threads that decode the files of a stream: each may hold a picture of a quarter of a gigabyte."""
+LARGEST_CALL = 64
+"""Images that go through the model at once: what they need stays in the processor's cache. 256 are 12 % slower."""
+FILES_PER_TASK = 32
+"""Files of a stream that one thread decodes and classifies at a time."""
+TASKS_PER_WORKER = 3
+"""One under way, the others waiting for a thread or for whoever listens."""
+SMALL_BYTES = 8192
+"""Mean size of files up to which decoding them takes Python longer than it takes the decoder."""
+MAX_WORKERS = 8
+"""Threads of a stream: each may hold a picture of a quarter of a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Classifier:
         if model == "":  # to Path this is the working folder
             raise ModelError("the model's path is empty; expected an ONNX file: is the variable set?")
         self._model = open_model(model if isinstance(model, bytes) else Path(model), threads=threads)
+        self._decoding = Lock()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -105,7 +111,7 @@ class Classifier:
         Raises ``DataError`` for anything else: other dtypes, pixels scaled to 0-1, channels first, an empty batch,
         a file that is damaged, too large (over 89 million pixels) or no image.
         """
-        predictions = self._predictions(self._run(images))
+        predictions = self._predictions(images)
         return predictions if is_batch(images) else predictions[0]
 
     def probabilities(self, images: Any) -> NDArray[np.float32]:
@@ -113,7 +119,7 @@ class Classifier:
 
         Takes and refuses what a call does; one image is a batch of one.
         """
-        return self._run(images).probabilities
+        return self._answers(images, PROBABILITIES_NAME)[0]
 
     def calibrated(self, images: Any) -> NDArray[np.float32]:
         """Return the calibrated probability of each class, float32 (n, classes), 0 to 1, in the order of ``labels``.
@@ -122,19 +128,18 @@ class Classifier:
         answers with 0.8 about 80 in 100 are right. Takes and refuses what a call does; one image is a batch of one.
         Raises ``ModelError`` where the file has no temperature.
         """
-        calibrated = self._run(images).calibrated
-        if calibrated is None:
+        if not self._is_calibrated:
             raise ModelError(
                 "the model has no calibrated probabilities; expected a file with a temperature: export the run anew"
             )
-        return calibrated
+        return self._answers(images, CALIBRATED_NAME)[0]
 
     def logits(self, images: Any) -> NDArray[np.float32]:
         """Return the model's logits, float32 (n, classes), in the order of ``labels``.
 
         Takes and refuses what a call does; one image is a batch of one.
         """
-        return self._run(images).logits
+        return self._answers(images, LOGITS_NAME)[0]
 
     def stream(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
         """Classify image files one after the other, in constant memory however many there are.
@@ -143,61 +148,73 @@ class Classifier:
         while the stream goes on. Files are decoded by threads while the model runs. Yields an ``Outcome`` per file, in
         order; one that cannot be used, a folder without images too, does not end the stream.
         """
-        from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import Future, ThreadPoolExecutor
 
         found = find_images([paths] if isinstance(paths, str | os.PathLike) else paths)
-        pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_DECODERS))
-        waiting: deque[list[tuple[Path, Future[Pixels | DataError]]]] = deque()
+        workers = min(os.cpu_count() or 1, MAX_WORKERS)
+        pool, waiting = ThreadPoolExecutor(workers), deque[Future[list[Outcome]]]()
         try:
-            while chunk := list(islice(found, STREAM_BATCH)):
-                waiting.append([(each.path, pool.submit(self._decode, each)) for each in chunk])
-                if len(waiting) > 1:
-                    yield from self._outcomes(waiting.popleft())
-            for last in waiting:
-                yield from self._outcomes(last)
+            while some := list(islice(found, FILES_PER_TASK)):
+                waiting.append(pool.submit(self._outcomes, some))
+                if len(waiting) == TASKS_PER_WORKER * workers:
+                    yield from waiting.popleft().result()
+            for task in waiting:
+                yield from task.result()
         finally:  # whoever stops listening does not wait for what is left
             pool.shutdown(cancel_futures=True)
 
-    def _decode(self, found: Found) -> Pixels | DataError:
+    def _outcomes(self, files: list[Found]) -> list[Outcome]:
+        """Decode files and classify them, in one thread."""
+        # Decoding small files is Python's work for the most part, which one thread at a time can do: two that try wait
+        # for each other longer than they work. While one decodes, the others are in the model.
+        with self._decoding if _are_small(files) else nullcontext():
+            decoded = [self._decoded(each) for each in files]
+        images = [pixels for pixels in decoded if not isinstance(pixels, DataError)]
+        predictions = iter(self._predictions(np.stack(images)) if images else [])
+        return [
+            Outcome(file.path, error=pixels)
+            if isinstance(pixels, DataError)
+            else Outcome(file.path, prediction=next(predictions))
+            for file, pixels in zip(files, decoded, strict=True)
+        ]
+
+    def _decoded(self, file: Found) -> Pixels | DataError:
         try:
-            return found.error or read_file(found.path, self._model.image_shape)
+            return file.error or read_file(file.path, self._model.image_shape)
         except DataError as error:
             return error
 
-    def _outcomes(self, chunk: list[tuple[Path, Future[Pixels | DataError]]]) -> Iterator[Outcome]:
-        decoded = [(path, future.result()) for path, future in chunk]
-        images = [pixels for _, pixels in decoded if not isinstance(pixels, DataError)]
-        predictions = iter(self._predictions(self._run(np.stack(images))) if images else [])
-        for path, pixels in decoded:
-            if isinstance(pixels, DataError):
-                yield Outcome(path, error=pixels)
-            else:
-                yield Outcome(path, prediction=next(predictions))
+    @cached_property
+    def _is_calibrated(self) -> bool:
+        return CALIBRATED_NAME in self._model.outputs
 
-    def _run(self, images: Any) -> Answers:
+    def _answers(self, images: Any, *outputs: str) -> list[NDArray[np.float32]]:
+        """Return what the model says of the images, of each of ``outputs`` float32 (n, classes)."""
         batch = as_batch(images, self._model.image_shape)
-        parts = [self._model.run(batch[at : at + LARGEST_CALL]) for at in range(0, len(batch), LARGEST_CALL)]
-        answers = parts[0] if len(parts) == 1 else _joined(parts)
-        if not all(each is None or np.isfinite(each).all() for each in answers[1:]):
+        if len(batch) <= LARGEST_CALL:
+            answers = self._model.run(batch, outputs)
+        else:
+            starts = range(0, len(batch), LARGEST_CALL)
+            parts = [self._model.run(batch[at : at + LARGEST_CALL], outputs) for at in starts]
+            answers = [np.concatenate(each) for each in zip(*parts, strict=True)]
+        if not all(np.isfinite(each).all() for each in answers):
             raise ModelError("the model answers with numbers that are not finite: train and export it anew")
         return answers
 
-    def _predictions(self, answers: Answers) -> list[Prediction]:
-        """Return a prediction per row; of equal probabilities, the class that comes first in the file leads."""
-        orders = np.argsort(-answers.probabilities, axis=1, kind="stable")
-        confidences = [None] * len(orders) if answers.calibrated is None else answers.calibrated
+    def _predictions(self, images: Any) -> list[Prediction]:
+        """Return a prediction per image; of equal probabilities, the class that comes first in the file leads."""
+        names = (PROBABILITIES_NAME, CALIBRATED_NAME) if self._is_calibrated else (PROBABILITIES_NAME,)
+        probabilities, *calibrated = self._answers(images, *names)
+        orders = np.argsort(-probabilities, axis=1, kind="stable").tolist()
+        certain = calibrated[0].tolist() if calibrated else [None] * len(orders)
         return [
-            Prediction(
-                tuple((self.labels[index], float(row[index])) for index in order),
-                None if confidence is None else float(confidence[order[0]]),
-            )
-            for row, order, confidence in zip(answers.probabilities, orders, confidences, strict=True)
+            Prediction(tuple((self.labels[index], row[index]) for index in order), sure and sure[order[0]])
+            for row, order, sure in zip(probabilities.tolist(), orders, certain, strict=True)
         ]
 
 
-def _joined(parts: list[Answers]) -> Answers:
-    logits, probabilities, calibrated = zip(*parts, strict=True)
-    is_calibrated = calibrated[0] is not None
-    return Answers(
-        np.concatenate(logits), np.concatenate(probabilities), np.concatenate(calibrated) if is_calibrated else None
-    )
+def _are_small(files: list[Found]) -> bool:
+    try:
+        return sum(file.path.stat().st_size for file in files) <= SMALL_BYTES * len(files)
+    except (OSError, ValueError):  # decoding will say what is wrong
+        return False

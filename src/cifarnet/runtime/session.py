@@ -1,10 +1,11 @@
 """Open a model file: refuse what is not ours, altered or newer, then hand it to onnxruntime."""
 
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -39,15 +40,6 @@ FIRST_BYTE = b"\x08"
 WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
 
 
-class Answers(NamedTuple):
-    """What a model says of images, each float32 (n, classes)."""
-
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    calibrated: NDArray[np.float32] | None = None
-    """None of a file without a temperature."""
-
-
 @dataclass(frozen=True)
 class OpenedModel:
     """A model that is ready to run, and what its file says of itself."""
@@ -71,26 +63,25 @@ class OpenedModel:
         """Names of the outputs, two of a file without a temperature and three of another."""
         return _outputs(self.contract)
 
-    def run(self, images: NDArray[np.uint8]) -> Answers:
-        """Return what the model says of images uint8 (n, h, w, 3), RGB, 0-255.
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
+        """Return what the model says of images uint8 (n, h, w, 3), RGB, 0-255: of each output float32 (n, classes).
 
-        Raises ``ModelError`` where onnxruntime gives up or the graph answers in another shape.
+        ``outputs`` are names of some of them, if not all are wanted. Raises ``ModelError`` where onnxruntime gives up
+        or the graph answers in another shape.
         """
         try:
-            answers = Answers(*self.session.run(self.outputs, {INPUT_NAME: images}))
+            answers: list[NDArray[np.float32]] = self.session.run(outputs or self.outputs, {INPUT_NAME: images})
         except Exception as error:  # onnxruntime's errors share no class but Exception
             raise ModelError(f"the model stops in onnxruntime ({_reason(error)}); {WAY_OUT}") from error
-        shapes = [each.shape for each in answers if each is not None]
         expected = (len(images), len(self.labels))
-        if any(shape != expected for shape in shapes):
-            raise ModelError(
-                f"the model answers in shapes {' and '.join(map(str, shapes))}; expected {expected}: {WAY_OUT}"
-            )
+        if any(each.shape != expected for each in answers):
+            shapes = " and ".join(str(each.shape) for each in answers)
+            raise ModelError(f"the model answers in shapes {shapes}; expected {expected}: {WAY_OUT}")
         return answers
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits alone, float32 (n, classes), of images uint8 (n, h, w, 3). Raises as ``run`` does."""
-        return self.run(images).logits
+        return self.run(images, (LOGITS_NAME,))[0]
 
 
 def open_model(source: Path | bytes, *, threads: int = 1, optimised: bool = True) -> OpenedModel:
@@ -190,7 +181,7 @@ def _session(content: bytes, *, threads: int, optimised: bool) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised; a library does not talk
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # an idle app takes no processor
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # an idle app takes no processor
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     # The fallback would be the same provider once more, and is announced on stdout.

@@ -88,7 +88,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _serialise(checkpoint: Checkpoint) -> bytes:
-    meta = asdict(replace(checkpoint, state={}, best={}))  # which copies what it is given
+    meta = asdict(replace(checkpoint, state={}, best={}))  # asdict would copy every array
     del meta["state"], meta["best"]
     arrays = {STATE + path: array for path, array in checkpoint.state.items()}
     arrays |= {BEST + path: array for path, array in checkpoint.best.items()}

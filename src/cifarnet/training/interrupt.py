@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that the loop asks after each batch."""
+"""Ctrl-C and SIGTERM as a question that the loop asks every few batches."""
 
 import os
 import signal

@@ -24,7 +24,7 @@ from .optimizer import build_optimizer, learning_rate_at
 from .stopping import EarlyStopping
 
 IMAGES_PER_CALL = 750
-"""Images that are trained on between two looks at how it goes: looking waits for the device."""
+"""At most so many, or one batch, are trained on between two looks at how it goes: looking waits for the device."""
 CALLS_PER_EPOCH = 8
 """There are at least so many looks, if there are as many steps."""
 
@@ -107,8 +107,8 @@ def train(
 
     Writes best weights, history and checkpoints to ``run`` as it goes. Where checkpoints lie there already it goes on
     from the newest, and on the same machine with the same packages ends with the very same weights as never having
-    stopped. ``stop`` is asked every few batches; past ``max_minutes`` of this session training stops too. Raises
-    ``RunError`` and ``CheckpointError``.
+    stopped. ``stop`` is asked every 750 images, or after a larger batch; past ``max_minutes`` of this session training
+    stops too. Raises ``RunError`` and ``CheckpointError``.
     """
     session = _Session(model, split, parts, config, run, observer, clock)
     checkpoint = load_checkpoint(run.checkpoints)

@@ -1,4 +1,4 @@
-"""The optimizer that Keras brings, and the learning rate as a pure function of the step."""
+"""Keras' optimizers, Adam by the adapter's operation, and the learning rate as a pure function of the step."""
 
 import math
 from collections.abc import Sequence
@@ -17,15 +17,14 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras ships no types
     """
 
     def __init__(self, learning_rate: float, *, weight_decay: float | None, name: str) -> None:
-        super().__init__(learning_rate, name=name)
-        self.decay = weight_decay or 0.0
+        super().__init__(learning_rate, weight_decay=weight_decay, name=name)
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """Take one step on the variables that the optimizer was built for."""
+        """Take one step on the variables that the optimizer was built for, in the order of ``build``."""
         variables = trainable_variables or self._trainable_variables
         self.iterations.assign_add(1)
         rate, count = self.learning_rate.value, self.iterations.value
-        step = AdamStep(rate, count, self.decay, self.beta_1, self.beta_2, self.epsilon)
+        step = AdamStep(rate, count, self.weight_decay or 0.0, self.beta_1, self.beta_2, self.epsilon)
         adapter().apply_adam(step, variables, self._momentums, self._velocities, grads)
 
 
