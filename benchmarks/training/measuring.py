@@ -38,7 +38,7 @@ class Plan:
     """Images of each class that a turn's epoch has, validation included; 0 for all."""
     validation_fraction: float = 0.3
     batches: tuple[int, ...] = (30, 128, 512)
-    rounds: int = 4
+    rounds: int = 3
     fewer_rounds: int = 2
     """At every batch size but the first."""
     to_accuracy: float | None = None

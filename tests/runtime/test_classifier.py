@@ -6,6 +6,7 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -284,8 +285,15 @@ def test_a_stream_looks_at_no_more_files_than_it_has_to(classifier, photos):
     assert asked == 0
     assert next(stream).prediction.label == "red"
     workers = min(os.cpu_count() or 1, module.MAX_WORKERS)
-    assert asked == module.TASKS_PER_WORKER * workers * module.FILES_PER_TASK
+    tasks = list(islice(module._growing(iter(range(10**6))), module.TASKS_PER_WORKER * workers))
+    assert asked <= sum(map(len, tasks))
     stream.close()
+
+
+def test_the_tasks_of_a_stream_grow_and_hold_every_file_once():
+    tasks = list(module._growing(iter(range(150))))
+    assert [len(task) for task in tasks] == [1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 24]
+    assert [each for task in tasks for each in task] == list(range(150))
 
 
 def peak_bytes(classifier: Classifier, path: Path, count: int) -> int:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .parts import Part
+
 Tensor = Any
 """A tensor of whichever framework is running."""
 
@@ -103,6 +105,9 @@ class Adapter(Protocol):
 
     def predictor(self, network: Any) -> Forward:
         """Return ``network`` as a function, with the weights that it has at each call, dropout off."""
+
+    def parts(self, size: int) -> list[Part]:
+        """Return how a batch of ``size`` images is divided here: another division rounds in another way."""
 
     def devices(self) -> list[str]:
         """Return the framework's names of the devices that it sees."""

@@ -93,6 +93,12 @@ def devices() -> list[str]:
     return [str(device) for device in jax.devices()]
 
 
+def parts(size: int) -> list[Part]:
+    """Divide a batch: what takes parts is compiled once or, where they are not all of a size, twice."""
+    most = IMAGES_PER_CORE * (usable_cores() or 1) if jax.default_backend() == "cpu" else size
+    return parts_of(size, math.ceil(size / most))
+
+
 def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
     pure = _logits_of(network)
@@ -109,16 +115,10 @@ def _logits_of(network: Any) -> Callable[[Any, Any, NDArray[np.uint8]], NDArray[
     pure = jax.jit(lambda *arguments: network.stateless_call(*arguments, training=False)[0])
 
     def forward(trainable: Any, fixed: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found = [pure(trainable, fixed, images[part.first : part.stop]) for part in _parts(len(images))]
+        found = [pure(trainable, fixed, images[part.first : part.stop]) for part in parts(len(images))]
         return np.concatenate(jax.device_get(found))
 
     return forward
-
-
-def _parts(size: int) -> list[Part]:
-    """Divide a batch; what takes parts is compiled once or, where they are not all of a size, twice."""
-    most = IMAGES_PER_CORE * (usable_cores() or 1) if jax.default_backend() == "cpu" else size
-    return parts_of(size, math.ceil(size / most))
 
 
 class JaxEngine:
@@ -163,14 +163,14 @@ class JaxEngine:
     def _take_step(
         self, images: NDArray[np.uint8], labels: NDArray[np.int32], weights: NDArray[np.float32], rate: np.float32
     ) -> jax.Array:
-        parts = _parts(len(images))
-        if len(parts) == 1:
+        divided = parts(len(images))
+        if len(divided) == 1:
             self._state, sums = self._step(self._state, (images, labels, weights), rate)
             return sums
         trainable, fixed, moments = self._state
         added = (jax.tree.map(jnp.zeros_like, trainable), jnp.zeros(len(Sums._fields)))
         total = weights.sum()
-        for part in parts:
+        for part in divided:
             rows = slice(part.first, part.stop)
             batch = (images[rows], labels[rows], weights[rows])
             added, changed = self._add(added, trainable, fixed, batch, total, part.first)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cifarnet.environment import usable_cores
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import calling_on, parts_of
+from .parts import Part, calling_on, parts_of
 
 CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 """Variables by which a person has the numbers of threads as they want them."""
@@ -81,12 +81,17 @@ def devices() -> list[str]:
     return [device.name for device in tf.config.list_logical_devices()]
 
 
+def parts(size: int) -> list[Part]:
+    """Divide a batch; see ``Adapter``."""
+    return parts_of(size, PARTS)
+
+
 def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
 
     def traced(images: tf.Tensor) -> tf.Tensor:
-        parts = parts_of(images.shape[0], PARTS)
-        return tf.concat([network(images[part.first : part.stop], training=False) for part in parts], axis=0)
+        divided = parts(images.shape[0])
+        return tf.concat([network(images[part.first : part.stop], training=False) for part in divided], axis=0)
 
     function = tf.function(traced, autograph=False)
     return lambda images: np.array(function(tf.constant(images)))
@@ -130,7 +135,7 @@ class TensorFlowEngine:
 
     def _traced_step(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         gradients, sums, total = [], [], tf.reduce_sum(weights)
-        for part in parts_of(images.shape[0], PARTS):
+        for part in parts(images.shape[0]):
             rows = slice(part.first, part.stop)
             with calling_on(part), tf.GradientTape() as tape:
                 found = self._objective(self._network(images[rows], training=True), labels[rows], weights[rows])

@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
+from .parts import Part
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``malloc.h``."""
@@ -91,6 +92,11 @@ def devices() -> list[str]:
     """Return the names of the devices that PyTorch sees."""
     apple = ["mps"] if torch.backends.mps.is_available() else []
     return ["cpu", *apple, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+
+
+def parts(size: int) -> list[Part]:
+    """Leave a batch whole; see ``Adapter``."""
+    return [Part(0, size)]
 
 
 def predictor(network: Any) -> Forward:

@@ -51,7 +51,7 @@ class Imitation:
     def _pixels(self, name: str, orientation: str, depth: str, opacity: str, cut: str, scaling: str) -> bytes:
         with Image.open(self._golden[name].path) as image:
             opaque = OPACITIES[opacity](DEPTHS[depth](ORIENTATIONS[orientation](image)))
-        return np.asarray(CUTS[cut](opaque, SCALINGS[scaling])).tobytes()
+            return np.asarray(CUTS[cut](opaque, SCALINGS[scaling])).tobytes()
 
     def _logits(self, pixels: bytes, layout: str, scale: str) -> Row:
         values = np.frombuffer(pixels, np.uint8).reshape(IMAGE_SHAPE).astype(np.float64)

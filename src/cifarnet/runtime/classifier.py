@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # arrays need no Pillow, and a single image no pool of thread
 LARGEST_CALL = 64
 """Images that go through the model at once: what they need stays in the processor's cache. 256 are 12 % slower."""
 FILES_PER_TASK = 32
-"""Files of a stream that one thread decodes and classifies at a time."""
+"""At most so many files of a stream are decoded and classified by one thread at a time; the first tasks are smaller."""
 TASKS_PER_WORKER = 3
 """One under way, the others waiting for a thread or for whoever listens."""
 SMALL_BYTES = 8192
@@ -152,23 +152,26 @@ class Classifier:
 
         found = find_images([paths] if isinstance(paths, str | os.PathLike) else paths)
         workers = min(os.cpu_count() or 1, MAX_WORKERS)
-        pool, waiting = ThreadPoolExecutor(workers), deque[Future[list[Outcome]]]()
+        pool, waiting, left = ThreadPoolExecutor(workers), deque[Future[list[Outcome]]](), Event()
         try:
-            while some := list(islice(found, FILES_PER_TASK)):
-                waiting.append(pool.submit(self._outcomes, some))
-                if len(waiting) == TASKS_PER_WORKER * workers:
+            for some in _growing(found):
+                waiting.append(pool.submit(self._outcomes, some, left))
+                while waiting and (waiting[0].done() or len(waiting) == TASKS_PER_WORKER * workers):
                     yield from waiting.popleft().result()
             for task in waiting:
                 yield from task.result()
-        finally:  # whoever stops listening does not wait for what is left
+        finally:  # whoever stops listening waits for the file under way at most
+            left.set()
             pool.shutdown(cancel_futures=True)
 
-    def _outcomes(self, files: list[Found]) -> list[Outcome]:
-        """Decode files and classify them, in one thread."""
+    def _outcomes(self, files: list[Found], left: Event) -> list[Outcome]:
+        """Decode files and classify them, in one thread; once nobody listens, nothing is worth the time."""
         # Decoding small files is Python's work for the most part, which one thread at a time can do: two that try wait
         # for each other longer than they work. While one decodes, the others are in the model.
         with self._decoding if _are_small(files) else nullcontext():
-            decoded = [self._decoded(each) for each in files]
+            decoded = [self._decoded(each) for each in files if not left.is_set()]
+        if left.is_set():
+            return []
         images = [pixels for pixels in decoded if not isinstance(pixels, DataError)]
         predictions = iter(self._predictions(np.stack(images)) if images else [])
         return [
@@ -218,3 +221,12 @@ def _are_small(files: list[Found]) -> bool:
         return sum(file.path.stat().st_size for file in files) <= SMALL_BYTES * len(files)
     except (OSError, ValueError):  # decoding will say what is wrong
         return False
+
+
+def _growing(found: Iterator[Found]) -> Iterator[list[Found]]:
+    """Divide files into tasks of 1, 1, 2, 2, 4, 4 and so on: answers come soon, few files occupy all cores."""
+    for doubled in count():
+        size = min(2 ** (doubled // 2), FILES_PER_TASK)
+        if not (some := list(islice(found, size))):
+            return
+        yield some

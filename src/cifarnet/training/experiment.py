@@ -155,7 +155,7 @@ def _first_record(job: Job, dataset: Dataset, parts: HoldOut, now: datetime) -> 
         "data": _data_record(job.source, dataset),
         "hold_out": _hold_out_record(parts),
         "versions": versions(),
-        "machine": _machine(),
+        "machine": _machine(job.train.batch_size),
     }
 
 
@@ -175,12 +175,13 @@ def _hold_out_record(parts: HoldOut) -> dict[str, Any]:
     return {"train": len(parts.train), "validation": len(parts.validation), "fingerprint": digest}
 
 
-def _machine() -> dict[str, Any]:
+def _machine(batch_size: int) -> dict[str, Any]:
     return {
         "system": platform.system(),
         "processor": processor(),
         "cores": usable_cores(),
         "devices": adapter().devices(),
+        "parts": len(adapter().parts(batch_size)),
     }
 
 
