@@ -34,7 +34,7 @@ class Plan:
     """How much is done."""
 
     source: str = "cifar10"
-    per_class: int = 800
+    per_class: int = 900
     """Images of each class that a turn's epoch has, validation included; 0 for all."""
     validation_fraction: float = 0.3
     batches: tuple[int, ...] = (30, 128, 512)
