@@ -23,9 +23,9 @@ SPANS = (1, 10, STEPS)
 """First so many steps for which the largest difference is told."""
 
 
-def first_steps(backend: str, seed: int) -> dict[str, Any]:
+def first_steps(backend: str, seed: int, recipe: str = "seed") -> dict[str, Any]:
     """Return digests of initial weights and dropout masks and the losses (nats) of the first steps."""
-    command = [sys.executable, "-m", "benchmarks.first_steps", str(seed), str(STEPS)]
+    command = [sys.executable, "-m", "benchmarks.first_steps", str(seed), str(STEPS), recipe]
     environment = os.environ | {"KERAS_BACKEND": backend}
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -39,6 +39,20 @@ def test_the_first_steps_are_the_same_on_all_backends(curves):
     assert_same_training(curves["torch"], curves["tensorflow"])
 
 
+def test_a_normalised_network_too_follows_one_curve_on_all_backends():
+    found = {backend: first_steps(backend, seed=0, recipe="fast") for backend in NAMES}
+    for backend in ("torch", "tensorflow"):
+        difference = np.abs(np.subtract(found["jax"]["losses"], found[backend]["losses"]))
+        print(f"jax - {backend}: 10 steps {difference[:10].max():.1e}, {STEPS} steps {difference.max():.1e}")
+        assert found["jax"]["initial_weights"] == found[backend]["initial_weights"]
+        np.testing.assert_allclose(found["jax"]["losses"][:10], found[backend]["losses"][:10], rtol=0, atol=NORMALISED_ATOL)
+    assert np.abs(np.subtract(found["jax"]["losses"], first_steps("jax", seed=1, recipe="fast")["losses"])).min() > 0
+
+
+NORMALISED_ATOL = 1e-3
+"""Of a loss in the first 10 steps: XX was measured."""
+
+
 def test_training_from_another_seed_is_refused_by_the_same_check(curves):
     with pytest.raises(AssertionError):
         assert_same_training(curves["jax"], first_steps("torch", seed=1))

@@ -13,24 +13,31 @@ MODEL_NONSENSE = {
     "image_shape": ("(height, width, channels)", [(32, 32), (32, 32, 0), (32.0, 32, 3), (True, 32, 3), [32, 32, 3]]),
     "classes": ("a whole number from 2 to 10,000", [1, 10_001, -5, 2.0, True, "10"]),
     "pixel_range": ("one of unit, signed", ["bytes", "", None]),
+    "whitening": ("a whole number from 0 to 4", [-1, 5, 2.0, True]),
     "filters": ("one positive width per block", [(), (0,), (32, -1), (32.0,), (True,), [32], None]),
     "convolutions_per_block": ("a whole number from 1 to 8", [0, 9, 1.5, True]),
+    "pooling": ("one of last, first", ["middle", None]),
+    "ghost_batch": ("0, or 2 or more images", [1, -2, 64.0, True, None]),
+    "global_pooling": ("one of none, average, max", ["mean", None]),
     "kernel_size": ("1, 3, 5, 7, 9 or 11", [0, -1, 2, 12, 13, 3.0, True]),
     "padding": ("one of same, valid", ["SAME", "full", None]),
-    "dense_units": ("one positive width per dense layer", [(), (0,), (512, 0), [512], 512]),
+    "dense_units": ("one positive width per dense layer", [(0,), (512, 0), [512], 512]),
     "dropout": ("a fraction from 0 up to but not including 1", [-0.1, 1, 1.5, math.nan, math.inf]),
-    "initializer": ("one of he_normal, glorot_normal", ["zeros", None]),
+    "initializer": ("one of he_normal, glorot_normal, dirac", ["zeros", None]),
 }
 """By field: what the message says is expected, and values that are not."""
 
 TRAIN_NONSENSE = {
-    "optimizer": ("one of adam, adamw, nadam, rmsprop, sgd", ["Adam", "lion", None]),
+    "optimizer": ("one of adam, adamw, muon, nadam, rmsprop, sgd", ["Adam", "lion", None]),
     "learning_rate": ("a finite number above 0", [True, "1e-3", None, 0, -1e-3, math.nan, math.inf]),
-    "schedule": ("one of constant, cosine", ["step", None]),
-    "schedule_epochs": ("a whole number from 1 to 2,147,483,647", [0, 1.5, True]),
+    "schedule": ("one of constant, cosine, linear", ["step", None]),
+    "schedule_epochs": ("a whole number from 0 to 2,147,483,647", [-1, 1.5, True]),
     "floor_fraction": ("a fraction from 0 to 1", [-0.01, 1.01, math.nan]),
     "warmup_epochs": ("a finite number, 0 or more", ["0.25", None, -0.25, math.nan, math.inf]),
     "weight_decay": ("a finite number, 0 or more", [-0.1, math.nan, math.inf]),
+    "label_smoothing": ("a fraction from 0 up to but not including 1", [-0.1, 1, math.nan]),
+    "flip": ("one of none, random, alternating", ["yes", True, None]),
+    "translation": ("a whole number from 0 to 2,147,483,647", [-1, 2.0, True]),
     "batch_size": ("a whole number from 1 to 2,147,483,647", [0, -30, 30.0, True, "30"]),
     "epochs": ("a whole number from 1 to 2,147,483,647", [0, 2.0, True]),
     "patience": ("a whole number from 1 to 2,147,483,647", [0, math.inf, True]),
@@ -52,7 +59,9 @@ MODEL_EXTREMES = {
     "kernel_size": [1, 11],
     "dropout": [0, 0.999],
     "filters": [(1,), (8,) * 5],
-    "dense_units": [(1,)],
+    "dense_units": [(), (1,)],
+    "whitening": [0, 4],
+    "ghost_batch": [0, 2],
 }
 """Values at the very edge, which are no nonsense."""
 
@@ -61,12 +70,14 @@ TRAIN_EXTREMES = {
     "floor_fraction": [0, 1],
     "warmup_epochs": [0, 1e6],
     "weight_decay": [0],
+    "label_smoothing": [0, 0.999],
+    "translation": [0],
     "min_delta": [0],
     "seed": [0, 2**31 - 1],
     "epochs": [1],
     "patience": [1],
     "batch_size": [1],
-    "schedule_epochs": [1],
+    "schedule_epochs": [0, 1],
     "validation_fraction": [1e-9, 0.999],
 }
 
@@ -81,6 +92,8 @@ UNUSUAL = [
     ModelConfig(),
     ModelConfig(image_shape=(65, 48, 3), classes=2, filters=(7,), dense_units=(3,), padding="valid", dropout=0.1 + 0.2),
     TrainConfig(),
+    RECIPES["fast"].model,
+    RECIPES["fast"].train,
     TrainConfig(optimizer="sgd", learning_rate=1 / 3, schedule="constant", min_delta=5e-324, seed=2**31 - 1),
 ]
 
@@ -119,6 +132,10 @@ def test_a_configuration_cannot_change_and_takes_no_positions():
         ({"convolutions_per_block": 8}, (4, 4, 128)),
         ({"image_shape": (33, 17, 1)}, (4, 2, 128)),
         ({"filters": (8,) * 5}, (1, 1, 8)),
+        ({"whitening": 2}, (3, 3, 128)),
+        ({"whitening": 1}, (4, 4, 128)),
+        ({"global_pooling": "max"}, (1, 1, 128)),
+        ({"padding": "valid", "convolutions_per_block": 2, "pooling": "first", "filters": (8, 8)}, (3, 3, 8)),
     ],
 )
 def test_the_feature_shape_follows_from_image_blocks_and_padding(changes, shape):
@@ -132,6 +149,7 @@ def test_the_feature_shape_follows_from_image_blocks_and_padding(changes, shape)
         {"image_shape": (64, 7, 3)},
         {"padding": "valid", "kernel_size": 11},
         {"padding": "valid", "convolutions_per_block": 2},
+        {"image_shape": (32, 1, 3), "whitening": 4, "global_pooling": "max"},
     ],
 )
 def test_a_network_that_shrinks_its_images_to_nothing_is_refused(changes):
@@ -156,7 +174,9 @@ def test_missing_and_unknown_fields_are_refused(kind):
     document = kind().to_json()
     with pytest.raises(ConfigError, match=r"'colour'.*expected \["):
         kind.from_json(document | {"colour": "red"})
-    for name in document:
+    for name in kind.ADDED:
+        assert kind.from_json({other: value for other, value in document.items() if other != name}) == kind()
+    for name in set(document) - kind.ADDED:
         with pytest.raises(ConfigError, match=f"expected .*'{name}'"):
             kind.from_json({other: value for other, value in document.items() if other != name})
 

@@ -36,6 +36,16 @@ def test_the_cosine_falls_from_peak_to_floor_and_stays(progress, expected):
     assert learning_rate_at(COSINE, progress) == pytest.approx(expected, rel=1e-12)  # a handful of float64 roundings
 
 
+@pytest.mark.parametrize(("progress", "expected"), [(0, 0.8), (2, 0.65), (4, 0.5), (8, 0.2), (8.5, 0.2), (1000, 0.2)])
+def test_the_line_falls_from_peak_to_floor_and_stays(progress, expected):
+    assert learning_rate_at(replace(COSINE, schedule="linear"), progress) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_schedule_of_no_epochs_of_its_own_takes_all_of_them():
+    whole = replace(COSINE, schedule_epochs=0, epochs=8)
+    assert [learning_rate_at(whole, at) for at in (0, 3, 8)] == [learning_rate_at(COSINE, at) for at in (0, 3, 8)]
+
+
 @pytest.mark.parametrize("progress", [0, 1e-3, 5, 8, 1000])
 def test_the_constant_schedule_is_constant(progress):
     assert learning_rate_at(CONSTANT, progress) == 0.8

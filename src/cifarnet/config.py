@@ -2,18 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from .errors import ConfigError
 from .spec import IMAGE_SHAPE
 
 Padding = Literal["same", "valid"]
 PixelRange = Literal["unit", "signed"]
-Initializer = Literal["he_normal", "glorot_normal"]
-OptimizerName = Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
-Schedule = Literal["constant", "cosine"]
+Initializer = Literal["he_normal", "glorot_normal", "dirac"]
+Pooling = Literal["last", "first"]
+GlobalPooling = Literal["none", "average", "max"]
+OptimizerName = Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
+Schedule = Literal["constant", "cosine", "linear"]
+Flip = Literal["none", "random", "alternating"]
 
 KERNEL_SIZES = range(1, 12, 2)
 """Odd, so that ``same`` padding is the same on both sides."""
@@ -23,6 +26,9 @@ MOST = 2**31 - 1
 
 class Config:
     """What both configurations share: a check per field, and a loss-free way to JSON and back."""
+
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came later: in a document from before, their default is what was done."""
 
     def _require(self, field: str, holds: bool, expected: str) -> None:  # noqa: FBT001  # reads as a sentence
         if not holds:
@@ -52,12 +58,12 @@ class Config:
         Raises ``ConfigError`` for a missing or unknown field and for a value of another type or outside its range.
         """
         fields = {field.name: field.type for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        if set(document) != set(fields):
+        if not set(fields) - cls.ADDED <= set(document) <= set(fields):
             raise ConfigError(
                 f"{cls.__name__} has the fields {sorted(document)}; expected {sorted(fields)}: "
                 "read it with the cifarnet version that wrote it"
             )
-        return cls(**{name: _from_json(name, document[name], kind) for name, kind in fields.items()})
+        return cls(**{name: _from_json(name, document[name], kind) for name, kind in fields.items() if name in document})
 
 
 def _from_json(name: str, value: Any, kind: Any) -> Any:
@@ -72,7 +78,7 @@ def _from_json(name: str, value: Any, kind: Any) -> Any:
 
 
 def _positive_integers(values: Any) -> bool:
-    return isinstance(values, tuple) and bool(values) and all(type(value) is int and value > 0 for value in values)
+    return isinstance(values, tuple) and all(type(value) is int and value > 0 for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,49 +88,87 @@ class ModelConfig(Config):
     The defaults are the recipe ``seed``. Raises ``ConfigError`` for a value outside its range.
     """
 
+    ADDED = frozenset({"whitening", "pooling", "ghost_batch", "global_pooling"})
+
     image_shape: tuple[int, ...] = IMAGE_SHAPE
     """Height, width and channels of the input, pixels."""
     classes: int = 10
     """Width of the softmax output, 2 to 10,000."""
     pixel_range: PixelRange = "signed"
     """What the first layer scales 0-255 to: ``unit`` 0 to 1, ``signed`` -1 to 1."""
+    whitening: int = 0
+    """Height and width of a first convolution that whitens patches of the training images, 1 to 4; 0 for none.
+
+    It is not trained, and has twice as many filters as a patch has values.
+    """
     filters: tuple[int, ...] = (32, 64, 128)
     """Filters of each block; each block halves height and width."""
     convolutions_per_block: int = 1
-    """Convolutions before each max-pooling, 1 to 8."""
+    """Convolutions in each block, 1 to 8."""
+    pooling: Pooling = "last"
+    """The convolution of a block that its max-pooling follows."""
+    ghost_batch: int = 0
+    """Images over which batch normalisation averages in training, 2 or more; 0 for no normalisation.
+
+    A batch goes through the network in parts of at most so many, which do not see each other (Hoffer et al. 2017).
+    """
     kernel_size: int = 3
     """Height and width of the convolutions, pixels, odd, 1 to 11."""
     padding: Padding = "same"
     """``same`` keeps height and width in a convolution, ``valid`` shrinks them by ``kernel_size - 1``."""
+    global_pooling: GlobalPooling = "none"
+    """What is left of each filter after the blocks: all its values, their ``average`` or their ``max``."""
     dense_units: tuple[int, ...] = (512, 256, 128)
-    """Widths of the dense layers."""
+    """Widths of the dense layers before the last one, if any."""
     dropout: float = 0.3
     """Fraction of each dense layer's outputs dropped in training, 0 up to but not including 1."""
     initializer: Initializer = "he_normal"
-    """Distribution of the initial kernels; biases start at 0."""
+    """Distribution of the initial kernels; biases start at 0.
+
+    ``dirac`` is ``he_normal``, but the first filters of a convolution each pass one channel on unchanged
+    (Zagoruyko and Komodakis 2017).
+    """
 
     def __post_init__(self) -> None:
         shape = self.image_shape
         self._require("image_shape", _positive_integers(shape) and len(shape) == 3, "(height, width, channels)")
         self._require_whole("classes", 2, 10_000)
-        self._require("filters", _positive_integers(self.filters), "one positive width per block")
+        self._require_whole("whitening", 0, 4)
+        self._require("filters", _positive_integers(self.filters) and self.filters != (), "one positive width per block")
         self._require("dense_units", _positive_integers(self.dense_units), "one positive width per dense layer")
         self._require_whole("convolutions_per_block", 1, 8)
+        ghost = self.ghost_batch
+        self._require("ghost_batch", type(ghost) is int and (ghost == 0 or 2 <= ghost <= MOST), "0, or 2 or more images")
         size = self.kernel_size
         self._require("kernel_size", type(size) is int and size in KERNEL_SIZES, "1, 3, 5, 7, 9 or 11")
         self._require_number("dropout", lambda value: 0 <= value < 1, "a fraction from 0 up to but not including 1")
         self._require_choice("pixel_range", PixelRange)
         self._require_choice("padding", Padding)
+        self._require_choice("pooling", Pooling)
+        self._require_choice("global_pooling", GlobalPooling)
         self._require_choice("initializer", Initializer)
-        self._require("filters", min(self.feature_shape[:2]) >= 1, f"fewer blocks: {shape} images shrink to nothing")
+        smallest = min(min(shape) for shape in self._sizes())
+        self._require("filters", smallest >= 1, f"fewer blocks: {shape} images shrink to nothing")
+
+    def _sizes(self) -> Iterator[tuple[int, int]]:
+        """Yield height and width after each block."""
+        shrink = 0 if self.padding == "same" else self.kernel_size - 1
+        before = 1 if self.pooling == "first" else self.convolutions_per_block
+        sizes = [size - max(self.whitening - 1, 0) for size in self.image_shape[:2]]
+        for _ in self.filters:
+            sizes = [(size - before * shrink) // 2 for size in sizes]
+            sizes = [size - (self.convolutions_per_block - before) * shrink for size in sizes]
+            yield sizes[0], sizes[1]
+
+    @property
+    def whitened_channels(self) -> int:
+        """Channels that the first block sees."""
+        return 2 * self.whitening**2 * self.image_shape[2] if self.whitening else self.image_shape[2]
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of what is flattened for the first dense layer."""
-        height, width = self.image_shape[:2]
-        shrink = 0 if self.padding == "same" else self.convolutions_per_block * (self.kernel_size - 1)
-        for _ in self.filters:
-            height, width = (height - shrink) // 2, (width - shrink) // 2
+        height, width = (1, 1) if self.global_pooling != "none" else list(self._sizes())[-1]
         return height, width, self.filters[-1]
 
 
@@ -135,20 +179,31 @@ class TrainConfig(Config):
     Raises ``ConfigError`` for a value outside its range.
     """
 
+    ADDED = frozenset({"label_smoothing", "flip", "translation"})
+
     optimizer: OptimizerName = "adam"
-    """Update rule, by its name in ``keras.optimizers``, with that class' own defaults for what is not set here."""
+    """Update rule, by its name in ``keras.optimizers``, with that class' own defaults for what is not set here.
+
+    ``muon`` orthogonalises the steps of convolutions, and takes Adam's for all else.
+    """
     learning_rate: float = 2e-3
     """Peak step size, above 0."""
     schedule: Schedule = "cosine"
-    """``constant``, or ``cosine``: half a period from the peak to the floor over ``schedule_epochs``."""
+    """``constant``, or from the peak to the floor over ``schedule_epochs``: ``linear``, or half a ``cosine``."""
     schedule_epochs: int = 9
-    """Epochs until the floor is reached, 1 or more; unused when constant."""
+    """Epochs until the floor is reached; 0 for as many as ``epochs``; unused when constant."""
     floor_fraction: float = 0.01
     """Learning rate after the schedule, as a fraction of the peak, 0 to 1; unused when constant."""
     warmup_epochs: float = 0.25
     """Epochs over which the learning rate first rises from 0 to the schedule, 0 or more."""
     weight_decay: float = 0.3
     """Decoupled decay of kernels (not biases) per step, as a multiple of the learning rate, 0 or more."""
+    label_smoothing: float = 0.0
+    """Part of the target that is shared by all classes, 0 up to but not including 1; in training alone."""
+    flip: Flip = "none"
+    """Whether images are mirrored left to right: half of them by ``random``, or each in every other epoch."""
+    translation: int = 0
+    """Most pixels by which images are shifted each way, at random; what is uncovered mirrors what is beside it."""
     batch_size: int = 30
     """Images per step, 1 or more; the last batch of an epoch may be smaller."""
     epochs: int = 1000
@@ -165,11 +220,16 @@ class TrainConfig(Config):
     def __post_init__(self) -> None:
         self._require_choice("optimizer", OptimizerName)
         self._require_choice("schedule", Schedule)
-        for field in ("schedule_epochs", "batch_size", "epochs", "patience"):
+        self._require_choice("flip", Flip)
+        for field in ("batch_size", "epochs", "patience"):
             self._require_whole(field, 1, MOST)
-        self._require_whole("seed", 0, MOST)
+        for field in ("schedule_epochs", "translation", "seed"):
+            self._require_whole(field, 0, MOST)
         for field in ("warmup_epochs", "weight_decay", "min_delta"):
             self._require_number(field, lambda value: 0 <= value < math.inf, "a finite number, 0 or more")
+        self._require_number(
+            "label_smoothing", lambda value: 0 <= value < 1, "a fraction from 0 up to but not including 1"
+        )
         self._require_number("learning_rate", lambda value: 0 < value < math.inf, "a finite number above 0")
         self._require_number("floor_fraction", lambda value: 0 <= value <= 1, "a fraction from 0 to 1")
         self._require_number("validation_fraction", lambda value: 0 < value < 1, "a fraction above 0 and below 1")
@@ -183,7 +243,37 @@ class Recipe:
     train: TrainConfig
 
 
-RECIPES = {"seed": Recipe(model=ModelConfig(), train=TrainConfig())}
+_NORMALISED = ModelConfig(
+    whitening=2,
+    filters=(48, 128, 128),
+    convolutions_per_block=2,
+    pooling="first",
+    ghost_batch=64,
+    global_pooling="max",
+    dense_units=(),
+    dropout=0.0,
+    initializer="dirac",
+)
+_FAST = TrainConfig(
+    optimizer="muon",
+    learning_rate=0.24,
+    schedule="linear",
+    schedule_epochs=0,
+    epochs=10,
+    floor_fraction=0.0,
+    warmup_epochs=0.0,
+    weight_decay=0.0,
+    label_smoothing=0.2,
+    flip="alternating",
+    translation=2,
+    batch_size=512,
+    validation_fraction=0.1,
+)
+
+RECIPES = {
+    "seed": Recipe(model=ModelConfig(), train=TrainConfig()),
+    "fast": Recipe(model=_NORMALISED, train=_FAST),
+}
 """Recipe by name; ``seed`` is the published one, and its values are the defaults of the fields above."""
 
 

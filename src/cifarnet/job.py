@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config import ModelConfig, TrainConfig
-from .errors import RunError
+from .errors import ConfigError, RunError
 from .run import Run
 
 RECORD_FORMAT = 1
@@ -23,6 +23,13 @@ class Job:
     train: TrainConfig
     source: str
     """What ``open_dataset`` is given."""
+
+    def __post_init__(self) -> None:
+        if self.train.optimizer == "muon" and not self.model.ghost_batch:
+            raise ConfigError(
+                "optimizer is 'muon', ghost_batch 0; expected a network with batch normalisation, since muon sets the "
+                "scale of convolutions aside: take another optimizer or a recipe that has it"
+            )
 
 
 def job_of(record: dict[str, Any]) -> Job:

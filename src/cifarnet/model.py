@@ -3,7 +3,7 @@
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,15 @@ from .backends import adapter
 from .config import ModelConfig
 from .errors import ModelError
 from .interruption import taken_away_if_ended
-from .layers import Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
+from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
 from .run import write_atomically
 
+WHITENING = "whiten"
+"""Name of the convolution that is set by the training images."""
+WHITENING_EPSILON = 5e-4
+"""Added to the variances along the axes, that of pixels being about 0.25: noise is not to be magnified."""
+WHITENED_AT_ONCE = 250
+"""Images whose patches are in memory at once."""
 WEIGHTS_STREAM = 0x77
 """Sets the draws of the initial weights apart from every other draw of the same seed."""
 
@@ -37,9 +43,11 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     images = keras.Input(config.image_shape, dtype="uint8", name="images")
     scale, offset = PIXEL_SCALES[config.pixel_range]
     features = keras.layers.Rescaling(scale, offset, name="rescale")(images)
+    if config.whitening:
+        features = _whitening(config)(features)
     for block in range(1, len(config.filters) + 1):
         features = _block(features, config, block)
-    features = keras.layers.Flatten(name="flatten")(features)
+    features = GATHERING[config.global_pooling]()(features)
     for index, units in enumerate(config.dense_units, start=1):
         features = keras.layers.Dense(units, activation="relu", name=f"dense_{index}")(features)
         features = Dropout(config.dropout, seed=seed, stream=index, name=f"dropout_{index}")(features)
@@ -49,14 +57,68 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     return model
 
 
+GATHERING: dict[str, Callable[[], keras.layers.Layer]] = {
+    "none": partial(keras.layers.Flatten, name="flatten"),
+    "average": partial(keras.layers.GlobalAveragePooling2D, name="global_pool"),
+    "max": partial(keras.layers.GlobalMaxPooling2D, name="global_pool"),
+}
+"""What makes one row of the last block's features, by ``ModelConfig.global_pooling``."""
+
+
+def _whitening(config: ModelConfig) -> keras.layers.Layer:
+    return Conv2D(
+        config.whitened_channels,
+        config.whitening,
+        activation="relu",
+        use_bias=False,
+        trainable=False,
+        name=WHITENING,
+    )
+
+
 def _block(features: keras.KerasTensor, config: ModelConfig, block: int) -> keras.KerasTensor:
+    pooled = 1 if config.pooling == "first" else config.convolutions_per_block
     for repeat in range(1, config.convolutions_per_block + 1):
-        name = f"conv_{block}" if config.convolutions_per_block == 1 else f"conv_{block}_{repeat}"
+        name = f"{block}" if config.convolutions_per_block == 1 else f"{block}_{repeat}"
         convolution = Conv2D(
-            config.filters[block - 1], config.kernel_size, padding=config.padding, activation="relu", name=name
+            config.filters[block - 1],
+            config.kernel_size,
+            padding=config.padding,
+            activation="linear" if config.ghost_batch else "relu",
+            use_bias=not config.ghost_batch,
+            name=f"conv_{name}",
         )
         features = convolution(features)
-    return MaxPooling2D(2, name=f"pool_{block}")(features)
+        if repeat == pooled:
+            features = MaxPooling2D(2, name=f"pool_{block}")(features)
+        if config.ghost_batch:
+            features = BatchNormalization(name=f"norm_{name}")(features)
+            features = keras.layers.ReLU(name=f"relu_{name}")(features)
+    return features
+
+
+def whiten(model: keras.Model, config: ModelConfig, images: NDArray[np.uint8]) -> None:
+    """Let the first convolution whiten patches as they are in ``images`` (n, h, w, 3), if the network has such a one.
+
+    The filters are the principal axes of the patches, each divided by the standard deviation along it, and the same
+    with the other sign, since ReLU follows (Jordan 2024; with ZCA by Page 2019). Few thousand images are enough.
+    """
+    if config.whitening:
+        kernel = _whitening_kernel(config, images)
+        model.get_layer(WHITENING).kernel.assign(kernel)
+
+
+def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    size, (scale, offset) = config.whitening, PIXEL_SCALES[config.pixel_range]
+    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))  # (n, h, w, c, size, size)
+    moment = np.zeros((math.prod(windows.shape[3:]),) * 2)
+    for chosen in np.array_split(windows, math.ceil(len(windows) / WHITENED_AT_ONCE)):
+        patches = chosen.transpose(0, 1, 2, 4, 5, 3).reshape(-1, len(moment)) * scale + offset
+        moment += patches.T @ patches
+    moment /= math.prod(windows.shape[:3])
+    variances, axes = np.linalg.eigh(moment)
+    filters = axes / np.sqrt(variances + WHITENING_EPSILON)
+    return np.concatenate([filters, -filters], axis=1).reshape(size, size, -1, 2 * len(moment)).astype(np.float32)
 
 
 def logits_of(model: keras.Model) -> keras.Model:
@@ -81,12 +143,25 @@ def predictor(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.fl
 
 
 def initial_weights(model: keras.Model, config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Draw float32 weights by variable path: kernels from ``config.initializer``, biases 0."""
+    """Draw float32 weights by variable path: kernels from ``config.initializer``, biases 0, variances 1.
+
+    A whitening convolution, which is not drawn, passes on the values of a patch and their opposites.
+    """
     weights = {}
     for index, variable in enumerate(model.trainable_variables):
         rng = np.random.Generator(np.random.PCG64([seed, WEIGHTS_STREAM, index]))
         weights[variable.path] = _draw(rng, tuple(variable.shape), config.initializer)
+    for path, variable in _learned(model):
+        if path not in weights:
+            weights[path] = _undrawn(path, tuple(variable.shape))
     return weights
+
+
+def _undrawn(path: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if len(shape) > 1:
+        passing = np.eye(math.prod(shape[:-1]), dtype=np.float32)
+        return np.concatenate([passing, -passing], axis=1).reshape(shape)
+    return np.full(shape, path.endswith("/moving_variance"), np.float32)
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], initializer: str) -> NDArray[np.float32]:
@@ -94,8 +169,13 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], initializer: str) ->
         return np.zeros(shape, np.float32)
     fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
     # He et al. 2015, section 2.2; Glorot and Bengio 2010, equation 12; neither truncated.
-    variance = 2 / fan_in if initializer == "he_normal" else 2 / (fan_in + fan_out)
-    return (rng.standard_normal(shape) * math.sqrt(variance)).astype(np.float32)
+    variance = 2 / (fan_in + fan_out) if initializer == "glorot_normal" else 2 / fan_in
+    kernel = (rng.standard_normal(shape) * math.sqrt(variance)).astype(np.float32)
+    if initializer == "dirac" and len(shape) == 4:
+        passed = min(shape[-2:])
+        kernel[..., :passed] = 0
+        kernel[shape[0] // 2, shape[1] // 2, range(passed), range(passed)] = 1
+    return kernel
 
 
 def get_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
@@ -142,20 +222,33 @@ def load_weights(model: keras.Model, path: Path) -> None:
     Nothing but numbers is read: no configuration, no code. Raises ``ModelError`` unless the file holds exactly the
     arrays that ``model`` has.
     """
+    set_weights(model, _read_weights(model, model.layers, path))
+
+
+def load_features(model: keras.Model, path: Path) -> None:
+    """Set what ``load_weights`` sets, but for the dense layers, which need not fit."""
+    kept = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dense)]
+    set_weights(model, get_weights(model) | _read_weights(model, kept, path))
+
+
+def _read_weights(
+    model: keras.Model, layers: Sequence[keras.layers.Layer], path: Path
+) -> dict[str, NDArray[np.float32]]:
     try:
         with h5py.File(path) as file:
-            weights = dict(_read_arrays(model, file))
+            return dict(_read_arrays(model, layers, file))
     except (OSError, KeyError) as error:
         raise ModelError(
             f"{path} could not be read ({error}); expected Keras weights: train again or pass another"
         ) from error
-    set_weights(model, weights)
 
 
-def _read_arrays(model: keras.Model, file: h5py.File) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _read_arrays(
+    model: keras.Model, layers: Sequence[keras.layers.Layer], file: h5py.File
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
     groups = {group["vars"].attrs["name"]: group["vars"] for group in file["layers"].values()}
     expected = dict(_learned(model))
-    for layer in model.layers:
+    for layer in layers:
         names = [variable.path for variable in layer.variables if variable.path in expected]
         datasets = groups[layer.name]
         if len(datasets) != len(names):

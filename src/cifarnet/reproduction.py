@@ -136,7 +136,8 @@ def reproduce(
         require_weights(run)  # they are compared at the end, which is a whole training away
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
-    repeated = start(replace(job, source=source or job.source), dataset, root)
+    start_weights = run.start_weights if "start_weights" in record else None
+    repeated = start(replace(job, source=source or job.source), dataset, root, start_weights=start_weights)
     ended = carry_out(repeated, dataset, counted, stop=lambda: counted.enough or stop())
     if ended["why_stopped"] == "interrupted" and not counted.enough:
         raise RunError(

@@ -20,6 +20,7 @@ from .interruption import taken_away_if_ended
 RECORD = "run.json"
 HISTORY = "history.csv"
 BEST_WEIGHTS = "best.weights.h5"
+START_WEIGHTS = "start.weights.h5"
 CHECKPOINTS = "checkpoint"
 MODEL = "model.onnx"
 LATEST = "latest"
@@ -57,6 +58,11 @@ class Run:
     def best_weights(self) -> Path:
         """Return where the weights of the best epoch lie, in Keras' ``.weights.h5`` format."""
         return self.path / BEST_WEIGHTS
+
+    @property
+    def start_weights(self) -> Path:
+        """Return where the weights lie that training starts from, where it goes on from another run."""
+        return self.path / START_WEIGHTS
 
     @property
     def model(self) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backends import choose
 from .errors import DataError, RunError, UsageError
-from .evaluation import Evaluation, Predictor, measure, predict, temperature_of, threshold_of
+from .evaluation import Evaluation, Predictor, flip_averaged, measure, predict, temperature_of, threshold_of
 from .job import NAMED_SOURCES, job_of, require_weights
 from .run import RECORD, Run, find_run
 from .runtime import OpenedModel, open_model
@@ -61,6 +61,10 @@ class Subject(ABC):
         its held-out part.
         """
 
+    @abstractmethod
+    def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+        """Return the same for the mean of an image and its mirror image, where it can be fitted."""
+
     def judge(
         self, split: Split, dataset: Dataset | None = None, recorded: Mapping[str, Any] | None = None
     ) -> Evaluation:
@@ -73,6 +77,32 @@ class Subject(ABC):
         return measure(
             predict(self.predictor, split.images), split.labels, self.labels, temperature, threshold_of(calibration)
         )
+
+
+class FlippedSubject(Subject):
+    """A classifier by the mean of what it says of an image and of its mirror image."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject, self.labels, self.engine = subject, subject.labels, subject.engine
+        self.name = f"{subject.name} with mirror images"
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the classifier was trained on."""
+        return self._subject.origin
+
+    @property
+    def predictor(self) -> Predictor:
+        """Return the mean."""
+        return flip_averaged(self._subject.predictor)
+
+    def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+        """Return what was fitted to the mean: of a run it can be, where ``dataset`` is its own."""
+        return self._subject.flipped_calibration(dataset)
+
+    def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+        """Return the same: a mirror image's mirror image is the image."""
+        return self.calibration(dataset)
 
 
 class RunSubject(Subject):
@@ -118,6 +148,14 @@ class RunSubject(Subject):
             return self._run.read_record().get("calibration")
         return calibration_of(self._run, self._model, dataset)
 
+    def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+        """Return it, fitted, where ``dataset`` is the run's."""
+        from .training import calibration_of
+
+        if dataset is None or dataset.fingerprint != self.origin.fingerprint:
+            return None
+        return calibration_of(self._run, self._model, dataset, flip=True)
+
 
 class FileSubject(Subject):
     """A model file, in onnxruntime on every core."""
@@ -139,6 +177,10 @@ class FileSubject(Subject):
     def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
         """Return the calibration that the file carries."""
         return self._opened.contract.get("calibration")
+
+    def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+        """Return nothing: a file is not fitted anew."""
+        return None
 
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:

@@ -16,7 +16,7 @@ from cifarnet.errors import BackendError
 from cifarnet.layers import ConvolutionAndPooling
 from cifarnet.model import build_model, get_weights, logits_of, set_weights
 from cifarnet.training.objective import objective
-from cifarnet.training.optimizer import Adam, build_optimizer
+from cifarnet.training.optimizer import Adam, Muon, build_optimizer
 
 RNG = np.random.default_rng(5)
 MODEL = ModelConfig(filters=(8, 8, 8), dense_units=(16,), dropout=0.25, padding="valid")
@@ -24,7 +24,14 @@ STEP_SIZE = 2.0**20
 """Of plain gradient descent: what the weights lose in such a step is the gradient, within rounding."""
 TOLERANCE = 5e-6
 """Of a gradient, relative to the largest element of its array: 1.3e-6 is the most that was measured."""
+NORMALISED_TOLERANCE = 5e-5
+"""The same behind batch normalisations, which subtract means and divide by deviations."""
 
+GATHERING = {
+    "none": keras.layers.Flatten,
+    "average": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+}
 NOISE = RNG.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
 FLAT = np.full((12, 32, 32, 3), 77, np.uint8)
 STRIPES = np.repeat(np.repeat(RNG.integers(0, 2, (12, 8, 8, 3), dtype=np.uint8) * 200, 4, axis=1), 4, axis=2)
@@ -34,14 +41,28 @@ def stock_network(model):
     """The logits of ``model``'s network from layers as Keras brings them, dropout left out."""
     images = keras.Input(model.image_shape, dtype="uint8")
     features = keras.layers.Rescaling(2 / 255, -1.0)(images)
+    normalised = model.ghost_batch > 0
+    pooled = 1 if model.pooling == "first" else model.convolutions_per_block
     for block, filters in enumerate(model.filters, start=1):
         for repeat in range(1, model.convolutions_per_block + 1):
-            name = f"conv_{block}" if model.convolutions_per_block == 1 else f"conv_{block}_{repeat}"
+            name = f"{block}" if model.convolutions_per_block == 1 else f"{block}_{repeat}"
+            activation = "linear" if normalised else "relu"
             features = keras.layers.Conv2D(
-                filters, model.kernel_size, padding=model.padding, activation="relu", name=name
+                filters,
+                model.kernel_size,
+                padding=model.padding,
+                activation=activation,
+                use_bias=not normalised,
+                name=f"conv_{name}",
             )(features)
-        features = keras.layers.MaxPooling2D(2)(features)
-    features = keras.layers.Flatten()(features)
+            if repeat == pooled:
+                features = keras.layers.MaxPooling2D(2)(features)
+            if normalised:
+                features = keras.layers.BatchNormalization(
+                    scale=False, momentum=0.9, epsilon=1e-5, name=f"norm_{name}"
+                )(features)
+                features = keras.layers.ReLU()(features)
+    features = GATHERING[model.global_pooling]()(features)
     for index, units in enumerate(model.dense_units, start=1):
         features = keras.layers.Dense(units, activation="relu", name=f"dense_{index}")(features)
     return keras.Model(images, keras.layers.Dense(model.classes, name="logits")(features))
@@ -58,10 +79,11 @@ def steps_of(batches, rates):
     return Steps(*(np.stack(column) for column in zip(*batches, strict=True)), rates)
 
 
-def gradients(network, batch):
+def gradients(network, batch, ghost_batch=0):
+    """The gradient of each weight; of a moving average, what it moved by over the same step size."""
     optimizer = keras.optimizers.SGD(STEP_SIZE)
     optimizer.build(network.trainable_variables)
-    engine, before = adapter().compile(network, optimizer, objective), get_weights(network)
+    engine, before = adapter().compile(network, optimizer, objective, ghost_batch), get_weights(network)
     engine.train(steps_of([batch], STEP_SIZE))
     engine.state()  # writes the state back to the network's own variables
     after = get_weights(network)
@@ -69,9 +91,9 @@ def gradients(network, batch):
     return {path: (before[path] - after[path]) / np.float32(STEP_SIZE) for path in before}
 
 
-def assert_same_gradients(found, expected):
+def assert_same_gradients(found, expected, tolerance=TOLERANCE):
     for path, array in expected.items():
-        np.testing.assert_allclose(found[path], array, rtol=0, atol=TOLERANCE * np.abs(array).max(), err_msg=path)
+        np.testing.assert_allclose(found[path], array, rtol=0, atol=tolerance * np.abs(array).max(), err_msg=path)
 
 
 def pair_of_networks(**changes):
@@ -84,7 +106,7 @@ def pair_of_networks(**changes):
     ours, stock = logits_of(build_model(model)), stock_network(model)
     weights = {path: (array + 0.1 * (array.ndim == 1)).astype(np.float32) for path, array in get_weights(ours).items()}
     for path, array in weights.items():
-        if array.ndim == 4:
+        if array.ndim == 4 and not changes.get("ghost_batch"):  # where every value is the mean there is no scale
             weights[path][..., ::4] = 0
     for network in (ours, stock):
         set_weights(network, weights)
@@ -108,6 +130,26 @@ def test_gradients_of_other_networks_are_those_of_stock_layers_too(changes):
     height, width, _ = changes.get("image_shape", (32, 32, 3))
     batch = batch_of(NOISE[:, :height, :width])
     assert_same_gradients(gradients(ours, batch), gradients(stock, batch))
+
+
+NORMALISED = {"ghost_batch": 12, "convolutions_per_block": 2, "pooling": "first", "filters": (8, 8), "dense_units": ()}
+
+
+@pytest.mark.parametrize("gathering", ["max", "average"])
+@pytest.mark.parametrize("images", [NOISE, STRIPES], ids=["noise", "stripes"])
+def test_gradients_with_batch_normalisation_are_those_of_stock_layers(images, gathering):
+    ours, stock = pair_of_networks(**NORMALISED, global_pooling=gathering)
+    assert_same_gradients(gradients(ours, batch_of(images), 12), gradients(stock, batch_of(images), 12), NORMALISED_TOLERANCE)
+
+
+def test_ghost_batches_do_not_see_each_other_and_their_averages_move_by_the_mean():
+    ours, stock = pair_of_networks(**NORMALISED, global_pooling="max")
+    parts = [gradients(stock, tuple(array[first : first + 4] for array in batch_of(NOISE)), 4) for first in (0, 4, 8)]
+    expected = {path: np.mean([part[path] for part in parts], axis=0) for path in parts[0]}
+    found = gradients(ours, batch_of(NOISE), 4)
+    assert_same_gradients(found, expected, NORMALISED_TOLERANCE)
+    with pytest.raises(AssertionError):
+        assert_same_gradients(gradients(ours, batch_of(NOISE), 6), expected, NORMALISED_TOLERANCE)
 
 
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX alone has two ways to convolve")
@@ -201,6 +243,34 @@ def test_adam_reads_gradients_that_lie_transposed_in_memory():
     straight = after(keras.ops.convert_to_tensor(gradient))
     turned = after(keras.ops.transpose(keras.ops.convert_to_tensor(np.ascontiguousarray(gradient.T))))
     np.testing.assert_array_equal(turned, straight)
+
+
+def test_muon_steps_a_convolution_by_its_orthogonal_momentum_at_a_scale_of_one_per_filter():
+    kernel = RNG.standard_normal((3, 3, 4, 8)).astype(np.float32)
+    first, second = (RNG.standard_normal(kernel.shape).astype(np.float32) for _ in range(2))
+    variable = keras.Variable(kernel, name="kernel")
+    optimizer = build_optimizer(TrainConfig(optimizer="muon", weight_decay=0), FakeNetwork([variable]))
+    optimizer.learning_rate.assign(0.1)
+    expected, momentum = kernel, 0
+    for gradient in (first, second):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        momentum = Muon.MOMENTUM * momentum + gradient
+        left, _, right = np.linalg.svd((gradient + Muon.MOMENTUM * momentum).reshape(36, 8), full_matrices=False)
+        scaled = expected * np.sqrt(8) / np.linalg.norm(expected)
+        found = keras.ops.convert_to_numpy(variable)
+        step = (scaled - found).reshape(36, 8) / 0.1
+        # The iteration takes singular values near to 1, and keeps the directions.
+        strengths = np.diag(left.T @ step @ right.T)
+        assert 0.6 < strengths.min() and strengths.max() < 1.3
+        np.testing.assert_allclose(left * strengths @ right, step, rtol=0, atol=1e-4)
+        expected = found
+
+
+class FakeNetwork:
+    """Variables to be trained, and nothing else."""
+
+    def __init__(self, variables):
+        self.trainable_variables = variables
 
 
 def test_one_call_of_several_steps_is_as_an_engine_per_step():

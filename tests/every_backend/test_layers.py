@@ -132,14 +132,16 @@ class PixelsAsWeights(keras.layers.Layer):
 
 def test_the_mask_of_a_part_is_that_of_its_rows_in_the_batch():
     layer, ones = Dropout(0.5, seed=3, stream=1), np.ones((12, 40), np.float32)
-    parts = [Part(0, 5, is_last=False), Part(5, 12)]
-    for _ in range(2):
-        whole = numpy_mask((12, 40), 0.5, 3, 1, int(layer.step.value) if layer.built else 0)
+    parts = [Part(0, 5), Part(5, 12)]
+    layer(ones)
+    for step in range(2):
+        whole = numpy_mask((12, 40), 0.5, 3, 1, step)
         for part in parts:
+            layer.step.assign(step)
             with calling_on(part):
                 dropped = ops.convert_to_numpy(layer(ones[part.first : part.stop], training=True))
             np.testing.assert_array_equal(dropped > 0, whole[part.first : part.stop])
-    assert int(layer.step.value) == 2
+            assert int(layer.step.value) == step + 1
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

@@ -1,6 +1,7 @@
 """The network is the specification's, starts from the same bits everywhere, and its weights travel as numbers."""
 
 import hashlib
+from dataclasses import replace
 
 import h5py
 import keras
@@ -9,7 +10,17 @@ import pytest
 
 from cifarnet.config import ModelConfig, recipe
 from cifarnet.errors import ModelError
-from cifarnet.model import build_model, get_weights, load_weights, logits_of, predictor, save_weights, set_weights
+from cifarnet.model import (
+    build_model,
+    get_weights,
+    load_features,
+    load_weights,
+    logits_of,
+    predictor,
+    save_weights,
+    set_weights,
+    whiten,
+)
 
 SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)
 
@@ -42,6 +53,62 @@ def test_initial_weights_are_these_bits_on_every_framework():
 
 
 GOLDEN_DIGEST = "e5c8fbbefd3b3c839c66a1404c22783d31f4ba4f8966a86cfd35f8be0447f336"
+
+
+def test_the_recipe_fast_is_normalised_and_ends_in_one_value_per_filter():
+    model = build_model(recipe("fast").model)
+    block = ("Conv2D", "MaxPooling2D", "BatchNormalization", "ReLU", "Conv2D", "BatchNormalization", "ReLU")
+    assert [type(layer).__name__ for layer in model.layers] == [
+        *("InputLayer", "Rescaling", "Conv2D"),
+        *block * 3,
+        *("GlobalMaxPooling2D", "Dense", "Softmax"),
+    ]
+    trained = {variable.path for variable in model.trainable_variables}
+    assert "whiten/kernel" in get_weights(model)
+    assert "whiten/kernel" not in trained
+    assert {path.split("/")[1] for path in trained} == {"kernel", "beta", "bias"}
+
+
+def whitened(model, images):
+    """What the whitening convolution finds, one row per patch, as a matrix of second moments."""
+    convolution = model.get_layer("whiten")
+    scaled = keras.ops.cast(images, "float32") * (2 / 255) - 1
+    found = keras.ops.conv(scaled, convolution.kernel, padding="valid", data_format="channels_last")
+    rows = keras.ops.convert_to_numpy(found).reshape(-1, convolution.filters)
+    return rows.T @ rows / len(rows)
+
+
+def test_whitening_makes_the_values_of_a_patch_uncorrelated_and_of_one_size():
+    config = ModelConfig(whitening=2, filters=(4,), dense_units=(8,))
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.integers(0, 256, (300, 16, 16, 3), np.uint8), 2, axis=1).repeat(2, axis=2)  # neighbours alike
+    model = build_model(config)
+    assert np.abs(whitened(model, images)[:12, :12] - np.eye(12)).max() > 0.2
+    whiten(model, config, images)
+    half = np.eye(12)
+    expected = np.block([[half, -half], [-half, half]])
+    # What is added to the variances takes a little from each.
+    np.testing.assert_allclose(whitened(model, images), expected, rtol=0, atol=0.02)
+
+
+def test_a_dirac_start_passes_channels_on():
+    weights = get_weights(build_model(ModelConfig(filters=(4, 8), dense_units=(8,), initializer="dirac")))
+    image = np.zeros((3, 3, 4, 4), np.float32)
+    image[1, 1] = np.eye(4)
+    np.testing.assert_array_equal(weights["conv_2/kernel"][..., :4], image)
+    assert weights["conv_2/kernel"][..., 4:].std() > 0.1
+
+
+def test_features_are_taken_from_another_network_and_the_dense_layers_left(tmp_path):
+    other = build_model(SMALL, seed=8)
+    save_weights(other, tmp_path / "other.weights.h5")
+    model = build_model(replace(SMALL, classes=5), seed=1)
+    before, origin = get_weights(model), get_weights(other)
+    load_features(model, tmp_path / "other.weights.h5")
+    for path, array in get_weights(model).items():
+        np.testing.assert_array_equal(array, (before if path.startswith(("dense", "logits")) else origin)[path])
+    with pytest.raises(ModelError, match="conv_2/kernel is float32 .* expected float32"):
+        load_features(build_model(replace(SMALL, filters=(4, 9))), tmp_path / "other.weights.h5")
 
 
 def test_probabilities_are_the_softmax_of_the_logits():

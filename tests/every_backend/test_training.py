@@ -16,6 +16,7 @@ from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.evaluation import calibrate, evaluate, predict
 from cifarnet.job import Job, job_of
 from cifarnet.model import build_model, get_weights, load_weights, logits_of, predictor
+from cifarnet.reproduction import reproduce
 from cifarnet.run import Run, find_run
 from cifarnet.spec import Dataset, Split
 from cifarnet.training import calibration_of, carry_out, load_best, start
@@ -114,8 +115,8 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
     monkeypatch.setattr(loop, "CALLS_PER_EPOCH", calls)
     original = loop._filled_steps
 
-    def spy(split, chosen, rates, size):
-        steps = original(split, chosen, rates, size)
+    def spy(split, chosen, *others):
+        steps = original(split, chosen, *others)
         seen.append((chosen, steps))
         return steps
 
@@ -142,7 +143,7 @@ def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, m
     from cifarnet.training import loop
 
     traced, original = [], loop.objective
-    monkeypatch.setattr(loop, "objective", lambda *batch: traced.append(batch[0].shape) or original(*batch))
+    monkeypatch.setattr(loop, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings))
     finished(with_training(job, epochs=2), dataset, runs, watcher)
     parts = getattr(adapter(), "PARTS", 1)
     assert len(traced) == parts
@@ -303,8 +304,8 @@ def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, wat
 def test_an_epoch_with_an_overflowed_batch_is_never_best(job, dataset, runs, watcher, monkeypatch):
     from cifarnet.training import loop
 
-    def overflowed(logits, labels, weights):
-        sums = objective(logits, labels, weights)
+    def overflowed(logits, labels, weights, **settings):
+        sums = objective(logits, labels, weights, **settings)
         return sums._replace(loss=sums.loss * float("inf"))
 
     monkeypatch.setattr(loop, "objective", overflowed)
@@ -333,6 +334,69 @@ def test_a_persons_own_classes_train(tmp_path, job, runs, watcher):
     _, record = finished(own, three, runs, watcher)
     assert len(record["data"]["labels"]) == 3
     assert math.isfinite(record["metrics"]["test"]["loss"])
+
+
+NORMALISED = {"whitening": 2, "ghost_batch": 16, "global_pooling": "max", "initializer": "dirac"}
+AUGMENTED = {"flip": "alternating", "translation": 2, "label_smoothing": 0.2, "optimizer": "muon", "schedule": "linear"}
+
+
+@pytest.fixture
+def normalised(job):
+    """The same job with everything that the recipe `fast` has beside it."""
+    return replace(job, model=replace(job.model, **NORMALISED), train=replace(job.train, learning_rate=0.05, **AUGMENTED))
+
+
+def test_a_normalised_network_with_augmentation_resumes_to_the_same_bits(normalised, dataset, runs, watcher):
+    straight, _ = finished(normalised, dataset, runs, watcher)
+    run, record = finished(normalised, dataset, runs, watcher, stop=stop_after(11))
+    assert record["status"] == "interrupted"
+    carry_out(run, dataset, watcher)
+    assert history_of(straight) == history_of(run)
+    assert_same_weights(straight, run, normalised)
+    for changes in ({"flip": "none"}, {"translation": 1}, {"label_smoothing": 0.0}, {"optimizer": "sgd"}):
+        other, _ = finished(with_training(normalised, epochs=1, **changes), dataset, runs, watcher)
+        assert other.read_history()[0] != straight.read_history()[0]
+
+
+def test_the_ragged_last_batch_of_a_normalised_network_counts_each_image_once(normalised, dataset, runs, watcher):
+    _, record = finished(with_training(normalised, batch_size=64, epochs=1), dataset, runs, watcher)
+    assert math.isfinite(record["metrics"]["validation"]["loss"])
+    assert record["machine"]["parts"] == 4
+
+
+def test_muon_without_batch_normalisation_is_refused(job):
+    with pytest.raises(ConfigError, match="optimizer is 'muon', ghost_batch 0; expected a network with batch norm"):
+        with_training(job, optimizer="muon")
+
+
+def test_a_translation_beyond_the_images_is_refused_before_anything_is_made(job, dataset, runs):
+    with pytest.raises(ConfigError, match="translation is 32 pixels, the images are 32x32; expected less"):
+        start(with_training(job, translation=32), dataset, runs)
+    assert not runs.exists()
+
+
+def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised, dataset, runs, watcher):
+    origin, _ = finished(normalised, dataset, runs, watcher)
+    three = synthetic(train=90, test=30, classes=3)
+    own = replace(normalised, model=replace(normalised.model, classes=3), train=replace(normalised.train, epochs=1))
+    warm = start(own, three, runs, start_weights=origin.best_weights)
+    cold = start(own, three, runs)
+    origin.best_weights.unlink()  # the run has a copy
+    rows = [carry_out(run, three, watcher) and run.read_history()[0] for run in (warm, cold)]
+    assert rows[0].train_loss != rows[1].train_loss
+    kept = get_weights(load_best(warm))
+    assert kept["logits/kernel"].shape[1] == 3
+    again = reproduce(warm, three, runs / "again", watcher)
+    assert again.outcome == "bit-equal"
+
+
+def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):
+    run = start(job, dataset, runs, start_weights=whole.run.best_weights)
+    run.start_weights.write_bytes(b"other")
+    with pytest.raises(RunError, match=r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"):
+        carry_out(run, dataset, watcher)
+    with pytest.raises(RunError, match="could not be read .*; expected the weights of a run"):
+        start(job, dataset, runs, start_weights=runs / "none.weights.h5")
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])

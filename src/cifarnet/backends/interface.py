@@ -90,6 +90,12 @@ class Adapter(Protocol):
     def max_pool2d(self, images: Tensor) -> Tensor:
         """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
 
+    def batch_norm(self, images: Tensor, offset: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalise (n, h, w, c) over all but the last axis and add ``offset`` (c,).
+
+        Returns it with the mean and the variance (c,) of ``images``; ``epsilon`` is added to the variance.
+        """
+
     def apply_adam(
         self,
         step: AdamStep,
@@ -100,14 +106,20 @@ class Adapter(Protocol):
     ) -> None:
         """Take one step of Adam: change the Keras variables and their moving averages, all in one order and shape."""
 
-    def compile(self, network: Any, optimizer: Any, objective: Objective) -> Engine:
-        """Return the engine that trains the Keras model ``network`` (images to logits)."""
+    def compile(self, network: Any, optimizer: Any, objective: Objective, ghost_batch: int = 0) -> Engine:
+        """Return the engine that trains the Keras model ``network`` (images to logits).
+
+        It divides a batch into parts of at most ``ghost_batch`` images; 0 leaves it to the adapter.
+        """
 
     def predictor(self, network: Any) -> Forward:
         """Return ``network`` as a function, with the weights that it has at each call, dropout off."""
 
-    def parts(self, size: int) -> list[Part]:
-        """Return how a batch of ``size`` images is divided here: another division rounds in another way."""
+    def parts(self, size: int, ghost_batch: int = 0) -> list[Part]:
+        """Return how a batch of ``size`` images is divided here: another division rounds in another way.
+
+        None of the parts has more than ``ghost_batch`` images, unless that is 0.
+        """
 
     def devices(self) -> list[str]:
         """Return the framework's names of the devices that it sees."""

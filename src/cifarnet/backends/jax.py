@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cifarnet.environment import usable_cores
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import Part, calling_on, parts_of
+from .parts import Part, calling_on, ghosts_of, parts_of, settled
 
 PATCH_BYTES = 12 * 2**20
 """Up to here a convolution on the processor is a product of patches, past it XLA's own is the faster one.
@@ -68,6 +68,13 @@ def _first_maximum(first: jax.Array, second: jax.Array) -> jax.Array:
     return jnp.where(first >= second, first, second)
 
 
+def batch_norm(images: jax.Array, offset: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
+    mean = jnp.mean(images, (0, 1, 2))
+    variance = jnp.mean(jnp.square(images - mean), (0, 1, 2))
+    return (images - mean) * jax.lax.rsqrt(variance + epsilon) + offset, mean, variance
+
+
 def apply_adam(
     step: AdamStep,
     variables: Sequence[Any],
@@ -93,8 +100,10 @@ def devices() -> list[str]:
     return [str(device) for device in jax.devices()]
 
 
-def parts(size: int) -> list[Part]:
+def parts(size: int, ghost_batch: int = 0) -> list[Part]:
     """Divide a batch: what takes parts is compiled once or, where they are not all of a size, twice."""
+    if ghost_batch:
+        return ghosts_of(size, ghost_batch)
     most = IMAGES_PER_CORE * (usable_cores() or 1) if jax.default_backend() == "cpu" else size
     return parts_of(size, math.ceil(size / most))
 
@@ -124,8 +133,9 @@ def _logits_of(network: Any) -> Callable[[Any, Any, NDArray[np.uint8]], NDArray[
 class JaxEngine:
     """A network and its optimizer as one pytree of arrays that each step consumes and returns."""
 
-    def __init__(self, network: Any, optimizer: Any, objective: Objective) -> None:
+    def __init__(self, network: Any, optimizer: Any, objective: Objective, ghost_batch: int = 0) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
+        self._ghost_batch = ghost_batch
         self._groups = (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
         self._rate_index = [variable is optimizer.learning_rate for variable in optimizer.variables].index(True)
         self._step = jax.jit(self._pure_step, donate_argnums=0)
@@ -163,41 +173,40 @@ class JaxEngine:
     def _take_step(
         self, images: NDArray[np.uint8], labels: NDArray[np.int32], weights: NDArray[np.float32], rate: np.float32
     ) -> jax.Array:
-        divided = parts(len(images))
+        divided = parts(len(images), self._ghost_batch)
         if len(divided) == 1:
             self._state, sums = self._step(self._state, (images, labels, weights), rate)
             return sums
         trainable, fixed, moments = self._state
         added = (jax.tree.map(jnp.zeros_like, trainable), jnp.zeros(len(Sums._fields)))
-        total = weights.sum()
+        total, found = weights.sum(), []
         for part in divided:
             rows = slice(part.first, part.stop)
             batch = (images[rows], labels[rows], weights[rows])
             added, changed = self._add(added, trainable, fixed, batch, total, part.first)
+            found.append(changed)
         gradients, sums = added
-        self._state = self._apply((trainable, changed, moments), gradients, rate)
+        self._state = self._apply(self._state, gradients, rate, found)
         return sums
 
     def _pure_step(self, state: Any, batch: Any, rate: Any) -> tuple[Any, jax.Array]:
-        trainable, fixed, moments = state
-        (gradients, sums), fixed = self._differentiated(trainable, fixed, batch, jnp.sum(batch[-1]), 0)
-        return self._pure_application((trainable, fixed, moments), gradients, rate), sums
+        trainable, fixed, _ = state
+        (gradients, sums), changed = self._differentiated(trainable, fixed, batch, jnp.sum(batch[-1]), 0)
+        return self._pure_application(state, gradients, rate, [changed]), sums
 
     def _pure_addition(self, added: Any, *arguments: Any) -> tuple[Any, Any]:
         found, fixed = self._differentiated(*arguments)
         return jax.tree.map(jnp.add, added, found), fixed
 
-    def _pure_application(self, state: Any, gradients: Any, rate: Any) -> Any:
+    def _pure_application(self, state: Any, gradients: Any, rate: Any, found: list[Any]) -> Any:
         trainable, fixed, moments = state
         moments = [rate if index == self._rate_index else value for index, value in enumerate(moments)]
         trainable, moments = self._optimizer.stateless_apply(moments, gradients, trainable)
+        fixed = [settled(before, after) for before, *after in zip(fixed, *found, strict=True)]
         return list(trainable), fixed, list(moments)
 
     def _differentiated(self, trainable: Any, fixed: Any, batch: Any, total: Any, first: Any) -> tuple[Any, Any]:
-        """Return what the images from ``first`` on add to gradients and sums, and the changed other variables.
-
-        Each part moves the counters on from the same start; the changes of any one are to be kept.
-        """
+        """Return what the images from ``first`` on add to gradients and sums, and the changed other variables."""
 
         def loss(trainable: Any) -> tuple[Any, Any]:
             images, labels, weights = batch

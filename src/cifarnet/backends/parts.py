@@ -1,6 +1,7 @@
 """A batch in parts, so that a machine's cores can each take one, with what a layer must know of its part."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
@@ -14,7 +15,6 @@ class Part(NamedTuple):
     """Position of its first image in the batch."""
     stop: int
     """Position after its last one."""
-    is_last: bool = True
 
 
 _CURRENT: ContextVar[Part | None] = ContextVar("part", default=None)
@@ -39,4 +39,19 @@ def parts_of(size: int, count: int) -> list[Part]:
     """Divide ``size`` images into at most ``count`` parts, as equal as can be."""
     count = max(1, min(count, size))
     edges = [index * size // count for index in range(count + 1)]
-    return [Part(first, stop, is_last=stop == size) for first, stop in pairwise(edges)]
+    return [Part(first, stop) for first, stop in pairwise(edges)]
+
+
+def ghosts_of(size: int, most: int) -> list[Part]:
+    """Divide ``size`` images into parts of at most ``most``, as equal as can be."""
+    return parts_of(size, math.ceil(size / most))
+
+
+def settled(before: Any, found: Sequence[Any]) -> Any:
+    """Return what a variable that is not trained becomes, of what each part would make of ``before``.
+
+    A moving average moves by the mean of what it would, a counter as far as in any one part.
+    """
+    if "float" not in str(before.dtype):
+        return found[-1]
+    return before + sum(after - before for after in found) / len(found)

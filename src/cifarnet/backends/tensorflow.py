@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cifarnet.environment import usable_cores
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import Part, calling_on, parts_of
+from .parts import Part, calling_on, ghosts_of, parts_of, settled
 
 CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 """Variables by which a person has the numbers of threads as they want them."""
@@ -49,6 +49,15 @@ def max_pool2d(images: tf.Tensor) -> tf.Tensor:
     return tf.nn.max_pool2d(images, 2, 2, "VALID")
 
 
+def batch_norm(images: tf.Tensor, offset: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
+    features, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        images, tf.ones_like(offset), offset, epsilon=epsilon, is_training=True
+    )
+    count = tf.cast(tf.size(images) // tf.size(offset), tf.float32)
+    return features, mean, variance * (count - 1) / count  # TensorFlow's is the estimate for a larger population
+
+
 def apply_adam(
     step: AdamStep,
     variables: Sequence[Any],
@@ -81,9 +90,9 @@ def devices() -> list[str]:
     return [device.name for device in tf.config.list_logical_devices()]
 
 
-def parts(size: int) -> list[Part]:
+def parts(size: int, ghost_batch: int = 0) -> list[Part]:
     """Divide a batch; see ``Adapter``."""
-    return parts_of(size, PARTS)
+    return ghosts_of(size, ghost_batch) if ghost_batch else parts_of(size, PARTS)
 
 
 def predictor(network: Any) -> Forward:
@@ -100,8 +109,9 @@ def predictor(network: Any) -> Forward:
 class TensorFlowEngine:
     """A network and its optimizer, updated in place by traced functions."""
 
-    def __init__(self, network: Any, optimizer: Any, objective: Objective) -> None:
+    def __init__(self, network: Any, optimizer: Any, objective: Objective, ghost_batch: int = 0) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
+        self._ghost_batch = ghost_batch
         self._variables = network.trainable_variables
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
@@ -134,17 +144,35 @@ class TensorFlowEngine:
         return found.stack()
 
     def _traced_step(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-        gradients, sums, total = [], [], tf.reduce_sum(weights)
-        for part in parts(images.shape[0]):
-            rows = slice(part.first, part.stop)
-            with calling_on(part), tf.GradientTape() as tape:
-                found = self._objective(self._network(images[rows], training=True), labels[rows], weights[rows])
-                loss = found.loss / total
-            gradients.append(tape.gradient(loss, [variable.value for variable in self._variables]))
-            sums.append(tf.stack(found))
+        found: list[Any] = []
+        total = tf.reduce_sum(weights)
+        for part in parts(images.shape[0], self._ghost_batch):
+            batch = [array[part.first : part.stop] for array in (images, labels, weights)]
+            # As many at once as there are cores for; the next when these are done, so that memory stays in the cache.
+            with tf.control_dependencies([sums for *_, sums in found[: len(found) // PARTS * PARTS]]):
+                batch = [tf.identity(array) for array in batch]
+            found.append(self._differentiated(part, total, *batch))
+        gradients, changed, sums = zip(*found, strict=True)
         self._optimizer.learning_rate.assign(rate)
         self._optimizer.apply([tf.add_n(each) for each in zip(*gradients, strict=True)], self._variables)
+        for variable, *after in zip(self._network.non_trainable_variables, *changed, strict=True):
+            variable.assign(settled(variable.value, after))
         return tf.add_n(sums)
+
+    def _differentiated(
+        self, part: Part, total: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
+        """Return the gradients of ``part``, what it makes of the other variables, and its sums."""
+        trainable = [tf.identity(variable.value) for variable in self._variables]
+        fixed = [variable.value for variable in self._network.non_trainable_variables]
+        with calling_on(part), tf.GradientTape() as tape:
+            tape.watch(trainable)
+            logits, changed = self._network.stateless_call(trainable, fixed, images, training=True)
+            sums = self._objective(logits, labels, weights)
+            loss = sums.loss / total
+        gradients = tape.gradient(loss, trainable)
+        with tf.control_dependencies(gradients):
+            return gradients, changed, tf.stack(sums)
 
 
 compile = TensorFlowEngine

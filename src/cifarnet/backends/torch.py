@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import Part
+from .parts import Part, calling_on, ghosts_of, settled
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``malloc.h``."""
@@ -53,6 +53,16 @@ def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch
 def max_pool2d(images: torch.Tensor) -> torch.Tensor:
     """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
     return torch.nn.functional.max_pool2d(images.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+
+
+def batch_norm(
+    images: torch.Tensor, offset: torch.Tensor, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
+    features, mean, inverse = torch.native_batch_norm(
+        images.permute(0, 3, 1, 2), torch.ones_like(offset), offset, None, None, True, 0.0, epsilon
+    )
+    return features.permute(0, 2, 3, 1), mean, 1 / torch.square(inverse) - epsilon
 
 
 def apply_adam(
@@ -94,9 +104,9 @@ def devices() -> list[str]:
     return ["cpu", *apple, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
-def parts(size: int) -> list[Part]:
-    """Leave a batch whole; see ``Adapter``."""
-    return [Part(0, size)]
+def parts(size: int, ghost_batch: int = 0) -> list[Part]:
+    """Leave a batch whole, if it may be; see ``Adapter``."""
+    return ghosts_of(size, ghost_batch or size)
 
 
 def predictor(network: Any) -> Forward:
@@ -113,8 +123,9 @@ def predictor(network: Any) -> Forward:
 class TorchEngine:
     """A network and its optimizer, updated in place; the gradient is a recorded list of operations."""
 
-    def __init__(self, network: Any, optimizer: Any, objective: Objective) -> None:
+    def __init__(self, network: Any, optimizer: Any, objective: Objective, ghost_batch: int = 0) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
+        self._ghost_batch = ghost_batch
         self._variables = network.trainable_variables
         self._device = self._variables[0].value.device
         self._recorded: dict[int, torch.fx.GraphModule] = {}
@@ -129,9 +140,9 @@ class TorchEngine:
         images, labels, weights = (torch.as_tensor(array, device=self._device) for array in steps[:-1])
         trainable = [variable.value.detach() for variable in self._variables]
         fixed = [variable.value for variable in self._network.non_trainable_variables]
-        differentiate, found = self._differentiated(trainable, fixed, images[0], labels[0], weights[0]), []
+        found = []
         for *batch, rate in zip(images, labels, weights, steps.learning_rates.tolist(), strict=True):
-            gradients, fixed, sums = differentiate(trainable, fixed, *batch)
+            gradients, fixed, sums = self._added(trainable, fixed, batch)
             self._optimizer.learning_rate.assign(rate)
             self._optimizer.apply(gradients, self._variables)
             del gradients  # the next step finds their memory free and still in the cache
@@ -139,6 +150,19 @@ class TorchEngine:
         for variable, value in zip(self._network.non_trainable_variables, fixed, strict=True):
             variable.assign(value)
         return torch.stack(found)
+
+    def _added(self, trainable: Any, fixed: Any, batch: Any) -> tuple[Any, Any, torch.Tensor]:
+        """Return the gradients of a batch, what the other variables become, and the sums."""
+        total, found = batch[-1].sum(), []
+        for part in parts(len(batch[-1]), self._ghost_batch):
+            arrays = [array[part.first : part.stop] for array in batch]
+            arguments = (trainable, fixed, *arrays, total, torch.tensor(part.first, dtype=torch.int32, device=self._device))
+            found.append(self._differentiated(arguments)(*arguments))
+        gradients, changed, sums = zip(*found, strict=True)
+        if len(found) == 1:
+            return gradients[0], changed[0], sums[0]
+        moved = [settled(before, after) for before, *after in zip(fixed, *changed, strict=True)]
+        return [sum(each) for each in zip(*gradients, strict=True)], moved, sum(sums)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return copies of every variable, by path."""
@@ -150,11 +174,11 @@ class TorchEngine:
         for path, variable in paths(self._network, self._optimizer):
             variable.assign(state[path])
 
-    def _differentiated(self, *arguments: Any) -> torch.fx.GraphModule:
+    def _differentiated(self, arguments: tuple[Any, ...]) -> torch.fx.GraphModule:
         # Recorded once per batch size: a step then walks through neither Keras' layers nor torch's own recording of
         # what is to be differentiated. 15.5 ms for one of the recipe `seed` on two cores, against 20.
         # `partial`, because make_fx counts the `self` of a method as an argument.
-        size = len(arguments[-1])
+        size = len(arguments[2])
         if size not in self._recorded:
             with torch.enable_grad():
                 self._recorded[size] = _simplified(make_fx(partial(self._differentiate))(*arguments))
@@ -167,11 +191,14 @@ class TorchEngine:
         images: torch.Tensor,
         labels: torch.Tensor,
         weights: torch.Tensor,
+        total: torch.Tensor,
+        first: torch.Tensor,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
         leaves = [tensor.detach().requires_grad_() for tensor in trainable]
-        logits, fixed = self._network.stateless_call(leaves, fixed, images, training=True)
+        with calling_on(Part(first, first + len(images))):
+            logits, fixed = self._network.stateless_call(leaves, fixed, images, training=True)
         sums = self._objective(logits, labels, weights)
-        gradients = torch.autograd.grad(sums.loss / weights.sum(), leaves)
+        gradients = torch.autograd.grad(sums.loss / total, leaves)
         return list(gradients), list(fixed), torch.stack(sums).detach()
 
 

@@ -52,6 +52,9 @@ def command(
             parser=filled("--images", "a folder of class folders"),
         ),
     ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Take the mean over each image and its mirror image: slower, often better.")
+    ] = False,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -62,12 +65,14 @@ def command(
     matrix, how far the probabilities can be trusted, the pairs most often confused and the most confident errors.
     """
     _require_sense(models, data, images)
-    from cifarnet.subject import open_subject
+    from cifarnet.subject import FlippedSubject, open_subject
 
     from .runs import trained_run
 
     targets = models or [str(trained_run(runs, None))]
     subjects = [open_subject(target, runs, backend) for target in targets]
+    if flip:
+        subjects = [FlippedSubject(subject) for subject in subjects]
     for other in subjects[1:]:
         _require_comparable(subjects[0], other, given=images is not None or data is not None)
     split, dataset = _open_images(subjects[0], data, images)

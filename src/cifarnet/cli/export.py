@@ -39,6 +39,10 @@ def command(
     max_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that --fp16 and --int8 may lose.", show_default="0.5")
     ] = None,
+    flip: Annotated[
+        bool,
+        typer.Option("--flip", help="Let the file take the mean over each image and its mirror image: twice the time."),
+    ] = False,
     data: MovedDataOption = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
@@ -66,7 +70,7 @@ def command(
     drop = (DEFAULT_DROP if max_drop is None else max_drop) / POINTS
     written = []
     for name in precisions:
-        exported = export_run(found, dataset, precision=name, output=output, max_drop=drop, notice=say)
+        exported = export_run(found, dataset, precision=name, output=output, max_drop=drop, flip=flip, notice=say)
         written.append(asdict(exported) | {"path": str(exported.path)})
         if not as_json:
             _tell(exported)

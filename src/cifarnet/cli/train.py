@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, recipe
+from cifarnet.config import RECIPES, Flip, ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, recipe
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, require_resumable
@@ -46,7 +46,7 @@ def one_of(choices: Any) -> str:
 def command(
     recipe_name: Annotated[
         str | None,
-        typer.Option("--recipe", help="Named settings.", show_default="seed", parser=filled("--recipe", "its name")),
+        typer.Option("--recipe", help=f"Named settings: {', '.join(RECIPES)}.", show_default="seed", parser=filled("--recipe", "its name")),
     ] = None,
     data: Annotated[
         str | None,
@@ -60,6 +60,16 @@ def command(
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN", help="Go on with this run.", show_default=False, parser=filled("--resume", RUN)),
+    ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Start from the convolutions of this run, with its recipe; the dense layers start anew.",
+            show_default=False,
+            parser=filled("--from", RUN),
+        ),
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0)] = None,
     track: Annotated[
@@ -78,6 +88,9 @@ def command(
     learning_rate: Annotated[float | None, override("Peak step size.")] = None,
     schedule: Annotated[str | None, override(one_of(Schedule))] = None,
     schedule_epochs: Annotated[int | None, override("Epochs until the schedule reaches its floor.")] = None,
+    label_smoothing: Annotated[float | None, override("Part of the target that all classes share, 0 to 1.")] = None,
+    flip: Annotated[str | None, override("Mirror training images. " + one_of(Flip))] = None,
+    translation: Annotated[int | None, override("Shift training images by up to so many pixels.")] = None,
     weight_decay: Annotated[float | None, override("Decoupled decay per step, times the learning rate.")] = None,
     dropout: Annotated[float | None, override("Fraction of dense outputs dropped in training, 0 to 1.")] = None,
 ) -> None:
@@ -87,7 +100,10 @@ def command(
 
     require_trackers(track or ())
     if resume is None:
-        run, dataset = _start(recipe_name or "seed", data or "cifar10", backend, runs, given)
+        name, settings, weights = _settings(recipe_name, warm_start, runs, given)
+        run, dataset = _start(name, settings, data or "cifar10", backend, runs, weights)
+    elif warm_start is not None:
+        raise UsageError("--from and --resume were both given; expected one of them: a resumed run has begun already")
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
     record, tracking = _carry_out(run, dataset, max_minutes, track or [])
@@ -105,11 +121,32 @@ def _override(chosen: Recipe, given: dict[str, Any]) -> Recipe:
     return Recipe(model=replace(chosen.model, **model), train=replace(chosen.train, **train))
 
 
-def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[str, Any]) -> "tuple[Run, Dataset]":
+def _settings(
+    name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]
+) -> tuple[str, Recipe, Path | None]:
+    """Return the recipe's name, the settings, and the weights to start from, if any."""
+    if warm_start is None:
+        return name or "seed", _override(recipe(name or "seed"), given), None
+    from cifarnet.job import require_weights
+    from cifarnet.run import find_run
+
+    origin = find_run(runs, None if warm_start == "latest" else warm_start)
+    job = job_of(origin.read_record())
+    require_weights(origin)
+    if name not in (None, job.recipe):
+        raise UsageError(
+            f"--recipe is {name}, {origin} was trained by {job.recipe}; expected that one: leave --recipe out"
+        )
+    settings = Recipe(model=job.model, train=recipe(job.recipe).train)
+    return job.recipe, _override(settings, given), origin.best_weights
+
+
+def _start(
+    name: str, settings: Recipe, source: str, backend: str | None, runs: Path, weights: Path | None
+) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
 
-    settings = _override(recipe(name), given)
     say(f"backend {choose(backend)}, recipe {name}, data {source}")
     with download_bar() as progress:
         dataset = open_dataset(source, seed=settings.train.seed, progress=progress)
@@ -119,7 +156,7 @@ def _start(name: str, source: str, backend: str | None, runs: Path, given: dict[
 
     model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
     job = Job(recipe=name, model=model, train=settings.train, source=durable(source))
-    return start(job, dataset, runs), dataset
+    return start(job, dataset, runs, start_weights=weights), dataset
 
 
 def _contents(dataset: "Dataset") -> str:

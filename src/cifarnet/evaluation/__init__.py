@@ -20,7 +20,7 @@ from .intervals import Interval, wilson
 from .measures import ClassMeasures, ConfidentError, ConfusedPair, Evaluation, measure
 from .paired import Difference, PairedComparison, compare
 from .probability import softmax
-from .scoring import EVALUATION_BATCH, Predictor, Score, evaluate, predict, score
+from .scoring import EVALUATION_BATCH, Predictor, Score, evaluate, flip_averaged, predict, score
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -41,6 +41,7 @@ __all__ = [
     "calibrate",
     "compare",
     "evaluate",
+    "flip_averaged",
     "measure",
     "predict",
     "reliability",

@@ -17,6 +17,15 @@ EVALUATION_BATCH = 256
 """Images per call: 100 were 10 % slower on TensorFlow, 25 % on torch and no faster on JAX."""
 
 
+def flip_averaged(predictor: Predictor) -> Predictor:
+    """Return the predictor of the mean of what ``predictor`` says of an image and of its mirror image."""
+
+    def both(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return (predictor(images) + predictor(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+
+    return both
+
+
 @dataclass(frozen=True)
 class Score:
     """How well logits match labels."""

@@ -11,10 +11,13 @@ TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", 
 DATA_FACTS = ("name", "fingerprint", "train_images", "test_images")
 
 
-def describe(record: Mapping[str, Any], precision: str, calibration: Mapping[str, Any]) -> dict[str, Any]:
+def describe(
+    record: Mapping[str, Any], precision: str, calibration: Mapping[str, Any], *, flip: bool = False
+) -> dict[str, Any]:
     """Return the contract of the model that the run with ``record`` trained, still without its proof.
 
     ``calibration`` is what was fitted to the trained model's logits; it holds for every precision.
+    ``flip`` says that the graph takes the mean of an image and its mirror image.
     """
     config, labels = ModelConfig.from_json(record["model"]), record["data"]["labels"]
     height, width, channels = config.image_shape
@@ -26,6 +29,7 @@ def describe(record: Mapping[str, Any], precision: str, calibration: Mapping[str
         "calibration": dict(calibration),
         "resize": dict(RECIPE) | {"height": height, "width": width},
         "precision": precision,
+        "flip": flip,
         "model": config.to_json(),
         # A run that is still training, or was killed, has no results yet: then they are null.
         "training": {name: record.get(name) for name in TRAINING_FACTS}

@@ -70,12 +70,13 @@ def export_run(
     precision: str = "float32",
     output: Path | None = None,
     max_drop: float = 0.005,
+    flip: bool = False,
     notice: Notice = no_notice,
 ) -> Exported:
     """Write the best weights of ``run`` as an ONNX file, once it is proven on every test image of ``dataset``.
 
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
-    of the accuracy, as a fraction). Beside the file X.onnx lie X.json, its contract, and X.parity.json, what was
+    of the accuracy, as a fraction). With ``flip`` the file says the mean of an image and its mirror image. Beside the file X.onnx lie X.json, its contract, and X.parity.json, what was
     measured. Raises ``ParityError`` when a bar is not held, and then nothing of that name is left; ``RunError`` for a
     run without best weights or of other images, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
     settings outside their range and ``UsageError`` for a name that cannot be given.
@@ -85,14 +86,15 @@ def export_run(
     require_same_data(record["data"], dataset)
     _prepare(path)
     model = load_best(run)
-    if "calibration" not in record:
+    if flip or "calibration" not in record:
         notice("fitting the temperature on the held-out images, once")
-    calibration = calibration_of(run, model, dataset)
-    contract, temperature = describe(record, precision, calibration), calibration["temperature"]
+    calibration = calibration_of(run, model, dataset, flip=flip)
+    contract = describe(record, precision, calibration, flip=flip)
+    temperature = calibration["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"proving {precision} on {len(dataset.test):,} test images")
     try:
-        parity = prove(keras_heads(model), serialise(graph, contract, opset), dataset.test, bars, temperature)
+        parity = prove(keras_heads(model, flip=flip), serialise(graph, contract, opset), dataset.test, bars, temperature)
     except ParityError:
         _remove(path)  # what an earlier export left: nobody may take it for what was refused
         raise
@@ -140,14 +142,18 @@ def _graph(
 ) -> tuple[onnx.GraphProto, int]:
     """Return the graph in the contract's precision, and the operator set that it needs."""
     if contract["precision"] != "int8":
-        return write_graph(model, contract["precision"], contract["calibration"]["temperature"]), OPSET
+        return _written(model, contract, contract["precision"]), OPSET
     best = _best_variant(_plain(model, contract), contract, dataset, notice)
     return best.graph, best.opset
 
 
 def _plain(model: keras.Model, contract: Mapping[str, Any]) -> bytes:
     """Return the float32 file that a smaller one is made from and compared with."""
-    return serialise(write_graph(model, "float32", contract["calibration"]["temperature"]), contract)
+    return serialise(_written(model, contract, "float32"), contract)
+
+
+def _written(model: keras.Model, contract: Mapping[str, Any], precision: str) -> onnx.GraphProto:
+    return write_graph(model, precision, contract["calibration"]["temperature"], flip=contract["flip"])
 
 
 def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:

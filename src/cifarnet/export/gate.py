@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.errors import ParityError
-from cifarnet.evaluation import predict, score, softmax
+from cifarnet.evaluation import flip_averaged, predict, score, softmax
 from cifarnet.runtime import open_model
 from cifarnet.spec import Split
 
@@ -94,10 +94,21 @@ class Parity:
         return asdict(self)
 
 
-def keras_heads(model: keras.Model) -> Heads:
-    """Return logits and probabilities of the trained model, as it computes them itself."""
+def keras_heads(model: keras.Model, *, flip: bool = False) -> Heads:
+    """Return logits and probabilities of the trained model, as it computes them itself.
+
+    With ``flip`` the logits are the mean over an image and its mirror image, the probabilities the softmax of that.
+    """
     both = keras.Model(model.inputs[0], [model.get_layer("logits").output, model.outputs[0]], name="cifarnet_heads")
-    return lambda images: np.stack([np.asarray(head, np.float32) for head in both.predict_on_batch(images)], axis=1)
+
+    def heads(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.stack([np.asarray(head, np.float32) for head in both.predict_on_batch(images)], axis=1)
+
+    def flipped_heads(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = flip_averaged(lambda images: heads(images)[:, 0])(images)
+        return np.stack([logits, softmax(logits, 1.0).astype(np.float32)], axis=1)
+
+    return flipped_heads if flip else heads
 
 
 def file_heads(content: bytes, *, optimised: bool) -> Heads:

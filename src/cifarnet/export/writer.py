@@ -32,6 +32,8 @@ class Draft:
 
     weights: Mapping[str, NDArray[np.float32]]
     precision: str
+    flip: bool = False
+    """Whether every image's mirror image goes along with it."""
     value: str = INPUT_NAME
     shape: tuple[int, ...] = ()
     """Of one image's ``value``, as Keras has it: (height, width, channels) or (units,)."""
@@ -54,6 +56,11 @@ class Draft:
         self.constants[name] = np.asarray(array)
         return name
 
+    def whole_numbers(self, name: str, values: list[int]) -> str:
+        """Add a constant of int64 and return its name."""
+        self.exact.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
     def initializers(self) -> list[onnx.TensorProto]:
         """Return the constants in the graph's precision."""
         dtype = FLOATS[self.precision][1]
@@ -64,15 +71,18 @@ class Draft:
         return rounded + self.exact
 
 
-def write_graph(model: keras.Model, precision: str = "float32", temperature: float = 1.0) -> onnx.GraphProto:
+def write_graph(
+    model: keras.Model, precision: str = "float32", temperature: float = 1.0, *, flip: bool = False
+) -> onnx.GraphProto:
     """Return the graph of a chain of layers that ends in a softmax, as ``build_model`` makes it.
 
     Its input is ``images`` uint8 (batch, height, width, channels), its outputs ``logits``, ``probabilities`` and
     ``calibrated`` float32 (batch, classes); the last is the softmax of the logits divided by ``temperature``, above 0.
-    ``precision`` (float32 or float16) is what is computed in between. Raises ``ModelError`` that names the first layer
+    ``precision`` (float32 or float16) is what is computed in between. With ``flip`` the logits are the mean over an image
+    and its mirror image. Raises ``ModelError`` that names the first layer
     of another kind.
     """
-    draft = Draft(get_weights(model), precision)
+    draft = Draft(get_weights(model), precision, flip)
     for layer in _chain(model):
         _converter(layer)(draft, layer)
     _require_softmax(draft, model)
@@ -115,6 +125,12 @@ def _require(layer: Any, holds: bool, expected: str) -> None:  # noqa: FBT001  #
 def _input(draft: Draft, layer: Any) -> None:
     draft.shape = tuple(layer.batch_shape[1:])
     draft.add("Transpose", "channels_first", perm=[0, 3, 1, 2])  # while a pixel still is one byte
+    if draft.flip:
+        images = draft.value
+        # From the last column down to the first, the fourth axis backwards.
+        reverse = {"starts": [-1], "ends": [np.iinfo(np.int64).min], "axes": [3], "steps": [-1]}
+        draft.add("Slice", "mirrored", *(draft.whole_numbers(f"mirrored/{key}", each) for key, each in reverse.items()))
+        draft.add("Concat", "both", images, axis=0)
     draft.add("Cast", "pixels", to=FLOATS[draft.precision][0])
 
 
@@ -154,9 +170,12 @@ def _activation(draft: Draft, layer: Any) -> None:
 
 
 def _batch_normalization(draft: Draft, layer: Any) -> None:
-    before = draft.nodes[-1]
-    _require(layer, before.op_type in ("Conv", "Gemm") and layer.axis in (-1, 3), "a linear layer before it")
     scale, offset = _affine(draft.weights, layer)
+    before = draft.nodes[-1]
+    if before.op_type == "MaxPool" and (scale > 0).all():  # what increases leaves the largest of a window the largest
+        before = draft.nodes[-2]
+    is_linear = before.op_type in ("Conv", "Gemm") and layer.axis in (-1, 3)
+    _require(layer, is_linear, "a linear layer before it, or a pooling in between and positive scales")
     kernel, bias = f"{before.name}/kernel", f"{before.name}/bias"
     # In float64, and rounded once. A kernel opens with its filters, a dense matrix ends with its units.
     draft.constants[kernel] = draft.constants[kernel] * (
@@ -192,6 +211,20 @@ def _flatten(draft: Draft, layer: Any) -> None:
     draft.rows, draft.shape = (height, width, channels), (height * width * channels,)
 
 
+def _global_max_pooling(draft: Draft, layer: Any) -> None:
+    _global_pooling(draft, layer, "GlobalMaxPool")
+
+
+def _global_average_pooling(draft: Draft, layer: Any) -> None:
+    _global_pooling(draft, layer, "GlobalAveragePool")
+
+
+def _global_pooling(draft: Draft, layer: Any, operator: str) -> None:
+    draft.add(operator, f"{layer.name}/pooled")
+    draft.add("Flatten", layer.name, axis=1)
+    draft.shape = draft.shape[-1:]
+
+
 def _dense(draft: Draft, layer: Any) -> None:
     kernel = draft.weights[f"{layer.name}/kernel"]
     if draft.rows is not None:
@@ -216,6 +249,11 @@ def _softmax(draft: Draft, layer: Any) -> None:
     if draft.precision != "float32":
         draft.nodes[-1].output[0] = draft.value = f"{LOGITS_NAME}/{draft.precision}"
         draft.add("Cast", f"{LOGITS_NAME}/widened", to=TensorProto.FLOAT)
+    if draft.flip:
+        draft.nodes[-1].output[0] = draft.value = f"{LOGITS_NAME}/both"
+        shape = draft.whole_numbers(f"{LOGITS_NAME}/shape", [2, -1, *draft.shape])
+        draft.add("Reshape", f"{LOGITS_NAME}/mirrored", shape)  # the mirror images came first
+        draft.add("ReduceMean", f"{LOGITS_NAME}/mean", axes=[0], keepdims=0)
     draft.nodes[-1].output[0] = draft.value = LOGITS_NAME
     draft.add("Softmax", PROBABILITIES_NAME, axis=-1)
 
@@ -226,9 +264,12 @@ CONVERTERS: dict[type, Callable[[Draft, Any], None]] = {
     keras.layers.Conv2D: _conv2d,
     layers.Conv2D: _conv2d,
     keras.layers.BatchNormalization: _batch_normalization,
+    layers.BatchNormalization: _batch_normalization,
     keras.layers.ReLU: _relu,
     keras.layers.MaxPooling2D: _max_pooling,
     layers.MaxPooling2D: _max_pooling,
+    keras.layers.GlobalMaxPooling2D: _global_max_pooling,
+    keras.layers.GlobalAveragePooling2D: _global_average_pooling,
     keras.layers.Flatten: _flatten,
     keras.layers.Dense: _dense,
     keras.layers.Dropout: _dropout,

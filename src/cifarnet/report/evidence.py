@@ -138,8 +138,8 @@ def read_evidence(run: Run) -> Evidence:
 
 
 def parameters_of(model: ModelConfig) -> int:
-    """Return how many values the network learns: kernels and biases."""
-    total, channels = 0, model.image_shape[2]
+    """Return how many values the network learns: kernels and biases, or what a normalisation adds instead."""
+    total, channels = 0, model.whitened_channels
     for filters in model.filters:
         for _ in range(model.convolutions_per_block):
             total += (model.kernel_size**2 * channels + 1) * filters

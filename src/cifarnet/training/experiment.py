@@ -17,14 +17,14 @@ import keras
 
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.data import HoldOut, hold_out
+from cifarnet.data import HoldOut, Indices, hold_out
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.evaluation import calibrate, evaluate, predict, temperature_of
+from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, predict, temperature_of
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
-from cifarnet.model import build_model, load_weights, predictor
-from cifarnet.run import EpochRecord, Run, create_run, point_latest
+from cifarnet.model import build_model, load_features, load_weights, predictor, whiten
+from cifarnet.run import EpochRecord, Run, create_run, point_latest, write_atomically
 from cifarnet.spec import Dataset
 
 from .loop import Observer, Outcome, train
@@ -32,18 +32,27 @@ from .loop import Observer, Outcome, train
 RESULTS = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "calibration", "elapsed_s", "seconds_per_epoch"))
 """What a session adds to the record when it ends."""
 
+WHITENING_IMAGES = 5000
+"""At most about so many training images tell how patches are to be whitened."""
 
-def start(job: Job, dataset: Dataset, root: Path) -> Run:
+
+def start(job: Job, dataset: Dataset, root: Path, *, start_weights: Path | None = None) -> Run:
     """Make the folder of a new run below ``root`` and write down what is to be done.
 
-    Raises ``ConfigError`` and ``DataError`` when settings and data do not fit.
+    ``start_weights`` is the weights file of a run whose convolutions are to be trained further, those of ``job.model``;
+    the dense layers start anew. The folder keeps a copy. Raises ``ConfigError`` and ``DataError`` when settings and
+    data do not fit, ``RunError`` when the weights cannot be read.
     """
-    _require_fitting(job.model, dataset)
+    _require_fitting(job.model, job.train.translation, dataset)
     now = datetime.now().astimezone()
-    parts = _hold_out(dataset, job.train)
+    record = _first_record(job, dataset, _hold_out(dataset, job.train), now)
+    weights = None if start_weights is None else _read_weights(start_weights)
     run = create_run(root, job.recipe, choose(), now)
     with taken_away_if_ended(partial(shutil.rmtree, run.path)):
-        run.write_record(_first_record(job, dataset, parts, now))
+        if weights is not None:
+            write_atomically(run.start_weights, weights)
+            record["start_weights"] = hashlib.sha256(weights).hexdigest()
+        run.write_record(record)
     point_latest(run)
     return run
 
@@ -71,36 +80,78 @@ def carry_out(
         record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
         run.write_record(record)
         model = build_model(job.model, seed=job.train.seed)
-        outcome = train(model, dataset.train, parts, job.train, run, observer, stop=stop, max_minutes=max_minutes)
+        whiten(model, job.model, dataset.train.images[_spread(parts.train, WHITENING_IMAGES)])
+        if "start_weights" in record:
+            _require_unchanged(run, record["start_weights"])
+            load_features(model, run.start_weights)
+        outcome = train(
+            model,
+            dataset.train,
+            parts,
+            job.train,
+            run,
+            observer,
+            ghost_batch=job.model.ghost_batch,
+            stop=stop,
+            max_minutes=max_minutes,
+        )
         record |= _result(outcome)
         if outcome.best_epoch:
-            record["calibration"] = _calibration(model, dataset, parts)
+            record["calibration"] = _calibration(predictor(model), dataset, parts)
             record["metrics"]["test"] = asdict(evaluate(predictor(model), dataset.test))
         run.write_record(record)
         return record
 
 
-def calibration_of(run: Run, model: keras.Model, dataset: Dataset) -> dict[str, Any]:
+def _read_weights(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be read ({error.strerror}); expected the weights of a run: name another"
+        ) from error
+
+
+def _require_unchanged(run: Run, digest: str) -> None:
+    found = hashlib.sha256(_read_weights(run.start_weights)).hexdigest()
+    if found != digest:
+        raise RunError(
+            f"{run.start_weights} has the SHA-256 {found[:12]}…; expected {digest[:12]}… as when the run began: "
+            "restore it or start a new run"
+        )
+
+
+def _spread(indices: Indices, most: int) -> Indices:
+    """Return about ``most`` of ``indices``, from the whole range."""
+    return indices[:: max(1, len(indices) // most)]
+
+
+def calibration_of(run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False) -> dict[str, Any]:
     """Return the calibration of ``run`` as its record has it: temperature, coverage, abstention.
+
+    With ``flip`` it is that of the mean over an image and its mirror image, which no record has.
 
     Where the record lacks it, it is fitted with ``model``, which holds the run's best weights, and written down unless
     the training still goes on. Raises ``RunError`` when ``dataset`` is not the one of the run, and ``DataError`` for a
     damaged record.
     """
     record = run.read_record()
+    if flip:
+        require_same_data(record["data"], dataset)
+        return _calibration(flip_averaged(predictor(model)), dataset, _hold_out(dataset, job_of(record).train))
     if "calibration" in record:
         temperature_of(record["calibration"])
         return dict(record["calibration"])
     require_same_data(record["data"], dataset)
-    found = _calibration(model, dataset, _hold_out(dataset, job_of(record).train))
+    found = _calibration(predictor(model), dataset, _hold_out(dataset, job_of(record).train))
     if record.get("status") != "running":
         with suppress(RunError, OSError), run.locked():  # a folder that only can be read is no obstacle
             run.write_record(run.read_record() | {"calibration": found})
     return found
 
 
-def _calibration(model: keras.Model, dataset: Dataset, parts: HoldOut) -> dict[str, Any]:
-    logits = predict(predictor(model), dataset.train.images[parts.validation])
+def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut) -> dict[str, Any]:
+    logits = predict(forward, dataset.train.images[parts.validation])
     return calibrate(logits, dataset.train.labels[parts.validation]).to_json()
 
 
@@ -116,12 +167,16 @@ def _hold_out(dataset: Dataset, config: TrainConfig) -> HoldOut:
     return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
 
 
-def _require_fitting(config: ModelConfig, dataset: Dataset) -> None:
+def _require_fitting(config: ModelConfig, translation: int, dataset: Dataset) -> None:
     classes, shape = len(dataset.labels), dataset.train.images.shape[1:]
     if (classes, shape) != (config.classes, config.image_shape):
         raise ConfigError(
             f"{dataset.name} has {classes} classes of {shape} images; expected {config.classes} of "
             f"{config.image_shape}: set classes and image_shape of the ModelConfig"
+        )
+    if translation >= min(shape[:2]):
+        raise ConfigError(
+            f"translation is {translation} pixels, the images are {shape[0]}x{shape[1]}; expected less than either side"
         )
 
 
@@ -155,7 +210,7 @@ def _first_record(job: Job, dataset: Dataset, parts: HoldOut, now: datetime) -> 
         "data": _data_record(job.source, dataset),
         "hold_out": _hold_out_record(parts),
         "versions": versions(),
-        "machine": _machine(job.train.batch_size),
+        "machine": _machine(job),
     }
 
 
@@ -175,13 +230,13 @@ def _hold_out_record(parts: HoldOut) -> dict[str, Any]:
     return {"train": len(parts.train), "validation": len(parts.validation), "fingerprint": digest}
 
 
-def _machine(batch_size: int) -> dict[str, Any]:
+def _machine(job: Job) -> dict[str, Any]:
     return {
         "system": platform.system(),
         "processor": processor(),
         "cores": usable_cores(),
         "devices": adapter().devices(),
-        "parts": len(adapter().parts(batch_size)),
+        "parts": len(adapter().parts(job.train.batch_size, job.model.ghost_batch)),
     }
 
 

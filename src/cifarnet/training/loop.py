@@ -2,14 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.augmentation import Augmentation
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import TrainConfig
 from cifarnet.data import HoldOut, batch_order
@@ -18,6 +21,7 @@ from cifarnet.model import get_weights, logits_of, save_weights, set_weights
 from cifarnet.run import EpochRecord, Run
 from cifarnet.spec import Split
 
+from .ahead import ahead
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from .objective import objective
 from .optimizer import build_optimizer, learning_rate_at
@@ -99,6 +103,7 @@ def train(
     run: Run,
     observer: Observer,
     *,
+    ghost_batch: int = 0,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
@@ -110,7 +115,7 @@ def train(
     stopped. ``stop`` is asked every 750 images, or after a larger batch; past ``max_minutes`` of this session training
     stops too. Raises ``RunError`` and ``CheckpointError``.
     """
-    session = _Session(model, split, parts, config, run, observer, clock)
+    session = _Session(model, split, parts, config, run, observer, clock, ghost_batch)
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is not None:
         session.restore(checkpoint)
@@ -136,12 +141,14 @@ class _Session:
         run: Run,
         observer: Observer,
         clock: Callable[[], float],
+        ghost_batch: int,
     ) -> None:
         self._model, self._config, self._run, self._observer, self._clock = model, config, run, observer, clock
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
         network = logits_of(model)
-        self._engine = adapter().compile(network, build_optimizer(config, network), objective)
+        to_minimise = partial(objective, label_smoothing=config.label_smoothing)
+        self._engine = adapter().compile(network, build_optimizer(config, network), to_minimise, ghost_batch)
         self._batch_size = min(config.batch_size, len(self._indices))  # a few images are not padded to thousands
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
@@ -168,28 +175,36 @@ class _Session:
         return Outcome(reason, self._stopping.best_epoch, self._history, elapsed_s, self._epoch_seconds)
 
     def _train_epoch(self, interruption: Callable[[], StopReason | None]) -> StopReason | None:
-        order = batch_order(len(self._indices), self._config.seed, self._position.epoch)
-        while self._position.step < self._steps:
-            self._take_steps(order)
-            if not math.isfinite(self._position.loss_sum):
-                return "nan"
-            self._observer.on_progress(self._progress())
-            if reason := interruption():
-                self._save(self._engine.state())
-                return reason
+        # Not left open when training stops or fails: a thread is behind it.
+        with closing(ahead(self._calls())) as calls:
+            for steps in calls:
+                self._take(steps)
+                if not math.isfinite(self._position.loss_sum):
+                    return "nan"
+                self._observer.on_progress(self._progress())
+                if reason := interruption():
+                    self._save(self._engine.state())
+                    return reason
         return None
 
-    def _take_steps(self, order: NDArray[np.int64]) -> None:
-        size, first = self._batch_size, self._position.step
-        # To the next multiple, wherever an earlier session stopped: calls begin at the same steps in every session.
-        stop = min((first // self._steps_per_call + 1) * self._steps_per_call, self._steps)
-        chosen = self._indices[order[first * size : stop * size]]
-        begun = self._position.epoch - 1
-        rates = [learning_rate_at(self._config, begun + step / self._steps) for step in range(first, stop)]
-        for sums in self._engine.train(_filled_steps(self._split, chosen, rates, size)):
+    def _calls(self) -> Iterator[Steps]:
+        """Yield what is left of the epoch, in portions for one call of the engine."""
+        size, first, epoch = self._batch_size, self._position.step, self._position.epoch
+        order = batch_order(len(self._indices), self._config.seed, epoch)
+        views = Augmentation(self._config, len(self._split), epoch)
+        while first < self._steps:
+            # To the next multiple, wherever an earlier session stopped: calls begin at the same steps in every session.
+            stop = min((first // self._steps_per_call + 1) * self._steps_per_call, self._steps)
+            chosen = self._indices[order[first * size : stop * size]]
+            rates = [learning_rate_at(self._config, epoch - 1 + step / self._steps) for step in range(first, stop)]
+            yield _filled_steps(self._split, chosen, rates, size, views)
+            first = stop
+
+    def _take(self, steps: Steps) -> None:
+        for sums in self._engine.train(steps):
             self._position.loss_sum += float(sums.loss)
             self._position.correct += float(sums.correct)
-        self._position.step = stop
+        self._position.step += len(steps.learning_rates)
 
     def _end_epoch(self) -> StopReason | None:
         record = self._measure()
@@ -269,13 +284,15 @@ def _comparable_loss(record: EpochRecord) -> float:
     return record.validation_loss if math.isfinite(record.train_loss) else math.nan
 
 
-def _filled_steps(split: Split, chosen: NDArray[np.int64], rates: list[float], size: int) -> Steps:
+def _filled_steps(
+    split: Split, chosen: NDArray[np.int64], rates: list[float], size: int, views: Augmentation
+) -> Steps:
     """Return batches of exactly ``size`` images, the last one filled up, so that a ragged one compiles nothing new."""
     steps, weights = len(rates), np.zeros(len(rates) * size, np.float32)
     weights[: len(chosen)] = 1
     indices = np.resize(chosen, len(weights))  # repeats from the beginning
     return Steps(
-        images=split.images[indices].reshape(steps, size, *split.images.shape[1:]),
+        images=views(split.images[indices], indices).reshape(steps, size, *split.images.shape[1:]),
         labels=split.labels[indices].reshape(steps, size),
         weights=weights.reshape(steps, size),
         learning_rates=np.array(rates, np.float32),

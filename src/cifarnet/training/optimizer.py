@@ -28,9 +28,75 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras ships no types
         adapter().apply_adam(step, variables, self._momentums, self._velocities, grads)
 
 
+class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
+    """Momentum orthogonalised for convolutions (Jordan et al. 2024), and Adam for all else.
+
+    A kernel (k, k, c, filters) is taken as a matrix of as many columns as filters. Before each step it is scaled to a
+    mean square of 1 per filter, whatever the decay: a normalisation has to follow it, for which its scale is nothing.
+    ``keras.optimizers.Muon`` would leave convolutions to Adam.
+    """
+
+    MOMENTUM = 0.6
+    BETA_1, BETA_2, EPSILON = 0.9, 0.99, 1e-8
+    ITERATIONS = 3
+    COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+    """Of the polynomial that takes singular values from 0 to 1 towards 1, as published."""
+    ADAM_RATIO = 0.05
+    """Adam's learning rate over that of the convolutions."""
+
+    def build(self, variables: Any) -> None:
+        """Make the moving averages."""
+        if self.built:
+            return
+        super().build(variables)
+        self._averages = [
+            [self.add_variable_from_reference(variable, name) for name in self._names(variable)]
+            for variable in variables
+        ]
+
+    @staticmethod
+    def _names(variable: Any) -> tuple[str, ...]:
+        return ("momentum",) if len(variable.shape) == 4 else ("momentum", "velocity")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Change one variable."""
+        averages = self._averages[self._get_variable_index(variable)]
+        if len(averages) == 1:
+            self._orthogonal_step(gradient, variable, learning_rate, *averages)
+        else:
+            self._adam_step(gradient, variable, learning_rate * self.ADAM_RATIO, *averages)
+
+    def _orthogonal_step(self, gradient: Any, variable: Any, rate: Any, momentum: Any) -> None:
+        momentum.assign(momentum * self.MOMENTUM + gradient)
+        matrix = ops.reshape(gradient + momentum * self.MOMENTUM, (-1, variable.shape[-1]))
+        step = ops.reshape(_orthogonal(matrix, self.ITERATIONS, self.COEFFICIENTS), variable.shape)
+        scale = math.sqrt(variable.shape[-1]) / ops.sqrt(ops.sum(ops.square(variable)))
+        variable.assign(variable * scale - step * rate)
+
+    def _adam_step(self, gradient: Any, variable: Any, rate: Any, momentum: Any, velocity: Any) -> None:
+        count = ops.cast(self.iterations + 1, "float32")
+        momentum.assign(momentum + (gradient - momentum) * (1 - self.BETA_1))
+        velocity.assign(velocity + (ops.square(gradient) - velocity) * (1 - self.BETA_2))
+        scale = rate * ops.sqrt(1 - self.BETA_2**count) / (1 - self.BETA_1**count)
+        variable.assign(variable - momentum * scale / (ops.sqrt(velocity) + self.EPSILON))
+
+
+def _orthogonal(matrix: Any, iterations: int, coefficients: tuple[float, float, float]) -> Any:
+    """Return about ``U @ V.T`` of the singular value decomposition of ``matrix``, by Newton and Schulz' iteration."""
+    a, b, c = coefficients
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    matrix = ops.transpose(matrix) if is_tall else matrix
+    matrix = matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + 1e-7)
+    for _ in range(iterations):
+        square = ops.matmul(matrix, ops.transpose(matrix))
+        matrix = a * matrix + ops.matmul(b * square + c * ops.matmul(square, square), matrix)
+    return ops.transpose(matrix) if is_tall else matrix
+
+
 OPTIMIZERS = {
     "adam": Adam,
     "adamw": Adam,
+    "muon": Muon,
     "nadam": keras.optimizers.Nadam,
     "rmsprop": keras.optimizers.RMSprop,
     "sgd": keras.optimizers.SGD,
@@ -61,5 +127,7 @@ def learning_rate_at(config: TrainConfig, progress: float) -> float:
 def _schedule(config: TrainConfig, progress: float) -> float:
     if config.schedule == "constant":
         return 1.0
-    done = min(progress / config.schedule_epochs, 1.0)
+    done = min(progress / (config.schedule_epochs or config.epochs), 1.0)
+    if config.schedule == "linear":
+        return config.floor_fraction + (1 - config.floor_fraction) * (1 - done)
     return config.floor_fraction + (1 - config.floor_fraction) * (1 + math.cos(math.pi * done)) / 2

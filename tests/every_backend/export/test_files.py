@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from cifarnet.errors import ConfigError, RunError, UsageError
-from cifarnet.evaluation import predict, softmax
+from cifarnet.evaluation import flip_averaged, predict, softmax
 from cifarnet.export import Bars, export_run, exporting, import_weights
 from cifarnet.export.file import serialise
 from cifarnet.export.writer import write_graph
@@ -19,7 +19,11 @@ from cifarnet.interruption import take_away_half_made
 from cifarnet.model import build_model, get_weights, predictor, set_weights
 from cifarnet.runtime import Classifier
 from cifarnet.spec import CALIBRATION, CONTRACT_KEY
+from cifarnet.training import calibration_of
 from cifarnet.training.experiment import RESULTS
+
+from .conftest import MODEL
+from .test_writer import NORMALISED, with_lively_moments
 
 
 def test_the_file_in_the_run_folder_classifies_as_the_trained_model_was_recorded_to(run, dataset):
@@ -87,6 +91,31 @@ def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(run, net
         np.testing.assert_array_equal(get_weights(again)[path], array, strict=True)
     contract = json.loads((run.path / "model.json").read_text())
     assert serialise(write_graph(again, temperature=contract["calibration"]["temperature"]), contract) == content
+
+
+def test_a_normalised_network_comes_back_as_the_same_function_without_normalisation(contract, dataset, tmp_path):
+    model = with_lively_moments(build_model(replace(MODEL, **NORMALISED), seed=2))
+    path, described = tmp_path / "model.onnx", contract | {"model": replace(MODEL, **NORMALISED).to_json()}
+    path.write_bytes(serialise(write_graph(model), described))
+    config, weights = import_weights(path)
+    again = build_model(config)
+    set_weights(again, weights)
+    expected = predict(predictor(model), dataset.test.images)
+    found = predict(predictor(again), dataset.test.images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)  # of logits up to 10; measured: XX
+    assert config == replace(MODEL, **NORMALISED | {"ghost_batch": 0})
+
+
+def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, network, dataset):
+    classifier = Classifier(export_run(run, dataset, flip=True).path)
+    both = flip_averaged(predictor(network))
+    expected = softmax(predict(both, dataset.test.images), 1.0)
+    np.testing.assert_allclose(classifier.probabilities(dataset.test.images), expected, rtol=0, atol=Bars().probability)
+    mirrored = np.ascontiguousarray(dataset.test.images[:, :, ::-1])
+    np.testing.assert_allclose(classifier.probabilities(mirrored), expected, rtol=0, atol=Bars().probability)
+    assert classifier.contract["flip"] is True
+    assert classifier.contract["calibration"] == calibration_of(run, network, dataset, flip=True)
+    assert classifier.contract["calibration"] != run.read_record()["calibration"]
 
 
 def test_an_inspection_counts_what_keras_counts(run, network, dataset):

@@ -19,6 +19,15 @@ from cifarnet.model import build_model
 
 from .conftest import MODEL
 
+NORMALISED = {
+    "whitening": 2,
+    "convolutions_per_block": 2,
+    "pooling": "first",
+    "ghost_batch": 8,
+    "global_pooling": "max",
+    "dense_units": (),
+}
+
 
 def test_the_graph_has_no_node_that_does_nothing_and_is_named_after_the_layers(content):
     model = onnx.load_from_string(content)
@@ -60,18 +69,34 @@ def test_the_temperature_is_the_number_of_the_contract_in_every_precision(networ
         {"convolutions_per_block": 2, "filters": (4, 6), "dense_units": (8, 8)},
         {"image_shape": (31, 17, 3), "filters": (4, 4)},
         {"classes": 3, "kernel_size": 1},
+        {"global_pooling": "average", "dense_units": ()},
+        {**NORMALISED},
+        {**NORMALISED, "pooling": "last", "global_pooling": "none", "whitening": 3},
     ],
 )
-def test_whatever_build_model_makes_can_be_proven(contract, changes):
+@pytest.mark.parametrize("flip", [False, True], ids=["as they are", "flipped too"])
+def test_whatever_build_model_makes_can_be_proven(contract, changes, flip):
     config = replace(MODEL, **changes)
-    model = build_model(config, seed=1)
+    model = with_lively_moments(build_model(config, seed=1))
     of_config = contract | {"labels": [f"class {index}" for index in range(config.classes)]}
     of_config["input"] = contract["input"] | {"shape": ["batch", *config.image_shape]}
     of_config["resize"] = contract["resize"] | dict(zip(("height", "width"), config.image_shape[:2], strict=True))
-    content = serialise(write_graph(model), of_config)
+    content = serialise(write_graph(model, flip=flip), of_config)
     images = extreme_images(config.image_shape)
-    trained, exported = (predict(heads, images) for heads in (keras_heads(model), file_heads(content, optimised=True)))
-    np.testing.assert_allclose(exported[:, 1], trained[:, 1], rtol=0, atol=Bars().probability)
+    exported = predict(file_heads(content, optimised=True), images)
+    trained, otherwise = (predict(keras_heads(model, flip=each), images) for each in (flip, not flip))
+    np.testing.assert_allclose(exported[:, :2], trained, rtol=0, atol=Bars().probability)
+    assert np.abs(exported[:, 1] - otherwise[:, 1]).max() > 1e-3
+
+
+def with_lively_moments(model):
+    """Give every normalisation averages and an offset of its own, as training does."""
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if "norm_" in variable.path:
+            low = 0.5 if variable.path.endswith("variance") else -0.3
+            variable.assign(rng.uniform(low, low + 0.6, tuple(variable.shape)))
+    return model
 
 
 def test_a_layer_of_another_kind_is_refused_by_name():

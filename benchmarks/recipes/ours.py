@@ -1,0 +1,48 @@
+"""``python -m benchmarks.recipes.ours RECIPE BACKEND SEED FOLDER``: train a recipe, and say how it goes."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cifarnet
+from benchmarks.recipes.curve import SAID
+
+
+class Speaker:
+    """An observer that says each epoch's figures."""
+
+    def on_progress(self, progress: Any) -> None:
+        """Say nothing."""
+
+    def on_epoch(self, record: Any, progress: Any) -> None:
+        """Say what the epoch gave."""
+        say(epoch=record.epoch, validation_accuracy=record.validation_accuracy, validation_loss=record.validation_loss)
+
+
+def say(**facts: Any) -> None:
+    """Say facts in a line."""
+    print(SAID + json.dumps(facts), flush=True)
+
+
+def main(name: str, backend: str, seed: int, folder: Path) -> None:
+    """Train and score."""
+    cifarnet.choose_backend(backend)
+    settings, dataset = cifarnet.recipe(name), cifarnet.open_dataset("cifar10")
+    job = cifarnet.Job(
+        recipe=name, model=settings.model, train=replace(settings.train, seed=seed), source="cifar10"
+    )
+    run = cifarnet.start(job, dataset, folder)
+    record = cifarnet.carry_out(run, dataset, Speaker())
+    say(test_accuracy=record["metrics"]["test"]["accuracy"])
+    from cifarnet.evaluation import evaluate, flip_averaged
+    from cifarnet.model import predictor  # Keras, now that its framework is chosen
+    from cifarnet.training import load_best
+
+    flipped = evaluate(flip_averaged(predictor(load_best(run))), dataset.test)
+    print(SAID + json.dumps({"flip_test_accuracy": flipped.accuracy}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

@@ -1,0 +1,102 @@
+"""The stored trainings as a table and as curves."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.records import RESULTS, rows
+
+PATH = RESULTS / "recipes.jsonl"
+WORDS = {"by-hand": "PyTorch by hand"}
+COLORS = {"seed": "#b5838d", "fast": "#1f6f8b", "strong": "#0b3954", "by-hand": "#8a9a5b"}
+LINES = {"jax": ":", "torch": "--", "tensorflow": "-"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training from start to end."""
+
+    head: dict[str, Any]
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    end: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return recipe and backend."""
+        return self.head["name"], self.head["backend"]
+
+
+def trainings(path: Path = PATH) -> list[Training]:
+    """Read the results."""
+    found: list[Training] = []
+    for line in map(json.loads, path.read_text().splitlines()):
+        if "name" in line:
+            found.append(Training(line))
+        elif "epoch" in line:
+            found[-1].epochs.append(line)
+        else:
+            found[-1].end.update({**line, **found[-1].end})  # the time of the first: flips are extra
+    return found
+
+
+def table(path: Path = PATH) -> str:
+    """Return means and extremes over the seeds as a Markdown table, one row per recipe and backend."""
+    groups: dict[tuple[str, str], list[Training]] = {}
+    for training in trainings(path):
+        groups.setdefault(training.key, []).append(training)
+    cells = [_row(*key, group) for key, group in groups.items()]
+    titles = ("recipe", "backend", "seeds", "minutes", "test accuracy", "with flips", "epochs")
+    return rows(titles, sorted(cells, key=lambda row: (list(COLORS).index(_name(row[0])), float(row[3].split()[0]))))
+
+
+def _name(word: str) -> str:
+    return next((name for name, told in WORDS.items() if told == word), word.strip("`"))
+
+
+def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
+    minutes = [training.end["seconds"] / 60 for training in group]
+    return [
+        WORDS.get(name, f"`{name}`"),
+        backend,
+        ", ".join(str(training.head["seed"]) for training in group),
+        _spread(minutes, "{:.1f}"),
+        _spread([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
+        _spread([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
+        "{:.0f}".format(statistics.mean(len(training.epochs) for training in group)),
+    ]
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    low, high = form.format(min(values)), form.format(max(values))
+    mean = form.format(statistics.mean(values))
+    return mean if low == high else f"{mean} ({low.split()[0]} to {high.split()[0]})"
+
+
+def picture(source: Path, target: Path) -> None:
+    """Draw validation accuracy against minutes."""
+    from benchmarks.harness.pictures import figure, save
+
+    drawn, (axes,) = figure(1, 12)
+    told = set()
+    for training in trainings(source):
+        name, backend = training.key
+        label = f"{WORDS.get(name, name)}, {backend}"
+        axes.plot(
+            [epoch["seconds"] / 60 for epoch in training.epochs],
+            [100 * epoch["validation_accuracy"] for epoch in training.epochs],
+            LINES[backend],
+            color=COLORS.get(name, "#999999"),
+            label=None if label in told else label,
+            alpha=0.8,
+        )
+        told.add(label)
+    axes.set_xscale("log")
+    axes.set_xlabel("minutes from the start of the process")
+    axes.set_ylabel("validation accuracy, %")
+    axes.set_ylim(bottom=40)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    save(drawn, target)

@@ -1,0 +1,83 @@
+"""A view of an image depends on seed, epoch and image, and on nothing else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cifarnet.augmentation import Augmentation
+from cifarnet.config import TrainConfig
+
+COUNT = 60
+IMAGES = np.random.default_rng(3).integers(0, 256, (COUNT, 9, 7, 3), np.uint8)
+EVERYWHERE = np.arange(COUNT)
+BOTH = TrainConfig(flip="alternating", translation=2, seed=5)
+FLIP = replace(BOTH, translation=0)
+SHIFT = replace(BOTH, flip="none")
+
+
+def views(config, epoch, positions=EVERYWHERE):
+    return Augmentation(config, COUNT, epoch)(IMAGES[positions], positions)
+
+
+def is_mirrored(config, epoch):
+    found = views(config, epoch)
+    mirrored = (found == IMAGES[:, :, ::-1]).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(found[~mirrored], IMAGES[~mirrored])
+    return mirrored
+
+
+def test_without_augmentation_the_images_stay_as_they_are():
+    np.testing.assert_array_equal(views(TrainConfig(), 1), IMAGES, strict=True)
+
+
+@pytest.mark.parametrize("config", [BOTH, replace(BOTH, flip="random")], ids=["alternating", "random"])
+def test_a_view_is_the_same_whatever_it_is_asked_for_with(config):
+    whole = views(config, 4)
+    chosen = np.random.default_rng(0).permutation(COUNT)[:20]
+    np.testing.assert_array_equal(views(config, 4, chosen), whole[chosen], strict=True)
+    np.testing.assert_array_equal(views(config, 4, chosen[7:8]), whole[chosen[7:8]])
+
+
+@pytest.mark.parametrize("other", [replace(BOTH, seed=6), replace(BOTH, flip="random")], ids=["seed", "flip"])
+def test_another_seed_or_way_gives_other_views(other):
+    assert (views(other, 4) != views(BOTH, 4)).any()
+    assert (views(BOTH, 5) != views(BOTH, 4)).any()
+
+
+def test_alternating_flips_mirror_each_image_in_every_other_epoch():
+    first = is_mirrored(FLIP, 1)
+    assert 0.3 < first.mean() < 0.7
+    np.testing.assert_array_equal(is_mirrored(FLIP, 2), ~first)
+    np.testing.assert_array_equal(is_mirrored(FLIP, 3), first)
+
+
+def test_random_flips_are_drawn_anew_in_each_epoch():
+    drawn = np.stack([is_mirrored(replace(FLIP, flip="random"), epoch) for epoch in range(1, 9)])
+    assert 0.4 < drawn.mean() < 0.6
+    assert not (drawn[1:] == ~drawn[:-1]).all()
+
+
+def test_shifted_images_mirror_at_the_edge_and_every_shift_occurs():
+    padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    seen = set()
+    for epoch in range(1, 9):
+        for image, view in zip(padded, views(SHIFT, epoch), strict=True):
+            found = [
+                (top, left)
+                for top in range(5)
+                for left in range(5)
+                if np.array_equal(image[top : top + 9, left : left + 7], view)
+            ]
+            assert len(found) == 1
+            seen.update(found)
+    assert len(seen) == 25
+
+
+def test_a_view_that_is_not_mirrored_at_the_edge_is_refused_by_the_same_check():
+    padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    view = views(SHIFT, 1)
+    assert any(
+        not any(np.array_equal(image[top : top + 9, left : left + 7], each) for top in range(5) for left in range(5))
+        for image, each in zip(padded, view, strict=True)
+    )
