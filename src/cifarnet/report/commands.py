@@ -14,6 +14,7 @@ OPTIONS = frozenset(
     (
         *("seed", "epochs", "patience", "min_delta", "batch_size", "validation_fraction", "optimizer"),
         *("learning_rate", "schedule", "schedule_epochs", "weight_decay", "dropout"),
+        *("label_smoothing", "flip", "translation"),
     )
 )
 """Settings that `cifarnet train` has an option for."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from cifarnet.backends import AdamStep, adapter
 from cifarnet.config import TrainConfig
