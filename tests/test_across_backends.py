@@ -45,7 +45,9 @@ def test_a_normalised_network_too_follows_one_curve_on_all_backends():
         difference = np.abs(np.subtract(found["jax"]["losses"], found[backend]["losses"]))
         print(f"jax - {backend}: 10 steps {difference[:10].max():.1e}, {STEPS} steps {difference.max():.1e}")
         assert found["jax"]["initial_weights"] == found[backend]["initial_weights"]
-        np.testing.assert_allclose(found["jax"]["losses"][:10], found[backend]["losses"][:10], rtol=0, atol=NORMALISED_ATOL)
+        np.testing.assert_allclose(
+            found["jax"]["losses"][:10], found[backend]["losses"][:10], rtol=0, atol=NORMALISED_ATOL
+        )
     assert np.abs(np.subtract(found["jax"]["losses"], first_steps("jax", seed=1, recipe="fast")["losses"])).min() > 0
 
 

@@ -1,8 +1,8 @@
 """A PyTorch program by hand with the same aim: a small normalised network with the known means for short trainings.
 
 Whitened patches, batch normalisation, label smoothing, alternating flips, shifts, Nesterov SGD with a triangular
-schedule and fast biases, as Jordan (2024) describes them, on channels-last memory, at the widths and the batch size that
-suit two cores.
+schedule and fast biases, as Jordan (2024) describes them, on channels-last memory, at widths and a batch size that suit
+two cores.
 """
 
 import json
@@ -47,7 +47,7 @@ class Block(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.dirac_(layer.weight.data[: layer.in_channels])
             if isinstance(layer, nn.BatchNorm2d):
-                layer.weight.requires_grad_(False)
+                layer.weight.requires_grad = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return features at half the size."""
@@ -60,7 +60,7 @@ class Network(nn.Module):
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__()
         self.whiten = nn.Conv2d(3, 24, 2, bias=False)
-        self.whiten.weight.requires_grad_(False)
+        self.whiten.weight.requires_grad = False
         patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
         variances, axes = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (axes / torch.sqrt(variances + 5e-4)).T.reshape(12, 3, 2, 2)

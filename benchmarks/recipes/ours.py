@@ -30,9 +30,7 @@ def main(name: str, backend: str, seed: int, folder: Path) -> None:
     """Train and score."""
     cifarnet.choose_backend(backend)
     settings, dataset = cifarnet.recipe(name), cifarnet.open_dataset("cifar10")
-    job = cifarnet.Job(
-        recipe=name, model=settings.model, train=replace(settings.train, seed=seed), source="cifar10"
-    )
+    job = cifarnet.Job(recipe=name, model=settings.model, train=replace(settings.train, seed=seed), source="cifar10")
     run = cifarnet.start(job, dataset, folder)
     record = cifarnet.carry_out(run, dataset, Speaker())
     say(test_accuracy=record["metrics"]["test"]["accuracy"])

@@ -65,7 +65,7 @@ def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
         _spread(minutes, "{:.1f}"),
         _spread([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
         _spread([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
-        "{:.0f}".format(statistics.mean(len(training.epochs) for training in group)),
+        f"{statistics.mean(len(training.epochs) for training in group):.0f}",
     ]
 
 

@@ -39,8 +39,8 @@ def _flipped(config: TrainConfig, count: int, epoch: int) -> NDArray[np.bool_] |
     # Alternating (Jordan 2024): half of the images, by chance, in the first epoch, then the other half, and so on.
     is_alternating = config.flip == "alternating"
     rng = np.random.Generator(np.random.PCG64([config.seed, _FLIP_TAG, 0 if is_alternating else epoch]))
-    drawn = rng.integers(0, 2, count) == 1
-    return drawn ^ (epoch % 2 == 0) if is_alternating else drawn
+    drawn: NDArray[np.bool_] = rng.integers(0, 2, count) == 1
+    return ~drawn if is_alternating and epoch % 2 == 0 else drawn
 
 
 def _shifted(

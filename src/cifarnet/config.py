@@ -63,7 +63,9 @@ class Config:
                 f"{cls.__name__} has the fields {sorted(document)}; expected {sorted(fields)}: "
                 "read it with the cifarnet version that wrote it"
             )
-        return cls(**{name: _from_json(name, document[name], kind) for name, kind in fields.items() if name in document})
+        return cls(
+            **{name: _from_json(name, document[name], kind) for name, kind in fields.items() if name in document}
+        )
 
 
 def _from_json(name: str, value: Any, kind: Any) -> Any:
@@ -134,11 +136,15 @@ class ModelConfig(Config):
         self._require("image_shape", _positive_integers(shape) and len(shape) == 3, "(height, width, channels)")
         self._require_whole("classes", 2, 10_000)
         self._require_whole("whitening", 0, 4)
-        self._require("filters", _positive_integers(self.filters) and self.filters != (), "one positive width per block")
+        self._require(
+            "filters", _positive_integers(self.filters) and self.filters != (), "one positive width per block"
+        )
         self._require("dense_units", _positive_integers(self.dense_units), "one positive width per dense layer")
         self._require_whole("convolutions_per_block", 1, 8)
         ghost = self.ghost_batch
-        self._require("ghost_batch", type(ghost) is int and (ghost == 0 or 2 <= ghost <= MOST), "0, or 2 or more images")
+        self._require(
+            "ghost_batch", type(ghost) is int and (ghost == 0 or 2 <= ghost <= MOST), "0, or 2 or more images"
+        )
         size = self.kernel_size
         self._require("kernel_size", type(size) is int and size in KERNEL_SIZES, "1, 3, 5, 7, 9 or 11")
         self._require_number("dropout", lambda value: 0 <= value < 1, "a fraction from 0 up to but not including 1")
@@ -256,7 +262,7 @@ _NORMALISED = ModelConfig(
 )
 _FAST = TrainConfig(
     optimizer="muon",
-    learning_rate=0.24,
+    learning_rate=0.1,
     schedule="linear",
     schedule_epochs=0,
     epochs=10,

@@ -61,7 +61,7 @@ class ConvolutionAndPooling(keras.layers.Layer):  # type: ignore[misc]  # Keras 
 
 
 class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras ships no types
-    """``keras.layers.BatchNormalization`` without a scale, computed in the way that is fastest on the running framework.
+    """``keras.layers.BatchNormalization`` without a scale, computed in the way that is fastest on the framework.
 
     In training it normalises what it is called on, which is a part of a batch. Without a scale it is increasing, so
     that the largest of a window stays the largest: a pooling may stand before it instead of after.

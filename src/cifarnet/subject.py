@@ -179,8 +179,8 @@ class FileSubject(Subject):
         return self._opened.contract.get("calibration")
 
     def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
-        """Return nothing: a file is not fitted anew."""
-        return None
+        """Return what the file carries where it takes mirror images along anyway; it is not fitted anew."""
+        return self.calibration(dataset) if self._opened.contract.get("flip") else None
 
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:

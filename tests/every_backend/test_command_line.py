@@ -66,6 +66,39 @@ def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes
     assert "has the classes cat, dog; expected horizontal stripes, " in refused.stderr
 
 
+def test_a_file_exported_with_flips_scores_as_the_run_does_with_them(trained, tmp_path):
+    folder, done = trained
+    assert cifarnet("export", "--flip", "--output", tmp_path / "both.onnx", folder=folder).returncode == 0
+    flipped = scored(folder, "--flip")
+    assert flipped["loss"] != json.loads(done.stdout)["metrics"]["test"]["loss"]
+    assert scored(folder, tmp_path / "both.onnx")["loss"] == pytest.approx(flipped["loss"], rel=1e-5)
+    assert scored(folder, "--flip", tmp_path / "both.onnx")["loss"] == pytest.approx(flipped["loss"], rel=1e-5)
+    assert "latest with mirror images on" in cifarnet("evaluate", "latest", "--flip", folder=folder).stdout
+
+
+def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
+    folder, _ = trained
+    for name, shade in (("dark", 40), ("light", 200)):
+        (tmp_path / name).mkdir()
+        for index in range(10):
+            Image.new("RGB", (32, 32), (shade + index, shade, shade)).save(tmp_path / name / f"{index}.png")
+    origin = (folder / "runs" / "latest").resolve().name
+    own = ("train", "--data", tmp_path, "--runs", "own", "--epochs", "1", "--json")
+    done = cifarnet(*own, "--from", f"runs/{origin}", folder=folder)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)
+    assert (run["recipe"], run["data"]["labels"]) == ("seed", ["dark", "light"])
+    assert len(run["start_weights"]) == 64
+    for refused, words in (
+        (("--from", f"runs/{origin}", "--recipe", "fast"), "was trained by seed; expected that one"),
+        (("--from", f"runs/{origin}", "--resume", "latest"), "--from and --resume were both given"),
+        (("--from", "nowhere"), "nowhere is no run folder; expected"),
+    ):
+        done = cifarnet(*own, *refused, folder=folder)
+        assert (done.returncode, done.stdout) in ((1, ""), (2, "")), done.stderr
+        assert words in done.stderr
+
+
 def test_a_run_and_its_file_are_scored_by_one_ruler_and_compared(trained, tmp_path):
     folder, done = trained
     file = tmp_path / "model.onnx"

@@ -81,7 +81,9 @@ def whitened(model, images):
 def test_whitening_makes_the_values_of_a_patch_uncorrelated_and_of_one_size():
     config = ModelConfig(whitening=2, filters=(4,), dense_units=(8,))
     rng = np.random.default_rng(0)
-    images = np.repeat(rng.integers(0, 256, (300, 16, 16, 3), np.uint8), 2, axis=1).repeat(2, axis=2)  # neighbours alike
+    images = np.repeat(rng.integers(0, 256, (300, 16, 16, 3), np.uint8), 2, axis=1).repeat(
+        2, axis=2
+    )  # neighbours alike
     model = build_model(config)
     assert np.abs(whitened(model, images)[:12, :12] - np.eye(12)).max() > 0.2
     whiten(model, config, images)
@@ -107,7 +109,7 @@ def test_features_are_taken_from_another_network_and_the_dense_layers_left(tmp_p
     load_features(model, tmp_path / "other.weights.h5")
     for path, array in get_weights(model).items():
         np.testing.assert_array_equal(array, (before if path.startswith(("dense", "logits")) else origin)[path])
-    with pytest.raises(ModelError, match="conv_2/kernel is float32 .* expected float32"):
+    with pytest.raises(ModelError, match=r"conv_2/kernel is float32 .* expected float32"):
         load_features(build_model(replace(SMALL, filters=(4, 9))), tmp_path / "other.weights.h5")
 
 

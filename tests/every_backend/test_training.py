@@ -143,7 +143,9 @@ def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, m
     from cifarnet.training import loop
 
     traced, original = [], loop.objective
-    monkeypatch.setattr(loop, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings))
+    monkeypatch.setattr(
+        loop, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings)
+    )
     finished(with_training(job, epochs=2), dataset, runs, watcher)
     parts = getattr(adapter(), "PARTS", 1)
     assert len(traced) == parts
@@ -343,7 +345,9 @@ AUGMENTED = {"flip": "alternating", "translation": 2, "label_smoothing": 0.2, "o
 @pytest.fixture
 def normalised(job):
     """The same job with everything that the recipe `fast` has beside it."""
-    return replace(job, model=replace(job.model, **NORMALISED), train=replace(job.train, learning_rate=0.05, **AUGMENTED))
+    return replace(
+        job, model=replace(job.model, **NORMALISED), train=replace(job.train, learning_rate=0.05, **AUGMENTED)
+    )
 
 
 def test_a_normalised_network_with_augmentation_resumes_to_the_same_bits(normalised, dataset, runs, watcher):
@@ -395,7 +399,7 @@ def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):
     run.start_weights.write_bytes(b"other")
     with pytest.raises(RunError, match=r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"):
         carry_out(run, dataset, watcher)
-    with pytest.raises(RunError, match="could not be read .*; expected the weights of a run"):
+    with pytest.raises(RunError, match=r"could not be read .*; expected the weights of a run"):
         start(job, dataset, runs, start_weights=runs / "none.weights.h5")
 
 

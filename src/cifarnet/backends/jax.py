@@ -177,7 +177,7 @@ class JaxEngine:
         if len(divided) == 1:
             self._state, sums = self._step(self._state, (images, labels, weights), rate)
             return sums
-        trainable, fixed, moments = self._state
+        trainable, fixed, _ = self._state
         added = (jax.tree.map(jnp.zeros_like, trainable), jnp.zeros(len(Sums._fields)))
         total, found = weights.sum(), []
         for part in divided:

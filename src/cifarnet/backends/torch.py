@@ -60,7 +60,14 @@ def batch_norm(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
     features, mean, inverse = torch.native_batch_norm(
-        images.permute(0, 3, 1, 2), torch.ones_like(offset), offset, None, None, True, 0.0, epsilon
+        images.permute(0, 3, 1, 2),
+        torch.ones_like(offset),
+        offset,
+        None,
+        None,
+        training=True,
+        momentum=0.0,
+        eps=epsilon,
     )
     return features.permute(0, 2, 3, 1), mean, 1 / torch.square(inverse) - epsilon
 
@@ -156,7 +163,13 @@ class TorchEngine:
         total, found = batch[-1].sum(), []
         for part in parts(len(batch[-1]), self._ghost_batch):
             arrays = [array[part.first : part.stop] for array in batch]
-            arguments = (trainable, fixed, *arrays, total, torch.tensor(part.first, dtype=torch.int32, device=self._device))
+            arguments = (
+                trainable,
+                fixed,
+                *arrays,
+                total,
+                torch.tensor(part.first, dtype=torch.int32, device=self._device),
+            )
             found.append(self._differentiated(arguments)(*arguments))
         gradients, changed, sums = zip(*found, strict=True)
         if len(found) == 1:

@@ -46,7 +46,12 @@ def one_of(choices: Any) -> str:
 def command(
     recipe_name: Annotated[
         str | None,
-        typer.Option("--recipe", help=f"Named settings: {', '.join(RECIPES)}.", show_default="seed", parser=filled("--recipe", "its name")),
+        typer.Option(
+            "--recipe",
+            help=f"Named settings: {', '.join(RECIPES)}.",
+            show_default="seed",
+            parser=filled("--recipe", "its name"),
+        ),
     ] = None,
     data: Annotated[
         str | None,

@@ -21,7 +21,8 @@ def flip_averaged(predictor: Predictor) -> Predictor:
     """Return the predictor of the mean of what ``predictor`` says of an image and of its mirror image."""
 
     def both(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return (predictor(images) + predictor(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+        mirrored = predictor(np.ascontiguousarray(images[:, :, ::-1]))
+        return (predictor(images) + mirrored) * np.float32(0.5)
 
     return both
 

@@ -20,8 +20,8 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
 
     ``set_weights(build_model(config), weights)`` is the trained model again, on any backend, and exports to the same
     file. A batch normalisation comes back as part of the convolution before it: the network is then one without it, and
-    the same function. Raises ``ModelError`` for a file that is not ours or of less than float32 precision, and ``ConfigError`` for
-    one whose network cannot be built here.
+    the same function. Raises ``ModelError`` for a file that is not ours or of less than float32 precision, and
+    ``ConfigError`` for one whose network cannot be built here.
     """
     content, contract = read_model(Path(path))
     if contract["precision"] != "float32":

@@ -78,9 +78,8 @@ def write_graph(
 
     Its input is ``images`` uint8 (batch, height, width, channels), its outputs ``logits``, ``probabilities`` and
     ``calibrated`` float32 (batch, classes); the last is the softmax of the logits divided by ``temperature``, above 0.
-    ``precision`` (float32 or float16) is what is computed in between. With ``flip`` the logits are the mean over an image
-    and its mirror image. Raises ``ModelError`` that names the first layer
-    of another kind.
+    ``precision`` (float32 or float16) is what is computed in between. With ``flip`` the logits are the mean over an
+    image and its mirror image. Raises ``ModelError`` that names the first layer of another kind.
     """
     draft = Draft(get_weights(model), precision, flip)
     for layer in _chain(model):

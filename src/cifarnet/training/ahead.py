@@ -1,13 +1,13 @@
 """An iterable one item ahead of who consumes it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
+def ahead(items: Iterable[Item]) -> Generator[Item]:
     """Yield ``items``, while a thread already makes the next one. What is raised there is raised here."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:

@@ -284,9 +284,7 @@ def _comparable_loss(record: EpochRecord) -> float:
     return record.validation_loss if math.isfinite(record.train_loss) else math.nan
 
 
-def _filled_steps(
-    split: Split, chosen: NDArray[np.int64], rates: list[float], size: int, views: Augmentation
-) -> Steps:
+def _filled_steps(split: Split, chosen: NDArray[np.int64], rates: list[float], size: int, views: Augmentation) -> Steps:
     """Return batches of exactly ``size`` images, the last one filled up, so that a ragged one compiles nothing new."""
     steps, weights = len(rates), np.zeros(len(rates) * size, np.float32)
     weights[: len(chosen)] = 1

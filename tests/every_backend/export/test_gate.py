@@ -70,8 +70,8 @@ MUTATIONS = OF_THE_TEMPERATURE | {
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_wrong_file_is_refused_and_never_gets_its_name(run, dataset, monkeypatch, mutation):
-    def write_wrongly(*arguments):
-        graph = write_graph(*arguments)
+    def write_wrongly(*arguments, **settings):
+        graph = write_graph(*arguments, **settings)
         MUTATIONS[mutation](graph)
         return graph
 
@@ -79,6 +79,13 @@ def test_a_wrong_file_is_refused_and_never_gets_its_name(run, dataset, monkeypat
     with pytest.raises(ParityError, match=OFFENDED):
         export_run(run, dataset)
     assert not list(run.path.glob("model*"))
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_file_that_flips_otherwise_than_its_contract_says_is_refused(run, dataset, monkeypatch, flip):
+    monkeypatch.setattr(exporting, "write_graph", lambda *rest, flip: write_graph(*rest, flip=not flip))
+    with pytest.raises(ParityError, match=OFFENDED):
+        export_run(run, dataset, flip=flip)
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
@@ -103,7 +110,8 @@ def test_below_one_a_temperature_widens_the_bars_as_it_magnifies_rounding():
 def test_a_refused_export_leaves_no_older_file_under_its_name(run, dataset, monkeypatch):
     export_run(run, dataset)
     assert len(list(run.path.glob("model*"))) == 3
-    monkeypatch.setattr(exporting, "write_graph", lambda _, *rest: write_graph(build_model(MODEL, seed=5), *rest))
+    other = build_model(MODEL, seed=5)
+    monkeypatch.setattr(exporting, "write_graph", lambda _, *rest, **settings: write_graph(other, *rest, **settings))
     with pytest.raises(ParityError):
         export_run(run, dataset)
     assert not list(run.path.glob("model*"))

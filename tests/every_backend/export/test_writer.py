@@ -101,8 +101,9 @@ def with_lively_moments(model):
 
 def test_a_layer_of_another_kind_is_refused_by_name():
     images = keras.Input((32, 32, 3), dtype="uint8")
-    model = keras.Model(images, keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D(name="mean")(images)))
-    with pytest.raises(ModelError, match="mean is a GlobalAveragePooling2D, which cannot be exported; expected one of"):
+    features = keras.layers.Flatten()(keras.layers.AveragePooling2D(name="mean")(images))
+    model = keras.Model(images, keras.layers.Softmax()(features))
+    with pytest.raises(ModelError, match="mean is a AveragePooling2D, which cannot be exported; expected one of"):
         write_graph(model)
 
 
@@ -113,6 +114,7 @@ def test_a_layer_of_another_kind_is_refused_by_name():
         keras.layers.Conv2D(4, 2, padding="same", name="odd_one"),
         keras.layers.Conv2D(4, 3, activation="gelu", name="odd_one"),
         keras.layers.MaxPooling2D(3, name="odd_one"),
+        keras.layers.BatchNormalization(name="odd_one"),
     ],
 )
 def test_settings_that_the_writer_does_not_know_are_refused_by_name(layer):
@@ -128,6 +130,21 @@ def test_a_network_with_branches_is_refused():
     one, other = keras.layers.Dense(3)(flat), keras.layers.Dense(3, name="branch")(flat)
     model = keras.Model(images, keras.layers.Softmax()(keras.layers.Add()([one, other])))
     with pytest.raises(ModelError, match="does not follow the layer before it"):
+        write_graph(model)
+
+
+def test_a_normalisation_that_turns_a_channel_around_is_not_folded_through_a_pooling():
+    images = keras.Input((8, 8, 3), dtype="uint8")
+    features = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(4, 3)(images))
+    features = keras.layers.Flatten()(keras.layers.BatchNormalization(name="norm")(features))
+    model = keras.Model(
+        images, keras.layers.Softmax(name="probabilities")(keras.layers.Dense(3, name="logits")(features))
+    )
+    write_graph(model)
+    model.get_layer("norm").gamma.assign(np.array([1, -1, 1, 1], np.float32))
+    with pytest.raises(
+        ModelError, match="norm is a BatchNormalization that cannot be exported; expected a linear layer"
+    ):
         write_graph(model)
 
 
