@@ -14,6 +14,7 @@ from benchmarks.harness.records import Results, Sheet
 from benchmarks.inference.measuring import judge_classes, judge_probabilities
 from benchmarks.inference.table import percentile
 from benchmarks.limit import inference_operations, training_operations
+from benchmarks.recipes.table import trainings
 from benchmarks.scaling.table import growth
 from benchmarks.training.table import table as training_table
 
@@ -183,3 +184,39 @@ def test_stored_results_open_with_the_machine():
         if "benchmark" in head:
             assert head["machine"]["processor"]
             assert "date" not in json.dumps(head)
+
+
+def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path):
+    toy = json.dumps({"filters": [4, 4, 4], "epochs": 2})
+    results = tmp_path / "recipes.jsonl"
+    command = ["-m", "benchmarks.recipes", "fast", "torch", "3", "4", "--results", str(results), "--toy", toy]
+    done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = trainings(results)
+    assert [training.head["seed"] for training in found] == [3, 4]
+    for training in found:
+        assert [epoch["epoch"] for epoch in training.epochs] == [1, 2]
+        assert 0 < training.epochs[0]["seconds"] < training.epochs[1]["seconds"] <= training.end["seconds"]
+        assert {"test_accuracy", "flip_test_accuracy"} <= set(training.end)
+    assert "| `fast` | torch | 3, 4 |" in done.stdout
+    assert results.with_suffix(".png").exists()
+
+
+def test_a_recipe_that_fails_leaves_no_results(tmp_path):
+    command = ["-m", "benchmarks.recipes", "slow", "torch", "0", "--results", str(tmp_path / "recipes.jsonl")]
+    done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "slow on torch with seed 0 ended with code 1" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_trial_of_the_ablation_trains_and_never_reads_the_test_images():
+    code = (
+        "import json, cifarnet; from benchmarks.ablation import run_trial; cifarnet.choose_backend('torch');"
+        "print(json.dumps(run_trial('no flips', 1, 'synthetic', filters=(4, 4, 4), epochs=1)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout.splitlines()[-1])
+    assert (record["trial"], record["seed"], record["settings"]["flip"]) == ("no flips", 1, "none")
+    assert 0 <= record["validation"]["accuracy"] <= 1

@@ -29,18 +29,19 @@ def main() -> None:
     parser.add_argument("backend")
     parser.add_argument("seeds", nargs="+", type=int)
     parser.add_argument("--results", type=Path, default=PATH)
+    parser.add_argument("--toy", default="{}", help="see benchmarks/recipes/ours.py")
     given = parser.parse_args()
     for seed in given.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            measure(given.name, given.backend, seed, Path(folder), given.results)
+            measure(given.name, given.backend, seed, Path(folder), given.toy, given.results)
     picture(given.results, given.results.with_suffix(".png"))
     print(table(given.results))
 
 
-def measure(name: str, backend: str, seed: int, folder: Path, results: Path) -> None:
+def measure(name: str, backend: str, seed: int, folder: Path, toy: str, results: Path) -> None:
     """Train once and add what it says to the results, if it came to its end."""
     lines = [{"machine": machine(), "versions": all_versions(), "name": name, "backend": backend, "seed": seed}]
-    command = [sys.executable, "-m", *_program(name, backend, seed, folder)]
+    command = [sys.executable, "-m", *_program(name, backend, seed, folder, toy)]
     began = time.monotonic()
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -55,10 +56,10 @@ def measure(name: str, backend: str, seed: int, folder: Path, results: Path) -> 
         file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
-def _program(name: str, backend: str, seed: int, folder: Path) -> Sequence[str]:
+def _program(name: str, backend: str, seed: int, folder: Path, toy: str) -> Sequence[str]:
     if name == BY_HAND:
         return ("benchmarks.recipes.by_hand", str(seed))
-    return ("benchmarks.recipes.ours", name, backend, str(seed), str(folder))
+    return ("benchmarks.recipes.ours", name, backend, str(seed), str(folder), toy)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""``python -m benchmarks.recipes.ours RECIPE BACKEND SEED FOLDER``: train a recipe, and say how it goes."""
+"""``python -m benchmarks.recipes.ours RECIPE BACKEND SEED FOLDER``: train a recipe, and say how it goes.
+
+A further argument, JSON with ``filters`` and fields of the ``TrainConfig``, makes a toy of it, on synthetic images.
+"""
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +30,14 @@ def say(**facts: Any) -> None:
     print(SAID + json.dumps(facts), flush=True)
 
 
-def main(name: str, backend: str, seed: int, folder: Path) -> None:
+def main(name: str, backend: str, seed: int, folder: Path, toy: Mapping[str, Any]) -> None:
     """Train and score."""
     cifarnet.choose_backend(backend)
-    settings, dataset = cifarnet.recipe(name), cifarnet.open_dataset("cifar10")
-    job = cifarnet.Job(recipe=name, model=settings.model, train=replace(settings.train, seed=seed), source="cifar10")
+    source = "synthetic" if toy else "cifar10"
+    settings, dataset = cifarnet.recipe(name), cifarnet.open_dataset(source)
+    model = replace(settings.model, **{key: tuple(value) for key, value in toy.items() if key == "filters"})
+    train = replace(settings.train, seed=seed, **{key: value for key, value in toy.items() if key != "filters"})
+    job = cifarnet.Job(recipe=name, model=model, train=train, source=source)
     run = cifarnet.start(job, dataset, folder)
     record = cifarnet.carry_out(run, dataset, Speaker())
     say(test_accuracy=record["metrics"]["test"]["accuracy"])
@@ -43,4 +50,4 @@ def main(name: str, backend: str, seed: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), json.loads((*sys.argv, "{}")[5]))

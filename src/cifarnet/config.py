@@ -258,7 +258,6 @@ _NORMALISED = ModelConfig(
     global_pooling="max",
     dense_units=(),
     dropout=0.0,
-    initializer="dirac",
 )
 _FAST = TrainConfig(
     optimizer="muon",

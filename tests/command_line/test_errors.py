@@ -20,7 +20,7 @@ OTHER = next(name for name in NAMES if name != BACKEND)
 
 
 def test_an_unknown_recipe(fails):
-    assert fails("train", "--recipe", "sead") == "no recipe is called 'sead'; expected one of seed"
+    assert fails("train", "--recipe", "sead") == "no recipe is called 'sead'; expected one of fast, seed"
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -36,7 +36,7 @@ def test_an_unknown_backend(fails, tmp_path, command):
         ("--dropout", "1", "dropout is 1.0; expected a fraction from 0 up to but not including 1"),
         ("--epochs", "0", "epochs is 0; expected a whole number from 1 to 2,147,483,647"),
         ("--learning-rate", "nan", "learning_rate is nan; expected a finite number above 0"),
-        ("--optimizer", "lion", "optimizer is 'lion'; expected one of adam, adamw, nadam, rmsprop, sgd"),
+        ("--optimizer", "lion", "optimizer is 'lion'; expected one of adam, adamw, muon, nadam, rmsprop, sgd"),
     ],
 )
 def test_a_setting_outside_its_range(fails, option, value, message):

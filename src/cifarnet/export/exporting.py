@@ -76,8 +76,9 @@ def export_run(
     """Write the best weights of ``run`` as an ONNX file, once it is proven on every test image of ``dataset``.
 
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
-    of the accuracy, as a fraction). With ``flip`` the file says the mean of an image and its mirror image.
-    Beside the file X.onnx lie X.json, its contract, and X.parity.json, what was measured. Raises ``ParityError`` when a bar is not held, and then nothing of that name is left; ``RunError`` for a
+    of the accuracy, as a fraction). With ``flip`` the file says the mean of an image and its mirror image. Beside the
+    file X.onnx lie X.json, its contract, and X.parity.json, what was measured. Raises ``ParityError`` when a bar is not
+    held, and then nothing of that name is left; ``RunError`` for a
     run without best weights or of other images, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
     settings outside their range and ``UsageError`` for a name that cannot be given.
     """

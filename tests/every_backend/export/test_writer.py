@@ -101,7 +101,7 @@ def with_lively_moments(model):
 
 def test_a_layer_of_another_kind_is_refused_by_name():
     images = keras.Input((32, 32, 3), dtype="uint8")
-    features = keras.layers.Flatten()(keras.layers.AveragePooling2D(name="mean")(images))
+    features = keras.layers.Flatten()(keras.layers.AveragePooling2D(2, name="mean")(images))
     model = keras.Model(images, keras.layers.Softmax()(features))
     with pytest.raises(ModelError, match="mean is a AveragePooling2D, which cannot be exported; expected one of"):
         write_graph(model)

@@ -1,0 +1,141 @@
+"""What each part of the recipe `fast` is worth; the test images are never read.
+
+    python -m benchmarks.ablation BACKEND SEED NAME [NAME ...]
+
+trains the recipe with the named parts taken out or changed and appends one JSON line per trial to
+``results/ablation.jsonl``. ``python -m benchmarks.ablation --table`` prints what is there.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cifarnet
+from benchmarks.harness.records import RESULTS, machine, rows
+from cifarnet.config import ModelConfig
+from cifarnet.data import hold_out
+from cifarnet.environment import versions
+from cifarnet.evaluation import evaluate, flip_averaged
+from cifarnet.spec import Split
+
+PATH = RESULTS / "ablation.jsonl"
+WHOLE = "the recipe"
+SGD = {"optimizer": "sgd", "weight_decay": 5e-3, "warmup_epochs": 1.0}
+TRIALS: dict[str, dict[str, Any]] = {
+    WHOLE: {},
+    "no whitening": {"whitening": 0},
+    "one convolution per block, twice as wide": {"convolutions_per_block": 1, "filters": (96, 256, 256)},
+    "pooling after the second convolution": {"pooling": "last", "filters": (24, 64, 128)},
+    "batch normalisation over the whole batch": {"ghost_batch": 512},
+    "average instead of maximum": {"global_pooling": "average"},
+    "dense layers of 256 and 128 instead": {"global_pooling": "none", "dense_units": (256, 128), "dropout": 0.3},
+    "no label smoothing": {"label_smoothing": 0.0},
+    "no shifts": {"translation": 0},
+    "shifts up to 4 pixels": {"translation": 4},
+    "no flips": {"flip": "none"},
+    "random flips": {"flip": "random"},
+    "cosine schedule": {"schedule": "cosine"},
+    "Nesterov SGD, learning rate 0.5": SGD | {"learning_rate": 0.5},
+    "Nesterov SGD, learning rate 0.2": SGD | {"learning_rate": 0.2},
+    "Adam, learning rate 4e-3": {"optimizer": "adam", "learning_rate": 4e-3, "weight_decay": 0.3},
+    "learning rate 0.06": {"learning_rate": 0.06},
+    "learning rate 0.16": {"learning_rate": 0.16},
+    "batches of 256": {"batch_size": 256, "learning_rate": 0.07},
+    "dirac start": {"initializer": "dirac"},
+}
+"""What each trial changes in the recipe, by name."""
+
+
+class EpochPrinter:
+    """An observer that prints one line per epoch."""
+
+    def on_progress(self, progress: Any) -> None:
+        """Say nothing."""
+
+    def on_epoch(self, record: Any, progress: Any) -> None:
+        """Print the figures that decide."""
+        print(f"{record.epoch:3} {record.validation_loss:.4f} {record.validation_accuracy:.4f}", flush=True)
+
+
+def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> dict[str, Any]:
+    """Train one variation and return its record; ``smaller`` are settings that make it a toy."""
+    from cifarnet.model import predictor  # after the backend is chosen
+    from cifarnet.training import load_best
+
+    chosen, changes = cifarnet.recipe("fast"), TRIALS[name] | smaller
+    fields = {field.name for field in dataclasses.fields(ModelConfig)}
+    model = dataclasses.replace(chosen.model, **{key: value for key, value in changes.items() if key in fields})
+    training = {key: value for key, value in changes.items() if key not in fields}
+    settings = dataclasses.replace(chosen.train, **training, seed=seed)
+    dataset = cifarnet.open_dataset(source)
+    parts = hold_out(dataset.train, settings.validation_fraction, seed, len(dataset.labels))
+    held_out = Split(dataset.train.images[parts.validation], dataset.train.labels[parts.validation])
+    unseen = dataclasses.replace(dataset, test=held_out)  # so that the test images play no part
+    job = cifarnet.Job(recipe="fast", model=model, train=settings, source=source)
+    with tempfile.TemporaryDirectory() as folder:
+        run = cifarnet.start(job, unseen, Path(folder))
+        record = cifarnet.carry_out(run, unseen, EpochPrinter())
+        flipped = evaluate(flip_averaged(predictor(load_best(run))), held_out)
+    return {
+        "trial": name,
+        "changes": changes,
+        "settings": model.to_json() | settings.to_json(),
+        "seed": seed,
+        "validation": record["metrics"]["validation"],
+        "flip_accuracy": flipped.accuracy,
+        "minutes": record["elapsed_s"] / 60,
+        "backend": cifarnet.choose_backend(),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def table(path: Path = PATH) -> str:
+    """Return the stored trials as a Markdown table, the recipe first, then the worst first."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for line in map(json.loads, path.read_text().splitlines()):
+        found.setdefault(line["trial"], []).append(line)
+    accuracies = {name: [100 * each["validation"]["accuracy"] for each in group] for name, group in found.items()}
+    means = {name: statistics.mean(values) for name, values in accuracies.items()}
+    whole = means[WHOLE]
+    cells = [
+        [
+            name,
+            str(len(found[name])),
+            f"{means[name]:.2f} % ({min(accuracies[name]):.2f} to {max(accuracies[name]):.2f})",
+            "" if name == WHOLE else f"{means[name] - whole:+.2f}",
+            f"{100 * statistics.mean(each['flip_accuracy'] for each in found[name]):.2f} %",
+            f"{statistics.mean(each['validation']['loss'] for each in found[name]):.4f}",
+            f"{statistics.mean(each['minutes'] for each in found[name]):.1f}",
+        ]
+        for name in sorted(found, key=lambda name: (name != WHOLE, means[name]))
+    ]
+    titles = ("changed", "seeds", "validation accuracy", "points", "with flips", "validation loss", "minutes")
+    return rows(titles, cells)
+
+
+def main() -> None:
+    """Run the trials named on the command line, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("backend", nargs="?")
+    parser.add_argument("seed", nargs="?", type=int)
+    parser.add_argument("trials", nargs="*", choices=[[], *TRIALS], metavar="NAME")
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    if given.backend:
+        cifarnet.choose_backend(given.backend)
+    for name in given.trials:
+        record = run_trial(name, given.seed)
+        with PATH.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+    if given.table:
+        print(table())
+
+
+if __name__ == "__main__":
+    main()
