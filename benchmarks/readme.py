@@ -3,7 +3,7 @@
 ``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
 ``benchmarks/results/exports/*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them beside a model;
 ``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen; ``training``, ``inference``,
-``scaling`` and ``startup.jsonl`` are what `make bench` left. ``--check`` writes nothing and
+``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes.jsonl`` what ``benchmarks.recipes`` did. ``--check`` writes nothing and
 fails when the README says something else.
 """
 
@@ -18,6 +18,7 @@ from benchmarks.agreement import table as agreement_table
 from benchmarks.apps import table as apps_table
 from benchmarks.evidence import calibration_table, comparison_table, robustness_table
 from benchmarks.inference import table as inference_table
+from benchmarks.recipes import table as recipes_table
 from benchmarks.scaling import table as scaling_table
 from benchmarks.startup import table as startup_table
 from benchmarks.training import table as training_table
@@ -124,7 +125,13 @@ def main() -> None:
     new = filled(new, "calibration", calibration_table(found))
     new = filled(new, "robustness", robustness_table())
     new = filled(new, "comparison", comparison_table())
-    for name, contest in {"training": training_table, "inference": inference_table, "scaling": scaling_table}.items():
+    contests = {
+        "training": training_table,
+        "inference": inference_table,
+        "scaling": scaling_table,
+        "recipes": recipes_table,
+    }
+    for name, contest in contests.items():
         new = filled(new, name, contest.table()) if contest.PATH.exists() else new
     if not parser.parse_args().check:
         readme.write_text(new)

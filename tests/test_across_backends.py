@@ -39,24 +39,21 @@ def test_the_first_steps_are_the_same_on_all_backends(curves):
     assert_same_training(curves["torch"], curves["tensorflow"])
 
 
-def test_a_normalised_network_too_begins_as_one_curve_on_all_backends():
+def test_a_normalised_network_too_follows_one_curve_on_all_backends():
     found = {backend: first_steps(backend, seed=0, recipe="fast") for backend in NAMES}
     for backend in ("torch", "tensorflow"):
         difference = np.abs(np.subtract(found["jax"]["losses"], found[backend]["losses"]))
-        print(f"jax - {backend}: {', '.join(f'{each:.1e}' for each in difference[:6])}")
+        print(f"jax - {backend}: 10 steps {difference[:10].max():.1e}, {STEPS} steps {difference.max():.1e}")
         assert found["jax"]["initial_weights"] == found[backend]["initial_weights"]
         assert_same_beginning(found["jax"]["losses"], found[backend]["losses"])
+    losses = found["jax"]["losses"]
     with pytest.raises(AssertionError):
-        assert_same_beginning(found["jax"]["losses"], first_steps("jax", seed=1, recipe="fast")["losses"])
+        assert_same_beginning(losses, [*losses[:9], losses[9] + 2 * CURVE_ATOL[10]])
 
 
 def assert_same_beginning(one, other):
-    np.testing.assert_allclose(one[:ORTHOGONAL_STEPS], other[:ORTHOGONAL_STEPS], rtol=0, atol=ORTHOGONAL_ATOL)
-
-
-ORTHOGONAL_STEPS, ORTHOGONAL_ATOL = 3, 5e-5
-"""A step that is made orthogonal takes as much of a direction in which the gradient is mere rounding as of any other:
-3e-6 after three steps was measured, and a tenth after ten."""
+    """2e-6 was measured."""
+    np.testing.assert_allclose(one[:10], other[:10], rtol=0, atol=CURVE_ATOL[10])
 
 
 def test_training_from_another_seed_is_refused_by_the_same_check(curves):

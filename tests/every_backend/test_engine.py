@@ -25,7 +25,7 @@ STEP_SIZE = 2.0**20
 TOLERANCE = 5e-6
 """Of a gradient, relative to the largest element of its array: 1.3e-6 is the most that was measured."""
 NORMALISED_TOLERANCE = 5e-5
-"""The same behind batch normalisations, which subtract means and divide by deviations."""
+"""The same behind batch normalisations, which subtract means and divide by deviations: 1.6e-5 was measured."""
 
 GATHERING = {
     "none": keras.layers.Flatten,
