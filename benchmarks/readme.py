@@ -3,8 +3,8 @@
 ``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
 ``benchmarks/results/exports/*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them beside a model;
 ``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen; ``training``, ``inference``,
-``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes.jsonl`` what ``benchmarks.recipes`` did. ``--check`` writes nothing and
-fails when the README says something else.
+``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes.jsonl`` what ``benchmarks.recipes`` did.
+``--check`` writes nothing and fails when the README says something else.
 """
 
 import argparse

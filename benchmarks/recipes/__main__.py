@@ -15,9 +15,8 @@ from pathlib import Path
 
 from benchmarks.harness.contest import PROJECT
 from benchmarks.harness.records import all_versions, machine
-from benchmarks.recipes import picture, table
 from benchmarks.recipes.curve import SAID
-from benchmarks.recipes.table import PATH
+from benchmarks.recipes.table import PATH, picture, table
 
 BY_HAND = "by-hand"
 
