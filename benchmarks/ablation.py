@@ -17,6 +17,7 @@ from typing import Any
 
 import cifarnet
 from benchmarks.harness.records import RESULTS, machine, rows
+from benchmarks.tuning import EpochPrinter
 from cifarnet.config import ModelConfig
 from cifarnet.data import hold_out
 from cifarnet.environment import versions
@@ -49,17 +50,6 @@ TRIALS: dict[str, dict[str, Any]] = {
     "dirac start": {"initializer": "dirac"},
 }
 """What each trial changes in the recipe, by name."""
-
-
-class EpochPrinter:
-    """An observer that prints one line per epoch."""
-
-    def on_progress(self, progress: Any) -> None:
-        """Say nothing."""
-
-    def on_epoch(self, record: Any, progress: Any) -> None:
-        """Print the figures that decide."""
-        print(f"{record.epoch:3} {record.validation_loss:.4f} {record.validation_accuracy:.4f}", flush=True)
 
 
 def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> dict[str, Any]:
