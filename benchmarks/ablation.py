@@ -1,4 +1,4 @@
-"""What each part of the recipe `fast` is worth; the test images are never read.
+"""What each part of the recipe `fast` is worth; the test images play no part.
 
     python -m benchmarks.ablation BACKEND SEED NAME [NAME ...]
 
@@ -11,14 +11,15 @@ import dataclasses
 import json
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cifarnet
-from benchmarks.harness.records import RESULTS, machine, rows
+from benchmarks.harness.records import RESULTS, grouped, machine, mean_and_range, rows
 from benchmarks.tuning import EpochPrinter
-from cifarnet.config import ModelConfig
 from cifarnet.data import hold_out
 from cifarnet.environment import versions
 from cifarnet.evaluation import evaluate, flip_averaged
@@ -26,6 +27,8 @@ from cifarnet.spec import Split
 
 PATH = RESULTS / "ablation.jsonl"
 WHOLE = "the recipe"
+AVERAGING = "averaging"
+"""Not a setting of a recipe: see ``average_weights``."""
 SGD = {"optimizer": "sgd", "weight_decay": 5e-3, "warmup_epochs": 1.0}
 TRIALS: dict[str, dict[str, Any]] = {
     WHOLE: {},
@@ -48,8 +51,26 @@ TRIALS: dict[str, dict[str, Any]] = {
     "learning rate 0.16": {"learning_rate": 0.16},
     "batches of 256": {"batch_size": 256, "learning_rate": 0.07},
     "dirac start": {"initializer": "dirac"},
+    "weights averaged every 5 steps": {AVERAGING: 5},
 }
 """What each trial changes in the recipe, by name."""
+
+
+@contextmanager
+def averaged_weights(steps: int) -> Iterator[None]:
+    """Let Muon replace the weights by their moving average every ``steps`` steps; 0 for never.
+
+    The weights of ``steps`` before count for half in it, as they do in Lookahead (Zhang et al. 2019).
+    """
+    from cifarnet.training.optimizer import OPTIMIZERS, Muon
+
+    if steps:
+        averaging = {"use_ema": True, "ema_momentum": 0.5 ** (1 / steps), "ema_overwrite_frequency": steps}
+        OPTIMIZERS["muon"] = partial(Muon, **averaging)
+    try:
+        yield
+    finally:
+        OPTIMIZERS["muon"] = Muon
 
 
 def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> dict[str, Any]:
@@ -57,24 +78,21 @@ def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> 
     from cifarnet.model import predictor  # after the backend is chosen
     from cifarnet.training import load_best
 
-    chosen, changes = cifarnet.recipe("fast"), TRIALS[name] | smaller
-    fields = {field.name for field in dataclasses.fields(ModelConfig)}
-    model = dataclasses.replace(chosen.model, **{key: value for key, value in changes.items() if key in fields})
-    training = {key: value for key, value in changes.items() if key not in fields}
-    settings = dataclasses.replace(chosen.train, **training, seed=seed)
-    dataset = cifarnet.open_dataset(source)
-    parts = hold_out(dataset.train, settings.validation_fraction, seed, len(dataset.labels))
+    changes = TRIALS[name] | smaller
+    settings = {key: value for key, value in changes.items() if key != AVERAGING} | {"seed": seed}
+    chosen, dataset = cifarnet.recipe("fast").changed(settings), cifarnet.open_dataset(source)
+    parts = hold_out(dataset.train, chosen.train.validation_fraction, seed, len(dataset.labels))
     held_out = Split(dataset.train.images[parts.validation], dataset.train.labels[parts.validation])
     unseen = dataclasses.replace(dataset, test=held_out)  # so that the test images play no part
-    job = cifarnet.Job(recipe="fast", model=model, train=settings, source=source)
-    with tempfile.TemporaryDirectory() as folder:
+    job = cifarnet.Job(recipe="fast", model=chosen.model, train=chosen.train, source=source)
+    with tempfile.TemporaryDirectory() as folder, averaged_weights(changes.get(AVERAGING, 0)):
         run = cifarnet.start(job, unseen, Path(folder))
         record = cifarnet.carry_out(run, unseen, EpochPrinter())
         flipped = evaluate(flip_averaged(predictor(load_best(run))), held_out)
     return {
         "trial": name,
         "changes": changes,
-        "settings": model.to_json() | settings.to_json(),
+        "settings": chosen.model.to_json() | chosen.train.to_json(),
         "seed": seed,
         "validation": record["metrics"]["validation"],
         "flip_accuracy": flipped.accuracy,
@@ -87,9 +105,7 @@ def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> 
 
 def table(path: Path = PATH) -> str:
     """Return the stored trials as a Markdown table, the recipe first, then the worst first."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for line in map(json.loads, path.read_text().splitlines()):
-        found.setdefault(line["trial"], []).append(line)
+    found = grouped(path, "trial")
     accuracies = {name: [100 * each["validation"]["accuracy"] for each in group] for name, group in found.items()}
     means = {name: statistics.mean(values) for name, values in accuracies.items()}
     whole = means[WHOLE]
@@ -97,7 +113,7 @@ def table(path: Path = PATH) -> str:
         [
             name,
             str(len(found[name])),
-            f"{means[name]:.2f} % ({min(accuracies[name]):.2f} to {max(accuracies[name]):.2f})",
+            mean_and_range(accuracies[name], "{:.2f} %"),
             "" if name == WHOLE else f"{means[name] - whole:+.2f}",
             f"{100 * statistics.mean(each['flip_accuracy'] for each in found[name]):.2f} %",
             f"{statistics.mean(each['validation']['loss'] for each in found[name]):.4f}",

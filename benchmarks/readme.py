@@ -3,7 +3,8 @@
 ``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
 ``benchmarks/results/exports/*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them beside a model;
 ``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen; ``training``, ``inference``,
-``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes.jsonl`` what ``benchmarks.recipes`` did.
+``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes``, ``ablation`` and ``own_images.jsonl`` what
+the benchmarks of those names did.
 ``--check`` writes nothing and fails when the README says something else.
 """
 
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import ablation, own_images
 from benchmarks.agreement import table as agreement_table
 from benchmarks.apps import table as apps_table
 from benchmarks.evidence import calibration_table, comparison_table, robustness_table
@@ -130,6 +132,8 @@ def main() -> None:
         "inference": inference_table,
         "scaling": scaling_table,
         "recipes": recipes_table,
+        "ablation": ablation,
+        "own images": own_images,
     }
     for name, contest in contests.items():
         new = filled(new, name, contest.table()) if contest.PATH.exists() else new

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.backends import choose
-from cifarnet.config import ModelConfig, recipe
+from cifarnet.config import recipe
 from cifarnet.data import hold_out, open_dataset
 from cifarnet.environment import processor, versions
 from cifarnet.run import EpochRecord, Run
@@ -59,11 +59,8 @@ def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
     from cifarnet.training import train
 
     published, changes = recipe("seed"), CENTRE | TRIALS[name]
-    model_fields = {field.name for field in dataclasses.fields(ModelConfig)}
-    of_model = {key: value for key, value in changes.items() if key in model_fields}
-    of_training = {key: value for key, value in changes.items() if key not in model_fields}
-    model_config = dataclasses.replace(published.model, **of_model)
-    train_config = dataclasses.replace(published.train, **of_training, seed=seed)
+    changed = published.changed(changes | {"seed": seed})
+    model_config, train_config = changed.model, changed.train
     train_config = dataclasses.replace(train_config, epochs=train_config.schedule_epochs + 1)
     split = open_dataset(source).train
     parts = hold_out(split, train_config.validation_fraction, seed, model_config.classes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks import own_images
 from benchmarks.harness.contest import Contender, field_of, take_turns
 from benchmarks.harness.records import Results, Sheet
 from benchmarks.inference.measuring import judge_classes, judge_probabilities
@@ -210,13 +211,48 @@ def test_a_recipe_that_fails_leaves_no_results(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_trial_of_the_ablation_trains_and_never_reads_the_test_images():
+def test_own_images_are_trained_on_in_every_way(tmp_path):
     code = (
-        "import json, cifarnet; from benchmarks.ablation import run_trial; cifarnet.choose_backend('torch');"
-        "print(json.dumps(run_trial('no flips', 1, 'synthetic', filters=(4, 4, 4), epochs=1)))"
+        "import json, cifarnet; from dataclasses import replace; from benchmarks.own_images import Sizes, measure;"
+        "from cifarnet.data import synthetic; from cifarnet.spec import CIFAR10_LABELS;"
+        "cifarnet.choose_backend('torch'); images = replace(synthetic(train=100, test=40), labels=CIFAR10_LABELS);"
+        "print(json.dumps(measure(1, images, Sizes(6, ('--epochs', '1'), 1))))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout.splitlines()[-1])
-    assert (record["trial"], record["seed"], record["settings"]["flip"]) == ("no flips", 1, "none")
+    lines = json.loads(done.stdout.splitlines()[-1])
+    assert [line["way"] for line in lines] == list(own_images.WAYS)
+    assert [line["origin_accuracy"] is None for line in lines] == [True, True, False]
+    assert all(line["test_images"] == 8 for line in lines)
+    stored = tmp_path / "own_images.jsonl"
+    stored.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(own_images.table(stored).splitlines()) == 2 + len(lines)
+
+
+TRIALS = """
+import json, cifarnet
+from dataclasses import replace
+from benchmarks.ablation import run_trial
+
+cifarnet.choose_backend("torch")
+open_dataset, small = cifarnet.open_dataset, {"filters": (4, 4, 4), "epochs": 2}
+
+def without_tests(source):
+    dataset = open_dataset(source)
+    return replace(dataset, test=replace(dataset.test, images=dataset.test.images[::-1] // 2))
+
+averaged = run_trial("weights averaged every 5 steps", 1, "synthetic", **small)
+whole = run_trial("the recipe", 1, "synthetic", **small)
+cifarnet.open_dataset = without_tests
+print(json.dumps([averaged, whole, run_trial("the recipe", 1, "synthetic", **small)]))
+"""
+
+
+def test_a_trial_of_the_ablation_trains_and_the_test_images_play_no_part():
+    done = subprocess.run([sys.executable, "-c", TRIALS], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    averaged, record, other = json.loads(done.stdout.splitlines()[-1])
+    assert (record["trial"], record["seed"], record["settings"]["flip"]) == ("the recipe", 1, "alternating")
+    assert averaged["validation"] != record["validation"] == other["validation"]
+    assert record["flip_accuracy"] == other["flip_accuracy"]
     assert 0 <= record["validation"]["accuracy"] <= 1

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
-from cifarnet.config import RECIPES, ModelConfig, TrainConfig, recipe
+from cifarnet.config import RECIPES, ModelConfig, TrainConfig, fitted, recipe
 from cifarnet.errors import ConfigError
 
 MODEL_NONSENSE = {
@@ -242,3 +242,27 @@ def test_the_recipe_seed_is_the_specified_one():
 def test_an_unknown_recipe_is_refused_with_the_known_names():
     with pytest.raises(ConfigError, match=r"'sead'; expected one of .*seed"):
         recipe("sead")
+
+
+@pytest.mark.parametrize(
+    ("images", "given", "batch_size", "epochs", "patience"),
+    [
+        (45_000, (), 512, 10, 20),
+        (8_192, (), 512, 38, 38),
+        (8_191, (), 256, 19, 20),
+        (540, (), 64, 67, 67),
+        (4, (), 64, 100, 100),
+        (540, ("batch_size",), 512, 100, 100),
+        (540, ("epochs",), 64, 10, 20),
+        (540, ("epochs", "batch_size"), 512, 10, 20),
+        (540, ("patience",), 64, 67, 20),
+    ],
+)
+def test_few_images_are_trained_on_in_smaller_batches_for_more_epochs(images, given, batch_size, epochs, patience):
+    found = fitted(RECIPES["fast"].train, images, given)
+    changes = {"batch_size": batch_size, "epochs": epochs, "patience": patience}
+    assert found == replace(RECIPES["fast"].train, **changes)
+
+
+def test_a_recipe_that_early_stopping_ends_is_left_alone():
+    assert fitted(TrainConfig(), 12) == TrainConfig()

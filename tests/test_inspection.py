@@ -180,6 +180,12 @@ def test_a_contract_without_outputs_is_told(told, outputs):
     assert "MatMul" in said
 
 
+def test_a_file_that_takes_mirror_images_too_is_told_to(told):
+    for flip, count in ((True, 1), (False, 0), (..., 0)):
+        _, said, _ = told(models.content(contract=models.contract(flip=flip)))
+        assert said.count("the mean over an image and its mirror image") == count
+
+
 def test_nothing_in_a_file_commands_the_terminal(told, path):
     nodes = [helper.make_node("Identity", ["images"], ["x"], name=ESCAPE)]
     contract = models.contract(

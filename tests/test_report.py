@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.config import RECIPES, ModelConfig, TrainConfig
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import measure
 from cifarnet.job import Job
@@ -254,6 +254,26 @@ def test_classes_that_changed_within_the_margin_are_not_claimed_to_be_the_same(r
         assert "gives it, toss-ups aside: those whose two best probabilities are at most 0.0001 apart." in text
 
 
+def test_a_file_that_takes_mirror_images_too_is_told_to(run, evaluation, dataset):
+    told = "Both take the mean over each image and its mirror image."
+    assert told not in text_of(page_of(run, evaluation, dataset))
+    (run.path / "model.json").write_text(json.dumps({"flip": True}))
+    assert told in text_of(page_of(run, evaluation, dataset))
+    assert told in card_of(run, evaluation)
+
+
+def test_a_run_that_started_from_another_says_so(run, evaluation, dataset):
+    origin = {"run": "20260303-111213-fast-jax", "weights_sha256": "0" * 64}
+    run.write_record(run.read_record() | {"warm_start": origin})
+    page, card = text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)
+    assert "Started from the convolutions of 20260303-111213-fast-jax" in page
+    assert "The convolutions start from those of another run, 20260303-111213-fast-jax, and so" in card
+    assert "cifarnet train --from 20260303-111213-fast-jax --data" in page
+    run.write_record(run.read_record() | {"warm_start": {}})
+    with pytest.raises(RunError, match=r"damaged run\.json"):
+        page_of(run, evaluation, dataset)
+
+
 def test_a_picture_of_an_earlier_report_does_not_stay_beside_a_later_one(run, evaluation, dataset):
     write_report(run, evaluation, dataset, "onnxruntime")
     (run.path / "robustness.json").unlink()
@@ -395,3 +415,12 @@ def test_the_command_names_what_differs_from_the_recipe():
         "cifarnet train --recipe seed --data cifar10 --backend jax --dropout 0.1 --batch-size 64 --seed 3"
     )
     assert settings_beyond_options(job) == {"floor_fraction": 0.5}
+
+
+def test_the_command_of_a_fixed_schedule_leaves_nothing_to_be_fitted_to_the_images():
+    fast = RECIPES["fast"]
+    train = replace(fast.train, epochs=67, patience=67)  # in batches of 512, which the recipe has too
+    job = Job(recipe="fast", model=fast.model, train=train, source="photos")
+    words = train_command(job, "jax")
+    for option in ("--batch-size 512", "--epochs 67", "--patience 67"):
+        assert option in words

@@ -123,6 +123,20 @@ class Results:
         return f"{machine['cores']} cores of {machine['processor']}, {machine['system']}; {names}."
 
 
+def grouped(path: Path, key: str) -> dict[str, list[Line]]:
+    """Return the lines of a results file by what they have under ``key``, in the order of the file."""
+    found: dict[str, list[Line]] = {}
+    for line in map(json.loads, path.read_text().splitlines()):
+        found.setdefault(line[key], []).append(line)
+    return found
+
+
+def mean_and_range(values: Sequence[float], form: str) -> str:
+    """Return the mean, and in brackets the least and the largest unless all are written alike."""
+    low, high, mean = (form.format(pick(values)) for pick in (min, max, statistics.mean))
+    return mean if low == high else f"{mean} ({low.split()[0]} to {high.split()[0]})"
+
+
 def rows(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]

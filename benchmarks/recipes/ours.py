@@ -1,12 +1,11 @@
 """``python -m benchmarks.recipes.ours RECIPE BACKEND SEED FOLDER``: train a recipe, and say how it goes.
 
-A further argument, JSON with ``filters`` and fields of the ``TrainConfig``, makes a toy of it, on synthetic images.
+A further argument, JSON with other settings, makes a toy of it, on synthetic images.
 """
 
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,10 @@ def main(name: str, backend: str, seed: int, folder: Path, toy: Mapping[str, Any
     """Train and score."""
     cifarnet.choose_backend(backend)
     source = "synthetic" if toy else "cifar10"
-    settings, dataset = cifarnet.recipe(name), cifarnet.open_dataset(source)
-    model = replace(settings.model, **{key: tuple(value) for key, value in toy.items() if key == "filters"})
-    train = replace(settings.train, seed=seed, **{key: value for key, value in toy.items() if key != "filters"})
-    job = cifarnet.Job(recipe=name, model=model, train=train, source=source)
+    dataset = cifarnet.open_dataset(source)
+    changes = {key: tuple(value) if isinstance(value, list) else value for key, value in toy.items()}
+    settings = cifarnet.recipe(name).changed(changes | {"seed": seed})
+    job = cifarnet.Job(recipe=name, model=settings.model, train=settings.train, source=source)
     run = cifarnet.start(job, dataset, folder)
     record = cifarnet.carry_out(run, dataset, Speaker())
     say(test_accuracy=record["metrics"]["test"]["accuracy"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.records import RESULTS, rows
+from benchmarks.harness.records import RESULTS, mean_and_range, rows
 
 PATH = RESULTS / "recipes.jsonl"
 WORDS = {"by-hand": "PyTorch by hand"}
@@ -45,11 +45,14 @@ def trainings(path: Path = PATH) -> list[Training]:
 def table(path: Path = PATH) -> str:
     """Return means and extremes over the seeds as a Markdown table, one row per recipe and backend."""
     groups: dict[tuple[str, str], list[Training]] = {}
-    for training in trainings(path):
+    found = trainings(path)
+    for training in found:
         groups.setdefault(training.key, []).append(training)
     cells = [_row(*key, group) for key, group in groups.items()]
     titles = ("recipe", "backend", "seeds", "minutes", "test accuracy", "with flips", "epochs")
-    return rows(titles, sorted(cells, key=lambda row: (list(COLORS).index(_name(row[0])), float(row[3].split()[0]))))
+    ordered = sorted(cells, key=lambda row: (list(COLORS).index(_name(row[0])), float(row[3].split()[0])))
+    machines = {f"{head['cores']} cores of {head['processor']}" for head in (each.head["machine"] for each in found)}
+    return f"{rows(titles, ordered)}\n\nMinutes from the start of the process, on {' and '.join(sorted(machines))}."
 
 
 def _name(word: str) -> str:
@@ -62,17 +65,11 @@ def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
         WORDS.get(name, f"`{name}`"),
         backend,
         ", ".join(str(training.head["seed"]) for training in group),
-        _spread(minutes, "{:.1f}"),
-        _spread([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
-        _spread([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
+        mean_and_range(minutes, "{:.1f}"),
+        mean_and_range([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
+        mean_and_range([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
         f"{statistics.mean(len(training.epochs) for training in group):.0f}",
     ]
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    low, high = form.format(min(values)), form.format(max(values))
-    mean = form.format(statistics.mean(values))
-    return mean if low == high else f"{mean} ({low.split()[0]} to {high.split()[0]})"
 
 
 def picture(source: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -55,7 +55,8 @@ class Config:
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Build the configuration from ``to_json``'s document.
 
-        Raises ``ConfigError`` for a missing or unknown field and for a value of another type or outside its range.
+        A missing field that is one of ``ADDED`` has its default. Raises ``ConfigError`` for another missing field or an
+        unknown one and for a value of another type or outside its range.
         """
         fields = {field.name: field.type for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if not set(fields) - cls.ADDED <= set(document) <= set(fields):
@@ -113,6 +114,7 @@ class ModelConfig(Config):
     """Images over which batch normalisation averages in training, 2 or more; 0 for no normalisation.
 
     A batch goes through the network in parts of at most so many, which do not see each other (Hoffer et al. 2017).
+    Images that fill up the last batch of an epoch are averaged over with the rest.
     """
     kernel_size: int = 3
     """Height and width of the convolutions, pixels, odd, 1 to 11."""
@@ -248,6 +250,13 @@ class Recipe:
     model: ModelConfig
     train: TrainConfig
 
+    def changed(self, settings: Mapping[str, Any]) -> Self:
+        """Return the recipe with other values for the named fields of either configuration."""
+        of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(settings)
+        model = dataclasses.replace(self.model, **{name: settings[name] for name in of_model})
+        train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
+        return dataclasses.replace(self, model=model, train=train)
+
 
 _NORMALISED = ModelConfig(
     whitening=2,
@@ -278,8 +287,43 @@ _FAST = TrainConfig(
 RECIPES = {
     "seed": Recipe(model=ModelConfig(), train=TrainConfig()),
     "fast": Recipe(model=_NORMALISED, train=_FAST),
+    "strong": Recipe(
+        model=dataclasses.replace(_NORMALISED, filters=(64, 256, 256)),
+        train=dataclasses.replace(_FAST, epochs=30, translation=4),
+    ),
 }
 """Recipe by name; ``seed`` is the published one, and its values are the defaults of the fields above."""
+
+
+LEAST_BATCH = 64
+"""Images: smaller batches would be smaller than what is normalised at a time."""
+LEAST_STEPS_PER_EPOCH = 16
+"""Fewer are brought about by smaller batches."""
+LEAST_STEPS = 600
+"""Of a whole schedule; the recipe ``fast`` takes 880 on CIFAR-10."""
+MOST_EPOCHS = 100
+"""However few the images are: more is learning them by heart."""
+
+
+def fitted(config: TrainConfig, images: int, given: Collection[str] = ()) -> TrainConfig:
+    """Return ``config`` with smaller batches and more epochs where ``images`` to train on are few for its schedule.
+
+    A schedule over a fixed number of epochs takes too few steps then. One that early stopping ends is left alone, and
+    so are the fields ``given``.
+    """
+    if config.schedule_epochs:
+        return config
+    batch_size = config.batch_size
+    if "batch_size" not in given:
+        while batch_size >= 2 * LEAST_BATCH and images < LEAST_STEPS_PER_EPOCH * batch_size:
+            batch_size //= 2
+    wanted = min(math.ceil(LEAST_STEPS / math.ceil(images / batch_size)), MOST_EPOCHS)
+    changes: dict[str, Any] = {"batch_size": batch_size}
+    if wanted > config.epochs and "epochs" not in given:
+        changes["epochs"] = wanted
+        if "patience" not in given:  # early stopping is not to end it before the learning rate came down
+            changes["patience"] = max(config.patience, wanted)
+    return dataclasses.replace(config, **changes)
 
 
 def recipe(name: str) -> Recipe:

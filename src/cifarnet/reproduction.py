@@ -125,10 +125,10 @@ def reproduce(
     The first ``epochs`` alone if asked, on the schedule of the whole run: the repetition is stopped rather than
     shortened. ``source`` says where the images are now. It runs on the backend of this process, whatever the run was
     trained on. Writes what it found beside the new run's record. Raises ``RunError`` for other images than the run's,
-    for a run without a finished epoch and for one whose best weights are lost, all before anything is made; and when
+    for a run without a finished epoch and for one whose weights are lost, all before anything is made; and when
     ``stop`` ended the repetition too early.
     """
-    from .training import carry_out, require_same_data, start
+    from .training import carry_out, require_same_data, start, warm_start_of
 
     record, job = run.read_record(), job_of(run.read_record())
     require_same_data(record["data"], dataset)
@@ -136,8 +136,8 @@ def reproduce(
         require_weights(run)  # they are compared at the end, which is a whole training away
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
-    start_weights = run.start_weights if "start_weights" in record else None
-    repeated = start(replace(job, source=source or job.source), dataset, root, start_weights=start_weights)
+    warm_start = warm_start_of(run)
+    repeated = start(replace(job, source=source or job.source), dataset, root, warm_start=warm_start)
     ended = carry_out(repeated, dataset, counted, stop=lambda: counted.enough or stop())
     if ended["why_stopped"] == "interrupted" and not counted.enough:
         raise RunError(

@@ -36,13 +36,23 @@ class EpochRecord:
     learning_rate: float
     """At the last step of the epoch."""
     train_loss: float
-    """Mean over the epoch's images as they were trained on, dropout on, nats."""
+    """Mean over the epoch's images as they were trained on, dropout and label smoothing on, nats."""
     train_accuracy: float
     """Fraction, as above."""
     validation_loss: float
     """Mean over the held-out images after the epoch, nats."""
     validation_accuracy: float
     """Fraction, as above."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """The run whose convolutions another one starts from."""
+
+    run: str
+    """Name of its folder."""
+    weights: Path
+    """File with its weights, in Keras' format."""
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,20 @@ def test_settings_that_are_hardly_meant_for_so_few_images_are_told(run, tmp_path
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ((), "note: few images, so batch size 64, not 512; epochs 100, not 10; patience 100, not 20"),
+        (("--epochs", "5"), "note: few images, so batch size 64, not 512"),
+        (("--batch-size", "2", "--patience", "3"), "note: few images, so epochs 100, not 10"),
+    ],
+)
+def test_what_of_a_recipe_is_made_to_fit_few_images_is_told(run, tmp_path, pets, options, note):
+    (tmp_path / "file").touch()  # so that it ends there
+    _, _, lines = run("train", "--recipe", "fast", "--data", str(pets), "--runs", "file/runs", *options)
+    assert [line for line in lines if line.startswith("note: few")] == [note]
+
+
 def test_settings_that_fit_the_images_pass_without_a_word(run, tmp_path):
     (tmp_path / "file").touch()
     _, _, lines = run("train", "--data", "synthetic", "--runs", "file/runs")

@@ -19,6 +19,7 @@ from cifarnet.comparison.children import train_in_child
 from cifarnet.comparison.judging import gradient_difference, spread, summary
 from cifarnet.comparison.picture import agreement_matrix, draw
 from cifarnet.comparison.values import Comparison, Measured, Pair, Training
+from cifarnet.config import RECIPES
 from cifarnet.data import open_dataset
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import Interval
@@ -353,6 +354,8 @@ def test_a_plan_for_the_whole_recipe_ends_as_the_recipe_does():
     dataset = open_dataset("synthetic")
     assert Plan(backends=("jax", "torch"), epochs=None).job(dataset, 1).train.epochs == 1000
     assert Plan(backends=("jax", "torch"), epochs=2).job(dataset, 1).train.seed == 1
+    short = Plan(backends=("jax", "torch"), epochs=2, recipe="fast").job(dataset, 1).train
+    assert (short.epochs, short.schedule_epochs) == (2, RECIPES["fast"].train.epochs)
     with pytest.raises(UsageError, match="expected two or more"):
         Plan(backends=(), epochs=None)
 

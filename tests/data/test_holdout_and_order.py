@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cifarnet.data import batch_order, hold_out
+from cifarnet.data import batch_order, evenly_chosen, hold_out
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.spec import Split
 
@@ -76,3 +76,16 @@ def test_seed_and_epoch_each_change_the_order():
 def test_a_negative_argument_is_refused(arguments):
     with pytest.raises(ConfigError, match="expected none below 0"):
         batch_order(*arguments)
+
+
+@pytest.mark.parametrize(("count", "most"), [(100, 7), (7, 7), (3, 7), (1, 5), (45_000, 5000)])
+def test_a_choice_goes_from_the_first_to_the_last_at_even_distances(count, most):
+    indices = 10 * np.arange(count)
+    chosen = evenly_chosen(indices, most)
+    assert len(chosen) == min(count, most)
+    assert set(chosen) <= set(indices)
+    assert chosen[0] == 0
+    if most > 1 and count > 1:
+        assert chosen[-1] == indices[-1]
+        assert np.ptp(np.diff(chosen)) <= 10
+        assert np.diff(chosen).min() > 0

@@ -69,9 +69,9 @@ def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes
 def test_a_file_exported_with_flips_scores_as_the_run_does_with_them(trained, tmp_path):
     folder, done = trained
     assert cifarnet("export", "--flip", "--output", tmp_path / "both.onnx", folder=folder).returncode == 0
-    flipped = scored(folder, "--flip")
-    assert flipped["loss"] != json.loads(done.stdout)["metrics"]["test"]["loss"]
+    flipped, plain = scored(folder, "--flip"), json.loads(done.stdout)["metrics"]["test"]["loss"]
     assert scored(folder, tmp_path / "both.onnx")["loss"] == pytest.approx(flipped["loss"], rel=1e-5)
+    assert plain != pytest.approx(flipped["loss"], rel=1e-5)
     assert scored(folder, "--flip", tmp_path / "both.onnx")["loss"] == pytest.approx(flipped["loss"], rel=1e-5)
     assert " with mirror images on " in cifarnet("evaluate", "latest", "--flip", folder=folder).stdout
 
@@ -88,7 +88,7 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)
     assert (run["recipe"], run["data"]["labels"]) == ("seed", ["dark", "light"])
-    assert len(run["start_weights"]) == 64
+    assert (run["warm_start"]["run"], len(run["warm_start"]["weights_sha256"])) == (origin, 64)
     for refused, words in (
         (("--from", f"runs/{origin}", "--recipe", "fast"), "was trained by seed; expected that one"),
         (("--from", f"runs/{origin}", "--resume", "latest"), "--from and --resume were both given"),

@@ -16,7 +16,7 @@ from cifarnet.errors import BackendError
 from cifarnet.layers import ConvolutionAndPooling
 from cifarnet.model import build_model, get_weights, logits_of, set_weights
 from cifarnet.training.objective import objective
-from cifarnet.training.optimizer import Adam, Muon, build_optimizer
+from cifarnet.training.optimizer import OPTIMIZERS, Adam, Muon, build_optimizer
 
 RNG = np.random.default_rng(5)
 MODEL = ModelConfig(filters=(8, 8, 8), dense_units=(16,), dropout=0.25, padding="valid")
@@ -278,6 +278,24 @@ def test_muon_steps_a_convolution_by_its_orthogonal_momentum_at_a_scale_of_one_p
         assert strengths.max() < 1.3
         np.testing.assert_allclose(left * strengths @ right, step, rtol=0, atol=1e-4)
         expected = found
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_decay_shrinks_kernels_and_nothing_else(name):
+    values = {
+        "kernel": np.full((3, 3, 2, 4), 0.5),
+        "dense": np.full((4, 5), 0.5),
+        "bias": np.ones(4),
+        "beta": np.ones(4),
+    }
+    for decay in (0.0, 0.5):
+        variables = [keras.Variable(value.astype(np.float32), name=each) for each, value in values.items()]
+        optimizer = build_optimizer(TrainConfig(optimizer=name, weight_decay=decay), FakeNetwork(variables))
+        optimizer.learning_rate.assign(0.1)
+        optimizer.apply([keras.ops.zeros_like(each.value) for each in variables], variables)
+        _, dense, bias, beta = map(keras.ops.convert_to_numpy, variables)
+        assert dense.max() == pytest.approx(0.5 * (1 - 0.1 * decay))
+        assert (bias.min(), beta.min()) == (1, 1)
 
 
 class FakeNetwork:

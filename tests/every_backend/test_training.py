@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ import pytest
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import hold_out, synthetic
-from cifarnet.errors import ConfigError, DataError, RunError
+from cifarnet.errors import ConfigError, DataError, ModelError, RunError
 from cifarnet.evaluation import calibrate, evaluate, predict
 from cifarnet.job import Job, job_of
 from cifarnet.model import build_model, get_weights, load_weights, logits_of, predictor
 from cifarnet.reproduction import reproduce
-from cifarnet.run import Run, find_run
+from cifarnet.run import Run, WarmStart, find_run
 from cifarnet.spec import Dataset, Split
 from cifarnet.training import calibration_of, carry_out, load_best, start
 from cifarnet.training.loop import train
@@ -27,8 +28,8 @@ from cifarnet.training.optimizer import build_optimizer
 from .conftest import SMALL_MODEL, with_training
 
 
-def finished(job, dataset, runs, watcher, **limits):
-    run = start(job, dataset, runs)
+def finished(job, dataset, runs, watcher, *, warm_start=None, **limits):
+    run = start(job, dataset, runs, warm_start=warm_start)
     return run, carry_out(run, dataset, watcher, **limits)
 
 
@@ -115,9 +116,11 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
     monkeypatch.setattr(loop, "CALLS_PER_EPOCH", calls)
     original = loop._filled_steps
 
-    def spy(split, chosen, *others):
-        steps = original(split, chosen, *others)
-        seen.append((chosen, steps))
+    def spy(split, indices, count, *others):
+        steps = original(split, indices, count, *others)
+        seen.append((indices[:count], steps))
+        fill = indices[count:]
+        assert len(set(fill) | set(indices[:count])) == len(indices)  # others than those that count
         return steps
 
     monkeypatch.setattr(loop, "_filled_steps", spy)
@@ -133,7 +136,7 @@ def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs
     from cifarnet.training import loop
 
     sizes, original = set(), loop._filled_steps
-    monkeypatch.setattr(loop, "_filled_steps", lambda *steps: sizes.add(steps[3]) or original(*steps))
+    monkeypatch.setattr(loop, "_filled_steps", lambda *given: sizes.add(len(given[1])) or original(*given))
     finished(with_training(job, batch_size=5000, epochs=1), dataset, runs, watcher)
     assert sizes == {220}
 
@@ -363,9 +366,13 @@ def test_a_normalised_network_with_augmentation_resumes_to_the_same_bits(normali
 
 
 def test_the_ragged_last_batch_of_a_normalised_network_counts_each_image_once(normalised, dataset, runs, watcher):
-    _, record = finished(with_training(normalised, batch_size=64, epochs=1), dataset, runs, watcher)
-    assert math.isfinite(record["metrics"]["validation"]["loss"])
+    run, record = finished(with_training(normalised, batch_size=64, epochs=1), dataset, runs, watcher)
+    count = record["hold_out"]["train"]
+    assert count % 64
     assert record["machine"]["parts"] == 4
+    right = run.read_history()[0].train_accuracy * count
+    assert right == pytest.approx(round(right), abs=1e-6)
+    assert right <= count
 
 
 def test_muon_without_batch_normalisation_is_refused(job):
@@ -382,25 +389,53 @@ def test_a_translation_beyond_the_images_is_refused_before_anything_is_made(job,
 def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised, dataset, runs, watcher):
     origin, _ = finished(normalised, dataset, runs, watcher)
     three = synthetic(train=90, test=30, classes=3)
-    own = replace(normalised, model=replace(normalised.model, classes=3), train=replace(normalised.train, epochs=1))
-    warm = start(own, three, runs, start_weights=origin.best_weights)
+    own = replace(normalised, model=replace(normalised.model, classes=3))
+    own = with_training(own, epochs=1, optimizer="adam", learning_rate=1e-9)  # which moves nothing that is looked at
+    before = get_weights(load_best(origin))
+    warm = start(own, three, runs, warm_start=WarmStart(origin.path.name, origin.best_weights))
     cold = start(own, three, runs)
     origin.best_weights.unlink()  # the run has a copy
-    rows = [carry_out(run, three, watcher) and run.read_history()[0] for run in (warm, cold)]
-    assert rows[0].train_loss != rows[1].train_loss
-    kept = get_weights(load_best(warm))
-    assert kept["logits/kernel"].shape[1] == 3
+    for run in (warm, cold):
+        carry_out(run, three, watcher)
+    after, anew = get_weights(load_best(warm)), get_weights(load_best(cold))
+    for name in ("whiten/kernel", "conv_1/kernel"):
+        np.testing.assert_allclose(after[name], before[name], rtol=0, atol=1e-6)
+        assert np.abs(anew[name] - before[name]).max() > 1e-3
+    assert after["logits/kernel"].shape[1] == 3
     again = reproduce(warm, three, runs / "again", watcher)
     assert again.outcome == "bit-equal"
+    assert Run(Path(again.run)).read_record()["warm_start"] == warm.read_record()["warm_start"]
 
 
 def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):
-    run = start(job, dataset, runs, start_weights=whole.run.best_weights)
-    run.start_weights.write_bytes(b"other")
-    with pytest.raises(RunError, match=r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"):
-        carry_out(run, dataset, watcher)
-    with pytest.raises(RunError, match=r"could not be read .*; expected the weights of a run"):
-        start(job, dataset, runs, start_weights=runs / "none.weights.h5")
+    run, _ = finished(
+        with_training(job, epochs=1), dataset, runs, watcher, warm_start=WarmStart("other", whole.run.best_weights)
+    )
+    unfinished = start(job, dataset, runs, warm_start=WarmStart("other", whole.run.best_weights))
+    known = sorted(runs.iterdir())
+    for each in (run, unfinished):
+        each.start_weights.write_bytes(b"other")
+    words = r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"
+    with pytest.raises(RunError, match=words):
+        carry_out(unfinished, dataset, watcher)
+    with pytest.raises(RunError, match=words):
+        reproduce(run, dataset, runs, watcher)
+    run.start_weights.unlink()
+    with pytest.raises(RunError, match=r"start.weights.h5 could not be read .*; expected what the run began with"):
+        reproduce(run, dataset, runs, watcher)
+    run.write_record(run.read_record() | {"warm_start": {"run": "other"}})
+    with pytest.raises(RunError, match=r"damaged run\.json"):
+        reproduce(run, dataset, runs, watcher)
+    assert sorted(runs.iterdir()) == known
+
+
+def test_start_weights_that_do_not_fit_are_refused_before_anything_is_made(job, dataset, runs, tmp_path, whole):
+    (tmp_path / "damaged.weights.h5").write_bytes(b"other")
+    wider = replace(job, model=replace(job.model, filters=(5, 6)))
+    for name, trained in (("damaged.weights.h5", job), ("none.weights.h5", job), (whole.run.best_weights, wider)):
+        with pytest.raises(ModelError):
+            start(trained, dataset, runs, warm_start=WarmStart("other", tmp_path / name))
+    assert not runs.exists()
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])

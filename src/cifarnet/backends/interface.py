@@ -16,7 +16,7 @@ class Sums(NamedTuple):
     """Sums over the images of one batch, as scalars of the framework, of numpy or of Python."""
 
     loss: Tensor
-    """Cross-entropy, nats, float32."""
+    """Cross-entropy as it is minimised, nats, float32."""
     correct: Tensor
     """Number of images whose largest logit is the label's, float32."""
 

@@ -67,6 +67,7 @@ def _file(found: "Inspection") -> list[str]:
             _row("output", f"{name}: float32 (batch, {len(contract['labels'])}), {dict(_entries(each)).get('meaning')}")
             for name, each in _entries(contract.get("outputs"))
         ),
+        *([_row("answers", "the mean over an image and its mirror image")] if contract.get("flip") else ()),
         _row("classes", ", ".join(contract["labels"])),
         _row("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
     ]

@@ -5,29 +5,29 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import RECIPES, Flip, ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, recipe
+from cifarnet.config import RECIPES, Flip, ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, fitted, recipe
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
-from cifarnet.job import Job, job_of, require_resumable
+from cifarnet.job import Job, job_of, require_resumable, require_weights
+from cifarnet.run import Run, WarmStart, find_run
 
 from .display import TrainingDisplay, download_bar, out, printable, say, wrapped
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, durable, filled
 
 if TYPE_CHECKING:
-    from cifarnet.run import Run
+    from cifarnet.data import HoldOut
     from cifarnet.spec import Dataset
     from cifarnet.tracking import Tracking
     from cifarnet.training.interrupt import StopRequest
 
-MODEL_SETTINGS = frozenset(field.name for field in fields(ModelConfig))
-SETTINGS = MODEL_SETTINGS | frozenset(field.name for field in fields(TrainConfig))
+SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind))
 """Names that an option shares with a field of the recipe."""
 MOST_NAMES = 12
 """Class names that are told before training."""
@@ -105,8 +105,7 @@ def command(
 
     require_trackers(track or ())
     if resume is None:
-        name, settings, weights = _settings(recipe_name, warm_start, runs, given)
-        run, dataset = _start(name, settings, data or "cifar10", backend, runs, weights)
+        run, dataset = _start(_wish(recipe_name, warm_start, runs, given), data or "cifar10", backend, runs)
     elif warm_start is not None:
         raise UsageError("--from and --resume were both given; expected one of them: a resumed run has begun already")
     else:
@@ -120,48 +119,52 @@ def command(
     sys.exit(_exit_code(record))
 
 
-def _override(chosen: Recipe, given: dict[str, Any]) -> Recipe:
-    model = {name: value for name, value in given.items() if name in MODEL_SETTINGS}
-    train = {name: value for name, value in given.items() if name not in MODEL_SETTINGS}
-    return Recipe(model=replace(chosen.model, **model), train=replace(chosen.train, **train))
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is to be trained, before the images are known."""
+
+    recipe: str
+    settings: Recipe
+    given: Collection[str]
+    """Names of the settings that have their own options."""
+    warm_start: WarmStart | None = None
 
 
-def _settings(
-    name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]
-) -> tuple[str, Recipe, Path | None]:
-    """Return the recipe's name, the settings, and the weights to start from, if any."""
+def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]) -> Wish:
     if warm_start is None:
-        return name or "seed", _override(recipe(name or "seed"), given), None
-    from cifarnet.job import require_weights
-    from cifarnet.run import find_run
-
-    origin = find_run(runs, None if warm_start == "latest" else warm_start)
-    job = job_of(origin.read_record())
-    require_weights(origin)
+        return Wish(recipe=name or "seed", settings=recipe(name or "seed").changed(given), given=given)
+    run = find_run(runs, None if warm_start == "latest" else warm_start)
+    job = job_of(run.read_record())
+    require_weights(run)
     if name not in (None, job.recipe):
         raise UsageError(
-            f"--recipe is {name}, {origin} was trained by {job.recipe}; expected that one: leave --recipe out"
+            f"--recipe is {name}, {run} was trained by {job.recipe}; expected that one: leave --recipe out"
         )
-    settings = Recipe(model=job.model, train=recipe(job.recipe).train)
-    return job.recipe, _override(settings, given), origin.best_weights
+    return Wish(
+        recipe=job.recipe,
+        settings=Recipe(model=job.model, train=recipe(job.recipe).train).changed(given),
+        given=given,
+        warm_start=WarmStart(run.path.resolve().name, run.best_weights),
+    )
 
 
-def _start(
-    name: str, settings: Recipe, source: str, backend: str | None, runs: Path, weights: Path | None
-) -> "tuple[Run, Dataset]":
+def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
-    from cifarnet.data import open_dataset
+    from cifarnet.data import hold_out, open_dataset
 
-    say(f"backend {choose(backend)}, recipe {name}, data {source}")
+    say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
+    wanted = wish.settings.train
     with download_bar() as progress:
-        dataset = open_dataset(source, seed=settings.train.seed, progress=progress)
-    for line in (*wrapped(_contents(dataset)), *_oddities(dataset, settings.train)):
+        dataset = open_dataset(source, seed=wanted.seed, progress=progress)
+    parts = hold_out(dataset.train, wanted.validation_fraction, wanted.seed, len(dataset.labels))
+    train = fitted(wanted, len(parts.train), wish.given)
+    for line in (*wrapped(_contents(dataset)), *_changes(wanted, train), *_oddities(dataset, parts, train.batch_size)):
         say(line)
     from cifarnet.training import start  # Keras, now that its framework is chosen
 
-    model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
-    job = Job(recipe=name, model=model, train=settings.train, source=durable(source))
-    return start(job, dataset, runs, start_weights=weights), dataset
+    model = replace(wish.settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
+    job = Job(recipe=wish.recipe, model=model, train=train, source=durable(source))
+    return start(job, dataset, runs, warm_start=wish.warm_start), dataset
 
 
 def _contents(dataset: "Dataset") -> str:
@@ -170,13 +173,18 @@ def _contents(dataset: "Dataset") -> str:
     return f"{sizes} of {len(dataset.labels)} classes: {printable(names)}"
 
 
-def _oddities(dataset: "Dataset", config: TrainConfig) -> Iterator[str]:
-    """Yield a line for each setting that is allowed, and hardly meant for so few images."""
-    from cifarnet.data import hold_out
+def _changes(wanted: TrainConfig, train: TrainConfig) -> Iterator[str]:
+    """Yield a line if settings were made to fit few images."""
+    was, now = wanted.to_json(), train.to_json()
+    changed = [f"{name.replace('_', ' ')} {now[name]}, not {was[name]}" for name in now if now[name] != was[name]]
+    if changed:
+        yield f"note: few images, so {'; '.join(changed)}"
 
-    parts = hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
-    if config.batch_size > len(parts.train):
-        yield f"note: batch size {config.batch_size:,} is more than the {len(parts.train):,} images to train on"
+
+def _oddities(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
+    """Yield a line for each setting that is allowed, and hardly meant for so few images."""
+    if batch_size > len(parts.train):
+        yield f"note: batch size {batch_size:,} is more than the {len(parts.train):,} images to train on"
     held_out = Counter(dataset.train.labels[parts.validation].tolist())
     alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]
     if alone:
@@ -189,7 +197,6 @@ def _reopen(
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import open_dataset
-    from cifarnet.run import find_run
 
     run = find_run(runs, None if name == "latest" else name)
     record = run.read_record()

@@ -25,7 +25,10 @@ class Plan:
 
     backends: tuple[str, ...]
     epochs: int | None
-    """Most epochs, 1 or more; nothing for as many as the recipe says. The schedule is the recipe's either way."""
+    """Most epochs, 1 or more; nothing for as many as the recipe says, however few the images.
+
+    The schedule is the recipe's either way.
+    """
     seeds: int = 1
     """Each backend is trained with the seeds 0 up to this, 1 or more."""
     recipe: str = "seed"
@@ -49,13 +52,14 @@ class Plan:
         """Return what is trained with one of the seeds."""
         settings = recipe(self.recipe)
         model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
-        epochs = settings.train.epochs if self.epochs is None else self.epochs
-        return Job(
-            recipe=self.recipe,
-            model=model,
-            train=replace(settings.train, epochs=epochs, seed=seed),
-            source=self.source,
+        train = settings.train
+        train = replace(
+            train,
+            epochs=train.epochs if self.epochs is None else self.epochs,
+            schedule_epochs=train.schedule_epochs or train.epochs,
+            seed=seed,
         )
+        return Job(recipe=self.recipe, model=model, train=train, source=self.source)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from .cache import CacheState, cache_folder, cache_state, verify
 from .fetching import fetch
 from .gratings import synthetic
-from .holdout import HoldOut, Indices, hold_out
+from .holdout import HoldOut, Indices, evenly_chosen, hold_out
 from .opening import open_dataset, open_labelled_images
 from .order import batch_order
 from .progress import Progress
@@ -16,6 +16,7 @@ __all__ = [
     "batch_order",
     "cache_folder",
     "cache_state",
+    "evenly_chosen",
     "fetch",
     "hold_out",
     "open_dataset",

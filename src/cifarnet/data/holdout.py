@@ -1,4 +1,4 @@
-"""Set a share of each class aside, the same one for the same seed."""
+"""Set a share of each class aside, the same one for the same seed, and choose a few of many."""
 
 from dataclasses import dataclass
 
@@ -36,6 +36,11 @@ def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:
     for label in range(classes):
         is_held_out[_chosen(np.flatnonzero(split.labels == label), fraction, label, rng)] = True
     return HoldOut(train=_positions(~is_held_out), validation=_positions(is_held_out))
+
+
+def evenly_chosen(indices: Indices, most: int) -> Indices:
+    """Return at most ``most`` of ``indices``, from their first to their last at even distances."""
+    return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(np.int64)]
 
 
 def _chosen(members: NDArray[np.intp], fraction: float, label: int, rng: np.random.Generator) -> NDArray[np.intp]:

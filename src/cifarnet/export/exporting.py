@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import onnx
 
 from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
-from cifarnet.data import Indices, hold_out
+from cifarnet.data import evenly_chosen, hold_out
 from cifarnet.environment import processor, versions
 from cifarnet.errors import ConfigError, ParityError, RunError
 from cifarnet.evaluation import evaluate
@@ -78,9 +77,9 @@ def export_run(
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
     of the accuracy, as a fraction). With ``flip`` the file says the mean of an image and its mirror image. Beside the
     file X.onnx lie X.json, its contract, and X.parity.json, what was measured. Raises ``ParityError`` when a bar is not
-    held, and then nothing of that name is left; ``RunError`` for a
-    run without best weights or of other images, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
-    settings outside their range and ``UsageError`` for a name that cannot be given.
+    held, and then nothing of that name is left; ``RunError`` for a run without best weights or of other images,
+    ``ModelError`` for weights that do not fit it, ``ConfigError`` for settings outside their range and ``UsageError``
+    for a name that cannot be given.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     bars, record = _bars(precision, max_drop), run.read_record()
@@ -163,8 +162,8 @@ def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, n
     """Return the variant with the lowest loss on held-out images; the test images have no say in it."""
     config = TrainConfig.from_json(contract["training"]["train"])
     parts = hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
-    calibration = dataset.train.images[_spread(parts.train, CALIBRATION_IMAGES)]
-    chosen = _spread(parts.validation, SELECTION_IMAGES)
+    calibration = dataset.train.images[evenly_chosen(parts.train, CALIBRATION_IMAGES)]
+    chosen = evenly_chosen(parts.validation, SELECTION_IMAGES)
     held_out = Split(dataset.train.images[chosen], dataset.train.labels[chosen])
     variants: list[tuple[float, Variant]] = []
     for variant in quantised(plain, calibration):
@@ -173,11 +172,6 @@ def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, n
         notice(f"int8, {variant.name}: loss {loss:.4f} on {len(held_out):,} held-out images")
         variants.append((loss if math.isfinite(loss) else math.inf, variant))
     return min(variants, key=itemgetter(0))[1]
-
-
-def _spread(indices: Indices, count: int) -> Indices:
-    """Return at most ``count`` of the indices, evenly spread, so that each class of a sorted folder is among them."""
-    return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(np.int64)]
 
 
 def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> None:

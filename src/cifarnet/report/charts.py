@@ -38,10 +38,13 @@ def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Pa
     loss, accuracy = figure.subplots(1, 2)
     epochs = [row.epoch for row in history]
     for axes, name, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-        for split, label, color in (("train", "training (dropout on)", WRONG), ("validation", "validation", RIGHT)):
+        for split, label, color in (
+            ("train", "training (as it is minimised)", WRONG),
+            ("validation", "validation", RIGHT),
+        ):
             values = [factor * getattr(row, f"{split}_{name}") for row in history]
             axes.plot(epochs, values, marker=".", label=label, color=color)
-    for axes, title in ((loss, "cross-entropy, nats"), (accuracy, "accuracy, %")):
+    for axes, title in ((loss, "loss, nats"), (accuracy, "accuracy, %")):
         if best_epoch is not None:
             axes.axvline(best_epoch, color=QUIET, linestyle="--", label=f"best epoch {best_epoch}")
         axes.set(xlabel="epoch", title=title)

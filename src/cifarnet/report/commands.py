@@ -20,12 +20,13 @@ OPTIONS = frozenset(
 """Settings that `cifarnet train` has an option for."""
 
 
-def train_command(job: Job, backend: str) -> str:
-    """Return the `cifarnet train` that does the job again.
+def train_command(job: Job, backend: str, origin: str | None = None) -> str:
+    """Return the `cifarnet train` that does the job again, from the weights of the run folder called ``origin``.
 
     A folder of images is named by its own name alone: where it lies is the business of whoever trained.
     """
-    words = ["cifarnet", "train", "--recipe", job.recipe, "--data", place_of(job.source), "--backend", backend]
+    start = ["--recipe", job.recipe] if origin is None else ["--from", origin]
+    words = ["cifarnet", "train", *start, "--data", place_of(job.source), "--backend", backend]
     for name, value in _changes(job).items():
         if name in OPTIONS:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -48,10 +49,12 @@ def place_of(source: str) -> str:
 
 
 def _changes(job: Job) -> dict[str, Any]:
-    """Return what differs from the recipe; the seed always, for clarity."""
+    """Return what differs from the recipe; the seed always, for clarity, and what `train` would fit to the images."""
     recipe = RECIPES.get(job.recipe, RECIPES["seed"])
     changes = _differing(job.model, recipe.model) | _differing(job.train, recipe.train)
-    return {name: value for name, value in changes.items() if name not in FROM_DATA} | {"seed": job.train.seed}
+    always = ("seed",) if job.train.schedule_epochs else ("batch_size", "epochs", "patience", "seed")
+    told = {name: value for name, value in changes.items() if name not in FROM_DATA}
+    return told | {name: getattr(job.train, name) for name in always}
 
 
 def _differing(found: Config, recipe: Config) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Parity:
     accuracy: float
     checks: tuple[Check, ...]
     """The first one is of the whole test set."""
+    flip: bool
+    """Whether the file takes the mean of an image and its mirror image."""
     bars: Mapping[str, Any]
     """What the file had to hold; empty where it does not tell."""
 
@@ -113,6 +115,12 @@ class Evidence:
     robustness: Robustness | Absent
 
     @property
+    def origin(self) -> str | None:
+        """Return the name of the run whose convolutions this one started from, if it did."""
+        found = self.record.get("warm_start")
+        return None if found is None else str(found["run"])
+
+    @property
     def parameters(self) -> int:
         """Number of learned values."""
         return parameters_of(self.job.model)
@@ -160,6 +168,7 @@ def _require_whole(run: Run, record: Mapping[str, Any]) -> None:
             record["hold_out"]["train"],
             record["backend"],
         )
+        _ = str(record.get("warm_start", {"run": ""})["run"])
         _ = dict(record["versions"]), dict(record["machine"]), record["started"], record["hold_out"]["validation"]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
@@ -229,6 +238,7 @@ def _measured(path: Path, read: Callable[[Path, Any], T], file: ModelFile, comma
 def _read_parity(path: Path, found: Any) -> Parity:
     if not found["checks"]:
         raise ValueError("no checks")
+    contract = _contract(path)
     return Parity(
         sha256=found["sha256"],
         precision=str(found["precision"]),
@@ -245,15 +255,23 @@ def _read_parity(path: Path, found: Any) -> Parity:
             )
             for each in found["checks"]
         ),
-        bars=_bars(path),
+        flip=bool(contract.get("flip")),
+        bars=_bars(contract),
     )
 
 
-def _bars(path: Path) -> Mapping[str, Any]:
+def _contract(path: Path) -> Mapping[str, Any]:
     contract = path.with_name(path.name.removesuffix(PARITY_SUFFIX) + ".json")
     try:
-        return dict(json.loads(contract.read_text())["proof"]["bars"])
-    except (OSError, KeyError, TypeError, ValueError):
+        return dict(json.loads(contract.read_text()))
+    except (OSError, TypeError, ValueError, RecursionError):
+        return {}
+
+
+def _bars(contract: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return dict(contract["proof"]["bars"])
+    except (KeyError, TypeError, ValueError):
         return {}
 
 

@@ -39,7 +39,9 @@ def curves(evidence: Evidence) -> str:
     why = WHY_STOPPED.get(str(evidence.record.get("why_stopped")), "training still goes on")
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."
-    return f"The validation loss was least{_to_within(evidence, best)} after epoch {best}; after epoch {last} {why}."
+    smoothed = " The training loss includes label smoothing." if evidence.job.train.label_smoothing else ""
+    least = f"The validation loss was least{_to_within(evidence, best)} after epoch {best}; after epoch {last} {why}."
+    return least + smoothed
 
 
 def _to_within(evidence: Evidence, best: int) -> str:
@@ -109,11 +111,12 @@ def parity(found: Parity) -> str:
     changed, aside = found.checks[0].changed_classes, ""
     if found.margin:
         aside = f", toss-ups aside: those whose two best probabilities are at most {found.margin:g} apart"
+    both = " Both take the mean over each image and its mirror image." if found.flip else ""
     if changed:
-        return f"The file in {found.precision} gives {changed:,} of {found.images:,} test images another class{aside}."
-    return (
-        f"The file gives every one of {found.images:,} test images the class that the trained network gives it{aside}."
-    )
+        said = f"The file in {found.precision} gives {changed:,} of {found.images:,} test images another class"
+    else:
+        said = f"The file gives every one of {found.images:,} test images the class that the trained network gives it"
+    return f"{said}{aside}.{both}"
 
 
 def environment(evidence: Evidence) -> str:

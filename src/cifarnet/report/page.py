@@ -67,7 +67,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         is_numbered=len(evaluation.labels) <= MOST_NUMBERED,
         mistakes=list(_mistakes(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
-        train=train_command(evidence.job, evidence.record["backend"]),
+        train=train_command(evidence.job, evidence.record["backend"], evidence.origin),
         beyond=settings_beyond_options(evidence.job),
         place=place_of(evidence.job.source),
     )

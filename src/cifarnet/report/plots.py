@@ -65,7 +65,7 @@ class Plot:
 
 def curves(history: Sequence[EpochRecord], best_epoch: int | None) -> tuple[Plot, Plot]:
     """Return the plots of loss (nats) and accuracy (hundredths) against the epoch."""
-    loss = _curve("Cross-entropy, nats", history, best_epoch, lambda row: (row.train_loss, row.validation_loss))
+    loss = _curve("Loss, nats", history, best_epoch, lambda row: (row.train_loss, row.validation_loss))
     accuracy = _curve(
         "Accuracy, %", history, best_epoch, lambda row: (100 * row.train_accuracy, 100 * row.validation_accuracy)
     )

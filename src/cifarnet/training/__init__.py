@@ -1,6 +1,6 @@
 """Fit the network, stop early, survive interruption, resume exactly and write the record."""
 
-from .experiment import calibration_of, carry_out, load_best, require_same_data, start
+from .experiment import calibration_of, carry_out, load_best, require_same_data, start, warm_start_of
 from .interrupt import stop_on_signal
 from .loop import Observer, Progress, Silent, train
 
@@ -15,4 +15,5 @@ __all__ = [
     "start",
     "stop_on_signal",
     "train",
+    "warm_start_of",
 ]

@@ -31,7 +31,7 @@ class Position:
     step: int = 0
     """Steps taken in it."""
     loss_sum: float = 0.0
-    """Cross-entropy summed over the images trained on in it, nats."""
+    """What is minimised, summed over the images trained on in it, nats."""
     correct: float = 0.0
     """Images of those that were classified right."""
     seconds: float = 0.0

@@ -17,14 +17,14 @@ import keras
 
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.data import HoldOut, Indices, hold_out
+from cifarnet.data import HoldOut, evenly_chosen, hold_out
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, predict, temperature_of
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_features, load_weights, predictor, whiten
-from cifarnet.run import EpochRecord, Run, create_run, point_latest, write_atomically
+from cifarnet.run import EpochRecord, Run, WarmStart, create_run, point_latest, write_atomically
 from cifarnet.spec import Dataset
 
 from .loop import Observer, Outcome, train
@@ -33,25 +33,25 @@ RESULTS = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "calibrat
 """What a session adds to the record when it ends."""
 
 WHITENING_IMAGES = 5000
-"""At most about so many training images tell how patches are to be whitened."""
+"""At most so many training images tell how patches are to be whitened."""
 
 
-def start(job: Job, dataset: Dataset, root: Path, *, start_weights: Path | None = None) -> Run:
+def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | None = None) -> Run:
     """Make the folder of a new run below ``root`` and write down what is to be done.
 
-    ``start_weights`` is the weights file of a run whose convolutions are to be trained further, those of ``job.model``;
-    the dense layers start anew. The folder keeps a copy. Raises ``ConfigError`` and ``DataError`` when settings and
-    data do not fit, ``RunError`` when the weights cannot be read.
+    The convolutions of ``warm_start`` are trained further; the dense layers start anew. The folder keeps a copy of the
+    weights. Raises ``ConfigError`` and ``DataError`` when settings and data do not fit, ``ModelError`` when the weights
+    are not those of ``job.model`` or cannot be read; then nothing is made.
     """
     _require_fitting(job.model, job.train.translation, dataset)
     now = datetime.now().astimezone()
     record = _first_record(job, dataset, _hold_out(dataset, job.train), now)
-    weights = None if start_weights is None else _read_weights(start_weights)
+    weights = None if warm_start is None else _fitting_weights(job.model, warm_start.weights)
     run = create_run(root, job.recipe, choose(), now)
     with taken_away_if_ended(partial(shutil.rmtree, run.path)):
-        if weights is not None:
+        if warm_start is not None and weights is not None:
             write_atomically(run.start_weights, weights)
-            record["start_weights"] = hashlib.sha256(weights).hexdigest()
+            record["warm_start"] = {"run": warm_start.run, "weights_sha256": hashlib.sha256(weights).hexdigest()}
         run.write_record(record)
     point_latest(run)
     return run
@@ -80,10 +80,10 @@ def carry_out(
         record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
         run.write_record(record)
         model = build_model(job.model, seed=job.train.seed)
-        whiten(model, job.model, dataset.train.images[_spread(parts.train, WHITENING_IMAGES)])
-        if "start_weights" in record:
-            _require_unchanged(run, record["start_weights"])
-            load_features(model, run.start_weights)
+        whiten(model, job.model, dataset.train.images[evenly_chosen(parts.train, WHITENING_IMAGES)])
+        warm_start = warm_start_of(run)
+        if warm_start is not None:
+            load_features(model, warm_start.weights)
         outcome = train(
             model,
             dataset.train,
@@ -103,27 +103,35 @@ def carry_out(
         return record
 
 
-def _read_weights(path: Path) -> bytes:
+def _fitting_weights(config: ModelConfig, path: Path) -> bytes:
+    load_features(build_model(config), path)  # raises
+    return path.read_bytes()
+
+
+def warm_start_of(run: Run) -> WarmStart | None:
+    """Return what ``run`` started from, if it did not start anew: its own copy of the weights.
+
+    Raises ``RunError`` when that is not the one that the run began with.
+    """
+    recorded = run.read_record().get("warm_start")
+    if recorded is None:
+        return None
+    path = run.start_weights
     try:
-        return path.read_bytes()
+        name, digest = str(recorded["run"]), str(recorded["weights_sha256"])
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run} has a damaged run.json ({error!r}); expected the record of a run: start anew") from error
     except OSError as error:
         raise RunError(
-            f"{path} could not be read ({error.strerror}); expected the weights of a run: name another"
+            f"{path} could not be read ({error.strerror}); expected what the run began with: restore it or start anew"
         ) from error
-
-
-def _require_unchanged(run: Run, digest: str) -> None:
-    found = hashlib.sha256(_read_weights(run.start_weights)).hexdigest()
     if found != digest:
         raise RunError(
-            f"{run.start_weights} has the SHA-256 {found[:12]}…; expected {digest[:12]}… as when the run began: "
-            "restore it or start a new run"
+            f"{path} has the SHA-256 {found[:12]}…; expected {digest[:12]}… as when the run began: restore it or start "
+            "anew"
         )
-
-
-def _spread(indices: Indices, most: int) -> Indices:
-    """Return about ``most`` of ``indices``, from the whole range."""
-    return indices[:: max(1, len(indices) // most)]
+    return WarmStart(name, path)
 
 
 def calibration_of(run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False) -> dict[str, Any]:

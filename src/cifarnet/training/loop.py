@@ -190,14 +190,15 @@ class _Session:
     def _calls(self) -> Iterator[Steps]:
         """Yield what is left of the epoch, in portions for one call of the engine."""
         size, first, epoch = self._batch_size, self._position.step, self._position.epoch
-        order = batch_order(len(self._indices), self._config.seed, epoch)
+        ordered = self._indices[batch_order(len(self._indices), self._config.seed, epoch)]
         views = Augmentation(self._config, len(self._split), epoch)
         while first < self._steps:
             # To the next multiple, wherever an earlier session stopped: calls begin at the same steps in every session.
             stop = min((first // self._steps_per_call + 1) * self._steps_per_call, self._steps)
-            chosen = self._indices[order[first * size : stop * size]]
+            chosen = ordered[first * size : stop * size]
             rates = [learning_rate_at(self._config, epoch - 1 + step / self._steps) for step in range(first, stop)]
-            yield _filled_steps(self._split, chosen, rates, size, views)
+            filled = np.concatenate([chosen, ordered[: len(rates) * size - len(chosen)]])
+            yield _filled_steps(self._split, filled, len(chosen), rates, views)
             first = stop
 
     def _take(self, steps: Steps) -> None:
@@ -284,14 +285,19 @@ def _comparable_loss(record: EpochRecord) -> float:
     return record.validation_loss if math.isfinite(record.train_loss) else math.nan
 
 
-def _filled_steps(split: Split, chosen: NDArray[np.int64], rates: list[float], size: int, views: Augmentation) -> Steps:
-    """Return batches of exactly ``size`` images, the last one filled up, so that a ragged one compiles nothing new."""
-    steps, weights = len(rates), np.zeros(len(rates) * size, np.float32)
-    weights[: len(chosen)] = 1
-    indices = np.resize(chosen, len(weights))  # repeats from the beginning
+def _filled_steps(
+    split: Split, indices: NDArray[np.int64], count: int, rates: list[float], views: Augmentation
+) -> Steps:
+    """Return batches of one size of the images at ``indices``, of which the first ``count`` count.
+
+    The others fill up a ragged last batch, so that it compiles nothing new. They come from the beginning of the epoch
+    rather than from that batch, because a normalisation averages over them too.
+    """
+    steps, weights = len(rates), np.zeros(len(indices), np.float32)
+    weights[:count] = 1
     return Steps(
-        images=views(split.images[indices], indices).reshape(steps, size, *split.images.shape[1:]),
-        labels=split.labels[indices].reshape(steps, size),
-        weights=weights.reshape(steps, size),
+        images=views(split.images[indices], indices).reshape(steps, -1, *split.images.shape[1:]),
+        labels=split.labels[indices].reshape(steps, -1),
+        weights=weights.reshape(steps, -1),
         learning_rates=np.array(rates, np.float32),
     )

@@ -32,9 +32,9 @@ class Adam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras ships no types
 class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
     """Momentum orthogonalised for convolutions (Jordan et al. 2024), and Adam for all else.
 
-    A kernel (k, k, c, filters) is taken as a matrix of as many columns as filters. Before each step it is scaled to a
-    mean square of 1 per filter, whatever the decay: a normalisation has to follow it, for which its scale is nothing.
-    ``keras.optimizers.Muon`` would leave convolutions to Adam.
+    A kernel (k, k, c, filters) is taken as a matrix of as many columns as filters. Before each step it is scaled so
+    that the squares of a filter add up to 1 on average, whatever the decay: a normalisation has to follow it, for which
+    its scale is nothing. ``keras.optimizers.Muon`` would leave convolutions to Adam.
     """
 
     MOMENTUM = 0.6
@@ -109,12 +109,12 @@ SGD_MOMENTUM = 0.9
 
 
 def build_optimizer(config: TrainConfig, network: Any) -> keras.optimizers.Optimizer:
-    """Return the optimizer with its variables built for ``network``; weight decay spares the biases."""
+    """Return the optimizer with its variables built for ``network``; weight decay spares all but kernels."""
     momentum = {"momentum": SGD_MOMENTUM, "nesterov": True} if config.optimizer == "sgd" else {}
     optimizer = OPTIMIZERS[config.optimizer](
         learning_rate=config.learning_rate, weight_decay=config.weight_decay, name="optimizer", **momentum
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.exclude_from_weight_decay(var_list=[each for each in network.trainable_variables if each.ndim == 1])
     optimizer.build(network.trainable_variables)
     return optimizer
 
