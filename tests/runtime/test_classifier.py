@@ -218,6 +218,29 @@ def test_a_path_that_the_system_refuses_does_not_end_the_stream(classifier, phot
     assert good.prediction.label == "red"
 
 
+@pytest.mark.parametrize("paths", [5, None, b"a.png", 0.5])
+def test_what_is_no_path_at_all_is_refused(classifier, paths):
+    with pytest.raises(UsageError, match=rf"the image paths are a {type(paths).__name__}; expected a path or several"):
+        next(classifier.stream(paths))
+
+
+def test_something_that_is_no_path_does_not_end_the_stream(classifier, photos):
+    refused, good = classifier.stream([b"a.png", photos / "a.png"])
+    assert str(refused.error).startswith("an image path is a bytes; expected text or a path")
+    assert good.prediction.label == "red"
+
+
+def test_paths_that_fail_are_answered_as_far_as_they_went(classifier, photos):
+    def failing():
+        yield from [photos / "a.png"] * 9
+        raise OSError("unplugged")
+
+    answered = []
+    with pytest.raises(OSError, match="unplugged"):
+        answered.extend(outcome.prediction.label for outcome in classifier.stream(failing()))
+    assert answered == ["red"] * 9
+
+
 def test_a_folder_without_images_is_an_error_among_the_others(classifier, photos, tmp_path):
     (tmp_path / "empty" / "deep").mkdir(parents=True)
     (tmp_path / "empty" / "deep" / "notes.txt").touch()

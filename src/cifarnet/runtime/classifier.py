@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.errors import DataError, ModelError
+from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.spec import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Abstention, Prediction
 
 from .files import Found, find_images
@@ -146,11 +146,13 @@ class Classifier:
 
         ``paths`` is one path or several, of files and of folders; those are searched at any depth, in sorted order,
         while the stream goes on. Files are decoded by threads while the model runs. Yields an ``Outcome`` per file, in
-        order; one that cannot be used, a folder without images too, does not end the stream.
+        order; one that cannot be used, a folder without images too, does not end the stream. Raises ``UsageError`` when
+        ``paths`` is nothing of the kind; what its iteration raises is raised after the last file found before.
         """
         from concurrent.futures import Future, ThreadPoolExecutor
 
-        found = find_images([paths] if isinstance(paths, str | os.PathLike) else paths)
+        failures: list[Exception] = []
+        found = _before_failure(find_images(_several(paths)), failures)
         workers = min(os.cpu_count() or 1, MAX_WORKERS)
         pool, waiting, left = ThreadPoolExecutor(workers), deque[Future[list[Outcome]]](), Event()
         try:
@@ -160,6 +162,8 @@ class Classifier:
                     yield from waiting.popleft().result()
             for task in waiting:
                 yield from task.result()
+            if failures:
+                raise failures[0]
         finally:  # whoever stops listening waits for the file under way at most
             left.set()
             pool.shutdown(cancel_futures=True)
@@ -221,6 +225,25 @@ def _are_small(files: list[Found]) -> bool:
         return sum(file.path.stat().st_size for file in files) <= SMALL_BYTES * len(files)
     except (OSError, ValueError):  # decoding will say what is wrong
         return False
+
+
+def _several(paths: Any) -> Iterable[str | os.PathLike[str]]:
+    if isinstance(paths, str | os.PathLike):
+        return [paths]
+    if isinstance(paths, bytes | bytearray | memoryview) or not isinstance(paths, Iterable):
+        raise UsageError(
+            f"the image paths are a {type(paths).__name__}; expected a path or several: images in memory go to the "
+            "classifier itself"
+        )
+    return paths
+
+
+def _before_failure(found: Iterator[Found], failures: list[Exception]) -> Iterator[Found]:
+    """Yield what is found until that fails, and put into ``failures`` what it then raises."""
+    try:
+        yield from found
+    except Exception as error:  # noqa: BLE001  # raised again by whoever reads `failures`
+        failures.append(error)
 
 
 def _growing(found: Iterator[Found]) -> Iterator[list[Found]]:

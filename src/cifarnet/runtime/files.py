@@ -28,6 +28,9 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     images, or one that cannot be listed, is yielded with its error.
     """
     for given in paths:
+        if not isinstance(given, str | os.PathLike):
+            yield Found(Path(f"<{type(given).__name__}>"), _no_path(given))
+            continue
         path = Path(given)
         if not os.fspath(given):  # to Path this is the working folder
             yield Found(path, DataError("an image path is empty; expected a file or folder: is the variable set?"))
@@ -41,6 +44,13 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
             yield found
         if is_empty:
             yield Found(path, _without_images(path))
+
+
+def _no_path(given: object) -> DataError:
+    return DataError(
+        f"an image path is a {type(given).__name__}; expected text or a path: images in memory go to the classifier "
+        "itself"
+    )
 
 
 def _is_folder(path: Path) -> bool:
