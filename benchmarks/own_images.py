@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 import cifarnet
-from benchmarks.harness.records import RESULTS, grouped, machine, mean_and_range, rows
+from benchmarks.harness.records import RESULTS, append, grouped, machine, mean_and_range, rows
 from cifarnet.environment import versions
 from cifarnet.spec import Dataset, Split
 
@@ -147,9 +147,7 @@ def main() -> None:
     cifarnet.choose_backend(given.backend)
     dataset = cifarnet.open_dataset("cifar10")
     for seed in given.seeds:
-        lines = measure(seed, dataset)
-        with PATH.open("a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        append(PATH, *measure(seed, dataset))
     print(table())
 
 

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.records import append
 from cifarnet.backends import choose
 from cifarnet.config import recipe
 from cifarnet.data import hold_out, open_dataset
@@ -110,9 +111,7 @@ def main() -> None:
     arguments = parser.parse_args()
     choose()
     for name in arguments.trials:
-        record = run_trial(name, arguments.seed)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append(RESULTS, run_trial(name, arguments.seed))
     if arguments.table:
         print(table())
 

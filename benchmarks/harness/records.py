@@ -123,6 +123,12 @@ class Results:
         return f"{machine['cores']} cores of {machine['processor']}, {machine['system']}; {names}."
 
 
+def append(path: Path, *lines: Line) -> None:
+    """Add lines to the end of a results file."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
 def grouped(path: Path, key: str) -> dict[str, list[Line]]:
     """Return the lines of a results file by what they have under ``key``, in the order of the file."""
     found: dict[str, list[Line]] = {}

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness.contest import PROJECT
-from benchmarks.harness.records import all_versions, machine
+from benchmarks.harness.records import all_versions, append, machine
 from benchmarks.recipes.curve import SAID
 from benchmarks.recipes.table import PATH, picture, table
 
@@ -51,8 +51,7 @@ def measure(name: str, backend: str, seed: int, folder: Path, toy: str, results:
                 lines.append(said)
     if process.returncode:
         sys.exit(f"{name} on {backend} with seed {seed} ended with code {process.returncode}")
-    with results.open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+    append(results, *lines)
 
 
 def _program(name: str, backend: str, seed: int, folder: Path, toy: str) -> Sequence[str]:
