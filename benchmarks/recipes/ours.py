@@ -21,7 +21,12 @@ class Speaker:
 
     def on_epoch(self, record: Any, progress: Any) -> None:
         """Say what the epoch gave."""
-        say(epoch=record.epoch, validation_accuracy=record.validation_accuracy, validation_loss=record.validation_loss)
+        say(
+            epoch=record.epoch,
+            train_accuracy=record.train_accuracy,
+            validation_accuracy=record.validation_accuracy,
+            validation_loss=record.validation_loss,
+        )
 
 
 def say(**facts: Any) -> None:
