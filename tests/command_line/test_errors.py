@@ -195,9 +195,9 @@ def test_settings_that_are_hardly_meant_for_so_few_images_are_told(run, tmp_path
 @pytest.mark.parametrize(
     ("options", "note"),
     [
-        ((), "note: few images, so batch size 64, not 512; epochs 100, not 10; patience 100, not 20"),
-        (("--epochs", "5"), "note: few images, so batch size 64, not 512"),
-        (("--batch-size", "2", "--patience", "3"), "note: few images, so epochs 100, not 10"),
+        ((), "note: few images: batch size 512 -> 64, epochs 10 -> 100, patience 20 -> 100"),
+        (("--epochs", "5"), "note: few images: batch size 512 -> 64"),
+        (("--batch-size", "2", "--patience", "3"), "note: few images: epochs 10 -> 100"),
     ],
 )
 def test_what_of_a_recipe_is_made_to_fit_few_images_is_told(run, tmp_path, pets, options, note):

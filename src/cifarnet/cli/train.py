@@ -176,9 +176,9 @@ def _contents(dataset: "Dataset") -> str:
 def _changes(wanted: TrainConfig, train: TrainConfig) -> Iterator[str]:
     """Yield a line if settings were made to fit few images."""
     was, now = wanted.to_json(), train.to_json()
-    changed = [f"{name.replace('_', ' ')} {now[name]}, not {was[name]}" for name in now if now[name] != was[name]]
+    changed = [f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in now if now[name] != was[name]]
     if changed:
-        yield f"note: few images, so {'; '.join(changed)}"
+        yield f"note: few images: {', '.join(changed)}"
 
 
 def _oddities(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
