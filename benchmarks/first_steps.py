@@ -52,7 +52,7 @@ def main(seed: int, steps: int, name: str) -> None:
     masks = [dropout_mask((30, 512), 0.3, seed, stream, step) for stream in (1, 2, 3)]
     to_minimise = partial(objective, label_smoothing=settings.train.label_smoothing)
     optimizer = build_optimizer(settings.train, network)
-    engine = adapter().compile(network, optimizer, to_minimise, settings.model.ghost_batch)
+    engine = adapter().compile(network, optimizer, to_minimise, settings.model.ghost_batch, settings.train.precision)
     size = settings.train.batch_size
     chosen = batch_order(len(split), seed, 1)[: steps * size].reshape(steps, size)
     rates = [learning_rate_at(settings.train, (step + 1) / STEPS_OF_AN_EPOCH) for step in range(steps)]

@@ -17,6 +17,7 @@ GlobalPooling = Literal["none", "average", "max"]
 OptimizerName = Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
 Schedule = Literal["constant", "cosine", "linear"]
 Flip = Literal["none", "random", "alternating"]
+Precision = Literal["float32", "bfloat16"]
 
 KERNEL_SIZES = range(1, 12, 2)
 """Odd, so that ``same`` padding is the same on both sides."""
@@ -187,7 +188,7 @@ class TrainConfig(Config):
     Raises ``ConfigError`` for a value outside its range.
     """
 
-    ADDED = frozenset({"label_smoothing", "flip", "translation"})
+    ADDED = frozenset({"label_smoothing", "flip", "translation", "precision"})
 
     optimizer: OptimizerName = "adam"
     """Update rule, by its name in ``keras.optimizers``, with that class' own defaults for what is not set here.
@@ -212,6 +213,11 @@ class TrainConfig(Config):
     """Whether images are mirrored left to right: half of them by ``random``, or each in every other epoch."""
     translation: int = 0
     """Most pixels by which images are shifted each way, at random; what is uncovered mirrors what is beside it."""
+    precision: Precision = "float32"
+    """What convolutions multiply, and give, in training; sums, weights, all other layers and all else are float32.
+
+    With ``bfloat16``, which has 8 significant bits, a processor with instructions for it multiplies twice as many.
+    """
     batch_size: int = 30
     """Images per step, 1 or more; the last batch of an epoch may be smaller."""
     epochs: int = 1000
@@ -229,6 +235,7 @@ class TrainConfig(Config):
         self._require_choice("optimizer", OptimizerName)
         self._require_choice("schedule", Schedule)
         self._require_choice("flip", Flip)
+        self._require_choice("precision", Precision)
         for field in ("batch_size", "epochs", "patience"):
             self._require_whole(field, 1, MOST)
         for field in ("schedule_epochs", "translation", "seed"):

@@ -13,6 +13,8 @@ PACKAGES = (
 )
 """Packages whose versions can change a figure."""
 
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Names that Linux has for instructions that multiply bfloat16, on x86 and on Arm."""
 KIBIBYTE = 1024
 """Unit in which Linux tells memory, bytes; macOS tells bytes."""
 
@@ -30,10 +32,20 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 def processor() -> str:
     """Return the processor's name, or its architecture where the system does not tell."""
-    cpuinfo = Path("/proc/cpuinfo")  # platform.processor() is empty on Debian, where the kernel tells
+    # platform.processor() is empty on Debian, where the kernel tells.
+    return _told_by_kernel("model name") or platform.processor() or platform.machine()
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether the processor has instructions for products of bfloat16, so far as the kernel tells."""
+    return not BFLOAT16_FLAGS.isdisjoint((_told_by_kernel("flags") or _told_by_kernel("Features")).split())
+
+
+def _told_by_kernel(field: str) -> str:
+    """Return what Linux says of the first core under ``field``, or nothing."""
+    cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")
 
 
 def usable_cores() -> int | None:

@@ -26,6 +26,8 @@ TOLERANCE = 5e-6
 """Of a gradient, relative to the largest element of its array: 1.3e-6 is the most that was measured."""
 NORMALISED_TOLERANCE = 5e-5
 """The same behind batch normalisations, which subtract means and divide by deviations: 1.6e-5 was measured."""
+ALIKE = 1e-3
+"""Distance of two gradients of rounded products over the length of one: 9e-5 is the most that was measured."""
 
 GATHERING = {
     "none": keras.layers.Flatten,
@@ -79,11 +81,12 @@ def steps_of(batches, rates):
     return Steps(*(np.stack(column) for column in zip(*batches, strict=True)), rates)
 
 
-def gradients(network, batch, ghost_batch=0):
+def gradients(network, batch, ghost_batch=0, precision="float32"):
     """The gradient of each weight; of a moving average, what it moved by over the same step size."""
     optimizer = keras.optimizers.SGD(STEP_SIZE)
     optimizer.build(network.trainable_variables)
-    engine, before = adapter().compile(network, optimizer, objective, ghost_batch), get_weights(network)
+    engine = adapter().compile(network, optimizer, objective, ghost_batch, precision)
+    before = get_weights(network)
     engine.train(steps_of([batch], STEP_SIZE))
     engine.state()  # writes the state back to the network's own variables
     after = get_weights(network)
@@ -163,6 +166,33 @@ def test_ghost_batches_do_not_see_each_other_and_their_averages_move_by_the_mean
     assert_same_gradients(found, expected, NORMALISED_TOLERANCE)
     with pytest.raises(AssertionError):
         assert_same_gradients(gradients(ours, batch_of(NOISE), 6), expected, NORMALISED_TOLERANCE)
+
+
+@pytest.mark.parametrize("ghost_batch", [0, 4])
+def test_gradients_of_bfloat16_are_those_of_rounded_products_also_without_instructions(ghost_batch, monkeypatch):
+    network = logits_of(build_model(ModelConfig(**NORMALISED | {"ghost_batch": ghost_batch}, global_pooling="average")))
+    batch = batch_of(NOISE)
+    exact, found = (gradients(network, batch, ghost_batch, precision) for precision in ("float32", "bfloat16"))
+    running = importlib.import_module(f"cifarnet.backends.{keras.config.backend()}")
+    monkeypatch.setattr(running, "CAN_MULTIPLY_BFLOAT16", False, raising=False)
+    rounded = gradients(network, batch, ghost_batch, "bfloat16")
+    assert_alike(found, rounded)
+    with pytest.raises(AssertionError):
+        assert_alike(exact, rounded)
+
+
+def assert_alike(found, expected):
+    for path, array in expected.items():
+        assert np.linalg.norm(found[path] - array) <= ALIKE * np.linalg.norm(array), path
+
+
+def test_logits_are_those_of_float32_whatever_steps_multiply():
+    network = logits_of(build_model(ModelConfig()))
+    engines = [
+        adapter().compile(network, build_optimizer(TrainConfig(), network), objective, precision=precision)
+        for precision in ("float32", "bfloat16")
+    ]
+    np.testing.assert_array_equal(*(engine.logits(NOISE) for engine in engines))
 
 
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX alone has two ways to convolve")

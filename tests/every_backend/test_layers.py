@@ -1,5 +1,7 @@
 """The layers compute what the stock Keras layers compute, and the dropout masks are the same bits everywhere."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -88,6 +90,37 @@ def test_a_convolution_with_turned_kernel_is_refused_by_the_same_check():
     turned.set_weights([kernel[::-1], bias])
     with pytest.raises(AssertionError):
         np.testing.assert_allclose(ops.convert_to_numpy(turned(images)), expected, atol=2e-5)
+
+
+def bfloat16(values):
+    """``values`` with 8 significant bits, to even where two are as near."""
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+@pytest.fixture(params=["with instructions", "without"])
+def processor(request, monkeypatch):
+    """One that multiplies bfloat16, if this is such a one, and one that does not."""
+    running = importlib.import_module(f"cifarnet.backends.{keras.config.backend()}")
+    if request.param == "without" and hasattr(running, "CAN_MULTIPLY_BFLOAT16"):
+        monkeypatch.setattr(running, "CAN_MULTIPLY_BFLOAT16", False)
+
+
+def products(images, kernel, precision):
+    """The convolution of what training would multiply in ``precision``."""
+    with calling_on(Part(0, len(images)), precision):
+        return ops.convert_to_numpy(adapter().conv2d(*map(ops.convert_to_tensor, (images, kernel)), "valid"))
+
+
+@pytest.mark.usefixtures("processor")
+def test_a_convolution_in_bfloat16_rounds_what_it_multiplies_and_what_it_gives():
+    images, kernel = RNG.standard_normal((2, 9, 9, 8), np.float32), RNG.standard_normal((3, 3, 8, 6), np.float32)
+    found, unrounded = (products(images, kernel, precision) for precision in ("bfloat16", "float32"))
+    expected = products(bfloat16(images), bfloat16(kernel), "float32")
+    np.testing.assert_array_equal(found, bfloat16(found))
+    np.testing.assert_allclose(found, expected, rtol=2**-8, atol=1e-5)  # half a unit of the last of 8 bits
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(unrounded, expected, rtol=2**-8, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 32, 32, 3), (2, 9, 7, 4)])

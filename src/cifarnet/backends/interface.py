@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.config import Precision
+
 from .parts import Part
 
 Tensor = Any
@@ -84,7 +86,8 @@ class Adapter(Protocol):
     def conv2d(self, images: Tensor, kernel: Tensor, padding: str, bias: Tensor | None = None) -> Tensor:
         """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1, k odd, and add ``bias`` (filters,).
 
-        ``padding`` is ``same`` or ``valid``.
+        ``padding`` is ``same`` or ``valid``. Where ``current_precision`` is bfloat16, images, kernel and their
+        convolution are rounded to it, and so is every gradient of these three; products are summed in float32.
         """
 
     def max_pool2d(self, images: Tensor) -> Tensor:
@@ -106,10 +109,18 @@ class Adapter(Protocol):
     ) -> None:
         """Take one step of Adam: change the Keras variables and their moving averages, all in one order and shape."""
 
-    def compile(self, network: Any, optimizer: Any, objective: Objective, ghost_batch: int = 0) -> Engine:
+    def compile(
+        self,
+        network: Any,
+        optimizer: Any,
+        objective: Objective,
+        ghost_batch: int = 0,
+        precision: Precision = "float32",
+    ) -> Engine:
         """Return the engine that trains the Keras model ``network`` (images to logits).
 
-        It divides a batch into parts of at most ``ghost_batch`` images; 0 leaves it to the adapter.
+        It divides a batch into parts of at most ``ghost_batch`` images; 0 leaves it to the adapter. In steps, not in
+        logits, convolutions multiply in ``precision``.
         """
 
     def predictor(self, network: Any) -> Forward:

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from cifarnet.config import Precision
+
 
 class Part(NamedTuple):
     """Consecutive images of a batch, which the network sees alone."""
@@ -18,6 +20,7 @@ class Part(NamedTuple):
 
 
 _CURRENT: ContextVar[Part | None] = ContextVar("part", default=None)
+_PRECISION: ContextVar[Precision] = ContextVar("precision", default="float32")
 
 
 def current_part(size: Any) -> Part:
@@ -25,14 +28,20 @@ def current_part(size: Any) -> Part:
     return _CURRENT.get() or Part(0, size)
 
 
+def current_precision() -> Precision:
+    """Return what convolutions are to multiply: float32, unless a training says otherwise."""
+    return _PRECISION.get()
+
+
 @contextmanager
-def calling_on(part: Part) -> Iterator[None]:
-    """Let layers know, within, that the network is called on ``part``."""
-    token = _CURRENT.set(part)
+def calling_on(part: Part, precision: Precision = "float32") -> Iterator[None]:
+    """Let layers know, within, that the network is called on ``part`` and is to multiply in ``precision``."""
+    tokens = _CURRENT.set(part), _PRECISION.set(precision)
     try:
         yield
     finally:
-        _CURRENT.reset(token)
+        _CURRENT.reset(tokens[0])
+        _PRECISION.reset(tokens[1])
 
 
 def parts_of(size: int, count: int) -> list[Part]:

@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from cifarnet.environment import usable_cores
+from cifarnet.config import Precision
+from cifarnet.environment import multiplies_bfloat16, usable_cores
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import Part, calling_on, ghosts_of, parts_of, settled
+from .parts import Part, calling_on, current_precision, ghosts_of, parts_of, settled
 
 CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 """Variables by which a person has the numbers of threads as they want them."""
@@ -36,12 +37,22 @@ def _share_cores() -> int:
 
 
 PARTS = _share_cores()
+CAN_MULTIPLY_BFLOAT16 = multiplies_bfloat16() or bool(tf.config.list_physical_devices("GPU"))
+"""Elsewhere TensorFlow's convolution of bfloat16 is the slower one, by far."""
 
 
 def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str, bias: tf.Tensor | None = None) -> tf.Tensor:
     """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
-    features = tf.nn.conv2d(images, kernel, 1, padding.upper())
+    features = tf.cast(_rounded(tf.nn.conv2d(_rounded(images), _rounded(kernel), 1, padding.upper())), tf.float32)
     return features if bias is None else tf.nn.bias_add(features, bias)
+
+
+def _rounded(tensor: tf.Tensor) -> tf.Tensor:
+    """Return ``tensor`` in the running precision; its gradient is rounded too."""
+    if current_precision() == "float32":
+        return tensor
+    rounded = tf.cast(tensor, tf.bfloat16)
+    return rounded if CAN_MULTIPLY_BFLOAT16 else tf.cast(rounded, tf.float32)
 
 
 def max_pool2d(images: tf.Tensor) -> tf.Tensor:
@@ -109,9 +120,16 @@ def predictor(network: Any) -> Forward:
 class TensorFlowEngine:
     """A network and its optimizer, updated in place by traced functions."""
 
-    def __init__(self, network: Any, optimizer: Any, objective: Objective, ghost_batch: int = 0) -> None:
+    def __init__(
+        self,
+        network: Any,
+        optimizer: Any,
+        objective: Objective,
+        ghost_batch: int = 0,
+        precision: Precision = "float32",
+    ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
-        self._ghost_batch = ghost_batch
+        self._ghost_batch, self._precision = ghost_batch, precision
         self._variables = network.trainable_variables
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
@@ -165,7 +183,7 @@ class TensorFlowEngine:
         """Return the gradients of ``part``, what it makes of the other variables, and its sums."""
         trainable = [tf.identity(variable.value) for variable in self._variables]
         fixed = [variable.value for variable in self._network.non_trainable_variables]
-        with calling_on(part), tf.GradientTape() as tape:
+        with calling_on(part, self._precision), tf.GradientTape() as tape:
             tape.watch(trainable)
             logits, changed = self._network.stateless_call(trainable, fixed, images, training=True)
             sums = self._objective(logits, labels, weights)

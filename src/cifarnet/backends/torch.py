@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim.adamw import adamw
 
+from cifarnet.config import Precision
+from cifarnet.environment import multiplies_bfloat16
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import Part, calling_on, ghosts_of, settled
+from .parts import Part, calling_on, current_precision, ghosts_of, settled
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``malloc.h``."""
@@ -24,6 +26,8 @@ KEPT_BYTES = 2**30
 """Larger blocks than any of a step."""
 OLDER_MOST = 2**25
 """The most that ``M_MMAP_THRESHOLD`` may be in a glibc before 2.35, which refuses more."""
+CAN_MULTIPLY_BFLOAT16 = multiplies_bfloat16()
+"""Whether the processor has what makes torch's convolution of bfloat16 the faster one."""
 MANY_STEPS = 1e9
 """Makes torch's own bias correction a multiplication by one."""
 
@@ -47,7 +51,17 @@ def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch
     """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
     # A permuted (n, h, w, c) tensor is torch's channels_last format: nothing is copied on the way in or out.
     images, kernel = images.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1)
-    return torch.nn.functional.conv2d(images, kernel, bias, padding=padding).permute(0, 2, 3, 1)
+    if current_precision() == "float32":
+        return torch.nn.functional.conv2d(images, kernel, bias, padding=padding).permute(0, 2, 3, 1)
+    features = torch.nn.functional.conv2d(_rounded(images), _rounded(kernel), padding=padding)
+    features = _rounded(features).float().permute(0, 2, 3, 1)
+    return features if bias is None else features + bias
+
+
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    """Return ``tensor`` rounded to bfloat16, in what can be multiplied; its gradient is rounded too."""
+    rounded = tensor.bfloat16()
+    return rounded if CAN_MULTIPLY_BFLOAT16 or tensor.device.type != "cpu" else rounded.float()
 
 
 def max_pool2d(images: torch.Tensor) -> torch.Tensor:
@@ -130,9 +144,16 @@ def predictor(network: Any) -> Forward:
 class TorchEngine:
     """A network and its optimizer, updated in place; the gradient is a recorded list of operations."""
 
-    def __init__(self, network: Any, optimizer: Any, objective: Objective, ghost_batch: int = 0) -> None:
+    def __init__(
+        self,
+        network: Any,
+        optimizer: Any,
+        objective: Objective,
+        ghost_batch: int = 0,
+        precision: Precision = "float32",
+    ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
-        self._ghost_batch = ghost_batch
+        self._ghost_batch, self._precision = ghost_batch, precision
         self._variables = network.trainable_variables
         self._device = self._variables[0].value.device
         self._recorded: dict[int, torch.fx.GraphModule] = {}
@@ -208,7 +229,7 @@ class TorchEngine:
         first: torch.Tensor,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
         leaves = [tensor.detach().requires_grad_() for tensor in trainable]
-        with calling_on(Part(first, first + len(images))):
+        with calling_on(Part(first, first + len(images)), self._precision):
             logits, fixed = self._network.stateless_call(leaves, fixed, images, training=True)
         sums = self._objective(logits, labels, weights)
         gradients = torch.autograd.grad(sums.loss / total, leaves)

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import RECIPES, Flip, ModelConfig, OptimizerName, Recipe, Schedule, TrainConfig, fitted, recipe
+from cifarnet.config import (
+    RECIPES,
+    Flip,
+    ModelConfig,
+    OptimizerName,
+    Precision,
+    Recipe,
+    Schedule,
+    TrainConfig,
+    fitted,
+    recipe,
+)
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, require_resumable, require_weights
@@ -96,6 +107,7 @@ def command(
     label_smoothing: Annotated[float | None, override("Part of the target that all classes share, 0 to 1.")] = None,
     flip: Annotated[str | None, override("Mirror training images. " + one_of(Flip))] = None,
     translation: Annotated[int | None, override("Shift training images by up to so many pixels.")] = None,
+    precision: Annotated[str | None, override("What convolutions multiply. " + one_of(Precision))] = None,
     weight_decay: Annotated[float | None, override("Decoupled decay per step, times the learning rate.")] = None,
     dropout: Annotated[float | None, override("Fraction of dense outputs dropped in training, 0 to 1.")] = None,
 ) -> None:

@@ -42,7 +42,7 @@ def first_step(job: Job, dataset: Dataset) -> FirstStep:
     before = get_weights(network)
     optimizer = keras.optimizers.SGD(STEP_SIZE)
     optimizer.build(network.trainable_variables)
-    engine = adapter().compile(network, optimizer, objective)
+    engine = adapter().compile(network, optimizer, objective, precision=job.train.precision)
     images, labels = _first_batch(job, dataset)
     weights = np.ones((1, len(labels)), np.float32)
     (sums,) = engine.train(Steps(images[None], labels[None], weights, np.array([STEP_SIZE], np.float32)))

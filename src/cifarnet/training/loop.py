@@ -148,7 +148,8 @@ class _Session:
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
         network = logits_of(model)
         to_minimise = partial(objective, label_smoothing=config.label_smoothing)
-        self._engine = adapter().compile(network, build_optimizer(config, network), to_minimise, ghost_batch)
+        optimizer = build_optimizer(config, network)
+        self._engine = adapter().compile(network, optimizer, to_minimise, ghost_batch, config.precision)
         self._batch_size = min(config.batch_size, len(self._indices))  # a few images are not padded to thousands
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
