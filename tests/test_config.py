@@ -38,6 +38,7 @@ TRAIN_NONSENSE = {
     "label_smoothing": ("a fraction from 0 up to but not including 1", [-0.1, 1, math.nan]),
     "flip": ("one of none, random, alternating", ["yes", True, None]),
     "translation": ("a whole number from 0 to 2,147,483,647", [-1, 2.0, True]),
+    "precision": ("one of float32, bfloat16", ["float16", "bf16", None]),
     "batch_size": ("a whole number from 1 to 2,147,483,647", [0, -30, 30.0, True, "30"]),
     "epochs": ("a whole number from 1 to 2,147,483,647", [0, 2.0, True]),
     "patience": ("a whole number from 1 to 2,147,483,647", [0, math.inf, True]),
