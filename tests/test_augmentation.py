@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cifarnet.augmentation import Augmentation
+from cifarnet.augmentation import GREY, Augmentation
 from cifarnet.config import TrainConfig
 
 COUNT = 60
 IMAGES = np.random.default_rng(3).integers(0, 256, (COUNT, 9, 7, 3), np.uint8)
 EVERYWHERE = np.arange(COUNT)
-BOTH = TrainConfig(flip="alternating", translation=2, seed=5)
-FLIP = replace(BOTH, translation=0)
-SHIFT = replace(BOTH, flip="none")
+BOTH = TrainConfig(flip="alternating", translation=2, cutout=3, seed=5)
+FLIP = replace(BOTH, translation=0, cutout=0)
+SHIFT = replace(BOTH, flip="none", cutout=0)
+CUT = replace(BOTH, flip="none", translation=0)
 
 
 def views(config, epoch, positions=EVERYWHERE):
@@ -81,3 +82,32 @@ def test_a_view_that_is_not_mirrored_at_the_edge_is_refused_by_the_same_check():
         not any(np.array_equal(image[top : top + 9, left : left + 7], each) for top in range(5) for left in range(5))
         for image, each in zip(padded, view, strict=True)
     )
+
+
+def cuts(config, epoch):
+    """Where each image was cut: the first and last row and column, all of which is grey and nothing else changed."""
+    found = []
+    for image, view in zip(IMAGES, views(config, epoch), strict=True):
+        rows, columns = np.nonzero((view != image).any(axis=-1))
+        expected = image.copy()
+        if len(rows):
+            expected[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = GREY
+            found.append((rows.min(), rows.max(), columns.min(), columns.max()))
+        np.testing.assert_array_equal(view, expected)
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_a_square_is_cut_out_of_each_image_and_every_place_occurs(size):
+    config = replace(CUT, cutout=size)
+    found = {cut for epoch in range(1, 31) for cut in cuts(config, epoch)}
+    assert {bottom - top + 1 for top, bottom, left, right in found if top > 0 and bottom < 8} == {size}
+    assert {right - left + 1 for top, bottom, left, right in found if left > 0 and right < 6} <= {size}  # of 7
+    seen = np.zeros(IMAGES.shape[1:3], bool)
+    for top, bottom, left, right in found:
+        seen[top : bottom + 1, left : right + 1] = True
+    assert seen.all()
+
+
+def test_a_square_larger_than_the_image_leaves_nothing_of_it():
+    assert (views(replace(CUT, cutout=40), 1) == GREY).all()

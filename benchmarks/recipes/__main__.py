@@ -1,4 +1,4 @@
-"""Measure: ``python -m benchmarks.recipes NAME BACKEND SEED [SEED ...]``; NAME is a recipe, or `by-hand` on torch.
+"""Measure: ``python -m benchmarks.recipes NAME BACKEND SEED [SEED ...]``; NAME is a recipe, or on torch `by-hand` or `by-hand-bfloat16`.
 
 Each training has a process of its own and the machine to itself. Every epoch's accuracy is added to
 ``results/recipes.jsonl`` with the seconds since that process was started.
@@ -18,7 +18,8 @@ from benchmarks.harness.records import all_versions, append, machine
 from benchmarks.recipes.curve import SAID
 from benchmarks.recipes.table import PATH, picture, table
 
-BY_HAND = "by-hand"
+BY_HAND = {"by-hand": (), "by-hand-bfloat16": ("bfloat16",)}
+"""Arguments of the programs that are not a recipe."""
 
 
 def main() -> None:
@@ -55,8 +56,8 @@ def measure(name: str, backend: str, seed: int, folder: Path, toy: str, results:
 
 
 def _program(name: str, backend: str, seed: int, folder: Path, toy: str) -> Sequence[str]:
-    if name == BY_HAND:
-        return ("benchmarks.recipes.by_hand", str(seed))
+    if name in BY_HAND:
+        return ("benchmarks.recipes.by_hand", str(seed), *BY_HAND[name])
     return ("benchmarks.recipes.ours", name, backend, str(seed), str(folder), toy)
 
 

@@ -113,8 +113,8 @@ def accuracy(network: Network, images: Images) -> tuple[float, float]:
     return plain, flipped
 
 
-def main(seed: int) -> None:
-    """Train, and say how it goes."""
+def main(seed: int, *, bfloat16: bool) -> None:
+    """Train, and say how it goes; with ``bfloat16`` as torch's autocast multiplies it."""
     torch.manual_seed(seed)
     dataset = cifarnet.open_dataset("cifar10")
     parts = hold_out(dataset.train, VALIDATION_FRACTION, seed, 10)
@@ -136,7 +136,9 @@ def main(seed: int) -> None:
     )
     for epoch in range(1, EPOCHS + 1):
         for images, labels in train.batches(epoch):
-            cross_entropy(network(images), labels, label_smoothing=SMOOTHING).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                logits = network(images)
+            cross_entropy(logits.float(), labels, label_smoothing=SMOOTHING).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             rise.step()
@@ -148,4 +150,4 @@ def main(seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), bfloat16="bfloat16" in sys.argv[2:])

@@ -10,8 +10,14 @@ from typing import Any
 from benchmarks.harness.records import RESULTS, mean_and_range, rows
 
 PATH = RESULTS / "recipes.jsonl"
-WORDS = {"by-hand": "PyTorch by hand"}
-COLORS = {"seed": "#b5838d", "fast": "#1f6f8b", "strong": "#0b3954", "by-hand": "#8a9a5b"}
+WORDS = {"by-hand": "PyTorch by hand", "by-hand-bfloat16": "PyTorch by hand, bfloat16"}
+COLORS = {
+    "seed": "#b5838d",
+    "fast": "#1f6f8b",
+    "strong": "#0b3954",
+    "by-hand": "#8a9a5b",
+    "by-hand-bfloat16": "#5c6b2f",
+}
 LINES = {"jax": ":", "torch": "--", "tensorflow": "-"}
 
 

@@ -5,8 +5,10 @@ from numpy.typing import NDArray
 
 from .config import TrainConfig
 
-_FLIP_TAG, _SHIFT_TAG = 0x666C_6970, 0x7368_6966
-"""Keep these streams of random numbers apart from every other with the same seed (ASCII "flip" and "shif")."""
+_FLIP_TAG, _SHIFT_TAG, _CUT_TAG = 0x666C_6970, 0x7368_6966, 0x6375_746F
+"""Keep these streams of random numbers apart from every other with the same seed (ASCII "flip", "shif", "cuto")."""
+GREY = 128
+"""What is cut out, 0-255."""
 
 
 class Augmentation:
@@ -21,6 +23,9 @@ class Augmentation:
         self._flipped = _flipped(config, count, epoch)
         rng = np.random.Generator(np.random.PCG64([config.seed, _SHIFT_TAG, epoch]))
         self._shifts = rng.integers(0, 2 * self._reach + 1, (2, count)) if self._reach else None
+        self._cutout = config.cutout
+        rng = np.random.Generator(np.random.PCG64([config.seed, _CUT_TAG, epoch]))
+        self._centres = rng.random((2, count)) if self._cutout else None
 
     def __call__(self, images: NDArray[np.uint8], positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return views of ``images`` (n, h, w, c), which stand at ``positions`` (n,) of the training set."""
@@ -29,6 +34,8 @@ class Augmentation:
             images = np.where(flipped, images[:, :, ::-1], images)
         if self._shifts is not None:
             images = _shifted(images, self._reach, *self._shifts[:, positions])
+        if self._centres is not None:
+            images = _cut(images, self._cutout, *self._centres[:, positions])
         return images
 
 
@@ -58,3 +65,25 @@ def _shifted(
         writeable=False,
     )
     return views[np.arange(count), tops, lefts].reshape(images.shape)
+
+
+def _cut(
+    images: NDArray[np.uint8], size: int, rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Return ``images`` with a grey square each, around fractions ``rows`` and ``columns`` of height and width.
+
+    Near an edge a part of it is outside (DeVries and Taylor 2017).
+    """
+    is_row, is_column = (
+        _within(length, size, centres) for length, centres in zip(images.shape[1:3], (rows, columns), strict=True)
+    )
+    is_cut = is_row[:, :, None] & is_column[:, None, :]
+    return np.where(is_cut[..., None], np.uint8(GREY), images)
+
+
+def _within(length: int, size: int, centres: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which of ``length`` positions are among the ``size`` around ``centres``, bool (n, length)."""
+    places = length + 1 - size % 2  # between positions where the size is even, else on them
+    first = np.floor(centres[:, None] * places) - size // 2
+    positions = np.arange(length)
+    return (positions >= first) & (positions < first + size)

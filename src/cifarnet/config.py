@@ -188,7 +188,7 @@ class TrainConfig(Config):
     Raises ``ConfigError`` for a value outside its range.
     """
 
-    ADDED = frozenset({"label_smoothing", "flip", "translation", "precision"})
+    ADDED = frozenset({"label_smoothing", "flip", "translation", "cutout", "precision"})
 
     optimizer: OptimizerName = "adam"
     """Update rule, by its name in ``keras.optimizers``, with that class' own defaults for what is not set here.
@@ -213,6 +213,8 @@ class TrainConfig(Config):
     """Whether images are mirrored left to right: half of them by ``random``, or each in every other epoch."""
     translation: int = 0
     """Most pixels by which images are shifted each way, at random; what is uncovered mirrors what is beside it."""
+    cutout: int = 0
+    """Height and width of a grey square in each image, at random, pixels; near an edge a part of it is outside."""
     precision: Precision = "float32"
     """What convolutions multiply, and give, in training; sums, weights, all other layers and all else are float32.
 
@@ -238,7 +240,7 @@ class TrainConfig(Config):
         self._require_choice("precision", Precision)
         for field in ("batch_size", "epochs", "patience"):
             self._require_whole(field, 1, MOST)
-        for field in ("schedule_epochs", "translation", "seed"):
+        for field in ("schedule_epochs", "translation", "cutout", "seed"):
             self._require_whole(field, 0, MOST)
         for field in ("warmup_epochs", "weight_decay", "min_delta"):
             self._require_number(field, lambda value: 0 <= value < math.inf, "a finite number, 0 or more")

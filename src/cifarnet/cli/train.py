@@ -107,6 +107,7 @@ def command(
     label_smoothing: Annotated[float | None, override("Part of the target that all classes share, 0 to 1.")] = None,
     flip: Annotated[str | None, override("Mirror training images. " + one_of(Flip))] = None,
     translation: Annotated[int | None, override("Shift training images by up to so many pixels.")] = None,
+    cutout: Annotated[int | None, override("Height and width of a grey square in training images.")] = None,
     precision: Annotated[str | None, override("What convolutions multiply. " + one_of(Precision))] = None,
     weight_decay: Annotated[float | None, override("Decoupled decay per step, times the learning rate.")] = None,
     dropout: Annotated[float | None, override("Fraction of dense outputs dropped in training, 0 to 1.")] = None,

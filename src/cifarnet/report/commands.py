@@ -14,7 +14,7 @@ OPTIONS = frozenset(
     (
         *("seed", "epochs", "patience", "min_delta", "batch_size", "validation_fraction", "optimizer"),
         *("learning_rate", "schedule", "schedule_epochs", "weight_decay", "dropout"),
-        *("label_smoothing", "flip", "translation", "precision"),
+        *("label_smoothing", "flip", "translation", "cutout", "precision"),
     )
 )
 """Settings that `cifarnet train` has an option for."""
