@@ -1,4 +1,6 @@
-"""Measure: ``python -m benchmarks.recipes NAME BACKEND SEED [SEED ...]``; NAME is a recipe, or on torch `by-hand` or `by-hand-bfloat16`.
+"""Measure: ``python -m benchmarks.recipes NAME BACKEND SEED [SEED ...]``.
+
+NAME is a recipe, or on torch `by-hand` or `by-hand-bfloat16`.
 
 Each training has a process of its own and the machine to itself. Every epoch's accuracy is added to
 ``results/recipes.jsonl`` with the seconds since that process was started.
