@@ -29,7 +29,7 @@ WHOLE = "the recipe"
 EPOCHS = 6
 """Of each trial, with the whole schedule in them: three fifths of the recipe's, for the sake of many trials."""
 AVERAGING = "averaging"
-"""Not a setting of a recipe: see ``average_weights``."""
+"""Not a setting of a recipe: see ``averaged_weights``."""
 SGD = {"optimizer": "sgd", "weight_decay": 5e-3, "warmup_epochs": 1.0}
 TRIALS: dict[str, dict[str, Any]] = {
     WHOLE: {},
@@ -57,7 +57,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "dirac start": {"initializer": "dirac"},
     "weights averaged every 5 steps": {AVERAGING: 5},
 }
-"""What each trial changes in the recipe, by name."""
+"""What each trial changes in the recipe, by name; some with it what makes up for the time that it costs or saves."""
 
 
 @contextmanager
@@ -111,6 +111,8 @@ def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> 
 def table(path: Path = PATH) -> str:
     """Return the stored trials as a Markdown table, the recipe first, then the worst first."""
     found = grouped(path, "trial")
+    if WHOLE not in found:
+        raise ValueError(f"{path} has no trial of {WHOLE}; expected one to compare the others with: run it first")
     accuracies = {name: [100 * each["validation"]["accuracy"] for each in group] for name, group in found.items()}
     means = {name: statistics.mean(values) for name, values in accuracies.items()}
     whole = means[WHOLE]

@@ -94,20 +94,17 @@ def cuts(config, epoch):
             expected[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = GREY
             found.append((rows.min(), rows.max(), columns.min(), columns.max()))
         np.testing.assert_array_equal(view, expected)
+    assert len(found) == COUNT
     return found
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 6])
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_a_square_is_cut_out_of_each_image_and_every_place_occurs(size):
     config = replace(CUT, cutout=size)
     found = {cut for epoch in range(1, 31) for cut in cuts(config, epoch)}
     assert {bottom - top + 1 for top, bottom, left, right in found if top > 0 and bottom < 8} == {size}
-    assert {right - left + 1 for top, bottom, left, right in found if left > 0 and right < 6} <= {size}  # of 7
+    assert {right - left + 1 for top, bottom, left, right in found if left > 0 and right < 6} == {size}
     seen = np.zeros(IMAGES.shape[1:3], bool)
     for top, bottom, left, right in found:
         seen[top : bottom + 1, left : right + 1] = True
     assert seen.all()
-
-
-def test_a_square_larger_than_the_image_leaves_nothing_of_it():
-    assert (views(replace(CUT, cutout=40), 1) == GREY).all()

@@ -251,20 +251,35 @@ def test_an_unknown_recipe_is_refused_with_the_known_names():
     ("images", "given", "batch_size", "epochs", "patience"),
     [
         (45_000, (), 512, 10, 20),
-        (8_192, (), 512, 38, 38),
-        (8_191, (), 256, 19, 20),
-        (540, (), 64, 67, 67),
+        (20_000, (), 512, 10, 20),
+        (8_192, (), 512, 25, 25),
+        (8_191, (), 256, 25, 25),
+        (540, (), 64, 100, 100),
         (4, (), 64, 100, 100),
         (540, ("batch_size",), 512, 100, 100),
+        (45_000, ("batch_size",), 512, 10, 20),
         (540, ("epochs",), 64, 10, 20),
         (540, ("epochs", "batch_size"), 512, 10, 20),
-        (540, ("patience",), 64, 67, 20),
+        (540, ("patience",), 64, 100, 20),
     ],
 )
 def test_few_images_are_trained_on_in_smaller_batches_for_more_epochs(images, given, batch_size, epochs, patience):
     found = fitted(RECIPES["fast"].train, images, given)
     changes = {"batch_size": batch_size, "epochs": epochs, "patience": patience}
     assert found == replace(RECIPES["fast"].train, **changes)
+
+
+def test_early_stopping_does_not_end_a_schedule_before_the_learning_rate_came_down():
+    longer = replace(RECIPES["fast"].train, epochs=50)
+    assert fitted(longer, 45_000, ("epochs",)) == replace(longer, patience=50)
+    assert fitted(longer, 45_000, ("epochs", "patience")) == longer
+    for each in RECIPES.values():
+        assert fitted(each.train, 45_000) == each.train
+
+
+def test_a_setting_that_there_is_none_of_is_refused():
+    with pytest.raises(ConfigError, match="no setting is called colour; expected one of"):
+        RECIPES["fast"].changed({"colour": 1, "epochs": 2})
 
 
 def test_a_recipe_that_early_stopping_ends_is_left_alone():

@@ -257,9 +257,15 @@ def test_classes_that_changed_within_the_margin_are_not_claimed_to_be_the_same(r
 def test_a_file_that_takes_mirror_images_too_is_told_to(run, evaluation, dataset):
     told = "Both take the mean over each image and its mirror image."
     assert told not in text_of(page_of(run, evaluation, dataset))
-    (run.path / "model.json").write_text(json.dumps({"flip": True}))
-    assert told in text_of(page_of(run, evaluation, dataset))
-    assert told in card_of(run, evaluation)
+    calibration = run.read_record()["calibration"] | {"images": 4321}
+    (run.path / "model.json").write_text(json.dumps({"flip": True, "calibration": calibration}))
+    for text in (text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)):
+        assert told in text
+        assert "tells 3 classes apart, by the mean over each image and its mirror image: " in text
+        assert "4,321 held-out images" in text
+    network = draw_card(read_evidence(run, "torch"), evaluation, "torch")
+    assert "apart, by the mean" not in network
+    assert "4,321" not in network
 
 
 def test_a_run_that_started_from_another_says_so(run, evaluation, dataset):
@@ -415,6 +421,16 @@ def test_the_command_names_what_differs_from_the_recipe():
         "cifarnet train --recipe seed --data cifar10 --backend jax --dropout 0.1 --batch-size 64 --seed 3"
     )
     assert settings_beyond_options(job) == {"floor_fraction": 0.5}
+
+
+def test_the_command_of_a_warm_start_has_the_network_of_the_run_that_it_started_from():
+    model = ModelConfig(dropout=0.3, filters=(8, 8), classes=3)  # that run may have had another dropout
+    job = Job(recipe="seed", model=model, train=TrainConfig(floor_fraction=0.5), source="cifar10")
+    assert train_command(job, "jax", "earlier") == (
+        "cifarnet train --from earlier --data cifar10 --backend jax --seed 0 --dropout 0.3"
+    )
+    assert settings_beyond_options(job, "earlier") == {"floor_fraction": 0.5}
+    assert settings_beyond_options(job) == {"filters": (8, 8), "floor_fraction": 0.5}
 
 
 def test_the_command_of_a_fixed_schedule_leaves_nothing_to_be_fitted_to_the_images():

@@ -5,7 +5,6 @@ schedule and fast biases, as Jordan (2024) describes them, on channels-last memo
 two cores.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, pad
 
 import cifarnet
-from benchmarks.recipes.curve import SAID
+from benchmarks.recipes.curve import say
 from cifarnet.data import hold_out
 from cifarnet.spec import Split
 
@@ -100,17 +99,17 @@ class Images:
 
 
 @torch.no_grad()
-def accuracy(network: Network, images: Images) -> tuple[float, float]:
-    """Return the accuracy, and that of the mean over each image and its mirror image."""
+def accuracy(network: Network, images: Images, *, flip: bool = False) -> float:
+    """Return the accuracy; with ``flip`` that of the mean over each image and its mirror image."""
     network.eval()
-    hits = torch.zeros(2)
+    hits = 0
     for pixels, labels in zip(images.images.split(250), images.labels.split(250), strict=True):
         logits = network(pixels)
-        both = logits + network(pixels.flip(3))
-        hits += torch.stack([(each.argmax(1) == labels).sum() for each in (logits, both)])
+        if flip:
+            logits = logits + network(pixels.flip(3))
+        hits += int((logits.argmax(1) == labels).sum())
     network.train()
-    plain, flipped = (hits / len(images.labels)).tolist()
-    return plain, flipped
+    return hits / len(images.labels)
 
 
 def main(seed: int, *, bfloat16: bool) -> None:
@@ -142,11 +141,10 @@ def main(seed: int, *, bfloat16: bool) -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             rise.step()
-        plain, flipped = accuracy(network, validation)
-        print(SAID + json.dumps({"epoch": epoch, "validation_accuracy": plain, "flip_accuracy": flipped}), flush=True)
+        say(epoch=epoch, validation_accuracy=accuracy(network, validation))
     test = Images(dataset.test, np.arange(len(dataset.test)), *moments)
-    plain, flipped = accuracy(network, test)
-    print(SAID + json.dumps({"test_accuracy": plain, "flip_test_accuracy": flipped}), flush=True)
+    say(test_accuracy=accuracy(network, test))
+    say(flip_test_accuracy=accuracy(network, test, flip=True))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cifarnet
-from benchmarks.recipes.curve import SAID
+from benchmarks.recipes.curve import say
 
 
 class Speaker:
@@ -29,11 +29,6 @@ class Speaker:
         )
 
 
-def say(**facts: Any) -> None:
-    """Say facts in a line."""
-    print(SAID + json.dumps(facts), flush=True)
-
-
 def main(name: str, backend: str, seed: int, folder: Path, toy: Mapping[str, Any]) -> None:
     """Train and score."""
     cifarnet.choose_backend(backend)
@@ -50,7 +45,7 @@ def main(name: str, backend: str, seed: int, folder: Path, toy: Mapping[str, Any
     from cifarnet.training import load_best
 
     flipped = evaluate(flip_averaged(predictor(load_best(run))), dataset.test)
-    print(SAID + json.dumps({"flip_test_accuracy": flipped.accuracy}))
+    say(flip_test_accuracy=flipped.accuracy)
 
 
 if __name__ == "__main__":

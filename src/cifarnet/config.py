@@ -218,7 +218,8 @@ class TrainConfig(Config):
     precision: Precision = "float32"
     """What convolutions multiply, and give, in training; sums, weights, all other layers and all else are float32.
 
-    With ``bfloat16``, which has 8 significant bits, a processor with instructions for it multiplies twice as many.
+    ``bfloat16`` has 8 significant bits. TensorFlow and torch multiply twice as many of them on a processor with
+    instructions for it; JAX, and other processors, only round.
     """
     batch_size: int = 30
     """Images per step, 1 or more; the last batch of an epoch may be smaller."""
@@ -260,7 +261,13 @@ class Recipe:
     train: TrainConfig
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
-        """Return the recipe with other values for the named fields of either configuration."""
+        """Return the recipe with other values for the named fields of either configuration.
+
+        Raises ``ConfigError`` for a name that neither has, and for a value outside its range.
+        """
+        names = {field.name for kind in (ModelConfig, TrainConfig) for field in dataclasses.fields(kind)}
+        if unknown := set(settings) - names:
+            raise ConfigError(f"no setting is called {', '.join(sorted(unknown))}; expected one of {sorted(names)}")
         of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(settings)
         model = dataclasses.replace(self.model, **{name: settings[name] for name in of_model})
         train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
@@ -272,7 +279,7 @@ _NORMALISED = ModelConfig(
     filters=(48, 128, 128),
     convolutions_per_block=2,
     pooling="first",
-    ghost_batch=64,
+    ghost_batch=256,
     global_pooling="max",
     dense_units=(),
     dropout=0.0,
@@ -289,6 +296,7 @@ _FAST = TrainConfig(
     label_smoothing=0.2,
     flip="alternating",
     translation=2,
+    precision="bfloat16",
     batch_size=512,
     validation_fraction=0.1,
 )
@@ -298,40 +306,38 @@ RECIPES = {
     "fast": Recipe(model=_NORMALISED, train=_FAST),
     "strong": Recipe(
         model=dataclasses.replace(_NORMALISED, filters=(64, 256, 256)),
-        train=dataclasses.replace(_FAST, epochs=30, translation=4),
+        train=dataclasses.replace(_FAST, epochs=30, patience=30, translation=4),
     ),
 }
 """Recipe by name; ``seed`` is the published one, and its values are the defaults of the fields above."""
 
 
 LEAST_BATCH = 64
-"""Images: smaller batches would be smaller than what is normalised at a time."""
+"""Images: smaller batches have too few of each class for the statistics of a normalisation."""
 LEAST_STEPS_PER_EPOCH = 16
 """Fewer are brought about by smaller batches."""
-LEAST_STEPS = 600
-"""Of a whole schedule; the recipe ``fast`` takes 880 on CIFAR-10."""
+LEAST_SEEN = 200_000
+"""Images, each counted as often as it is trained on; the recipe ``fast`` sees 450,000 on CIFAR-10."""
 MOST_EPOCHS = 100
-"""However few the images are. A guess, as the three above are: no measurement stands behind them yet."""
+"""However few the images are."""
 
 
 def fitted(config: TrainConfig, images: int, given: Collection[str] = ()) -> TrainConfig:
     """Return ``config`` with smaller batches and more epochs where ``images`` to train on are few for its schedule.
 
-    A schedule over a fixed number of epochs takes too few steps then. One that early stopping ends is left alone, and
-    so are the fields ``given``.
+    A schedule over a fixed number of epochs takes too few steps then. Its patience is at least its epochs: early
+    stopping is not to end it before the learning rate came down. A configuration that early stopping is meant to end is
+    left alone, and so are the fields ``given``.
     """
     if config.schedule_epochs:
         return config
-    batch_size = config.batch_size
-    if "batch_size" not in given:
-        while batch_size >= 2 * LEAST_BATCH and images < LEAST_STEPS_PER_EPOCH * batch_size:
-            batch_size //= 2
-    wanted = min(math.ceil(LEAST_STEPS / math.ceil(images / batch_size)), MOST_EPOCHS)
-    changes: dict[str, Any] = {"batch_size": batch_size}
-    if wanted > config.epochs and "epochs" not in given:
-        changes["epochs"] = wanted
-        if "patience" not in given:  # early stopping is not to end it before the learning rate came down
-            changes["patience"] = max(config.patience, wanted)
+    changes: dict[str, Any] = {"batch_size": config.batch_size, "epochs": config.epochs}
+    while changes["batch_size"] >= 2 * LEAST_BATCH and images < LEAST_STEPS_PER_EPOCH * changes["batch_size"]:
+        changes["batch_size"] //= 2
+    changes["epochs"] = max(config.epochs, min(math.ceil(LEAST_SEEN / images), MOST_EPOCHS))
+    changes = {name: value for name, value in changes.items() if name not in given}
+    if "patience" not in given:
+        changes["patience"] = max(config.patience, changes.get("epochs", config.epochs))
     return dataclasses.replace(config, **changes)
 
 

@@ -23,7 +23,7 @@ from .run import write_atomically
 WHITENING = "whiten"
 """Name of the convolution that is set by the training images."""
 WHITENING_EPSILON = 5e-4
-"""Added to the variances along the axes, that of pixels being about 0.25: noise is not to be magnified."""
+"""Added to the mean squares along the axes, that of pixels being about 0.25: noise is not to be magnified."""
 WHITENED_AT_ONCE = 250
 """Images whose patches are in memory at once."""
 WEIGHTS_STREAM = 0x77
@@ -100,8 +100,9 @@ def _block(features: keras.KerasTensor, config: ModelConfig, block: int) -> kera
 def whiten(model: keras.Model, config: ModelConfig, images: NDArray[np.uint8]) -> None:
     """Let the first convolution whiten patches as they are in ``images`` (n, h, w, 3), if the network has such a one.
 
-    The filters are the principal axes of the patches, each divided by the standard deviation along it, and the same
-    with the other sign, since ReLU follows (Jordan 2024; with ZCA by Page 2019). Few thousand images are enough.
+    The filters are the principal axes of the patches, about zero, each divided by the root of the mean square along it,
+    and the same with the other sign, since ReLU follows (Jordan 2024; with ZCA by Page 2019). It is meant for pixels
+    whose mean is near zero, as ``signed`` ones'. Few thousand images are enough.
     """
     if config.whitening:
         kernel = _whitening_kernel(config, images)
@@ -116,8 +117,8 @@ def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray
         patches = chosen.transpose(0, 1, 2, 4, 5, 3).reshape(-1, len(moment)) * scale + offset
         moment += patches.T @ patches
     moment /= math.prod(windows.shape[:3])
-    variances, axes = np.linalg.eigh(moment)
-    filters = axes / np.sqrt(variances + WHITENING_EPSILON)
+    squares, axes = np.linalg.eigh(moment)
+    filters = axes / np.sqrt(squares + WHITENING_EPSILON)
     return np.concatenate([filters, -filters], axis=1).reshape(size, size, -1, 2 * len(moment)).astype(np.float32)
 
 

@@ -42,6 +42,8 @@ class Subject(ABC):
     engine: str
     """What it runs on: a backend or onnxruntime."""
     labels: tuple[str, ...]
+    flip = False
+    """Whether mirror images were asked for; a file may take them along by itself."""
 
     @property
     @abstractmethod
@@ -54,16 +56,12 @@ class Subject(ABC):
         """Return the function from images (n, h, w, 3), 0-255, to logits float32 (n, classes)."""
 
     @abstractmethod
-    def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
+    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
         """Return what was fitted on held-out images, where there is such a thing.
 
         ``dataset`` is what the classifier was trained on, if it is at hand; a run without a calibration is fitted on
-        its held-out part.
+        its held-out part. With ``flip`` it is that of the mean over an image and its mirror image.
         """
-
-    @abstractmethod
-    def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
-        """Return the same for the mean of an image and its mirror image, where it can be fitted."""
 
     def judge(
         self, split: Split, dataset: Dataset | None = None, recorded: Mapping[str, Any] | None = None
@@ -82,9 +80,10 @@ class Subject(ABC):
 class FlippedSubject(Subject):
     """A classifier by the mean of what it says of an image and of its mirror image."""
 
+    flip = True
+
     def __init__(self, subject: Subject) -> None:
-        self._subject, self.labels, self.engine = subject, subject.labels, subject.engine
-        self.name = f"{subject.name} with mirror images"
+        self._subject, self.name, self.labels, self.engine = subject, subject.name, subject.labels, subject.engine
 
     @property
     def origin(self) -> Origin:
@@ -96,13 +95,9 @@ class FlippedSubject(Subject):
         """Return the mean."""
         return flip_averaged(self._subject.predictor)
 
-    def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
-        """Return what was fitted to the mean: of a run it can be, where ``dataset`` is its own."""
-        return self._subject.flipped_calibration(dataset)
-
-    def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
-        """Return the same: a mirror image's mirror image is the image."""
-        return self.calibration(dataset)
+    def calibration(self, dataset: Dataset | None, *, flip: bool = True) -> Mapping[str, Any] | None:
+        """Return what was fitted to the mean, either way: a mirror image's mirror image is the image."""
+        return self._subject.calibration(dataset, flip=True)
 
 
 class RunSubject(Subject):
@@ -140,21 +135,13 @@ class RunSubject(Subject):
 
         return predictor(self._model)
 
-    def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
-        """Return the calibration of the run's record, fitted where ``dataset`` is the run's and there is none yet."""
+    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
+        """Return the calibration of the run's record, or fit one where ``dataset`` is the run's and it has none."""
         from .training import calibration_of
 
         if dataset is None or dataset.fingerprint != self.origin.fingerprint:
-            return self._run.read_record().get("calibration")
-        return calibration_of(self._run, self._model, dataset)
-
-    def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
-        """Return it, fitted, where ``dataset`` is the run's."""
-        from .training import calibration_of
-
-        if dataset is None or dataset.fingerprint != self.origin.fingerprint:
-            return None
-        return calibration_of(self._run, self._model, dataset, flip=True)
+            return None if flip else self._run.read_record().get("calibration")
+        return calibration_of(self._run, self._model, dataset, flip=flip)
 
 
 class FileSubject(Subject):
@@ -174,13 +161,10 @@ class FileSubject(Subject):
         """Return what the file says in onnxruntime."""
         return self._opened.logits
 
-    def calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
-        """Return the calibration that the file carries."""
-        return self._opened.contract.get("calibration")
-
-    def flipped_calibration(self, dataset: Dataset | None) -> Mapping[str, Any] | None:
-        """Return what the file carries where it takes mirror images along anyway; it is not fitted anew."""
-        return self.calibration(dataset) if self._opened.contract.get("flip") else None
+    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
+        """Return the calibration that the file carries, which is not fitted anew."""
+        contract = self._opened.contract
+        return contract.get("calibration") if bool(contract.get("flip")) or not flip else None
 
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:

@@ -195,15 +195,16 @@ def test_settings_that_are_hardly_meant_for_so_few_images_are_told(run, tmp_path
 @pytest.mark.parametrize(
     ("options", "note"),
     [
-        ((), "note: few images: batch size 512 -> 64, epochs 10 -> 100, patience 20 -> 100"),
-        (("--epochs", "5"), "note: few images: batch size 512 -> 64"),
-        (("--batch-size", "2", "--patience", "3"), "note: few images: epochs 10 -> 100"),
+        ((), "note: for 2 images: batch size 512 -> 64, epochs 10 -> 100, patience 20 -> 100"),
+        (("--epochs", "5"), "note: for 2 images: batch size 512 -> 64"),
+        (("--batch-size", "2", "--patience", "3"), "note: for 2 images: epochs 10 -> 100"),
+        (("--batch-size", "2", "--epochs", "30"), "note: for 30 epochs: patience 20 -> 30"),
     ],
 )
 def test_what_of_a_recipe_is_made_to_fit_few_images_is_told(run, tmp_path, pets, options, note):
     (tmp_path / "file").touch()  # so that it ends there
     _, _, lines = run("train", "--recipe", "fast", "--data", str(pets), "--runs", "file/runs", *options)
-    assert [line for line in lines if line.startswith("note: few")] == [note]
+    assert [line for line in lines if line.startswith("note: for")] == [note]
 
 
 def test_settings_that_fit_the_images_pass_without_a_word(run, tmp_path):

@@ -63,6 +63,7 @@ cifarnet.choose_backend("torch")
 from cifarnet.comparison import Plan
 from cifarnet.comparison.judging import gradient_difference
 from cifarnet.training.first_step import first_step, _first_batch
+from cifarnet.data import hold_out
 from cifarnet.training.objective import objective
 from cifarnet.model import build_model, logits_of
 import torch
@@ -71,7 +72,8 @@ plan = Plan(backends=("jax", "torch"), epochs=1)
 job = plan.job(dataset, 0)
 found, other = first_step(job, dataset), first_step(plan.job(dataset, 1), dataset)
 network = logits_of(build_model(job.model, seed=0))
-images, labels = map(torch.as_tensor, _first_batch(job, dataset))
+parts = hold_out(dataset.train, job.train.validation_fraction, 0, len(dataset.labels))
+images, labels = map(torch.as_tensor, _first_batch(job, dataset.train, parts))
 loss = objective(network(images, training=True), labels, torch.ones(len(labels))).loss / len(labels)
 loss.backward()
 expected = {{variable.path: variable.value.grad.numpy() for variable in network.trainable_variables}}

@@ -93,6 +93,8 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
         (("--from", f"runs/{origin}", "--recipe", "fast"), "was trained by seed; expected that one"),
         (("--from", f"runs/{origin}", "--resume", "latest"), "--from and --resume were both given"),
         (("--from", "nowhere"), "nowhere is no run folder; expected"),
+        (("--from", f"runs/{origin}", "--data", "synthetic", "--seed", "1"), "--seed is 1, and was 0 for the run to"),
+        (("--recipe", "fast", "--dropout", "0.5"), "--dropout is 0.5, the recipe has no dense layers"),
     ):
         done = cifarnet(*own, *refused, folder=folder)
         assert (done.returncode, done.stdout) in ((1, ""), (2, "")), done.stderr

@@ -123,6 +123,39 @@ def test_a_convolution_in_bfloat16_rounds_what_it_multiplies_and_what_it_gives()
         np.testing.assert_allclose(unrounded, expected, rtol=2**-8, atol=1e-5)
 
 
+@pytest.mark.usefixtures("processor")
+def test_gradients_in_bfloat16_are_rounded_and_so_is_what_they_are_multiplied_by():
+    weighing = RNG.standard_normal((4, 6), np.float32)
+    images = RNG.integers(0, 256, (1, 4, 10, 10, 3), dtype=np.uint8)
+    inputs = keras.Input((10, 10, 3), dtype="uint8")
+    features = Conv2D(6, 3, use_bias=False, name="conv")(keras.layers.Rescaling(np.pi / 255)(inputs))
+    network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(features))
+
+    def objective(outputs, labels, weights):
+        total = ops.sum(outputs * ops.take(ops.convert_to_tensor(weighing), labels, axis=0))
+        return Sums(total, total)
+
+    def kernel_gradient(precision):
+        optimizer = keras.optimizers.SGD(1.0)
+        optimizer.build(network.trainable_variables)
+        engine = adapter().compile(network, optimizer, objective, ghost_batch=4, precision=precision)
+        engine.restore(engine.state() | {"model/conv/kernel": np.zeros((3, 3, 3, 6), np.float32)})
+        engine.train(
+            Steps(images, np.arange(4, dtype=np.int32)[None], np.ones((1, 4), np.float32), np.ones(1, np.float32))
+        )
+        return -engine.state()["model/conv/kernel"]
+
+    pixels = bfloat16(images[0] * np.float32(np.pi / 255))
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (8, 8), axis=(1, 2))
+    arriving = bfloat16(weighing / (4 * 64))  # images, places: dividing by powers of two is exact
+    expected = np.einsum("nijcyx,nf->ijcf", windows.astype(np.float64), arriving)
+    found = kernel_gradient("bfloat16")
+    np.testing.assert_array_equal(found, bfloat16(found))
+    np.testing.assert_allclose(found, expected, rtol=2**-8, atol=1e-6)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(kernel_gradient("float32"), expected, rtol=2**-8, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(2, 32, 32, 3), (2, 9, 7, 4)])
 def test_pooling_equals_the_stock_layer_also_with_ties_and_odd_sizes(shape):
     images = RNG.integers(-2, 3, shape).astype(np.float32)

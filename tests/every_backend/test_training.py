@@ -342,7 +342,14 @@ def test_a_persons_own_classes_train(tmp_path, job, runs, watcher):
 
 
 NORMALISED = {"whitening": 2, "ghost_batch": 16, "global_pooling": "max", "initializer": "dirac"}
-AUGMENTED = {"flip": "alternating", "translation": 2, "label_smoothing": 0.2, "optimizer": "muon", "schedule": "linear"}
+AUGMENTED = {
+    "flip": "alternating",
+    "translation": 2,
+    "cutout": 6,
+    "label_smoothing": 0.2,
+    "optimizer": "muon",
+    "schedule": "linear",
+}
 
 
 @pytest.fixture
@@ -380,9 +387,10 @@ def test_muon_without_batch_normalisation_is_refused(job):
         with_training(job, optimizer="muon")
 
 
-def test_a_translation_beyond_the_images_is_refused_before_anything_is_made(job, dataset, runs):
-    with pytest.raises(ConfigError, match="translation is 32 pixels, the images are 32x32; expected less"):
-        start(with_training(job, translation=32), dataset, runs)
+@pytest.mark.parametrize("name", ["translation", "cutout"])
+def test_a_view_without_anything_of_the_image_is_refused_before_anything_is_made(job, dataset, runs, name):
+    with pytest.raises(ConfigError, match=f"{name} is 32 pixels, the images are 32x32; expected less"):
+        start(with_training(job, **{name: 32}), dataset, runs)
     assert not runs.exists()
 
 

@@ -84,10 +84,10 @@ class Adapter(Protocol):
     """
 
     def conv2d(self, images: Tensor, kernel: Tensor, padding: str, bias: Tensor | None = None) -> Tensor:
-        """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1, k odd, and add ``bias`` (filters,).
+        """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias`` (filters,).
 
-        ``padding`` is ``same`` or ``valid``. Where ``current_precision`` is bfloat16, images, kernel and their
-        convolution are rounded to it, and so is every gradient of these three; products are summed in float32.
+        ``padding`` is ``same``, for an odd k, or ``valid``. Where ``current_precision`` is bfloat16, images, kernel and
+        their convolution are rounded to it, and so is every gradient of these three; products are summed in float32.
         """
 
     def max_pool2d(self, images: Tensor) -> Tensor:

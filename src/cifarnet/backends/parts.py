@@ -1,4 +1,4 @@
-"""A batch in parts, so that a machine's cores can each take one, with what a layer must know of its part."""
+"""A batch in parts, so that a machine's cores can each take one, and what layers must know of the running step."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def ghosts_of(size: int, most: int) -> list[Part]:
 def settled(before: Any, found: Sequence[Any]) -> Any:
     """Return what a variable that is not trained becomes, of what each part would make of ``before``.
 
-    A moving average moves by the mean of what it would, a counter as far as in any one part.
+    A moving average moves by the mean of what it would, each part counting alike, a counter as far as in any one part.
     """
     if "float" not in str(before.dtype):
         return found[-1]

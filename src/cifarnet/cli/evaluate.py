@@ -142,7 +142,11 @@ def _require_comparable(first: "Subject", second: "Subject", *, given: bool) -> 
 
 
 def _facts(subject: "Subject") -> dict[str, Any]:
-    return {"model": subject.name, "engine": subject.engine}
+    return {"model": subject.name, "engine": subject.engine, "flip": subject.flip}
+
+
+def _named(subject: "Subject") -> str:
+    return f"{subject.name}{' with mirror images' if subject.flip else ''} on {subject.engine}"
 
 
 def _compare(subjects: "list[Subject]", split: "Split") -> "PairedComparison":
@@ -154,7 +158,7 @@ def _compare(subjects: "list[Subject]", split: "Split") -> "PairedComparison":
 
 def _told(subject: "Subject", found: "Evaluation") -> list[str]:
     return [
-        f"{subject.name} on {subject.engine}: {found.images:,} images of {len(found.labels)} classes",
+        f"{_named(subject)}: {found.images:,} images of {len(found.labels)} classes",
         "",
         *_whole(found),
         "",
@@ -234,7 +238,7 @@ def _errors(found: "Evaluation") -> list[str]:
 
 
 def _told_comparison(subjects: "list[Subject]", found: "PairedComparison") -> list[str]:
-    names = [f"{each.name} on {each.engine}" for each in subjects]
+    names = [_named(each) for each in subjects]
     rights = (found.first_accuracy, found.only_first_right), (found.second_accuracy, found.only_second_right)
     rows = [(name, percent(accuracy, 2), f"{alone:,}") for name, (accuracy, alone) in zip(names, rights, strict=True)]
     low, high = (f"{100 * end:+.2f}" for end in (found.difference_interval.low, found.difference_interval.high))

@@ -26,11 +26,12 @@ from cifarnet.config import (
 )
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
-from cifarnet.job import Job, job_of, require_resumable, require_weights
+from cifarnet.job import Job, job_of, require_resumable
 from cifarnet.run import Run, WarmStart, find_run
 
 from .display import TrainingDisplay, download_bar, out, printable, say, wrapped
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, durable, filled
+from .runs import trained_run
 
 if TYPE_CHECKING:
     from cifarnet.data import HoldOut
@@ -103,7 +104,7 @@ def command(
     optimizer: Annotated[str | None, override(one_of(OptimizerName))] = None,
     learning_rate: Annotated[float | None, override("Peak step size.")] = None,
     schedule: Annotated[str | None, override(one_of(Schedule))] = None,
-    schedule_epochs: Annotated[int | None, override("Epochs until the schedule reaches its floor.")] = None,
+    schedule_epochs: Annotated[int | None, override("Epochs until the schedule reaches its floor; 0 for all.")] = None,
     label_smoothing: Annotated[float | None, override("Part of the target that all classes share, 0 to 1.")] = None,
     flip: Annotated[str | None, override("Mirror training images. " + one_of(Flip))] = None,
     translation: Annotated[int | None, override("Shift training images by up to so many pixels.")] = None,
@@ -141,14 +142,15 @@ class Wish:
     given: Collection[str]
     """Names of the settings that have their own options."""
     warm_start: WarmStart | None = None
+    origin: Job | None = None
+    """What was done in the run that it starts from."""
 
 
 def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]) -> Wish:
     if warm_start is None:
         return Wish(recipe=name or "seed", settings=recipe(name or "seed").changed(given), given=given)
-    run = find_run(runs, None if warm_start == "latest" else warm_start)
+    run = trained_run(runs, None if warm_start == "latest" else warm_start)
     job = job_of(run.read_record())
-    require_weights(run)
     if name not in (None, job.recipe):
         raise UsageError(
             f"--recipe is {name}, {run} was trained by {job.recipe}; expected that one: leave --recipe out"
@@ -158,20 +160,42 @@ def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str,
         settings=Recipe(model=job.model, train=recipe(job.recipe).train).changed(given),
         given=given,
         warm_start=WarmStart(run.path.resolve().name, run.best_weights),
+        origin=job,
     )
+
+
+def _require_unseen(origin: Job, train: TrainConfig, source: str) -> None:
+    """Refuse to hold out, or test by, other images of a data set than the earlier run did: it was trained on those."""
+    if origin.source != source:
+        return
+    for name in ("seed", "validation_fraction"):
+        was, wanted = getattr(origin.train, name), getattr(train, name)
+        if wanted != was:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is {wanted}, and was {was} for the run to start from, on the same images; "
+                f"expected {was}: otherwise images that are to be tested by were trained on"
+            )
 
 
 def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out, open_dataset
 
+    if "dropout" in wish.given and not wish.settings.model.dense_units:
+        raise UsageError(
+            f"--dropout is {wish.settings.model.dropout}, the recipe has no dense layers that it is for; expected no "
+            "such option: leave it out, or take another recipe"
+        )
+    if wish.origin is not None:
+        _require_unseen(wish.origin, wish.settings.train, durable(source))
     say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
     wanted = wish.settings.train
     with download_bar() as progress:
         dataset = open_dataset(source, seed=wanted.seed, progress=progress)
     parts = hold_out(dataset.train, wanted.validation_fraction, wanted.seed, len(dataset.labels))
     train = fitted(wanted, len(parts.train), wish.given)
-    for line in (*wrapped(_contents(dataset)), *_changes(wanted, train), *_oddities(dataset, parts, train.batch_size)):
+    notes = (*_changes(wanted, train, len(parts.train)), *_oddities(dataset, parts, train.batch_size))
+    for line in (*wrapped(_contents(dataset)), *notes):
         say(line)
     from cifarnet.training import start  # Keras, now that its framework is chosen
 
@@ -186,12 +210,14 @@ def _contents(dataset: "Dataset") -> str:
     return f"{sizes} of {len(dataset.labels)} classes: {printable(names)}"
 
 
-def _changes(wanted: TrainConfig, train: TrainConfig) -> Iterator[str]:
-    """Yield a line if settings were made to fit few images."""
+def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[str]:
+    """Yield a line if settings were made to fit the images, or the epochs that were asked for."""
     was, now = wanted.to_json(), train.to_json()
-    changed = [f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in now if now[name] != was[name]]
+    changed = [name for name in now if now[name] != was[name]]
     if changed:
-        yield f"note: few images: {', '.join(changed)}"
+        why = f"{train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images"
+        told = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
+        yield f"note: for {why}: {', '.join(told)}"
 
 
 def _oddities(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
@@ -217,14 +243,14 @@ def _reopen(
     require_resumable(run)
     wishes = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
     wishes["data"] = None if data is None else durable(data)
-    _require_same_settings(record, wishes)
+    _require_same_settings(job, record, wishes)
     say(f"backend {choose(record.get('backend'))}, going on with {run}")
     with download_bar() as progress:
         return run, open_dataset(job.source, seed=job.train.seed, progress=progress)
 
 
-def _require_same_settings(record: dict[str, Any], wishes: dict[str, Any]) -> None:
-    was = {**record.get("model", {}), **record.get("train", {}), "data": record.get("data", {}).get("source")}
+def _require_same_settings(job: Job, record: dict[str, Any], wishes: dict[str, Any]) -> None:
+    was = job.model.to_json() | job.train.to_json() | {"data": job.source}
     was |= {name: record.get(name) for name in ("recipe", "backend")}
     for name, value in wishes.items():
         if value is not None and value != was.get(name):

@@ -87,7 +87,7 @@ def export_run(
     _prepare(path)
     model = load_best(run)
     if flip or "calibration" not in record:
-        notice("fitting the temperature on the held-out images, once")
+        notice(f"fitting the temperature on the held-out images, {'with mirror images' if flip else 'once'}")
     calibration = calibration_of(run, model, dataset, flip=flip)
     contract = describe(record, precision, calibration, flip=flip)
     temperature = calibration["temperature"]

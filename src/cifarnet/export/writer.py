@@ -145,7 +145,11 @@ def _conv2d(draft: Draft, layer: Any) -> None:
     size, other = layer.kernel_size
     is_plain = (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
     is_padded_alike = layer.padding == "valid" or size % 2 == 1  # on both sides
-    _require(layer, is_plain and is_padded_alike and size == other, "an odd square kernel at stride 1")
+    _require(
+        layer,
+        is_plain and is_padded_alike and size == other,
+        "a square kernel at stride 1, odd where the padding is same",
+    )
     kernel = draft.weights[f"{layer.name}/kernel"].transpose(3, 2, 0, 1)
     pad = size // 2 if layer.padding == "same" else 0
     constants = [draft.constant(f"{layer.name}/kernel", kernel), _bias(draft, layer, kernel.shape[0])]

@@ -45,7 +45,7 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         model={spaced(name): _told(value) for name, value in evidence.job.model.to_json().items()},
         export=Verbatim(export_command(evidence.name)),
         train=Verbatim(train_command(evidence.job, evidence.record["backend"], evidence.origin)),
-        beyond=settings_beyond_options(evidence.job),
+        beyond=settings_beyond_options(evidence.job, evidence.origin),
         place=place_of(evidence.job.source),
         is_named=evidence.job.source in NAMED_SOURCES,
     )

@@ -20,6 +20,10 @@ OPTIONS = frozenset(
 """Settings that `cifarnet train` has an option for."""
 
 
+MODEL_OPTIONS = ("dropout",)
+"""Those of them that are the network's."""
+
+
 def train_command(job: Job, backend: str, origin: str | None = None) -> str:
     """Return the `cifarnet train` that does the job again, from the weights of the run folder called ``origin``.
 
@@ -27,7 +31,10 @@ def train_command(job: Job, backend: str, origin: str | None = None) -> str:
     """
     start = ["--recipe", job.recipe] if origin is None else ["--from", origin]
     words = ["cifarnet", "train", *start, "--data", place_of(job.source), "--backend", backend]
-    for name, value in _changes(job).items():
+    changes = _changes(job)
+    if origin is not None:  # the model's settings are that run's, whatever the recipe's are
+        changes |= {name: getattr(job.model, name) for name in MODEL_OPTIONS}
+    for name, value in changes.items():
         if name in OPTIONS:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
@@ -38,9 +45,10 @@ def export_command(name: str) -> str:
     return shlex.join(["cifarnet", "export", name, "--onnx"])
 
 
-def settings_beyond_options(job: Job) -> dict[str, Any]:
-    """Return what differs from the recipe and can be set from Python alone."""
-    return {name: value for name, value in _changes(job).items() if name not in OPTIONS}
+def settings_beyond_options(job: Job, origin: str | None = None) -> dict[str, Any]:
+    """Return what differs from the recipe, or for the network from the run ``origin``, and is set in Python alone."""
+    brought = set() if origin is None else {field.name for field in dataclasses.fields(job.model)}
+    return {name: value for name, value in _changes(job).items() if name not in OPTIONS | brought}
 
 
 def place_of(source: str) -> str:

@@ -21,6 +21,9 @@ from .commands import export_command
 
 T = TypeVar("T")
 
+FILE_ENGINE = "onnxruntime"
+"""What an exported file is judged on; every other engine runs the trained network."""
+
 
 @dataclass(frozen=True)
 class Absent:
@@ -110,7 +113,10 @@ class Evidence:
     job: Job
     history: tuple[EpochRecord, ...]
     model_file: ModelFile | None
+    flip: bool
+    """Whether what is judged takes the mean of an image and its mirror image."""
     calibration: Calibration | Absent
+    """Of what is judged."""
     parity: Parity | Absent
     robustness: Robustness | Absent
 
@@ -126,12 +132,17 @@ class Evidence:
         return parameters_of(self.job.model)
 
 
-def read_evidence(run: Run) -> Evidence:
-    """Return what the folder of ``run`` tells. Raises ``RunError`` for a record that is none of ours."""
+def read_evidence(run: Run, engine: str = FILE_ENGINE) -> Evidence:
+    """Return what the folder of ``run`` tells of what is judged on ``engine``: the exported file, or the network.
+
+    Raises ``RunError`` for a record that is none of ours.
+    """
     record = run.read_record()
     job = job_of(record)
     _require_whole(run, record)
     file = _model_file(run.model)
+    contract = _contract(run.model) if engine == FILE_ENGINE and file is not None else {}
+    flip = bool(contract.get("flip"))
     command = shlex.quote(run.path.name)
     return Evidence(
         name=run.path.name,
@@ -139,7 +150,8 @@ def read_evidence(run: Run) -> Evidence:
         job=job,
         history=tuple(run.read_history()),
         model_file=file,
-        calibration=_calibration(record, command),
+        flip=flip,
+        calibration=_calibration(contract if flip else record, command),
         parity=_parity(run, file, export_command(run.path.name)),
         robustness=_robustness(run, file, f"cifarnet robustness {command}"),
     )
@@ -238,7 +250,7 @@ def _measured(path: Path, read: Callable[[Path, Any], T], file: ModelFile, comma
 def _read_parity(path: Path, found: Any) -> Parity:
     if not found["checks"]:
         raise ValueError("no checks")
-    contract = _contract(path)
+    contract = _contract(path.with_name(path.name.removesuffix(PARITY_SUFFIX)))
     return Parity(
         sha256=found["sha256"],
         precision=str(found["precision"]),
@@ -260,10 +272,10 @@ def _read_parity(path: Path, found: Any) -> Parity:
     )
 
 
-def _contract(path: Path) -> Mapping[str, Any]:
-    contract = path.with_name(path.name.removesuffix(PARITY_SUFFIX) + ".json")
+def _contract(model: Path) -> Mapping[str, Any]:
+    """Return what lies beside a model file, or nothing."""
     try:
-        return dict(json.loads(contract.read_text()))
+        return dict(json.loads(model.with_suffix(".json").read_text()))
     except (OSError, TypeError, ValueError, RecursionError):
         return {}
 

@@ -25,6 +25,8 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
         f"{record['hold_out']['train']:,} images of {short(str(record['data']['name']))} with {record['backend']}, "
         f"tells {len(evaluation.labels)} classes apart"
     )
+    if evidence.flip:
+        sentence += ", by the mean over each image and its mirror image"
     known = _by_recall(evaluation)
     if len(known) < 2 or known[0].recall == known[-1].recall:
         return f"{sentence}."

@@ -68,7 +68,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         mistakes=list(_mistakes(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
         train=train_command(evidence.job, evidence.record["backend"], evidence.origin),
-        beyond=settings_beyond_options(evidence.job),
+        beyond=settings_beyond_options(evidence.job, evidence.origin),
         place=place_of(evidence.job.source),
     )
 

@@ -23,7 +23,7 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
     folder does not hold (an export, a calibration, a trial of corruptions) is left out with a word on how to get it.
     Raises ``RunError`` where ``dataset`` is not the one that the run tells of, or its record is damaged.
     """
-    evidence = read_evidence(run)
+    evidence = read_evidence(run, engine)
     _require_same(evidence, evaluation, dataset)
     page = draw_page(evidence, evaluation, dataset, engine)
     card = draw_card(evidence, evaluation, engine)

@@ -17,23 +17,21 @@ import keras
 
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.data import HoldOut, evenly_chosen, hold_out
+from cifarnet.data import HoldOut, hold_out
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, predict, temperature_of
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
-from cifarnet.model import build_model, load_features, load_weights, predictor, whiten
+from cifarnet.model import build_model, load_features, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, WarmStart, create_run, point_latest, write_atomically
 from cifarnet.spec import Dataset
 
 from .loop import Observer, Outcome, train
+from .prepared import initial_model
 
 RESULTS = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "calibration", "elapsed_s", "seconds_per_epoch"))
 """What a session adds to the record when it ends."""
-
-WHITENING_IMAGES = 5000
-"""At most so many training images tell how patches are to be whitened."""
 
 
 def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | None = None) -> Run:
@@ -43,7 +41,7 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
     weights. Raises ``ConfigError`` and ``DataError`` when settings and data do not fit, ``ModelError`` when the weights
     are not those of ``job.model`` or cannot be read; then nothing is made.
     """
-    _require_fitting(job.model, job.train.translation, dataset)
+    _require_fitting(job.model, job.train, dataset)
     now = datetime.now().astimezone()
     record = _first_record(job, dataset, _hold_out(dataset, job.train), now)
     weights = None if warm_start is None else _fitting_weights(job.model, warm_start.weights)
@@ -79,8 +77,7 @@ def carry_out(
         require_same_data(record["data"], dataset)
         record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
         run.write_record(record)
-        model = build_model(job.model, seed=job.train.seed)
-        whiten(model, job.model, dataset.train.images[evenly_chosen(parts.train, WHITENING_IMAGES)])
+        model = initial_model(job, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
             load_features(model, warm_start.weights)
@@ -175,17 +172,19 @@ def _hold_out(dataset: Dataset, config: TrainConfig) -> HoldOut:
     return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
 
 
-def _require_fitting(config: ModelConfig, translation: int, dataset: Dataset) -> None:
+def _require_fitting(config: ModelConfig, train: TrainConfig, dataset: Dataset) -> None:
     classes, shape = len(dataset.labels), dataset.train.images.shape[1:]
     if (classes, shape) != (config.classes, config.image_shape):
         raise ConfigError(
             f"{dataset.name} has {classes} classes of {shape} images; expected {config.classes} of "
             f"{config.image_shape}: set classes and image_shape of the ModelConfig"
         )
-    if translation >= min(shape[:2]):
-        raise ConfigError(
-            f"translation is {translation} pixels, the images are {shape[0]}x{shape[1]}; expected less than either side"
-        )
+    for name in ("translation", "cutout"):
+        if getattr(train, name) >= min(shape[:2]):
+            raise ConfigError(
+                f"{name} is {getattr(train, name)} pixels, the images are {shape[0]}x{shape[1]}; expected less than "
+                "either side"
+            )
 
 
 def _require_same_backend(run: Run, backend: str) -> None:
@@ -218,7 +217,7 @@ def _first_record(job: Job, dataset: Dataset, parts: HoldOut, now: datetime) -> 
         "data": _data_record(job.source, dataset),
         "hold_out": _hold_out_record(parts),
         "versions": versions(),
-        "machine": _machine(job),
+        "machine": _machine(job, len(parts.train)),
     }
 
 
@@ -238,13 +237,13 @@ def _hold_out_record(parts: HoldOut) -> dict[str, Any]:
     return {"train": len(parts.train), "validation": len(parts.validation), "fingerprint": digest}
 
 
-def _machine(job: Job) -> dict[str, Any]:
+def _machine(job: Job, images: int) -> dict[str, Any]:
     return {
         "system": platform.system(),
         "processor": processor(),
         "cores": usable_cores(),
         "devices": adapter().devices(),
-        "parts": len(adapter().parts(job.train.batch_size, job.model.ghost_batch)),
+        "parts": len(adapter().parts(min(job.train.batch_size, images), job.model.ghost_batch)),
     }
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Literal, Protocol
 
 import keras
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.augmentation import Augmentation
-from cifarnet.backends import Steps, adapter
+from cifarnet.backends import Steps
 from cifarnet.config import TrainConfig
 from cifarnet.data import HoldOut, batch_order
 from cifarnet.evaluation import evaluate
@@ -23,8 +22,8 @@ from cifarnet.spec import Split
 
 from .ahead import ahead
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
-from .objective import objective
 from .optimizer import build_optimizer, learning_rate_at
+from .prepared import compile_engine
 from .stopping import EarlyStopping
 
 IMAGES_PER_CALL = 750
@@ -147,9 +146,7 @@ class _Session:
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
         network = logits_of(model)
-        to_minimise = partial(objective, label_smoothing=config.label_smoothing)
-        optimizer = build_optimizer(config, network)
-        self._engine = adapter().compile(network, optimizer, to_minimise, ghost_batch, config.precision)
+        self._engine = compile_engine(network, build_optimizer(config, network), config, ghost_batch)
         self._batch_size = min(config.batch_size, len(self._indices))  # a few images are not padded to thousands
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))

@@ -42,6 +42,8 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
     ITERATIONS = 3
     COEFFICIENTS = (3.4445, -4.7750, 2.0315)
     """Of the polynomial that takes singular values from 0 to 1 towards 1, as published."""
+    LEAST_NORM = 1e-7
+    """Added to the norm that a matrix is divided by, as published: there may be no gradient at all."""
     ADAM_RATIO = 0.05
     """Adam's learning rate over that of the convolutions."""
 
@@ -70,9 +72,20 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
     def _orthogonal_step(self, gradient: Any, variable: Any, rate: Any, momentum: Any) -> None:
         momentum.assign(momentum * self.MOMENTUM + gradient)
         matrix = ops.reshape(gradient + momentum * self.MOMENTUM, (-1, variable.shape[-1]))
-        step = ops.reshape(_orthogonal(matrix, self.ITERATIONS, self.COEFFICIENTS), variable.shape)
+        step = ops.reshape(self._orthogonal(matrix), variable.shape)
         scale = math.sqrt(variable.shape[-1]) / ops.sqrt(ops.sum(ops.square(variable)))
         variable.assign(variable * scale - step * rate)
+
+    def _orthogonal(self, matrix: Any) -> Any:
+        """Return about ``U @ V.T`` of the singular value decomposition, by Newton and Schulz' iteration."""
+        a, b, c = self.COEFFICIENTS
+        is_tall = matrix.shape[0] > matrix.shape[1]
+        matrix = ops.transpose(matrix) if is_tall else matrix
+        matrix = matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + self.LEAST_NORM)
+        for _ in range(self.ITERATIONS):
+            square = ops.matmul(matrix, ops.transpose(matrix))
+            matrix = a * matrix + ops.matmul(b * square + c * ops.matmul(square, square), matrix)
+        return ops.transpose(matrix) if is_tall else matrix
 
     def _adam_step(self, gradient: Any, variable: Any, rate: Any, momentum: Any, velocity: Any) -> None:
         count = ops.cast(self.iterations + 1, "float32")
@@ -80,18 +93,6 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         velocity.assign(velocity + (ops.square(gradient) - velocity) * (1 - self.BETA_2))
         scale = rate * ops.sqrt(1 - self.BETA_2**count) / (1 - self.BETA_1**count)
         variable.assign(variable - momentum * scale / (ops.sqrt(velocity) + self.EPSILON))
-
-
-def _orthogonal(matrix: Any, iterations: int, coefficients: tuple[float, float, float]) -> Any:
-    """Return about ``U @ V.T`` of the singular value decomposition of ``matrix``, by Newton and Schulz' iteration."""
-    a, b, c = coefficients
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    matrix = ops.transpose(matrix) if is_tall else matrix
-    matrix = matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + 1e-7)
-    for _ in range(iterations):
-        square = ops.matmul(matrix, ops.transpose(matrix))
-        matrix = a * matrix + ops.matmul(b * square + c * ops.matmul(square, square), matrix)
-    return ops.transpose(matrix) if is_tall else matrix
 
 
 OPTIMIZERS = {
