@@ -15,6 +15,8 @@ PACKAGES = (
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Names that Linux has for instructions that multiply bfloat16, on x86 and on Arm."""
+CPUINFO = Path("/proc/cpuinfo")
+"""What Linux tells of each core."""
 KIBIBYTE = 1024
 """Unit in which Linux tells memory, bytes; macOS tells bytes."""
 
@@ -43,8 +45,7 @@ def multiplies_bfloat16() -> bool:
 
 def _told_by_kernel(field: str) -> str:
     """Return what Linux says of the first core under ``field``, or nothing."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")
 
 

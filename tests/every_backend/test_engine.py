@@ -323,8 +323,10 @@ def test_decay_shrinks_kernels_and_nothing_else(name):
         optimizer = build_optimizer(TrainConfig(optimizer=name, weight_decay=decay), FakeNetwork(variables))
         optimizer.learning_rate.assign(0.1)
         optimizer.apply([keras.ops.zeros_like(each.value) for each in variables], variables)
-        _, dense, bias, beta = map(keras.ops.convert_to_numpy, variables)
+        kernel, dense, bias, beta = map(keras.ops.convert_to_numpy, variables)
         assert dense.max() == pytest.approx(0.5 * (1 - 0.1 * decay))
+        # Muon sets the scale of a convolution itself: of 72 equal values whose squares add up to 4 here.
+        assert kernel.max() == pytest.approx((4 / 72) ** 0.5 if name == "muon" else dense.max())
         assert (bias.min(), beta.min()) == (1, 1)
 
 

@@ -1,0 +1,53 @@
+"""What is told of the machine, as Linux tells it on processors of several kinds."""
+
+import platform
+
+import pytest
+
+from cifarnet import environment
+from cifarnet.environment import multiplies_bfloat16, processor
+
+X86 = """processor\t: 0
+model name\t: AMD EPYC 9004
+flags\t\t: fpu avx2 avx512f {}
+
+processor\t: 1
+model name\t: another
+flags\t\t: fpu
+"""
+ARM = "processor\t: 0\nFeatures\t: fp asimd {}\nCPU part\t: 0xd49\n"
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Let the kernel tell a text."""
+
+    def tell(text):
+        (tmp_path / "cpuinfo").write_text(text)
+        monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (X86.format("avx512_bf16"), True),
+        (X86.format("amx_bf16 amx_tile"), True),
+        (X86.format("avx512_vnni"), False),
+        (ARM.format("bf16 i8mm"), True),
+        (ARM.format("svebf16x"), False),
+        ("", False),
+    ],
+)
+def test_a_processor_multiplies_bfloat16_if_it_says_so(told, text, expected):
+    told(text)
+    assert multiplies_bfloat16() == expected
+
+
+def test_the_processor_is_named_by_the_kernel_or_else_by_python(told, tmp_path, monkeypatch):
+    told(X86)
+    assert processor() == "AMD EPYC 9004"
+    monkeypatch.setattr(environment, "CPUINFO", tmp_path / "nothing")
+    assert processor() in (platform.processor(), platform.machine())
+    assert not multiplies_bfloat16()
