@@ -143,11 +143,11 @@ def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs
 
 def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, monkeypatch):
     """The objective runs once per compilation, or recording, and part of a batch."""
-    from cifarnet.training import loop
+    from cifarnet.training import prepared
 
-    traced, original = [], loop.objective
+    traced, original = [], prepared.objective
     monkeypatch.setattr(
-        loop, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings)
+        prepared, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings)
     )
     finished(with_training(job, epochs=2), dataset, runs, watcher)
     parts = getattr(adapter(), "PARTS", 1)
@@ -307,13 +307,13 @@ def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, wat
 
 
 def test_an_epoch_with_an_overflowed_batch_is_never_best(job, dataset, runs, watcher, monkeypatch):
-    from cifarnet.training import loop
+    from cifarnet.training import prepared
 
     def overflowed(logits, labels, weights, **settings):
         sums = objective(logits, labels, weights, **settings)
         return sums._replace(loss=sums.loss * float("inf"))
 
-    monkeypatch.setattr(loop, "objective", overflowed)
+    monkeypatch.setattr(prepared, "objective", overflowed)
     _, record = finished(job, dataset, runs, watcher)
     assert (record["why_stopped"], record["best_epoch"]) == ("nan", None)
 
