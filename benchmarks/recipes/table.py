@@ -18,6 +18,8 @@ COLORS = {
     "by-hand": "#8a9a5b",
     "by-hand-bfloat16": "#5c6b2f",
 }
+TICKS = (1, 2, 5, 10, 20, 50, 100)
+"""Minutes that the axis names."""
 LINES = {"jax": ":", "torch": "--", "tensorflow": "-"}
 
 
@@ -96,7 +98,8 @@ def picture(source: Path, target: Path) -> None:
             alpha=0.8,
         )
         told.add(label)
-    axes.set_xscale("log")
+    axes.set_xscale("log", subs=[])
+    axes.set_xticks(TICKS, [str(minutes) for minutes in TICKS])
     axes.set_xlabel("minutes from the start of the process")
     axes.set_ylabel("validation accuracy, %")
     axes.set_ylim(bottom=40)

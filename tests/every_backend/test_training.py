@@ -341,11 +341,19 @@ def test_a_persons_own_classes_train(tmp_path, job, runs, watcher):
     assert math.isfinite(record["metrics"]["test"]["loss"])
 
 
-NORMALISED = {"whitening": 2, "ghost_batch": 16, "global_pooling": "max", "initializer": "dirac"}
+NORMALISED = {
+    "whitening": 2,
+    "convolutions_per_block": 2,
+    "pooling": "first",
+    "ghost_batch": 16,
+    "global_pooling": "max",
+    "dense_units": (),
+}
 AUGMENTED = {
     "flip": "alternating",
     "translation": 2,
     "cutout": 6,
+    "precision": "bfloat16",
     "label_smoothing": 0.2,
     "optimizer": "muon",
     "schedule": "linear",
@@ -354,7 +362,7 @@ AUGMENTED = {
 
 @pytest.fixture
 def normalised(job):
-    """The same job with everything that the recipe `fast` has beside it."""
+    """The same job with everything that the recipes `fast` and `strong` have beside it."""
     return replace(
         job, model=replace(job.model, **NORMALISED), train=replace(job.train, learning_rate=0.05, **AUGMENTED)
     )
@@ -367,7 +375,14 @@ def test_a_normalised_network_with_augmentation_resumes_to_the_same_bits(normali
     carry_out(run, dataset, watcher)
     assert history_of(straight) == history_of(run)
     assert_same_weights(straight, run, normalised)
-    for changes in ({"flip": "none"}, {"translation": 1}, {"label_smoothing": 0.0}, {"optimizer": "sgd"}):
+    for changes in (
+        {"flip": "none"},
+        {"translation": 1},
+        {"cutout": 5},
+        {"precision": "float32"},
+        {"label_smoothing": 0.0},
+        {"optimizer": "sgd"},
+    ):
         other, _ = finished(with_training(normalised, epochs=1, **changes), dataset, runs, watcher)
         assert other.read_history()[0] != straight.read_history()[0]
 
@@ -406,7 +421,7 @@ def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised
     for run in (warm, cold):
         carry_out(run, three, watcher)
     after, anew = get_weights(load_best(warm)), get_weights(load_best(cold))
-    for name in ("whiten/kernel", "conv_1/kernel"):
+    for name in ("whiten/kernel", "conv_1_1/kernel"):
         np.testing.assert_allclose(after[name], before[name], rtol=0, atol=1e-6)
         assert np.abs(anew[name] - before[name]).max() > 1e-3
     assert after["logits/kernel"].shape[1] == 3
