@@ -218,8 +218,8 @@ class TrainConfig(Config):
     precision: Precision = "float32"
     """What convolutions multiply, and give, in training; sums, weights, all other layers and all else are float32.
 
-    ``bfloat16`` has 8 significant bits. TensorFlow and torch multiply twice as many of them on a processor with
-    instructions for it; JAX, and other processors, only round.
+    ``bfloat16`` has 8 significant bits. TensorFlow and torch multiply more of them at a time on a processor
+    with instructions for it; JAX, and other processors, only round.
     """
     batch_size: int = 30
     """Images per step, 1 or more; the last batch of an epoch may be smaller."""

@@ -98,15 +98,13 @@ def _block(features: keras.KerasTensor, config: ModelConfig, block: int) -> kera
 
 
 def whiten(model: keras.Model, config: ModelConfig, images: NDArray[np.uint8]) -> None:
-    """Let the first convolution whiten patches as they are in ``images`` (n, h, w, 3), if the network has such a one.
+    """Let the whitening convolution, which ``model`` must have, whiten patches as they are in ``images`` (n, h, w, 3).
 
     The filters are the principal axes of the patches, about zero, each divided by the root of the mean square along it,
     and the same with the other sign, since ReLU follows (Jordan 2024; with ZCA by Page 2019). It is meant for pixels
     whose mean is near zero, as ``signed`` ones'. Few thousand images are enough.
     """
-    if config.whitening:
-        kernel = _whitening_kernel(config, images)
-        model.get_layer(WHITENING).kernel.assign(kernel)
+    model.get_layer(WHITENING).kernel.assign(_whitening_kernel(config, images))
 
 
 def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -25,8 +25,9 @@ against 6.0 at 18 MB (32x32, 16 to 16) and 94 against 36 at 35 MB (16x16, 128 to
 IMAGES_PER_CONVOLUTION = 16
 """Of more, XLA's convolution on a processor leaves the cache.
 
-Milliseconds for value and gradients of 256 images, so many at a time against all at once, AMD EPYC, two cores: 78
-against 342 (31x31, 24 to 48 channels), 80 against 307 (15x15, 48 to 128), 195 against 736 (15x15, 64 to 256).
+Milliseconds for value and gradients of 256 images, so many at a time against all at once, AMD EPYC, two cores: 80
+against 307 (15x15, 48 to 128 channels), 195 against 736 (15x15, 64 to 256); without the gradient of the images 78
+against 342 (31x31, 24 to 48).
 """
 IMAGES_PER_CORE = 16
 """A larger batch goes through the processor in parts, so that what a part needs stays in its cache.
@@ -38,11 +39,13 @@ On two cores, images per second in parts and at once: 1,767 against 1,012 at bat
 def conv2d(images: jax.Array, kernel: jax.Array, padding: str, bias: jax.Array | None = None) -> jax.Array:
     """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
     images, kernel = _rounded(images), _rounded(kernel)
-    if jax.default_backend() == "cpu":
-        patches_fit = _patches_fit(images.shape, kernel.shape)
-        features = (_conv2d_by_patches if patches_fit else _conv2d_by_few)(images, kernel, padding)
-    else:
+    is_symbol = not isinstance(images.shape[0], int)  # the number of images, where Keras asks for the shape alone
+    if is_symbol or jax.default_backend() != "cpu":
         features = _conv2d(images, kernel, padding)
+    elif 4 * math.prod(images.shape) * math.prod(kernel.shape[:2]) <= PATCH_BYTES:
+        features = _conv2d_by_patches(images, kernel, padding)
+    else:
+        features = _conv2d_by_few(images, kernel, padding)
     features = _rounded(features)
     return features if bias is None else features + bias
 
@@ -64,16 +67,8 @@ def _conv2d(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
 
 
 def _conv2d_by_few(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
-    if not isinstance(images.shape[0], int):  # Keras asks for the shape alone
-        return _conv2d(images, kernel, padding)
     few = parts_of(images.shape[0], math.ceil(images.shape[0] / IMAGES_PER_CONVOLUTION))
     return jnp.concatenate([_conv2d(images[part.first : part.stop], kernel, padding) for part in few])
-
-
-def _patches_fit(images: tuple[Any, ...], kernel: tuple[int, ...]) -> bool:
-    count, *others = images
-    # Keras asks for the shape alone with a number of images that is a symbol.
-    return isinstance(count, int) and 4 * count * math.prod(others) * math.prod(kernel[:2]) <= PATCH_BYTES
 
 
 def _conv2d_by_patches(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
