@@ -54,7 +54,6 @@ TRIALS: dict[str, dict[str, Any]] = {
     "learning rate 0.06": {"learning_rate": 0.06},
     "learning rate 0.16": {"learning_rate": 0.16},
     "batches of 256": {"batch_size": 256, "learning_rate": 0.07},
-    "dirac start": {"initializer": "dirac"},
     "weights averaged every 5 steps": {AVERAGING: 5},
 }
 """What each trial changes in the recipe, by name; some with it what makes up for the time that it costs or saves."""

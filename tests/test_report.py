@@ -13,10 +13,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from cifarnet.config import RECIPES, ModelConfig, TrainConfig
+from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import measure
 from cifarnet.job import Job
+from cifarnet.recipes import RECIPES
 from cifarnet.report import CARD, PAGE, write_report
 from cifarnet.report.card import draw_card
 from cifarnet.report.charts import draw_pictures

@@ -46,10 +46,10 @@ _HOMES = {
     "evaluate": "evaluation:evaluate",
     "export_run": "export:export_run",
     "find_run": "run:find_run",
-    "fitted": "config:fitted",
+    "fitted": "recipes:fitted",
     "import_weights": "export:import_weights",
     "open_dataset": "data:open_dataset",
-    "recipe": "config:recipe",
+    "recipe": "recipes:recipe",
     "start": "training:start",
 }
 """Module and name behind each public name."""

@@ -1,8 +1,8 @@
-"""Frozen settings of the model and of its training, and the named recipes made of them."""
+"""Frozen settings of the model and of its training."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -11,7 +11,7 @@ from .spec import IMAGE_SHAPE
 
 Padding = Literal["same", "valid"]
 PixelRange = Literal["unit", "signed"]
-Initializer = Literal["he_normal", "glorot_normal", "dirac"]
+Initializer = Literal["he_normal", "glorot_normal"]
 Pooling = Literal["last", "first"]
 GlobalPooling = Literal["none", "average", "max"]
 OptimizerName = Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
@@ -128,11 +128,7 @@ class ModelConfig(Config):
     dropout: float = 0.3
     """Fraction of each dense layer's outputs dropped in training, 0 up to but not including 1."""
     initializer: Initializer = "he_normal"
-    """Distribution of the initial kernels; biases start at 0.
-
-    ``dirac`` is ``he_normal``, but the first filters of a convolution each pass one channel on unchanged
-    (Zagoruyko and Komodakis 2017).
-    """
+    """Distribution of the initial kernels; biases start at 0."""
 
     def __post_init__(self) -> None:
         shape = self.image_shape
@@ -251,98 +247,3 @@ class TrainConfig(Config):
         self._require_number("learning_rate", lambda value: 0 < value < math.inf, "a finite number above 0")
         self._require_number("floor_fraction", lambda value: 0 <= value <= 1, "a fraction from 0 to 1")
         self._require_number("validation_fraction", lambda value: 0 < value < 1, "a fraction above 0 and below 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A named pair of settings."""
-
-    model: ModelConfig
-    train: TrainConfig
-
-    def changed(self, settings: Mapping[str, Any]) -> Self:
-        """Return the recipe with other values for the named fields of either configuration.
-
-        Raises ``ConfigError`` for a name that neither has, and for a value outside its range.
-        """
-        names = {field.name for kind in (ModelConfig, TrainConfig) for field in dataclasses.fields(kind)}
-        if unknown := set(settings) - names:
-            raise ConfigError(f"no setting is called {', '.join(sorted(unknown))}; expected one of {sorted(names)}")
-        of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(settings)
-        model = dataclasses.replace(self.model, **{name: settings[name] for name in of_model})
-        train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
-        return dataclasses.replace(self, model=model, train=train)
-
-
-_NORMALISED = ModelConfig(
-    whitening=2,
-    filters=(48, 128, 128),
-    convolutions_per_block=2,
-    pooling="first",
-    ghost_batch=256,
-    global_pooling="max",
-    dense_units=(),
-    dropout=0.0,
-)
-_FAST = TrainConfig(
-    optimizer="muon",
-    learning_rate=0.1,
-    schedule="linear",
-    schedule_epochs=0,
-    epochs=10,
-    floor_fraction=0.0,
-    warmup_epochs=0.0,
-    weight_decay=0.0,
-    label_smoothing=0.2,
-    flip="alternating",
-    translation=2,
-    precision="bfloat16",
-    batch_size=512,
-    validation_fraction=0.1,
-)
-
-RECIPES = {
-    "seed": Recipe(model=ModelConfig(), train=TrainConfig()),
-    "fast": Recipe(model=_NORMALISED, train=_FAST),
-    "strong": Recipe(
-        model=dataclasses.replace(_NORMALISED, filters=(64, 256, 256), convolutions_per_block=3),
-        train=dataclasses.replace(_FAST, epochs=36, patience=36, translation=4, cutout=12),
-    ),
-}
-"""Recipe by name; ``seed`` is the published one, and its values are the defaults of the fields above."""
-
-
-LEAST_BATCH = 64
-"""Images: smaller batches have too few of each class for the statistics of a normalisation."""
-LEAST_STEPS_PER_EPOCH = 16
-"""Fewer are brought about by smaller batches."""
-LEAST_SEEN = 200_000
-"""Images, each counted as often as it is trained on; the recipe ``fast`` sees 450,000 on CIFAR-10."""
-MOST_EPOCHS = 100
-"""However few the images are."""
-
-
-def fitted(config: TrainConfig, images: int, given: Collection[str] = ()) -> TrainConfig:
-    """Return ``config`` with smaller batches and more epochs where ``images`` to train on are few for its schedule.
-
-    A schedule over a fixed number of epochs takes too few steps then. Its patience is at least its epochs: early
-    stopping is not to end it before the learning rate came down. A configuration that early stopping is meant to end is
-    left alone, and so are the fields ``given``.
-    """
-    if config.schedule_epochs:
-        return config
-    changes: dict[str, Any] = {"batch_size": config.batch_size, "epochs": config.epochs}
-    while changes["batch_size"] >= 2 * LEAST_BATCH and images < LEAST_STEPS_PER_EPOCH * changes["batch_size"]:
-        changes["batch_size"] //= 2
-    changes["epochs"] = max(config.epochs, min(math.ceil(LEAST_SEEN / images), MOST_EPOCHS))
-    changes = {name: value for name, value in changes.items() if name not in given}
-    if "patience" not in given:
-        changes["patience"] = max(config.patience, changes.get("epochs", config.epochs))
-    return dataclasses.replace(config, **changes)
-
-
-def recipe(name: str) -> Recipe:
-    """Return the recipe called ``name``. Raises ``ConfigError`` for an unknown name."""
-    if name not in RECIPES:
-        raise ConfigError(f"no recipe is called {name!r}; expected one of {', '.join(sorted(RECIPES))}")
-    return RECIPES[name]

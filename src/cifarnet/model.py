@@ -169,12 +169,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], initializer: str) ->
     fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
     # He et al. 2015, section 2.2; Glorot and Bengio 2010, equation 12; neither truncated.
     variance = 2 / (fan_in + fan_out) if initializer == "glorot_normal" else 2 / fan_in
-    kernel = (rng.standard_normal(shape) * math.sqrt(variance)).astype(np.float32)
-    if initializer == "dirac" and len(shape) == 4:
-        passed = min(shape[-2:])
-        kernel[..., :passed] = 0
-        kernel[shape[0] // 2, shape[1] // 2, range(passed), range(passed)] = 1
-    return kernel
+    return (rng.standard_normal(shape) * math.sqrt(variance)).astype(np.float32)
 
 
 def get_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:

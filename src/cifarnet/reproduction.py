@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .config import recipe
 from .errors import RunError
 from .job import Job, job_of, require_weights
+from .recipes import recipe
 from .run import EpochRecord, Run, json_text, write_atomically
 from .spec import Dataset
 

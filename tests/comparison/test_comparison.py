@@ -19,10 +19,10 @@ from cifarnet.comparison.children import train_in_child
 from cifarnet.comparison.judging import gradient_difference, spread, summary
 from cifarnet.comparison.picture import agreement_matrix, draw
 from cifarnet.comparison.values import Comparison, Measured, Pair, Training
-from cifarnet.config import RECIPES
 from cifarnet.data import open_dataset
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import Interval
+from cifarnet.recipes import RECIPES
 from cifarnet.run import EpochRecord, Run
 from cifarnet.runtime import open_model
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from benchmarks import noise
 
-from cifarnet.config import recipe
 from cifarnet.errors import RunError
 from cifarnet.job import RECORD_FORMAT, Job
+from cifarnet.recipes import recipe
 from cifarnet.reproduction import (
     CIFAR10_FINGERPRINT,
     MEASURED_NOISE,

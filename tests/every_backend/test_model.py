@@ -93,14 +93,6 @@ def test_whitening_makes_the_values_of_a_patch_uncorrelated_and_of_one_size():
     np.testing.assert_allclose(whitened(model, images), expected, rtol=0, atol=0.02)
 
 
-def test_a_dirac_start_passes_channels_on():
-    weights = get_weights(build_model(ModelConfig(filters=(4, 8), dense_units=(8,), initializer="dirac")))
-    image = np.zeros((3, 3, 4, 4), np.float32)
-    image[1, 1] = np.eye(4)
-    np.testing.assert_array_equal(weights["conv_2/kernel"][..., :4], image)
-    assert weights["conv_2/kernel"][..., 4:].std() > 0.1
-
-
 def test_features_are_taken_from_another_network_and_the_dense_layers_left(tmp_path):
     other = build_model(SMALL, seed=8)
     save_weights(other, tmp_path / "other.weights.h5")

@@ -12,21 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import (
-    RECIPES,
-    Flip,
-    ModelConfig,
-    OptimizerName,
-    Precision,
-    Recipe,
-    Schedule,
-    TrainConfig,
-    fitted,
-    recipe,
-)
+from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, require_resumable
+from cifarnet.recipes import RECIPES, Recipe, fitted, recipe
 from cifarnet.run import Run, WarmStart, find_run
 
 from .display import TrainingDisplay, download_bar, out, printable, say, wrapped

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends import NAMES, install_line, installed, require_usable
-from cifarnet.config import recipe
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import Interval
 from cifarnet.job import Job
+from cifarnet.recipes import recipe
 from cifarnet.run import EpochRecord
 from cifarnet.spec import Dataset
 

@@ -5,8 +5,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from cifarnet.config import RECIPES, Config
+from cifarnet.config import Config
 from cifarnet.job import NAMED_SOURCES, Job
+from cifarnet.recipes import RECIPES
 
 FROM_DATA = frozenset(("classes", "image_shape"))
 """Settings that the images decide."""
