@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.harness.records import append
 from cifarnet.backends import choose
-from cifarnet.config import recipe
 from cifarnet.data import hold_out, open_dataset
 from cifarnet.environment import processor, versions
+from cifarnet.recipes import recipe
 from cifarnet.run import EpochRecord, Run
 
 RESULTS = Path(__file__).parent / "results" / "tuning.jsonl"
