@@ -31,10 +31,10 @@ def main(seed: int, steps: int, name: str) -> None:
     choose()
     from keras import ops
 
-    from cifarnet.config import recipe
     from cifarnet.data import batch_order, synthetic
     from cifarnet.layers import dropout_mask
     from cifarnet.model import build_model, get_weights, logits_of
+    from cifarnet.recipes import recipe
     from cifarnet.training.optimizer import build_optimizer, learning_rate_at
     from cifarnet.training.prepared import compile_engine
 

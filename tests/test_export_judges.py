@@ -38,7 +38,7 @@ import json, warnings, sys
 import cifarnet
 cifarnet.choose_backend("torch")
 import numpy as np, onnxruntime
-from cifarnet.config import recipe
+from cifarnet.recipes import recipe
 from cifarnet.export.file import serialise
 from cifarnet.export.gate import extreme_images
 from cifarnet.export.writer import write_graph

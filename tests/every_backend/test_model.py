@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifarnet.config import ModelConfig, recipe
+from cifarnet.config import ModelConfig
 from cifarnet.errors import ModelError
 from cifarnet.model import (
     build_model,
@@ -21,6 +21,7 @@ from cifarnet.model import (
     set_weights,
     whiten,
 )
+from cifarnet.recipes import recipe
 
 SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)
 
