@@ -17,6 +17,7 @@ from benchmarks.harness.records import append
 from cifarnet.backends import choose
 from cifarnet.data import hold_out, open_dataset
 from cifarnet.environment import processor, versions
+from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.run import EpochRecord, Run
 
@@ -65,9 +66,10 @@ def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
     train_config = dataclasses.replace(train_config, epochs=train_config.schedule_epochs + 1)
     split = open_dataset(source).train
     parts = hold_out(split, train_config.validation_fraction, seed, model_config.classes)
+    job = Job(recipe="seed", model=model_config, train=train_config, source=source)
     with tempfile.TemporaryDirectory() as folder:
         model = build_model(model_config, seed=seed)
-        outcome = train(model, split, parts, train_config, Run(Path(folder)), EpochPrinter())
+        outcome = train(model, split, parts, job, Run(Path(folder)), EpochPrinter())
     best = min(outcome.history, key=lambda row: row.validation_loss)
     return {
         "trial": name,

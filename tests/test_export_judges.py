@@ -29,8 +29,10 @@ from pathlib import Path
 import cifarnet
 cifarnet.choose_backend()
 from cifarnet.data import synthetic
-output = Path(sys.argv[2])
-print(cifarnet.export_run(cifarnet.Run(Path(sys.argv[1])), synthetic(train=300, test=60), output=output).sha256)
+run, dataset = cifarnet.Run(Path(sys.argv[1])), synthetic(train=300, test=60)
+for flip in (False, True):
+    output = Path(sys.argv[2]).with_suffix(f".{flip}.onnx")
+    print(cifarnet.export_run(run, dataset, output=output, flip=flip).sha256, end=" ")
 """
 
 JUDGE = """

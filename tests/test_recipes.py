@@ -1,12 +1,10 @@
 """The defaults are the recipe `seed`, as it is specified, and few images get a schedule that they can be learned in."""
 
-from dataclasses import replace
-
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import ConfigError
-from cifarnet.recipes import RECIPES, fitted, recipe
+from cifarnet.recipes import RECIPES, recipe
 
 
 def test_the_defaults_are_the_recipe_seed():
@@ -45,17 +43,17 @@ def test_an_unknown_recipe_is_refused_with_the_known_names():
     ],
 )
 def test_few_images_are_trained_on_in_smaller_batches_for_more_epochs(images, given, batch_size, epochs, patience):
-    found = fitted(RECIPES["fast"].train, images, given)
+    found = RECIPES["fast"].fitted(images, given)
     changes = {"batch_size": batch_size, "epochs": epochs, "patience": patience}
-    assert found == replace(RECIPES["fast"].train, **changes)
+    assert found == RECIPES["fast"].changed(changes)
 
 
 def test_early_stopping_does_not_end_a_schedule_before_the_learning_rate_came_down():
-    longer = replace(RECIPES["fast"].train, epochs=50)
-    assert fitted(longer, 45_000, ("epochs",)) == replace(longer, patience=50)
-    assert fitted(longer, 45_000, ("epochs", "patience")) == longer
+    longer = RECIPES["fast"].changed({"epochs": 50})
+    assert longer.fitted(45_000, ("epochs",)) == longer.changed({"patience": 50})
+    assert longer.fitted(45_000, ("epochs", "patience")) == longer
     for each in RECIPES.values():
-        assert fitted(each.train, 45_000) == each.train
+        assert each.fitted(45_000) == each
 
 
 def test_a_setting_that_there_is_none_of_is_refused():
@@ -64,4 +62,4 @@ def test_a_setting_that_there_is_none_of_is_refused():
 
 
 def test_a_recipe_that_early_stopping_ends_is_left_alone():
-    assert fitted(TrainConfig(), 12) == TrainConfig()
+    assert RECIPES["seed"].fitted(12) == RECIPES["seed"]

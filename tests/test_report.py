@@ -264,6 +264,7 @@ def test_a_file_that_takes_mirror_images_too_is_told_to(run, evaluation, dataset
         assert told in text
         assert "tells 3 classes apart, by the mean over each image and its mirror image: " in text
         assert "4,321 held-out images" in text
+        assert " --onnx --flip" in text
     network = draw_card(read_evidence(run, "torch"), evaluation, "torch")
     assert "apart, by the mean" not in network
     assert "4,321" not in network
@@ -428,8 +429,10 @@ def test_the_command_of_a_warm_start_has_the_network_of_the_run_that_it_started_
     model = ModelConfig(dropout=0.3, filters=(8, 8), classes=3)  # that run may have had another dropout
     job = Job(recipe="seed", model=model, train=TrainConfig(floor_fraction=0.5), source="cifar10")
     assert train_command(job, "jax", "earlier") == (
-        "cifarnet train --from earlier --data cifar10 --backend jax --seed 0 --dropout 0.3"
+        "cifarnet train --from earlier --data cifar10 --backend jax --seed 0 --validation-fraction 0.3 --dropout 0.3"
     )
+    fast = Job(recipe="fast", model=RECIPES["fast"].model, train=RECIPES["fast"].train, source="cifar10")
+    assert "--dropout" not in train_command(fast, "jax", "earlier")  # which a network without dense layers refuses
     assert settings_beyond_options(job, "earlier") == {"floor_fraction": 0.5}
     assert settings_beyond_options(job) == {"filters": (8, 8), "floor_fraction": 0.5}
 

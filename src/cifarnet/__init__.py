@@ -23,11 +23,11 @@ __all__ = [
     "evaluate",
     "export_run",
     "find_run",
-    "fitted",
     "import_weights",
     "open_dataset",
     "recipe",
     "start",
+    "warm_start_from",
 ]
 
 _HOMES = {
@@ -39,18 +39,18 @@ _HOMES = {
     "Run": "run:Run",
     "Silent": "training:Silent",
     "TrainConfig": "config:TrainConfig",
-    "WarmStart": "run:WarmStart",
+    "WarmStart": "warm_start:WarmStart",
     "build_model": "model:build_model",
     "carry_out": "training:carry_out",
     "choose_backend": "backends:choose",
     "evaluate": "evaluation:evaluate",
     "export_run": "export:export_run",
     "find_run": "run:find_run",
-    "fitted": "recipes:fitted",
     "import_weights": "export:import_weights",
     "open_dataset": "data:open_dataset",
     "recipe": "recipes:recipe",
     "start": "training:start",
+    "warm_start_from": "warm_start:warm_start_from",
 }
 """Module and name behind each public name."""
 

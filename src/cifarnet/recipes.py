@@ -9,6 +9,15 @@ from typing import Any, Self
 from .config import ModelConfig, TrainConfig
 from .errors import ConfigError
 
+LEAST_BATCH = 64
+"""Images: smaller batches have too few of each class for the statistics of a normalisation."""
+LEAST_STEPS_PER_EPOCH = 16
+"""Where an epoch would have fewer, batches are halved."""
+LEAST_SEEN = 200_000
+"""Images, each counted as often as it is trained on; the recipe ``fast`` sees 450,000 on CIFAR-10."""
+MOST_EPOCHS = 100
+"""However few the images are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -29,6 +38,28 @@ class Recipe:
         model = dataclasses.replace(self.model, **{name: settings[name] for name in of_model})
         train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
         return dataclasses.replace(self, model=model, train=train)
+
+    def fitted(self, images: int, given: Collection[str] = ()) -> Self:
+        """Return the recipe with smaller batches and more epochs where ``images`` to train on are few for its schedule.
+
+        A schedule over a fixed number of epochs takes too few steps then. Its patience is at least its epochs: early
+        stopping is not to end it before the learning rate came down. A recipe that early stopping is meant to end is
+        left alone, and so are the settings ``given``.
+        """
+        train = self.train
+        if train.schedule_epochs:
+            return self
+        batch_size = train.batch_size
+        while batch_size >= 2 * LEAST_BATCH and images < LEAST_STEPS_PER_EPOCH * batch_size:
+            batch_size //= 2
+        changes = {
+            "batch_size": batch_size,
+            "epochs": max(train.epochs, min(math.ceil(LEAST_SEEN / images), MOST_EPOCHS)),
+        }
+        changes = {name: value for name, value in changes.items() if name not in given}
+        if "patience" not in given:
+            changes["patience"] = max(train.patience, changes.get("epochs", train.epochs))
+        return self.changed(changes)
 
 
 _NORMALISED = ModelConfig(
@@ -66,36 +97,7 @@ RECIPES = {
         train=dataclasses.replace(_FAST, epochs=36, patience=36, translation=4, cutout=12),
     ),
 }
-"""Recipe by name; ``seed`` is the published one, and its values are the defaults of the fields above."""
-
-
-LEAST_BATCH = 64
-"""Images: smaller batches have too few of each class for the statistics of a normalisation."""
-LEAST_STEPS_PER_EPOCH = 16
-"""Fewer are brought about by smaller batches."""
-LEAST_SEEN = 200_000
-"""Images, each counted as often as it is trained on; the recipe ``fast`` sees 450,000 on CIFAR-10."""
-MOST_EPOCHS = 100
-"""However few the images are."""
-
-
-def fitted(config: TrainConfig, images: int, given: Collection[str] = ()) -> TrainConfig:
-    """Return ``config`` with smaller batches and more epochs where ``images`` to train on are few for its schedule.
-
-    A schedule over a fixed number of epochs takes too few steps then. Its patience is at least its epochs: early
-    stopping is not to end it before the learning rate came down. A configuration that early stopping is meant to end is
-    left alone, and so are the fields ``given``.
-    """
-    if config.schedule_epochs:
-        return config
-    changes: dict[str, Any] = {"batch_size": config.batch_size, "epochs": config.epochs}
-    while changes["batch_size"] >= 2 * LEAST_BATCH and images < LEAST_STEPS_PER_EPOCH * changes["batch_size"]:
-        changes["batch_size"] //= 2
-    changes["epochs"] = max(config.epochs, min(math.ceil(LEAST_SEEN / images), MOST_EPOCHS))
-    changes = {name: value for name, value in changes.items() if name not in given}
-    if "patience" not in given:
-        changes["patience"] = max(config.patience, changes.get("epochs", config.epochs))
-    return dataclasses.replace(config, **changes)
+"""Recipe by name; ``seed`` is the published one, and its values are the defaults of the configurations."""
 
 
 def recipe(name: str) -> Recipe:

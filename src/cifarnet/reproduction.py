@@ -13,6 +13,7 @@ from .job import Job, job_of, require_weights
 from .recipes import recipe
 from .run import EpochRecord, Run, json_text, write_atomically
 from .spec import Dataset
+from .warm_start import warm_start_of
 
 RESULT = "reproduction.json"
 """File in the repeated run's folder."""
@@ -128,7 +129,7 @@ def reproduce(
     for a run without a finished epoch and for one whose weights are lost, all before anything is made; and when
     ``stop`` ended the repetition too early.
     """
-    from .training import carry_out, require_same_data, start, warm_start_of
+    from .training import carry_out, require_same_data, start
 
     record, job = run.read_record(), job_of(run.read_record())
     require_same_data(record["data"], dataset)
@@ -169,7 +170,7 @@ def compare_runs(original: Run, repeated: Run, epochs: int) -> Reproduction:
     """Return how the first ``epochs`` of two runs compare, their best weights too where they are of one epoch."""
     record, again = original.read_record(), repeated.read_record()
     job = job_of(record)
-    noise = noise_of(job, record["data"]["fingerprint"])
+    noise = None if "warm_start" in record else noise_of(job, record["data"]["fingerprint"])
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     if again["why_stopped"] == "nan" and len(repeated_rows) < len(rows):
         repeated_rows.append(_overflow(rows[len(repeated_rows)]))
@@ -196,7 +197,7 @@ def _overflow(row: EpochRecord) -> EpochRecord:
 def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
     """Return by how much rounding alone may move each column, or nothing where that was never measured.
 
-    It was measured for the recipe ``seed`` on CIFAR-10, whatever its seed and its end.
+    It was measured for the recipe ``seed`` on CIFAR-10 from its initial weights, whatever its seed and its end.
     """
     settings = recipe("seed")
     same = replace(job.train, seed=0, epochs=settings.train.epochs, patience=settings.train.patience)

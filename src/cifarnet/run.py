@@ -46,16 +46,6 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class WarmStart:
-    """The run whose convolutions another one starts from."""
-
-    run: str
-    """Name of its folder."""
-    weights: Path
-    """File with its weights, in Keras' format."""
-
-
-@dataclass(frozen=True)
 class Run:
     """A folder with everything that is known of one training."""
 

@@ -43,7 +43,7 @@ class Subject(ABC):
     """What it runs on: a backend or onnxruntime."""
     labels: tuple[str, ...]
     flip = False
-    """Whether mirror images were asked for; a file may take them along by itself."""
+    """Whether it says the mean over an image and its mirror image."""
 
     @property
     @abstractmethod
@@ -70,7 +70,7 @@ class Subject(ABC):
 
         ``recorded`` is a calibration to go by where the classifier itself tells none.
         """
-        calibration = self.calibration(dataset) or recorded
+        calibration = self.calibration(dataset, flip=self.flip) or recorded
         temperature = None if calibration is None else temperature_of(calibration)
         return measure(
             predict(self.predictor, split.images), split.labels, self.labels, temperature, threshold_of(calibration)
@@ -96,7 +96,7 @@ class FlippedSubject(Subject):
         return flip_averaged(self._subject.predictor)
 
     def calibration(self, dataset: Dataset | None, *, flip: bool = True) -> Mapping[str, Any] | None:
-        """Return what was fitted to the mean, either way: a mirror image's mirror image is the image."""
+        """Return what was fitted to the mean, which is all that it says."""
         return self._subject.calibration(dataset, flip=True)
 
 
@@ -137,10 +137,10 @@ class RunSubject(Subject):
 
     def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
         """Return the calibration of the run's record, or fit one where ``dataset`` is the run's and it has none."""
-        from .training import calibration_of
+        from .training import calibration_name, calibration_of
 
         if dataset is None or dataset.fingerprint != self.origin.fingerprint:
-            return None if flip else self._run.read_record().get("calibration")
+            return self._run.read_record().get(calibration_name(flip=flip))
         return calibration_of(self._run, self._model, dataset, flip=flip)
 
 
@@ -150,6 +150,7 @@ class FileSubject(Subject):
     def __init__(self, path: Path) -> None:
         self._opened: OpenedModel = open_model(path, threads=0)
         self.name, self.engine, self.labels = str(path), "onnxruntime", self._opened.labels
+        self.flip = bool(self._opened.contract.get("flip"))
 
     @property
     def origin(self) -> Origin:
@@ -163,8 +164,7 @@ class FileSubject(Subject):
 
     def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
         """Return the calibration that the file carries, which is not fitted anew."""
-        contract = self._opened.contract
-        return contract.get("calibration") if bool(contract.get("flip")) or not flip else None
+        return self._opened.contract.get("calibration") if flip == self.flip else None
 
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:

@@ -18,12 +18,13 @@ from cifarnet.evaluation import calibrate, evaluate, predict
 from cifarnet.job import Job, job_of
 from cifarnet.model import build_model, get_weights, load_weights, logits_of, predictor
 from cifarnet.reproduction import reproduce
-from cifarnet.run import Run, WarmStart, find_run
+from cifarnet.run import Run, find_run
 from cifarnet.spec import Dataset, Split
 from cifarnet.training import calibration_of, carry_out, load_best, start
 from cifarnet.training.loop import train
 from cifarnet.training.objective import objective
 from cifarnet.training.optimizer import build_optimizer
+from cifarnet.warm_start import WarmStart, warm_start_from
 
 from .conftest import SMALL_MODEL, with_training
 
@@ -192,9 +193,7 @@ def test_the_time_limit_ends_a_session_that_can_be_resumed(job, dataset, runs, w
     run = start(job, dataset, runs)
     parts = hold_out(dataset.train, 0.3, 0, 10)
     model = build_model(job.model)
-    outcome = train(
-        model, dataset.train, parts, job.train, run, watcher, max_minutes=0.5, clock=lambda: float(next(ticks))
-    )
+    outcome = train(model, dataset.train, parts, job, run, watcher, max_minutes=0.5, clock=lambda: float(next(ticks)))
     assert outcome.why_stopped == "time limit"
     assert outcome.resumable
 
@@ -415,7 +414,7 @@ def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised
     own = replace(normalised, model=replace(normalised.model, classes=3))
     own = with_training(own, epochs=1, optimizer="adam", learning_rate=1e-9)  # which moves nothing that is looked at
     before = get_weights(load_best(origin))
-    warm = start(own, three, runs, warm_start=WarmStart(origin.path.name, origin.best_weights))
+    warm = start(own, three, runs, warm_start=warm_start_from(origin))
     cold = start(own, three, runs)
     origin.best_weights.unlink()  # the run has a copy
     for run in (warm, cold):

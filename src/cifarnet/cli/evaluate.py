@@ -72,7 +72,7 @@ def command(
     targets = models or [str(trained_run(runs, None))]
     subjects = [open_subject(target, runs, backend) for target in targets]
     if flip:
-        subjects = [FlippedSubject(subject) for subject in subjects]
+        subjects = [subject if subject.flip else FlippedSubject(subject) for subject in subjects]
     for other in subjects[1:]:
         _require_comparable(subjects[0], other, given=images is not None or data is not None)
     split, dataset = _open_images(subjects[0], data, images)

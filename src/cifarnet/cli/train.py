@@ -16,8 +16,9 @@ from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedul
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, require_resumable
-from cifarnet.recipes import RECIPES, Recipe, fitted, recipe
-from cifarnet.run import Run, WarmStart, find_run
+from cifarnet.recipes import RECIPES, Recipe, recipe
+from cifarnet.run import Run, find_run
+from cifarnet.warm_start import WarmStart, has_changed, warm_start_from
 
 from .display import TrainingDisplay, download_bar, out, printable, say, wrapped
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, durable, filled
@@ -132,8 +133,6 @@ class Wish:
     given: Collection[str]
     """Names of the settings that have their own options."""
     warm_start: WarmStart | None = None
-    origin: Job | None = None
-    """What was done in the run that it starts from."""
 
 
 def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]) -> Wish:
@@ -145,26 +144,11 @@ def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str,
         raise UsageError(
             f"--recipe is {name}, {run} was trained by {job.recipe}; expected that one: leave --recipe out"
         )
-    return Wish(
-        recipe=job.recipe,
-        settings=Recipe(model=job.model, train=recipe(job.recipe).train).changed(given),
-        given=given,
-        warm_start=WarmStart(run.path.resolve().name, run.best_weights),
-        origin=job,
-    )
-
-
-def _require_unseen(origin: Job, train: TrainConfig, source: str) -> None:
-    """Refuse to hold out, or test by, other images of a data set than the earlier run did: it was trained on those."""
-    if origin.source != source:
-        return
-    for name in ("seed", "validation_fraction"):
-        was, wanted = getattr(origin.train, name), getattr(train, name)
-        if wanted != was:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is {wanted}, and was {was} for the run to start from, on the same images; "
-                f"expected {was}: otherwise images that are to be tested by were trained on"
-            )
+    # Not its epochs, say, which may have been fitted to other images; but what it holds out stays unseen.
+    train = RECIPES[job.recipe].train if job.recipe in RECIPES else job.train
+    train = replace(train, seed=job.train.seed, validation_fraction=job.train.validation_fraction)
+    settings = Recipe(model=job.model, train=train).changed(given)
+    return Wish(recipe=job.recipe, settings=settings, given=given, warm_start=warm_start_from(run))
 
 
 def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[Run, Dataset]":
@@ -176,21 +160,25 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
             f"--dropout is {wish.settings.model.dropout}, the recipe has no dense layers that it is for; expected no "
             "such option: leave it out, or take another recipe"
         )
-    if wish.origin is not None:
-        _require_unseen(wish.origin, wish.settings.train, durable(source))
-    say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
     wanted = wish.settings.train
+    job = Job(recipe=wish.recipe, model=wish.settings.model, train=wanted, source=durable(source))  # or it is refused
+    say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
     with download_bar() as progress:
         dataset = open_dataset(source, seed=wanted.seed, progress=progress)
     parts = hold_out(dataset.train, wanted.validation_fraction, wanted.seed, len(dataset.labels))
-    train = fitted(wanted, len(parts.train), wish.given)
+    train = wish.settings.fitted(len(parts.train), wish.given).train
     notes = (*_changes(wanted, train, len(parts.train)), *_oddities(dataset, parts, train.batch_size))
     for line in (*wrapped(_contents(dataset)), *notes):
         say(line)
     from cifarnet.training import start  # Keras, now that its framework is chosen
 
     model = replace(wish.settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
-    job = Job(recipe=wish.recipe, model=model, train=train, source=durable(source))
+    job = replace(job, model=model, train=train)
+    if wish.warm_start is not None and has_changed(wish.warm_start, job, dataset):
+        say(
+            f"note: {printable(dataset.name)} is not what it was when {wish.warm_start.run} saw it: images that it was "
+            "trained on may be held out now, or tested by"
+        )
     return start(job, dataset, runs, warm_start=wish.warm_start), dataset
 
 

@@ -23,7 +23,7 @@ from cifarnet.interruption import taken_away_if_ended
 from cifarnet.run import Run, require_writable_model, write_atomically
 from cifarnet.runtime import open_model
 from cifarnet.spec import PARITY_SUFFIX, Dataset, Split
-from cifarnet.training import calibration_of, load_best, require_same_data
+from cifarnet.training import calibration_name, calibration_of, load_best, require_same_data
 
 from .contract import describe
 from .file import contract_text, serialise
@@ -86,8 +86,8 @@ def export_run(
     require_same_data(record["data"], dataset)
     _prepare(path)
     model = load_best(run)
-    if flip or "calibration" not in record:
-        notice(f"fitting the temperature on the held-out images, {'with mirror images' if flip else 'once'}")
+    if calibration_name(flip=flip) not in record:
+        notice(f"fitting the temperature on the held-out images{' with mirror images' if flip else ''}, once")
     calibration = calibration_of(run, model, dataset, flip=flip)
     contract = describe(record, precision, calibration, flip=flip)
     temperature = calibration["temperature"]

@@ -21,34 +21,31 @@ OPTIONS = frozenset(
 """Settings that `cifarnet train` has an option for."""
 
 
-MODEL_OPTIONS = ("dropout",)
-"""Those of them that are the network's."""
-
-
-def train_command(job: Job, backend: str, origin: str | None = None) -> str:
-    """Return the `cifarnet train` that does the job again, from the weights of the run folder called ``origin``.
+def train_command(job: Job, backend: str, started_from: str | None = None) -> str:
+    """Return the `cifarnet train` that does the job again, from the weights of the run folder ``started_from``.
 
     A folder of images is named by its own name alone: where it lies is the business of whoever trained.
     """
-    start = ["--recipe", job.recipe] if origin is None else ["--from", origin]
+    start = ["--recipe", job.recipe] if started_from is None else ["--from", started_from]
     words = ["cifarnet", "train", *start, "--data", place_of(job.source), "--backend", backend]
     changes = _changes(job)
-    if origin is not None:  # the model's settings are that run's, whatever the recipe's are
-        changes |= {name: getattr(job.model, name) for name in MODEL_OPTIONS}
+    if started_from is not None:  # these are that run's, whatever the recipe's are
+        changes["validation_fraction"] = job.train.validation_fraction
+        changes |= {"dropout": job.model.dropout} if job.model.dense_units else {}
     for name, value in changes.items():
         if name in OPTIONS:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
-def export_command(name: str) -> str:
-    """Return the `cifarnet export` of the run folder called ``name``."""
-    return shlex.join(["cifarnet", "export", name, "--onnx"])
+def export_command(name: str | None = None, *, flip: bool) -> str:
+    """Return the `cifarnet export` of the run folder called ``name``, or of the latest run."""
+    return shlex.join(["cifarnet", "export", *([name] if name else []), "--onnx", *(["--flip"] if flip else [])])
 
 
-def settings_beyond_options(job: Job, origin: str | None = None) -> dict[str, Any]:
-    """Return what differs from the recipe, or for the network from the run ``origin``, and is set in Python alone."""
-    brought = set() if origin is None else {field.name for field in dataclasses.fields(job.model)}
+def settings_beyond_options(job: Job, started_from: str | None = None) -> dict[str, Any]:
+    """Return what is set in Python alone: what differs from the recipe, or for the network from ``started_from``."""
+    brought = set() if started_from is None else {field.name for field in dataclasses.fields(job.model)}
     return {name: value for name, value in _changes(job).items() if name not in OPTIONS | brought}
 
 

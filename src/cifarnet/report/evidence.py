@@ -121,7 +121,7 @@ class Evidence:
     robustness: Robustness | Absent
 
     @property
-    def origin(self) -> str | None:
+    def started_from(self) -> str | None:
         """Return the name of the run whose convolutions this one started from, if it did."""
         found = self.record.get("warm_start")
         return None if found is None else str(found["run"])
@@ -152,7 +152,7 @@ def read_evidence(run: Run, engine: str = FILE_ENGINE) -> Evidence:
         model_file=file,
         flip=flip,
         calibration=_calibration(contract if flip else record, command),
-        parity=_parity(run, file, export_command(run.path.name)),
+        parity=_parity(run, file, export_command(run.path.name, flip=flip)),
         robustness=_robustness(run, file, f"cifarnet robustness {command}"),
     )
 

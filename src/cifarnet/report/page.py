@@ -14,7 +14,7 @@ from cifarnet.evaluation import Evaluation
 from cifarnet.spec import Dataset
 
 from . import findings, plots
-from .commands import place_of, settings_beyond_options, train_command
+from .commands import export_command, place_of, settings_beyond_options, train_command
 from .evidence import Absent, Evidence, Robustness
 from .words import FILTERS
 
@@ -67,8 +67,9 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         is_numbered=len(evaluation.labels) <= MOST_NUMBERED,
         mistakes=list(_mistakes(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
-        train=train_command(evidence.job, evidence.record["backend"], evidence.origin),
-        beyond=settings_beyond_options(evidence.job, evidence.origin),
+        export=export_command(flip=evidence.flip),
+        train=train_command(evidence.job, evidence.record["backend"], evidence.started_from),
+        beyond=settings_beyond_options(evidence.job, evidence.started_from),
         place=place_of(evidence.job.source),
     )
 

@@ -1,13 +1,15 @@
 """Fit the network, stop early, survive interruption, resume exactly and write the record."""
 
-from .experiment import calibration_of, carry_out, load_best, require_same_data, start, warm_start_of
+from .experiment import calibration_name, calibration_of, carry_out, load_best, require_same_data, start
 from .interrupt import stop_on_signal
-from .loop import Observer, Progress, Silent, train
+from .loop import train
+from .observer import Observer, Progress, Silent
 
 __all__ = [
     "Observer",
     "Progress",
     "Silent",
+    "calibration_name",
     "calibration_of",
     "carry_out",
     "load_best",
@@ -15,5 +17,4 @@ __all__ = [
     "start",
     "stop_on_signal",
     "train",
-    "warm_start_of",
 ]

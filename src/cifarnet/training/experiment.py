@@ -24,13 +24,20 @@ from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, p
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_features, load_weights, predictor
-from cifarnet.run import EpochRecord, Run, WarmStart, create_run, point_latest, write_atomically
+from cifarnet.run import EpochRecord, Run, create_run, point_latest, write_atomically
 from cifarnet.spec import Dataset
+from cifarnet.warm_start import WarmStart, require_unseen, warm_start_of
 
-from .loop import Observer, Outcome, train
+from .loop import Outcome, train
+from .observer import Observer
 from .prepared import initial_model
 
-RESULTS = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "calibration", "elapsed_s", "seconds_per_epoch"))
+RESULTS = frozenset(
+    (
+        *("why_stopped", "epochs", "best_epoch", "metrics", "calibration", "flip_calibration"),
+        *("elapsed_s", "seconds_per_epoch"),
+    )
+)
 """What a session adds to the record when it ends."""
 
 
@@ -38,18 +45,21 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
     """Make the folder of a new run below ``root`` and write down what is to be done.
 
     The convolutions of ``warm_start`` are trained further; the dense layers start anew. The folder keeps a copy of the
-    weights. Raises ``ConfigError`` and ``DataError`` when settings and data do not fit, ``ModelError`` when the weights
-    are not those of ``job.model`` or cannot be read; then nothing is made.
+    weights. Raises ``ConfigError`` and ``DataError`` when settings and data do not fit, or would test by images that
+    the weights were trained on, and ``ModelError`` when these are not those of ``job.model`` or cannot be read; then
+    nothing is made.
     """
     _require_fitting(job.model, job.train, dataset)
     now = datetime.now().astimezone()
     record = _first_record(job, dataset, _hold_out(dataset, job.train), now)
-    weights = None if warm_start is None else _fitting_weights(job.model, warm_start.weights)
+    if warm_start is not None:
+        require_unseen(warm_start, job, dataset, record["hold_out"]["fingerprint"])
+        load_features(build_model(job.model), warm_start.weights)  # raises unless they fit
+        record["warm_start"] = warm_start.to_json()
     run = create_run(root, job.recipe, choose(), now)
     with taken_away_if_ended(partial(shutil.rmtree, run.path)):
-        if warm_start is not None and weights is not None:
-            write_atomically(run.start_weights, weights)
-            record["warm_start"] = {"run": warm_start.run, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+        if warm_start is not None:
+            write_atomically(run.start_weights, warm_start.weights.read_bytes())
         run.write_record(record)
     point_latest(run)
     return run
@@ -81,17 +91,7 @@ def carry_out(
         warm_start = warm_start_of(run)
         if warm_start is not None:
             load_features(model, warm_start.weights)
-        outcome = train(
-            model,
-            dataset.train,
-            parts,
-            job.train,
-            run,
-            observer,
-            ghost_batch=job.model.ghost_batch,
-            stop=stop,
-            max_minutes=max_minutes,
-        )
+        outcome = train(model, dataset.train, parts, job, run, observer, stop=stop, max_minutes=max_minutes)
         record |= _result(outcome)
         if outcome.best_epoch:
             record["calibration"] = _calibration(predictor(model), dataset, parts)
@@ -100,59 +100,31 @@ def carry_out(
         return record
 
 
-def _fitting_weights(config: ModelConfig, path: Path) -> bytes:
-    load_features(build_model(config), path)  # raises
-    return path.read_bytes()
-
-
-def warm_start_of(run: Run) -> WarmStart | None:
-    """Return what ``run`` started from, if it did not start anew: its own copy of the weights.
-
-    Raises ``RunError`` when that is not the one that the run began with.
-    """
-    recorded = run.read_record().get("warm_start")
-    if recorded is None:
-        return None
-    path = run.start_weights
-    try:
-        name, digest = str(recorded["run"]), str(recorded["weights_sha256"])
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{run} has a damaged run.json ({error!r}); expected the record of a run: start anew") from error
-    except OSError as error:
-        raise RunError(
-            f"{path} could not be read ({error.strerror}); expected what the run began with: restore it or start anew"
-        ) from error
-    if found != digest:
-        raise RunError(
-            f"{path} has the SHA-256 {found[:12]}…; expected {digest[:12]}… as when the run began: restore it or start "
-            "anew"
-        )
-    return WarmStart(name, path)
-
-
 def calibration_of(run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False) -> dict[str, Any]:
     """Return the calibration of ``run`` as its record has it: temperature, coverage, abstention.
 
-    With ``flip`` it is that of the mean over an image and its mirror image, which no record has.
+    With ``flip`` it is that of the mean over an image and its mirror image.
 
     Where the record lacks it, it is fitted with ``model``, which holds the run's best weights, and written down unless
-    the training still goes on. Raises ``RunError`` when ``dataset`` is not the one of the run, and ``DataError`` for a
-    damaged record.
+    the training still goes on, so that every export has the same. Raises ``RunError`` when ``dataset`` is not the one
+    of the run, and ``DataError`` for a damaged record.
     """
-    record = run.read_record()
-    if flip:
-        require_same_data(record["data"], dataset)
-        return _calibration(flip_averaged(predictor(model)), dataset, _hold_out(dataset, job_of(record).train))
-    if "calibration" in record:
-        temperature_of(record["calibration"])
-        return dict(record["calibration"])
+    record, name = run.read_record(), calibration_name(flip=flip)
+    if name in record:
+        temperature_of(record[name])
+        return dict(record[name])
     require_same_data(record["data"], dataset)
-    found = _calibration(predictor(model), dataset, _hold_out(dataset, job_of(record).train))
+    forward = flip_averaged(predictor(model)) if flip else predictor(model)
+    found = _calibration(forward, dataset, _hold_out(dataset, job_of(record).train))
     if record.get("status") != "running":
         with suppress(RunError, OSError), run.locked():  # a folder that only can be read is no obstacle
-            run.write_record(run.read_record() | {"calibration": found})
+            run.write_record(run.read_record() | {name: found})
     return found
+
+
+def calibration_name(*, flip: bool) -> str:
+    """Return what the calibration is called in the record of a run."""
+    return "flip_calibration" if flip else "calibration"
 
 
 def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from cifarnet.augmentation import Augmentation
 from cifarnet.backends import Steps
-from cifarnet.config import TrainConfig
 from cifarnet.data import HoldOut, batch_order
 from cifarnet.evaluation import evaluate
+from cifarnet.job import Job
 from cifarnet.model import get_weights, logits_of, save_weights, set_weights
 from cifarnet.run import EpochRecord, Run
 from cifarnet.spec import Split
 
 from .ahead import ahead
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from .observer import Observer, Progress
 from .optimizer import build_optimizer, learning_rate_at
 from .prepared import compile_engine
 from .stopping import EarlyStopping
@@ -32,47 +33,6 @@ CALLS_PER_EPOCH = 8
 """There are at least so many looks, if there are as many steps."""
 
 StopReason = Literal["patience", "epochs", "interrupted", "nan", "time limit"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands, for whoever watches."""
-
-    epoch: int
-    step: int
-    steps: int
-    """Steps of one epoch."""
-    train_loss: float
-    """Mean of the epoch so far, nats."""
-    train_accuracy: float
-    """Fraction, of the epoch so far."""
-    seconds: float
-    """Spent in the epoch so far, all sessions together."""
-    images_per_s: float
-    """Of the epoch so far."""
-    best_epoch: int
-    best_loss: float
-    patience_left: int
-
-
-class Observer(Protocol):
-    """Whoever watches a training."""
-
-    def on_progress(self, progress: Progress) -> None:
-        """Take note of an epoch under way; called every few steps."""
-
-    def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
-        """Take note of a finished epoch."""
-
-
-class Silent:
-    """An observer that says nothing."""
-
-    def on_progress(self, progress: Progress) -> None:
-        """Say nothing."""
-
-    def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
-        """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -98,23 +58,22 @@ def train(
     model: keras.Model,
     split: Split,
     parts: HoldOut,
-    config: TrainConfig,
+    job: Job,
     run: Run,
     observer: Observer,
     *,
-    ghost_batch: int = 0,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Train ``model`` on ``split.images[parts.train]`` and leave the weights of the best epoch in it.
+    """Train ``model`` as ``job`` says on ``split.images[parts.train]``; leave the weights of the best epoch in it.
 
     Writes best weights, history and checkpoints to ``run`` as it goes. Where checkpoints lie there already it goes on
     from the newest, and on the same machine with the same packages ends with the very same weights as never having
     stopped. ``stop`` is asked every 750 images, or after a larger batch; past ``max_minutes`` of this session training
     stops too. Raises ``RunError`` and ``CheckpointError``.
     """
-    session = _Session(model, split, parts, config, run, observer, clock, ghost_batch)
+    session = _Session(model, split, parts, job, run, observer, clock)
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is not None:
         session.restore(checkpoint)
@@ -136,17 +95,17 @@ class _Session:
         model: keras.Model,
         split: Split,
         parts: HoldOut,
-        config: TrainConfig,
+        job: Job,
         run: Run,
         observer: Observer,
         clock: Callable[[], float],
-        ghost_batch: int,
     ) -> None:
-        self._model, self._config, self._run, self._observer, self._clock = model, config, run, observer, clock
+        self._model, self._run, self._observer, self._clock = model, run, observer, clock
+        self._config = config = job.train
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
         network = logits_of(model)
-        self._engine = compile_engine(network, build_optimizer(config, network), config, ghost_batch)
+        self._engine = compile_engine(network, build_optimizer(config, network), config, job.model.ghost_batch)
         self._batch_size = min(config.batch_size, len(self._indices))  # a few images are not padded to thousands
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))

@@ -115,6 +115,7 @@ def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, 
     np.testing.assert_allclose(classifier.probabilities(mirrored), expected, rtol=0, atol=Bars().probability)
     assert classifier.contract["flip"] is True
     assert classifier.contract["calibration"] == calibration_of(run, network, dataset, flip=True)
+    assert classifier.contract["calibration"] == run.read_record()["flip_calibration"]  # the same for every export
     assert classifier.contract["calibration"] != run.read_record()["calibration"]
 
 
