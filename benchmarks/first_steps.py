@@ -11,8 +11,13 @@ from cifarnet.backends import Steps, choose
 
 STEPS_OF_AN_EPOCH = 1167
 """Of the recipe `seed` on CIFAR-10: the learning rate rises as slowly here as there."""
-NARROWER = {"filters": (8, 16, 16), "ghost_batch": 16}
-SMALLER = {"batch_size": 48, "learning_rate": 0.01, "precision": "float32"}
+SMALLER = {
+    "filters": (8, 16, 16),
+    "ghost_batch": 16,
+    "batch_size": 48,
+    "learning_rate": 0.01,
+    "precision": "float32",
+}
 """What the other recipes' networks and trainings are here, so that few steps take seconds.
 
 In bfloat16 a sum in another order may be rounded to the next of its few values, and the curves part at once.
@@ -31,35 +36,35 @@ def main(seed: int, steps: int, name: str) -> None:
     choose()
     from keras import ops
 
-    from cifarnet.data import batch_order, synthetic
+    from cifarnet.augmentation import Augmentation
+    from cifarnet.data import batch_order, hold_out, synthetic
+    from cifarnet.job import Job
     from cifarnet.layers import dropout_mask
-    from cifarnet.model import build_model, get_weights, logits_of
+    from cifarnet.model import get_weights, logits_of
     from cifarnet.recipes import recipe
     from cifarnet.training.optimizer import build_optimizer, learning_rate_at
-    from cifarnet.training.prepared import compile_engine
+    from cifarnet.training.prepared import compile_engine, initial_model
 
-    settings, split = recipe(name), synthetic().train
-    if name != "seed":
-        settings = replace(
-            settings, model=replace(settings.model, **NARROWER), train=replace(settings.train, **SMALLER)
-        )
+    settings, split = recipe(name).changed({"seed": seed} | ({} if name == "seed" else SMALLER)), synthetic().train
     # Noise on the drawn patterns: in a flat area four pixels tie for the maximum, and then rounding decides.
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 128, split.images.shape, np.uint8)
-    images = split.images // 2 + noise
-    network = logits_of(build_model(settings.model, seed=seed))
+    split = replace(split, images=split.images // 2 + noise)
+    job = Job(recipe=name, model=settings.model, train=settings.train, source="synthetic")
+    parts = hold_out(split, job.train.validation_fraction, seed, job.model.classes)
+    network = logits_of(initial_model(job, split, parts))
     start = digest(*get_weights(network).values())
     step = ops.convert_to_tensor(np.array(17, np.int32))
     masks = [dropout_mask((30, 512), 0.3, seed, stream, step) for stream in (1, 2, 3)]
-    optimizer = build_optimizer(settings.train, network)
-    engine = compile_engine(network, optimizer, settings.train, settings.model.ghost_batch)
-    size = settings.train.batch_size
-    chosen = batch_order(len(split), seed, 1)[: steps * size].reshape(steps, size)
-    rates = [learning_rate_at(settings.train, (step + 1) / STEPS_OF_AN_EPOCH) for step in range(steps)]
-    weights = np.ones((steps, size), np.float32)
-    sums = engine.train(Steps(images[chosen], split.labels[chosen], weights, np.array(rates, np.float32)))
+    engine = compile_engine(network, build_optimizer(job.train, network), job.train, job.model.ghost_batch)
+    size = job.train.batch_size
+    chosen = batch_order(len(split), seed, 1)[: steps * size]
+    views = Augmentation(job.train, len(split), 1)(split.images[chosen], chosen)
+    images, labels = views.reshape(steps, size, *views.shape[1:]), split.labels[chosen].reshape(steps, size)
+    rates = [learning_rate_at(job.train, (step + 1) / STEPS_OF_AN_EPOCH) for step in range(steps)]
+    sums = engine.train(Steps(images, labels, np.ones((steps, size), np.float32), np.array(rates, np.float32)))
     losses = [float(each.loss) / size for each in sums]
     masks = digest(*(ops.convert_to_numpy(mask).astype(bool) for mask in masks))
-    print(json.dumps({"initial_weights": start, "dropout_masks": masks, "losses": losses}))
+    print(json.dumps({"initial_weights": start, "dropout_masks": masks, "views": digest(images), "losses": losses}))
 
 
 if __name__ == "__main__":

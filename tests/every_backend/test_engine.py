@@ -172,9 +172,11 @@ def test_ghost_batches_do_not_see_each_other_and_their_averages_move_by_the_mean
 def test_gradients_of_bfloat16_are_those_of_rounded_products_also_without_instructions(ghost_batch, monkeypatch):
     network = logits_of(build_model(ModelConfig(**NORMALISED | {"ghost_batch": ghost_batch}, global_pooling="average")))
     batch = batch_of(NOISE)
-    exact, found = (gradients(network, batch, ghost_batch, precision) for precision in ("float32", "bfloat16"))
+    exact = gradients(network, batch, ghost_batch, "float32")
     running = importlib.import_module(f"cifarnet.backends.{keras.config.backend()}")
-    monkeypatch.setattr(running, "CAN_MULTIPLY_BFLOAT16", False, raising=False)
+    found = gradients(network, batch, ghost_batch, "bfloat16")
+    if hasattr(running, "CAN_MULTIPLY_BFLOAT16"):
+        monkeypatch.setattr(running, "CAN_MULTIPLY_BFLOAT16", not running.CAN_MULTIPLY_BFLOAT16)
     rounded = gradients(network, batch, ghost_batch, "bfloat16")
     assert_alike(found, rounded)
     with pytest.raises(AssertionError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from keras import ops
 
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
@@ -20,7 +21,7 @@ from cifarnet.model import build_model, get_weights, load_weights, logits_of, pr
 from cifarnet.reproduction import reproduce
 from cifarnet.run import Run, find_run
 from cifarnet.spec import Dataset, Split
-from cifarnet.training import calibration_of, carry_out, load_best, start
+from cifarnet.training import calibration_of, carry_out, load_best, prepared, start
 from cifarnet.training.loop import train
 from cifarnet.training.objective import objective
 from cifarnet.training.optimizer import build_optimizer
@@ -386,14 +387,21 @@ def test_a_normalised_network_with_augmentation_resumes_to_the_same_bits(normali
         assert other.read_history()[0] != straight.read_history()[0]
 
 
-def test_the_ragged_last_batch_of_a_normalised_network_counts_each_image_once(normalised, dataset, runs, watcher):
+@pytest.mark.parametrize("weighed", [True, False], ids=["each once", "fillers too"])
+def test_the_ragged_last_batch_of_a_normalised_network_counts_each_image_once(
+    normalised, dataset, runs, watcher, monkeypatch, weighed
+):
+    def all_right(logits, labels, weights, **smoothing):
+        found = objective(logits, labels, weights, **smoothing)
+        return found._replace(correct=ops.sum(weights if weighed else ops.ones_like(weights)))
+
+    monkeypatch.setattr(prepared, "objective", all_right)
     run, record = finished(with_training(normalised, batch_size=64, epochs=1), dataset, runs, watcher)
-    count = record["hold_out"]["train"]
-    assert count % 64
     assert record["machine"]["parts"] == 4
-    right = run.read_history()[0].train_accuracy * count
-    assert right == pytest.approx(round(right), abs=1e-6)
-    assert right <= count
+    count = record["hold_out"]["train"]
+    filled = math.ceil(count / 64) * 64
+    assert filled > count
+    assert run.read_history()[0].train_accuracy == pytest.approx(1.0 if weighed else filled / count)
 
 
 def test_muon_without_batch_normalisation_is_refused(job):
