@@ -22,7 +22,7 @@ from cifarnet.report import CARD, PAGE, write_report
 from cifarnet.report.card import draw_card
 from cifarnet.report.charts import draw_pictures
 from cifarnet.report.commands import settings_beyond_options, train_command
-from cifarnet.report.evidence import Absent, parameters_of, read_evidence
+from cifarnet.report.evidence import Absent, read_evidence
 from cifarnet.report.page import draw_page
 from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of
 
@@ -155,7 +155,7 @@ def test_all_of_it_is_written_into_the_run_folder(run, evaluation, dataset):
     ],
 )
 def test_the_parameters_are_counted_as_by_hand(config, count):
-    assert parameters_of(config) == count
+    assert config.parameters == count
 
 
 # What is missing

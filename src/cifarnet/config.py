@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from .errors import ConfigError
@@ -175,6 +176,17 @@ class ModelConfig(Config):
         """Height, width and channels of what is flattened for the first dense layer."""
         height, width = (1, 1) if self.global_pooling != "none" else list(self._sizes())[-1]
         return height, width, self.filters[-1]
+
+    @property
+    def parameters(self) -> int:
+        """How many values the network learns: kernels and biases, or what a normalisation adds instead."""
+        total, channels = 0, self.whitened_channels
+        for filters in self.filters:
+            for _ in range(self.convolutions_per_block):
+                total += (self.kernel_size**2 * channels + 1) * filters
+                channels = filters
+        widths = (math.prod(self.feature_shape), *self.dense_units, self.classes)
+        return total + sum((before + 1) * after for before, after in pairwise(widths))
 
 
 @dataclass(frozen=True, kw_only=True)

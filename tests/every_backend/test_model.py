@@ -21,7 +21,7 @@ from cifarnet.model import (
     set_weights,
     whiten,
 )
-from cifarnet.recipes import recipe
+from cifarnet.recipes import RECIPES, recipe
 
 SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)
 
@@ -68,6 +68,12 @@ def test_the_recipe_fast_is_normalised_and_ends_in_one_value_per_filter():
     assert "whiten/kernel" in get_weights(model)
     assert "whiten/kernel" not in trained
     assert {path.split("/")[1] for path in trained} == {"kernel", "beta", "bias"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_learned_values_of_every_recipe_are_counted(name):
+    model = build_model(recipe(name).model)
+    assert recipe(name).model.parameters == sum(np.prod(each.shape) for each in model.trainable_variables)
 
 
 def whitened(model, images):

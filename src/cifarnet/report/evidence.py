@@ -2,15 +2,12 @@
 
 import hashlib
 import json
-import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifarnet.config import ModelConfig
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import Calibration, Coverage, temperature_of
 from cifarnet.job import Job, job_of
@@ -126,11 +123,6 @@ class Evidence:
         found = self.record.get("warm_start")
         return None if found is None else str(found["run"])
 
-    @property
-    def parameters(self) -> int:
-        """Number of learned values."""
-        return parameters_of(self.job.model)
-
 
 def read_evidence(run: Run, engine: str = FILE_ENGINE) -> Evidence:
     """Return what the folder of ``run`` tells of what is judged on ``engine``: the exported file, or the network.
@@ -155,17 +147,6 @@ def read_evidence(run: Run, engine: str = FILE_ENGINE) -> Evidence:
         parity=_parity(run, file, export_command(run.path.name, flip=flip)),
         robustness=_robustness(run, file, f"cifarnet robustness {command}"),
     )
-
-
-def parameters_of(model: ModelConfig) -> int:
-    """Return how many values the network learns: kernels and biases, or what a normalisation adds instead."""
-    total, channels = 0, model.whitened_channels
-    for filters in model.filters:
-        for _ in range(model.convolutions_per_block):
-            total += (model.kernel_size**2 * channels + 1) * filters
-            channels = filters
-    widths = (math.prod(model.feature_shape), *model.dense_units, model.classes)
-    return total + sum((before + 1) * after for before, after in pairwise(widths))
 
 
 def _require_whole(run: Run, record: Mapping[str, Any]) -> None:

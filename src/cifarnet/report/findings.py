@@ -21,7 +21,7 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
     """Return what the network is and how good it is."""
     record = evidence.record
     sentence = (
-        f"A convolutional network of {millions(evidence.parameters)} parameters, trained on "
+        f"A convolutional network of {millions(evidence.job.model.parameters)} parameters, trained on "
         f"{record['hold_out']['train']:,} images of {short(str(record['data']['name']))} with {record['backend']}, "
         f"tells {len(evaluation.labels)} classes apart"
     )
