@@ -257,14 +257,16 @@ def test_classes_that_changed_within_the_margin_are_not_claimed_to_be_the_same(r
 
 def test_a_file_that_takes_mirror_images_too_is_told_to(run, evaluation, dataset):
     told = "Both take the mean over each image and its mirror image."
-    assert told not in text_of(page_of(run, evaluation, dataset))
+    plain = text_of(page_of(run, evaluation, dataset))
+    assert told not in plain
+    assert "cifarnet export --onnx cifarnet robustness" in plain
     calibration = run.read_record()["calibration"] | {"images": 4321}
     (run.path / "model.json").write_text(json.dumps({"flip": True, "calibration": calibration}))
     for text in (text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)):
         assert told in text
         assert "tells 3 classes apart, by the mean over each image and its mirror image: " in text
         assert "4,321 held-out images" in text
-        assert " --onnx --flip" in text
+    assert "cifarnet export --onnx --flip cifarnet robustness" in text_of(page_of(run, evaluation, dataset))
     network = draw_card(read_evidence(run, "torch"), evaluation, "torch")
     assert "apart, by the mean" not in network
     assert "4,321" not in network
