@@ -18,6 +18,7 @@ COLORS = {
     "by-hand": "#8a9a5b",
     "by-hand-bfloat16": "#5c6b2f",
 }
+"""Of the lines, in the order of the table."""
 TICKS = (1, 2, 5, 10, 20, 50, 100)
 """Minutes that the axis names."""
 LINES = {"jax": ":", "torch": "--", "tensorflow": "-"}
@@ -56,24 +57,24 @@ def table(path: Path = PATH) -> str:
     found = trainings(path)
     for training in found:
         groups.setdefault(training.key, []).append(training)
-    cells = [_row(*key, group) for key, group in groups.items()]
+    order = list(COLORS)
+    ordered = sorted(groups.items(), key=lambda each: (order.index(each[0][0]), statistics.mean(_minutes(each[1]))))
     titles = ("recipe", "backend", "seeds", "minutes", "test accuracy", "with flips", "epochs")
-    ordered = sorted(cells, key=lambda row: (list(COLORS).index(_name(row[0])), float(row[3].split()[0])))
     machines = {f"{head['cores']} cores of {head['processor']}" for head in (each.head["machine"] for each in found)}
-    return f"{rows(titles, ordered)}\n\nMinutes from the start of the process, on {' and '.join(sorted(machines))}."
+    cells = [_row(*key, group) for key, group in ordered]
+    return f"{rows(titles, cells)}\n\nMinutes from the start of the process, on {' and '.join(sorted(machines))}."
 
 
-def _name(word: str) -> str:
-    return next((name for name, told in WORDS.items() if told == word), word.strip("`"))
+def _minutes(group: Sequence[Training]) -> list[float]:
+    return [training.end["seconds"] / 60 for training in group]
 
 
 def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
-    minutes = [training.end["seconds"] / 60 for training in group]
     return [
         WORDS.get(name, f"`{name}`"),
         backend,
         ", ".join(str(training.head["seed"]) for training in group),
-        mean_and_range(minutes, "{:.1f}"),
+        mean_and_range(_minutes(group), "{:.1f}"),
         mean_and_range([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
         mean_and_range([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
         f"{statistics.mean(len(training.epochs) for training in group):.0f}",
