@@ -2,6 +2,7 @@
 
 import base64
 import html
+import inspect
 import io
 import json
 import math
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from cifarnet.cli import train
+from cifarnet.cli.train import SETTINGS
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import measure
@@ -21,7 +24,7 @@ from cifarnet.recipes import RECIPES
 from cifarnet.report import CARD, PAGE, write_report
 from cifarnet.report.card import draw_card
 from cifarnet.report.charts import draw_pictures
-from cifarnet.report.commands import settings_beyond_options, train_command
+from cifarnet.report.commands import OPTIONS, settings_beyond_options, train_command
 from cifarnet.report.evidence import Absent, read_evidence
 from cifarnet.report.page import draw_page
 from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of
@@ -425,6 +428,10 @@ def test_the_command_names_what_differs_from_the_recipe():
         "cifarnet train --recipe seed --data cifar10 --backend jax --dropout 0.1 --batch-size 64 --seed 3"
     )
     assert settings_beyond_options(job) == {"floor_fraction": 0.5}
+
+
+def test_every_setting_that_the_command_has_an_option_for_is_told_as_one():
+    assert SETTINGS & set(inspect.signature(train.command).parameters) == OPTIONS
 
 
 def test_the_command_of_a_warm_start_has_the_network_of_the_run_that_it_started_from():

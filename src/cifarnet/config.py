@@ -214,7 +214,10 @@ class TrainConfig(Config):
     warmup_epochs: float = 0.25
     """Epochs over which the learning rate first rises from 0 to the schedule, 0 or more."""
     weight_decay: float = 0.3
-    """Decoupled decay of kernels (not biases) per step, as a multiple of the learning rate, 0 or more."""
+    """Decoupled decay of kernels (not biases) per step, as a multiple of the learning rate, 0 or more.
+
+    ``muon`` sets the scale of convolutions itself: with it dense layers alone decay.
+    """
     label_smoothing: float = 0.0
     """Part of the target that is shared by all classes, 0 up to but not including 1; in training alone."""
     flip: Flip = "none"
