@@ -33,7 +33,7 @@ lint: $(VENV)/.has-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Most tests wait for one core. Those of a file share what they have trained, and stay together.
+# Most tests wait for one core; torch's threads are in each other's way. Those of a file share what they have trained.
 SIDE_BY_SIDE := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The first run holds what does not depend on the framework, and what compares the three.
@@ -41,7 +41,7 @@ suite: $(VENV)/.has-dev consumers
 	-$(BIN)/cifarnet data fetch
 	$(SIDE_BY_SIDE) --ignore=tests/every_backend
 	KERAS_BACKEND=jax $(SIDE_BY_SIDE) tests/every_backend
-	KERAS_BACKEND=torch $(SIDE_BY_SIDE) tests/every_backend
+	KERAS_BACKEND=torch $(BIN)/pytest tests/every_backend
 	KERAS_BACKEND=tensorflow $(SIDE_BY_SIDE) tests/every_backend
 
 # What the apps under export/ need. Where Node or Chromium cannot be had, their tests say so and are skipped.

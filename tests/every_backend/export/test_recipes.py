@@ -12,7 +12,7 @@ from cifarnet.runtime import Classifier
 from cifarnet.subject import open_subject
 from cifarnet.training import Silent, carry_out, load_best, start
 
-SMALLER = {"filters": (8, 12, 12), "ghost_batch": 25, "batch_size": 50, "epochs": 4}
+SMALLER = {"filters": (8, 12, 12), "ghost_batch": 25, "batch_size": 50, "epochs": 8}
 
 
 @pytest.fixture(scope="module")
