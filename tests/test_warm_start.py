@@ -78,7 +78,9 @@ def test_the_record_of_a_run_tells_what_its_weights_and_those_before_were_traine
     first.write_record(record)
     once = warm_start_from(first)
     assert (once.run, once.weights, once.seen) == ("first", first.best_weights, (SEEN,))
-    first.write_record(record | {"warm_start": once.to_json(), "data": {"source": "/more", "fingerprint": "more"}})
+    first.write_record(
+        record | {"warm_start": once.to_json(b"weights"), "data": {"source": "/more", "fingerprint": "more"}}
+    )
     assert warm_start_from(first).seen == (SEEN, replace(SEEN, source="/more", data="more"))
     first.write_record(record | {"warm_start": {"seen": [{"colour": 1}]}})
     with pytest.raises(RunError, match=r"damaged run\.json"):

@@ -42,9 +42,9 @@ class WarmStart:
     seen: tuple[Seen, ...] = ()
     """What they were trained on, by that run and by those that it started from in turn."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what the record of the new run tells. Raises ``OSError`` where the weights cannot be read."""
-        digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
+    def to_json(self, content: bytes) -> dict[str, Any]:
+        """Return what the record of the new run tells; ``content`` is that of the file with the weights."""
+        digest = hashlib.sha256(content).hexdigest()
         return {"run": self.run, "weights_sha256": digest, "seen": [asdict(each) for each in self.seen]}
 
 

@@ -55,11 +55,12 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
     if warm_start is not None:
         require_unseen(warm_start, job, dataset, record["hold_out"]["fingerprint"])
         load_features(build_model(job.model), warm_start.weights)  # raises unless they fit
-        record["warm_start"] = warm_start.to_json()
+        weights = warm_start.weights.read_bytes()
+        record["warm_start"] = warm_start.to_json(weights)
     run = create_run(root, job.recipe, choose(), now)
     with taken_away_if_ended(partial(shutil.rmtree, run.path)):
         if warm_start is not None:
-            write_atomically(run.start_weights, warm_start.weights.read_bytes())
+            write_atomically(run.start_weights, weights)
         run.write_record(record)
     point_latest(run)
     return run
