@@ -143,6 +143,12 @@ def test_noise_is_known_for_the_measured_settings_and_images_alone():
     assert noise_of(replace(job, model=replace(job.model, dropout=0.1)), CIFAR10_FINGERPRINT) is None
 
 
+def test_no_noise_is_known_of_a_training_that_began_from_the_weights_of_another(judged, record):
+    record["warm_start"] = {"run": "earlier", "weights_sha256": "0" * 64, "seen": []}
+    found = judged(changed(1, train_loss=1e-9), best_epoch=2)
+    assert (found.outcome, found.noise_known) == ("diverged", False)
+
+
 def test_the_noise_is_what_was_measured_and_refuses_two_of_three_pairs_of_seeds():
     measured = json.loads(noise.RESULTS.read_text())
     assert measured["data"] == CIFAR10_FINGERPRINT

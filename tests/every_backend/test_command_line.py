@@ -90,6 +90,14 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
     run = json.loads(done.stdout)
     assert (run["recipe"], run["data"]["labels"]) == ("seed", ["dark", "light"])
     assert (run["warm_start"]["run"], len(run["warm_start"]["weights_sha256"])) == (origin, 64)
+    (tmp_path / "dark" / "more.png").write_bytes((tmp_path / "light" / "0.png").read_bytes())
+    record = folder / run["run"] / "run.json"
+    record.write_text(record.read_text().replace('"recipe": "seed"', '"recipe": "unknown here"'))
+    again = cifarnet(*own, "--from", "own/latest", folder=folder)
+    assert again.returncode == 0, again.stderr
+    assert (json.loads(again.stdout)["recipe"], json.loads(again.stdout)["train"]) == ("unknown here", run["train"])
+    told = " ".join(again.stderr.split())
+    assert f"is not what it was when {record.parent.name} saw it: images that it was trained on may be " in told
     for refused, words in (
         (("--from", f"runs/{origin}", "--recipe", "fast"), "was trained by seed; expected that one"),
         (("--from", f"runs/{origin}", "--resume", "latest"), "--from and --resume were both given"),
