@@ -106,13 +106,15 @@ def run_of(folder: Path, dataset: Dataset, **changes: Any) -> Run:
     run = Run(folder)
     run.write_record(record_of(dataset, **changes))
     run.write_history(history_of())
-    content = models.content()
+    write_model(run)
+    return run
+
+
+def write_model(run: Run, **contract: Any) -> None:
+    """Write a model file whose contract has these changes, and what was measured of it, into the folder of ``run``."""
+    proof = {"bars": {"probability": 1e-5, "accuracy_drop": 0.0}}
+    content = models.content(contract=models.contract(**({"proof": proof} | contract)))
     run.model.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    for name, document in (
-        ("model.parity.json", parity_of(sha256)),
-        ("robustness.json", robustness_of(sha256)),
-        ("model.json", {"proof": {"bars": {"probability": 1e-5, "accuracy_drop": 0.0}}}),
-    ):
-        (folder / name).write_text(json.dumps(document))
-    return run
+    for name, document in (("model.parity.json", parity_of(sha256)), ("robustness.json", robustness_of(sha256))):
+        (run.path / name).write_text(json.dumps(document))

@@ -27,7 +27,7 @@ from cifarnet.report.charts import draw_pictures
 from cifarnet.report.commands import OPTIONS, settings_beyond_options, train_command
 from cifarnet.report.evidence import Absent, read_evidence
 from cifarnet.report.page import draw_page
-from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of
+from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of, write_model
 
 ATTACK = '<script>alert("x")</script>'
 PARTS = ("Training", "Classes", "Confusion", "Most confident errors", "Confidence", "Abstention", "Robustness")
@@ -50,11 +50,11 @@ def run(tmp_path, dataset):
 
 
 def page_of(run, evaluation, dataset):
-    return draw_page(read_evidence(run), evaluation, dataset, "onnxruntime")
+    return draw_page(read_evidence(run, "onnxruntime"), evaluation, dataset, "onnxruntime")
 
 
 def card_of(run, evaluation):
-    return draw_card(read_evidence(run), evaluation, "onnxruntime")
+    return draw_card(read_evidence(run, "onnxruntime"), evaluation, "onnxruntime")
 
 
 def text_of(page):
@@ -185,7 +185,7 @@ def test_a_run_without_anything_but_its_record_is_reported(tmp_path, dataset):
     record = run.read_record()
     del record["calibration"], record["seconds_per_epoch"], record["elapsed_s"]
     run.write_record(record)
-    for name in ("model.onnx", "model.json", "model.parity.json", "robustness.json", "history.csv"):
+    for name in ("model.onnx", "model.parity.json", "robustness.json", "history.csv"):
         (run.path / name).unlink()
     text = text_of(page_of(run, evaluation_of(dataset, None), dataset))
     assert "No temperature was fitted for this run. To get it: cifarnet evaluate run" in text
@@ -252,8 +252,7 @@ def test_the_best_epoch_is_not_called_the_least_where_a_later_one_fell_by_too_li
 def test_classes_that_changed_within_the_margin_are_not_claimed_to_be_the_same(run, evaluation, dataset):
     exact = text_of(page_of(run, evaluation, dataset))
     assert "the class that the trained network gives it." in exact
-    document = {"proof": {"bars": {"probability": 1e-5, "accuracy_drop": 0.0, "margin": 1e-4}}}
-    (run.path / "model.json").write_text(json.dumps(document))
+    write_model(run, proof={"bars": {"probability": 1e-5, "accuracy_drop": 0.0, "margin": 1e-4}})
     for text in (text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)):
         assert "gives it, toss-ups aside: those whose two best probabilities are at most 0.0001 apart." in text
 
@@ -264,15 +263,29 @@ def test_a_file_that_takes_mirror_images_too_is_told_to(run, evaluation, dataset
     assert told not in plain
     assert "cifarnet export --onnx cifarnet robustness" in plain
     calibration = run.read_record()["calibration"] | {"images": 4321}
-    (run.path / "model.json").write_text(json.dumps({"flip": True, "calibration": calibration}))
+    write_model(run, flip=True, calibration=calibration)
     for text in (text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)):
         assert told in text
         assert "tells 3 classes apart, by the mean over each image and its mirror image: " in text
         assert "4,321 held-out images" in text
+    assert "without mirror images" in card_of(run, evaluation)
     assert "cifarnet export --onnx --flip cifarnet robustness" in text_of(page_of(run, evaluation, dataset))
     network = draw_card(read_evidence(run, "torch"), evaluation, "torch")
-    assert "apart, by the mean" not in network
-    assert "4,321" not in network
+    for told in ("apart, by the mean", "4,321", "without mirror images"):
+        assert told not in network
+    assert "Both take the mean over each image and its mirror image." in network  # the proof is of the file
+    again = draw_page(read_evidence(run, "torch"), evaluation, dataset, "torch")
+    assert "cifarnet export --onnx --flip cifarnet robustness" in text_of(again)
+    write_model(run, flip=True, calibration=calibration | {"coverage": None})
+    told = "model.onnx does not tell how its temperature was fitted. To get it: cifarnet export "
+    assert told in text_of(page_of(run, evaluation, dataset))
+
+
+def test_a_loss_with_label_smoothing_in_it_is_told_to_have_it(run, evaluation, dataset):
+    told, record = "The training loss includes label smoothing.", run.read_record()
+    assert told not in text_of(page_of(run, evaluation, dataset))
+    run.write_record(record | {"train": record["train"] | {"label_smoothing": 0.2}})
+    assert told in text_of(page_of(run, evaluation, dataset))
 
 
 def test_a_run_that_started_from_another_says_so(run, evaluation, dataset):
@@ -369,7 +382,7 @@ def test_a_hundred_classes_become_a_picture(tmp_path):
 def test_a_perfect_classifier_has_no_gallery(run, dataset):
     perfect = measure(9 * np.eye(3, dtype=np.float32)[dataset.test.labels], dataset.test.labels, dataset.labels)
     text = text_of(page_of(run, perfect, dataset))
-    assert "errors.png" not in draw_pictures(perfect, dataset, read_evidence(run).robustness)
+    assert "errors.png" not in draw_pictures(perfect, dataset, read_evidence(run, "onnxruntime").robustness)
     assert "every test image was classified correctly" in text
     assert "No image was taken for another class." in text
 

@@ -27,7 +27,7 @@ def facts(node, chromium, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     for name, labels in PAGES.items():
         dataset = dataset_of(labels, images=300)
-        evidence = read_evidence(run_of(folder / "runs" / name, dataset))
+        evidence = read_evidence(run_of(folder / "runs" / name, dataset), "onnxruntime")
         (folder / f"{name}.html").write_text(draw_page(evidence, evaluation_of(dataset), dataset, "onnxruntime"))
     (folder / "bad.html").write_text(BAD)
     files = [folder / f"{name}.html" for name in (*PAGES, "bad")]

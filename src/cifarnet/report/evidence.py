@@ -12,6 +12,7 @@ from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import Calibration, Coverage, temperature_of
 from cifarnet.job import Job, job_of
 from cifarnet.run import EpochRecord, Run
+from cifarnet.runtime import read_model
 from cifarnet.spec import PARITY_SUFFIX, ROBUSTNESS
 
 from .commands import export_command
@@ -98,6 +99,13 @@ class ModelFile:
 
     size_bytes: int
     sha256: str
+    contract: Mapping[str, Any]
+    """What the file says of itself."""
+
+    @property
+    def flip(self) -> bool:
+        """Return whether it takes the mean of an image and its mirror image."""
+        return bool(self.contract.get("flip"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,34 +126,37 @@ class Evidence:
     robustness: Robustness | Absent
 
     @property
+    def export_flip(self) -> bool:
+        """Return whether the exported file, if there is one, takes that mean, whatever is judged."""
+        return self.model_file is not None and self.model_file.flip
+
+    @property
     def started_from(self) -> str | None:
         """Return the name of the run whose convolutions this one started from, if it did."""
         found = self.record.get("warm_start")
         return None if found is None else str(found["run"])
 
 
-def read_evidence(run: Run, engine: str = FILE_ENGINE) -> Evidence:
+def read_evidence(run: Run, engine: str) -> Evidence:
     """Return what the folder of ``run`` tells of what is judged on ``engine``: the exported file, or the network.
 
-    Raises ``RunError`` for a record that is none of ours.
+    Raises ``RunError`` for a record that is none of ours, and ``ModelError`` for such a model file.
     """
     record = run.read_record()
     job = job_of(record)
     _require_whole(run, record)
-    file = _model_file(run.model)
-    contract = _contract(run.model) if engine == FILE_ENGINE and file is not None else {}
-    flip = bool(contract.get("flip"))
-    command = shlex.quote(run.path.name)
+    name, file = run.path.name, _model_file(run.model)
+    flip = engine == FILE_ENGINE and file is not None and file.flip
     return Evidence(
-        name=run.path.name,
+        name=name,
         record=record,
         job=job,
         history=tuple(run.read_history()),
         model_file=file,
         flip=flip,
-        calibration=_calibration(contract if flip else record, command),
-        parity=_parity(run, file, export_command(run.path.name, flip=flip)),
-        robustness=_robustness(run, file, f"cifarnet robustness {command}"),
+        calibration=_calibration_of_file(file, name) if flip and file is not None else _calibration_of_run(record, name),
+        parity=_parity(run, file, export_command(name, flip=file is not None and file.flip)),
+        robustness=_robustness(run, file, f"cifarnet robustness {shlex.quote(name)}"),
     )
 
 
@@ -173,14 +184,25 @@ def _model_file(path: Path) -> ModelFile | None:
     if not path.is_file():
         return None
     content = path.read_bytes()
-    return ModelFile(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    sha256 = hashlib.sha256(content).hexdigest()
+    return ModelFile(size_bytes=len(content), sha256=sha256, contract=read_model(content)[1])
 
 
-def _calibration(record: Mapping[str, Any], command: str) -> Calibration | Absent:
-    way_out = f"cifarnet evaluate {command}"
+def _calibration_of_run(record: Mapping[str, Any], name: str) -> Calibration | Absent:
+    way_out = f"cifarnet evaluate {shlex.quote(name)}"
     if "calibration" not in record:
         return Absent("No temperature was fitted for this run.", way_out)
-    found = record["calibration"]
+    damaged = Absent("The calibration in run.json is damaged: take it out, and it is fitted anew.", way_out)
+    return _calibration(record["calibration"]) or damaged
+
+
+def _calibration_of_file(file: ModelFile, name: str) -> Calibration | Absent:
+    untold = Absent("model.onnx does not tell how its temperature was fitted.", export_command(name, flip=file.flip))
+    return _calibration(file.contract.get("calibration")) or untold
+
+
+def _calibration(found: Any) -> Calibration | None:
+    """Return what was fitted on held-out images, or nothing where that is damaged."""
     try:
         temperature_of(found)
         names = ("temperature", "images", "ece_before", "ece_after", "loss_before", "loss_after")
@@ -188,7 +210,7 @@ def _calibration(record: Mapping[str, Any], command: str) -> Calibration | Absen
         coverage = tuple(map(_coverage, found["coverage"]))
         return Calibration(**{name: found[name] for name in names}, coverage=coverage, abstention=abstention)
     except (KeyError, TypeError, ValueError, DataError):
-        return Absent("The calibration in run.json is damaged: take it out, and it is fitted anew.", way_out)
+        return None
 
 
 def _coverage(found: Mapping[str, Any]) -> Coverage:
@@ -215,23 +237,22 @@ def _robustness(run: Run, file: ModelFile | None, command: str) -> Robustness | 
     return _measured(run.path / ROBUSTNESS, _read_robustness, file, command, "The measurement")
 
 
-def _measured(path: Path, read: Callable[[Path, Any], T], file: ModelFile, command: str, what: str) -> T | Absent:
+def _measured(path: Path, read: Callable[[Any, ModelFile], T], file: ModelFile, command: str, what: str) -> T | Absent:
     """Return what a JSON file tells of the model file, or why it tells nothing."""
     try:
         found = json.loads(path.read_text())
         if found["sha256"] != file.sha256:
             return Absent(f"{what} in {path.name} is of another file than model.onnx.", command)
-        return read(path, found)
+        return read(found, file)
     except FileNotFoundError:
         return Absent(f"{what} of model.onnx is missing: there is no {path.name}.", command)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, ZeroDivisionError):
         return Absent(f"{what} in {path.name} is damaged.", command)
 
 
-def _read_parity(path: Path, found: Any) -> Parity:
+def _read_parity(found: Any, file: ModelFile) -> Parity:
     if not found["checks"]:
         raise ValueError("no checks")
-    contract = _contract(path.with_name(path.name.removesuffix(PARITY_SUFFIX)))
     return Parity(
         sha256=found["sha256"],
         precision=str(found["precision"]),
@@ -248,17 +269,9 @@ def _read_parity(path: Path, found: Any) -> Parity:
             )
             for each in found["checks"]
         ),
-        flip=bool(contract.get("flip")),
-        bars=_bars(contract),
+        flip=file.flip,
+        bars=_bars(file.contract),
     )
-
-
-def _contract(model: Path) -> Mapping[str, Any]:
-    """Return what lies beside a model file, or nothing."""
-    try:
-        return dict(json.loads(model.with_suffix(".json").read_text()))
-    except (OSError, TypeError, ValueError, RecursionError):
-        return {}
 
 
 def _bars(contract: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -268,7 +281,7 @@ def _bars(contract: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
 
 
-def _read_robustness(_: Path, found: Any) -> Robustness:
+def _read_robustness(found: Any, _: ModelFile) -> Robustness:
     families = tuple(
         Family(name=str(name), accuracies=tuple(_fraction(each["accuracy"]) for each in family["severities"]))
         for name, family in found["families"].items()
