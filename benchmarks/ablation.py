@@ -105,19 +105,20 @@ def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> 
 
 
 def table(path: Path = PATH) -> str:
-    """Return the stored trials as a Markdown table, the recipe first, then the worst first."""
+    """Return the stored trials as a Markdown table, the recipe first, then the worst first.
+
+    Points are against the recipe; there are none before it has a trial.
+    """
     found = grouped(path, "trial")
-    if WHOLE not in found:
-        raise ValueError(f"{path} has no trial of {WHOLE}; expected one to compare the others with: run it first")
     accuracies = {name: [100 * each["validation"]["accuracy"] for each in group] for name, group in found.items()}
     means = {name: statistics.mean(values) for name, values in accuracies.items()}
-    whole = means[WHOLE]
+    whole = means.get(WHOLE)
     cells = [
         [
             name,
             str(len(found[name])),
             mean_and_range(accuracies[name], "{:.2f} %"),
-            "" if name == WHOLE else f"{means[name] - whole:+.2f}",
+            "" if whole is None or name == WHOLE else f"{means[name] - whole:+.2f}",
             f"{100 * statistics.mean(each['flip_accuracy'] for each in found[name]):.2f} %",
             f"{statistics.mean(each['validation']['loss'] for each in found[name]):.4f}",
             f"{statistics.mean(each['minutes'] for each in found[name]):.1f}",

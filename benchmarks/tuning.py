@@ -8,12 +8,12 @@ line per trial to ``results/tuning.jsonl``. ``python -m benchmarks.tuning --tabl
 
 import argparse
 import dataclasses
-import json
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.records import append
+from benchmarks.harness.records import append, grouped, rows
 from cifarnet.backends import choose
 from cifarnet.data import hold_out, open_dataset
 from cifarnet.environment import processor, versions
@@ -88,20 +88,19 @@ def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
 
 def table() -> str:
     """Return the stored trials as a Markdown table, best mean validation loss first."""
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    by_trial: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_trial.setdefault(row["trial"], []).append(row)
-    lines = ["| trial | seeds | validation loss | validation accuracy | best epoch |", "|---|---|---|---|---|"]
-    for name, group in sorted(by_trial.items(), key=lambda item: _mean(item[1], "validation_loss")):
-        accuracy, loss = 100 * _mean(group, "validation_accuracy"), _mean(group, "validation_loss")
-        epochs = ", ".join(str(row["best_epoch"]) for row in group)
-        lines.append(f"| {name} | {len(group)} | {loss:.4f} | {accuracy:.2f} % | {epochs} |")
-    return "\n".join(lines)
-
-
-def _mean(rows: list[dict[str, Any]], key: str) -> float:
-    return sum(row[key] for row in rows) / len(rows)
+    found = grouped(RESULTS, "trial")
+    losses = {name: statistics.mean(row["validation_loss"] for row in group) for name, group in found.items()}
+    cells = [
+        [
+            name,
+            str(len(found[name])),
+            f"{losses[name]:.4f}",
+            f"{100 * statistics.mean(row['validation_accuracy'] for row in found[name]):.2f} %",
+            ", ".join(str(row["best_epoch"]) for row in found[name]),
+        ]
+        for name in sorted(found, key=losses.__getitem__)
+    ]
+    return rows(("trial", "seeds", "validation loss", "validation accuracy", "best epoch"), cells)
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import own_images
+from benchmarks import ablation, own_images
 from benchmarks.harness.contest import Contender, field_of, take_turns
-from benchmarks.harness.records import Results, Sheet
+from benchmarks.harness.records import Results, Sheet, append
 from benchmarks.inference.measuring import judge_classes, judge_probabilities
 from benchmarks.inference.table import percentile
 from benchmarks.limit import inference_operations, training_operations
@@ -187,10 +187,17 @@ def test_stored_results_open_with_the_machine():
             assert "date" not in json.dumps(head)
 
 
-def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path):
-    toy = json.dumps({"filters": [4, 4, 4], "epochs": 2})
+@pytest.mark.parametrize(
+    ("name", "toy", "row"),
+    [
+        ("fast", {"filters": [4, 4, 4], "epochs": 2}, "| `fast` | torch | 3, 4 |"),
+        ("by-hand-bfloat16", {"epochs": 2}, "| PyTorch by hand, bfloat16 | torch | 3, 4 |"),
+    ],
+)
+def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path, name, toy, row):
     results = tmp_path / "recipes.jsonl"
-    command = ["-m", "benchmarks.recipes", "fast", "torch", "3", "4", "--results", str(results), "--toy", toy]
+    options = ["--results", str(results), "--toy", json.dumps(toy)]
+    command = ["-m", "benchmarks.recipes", name, "torch", "3", "4", *options]
     done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = trainings(results)
@@ -199,7 +206,7 @@ def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path):
         assert [epoch["epoch"] for epoch in training.epochs] == [1, 2]
         assert 0 < training.epochs[0]["seconds"] < training.epochs[1]["seconds"] <= training.end["seconds"]
         assert {"test_accuracy", "flip_test_accuracy"} <= set(training.end)
-    assert "| `fast` | torch | 3, 4 |" in done.stdout
+    assert row in done.stdout
     assert results.with_suffix(".png").exists()
 
 
@@ -256,3 +263,17 @@ def test_a_trial_of_the_ablation_trains_and_the_test_images_play_no_part():
     assert averaged["validation"] != record["validation"] == other["validation"]
     assert record["flip_accuracy"] == other["flip_accuracy"]
     assert 0 <= record["validation"]["accuracy"] <= 1
+
+
+def trial_of(name, accuracy):
+    return {"trial": name, "validation": {"accuracy": accuracy, "loss": 0.5}, "flip_accuracy": 0.95, "minutes": 4.0}
+
+
+def test_the_table_of_the_ablation_has_the_recipe_first_and_what_each_change_costs(tmp_path):
+    path = tmp_path / "ablation.jsonl"
+    append(path, trial_of("no flips", 0.88), trial_of("no shifts", 0.87), trial_of("no flips", 0.90))
+    assert "| no flips | 2 | 89.00 % (88.00 to 90.00) |  | 95.00 % |" in ablation.table(path)  # nothing to compare with
+    append(path, trial_of("the recipe", 0.92))
+    names, points = zip(*(row.split(" | ")[0::3][:2] for row in ablation.table(path).splitlines()[2:]), strict=True)
+    assert names == ("| the recipe", "| no shifts", "| no flips")
+    assert points == ("", "-5.00", "-3.00")

@@ -157,7 +157,9 @@ def test_the_feature_shape_follows_from_image_blocks_and_padding(changes, shape)
     ],
 )
 def test_a_network_that_shrinks_its_images_to_nothing_is_refused(changes):
-    with pytest.raises(ConfigError, match=r"^filters is \(.*\); expected fewer blocks: \(\d+, \d+, 3\) images"):
+    with pytest.raises(
+        ConfigError, match=r"^filters is \(.*\); expected fewer blocks or no whitening: \(\d+, \d+, 3\) images"
+    ):
         ModelConfig(**changes)
 
 

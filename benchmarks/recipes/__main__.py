@@ -61,7 +61,7 @@ def _program(name: str, backend: str, seed: int, folder: Path, toy: str) -> Sequ
     if name in BY_HAND:
         if backend != "torch":
             sys.exit(f"{name} is a program in torch; expected that backend, not {backend}")
-        return ("benchmarks.recipes.by_hand", str(seed), *BY_HAND[name])
+        return ("benchmarks.recipes.by_hand", str(seed), toy, *BY_HAND[name])
     return ("benchmarks.recipes.ours", name, backend, str(seed), str(folder), toy)
 
 

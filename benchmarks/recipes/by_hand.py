@@ -2,11 +2,12 @@
 
 Whitened patches, batch normalisation, label smoothing, alternating flips, shifts, Nesterov SGD with a triangular
 schedule and fast biases, as Jordan (2024) describes them, on channels-last memory, at widths and a batch size that suit
-two cores.
+two cores. A further argument, JSON with other epochs, makes a toy of it, on synthetic images.
 """
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -112,10 +113,10 @@ def accuracy(network: Network, images: Images, *, flip: bool = False) -> float:
     return hits / len(images.labels)
 
 
-def main(seed: int, *, bfloat16: bool) -> None:
+def main(seed: int, toy: Mapping[str, int], *, bfloat16: bool) -> None:
     """Train, and say how it goes; with ``bfloat16`` as torch's autocast multiplies it."""
     torch.manual_seed(seed)
-    dataset = cifarnet.open_dataset("cifar10")
+    dataset, epochs = cifarnet.open_dataset("synthetic" if toy else "cifar10"), toy.get("epochs", EPOCHS)
     parts = hold_out(dataset.train, VALIDATION_FRACTION, seed, 10)
     pixels = dataset.train.images[parts.train].reshape(-1, 3).astype(np.float32)
     moments = [torch.from_numpy(each.astype(np.float32))[:, None, None] for each in (pixels.mean(0), pixels.std(0))]
@@ -128,12 +129,12 @@ def main(seed: int, *, bfloat16: bool) -> None:
         {"params": biases, "lr": BIAS_RATE, "weight_decay": DECAY / BIAS_RATE},
     ]
     optimizer = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
-    steps = EPOCHS * (len(train.images) // BATCH)
+    steps = epochs * (len(train.images) // BATCH)
     peak = int(PEAK_AT * steps)
     rise = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.2 + 0.8 * step / peak if step < peak else max(0.0, (steps - step) / (steps - peak))
     )
-    for epoch in range(1, EPOCHS + 1):
+    for epoch in range(1, epochs + 1):
         for images, labels in train.batches(epoch):
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 logits = network(images)
@@ -148,4 +149,4 @@ def main(seed: int, *, bfloat16: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), bfloat16="bfloat16" in sys.argv[2:])
+    main(int(sys.argv[1]), json.loads(sys.argv[2]), bfloat16="bfloat16" in sys.argv[3:])

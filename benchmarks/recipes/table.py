@@ -31,6 +31,7 @@ class Training:
     head: dict[str, Any]
     epochs: list[dict[str, Any]] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
+    """Test accuracy, that with flips, and the seconds until the first of them was known."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -47,7 +48,8 @@ def trainings(path: Path = PATH) -> list[Training]:
         elif "epoch" in line:
             found[-1].epochs.append(line)
         else:
-            found[-1].end.update({**line, **found[-1].end})  # the time of the first: flips are extra
+            for name, value in line.items():
+                found[-1].end.setdefault(name, value)
     return found
 
 

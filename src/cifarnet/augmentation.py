@@ -28,7 +28,10 @@ class Augmentation:
         self._centres = rng.random((2, count)) if self._cutout else None
 
     def __call__(self, images: NDArray[np.uint8], positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return views of ``images`` (n, h, w, c), which stand at ``positions`` (n,) of the training set."""
+        """Return views of ``images``, uint8 (n, h, w, c), 0-255, which stand at ``positions`` (n,) of the training set.
+
+        They have the same shape, dtype and range.
+        """
         if self._flipped is not None:
             flipped = self._flipped[positions, None, None, None]
             images = np.where(flipped, images[:, :, ::-1], images)

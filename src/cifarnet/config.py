@@ -154,7 +154,7 @@ class ModelConfig(Config):
         self._require_choice("global_pooling", GlobalPooling)
         self._require_choice("initializer", Initializer)
         smallest = min(min(shape) for shape in self._sizes())
-        self._require("filters", smallest >= 1, f"fewer blocks: {shape} images shrink to nothing")
+        self._require("filters", smallest >= 1, f"fewer blocks or no whitening: {shape} images shrink to nothing")
 
     def _sizes(self) -> Iterator[tuple[int, int]]:
         """Yield height and width after each block."""
@@ -201,7 +201,8 @@ class TrainConfig(Config):
     optimizer: OptimizerName = "adam"
     """Update rule, by its name in ``keras.optimizers``, with that class' own defaults for what is not set here.
 
-    ``muon`` orthogonalises the steps of convolutions, and takes Adam's for all else.
+    ``muon`` is not the class of that name in Keras: it orthogonalises the steps of convolutions, and takes Adam's for
+    all else.
     """
     learning_rate: float = 2e-3
     """Peak step size, above 0."""

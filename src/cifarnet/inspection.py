@@ -68,7 +68,7 @@ def inspect_model(path: str | Path) -> Inspection:
         sha256=digest,
         opset=_opset(model, path),
         contract=contract,
-        layers=_layers(model.graph),
+        layers=_layers(model.graph, rows=2 if contract.get("flip") else 1),
         parameters=sum(_count(each.dims) for each in model.graph.initializer),
         parity=_measured(Path(path).with_suffix(".parity.json"), digest),
     )
@@ -89,10 +89,11 @@ def _opset(model: onnx.ModelProto, path: str | Path) -> int:
     return int(versions[-1])
 
 
-def _layers(graph: onnx.GraphProto) -> tuple[Layer, ...]:
+def _layers(graph: onnx.GraphProto, rows: int) -> tuple[Layer, ...]:
+    """Return the layers, with the multiplications for ``rows`` inputs of the network per image."""
     own = {each.name: tuple(each.dims) for each in graph.initializer}
     shapes = own | {each.name: _shape(each) for each in (*graph.input, *graph.value_info, *graph.output)}
-    return tuple(_layer(node, own, shapes) for node in graph.node)
+    return tuple(_layer(node, own, shapes, rows) for node in graph.node)
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -100,14 +101,14 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(each.dim_value for each in value.type.tensor_type.shape.dim)
 
 
-def _layer(node: onnx.NodeProto, own: Shapes, shapes: Shapes) -> Layer:
+def _layer(node: onnx.NodeProto, own: Shapes, shapes: Shapes, rows: int) -> Layer:
     shape = shapes.get(node.output[0], ()) if node.output else ()
     return Layer(
         name=_text(node.name),
         operator=_text(node.op_type),
         shape=shape[1:] if shape[:1] == (0,) else shape,
         parameters=sum(_count(own[name]) for name in node.input if name in own),
-        multiply_adds=_multiply_adds(node, shape, shapes),
+        multiply_adds=rows * _multiply_adds(node, shape, shapes),
     )
 
 

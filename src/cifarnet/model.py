@@ -220,7 +220,10 @@ def load_weights(model: keras.Model, path: Path) -> None:
 
 
 def load_features(model: keras.Model, path: Path) -> None:
-    """Set what ``load_weights`` sets, but for the dense layers, which need not fit."""
+    """Set what ``load_weights`` sets, but for the dense layers, which need not fit.
+
+    Raises ``ModelError`` for a file that cannot be read, or of a network whose other layers are not those of ``model``.
+    """
     kept = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dense)]
     set_weights(model, get_weights(model) | _read_weights(model, kept, path))
 

@@ -95,9 +95,9 @@ class FlippedSubject(Subject):
         """Return the mean."""
         return flip_averaged(self._subject.predictor)
 
-    def calibration(self, dataset: Dataset | None, *, flip: bool = True) -> Mapping[str, Any] | None:
-        """Return what was fitted to the mean, which is all that it says."""
-        return self._subject.calibration(dataset, flip=True)
+    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
+        """Return what was fitted to the mean; nothing without ``flip``, for it says nothing else."""
+        return self._subject.calibration(dataset, flip=True) if flip else None
 
 
 class RunSubject(Subject):

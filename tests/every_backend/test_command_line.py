@@ -103,11 +103,17 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
         (("--from", f"runs/{origin}", "--resume", "latest"), "--from and --resume were both given"),
         (("--from", "nowhere"), "nowhere is no run folder; expected"),
         (("--from", "own/latest", "--seed", "1"), "that the weights of"),
-        (("--recipe", "fast", "--dropout", "0.5"), "--dropout is 0.5, the recipe has no dense layers"),
+        (("--recipe", "fast", "--dropout", "0.5"), "--dropout is 0.5, which drops nothing in a network without"),
     ):
         done = cifarnet(*own, *refused, folder=folder)
         assert (done.returncode, done.stdout) in ((1, ""), (2, "")), done.stderr
         assert words in done.stderr
+
+
+def test_to_go_on_from_a_run_the_images_are_to_be_named(trained):
+    done = cifarnet("train", "--from", "latest", folder=trained[0])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: --from was given without --data; expected the images to train on: add --data\n"
 
 
 def test_a_run_and_its_file_are_scored_by_one_ruler_and_compared(trained, tmp_path):

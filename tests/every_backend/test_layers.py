@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from cifarnet.backends import Steps, Sums, adapter
-from cifarnet.backends.parts import Part, calling_on
+from cifarnet.backends.step import Part, calling_on
 from cifarnet.layers import Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
 
 RNG = np.random.default_rng(0)

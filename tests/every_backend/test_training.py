@@ -409,6 +409,17 @@ def test_muon_without_batch_normalisation_is_refused(job):
         with_training(job, optimizer="muon")
 
 
+def test_a_folder_that_cannot_be_written_to_is_not_left_half_made(job, dataset, runs, whole, monkeypatch):
+    def full(run, record):
+        assert run.start_weights.is_file()
+        raise RunError("no space is left")
+
+    monkeypatch.setattr(Run, "write_record", full)
+    with pytest.raises(RunError, match="no space is left"):
+        start(job, dataset, runs, warm_start=WarmStart("other", whole.run.best_weights))
+    assert list(runs.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["translation", "cutout"])
 def test_a_view_without_anything_of_the_image_is_refused_before_anything_is_made(job, dataset, runs, name):
     with pytest.raises(ConfigError, match=f"{name} is 32 pixels, the images are 32x32; expected less"):

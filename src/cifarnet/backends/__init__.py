@@ -15,7 +15,7 @@ from typing import cast
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Adapter, Engine, Steps, Sums
-from .parts import current_part
+from .step import current_part
 
 __all__ = [
     "NAMES",

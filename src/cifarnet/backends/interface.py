@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cifarnet.config import Precision
 
-from .parts import Part
+from .step import Part
 
 Tensor = Any
 """A tensor of whichever framework is running."""

@@ -13,7 +13,7 @@ from cifarnet.config import Precision
 from cifarnet.environment import usable_cores
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import Part, calling_on, current_precision, ghosts_of, parts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, parts_of, settled
 
 PATCH_BYTES = 12 * 2**20
 """Up to here a convolution on the processor is a product of patches, past it XLA's own is the faster one.

@@ -12,7 +12,7 @@ from cifarnet.config import Precision
 from cifarnet.environment import multiplies_bfloat16, usable_cores
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import Part, calling_on, current_precision, ghosts_of, parts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, parts_of, settled
 
 CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 """Variables by which a person has the numbers of threads as they want them."""

@@ -18,7 +18,7 @@ from cifarnet.environment import multiplies_bfloat16
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .parts import Part, calling_on, current_precision, ghosts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, settled
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``malloc.h``."""

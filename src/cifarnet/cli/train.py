@@ -109,6 +109,8 @@ def command(
     from cifarnet.tracking import require_trackers  # with the help it would cost numpy's time
 
     require_trackers(track or ())
+    if warm_start is not None and data is None and resume is None:
+        raise UsageError("--from was given without --data; expected the images to train on: add --data")
     if resume is None:
         run, dataset = _start(_wish(recipe_name, warm_start, runs, given), data or "cifar10", backend, runs)
     elif warm_start is not None:
@@ -157,8 +159,8 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
 
     if "dropout" in wish.given and not wish.settings.model.dense_units:
         raise UsageError(
-            f"--dropout is {wish.settings.model.dropout}, the recipe has no dense layers that it is for; expected no "
-            "such option: leave it out, or take another recipe"
+            f"--dropout is {wish.settings.model.dropout}, which drops nothing in a network without hidden dense "
+            "layers; expected no such option: leave it out, or take another recipe"
         )
     wanted = wish.settings.train
     job = Job(recipe=wish.recipe, model=wish.settings.model, train=wanted, source=durable(source))  # or it is refused
@@ -175,10 +177,8 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
     model = replace(wish.settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
     job = replace(job, model=model, train=train)
     if wish.warm_start is not None and has_changed(wish.warm_start, job, dataset):
-        say(
-            f"note: {printable(dataset.name)} is not what it was when {wish.warm_start.run} saw it: images that it was "
-            "trained on may be held out now, or tested by"
-        )
+        then = f"note: {dataset.name} is not what it was when {wish.warm_start.run} saw it: "
+        say(printable(f"{then}images that it was trained on may be held out now, or tested by"))
     return start(job, dataset, runs, warm_start=wish.warm_start), dataset
 
 

@@ -57,9 +57,9 @@ def _draw_curves(axes: Any, comparison: Comparison) -> None:
             values = [getattr(row, part) for row in each.history]
             axes.plot(epochs, values, line, color=colour, marker=marker, markersize=size, markerfacecolor=fill, lw=1)
     handles = [_handle(backend) for backend in comparison.plan.backends]
-    handles += [_line("-", "training (dropout on)"), _line("--", "validation")]
+    handles += [_line("-", "training (as it is minimised)"), _line("--", "validation")]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
-    axes.set(xlabel="epoch", ylabel="cross-entropy, nats", title="Loss")
+    axes.set(xlabel="epoch", ylabel="loss, nats", title="Loss")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
 

@@ -18,7 +18,10 @@ EVALUATION_BATCH = 256
 
 
 def flip_averaged(predictor: Predictor) -> Predictor:
-    """Return the predictor of the mean of what ``predictor`` says of an image and of its mirror image."""
+    """Return the predictor of the mean of what ``predictor`` says of an image and of its mirror image.
+
+    Both take images uint8 (n, h, w, 3), 0-255, and give logits float32 (n, classes).
+    """
 
     def both(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         mirrored = predictor(np.ascontiguousarray(images[:, :, ::-1]))

@@ -21,6 +21,8 @@ def describe(
     """
     config, labels = ModelConfig.from_json(record["model"]), record["data"]["labels"]
     height, width, channels = config.image_shape
+    warm_start = record.get("warm_start")
+    started = {} if warm_start is None else {"warm_start": {"weights_sha256": warm_start["weights_sha256"]}}
     return {
         "version": CONTRACT_VERSION,
         "labels": labels,
@@ -36,5 +38,6 @@ def describe(
         | {
             "data": {name: record["data"][name] for name in DATA_FACTS},
             "validation": record.get("metrics", {}).get("validation"),
-        },
+        }
+        | started,
     }

@@ -19,9 +19,9 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
     """Return the network that a model file holds and its weights by variable path, float32, as Keras lays them out.
 
     ``set_weights(build_model(config), weights)`` is the trained model again, on any backend. One without batch
-    normalisation exports to the same file; otherwise that comes back as part of the convolution before it: the network
-    is then one without it, and the same function. Raises ``ModelError`` for a file that is not ours or of less than
-    float32 precision, and ``ConfigError`` for one whose network cannot be built here.
+    normalisation exports to the same file, given the same ``flip``; otherwise that comes back as part of the
+    convolution before it: the network is then one without it, and the same function. Raises ``ModelError`` for a file
+    that is not ours or of less than float32 precision, and ``ConfigError`` for one whose network cannot be built here.
     """
     content, contract = read_model(Path(path))
     if contract["precision"] != "float32":

@@ -154,7 +154,9 @@ def read_evidence(run: Run, engine: str) -> Evidence:
         history=tuple(run.read_history()),
         model_file=file,
         flip=flip,
-        calibration=_calibration_of_file(file, name) if flip and file is not None else _calibration_of_run(record, name),
+        calibration=_calibration_of_file(file, name)
+        if flip and file is not None
+        else _calibration_of_run(record, name),
         parity=_parity(run, file, export_command(name, flip=file is not None and file.flip)),
         robustness=_robustness(run, file, f"cifarnet robustness {shlex.quote(name)}"),
     )

@@ -46,8 +46,8 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
 
     The convolutions of ``warm_start`` are trained further; the dense layers start anew. The folder keeps a copy of the
     weights. Raises ``ConfigError`` and ``DataError`` when settings and data do not fit, or would test by images that
-    the weights were trained on, and ``ModelError`` when these are not those of ``job.model`` or cannot be read; then
-    nothing is made.
+    the weights were trained on, ``ModelError`` when these are not those of ``job.model`` or cannot be read, and
+    ``RunError`` when the folder cannot be written; then nothing is made.
     """
     _require_fitting(job.model, job.train, dataset)
     now = datetime.now().astimezone()
@@ -59,9 +59,13 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
         record["warm_start"] = warm_start.to_json(weights)
     run = create_run(root, job.recipe, choose(), now)
     with taken_away_if_ended(partial(shutil.rmtree, run.path)):
-        if warm_start is not None:
-            write_atomically(run.start_weights, weights)
-        run.write_record(record)
+        try:
+            if warm_start is not None:
+                write_atomically(run.start_weights, weights)
+            run.write_record(record)
+        except RunError:
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
     point_latest(run)
     return run
 

@@ -28,7 +28,7 @@ class FirstStep:
     """What the first batch says of the initial weights."""
 
     loss: float
-    """What is minimised, mean over the batch, dropout on, nats."""
+    """What is minimised, mean over the batch, dropout on, labels smoothed as ``job`` says, nats."""
     gradients: dict[str, NDArray[np.float32]]
     """Of that loss, by path of each variable that is trained, in the shapes of the weights."""
 

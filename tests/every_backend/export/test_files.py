@@ -82,15 +82,17 @@ def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(run, datase
         assert secret.encode() not in content
 
 
-def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(run, network, dataset):
-    content = export_run(run, dataset).path.read_bytes()
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(run, network, dataset, flip):
+    content = export_run(run, dataset, flip=flip).path.read_bytes()
     config, weights = import_weights(run.path / "model.onnx")
     again = build_model(config, seed=99)
     set_weights(again, weights)
     for path, array in get_weights(network).items():
         np.testing.assert_array_equal(get_weights(again)[path], array, strict=True)
     contract = json.loads((run.path / "model.json").read_text())
-    assert serialise(write_graph(again, temperature=contract["calibration"]["temperature"]), contract) == content
+    graph = write_graph(again, temperature=contract["calibration"]["temperature"], flip=flip)
+    assert serialise(graph, contract) == content
 
 
 def test_a_normalised_network_comes_back_as_the_same_function_without_normalisation(contract, dataset, tmp_path):
@@ -124,8 +126,19 @@ def test_an_inspection_counts_what_keras_counts(run, network, dataset):
     learned = sum(array.size for array in get_weights(network).values())
     assert found.parameters == learned + 3  # scale and offset of the pixels, and the temperature
     assert found.multiply_adds == 32 * 32 * 27 * 8 + 16 * 16 * 72 * 8 + 512 * 32 + 32 * 10
+    both = inspect_model(export_run(run, dataset, output=run.path / "both.onnx", flip=True).path)
+    assert (both.parameters, both.multiply_adds) == (found.parameters, 2 * found.multiply_adds)
     assert found.parity["backend"] == keras.config.backend()
     assert found.contract["proof"]["accuracy"] == run.read_record()["metrics"]["test"]["accuracy"]
+
+
+def test_a_file_tells_what_weights_its_training_started_from_and_no_name_with_a_time(run, dataset):
+    started = {"run": "20260303-111213-fast-jax", "weights_sha256": "0" * 64, "seen": []}
+    assert "warm_start" not in Classifier(export_run(run, dataset).path).contract["training"]
+    run.write_record(run.read_record() | {"warm_start": started})
+    path = export_run(run, dataset).path
+    assert Classifier(path).contract["training"]["warm_start"] == {"weights_sha256": "0" * 64}
+    assert started["run"].encode() not in path.read_bytes()
 
 
 def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):

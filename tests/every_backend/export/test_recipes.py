@@ -42,8 +42,12 @@ def test_its_file_is_proven_and_a_moving_average_that_moved_is_refused(run, data
         export_run(run, dataset, flip=flip)
 
 
-def test_it_can_be_rounded_to_int8(run, dataset):
-    assert export_run(run, dataset, precision="int8", max_drop=0.05).parity.accuracy > 0.6
+@pytest.mark.parametrize(("precision", "flip"), [("int8", False), ("int8", True), ("float16", True)])
+def test_it_can_be_made_smaller(run, dataset, precision, flip):
+    exported = export_run(run, dataset, precision=precision, flip=flip, max_drop=0.05)
+    assert exported.parity.accuracy > 0.6
+    contract = Classifier(exported.path).contract
+    assert (contract["precision"], contract["flip"]) == (precision, flip)
 
 
 def test_its_report_has_its_parameters_and_how_it_was_trained(run, dataset):

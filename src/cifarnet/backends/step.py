@@ -1,4 +1,4 @@
-"""A batch in parts, so that a machine's cores can each take one, and what layers must know of the running step."""
+"""The running step: the parts that a batch is divided into, and what the network is to know when called on one."""
 
 import math
 from collections.abc import Iterator, Sequence
