@@ -69,7 +69,7 @@ def inspect_model(path: str | Path) -> Inspection:
         opset=_opset(model, path),
         contract=contract,
         layers=_layers(model.graph, rows=2 if contract.get("flip") else 1),
-        parameters=sum(_count(each.dims) for each in model.graph.initializer),
+        parameters=sum(map(_count, _weights(model.graph).values())),
         parity=_measured(Path(path).with_suffix(".parity.json"), digest),
     )
 
@@ -91,9 +91,14 @@ def _opset(model: onnx.ModelProto, path: str | Path) -> int:
 
 def _layers(graph: onnx.GraphProto, rows: int) -> tuple[Layer, ...]:
     """Return the layers, with the multiplications for ``rows`` inputs of the network per image."""
-    own = {each.name: tuple(each.dims) for each in graph.initializer}
+    own = _weights(graph)
     shapes = own | {each.name: _shape(each) for each in (*graph.input, *graph.value_info, *graph.output)}
     return tuple(_layer(node, own, shapes, rows) for node in graph.node)
+
+
+def _weights(graph: onnx.GraphProto) -> Shapes:
+    """Return the shapes of what the network computes with; whole numbers of 64 bits say where to cut an image."""
+    return {each.name: tuple(each.dims) for each in graph.initializer if each.data_type != onnx.TensorProto.INT64}
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
