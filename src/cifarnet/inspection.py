@@ -96,7 +96,7 @@ def _layers(graph: onnx.GraphProto, rows: int) -> tuple[Layer, ...]:
     return tuple(_layer(node, own, shapes, rows) for node in graph.node)
 
 
-def _weights(graph: onnx.GraphProto) -> Shapes:
+def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
     """Return the shapes of what the network computes with; whole numbers of 64 bits say where to cut an image."""
     return {each.name: tuple(each.dims) for each in graph.initializer if each.data_type != onnx.TensorProto.INT64}
 
