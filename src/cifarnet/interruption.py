@@ -19,6 +19,8 @@ FRESH_LINE = "\r\x1b[K\x1b[?25h"
 
 _half_made: list[Callable[[], object]] = []
 """What takes away each thing that is being made just now, the outermost first."""
+_put_off: list[bool] = []
+"""For each block that puts the end off, the innermost last: whether it was asked for within."""
 
 
 @contextmanager
@@ -32,6 +34,17 @@ def taken_away_if_ended(take_away: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         _half_made.remove(take_away)
+
+
+@contextmanager
+def end_put_off() -> Iterator[None]:
+    """Have the process ended not before the block is left: for a moment in which nothing could be taken away."""
+    _put_off.append(False)
+    try:
+        yield
+    finally:
+        if _put_off.pop():
+            _end()
 
 
 def take_away_half_made() -> None:
@@ -52,6 +65,9 @@ def end_at_interrupt() -> None:
 
 
 def _end(*_: object) -> None:
+    if _put_off:
+        _put_off[-1] = True
+        return
     # Neither Python's streams, which may be in the middle of a write, nor its shutdown, which waits for the frameworks.
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

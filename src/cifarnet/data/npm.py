@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 import subprocess
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifarnet.errors import FetchError, IntegrityError
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import end_put_off, taken_away_if_ended
 from cifarnet.spec import IMAGE_SHAPE, Split
 
 from .archives import read_members
@@ -88,17 +89,27 @@ def _empty_folder(path: Path) -> Path:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    # S603: the program is the person's own npm, the arguments are constants
-    process = subprocess.Popen(  # noqa: S603
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-    )
-    with process, taken_away_if_ended(process.kill):
+    started: list[subprocess.Popen[str]] = []
+
+    def kill() -> None:
+        for process in started:
+            process.kill()
+
+    with ExitStack() as stack:
+        stack.enter_context(taken_away_if_ended(kill))
+        with end_put_off():  # it runs before its number is known here
+            # S603: the program is the person's own npm, the arguments are constants
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+            )
+            started.append(process)
+        stack.enter_context(process)
         try:
             _, words = process.communicate(timeout=_TIME_LIMIT_S)
         finally:
