@@ -224,7 +224,7 @@ def test_the_gist_of_the_recipes_is_of_the_quickest_framework_of_each(tmp_path):
         ends = ({"test_accuracy": accuracy, "seconds": seconds}, {"flip_test_accuracy": 0.95, "seconds": seconds + 9})
         append(path, head, *ends)
     gist, *_, told = recipes_table(path).splitlines()
-    assert gist.startswith("**78.0 % in 10 minutes** with `seed`, **91.0 % in 6 minutes** with `fast`: accuracy on ")
+    assert gist.startswith("**78.00 % in 10 minutes** with `seed`, **91.00 % in 6 minutes** with `fast`: accuracy on ")
     assert told == "Minutes from the start of the process, on 2 cores of A Processor."
 
 
