@@ -75,7 +75,7 @@ def _gist(ordered: Sequence[tuple[tuple[str, str], Sequence[Training]]]) -> Iter
         if name not in WORDS:
             quickest.setdefault(name, group)
     told = [
-        f"**{100 * statistics.mean(training.end['test_accuracy'] for training in group):.2f} % in "
+        f"**{statistics.mean(100 * training.end['test_accuracy'] for training in group):.2f} % in "
         f"{statistics.mean(_minutes(group)):.0f} minutes** with `{name}`"
         for name, group in quickest.items()
     ]
