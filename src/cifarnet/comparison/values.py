@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends import NAMES, install_line, installed, require_usable
+from cifarnet.data import hold_out
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import Interval
 from cifarnet.job import Job
@@ -25,9 +26,9 @@ class Plan:
 
     backends: tuple[str, ...]
     epochs: int | None
-    """Most epochs, 1 or more; nothing for as many as the recipe says, however few the images.
+    """Most epochs, 1 or more; nothing for as many as the recipe, fitted to the images, has.
 
-    The schedule is the recipe's either way.
+    The schedule is that recipe's either way.
     """
     seeds: int = 1
     """Each backend is trained with the seeds 0 up to this, 1 or more."""
@@ -49,15 +50,16 @@ class Plan:
             require_usable(backend)
 
     def job(self, dataset: Dataset, seed: int) -> Job:
-        """Return what is trained with one of the seeds."""
-        settings = recipe(self.recipe)
+        """Return what is trained with one of the seeds. Raises ``DataError`` for a class with a single image."""
+        settings = recipe(self.recipe).changed({"seed": seed})
+        parts = hold_out(dataset.train, settings.train.validation_fraction, seed, len(dataset.labels))
+        settings = settings.fitted(len(parts.train))
         model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
         train = settings.train
         train = replace(
             train,
             epochs=train.epochs if self.epochs is None else self.epochs,
             schedule_epochs=train.schedule_epochs or train.epochs,
-            seed=seed,
         )
         return Job(recipe=self.recipe, model=model, train=train, source=self.source)
 
