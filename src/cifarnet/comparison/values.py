@@ -51,15 +51,14 @@ class Plan:
 
     def job(self, dataset: Dataset, seed: int) -> Job:
         """Return what is trained with one of the seeds. Raises ``DataError`` for a class with a single image."""
-        settings = recipe(self.recipe).changed({"seed": seed})
-        parts = hold_out(dataset.train, settings.train.validation_fraction, seed, len(dataset.labels))
-        settings = settings.fitted(len(parts.train))
+        wanted = recipe(self.recipe).changed({"seed": seed})
+        parts = hold_out(dataset.train, wanted.train.validation_fraction, seed, len(dataset.labels))
+        settings = wanted.fitted(len(parts.train))
         model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
-        train = settings.train
         train = replace(
-            train,
-            epochs=train.epochs if self.epochs is None else self.epochs,
-            schedule_epochs=train.schedule_epochs or train.epochs,
+            settings.train,
+            epochs=settings.train.epochs if self.epochs is None else self.epochs,
+            schedule_epochs=settings.train.schedule_epochs or settings.train.epochs,
         )
         return Job(recipe=self.recipe, model=model, train=train, source=self.source)
 
