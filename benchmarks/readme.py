@@ -1,7 +1,7 @@
 """Write the README's tables from the stored records: ``python -m benchmarks.readme``.
 
 ``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
-``benchmarks/results/exports/*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them beside a model;
+``benchmarks/results/exports/RECIPE-BACKEND-*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them;
 ``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen; ``training``, ``inference``,
 ``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes``, ``ablation`` and ``own_images.jsonl`` what
 the benchmarks of those names did.
@@ -25,6 +25,7 @@ from benchmarks.scaling import table as scaling_table
 from benchmarks.startup import table as startup_table
 from benchmarks.training import table as training_table
 from benchmarks.tuning import table as tuning_table
+from cifarnet.recipes import RECIPES
 
 PROJECT = Path(__file__).parents[1]
 RUNS = PROJECT / "benchmarks" / "results" / "runs"
@@ -76,19 +77,21 @@ def summary(found: list[dict[str, Any]]) -> str:
 
 def exports_table() -> str:
     """Return one row per exported file: what was proven of it, and what it costs."""
-    found = [json.loads(path.read_text()) for path in sorted(EXPORTS.glob("*.json"))]
+    found = [(path.stem.partition("-")[0], json.loads(path.read_text())) for path in sorted(EXPORTS.glob("*.json"))]
     lines = [
-        "| backend | computed in | bytes | accuracy as trained | accuracy of the file | "
+        "| recipe | backend | computed in | bytes | accuracy as trained | accuracy of the file | "
         "largest difference of a probability | classes changed | one image, against float32 |",
-        "|---" * 8 + "|",
+        "|---" * 9 + "|",
     ]
-    return "\n".join(lines + [_export_row(each) for each in sorted(found, key=lambda each: -each["size_bytes"])])
+    ordered = sorted(found, key=lambda each: (list(RECIPES).index(each[0]), -each[1]["size_bytes"]))
+    return "\n".join(lines + [_export_row(*each) for each in ordered])
 
 
-def _export_row(measured: dict[str, Any]) -> str:
+def _export_row(recipe: str, measured: dict[str, Any]) -> str:
     checks = measured["checks"]
     speedups = [each["float32_microseconds"] / each["microseconds"] for each in measured["latencies"]]
     cells = (
+        f"`{recipe}`",
         measured["backend"],
         measured["precision"],
         f"{measured['size_bytes']:,}",
