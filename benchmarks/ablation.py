@@ -39,7 +39,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "float32": {"precision": "float32"},
     "parts of 128": {"ghost_batch": 128},
     "the whole batch normalised at once": {"ghost_batch": 512},
-    "average instead of maximum": {"global_pooling": "average"},
+    "maximum instead of average": {"global_pooling": "max"},
     "dense layers of 256 and 128 instead": {"global_pooling": "none", "dense_units": (256, 128), "dropout": 0.3},
     "no label smoothing": {"label_smoothing": 0.0},
     "no shifts": {"translation": 0},

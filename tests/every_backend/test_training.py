@@ -346,7 +346,7 @@ NORMALISED = {
     "convolutions_per_block": 2,
     "pooling": "first",
     "ghost_batch": 16,
-    "global_pooling": "max",
+    "global_pooling": "average",
     "dense_units": (),
 }
 AUGMENTED = {
