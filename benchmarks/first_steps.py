@@ -15,13 +15,13 @@ SMALLER = {
     "filters": (8, 16, 16),
     "ghost_batch": 16,
     "batch_size": 48,
-    "learning_rate": 0.01,
+    "learning_rate": 0.001,
     "precision": "float32",
 }
 """What the other recipes' networks and trainings are here, so that few steps take seconds.
 
 In bfloat16 a sum in another order may be rounded to the next of its few values, and the curves part at once.
-At ten times the learning rate so narrow a network leaves the curve after two steps: a step that is made orthogonal
+At ten times the learning rate so narrow a network leaves the curve after three steps: a step that is made orthogonal
 takes as much of a direction in which the gradient is mere rounding as of any other.
 """
 
