@@ -62,7 +62,7 @@ def test_the_recipe_fast_is_normalised_and_ends_in_one_value_per_filter():
     assert [type(layer).__name__ for layer in model.layers] == [
         *("InputLayer", "Rescaling", "Conv2D"),
         *block * 3,
-        *("GlobalMaxPooling2D", "Dense", "Softmax"),
+        *("GlobalAveragePooling2D", "Dense", "Softmax"),
     ]
     trained = {variable.path for variable in model.trainable_variables}
     assert "whiten/kernel" in get_weights(model)
