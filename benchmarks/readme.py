@@ -2,7 +2,7 @@
 
 ``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
 ``benchmarks/results/exports/RECIPE-BACKEND-*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them;
-``benchmarks/results/tuning.jsonl`` holds the trials by which the recipe was chosen; ``training``, ``inference``,
+``benchmarks/results/tuning.jsonl`` holds the trials by which `seed` was chosen; ``training``, ``inference``,
 ``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes``, ``ablation`` and ``own_images.jsonl`` what
 the benchmarks of those names did.
 ``--check`` writes nothing and fails when the README says something else.
