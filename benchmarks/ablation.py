@@ -1,6 +1,6 @@
 """What each part of the recipe `fast` is worth; the test images play no part.
 
-    python -m benchmarks.ablation BACKEND SEED NAME [NAME ...]
+    python -m benchmarks.ablation BACKEND SEED NAME [NAME ...] [--epochs N]
 
 trains the recipe with the named parts taken out or changed and appends one JSON line per trial to
 ``results/ablation.jsonl``. ``python -m benchmarks.ablation --table`` prints what is there.
@@ -8,6 +8,7 @@ trains the recipe with the named parts taken out or changed and appends one JSON
 
 import argparse
 import dataclasses
+import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import cifarnet
-from benchmarks.harness.records import RESULTS, append, grouped, machine, mean_and_range, rows
+from benchmarks.harness.records import RESULTS, Line, append, cores, machine, mean_and_range, rows
 from benchmarks.tuning import EpochPrinter
 from cifarnet.data import hold_out
 from cifarnet.environment import versions
@@ -27,7 +28,7 @@ from cifarnet.spec import Split
 PATH = RESULTS / "ablation.jsonl"
 WHOLE = "the recipe"
 EPOCHS = 6
-"""Of each trial, with the whole schedule in them: three fifths of the recipe's, for the sake of many trials."""
+"""Of a trial by default, with the whole schedule in them: three fifths of the recipe's, for the sake of many trials."""
 AVERAGING = "averaging"
 """Not a setting of a recipe: see ``averaged_weights``."""
 SGD = {"optimizer": "sgd", "weight_decay": 5e-3, "warmup_epochs": 1.0}
@@ -38,6 +39,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "pooling after the second convolution": {"pooling": "last", "filters": (24, 64, 128)},
     "float32": {"precision": "float32"},
     "parts of 128": {"ghost_batch": 128},
+    "no normalisation": {"ghost_batch": 0},
     "the whole batch normalised at once": {"ghost_batch": 512},
     "maximum instead of average": {"global_pooling": "max"},
     "dense layers of 256 and 128 instead": {"global_pooling": "none", "dense_units": (256, 128), "dropout": 0.3},
@@ -105,28 +107,32 @@ def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> 
 
 
 def table(path: Path = PATH) -> str:
-    """Return the stored trials as a Markdown table, the recipe first, then the worst first.
+    """Return the stored trials as a Markdown table: by epochs, the recipe first, then the worst first.
 
-    Points are against the recipe; there are none before it has a trial.
+    Points are against the recipe trained for as many epochs; there are none before it has a trial.
     """
-    found = grouped(path, "trial")
-    accuracies = {name: [100 * each["validation"]["accuracy"] for each in group] for name, group in found.items()}
-    means = {name: statistics.mean(values) for name, values in accuracies.items()}
-    whole = means.get(WHOLE)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    groups: dict[tuple[int, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line["settings"]["epochs"], line["trial"]), []).append(line)
+    accuracies = {key: [100 * each["validation"]["accuracy"] for each in group] for key, group in groups.items()}
+    means = {key: statistics.mean(values) for key, values in accuracies.items()}
     cells = [
         [
             name,
-            str(len(found[name])),
-            mean_and_range(accuracies[name], "{:.2f} %"),
-            "" if whole is None or name == WHOLE else f"{means[name] - whole:+.2f}",
-            f"{100 * statistics.mean(each['flip_accuracy'] for each in found[name]):.2f} %",
-            f"{statistics.mean(each['validation']['loss'] for each in found[name]):.4f}",
-            f"{statistics.mean(each['minutes'] for each in found[name]):.1f}",
+            str(epochs),
+            str(len(groups[epochs, name])),
+            mean_and_range(accuracies[epochs, name], "{:.2f} %"),
+            f"{means[epochs, name] - means[epochs, WHOLE]:+.2f}" if name != WHOLE and (epochs, WHOLE) in means else "",
+            f"{100 * statistics.mean(each['flip_accuracy'] for each in groups[epochs, name]):.2f} %",
+            f"{statistics.mean(each['validation']['loss'] for each in groups[epochs, name]):.4f}",
+            f"{statistics.mean(each['minutes'] for each in groups[epochs, name]):.1f}",
         ]
-        for name in sorted(found, key=lambda name: (name != WHOLE, means[name]))
+        for epochs, name in sorted(groups, key=lambda key: (key[0], key[1] != WHOLE, means[key]))
     ]
-    titles = ("changed", "seeds", "validation accuracy", "points", "with flips", "validation loss", "minutes")
-    return rows(titles, cells)
+    titles = ("changed", "epochs", "seeds", "validation accuracy", "points", "with flips", "validation loss", "minutes")
+    machines = sorted({cores(line["machine"]) for line in lines})
+    return f"{rows(titles, cells)}\n\nOn {' and '.join(machines)}."
 
 
 def main() -> None:
@@ -135,12 +141,13 @@ def main() -> None:
     parser.add_argument("backend", nargs="?")
     parser.add_argument("seed", nargs="?", type=int)
     parser.add_argument("trials", nargs="*", choices=[[], *TRIALS], metavar="NAME")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     if given.backend:
         cifarnet.choose_backend(given.backend)
     for name in given.trials:
-        append(PATH, run_trial(name, given.seed))
+        append(PATH, run_trial(name, given.seed, epochs=given.epochs))
     if given.table:
         print(table())
 

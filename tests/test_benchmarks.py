@@ -223,9 +223,9 @@ def test_the_gist_of_the_recipes_is_of_the_quickest_framework_of_each(tmp_path):
         head = {"name": name, "backend": backend, "seed": 0, "machine": {"cores": 2, "processor": "A Processor"}}
         ends = ({"test_accuracy": accuracy, "seconds": seconds}, {"flip_test_accuracy": 0.95, "seconds": seconds + 9})
         append(path, head, *ends)
-    gist, *_, told = recipes_table(path).splitlines()
+    gist, *_, last, _, _ = recipes_table(path).splitlines()
     assert gist.startswith("**78.00 % in 10 minutes** with `seed`, **91.00 % in 6 minutes** with `fast`: accuracy on ")
-    assert told == "Minutes from the start of the process, on 2 cores of A Processor."
+    assert last.endswith("| 2 cores of A Processor |")
 
 
 def test_a_recipe_that_fails_leaves_no_results(tmp_path):
@@ -283,15 +283,24 @@ def test_a_trial_of_the_ablation_trains_and_the_test_images_play_no_part():
     assert 0 <= record["validation"]["accuracy"] <= 1
 
 
-def trial_of(name, accuracy):
-    return {"trial": name, "validation": {"accuracy": accuracy, "loss": 0.5}, "flip_accuracy": 0.95, "minutes": 4.0}
+def trial_of(name, accuracy, epochs=6):
+    measured = {"validation": {"accuracy": accuracy, "loss": 0.5}, "flip_accuracy": 0.95, "minutes": 4.0}
+    measured["machine"] = {"cores": 2, "processor": "A Processor"}
+    return {"trial": name, "settings": {"epochs": epochs}} | measured
 
 
 def test_the_table_of_the_ablation_has_the_recipe_first_and_what_each_change_costs(tmp_path):
     path = tmp_path / "ablation.jsonl"
     append(path, trial_of("no flips", 0.88), trial_of("no shifts", 0.87), trial_of("no flips", 0.90))
-    assert "| no flips | 2 | 89.00 % (88.00 to 90.00) |  | 95.00 % |" in ablation.table(path)  # nothing to compare with
-    append(path, trial_of("the recipe", 0.92))
-    names, points = zip(*(row.split(" | ")[0::3][:2] for row in ablation.table(path).splitlines()[2:]), strict=True)
-    assert names == ("| the recipe", "| no shifts", "| no flips")
-    assert points == ("", "-5.00", "-3.00")
+    assert "| no flips | 6 | 2 | 89.00 % (88.00 to 90.00) |  | 95.00 % |" in ablation.table(path)  # nothing to compare
+    append(path, trial_of("the recipe", 0.92), trial_of("no shifts", 0.93, epochs=10), trial_of("the recipe", 0.94, 10))
+    _, _, *found, _, told = ablation.table(path).splitlines()
+    assert told == "On 2 cores of A Processor."
+    cells = [row.strip("| ").split(" | ") for row in found]
+    assert [(name, epochs, points) for name, epochs, _, _, points, *_ in cells] == [
+        ("the recipe", "6", ""),
+        ("no shifts", "6", "-5.00"),
+        ("no flips", "6", "-3.00"),
+        ("the recipe", "10", ""),
+        ("no shifts", "10", "-1.00"),
+    ]

@@ -62,6 +62,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def cores(machine: dict[str, Any]) -> str:
+    """Return how a table names a machine, of what ``machine`` returned there."""
+    return f"{machine['cores']} cores of {machine['processor'].replace('(R)', '')}"
+
+
 def all_versions() -> dict[str, str]:
     """Return the version of Python and of every package that can change a figure."""
     return versions((*PACKAGES, *FURTHER_PACKAGES))
@@ -120,7 +125,7 @@ class Results:
         """Return one sentence on what was measured where."""
         machine, versions = self.head["machine"], self.head["versions"]
         names = ", ".join(f"{name} {version}" for name, version in versions.items())
-        return f"{machine['cores']} cores of {machine['processor']}, {machine['system']}; {names}."
+        return f"{cores(machine)}, {machine['system']}; {names}."
 
 
 def append(path: Path, *lines: Line) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.records import RESULTS, mean_and_range, rows
+from benchmarks.harness.records import RESULTS, cores, mean_and_range, rows
 
 PATH = RESULTS / "recipes.jsonl"
 WORDS = {"by-hand": "PyTorch by hand", "by-hand-bfloat16": "PyTorch by hand, bfloat16"}
@@ -56,15 +56,13 @@ def trainings(path: Path = PATH) -> list[Training]:
 def table(path: Path = PATH) -> str:
     """Return means and extremes over the seeds as a Markdown table, one row per recipe and backend, and their gist."""
     groups: dict[tuple[str, str], list[Training]] = {}
-    found = trainings(path)
-    for training in found:
+    for training in trainings(path):
         groups.setdefault(training.key, []).append(training)
     order = list(COLORS)
     ordered = sorted(groups.items(), key=lambda each: (order.index(each[0][0]), statistics.mean(_minutes(each[1]))))
-    titles = ("recipe", "backend", "seeds", "minutes", "test accuracy", "with flips", "epochs")
-    machines = {f"{head['cores']} cores of {head['processor']}" for head in (each.head["machine"] for each in found)}
+    titles = ("recipe", "backend", "seeds", "minutes", "test accuracy", "with flips", "epochs", "on")
     cells = [_row(*key, group) for key, group in ordered]
-    told = f"Minutes from the start of the process, on {' and '.join(sorted(machines))}."
+    told = "Minutes from the start of the process; to be compared between rows of the same processor alone."
     return "\n\n".join((*_gist(ordered), rows(titles, cells), told))
 
 
@@ -96,6 +94,7 @@ def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
         mean_and_range([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
         mean_and_range([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
         f"{statistics.mean(len(training.epochs) for training in group):.0f}",
+        " and ".join(sorted({cores(training.head["machine"]) for training in group})),
     ]
 
 
