@@ -107,14 +107,15 @@ def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> 
 
 
 def table(path: Path = PATH) -> str:
-    """Return the stored trials as a Markdown table: by epochs, the recipe first, then the worst first.
+    """Return what has trials with two seeds or more as a Markdown table: by epochs, the recipe first, then the worst.
 
-    Points are against the recipe trained for as many epochs; there are none before it has a trial.
+    Points are against the recipe trained for as many epochs; there are none before it has such trials.
     """
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     groups: dict[tuple[int, str], list[Line]] = {}
     for line in lines:
         groups.setdefault((line["settings"]["epochs"], line["trial"]), []).append(line)
+    groups = {key: group for key, group in groups.items() if len({line["seed"] for line in group}) > 1}
     accuracies = {key: [100 * each["validation"]["accuracy"] for each in group] for key, group in groups.items()}
     means = {key: statistics.mean(values) for key, values in accuracies.items()}
     cells = [
@@ -130,7 +131,16 @@ def table(path: Path = PATH) -> str:
         ]
         for epochs, name in sorted(groups, key=lambda key: (key[0], key[1] != WHOLE, means[key]))
     ]
-    titles = ("changed", "epochs", "seeds", "validation accuracy", "points", "with flips", "validation loss", "minutes")
+    titles = (
+        "changed",
+        "epochs",
+        "trainings",
+        "validation accuracy",
+        "points",
+        "with flips",
+        "validation loss",
+        "minutes",
+    )
     machines = sorted({cores(line["machine"]) for line in lines})
     return f"{rows(titles, cells)}\n\nOn {' and '.join(machines)}."
 

@@ -283,17 +283,20 @@ def test_a_trial_of_the_ablation_trains_and_the_test_images_play_no_part():
     assert 0 <= record["validation"]["accuracy"] <= 1
 
 
-def trial_of(name, accuracy, epochs=6):
-    measured = {"validation": {"accuracy": accuracy, "loss": 0.5}, "flip_accuracy": 0.95, "minutes": 4.0}
-    measured["machine"] = {"cores": 2, "processor": "A Processor"}
-    return {"trial": name, "settings": {"epochs": epochs}} | measured
+def trials_of(name, accuracies, epochs=6):
+    rest = {"trial": name, "settings": {"epochs": epochs}, "machine": {"cores": 2, "processor": "A Processor"}}
+    measured = {"flip_accuracy": 0.95, "minutes": 4.0}
+    for seed, accuracy in enumerate(accuracies):
+        yield {"seed": seed, "validation": {"accuracy": accuracy, "loss": 0.5}} | rest | measured
 
 
 def test_the_table_of_the_ablation_has_the_recipe_first_and_what_each_change_costs(tmp_path):
     path = tmp_path / "ablation.jsonl"
-    append(path, trial_of("no flips", 0.88), trial_of("no shifts", 0.87), trial_of("no flips", 0.90))
+    append(path, *trials_of("no flips", (0.88, 0.90)), *trials_of("no shifts", (0.86, 0.88)))
+    append(path, *trials_of("one seed alone", (0.95,)))
     assert "| no flips | 6 | 2 | 89.00 % (88.00 to 90.00) |  | 95.00 % |" in ablation.table(path)  # nothing to compare
-    append(path, trial_of("the recipe", 0.92), trial_of("no shifts", 0.93, epochs=10), trial_of("the recipe", 0.94, 10))
+    append(path, *trials_of("the recipe", (0.91, 0.93)), *trials_of("no shifts", (0.92, 0.94), epochs=10))
+    append(path, *trials_of("the recipe", (0.93, 0.95), epochs=10))
     _, _, *found, _, told = ablation.table(path).splitlines()
     assert told == "On 2 cores of A Processor."
     cells = [row.strip("| ").split(" | ") for row in found]
