@@ -39,7 +39,6 @@ TRIALS: dict[str, dict[str, Any]] = {
     "pooling after the second convolution": {"pooling": "last", "filters": (24, 64, 128)},
     "float32": {"precision": "float32"},
     "parts of 128": {"ghost_batch": 128},
-    "no normalisation": {"ghost_batch": 0},
     "the whole batch normalised at once": {"ghost_batch": 512},
     "maximum instead of average": {"global_pooling": "max"},
     "dense layers of 256 and 128 instead": {"global_pooling": "none", "dense_units": (256, 128), "dropout": 0.3},
