@@ -8,7 +8,6 @@ trains the recipe with the named parts taken out or changed and appends one JSON
 
 import argparse
 import dataclasses
-import json
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import cifarnet
-from benchmarks.harness.records import RESULTS, Line, append, cores, machine, mean_and_range, rows
+from benchmarks.harness.records import RESULTS, append, cores, grouped, machine, mean_and_range, rows
 from benchmarks.tuning import EpochPrinter
 from cifarnet.data import hold_out
 from cifarnet.environment import versions
@@ -110,11 +109,8 @@ def table(path: Path = PATH) -> str:
 
     Points are against the recipe trained for as many epochs; there are none before it has such trials.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    groups: dict[tuple[int, str], list[Line]] = {}
-    for line in lines:
-        groups.setdefault((line["settings"]["epochs"], line["trial"]), []).append(line)
-    groups = {key: group for key, group in groups.items() if len({line["seed"] for line in group}) > 1}
+    found = grouped(path, lambda line: (line["settings"]["epochs"], line["trial"]))
+    groups = {key: group for key, group in found.items() if len({line["seed"] for line in group}) > 1}
     accuracies = {key: [100 * each["validation"]["accuracy"] for each in group] for key, group in groups.items()}
     means = {key: statistics.mean(values) for key, values in accuracies.items()}
     cells = [
@@ -140,7 +136,7 @@ def table(path: Path = PATH) -> str:
         "validation loss",
         "minutes",
     )
-    machines = sorted({cores(line["machine"]) for line in lines})
+    machines = sorted({cores(line["machine"]) for group in groups.values() for line in group})
     return f"{rows(titles, cells)}\n\nOn {' and '.join(machines)}."
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def table(path: Path = PATH) -> str:
             f"{statistics.mean(line['epochs'] for line in group):.0f}",
             f"{statistics.mean(line['seconds'] for line in group):.0f}",
         ]
-        for way, group in grouped(path, "way").items()
+        for way, group in grouped(path, itemgetter("way")).items()
     ]
     return rows(("recipe", "test accuracy", "seeds", "epochs", "seconds"), cells)
 

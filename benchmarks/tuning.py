@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import statistics
 import tempfile
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
 
 def table() -> str:
     """Return the stored trials as a Markdown table, best mean validation loss first."""
-    found = grouped(RESULTS, "trial")
+    found = grouped(RESULTS, itemgetter("trial"))
     losses = {name: statistics.mean(row["validation_loss"] for row in group) for name, group in found.items()}
     cells = [
         [

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cifarnet.environment import PACKAGES, processor, usable_cores, versions
 
@@ -18,6 +18,7 @@ FURTHER_PACKAGES = ("ai-edge-litert", "openvino", "pillow", "tf2onnx")
 OUT = ("not installed", "failed", "refused")
 """Kinds of lines about a contender that took no part, or no longer."""
 Line = dict[str, Any]
+Key = TypeVar("Key")
 
 
 class Sheet:
@@ -134,11 +135,11 @@ def append(path: Path, *lines: Line) -> None:
         file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
-def grouped(path: Path, key: str) -> dict[str, list[Line]]:
-    """Return the lines of a results file by what they have under ``key``, in the order of the file."""
-    found: dict[str, list[Line]] = {}
+def grouped(path: Path, key: Callable[[Line], Key]) -> dict[Key, list[Line]]:
+    """Return the lines of a results file by what ``key`` makes of them, in the order of the file."""
+    found: dict[Key, list[Line]] = {}
     for line in map(json.loads, path.read_text().splitlines()):
-        found.setdefault(line[key], []).append(line)
+        found.setdefault(key(line), []).append(line)
     return found
 
 
