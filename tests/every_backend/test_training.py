@@ -452,13 +452,17 @@ def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):
     run, _ = finished(
         with_training(job, epochs=1), dataset, runs, watcher, warm_start=WarmStart("other", whole.run.best_weights)
     )
-    unfinished = start(job, dataset, runs, warm_start=WarmStart("other", whole.run.best_weights))
+    unfinished, before = finished(
+        job, dataset, runs, watcher, stop=stop_after(10), warm_start=WarmStart("other", whole.run.best_weights)
+    )
+    assert "test" in before["metrics"]
     known = sorted(runs.iterdir())
     for each in (run, unfinished):
         each.start_weights.write_bytes(b"other")
     words = r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"
     with pytest.raises(RunError, match=words):
         carry_out(unfinished, dataset, watcher)
+    assert unfinished.read_record() == before
     with pytest.raises(RunError, match=words):
         reproduce(run, dataset, runs, watcher)
     run.start_weights.unlink()

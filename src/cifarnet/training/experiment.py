@@ -81,7 +81,8 @@ def carry_out(
     """Train what ``run`` says, from its newest checkpoint if it has one, and return the finished record.
 
     The test images are read once, after training, to score the best weights. Raises ``RunError`` when another process
-    has the run, when it came to its end before, and when ``dataset`` is not the one that it started with.
+    has the run, when it came to its end before, and when ``dataset`` or the weights to start from are not those that it
+    began with; ``CheckpointError`` for a damaged checkpoint.
     """
     with run.locked():
         require_resumable(run)
@@ -90,12 +91,13 @@ def carry_out(
         parts = _hold_out(dataset, job.train)
         _require_same_backend(run, record["backend"])
         require_same_data(record["data"], dataset)
-        record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
-        run.write_record(record)
         model = initial_model(job, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
             load_features(model, warm_start.weights)
+        # Only now: what is refused before keeps the results of an interrupted training.
+        record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
+        run.write_record(record)
         outcome = train(model, dataset.train, parts, job, run, observer, stop=stop, max_minutes=max_minutes)
         record |= _result(outcome)
         if outcome.best_epoch:
