@@ -261,7 +261,7 @@ def test_a_file_that_takes_mirror_images_too_is_told_to(run, evaluation, dataset
     told = "Both take the mean over each image and its mirror image."
     plain = text_of(page_of(run, evaluation, dataset))
     assert told not in plain
-    assert "cifarnet export --onnx cifarnet robustness" in plain
+    assert "cifarnet evaluate cifarnet export --onnx cifarnet robustness" in plain
     calibration = run.read_record()["calibration"] | {"images": 4321}
     write_model(run, flip=True, calibration=calibration)
     for text in (text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)):
@@ -269,13 +269,14 @@ def test_a_file_that_takes_mirror_images_too_is_told_to(run, evaluation, dataset
         assert "tells 3 classes apart, by the mean over each image and its mirror image: " in text
         assert "4,321 held-out images" in text
     assert "without mirror images" in card_of(run, evaluation)
-    assert "cifarnet export --onnx --flip cifarnet robustness" in text_of(page_of(run, evaluation, dataset))
+    command = "cifarnet evaluate --flip cifarnet export --onnx --flip cifarnet robustness"
+    assert command in text_of(page_of(run, evaluation, dataset))
     network = draw_card(read_evidence(run, "torch"), evaluation, "torch")
     for told in ("apart, by the mean", "4,321", "without mirror images"):
         assert told not in network
     assert "Both take the mean over each image and its mirror image." in network  # the proof is of the file
     again = draw_page(read_evidence(run, "torch"), evaluation, dataset, "torch")
-    assert "cifarnet export --onnx --flip cifarnet robustness" in text_of(again)
+    assert "cifarnet evaluate cifarnet export --onnx --flip cifarnet robustness" in text_of(again)
     write_model(run, flip=True, calibration=calibration | {"coverage": None})
     told = "model.onnx does not tell how its temperature was fitted. To get it: cifarnet export "
     assert told in text_of(page_of(run, evaluation, dataset))

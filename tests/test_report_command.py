@@ -87,10 +87,12 @@ def test_a_folder_without_runs_is_told_in_one_line(tmp_path):
 
 def test_a_file_of_an_epoch_that_is_no_longer_the_best_is_refused_in_one_line(run, tmp_path):
     stale = models.contract(labels=list(COLOURS), training={"best_epoch": 3})
-    run.model.write_bytes(models.content(contract=stale))
-    code, _, said = report(tmp_path)
-    assert (code, len(said)) == (1, 1)
-    assert said[0].startswith("error: runs/mine/model.onnx has the weights of epoch 3; expected those of epoch 7, ")
+    for changes, way_out in (({"flip": True}, "cifarnet export runs/mine --onnx --flip"), ({}, "runs/mine --onnx")):
+        run.model.write_bytes(models.content(contract=stale | changes))
+        code, _, said = report(tmp_path)
+        assert (code, len(said)) == (1, 1)
+        assert said[0].startswith("error: runs/mine/model.onnx has the weights of epoch 3; expected those of epoch 7, ")
+        assert said[0].endswith(f"{way_out}` again")
     assert not (run.path / PAGE).exists()
     run.model.write_bytes(models.content(contract=stale | {"training": {"best_epoch": 7}}))
     assert report(tmp_path)[0] == 0

@@ -13,7 +13,7 @@ from .evaluation import Evaluation, Predictor, flip_averaged, measure, predict, 
 from .job import NAMED_SOURCES, job_of, require_weights
 from .run import RECORD, Run, find_run
 from .runtime import OpenedModel, open_model
-from .spec import Dataset, Split
+from .spec import FILE_ENGINE, Dataset, Split
 
 if TYPE_CHECKING:
     import keras
@@ -96,8 +96,8 @@ class FlippedSubject(Subject):
         return flip_averaged(self._subject.predictor)
 
     def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
-        """Return what was fitted to the mean; nothing without ``flip``, for it says nothing else."""
-        return self._subject.calibration(dataset, flip=True) if flip else None
+        """Return what the classifier itself has."""
+        return self._subject.calibration(dataset, flip=flip)
 
 
 class RunSubject(Subject):
@@ -149,7 +149,7 @@ class FileSubject(Subject):
 
     def __init__(self, path: Path) -> None:
         self._opened: OpenedModel = open_model(path, threads=0)
-        self.name, self.engine, self.labels = str(path), "onnxruntime", self._opened.labels
+        self.name, self.engine, self.labels = str(path), FILE_ENGINE, self._opened.labels
         self.flip = bool(self._opened.contract.get("flip"))
 
     @property

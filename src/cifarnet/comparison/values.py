@@ -85,7 +85,7 @@ class Training:
     run: str
     """The run's folder."""
     first_loss: float
-    """Of the first batch, dropout on, nats."""
+    """Of the first batch as it is minimised, nats."""
     history: tuple[EpochRecord, ...]
     best_epoch: int
     validation: Measured

@@ -13,14 +13,11 @@ from cifarnet.evaluation import Calibration, Coverage, temperature_of
 from cifarnet.job import Job, job_of
 from cifarnet.run import EpochRecord, Run
 from cifarnet.runtime import read_model
-from cifarnet.spec import PARITY_SUFFIX, ROBUSTNESS
+from cifarnet.spec import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
 
 from .commands import export_command
 
 T = TypeVar("T")
-
-FILE_ENGINE = "onnxruntime"
-"""What an exported file is judged on; every other engine runs the trained network."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,8 @@ def read_evidence(run: Run, engine: str) -> Evidence:
     job = job_of(record)
     _require_whole(run, record)
     name, file = run.path.name, _model_file(run.model)
-    flip = engine == FILE_ENGINE and file is not None and file.flip
+    file_flips = file is not None and file.flip
+    flip = file_flips and engine == FILE_ENGINE
     return Evidence(
         name=name,
         record=record,
@@ -157,7 +155,7 @@ def read_evidence(run: Run, engine: str) -> Evidence:
         calibration=_calibration_of_file(file, name)
         if flip and file is not None
         else _calibration_of_run(record, name),
-        parity=_parity(run, file, export_command(name, flip=file is not None and file.flip)),
+        parity=_parity(run, file, export_command(name, flip=file_flips)),
         robustness=_robustness(run, file, f"cifarnet robustness {shlex.quote(name)}"),
     )
 

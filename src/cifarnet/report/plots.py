@@ -83,7 +83,7 @@ def _curve(
     epochs = [row.epoch for row in history]
     x = axis(min(epochs), max(epochs), LEFT, WIDTH - RIGHT, marks=6, whole=True)
     y = axis(min(finite, default=0), max(finite, default=1), HEIGHT - BOTTOM, TOP, widen=True)
-    kinds = (("training, dropout on", "before"), ("validation", "after"))
+    kinds = (("training (as it is minimised)", "before"), ("validation", "after"))
     columns = zip(*pairs, strict=True)
     lines = [line(name, kind, epochs, column, x, y) for (name, kind), column in zip(kinds, columns, strict=True)]
     best = pairs[best_epoch - 1][1] if best_epoch and best_epoch <= len(pairs) else None
