@@ -42,12 +42,12 @@ class Recipe:
     def fitted(self, images: int, given: Collection[str] = ()) -> Self:
         """Return the recipe with smaller batches and more epochs where ``images`` to train on are few for its schedule.
 
-        A schedule over a fixed number of epochs takes too few steps then. Its patience is at least its epochs: early
-        stopping is not to end it before the learning rate came down. A recipe that early stopping is meant to end is
-        left alone, and so are the settings ``given``.
+        A schedule over as many epochs as there are takes too few steps then. Its patience is at least its epochs: early
+        stopping is not to end it before the learning rate came down. A recipe that early stopping is meant to end, with
+        a shorter schedule or none, is left alone, and so are the settings ``given``.
         """
         train = self.train
-        if train.schedule_epochs:
+        if train.schedule_epochs or train.schedule == "constant":
             return self
         batch_size = train.batch_size
         while batch_size >= 2 * LEAST_BATCH and images < LEAST_STEPS_PER_EPOCH * batch_size:
