@@ -15,7 +15,7 @@ endif
 
 .DEFAULT_GOAL := help
 help:
-	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the published recipe: half an hour and more"
+	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the recipe seed: half an hour and more"
 	@echo "make test                               the whole suite, on all three frameworks"
 	@echo "make consumers                          what the apps under export/ need for their tests"
 	@echo "make bench [RUN=runs/latest]            all benchmarks: a good half hour on an idle machine"
@@ -33,7 +33,8 @@ lint: $(VENV)/.has-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Most tests wait for one core; torch's threads are in each other's way. Those of a file share what they have trained.
+# Most tests wait for one core; torch's threads are in each other's way. The tests of a file share what was trained for
+# them, so that they stay in one process.
 SIDE_BY_SIDE := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The first run holds what does not depend on the framework, and what compares the three.

@@ -56,7 +56,7 @@ def main(seed: int, steps: int, name: str) -> None:
     # alone was seen to move a loss by 3e-3 to 2e-2.
     network = logits_of(build_model(job.model, seed=seed))
     step = ops.convert_to_tensor(np.array(17, np.int32))
-    masks = [dropout_mask((30, 512), 0.3, seed, stream, step) for stream in (1, 2, 3)]
+    masks = [dropout_mask((30, 512), recipe("seed").model.dropout, seed, stream, step) for stream in (1, 2, 3)]
     engine = compile_engine(network, build_optimizer(job.train, network), job.train, job.model.ghost_batch)
     size = job.train.batch_size
     chosen = batch_order(len(split), seed, 1)[: steps * size].reshape(steps, size)

@@ -46,19 +46,26 @@ def test_a_normalised_network_too_follows_one_curve_on_all_backends():
     for backend in ("torch", "tensorflow"):
         difference = np.abs(np.subtract(found["jax"]["losses"], found[backend]["losses"]))
         print(f"jax - {backend}: 10 steps {difference[:10].max():.1e}, {STEPS} steps {difference.max():.1e}")
-        for name in ("initial_weights", "views"):  # patches are whitened, and images mirrored and shifted
-            assert found["jax"][name] == found[backend][name]
-        assert_same_beginning(found["jax"]["losses"], found[backend]["losses"])
-    losses = found["jax"]["losses"]
-    with pytest.raises(AssertionError):
-        assert_same_beginning(losses, [*losses[:9], losses[9] + 2 * NORMALISED_ATOL[10]])
-    with pytest.raises(AssertionError):
-        assert_same_beginning(losses, [*losses[:7], losses[7] + 2 * NORMALISED_ATOL[8], *losses[8:]])
+        assert_same_beginning(found["jax"], found[backend])
+    assert_same_beginning(found["torch"], found["tensorflow"])
+    losses, another = found["jax"]["losses"], first_steps("torch", seed=1, recipe="fast")
+    for wrong in (
+        {"initial_weights": another["initial_weights"]},
+        {"views": another["views"]},
+        {"losses": another["losses"]},
+        {"losses": [*losses[:9], losses[9] + 2 * NORMALISED_ATOL[10]]},
+        {"losses": [*losses[:7], losses[7] + 2 * NORMALISED_ATOL[8], *losses[8:]]},
+    ):
+        with pytest.raises(AssertionError):
+            assert_same_beginning(found["jax"], found["jax"] | wrong)
 
 
 def assert_same_beginning(one, other):
+    """Of a normalised network: the same whitened patches, the same mirrored and shifted images, close curves."""
+    for name in ("initial_weights", "views"):
+        assert one[name] == other[name]
     for steps, tolerance in NORMALISED_ATOL.items():
-        np.testing.assert_allclose(one[:steps], other[:steps], rtol=0, atol=tolerance)
+        np.testing.assert_allclose(one["losses"][:steps], other["losses"][:steps], rtol=0, atol=tolerance)
 
 
 def test_training_from_another_seed_is_refused_by_the_same_check(curves):

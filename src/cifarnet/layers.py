@@ -70,6 +70,7 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     MOMENTUM = 0.9
     """Part of a moving average that a step keeps. Trainings of a few hundred steps need less than Keras' 0.99."""
     EPSILON = 1e-5
+    """Added to a variance; the one that torch's layers have, by hand."""
 
     def __init__(self, *, name: str) -> None:
         super().__init__(scale=False, momentum=self.MOMENTUM, epsilon=self.EPSILON, name=name)

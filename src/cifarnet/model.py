@@ -181,12 +181,15 @@ def set_weights(model: keras.Model, weights: Mapping[str, NDArray[np.float32]]) 
     """Set every learned array of ``model``. Raises ``ModelError`` unless names, shapes and dtypes fit exactly."""
     expected = dict(_learned(model))
     if set(weights) != set(expected):
-        raise ModelError(f"the weights are called {sorted(weights)}; expected {sorted(expected)}: use this run's own")
+        raise ModelError(
+            f"the weights are called {sorted(weights)}; expected {sorted(expected)}: take those of the same network"
+        )
     for path, variable in expected.items():
         value = weights[path]
         if value.shape != tuple(variable.shape) or value.dtype != np.float32:
             raise ModelError(
-                f"{path} is {value.dtype} {value.shape}; expected float32 {tuple(variable.shape)}: use this run's own"
+                f"{path} is {value.dtype} {value.shape}; expected float32 {tuple(variable.shape)}: "
+                "take that of the same network"
             )
     for path, variable in expected.items():
         variable.assign(weights[path])
@@ -249,7 +252,9 @@ def _read_arrays(
         names = [variable.path for variable in layer.variables if variable.path in expected]
         datasets = groups[layer.name]
         if len(datasets) != len(names):
-            raise ModelError(f"{layer.name} has {len(datasets)} arrays; expected {len(names)}: use this run's own")
+            raise ModelError(
+                f"{layer.name} has {len(datasets)} arrays; expected {len(names)}: take those of the same network"
+            )
         for index, name in enumerate(names):
             yield name, _read_array(datasets[str(index)], name, tuple(expected[name].shape))
 
@@ -257,5 +262,7 @@ def _read_arrays(
 def _read_array(dataset: h5py.Dataset, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     # Checked before reading: a shape can promise more memory than there is, and external data another file.
     if dataset.shape != shape or dataset.dtype != np.float32 or dataset.external or dataset.is_virtual:
-        raise ModelError(f"{name} is {dataset.dtype} {dataset.shape}; expected float32 {shape}: use this run's own")
+        raise ModelError(
+            f"{name} is {dataset.dtype} {dataset.shape}; expected float32 {shape}: take that of the same network"
+        )
     return np.asarray(dataset[()])

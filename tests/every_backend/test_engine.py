@@ -315,6 +315,28 @@ def test_muon_steps_a_convolution_by_its_orthogonal_momentum_at_a_scale_of_one_p
         expected = found
 
 
+def test_muon_steps_all_else_as_adam_does():
+    values = [RNG.standard_normal(shape).astype(np.float32) for shape in ((4, 5), (4,))]
+    gradients = [[RNG.standard_normal(value.shape).astype(np.float32) for value in values] for _ in range(3)]
+
+    def after(optimizer, rate):
+        variables = [keras.Variable(value, name=f"variable_{value.ndim}") for value in values]
+        optimizer.build(variables)
+        optimizer.learning_rate.assign(rate)
+        for each in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in each], variables)
+        return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+    def adam(rate):
+        averages = {"beta_1": Muon.BETA_1, "beta_2": Muon.BETA_2, "epsilon": Muon.EPSILON}
+        return after(keras.optimizers.Adam(**averages), rate)
+
+    found = after(Muon(0.1, name="optimizer"), 0.1)
+    for one, other, twin in zip(found, adam(0.1 * Muon.ADAM_RATIO), adam(0.2 * Muon.ADAM_RATIO), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+        assert not np.allclose(one, twin, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_decay_shrinks_kernels_and_nothing_else(name):
     values = {
