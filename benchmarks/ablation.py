@@ -10,14 +10,14 @@ import argparse
 import dataclasses
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cifarnet
-from benchmarks.harness.records import RESULTS, append, cores, grouped, machine, mean_and_range, rows
+from benchmarks.harness.records import RESULTS, Line, append, cores, grouped, machine, mean_and_range, rows, shown
 from benchmarks.tuning import EpochPrinter
 from cifarnet.data import hold_out
 from cifarnet.environment import versions
@@ -30,30 +30,28 @@ EPOCHS = 6
 """Of a trial by default, with the whole schedule in them: three fifths of the recipe's, for the sake of many trials."""
 AVERAGING = "averaging"
 """Not a setting of a recipe: see ``averaged_weights``."""
-SGD = {"optimizer": "sgd", "weight_decay": 5e-3, "warmup_epochs": 1.0}
 TRIALS: dict[str, dict[str, Any]] = {
     WHOLE: {},
     "no whitening": {"whitening": 0},
     "one convolution per block, twice as wide": {"convolutions_per_block": 1, "filters": (96, 256, 256)},
-    "pooling after the second convolution": {"pooling": "last", "filters": (24, 64, 128)},
     "float32": {"precision": "float32"},
-    "parts of 128": {"ghost_batch": 128},
     "the whole batch normalised at once": {"ghost_batch": 512},
     "maximum instead of average": {"global_pooling": "max"},
     "dense layers of 256 and 128 instead": {"global_pooling": "none", "dense_units": (256, 128), "dropout": 0.3},
     "no label smoothing": {"label_smoothing": 0.0},
     "no shifts": {"translation": 0},
-    "shifts up to 4 pixels": {"translation": 4},
-    "a square of 12 pixels cut out": {"cutout": 12},
     "no flips": {"flip": "none"},
     "random flips": {"flip": "random"},
     "cosine schedule": {"schedule": "cosine"},
-    "Nesterov SGD, learning rate 0.5": SGD | {"learning_rate": 0.5},
-    "Nesterov SGD, learning rate 0.2": SGD | {"learning_rate": 0.2},
-    "Adam, learning rate 4e-3": {"optimizer": "adam", "learning_rate": 4e-3, "weight_decay": 0.3},
+    "Nesterov SGD, learning rate 0.5": {
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "weight_decay": 5e-3,
+        "warmup_epochs": 1.0,
+    },
     "weights averaged every 5 steps": {AVERAGING: 5},
 }
-"""What each trial changes in the recipe, by name; some with it what makes up for the time that it costs or saves."""
+"""What each trial changes in the recipe, by name, and with it what has to change along or makes up for the time."""
 
 
 @contextmanager
@@ -107,24 +105,24 @@ def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> 
 def table(path: Path = PATH) -> str:
     """Return what has trials with two seeds or more as a Markdown table: by epochs, the recipe first, then the worst.
 
-    Points are against the recipe trained for as many epochs; there are none before it has such trials.
+    Points are the mean difference of a trial from the recipe trained for as many epochs, from the same seed, on the
+    same processor; there are none for a row with a trial that has no such partner.
     """
     found = grouped(path, lambda line: (line["settings"]["epochs"], line["trial"]))
     groups = {key: group for key, group in found.items() if len({line["seed"] for line in group}) > 1}
-    accuracies = {key: [100 * each["validation"]["accuracy"] for each in group] for key, group in groups.items()}
-    means = {key: statistics.mean(values) for key, values in accuracies.items()}
+    points = {key: _points(group, found.get((key[0], WHOLE), [])) for key, group in groups.items()}
     cells = [
         [
             name,
             str(epochs),
             str(len(groups[epochs, name])),
-            mean_and_range(accuracies[epochs, name], "{:.2f} %"),
-            f"{means[epochs, name] - means[epochs, WHOLE]:+.2f}" if name != WHOLE and (epochs, WHOLE) in means else "",
+            mean_and_range([_percent(each) for each in groups[epochs, name]], "{:.2f} %"),
+            shown(points[epochs, name], "+.2f") if name != WHOLE else "",
             f"{100 * statistics.mean(each['flip_accuracy'] for each in groups[epochs, name]):.2f} %",
             f"{statistics.mean(each['validation']['loss'] for each in groups[epochs, name]):.4f}",
             f"{statistics.mean(each['minutes'] for each in groups[epochs, name]):.1f}",
         ]
-        for epochs, name in sorted(groups, key=lambda key: (key[0], key[1] != WHOLE, means[key]))
+        for epochs, name in sorted(groups, key=lambda key: (key[0], key[1] != WHOLE, points[key] or 0))
     ]
     titles = (
         "changed",
@@ -138,6 +136,21 @@ def table(path: Path = PATH) -> str:
     )
     machines = sorted({cores(line["machine"]) for group in groups.values() for line in group})
     return f"{rows(titles, cells)}\n\nOn {' and '.join(machines)}."
+
+
+def _points(group: Sequence[Line], whole: Sequence[Line]) -> float | None:
+    partners = {_circumstances(line): _percent(line) for line in whole}
+    if not all(_circumstances(line) in partners for line in group):
+        return None
+    return statistics.mean(_percent(line) - partners[_circumstances(line)] for line in group)
+
+
+def _circumstances(line: Line) -> tuple[int, str]:
+    return line["seed"], cores(line["machine"])
+
+
+def _percent(line: Line) -> float:
+    return 100 * float(line["validation"]["accuracy"])
 
 
 def main() -> None:

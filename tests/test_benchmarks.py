@@ -224,7 +224,9 @@ def test_the_gist_of_the_recipes_is_of_the_quickest_framework_of_each(tmp_path):
         ends = ({"test_accuracy": accuracy, "seconds": seconds}, {"flip_test_accuracy": 0.95, "seconds": seconds + 9})
         append(path, head, *ends)
     gist, *_, last, _, _ = recipes_table(path).splitlines()
-    assert gist.startswith("**78.00 % in 10 minutes** with `seed`, **91.00 % in 6 minutes** with `fast`: accuracy on ")
+    assert gist.startswith(
+        "**78.00 % in 10 minutes** with `seed` on jax, **91.00 % in 6 minutes** with `fast` on torch: "
+    )
     assert last.endswith("| 2 cores of A Processor |")
 
 
@@ -283,8 +285,8 @@ def test_a_trial_of_the_ablation_trains_and_the_test_images_play_no_part():
     assert 0 <= record["validation"]["accuracy"] <= 1
 
 
-def trials_of(name, accuracies, epochs=6):
-    rest = {"trial": name, "settings": {"epochs": epochs}, "machine": {"cores": 2, "processor": "A Processor"}}
+def trials_of(name, accuracies, epochs=6, processor="A Processor"):
+    rest = {"trial": name, "settings": {"epochs": epochs}, "machine": {"cores": 2, "processor": processor}}
     measured = {"flip_accuracy": 0.95, "minutes": 4.0}
     for seed, accuracy in enumerate(accuracies):
         yield {"seed": seed, "validation": {"accuracy": accuracy, "loss": 0.5}} | rest | measured
@@ -297,13 +299,18 @@ def test_the_table_of_the_ablation_has_the_recipe_first_and_what_each_change_cos
     assert "| no flips | 6 | 2 | 89.00 % (88.00 to 90.00) |  | 95.00 % |" in ablation.table(path)  # nothing to compare
     append(path, *trials_of("the recipe", (0.91, 0.93)), *trials_of("no shifts", (0.92, 0.94), epochs=10))
     append(path, *trials_of("the recipe", (0.93, 0.95), epochs=10))
+    append(path, *trials_of("the recipe", (0.81, 0.83), processor="Another"))
+    append(path, *trials_of("no whitening", (0.80, 0.80), processor="Another"))
+    append(path, *trials_of("on a third alone", (0.99, 0.99), processor="A Third"))
     _, _, *found, _, told = ablation.table(path).splitlines()
-    assert told == "On 2 cores of A Processor."
+    assert told == "On 2 cores of A Processor and 2 cores of A Third and 2 cores of Another."
     cells = [row.strip("| ").split(" | ") for row in found]
     assert [(name, epochs, points) for name, epochs, _, _, points, *_ in cells] == [
         ("the recipe", "6", ""),
         ("no shifts", "6", "-5.00"),
         ("no flips", "6", "-3.00"),
+        ("no whitening", "6", "-2.00"),
+        ("on a third alone", "6", ""),
         ("the recipe", "10", ""),
         ("no shifts", "10", "-1.00"),
     ]

@@ -62,23 +62,26 @@ def table(path: Path = PATH) -> str:
     ordered = sorted(groups.items(), key=lambda each: (order.index(each[0][0]), statistics.mean(_minutes(each[1]))))
     titles = ("recipe", "backend", "seeds", "minutes", "test accuracy", "with flips", "epochs", "on")
     cells = [_row(*key, group) for key, group in ordered]
-    told = "Minutes from the start of the process; to be compared between rows of the same processor alone."
+    told = (
+        "Minutes from the start of the process; to be compared between rows of the same processor alone. "
+        "With flips: by the mean over each image and its mirror image."
+    )
     return "\n\n".join((*_gist(ordered), rows(titles, cells), told))
 
 
 def _gist(ordered: Sequence[tuple[tuple[str, str], Sequence[Training]]]) -> Iterator[str]:
     """Yield a sentence on the quickest framework of each recipe, of groups in which it comes before the others."""
-    quickest: dict[str, Sequence[Training]] = {}
-    for (name, _), group in ordered:
+    quickest: dict[str, tuple[str, Sequence[Training]]] = {}
+    for (name, backend), group in ordered:
         if name not in WORDS:
-            quickest.setdefault(name, group)
+            quickest.setdefault(name, (backend, group))
     told = [
         f"**{statistics.mean(100 * training.end['test_accuracy'] for training in group):.2f} % in "
-        f"{statistics.mean(_minutes(group)):.0f} minutes** with `{name}`"
-        for name, group in quickest.items()
+        f"{statistics.mean(_minutes(group)):.0f} minutes** with `{name}` on {backend}"
+        for name, (backend, group) in quickest.items()
     ]
     if told:
-        yield f"{', '.join(told)}: accuracy on the test images of CIFAR-10, without a GPU, on the quickest framework."
+        yield f"{', '.join(told)}: accuracy on the test images of CIFAR-10, without a GPU."
 
 
 def _minutes(group: Sequence[Training]) -> list[float]:
