@@ -141,6 +141,7 @@ def test_the_folder_holds_the_same_document_a_picture_and_the_runs(compared):
         assert picture.format == "PNG"
         assert min(picture.size) > 500
     assert {path.name for path in compared.folder.iterdir()} == {"comparison.json", "comparison.png", "runs"}
+    assert "recipe seed: up to epoch 1 on a schedule of 9 epochs, in batches of 30" in compared.stderr
     assert "Everything is in found" in compared.stderr
 
 

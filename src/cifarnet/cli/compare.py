@@ -71,6 +71,11 @@ def command(
     with download_bar() as progress:
         dataset = open_dataset(plan.source, progress=progress)
     say(f"{dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test images")
+    train = plan.job(dataset, seed=0).train
+    say(
+        f"recipe {recipe}: up to epoch {train.epochs:,} on a schedule of {train.schedule_epochs:,} epochs, "
+        f"in batches of {train.batch_size:,}"
+    )
     say(HEADER)
     try:
         with interruptible():

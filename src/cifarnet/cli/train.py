@@ -155,7 +155,7 @@ def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str,
 
 def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
-    from cifarnet.data import hold_out, open_dataset
+    from cifarnet.data import hold_out_of, open_dataset
 
     if "dropout" in wish.given and not wish.settings.model.dense_units:
         raise UsageError(
@@ -167,7 +167,7 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
     say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
     with download_bar() as progress:
         dataset = open_dataset(source, seed=wanted.seed, progress=progress)
-    parts = hold_out(dataset.train, wanted.validation_fraction, wanted.seed, len(dataset.labels))
+    parts = hold_out_of(dataset, wanted)
     train = wish.settings.fitted(len(parts.train), wish.given).train
     notes = (*_changes(wanted, train, len(parts.train)), *_oddities(dataset, parts, train.batch_size))
     for line in (*wrapped(_contents(dataset)), *notes):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends import NAMES, install_line, installed, require_usable
-from cifarnet.data import hold_out
+from cifarnet.data import hold_out_of
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import Interval
 from cifarnet.job import Job
@@ -52,8 +52,7 @@ class Plan:
     def job(self, dataset: Dataset, seed: int) -> Job:
         """Return what is trained with one of the seeds. Raises ``DataError`` for a class with a single image."""
         wanted = recipe(self.recipe).changed({"seed": seed})
-        parts = hold_out(dataset.train, wanted.train.validation_fraction, seed, len(dataset.labels))
-        settings = wanted.fitted(len(parts.train))
+        settings = wanted.fitted(len(hold_out_of(dataset, wanted.train).train))
         model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
         train = replace(
             settings.train,

@@ -3,7 +3,7 @@
 from .cache import CacheState, cache_folder, cache_state, verify
 from .fetching import fetch
 from .gratings import synthetic
-from .holdout import HoldOut, Indices, evenly_chosen, hold_out
+from .holdout import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
 from .opening import open_dataset, open_labelled_images
 from .order import batch_order
 from .progress import Progress
@@ -19,6 +19,7 @@ __all__ = [
     "evenly_chosen",
     "fetch",
     "hold_out",
+    "hold_out_of",
     "open_dataset",
     "open_labelled_images",
     "synthetic",

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.config import TrainConfig
 from cifarnet.errors import ConfigError, DataError
-from cifarnet.spec import Split
+from cifarnet.spec import Dataset, Split
 
 Indices = NDArray[np.int64]
 """int64 (n,), sorted: positions in a split."""
@@ -36,6 +37,11 @@ def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:
     for label in range(classes):
         is_held_out[_chosen(np.flatnonzero(split.labels == label), fraction, label, rng)] = True
     return HoldOut(train=_positions(~is_held_out), validation=_positions(is_held_out))
+
+
+def hold_out_of(dataset: Dataset, config: TrainConfig) -> HoldOut:
+    """Hold out of the training images of ``dataset`` what ``config`` says, with the errors of ``hold_out``."""
+    return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
 
 
 def evenly_chosen(indices: Indices, most: int) -> Indices:

@@ -15,7 +15,7 @@ import onnx
 
 from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
-from cifarnet.data import evenly_chosen, hold_out
+from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.environment import processor, versions
 from cifarnet.errors import ConfigError, ParityError, RunError
 from cifarnet.evaluation import evaluate
@@ -160,8 +160,7 @@ def _written(model: keras.Model, contract: Mapping[str, Any], precision: str) ->
 
 def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:
     """Return the variant with the lowest loss on held-out images; the test images have no say in it."""
-    config = TrainConfig.from_json(contract["training"]["train"])
-    parts = hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
+    parts = hold_out_of(dataset, TrainConfig.from_json(contract["training"]["train"]))
     calibration = dataset.train.images[evenly_chosen(parts.train, CALIBRATION_IMAGES)]
     chosen = evenly_chosen(parts.validation, SELECTION_IMAGES)
     held_out = Split(dataset.train.images[chosen], dataset.train.labels[chosen])

@@ -17,7 +17,7 @@ import keras
 
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.data import HoldOut, hold_out
+from cifarnet.data import HoldOut, hold_out_of
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, predict, temperature_of
@@ -51,7 +51,7 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
     """
     _require_fitting(job.model, job.train, dataset)
     now = datetime.now().astimezone()
-    record = _first_record(job, dataset, _hold_out(dataset, job.train), now)
+    record = _first_record(job, dataset, hold_out_of(dataset, job.train), now)
     if warm_start is not None:
         require_unseen(warm_start, job, dataset, record["hold_out"]["fingerprint"])
         load_features(build_model(job.model), warm_start.weights)  # raises unless they fit
@@ -88,7 +88,7 @@ def carry_out(
         require_resumable(run)
         record = run.read_record()
         job = job_of(record)
-        parts = _hold_out(dataset, job.train)
+        parts = hold_out_of(dataset, job.train)
         _require_same_backend(run, record["backend"])
         require_same_data(record["data"], dataset)
         model = initial_model(job, dataset.train, parts)
@@ -122,7 +122,7 @@ def calibration_of(run: Run, model: keras.Model, dataset: Dataset, *, flip: bool
         return dict(record[name])
     require_same_data(record["data"], dataset)
     forward = flip_averaged(predictor(model)) if flip else predictor(model)
-    found = _calibration(forward, dataset, _hold_out(dataset, job_of(record).train))
+    found = _calibration(forward, dataset, hold_out_of(dataset, job_of(record).train))
     if record.get("status") != "running":
         with suppress(RunError, OSError), run.locked():  # a folder that only can be read is no obstacle
             run.write_record(run.read_record() | {name: found})
@@ -145,10 +145,6 @@ def load_best(run: Run) -> keras.Model:
     model = build_model(job_of(run.read_record()).model)
     load_weights(model, run.best_weights)
     return model
-
-
-def _hold_out(dataset: Dataset, config: TrainConfig) -> HoldOut:
-    return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
 
 
 def _require_fitting(config: ModelConfig, train: TrainConfig, dataset: Dataset) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cifarnet.augmentation import Augmentation
 from cifarnet.backends import Steps
-from cifarnet.data import HoldOut, batch_order, hold_out
+from cifarnet.data import HoldOut, batch_order, hold_out_of
 from cifarnet.job import Job
 from cifarnet.model import get_weights, logits_of
 from cifarnet.spec import Dataset, Split
@@ -39,7 +39,7 @@ def first_step(job: Job, dataset: Dataset) -> FirstStep:
     The gradient is what plain gradient descent takes from the weights, divided by its step size: the engine's own
     differentiation is used as it is.
     """
-    parts = hold_out(dataset.train, job.train.validation_fraction, job.train.seed, len(dataset.labels))
+    parts = hold_out_of(dataset, job.train)
     network = logits_of(initial_model(job, dataset.train, parts))
     before = _trained(network)
     optimizer = keras.optimizers.SGD(STEP_SIZE)
