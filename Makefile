@@ -15,7 +15,7 @@ endif
 
 .DEFAULT_GOAL := help
 help:
-	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the recipe seed: half an hour and more"
+	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the recipe seed: some 15 minutes on two cores"
 	@echo "make test                               the whole suite, on all three frameworks"
 	@echo "make consumers                          what the apps under export/ need for their tests"
 	@echo "make bench [RUN=runs/latest]            all benchmarks: a good half hour on an idle machine"
