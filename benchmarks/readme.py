@@ -2,9 +2,9 @@
 
 ``benchmarks/results/runs/*.json`` are ``run.json`` files of whole trainings, as `make train` left them;
 ``benchmarks/results/exports/RECIPE-BACKEND-*.json`` are ``model*.parity.json`` files, as `cifarnet export` left them;
-``benchmarks/results/tuning.jsonl`` holds the trials by which `seed` was chosen; ``training``, ``inference``,
-``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes``, ``ablation`` and ``own_images.jsonl`` what
-the benchmarks of those names did.
+``benchmarks/results/tuning.jsonl`` and ``changed_recipes.jsonl`` hold the trials by which `seed` and `strong` were
+chosen; ``training``, ``inference``, ``scaling`` and ``startup.jsonl`` are what `make bench` left, ``recipes``,
+``ablation`` and ``own_images.jsonl`` what the benchmarks of those names did.
 ``--check`` writes nothing and fails when the README says something else.
 """
 
@@ -21,6 +21,7 @@ from benchmarks.apps import table as apps_table
 from benchmarks.evidence import calibration_table, comparison_table, robustness_table
 from benchmarks.inference import table as inference_table
 from benchmarks.recipes import table as recipes_table
+from benchmarks.recipes.table import changed_table
 from benchmarks.scaling import table as scaling_table
 from benchmarks.startup import table as startup_table
 from benchmarks.training import table as training_table
@@ -130,6 +131,7 @@ def main() -> None:
     new = filled(new, "calibration", calibration_table(found))
     new = filled(new, "robustness", robustness_table())
     new = filled(new, "comparison", comparison_table())
+    new = filled(new, "strong", changed_table())
     contests = {
         "training": training_table,
         "inference": inference_table,

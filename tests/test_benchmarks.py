@@ -15,8 +15,8 @@ from benchmarks.harness.records import Results, Sheet, append
 from benchmarks.inference.measuring import judge_classes, judge_probabilities
 from benchmarks.inference.table import percentile
 from benchmarks.limit import inference_operations, training_operations
+from benchmarks.recipes.table import changed_table, trainings
 from benchmarks.recipes.table import table as recipes_table
-from benchmarks.recipes.table import trainings
 from benchmarks.scaling.table import growth
 from benchmarks.training.table import table as training_table
 
@@ -189,15 +189,15 @@ def test_stored_results_open_with_the_machine():
 
 
 @pytest.mark.parametrize(
-    ("name", "toy", "row"),
+    ("name", "changed", "row"),
     [
         ("fast", {"filters": [4, 4, 4], "epochs": 2}, "| `fast` | torch | 3, 4 |"),
         ("by-hand-bfloat16", {"epochs": 2}, "| PyTorch by hand, bfloat16 | torch | 3, 4 |"),
     ],
 )
-def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path, name, toy, row):
+def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path, name, changed, row):
     results = tmp_path / "recipes.jsonl"
-    options = ["--results", str(results), "--toy", json.dumps(toy)]
+    options = ["--results", str(results), "--data", "synthetic", "--changed", json.dumps(changed)]
     command = ["-m", "benchmarks.recipes", name, "torch", "3", "4", *options]
     done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -228,6 +228,29 @@ def test_the_gist_of_the_recipes_is_of_the_quickest_framework_of_each(tmp_path):
         "**78.00 % in 10 minutes** with `seed` on jax, **91.00 % in 6 minutes** with `fast` on torch: "
     )
     assert last.endswith("| 2 cores of A Processor |")
+
+
+def test_what_was_tried_for_strong_is_told_beside_it_the_lowest_loss_first(tmp_path):
+    recipes, changed = tmp_path / "recipes.jsonl", tmp_path / "changed_recipes.jsonl"
+    for path, name, settings, losses in (
+        (recipes, "strong", {}, [0.5, 0.4]),
+        (recipes, "fast", {}, [0.1, 0.1]),
+        (changed, "strong", {"changed": {"filters": [4, 8], "epochs": 2}}, [0.3, 0.35]),
+        (changed, "strong", {"changed": {"filters": [4, 8], "epochs": 2}}, [0.3, 0.25]),
+    ):
+        head = {"name": name, "backend": "torch", "seed": 0, "machine": {"cores": 2, "processor": "A Processor"}}
+        epochs = [
+            {"epoch": epoch, "validation_accuracy": 1 - loss, "validation_loss": loss, "seconds": 60.0 * epoch}
+            for epoch, loss in enumerate(losses, 1)
+        ]
+        append(path, head | settings, *epochs, {"test_accuracy": 0.9, "flip_test_accuracy": 0.91, "seconds": 180.0})
+    *_, first, second = changed_table(changed, recipes).splitlines()
+    assert "| 4, 8 |" in first
+    assert first.endswith(
+        "| 2 | 0, 0 | 72.50 % (70.00 to 75.00) | 0.2750 | 3.0 | 90.00 % | 91.00 % | 2 cores of A Processor |"
+    )
+    assert f"| {', '.join(map(str, cifarnet.recipe('strong').model.filters))} |" in second
+    assert "| 60.00 % | 0.4000 |" in second
 
 
 def test_a_recipe_that_fails_leaves_no_results(tmp_path):

@@ -2,7 +2,7 @@
 
 Whitened patches, batch normalisation, label smoothing, alternating flips, shifts, Nesterov SGD with a triangular
 schedule and fast biases, as Jordan (2024) describes them, on channels-last memory, at widths and a batch size that suit
-two cores. A further argument, JSON with other epochs, makes a toy of it, on synthetic images.
+two cores. Arguments: a seed, a data set, JSON that may have other epochs, and perhaps `bfloat16`.
 """
 
 import json
@@ -113,10 +113,10 @@ def accuracy(network: Network, images: Images, *, flip: bool = False) -> float:
     return hits / len(images.labels)
 
 
-def main(seed: int, toy: Mapping[str, int], *, bfloat16: bool) -> None:
+def main(seed: int, source: str, changed: Mapping[str, int], *, bfloat16: bool) -> None:
     """Train, and say how it goes; with ``bfloat16`` as torch's autocast multiplies it."""
     torch.manual_seed(seed)
-    dataset, epochs = cifarnet.open_dataset("synthetic" if toy else "cifar10"), toy.get("epochs", EPOCHS)
+    dataset, epochs = cifarnet.open_dataset(source), changed.get("epochs", EPOCHS)
     parts = hold_out(dataset.train, VALIDATION_FRACTION, seed, 10)
     pixels = dataset.train.images[parts.train].reshape(-1, 3).astype(np.float32)
     moments = [torch.from_numpy(each.astype(np.float32))[:, None, None] for each in (pixels.mean(0), pixels.std(0))]
@@ -149,4 +149,4 @@ def main(seed: int, toy: Mapping[str, int], *, bfloat16: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.argv[2]), bfloat16="bfloat16" in sys.argv[3:])
+    main(int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), bfloat16="bfloat16" in sys.argv[4:])

@@ -1,6 +1,6 @@
-"""``python -m benchmarks.recipes.ours RECIPE BACKEND SEED FOLDER``: train a recipe, and say how it goes.
+"""``python -m benchmarks.recipes.ours RECIPE BACKEND SEED FOLDER DATA CHANGED``: train a recipe, and say how it goes.
 
-A further argument, JSON with other settings, makes a toy of it, on synthetic images.
+CHANGED is JSON with the settings that are to be others.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 import cifarnet
 from benchmarks.recipes.curve import say
+from cifarnet.recipes import Recipe
 
 
 class Speaker:
@@ -29,13 +30,17 @@ class Speaker:
         )
 
 
-def main(name: str, backend: str, seed: int, folder: Path, toy: Mapping[str, Any]) -> None:
+def changed_recipe(name: str, changed: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with other settings, as JSON has them."""
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in changed.items()}
+    return cifarnet.recipe(name).changed(settings)
+
+
+def main(name: str, backend: str, seed: int, folder: Path, source: str, changed: Mapping[str, Any]) -> None:
     """Train and score."""
     cifarnet.choose_backend(backend)
-    source = "synthetic" if toy else "cifar10"
     dataset = cifarnet.open_dataset(source)
-    changes = {key: tuple(value) if isinstance(value, list) else value for key, value in toy.items()}
-    settings = cifarnet.recipe(name).changed(changes | {"seed": seed})
+    settings = changed_recipe(name, changed).changed({"seed": seed})
     job = cifarnet.Job(recipe=name, model=settings.model, train=settings.train, source=source)
     run = cifarnet.start(job, dataset, folder)
     record = cifarnet.carry_out(run, dataset, Speaker())
@@ -49,4 +54,5 @@ def main(name: str, backend: str, seed: int, folder: Path, toy: Mapping[str, Any
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), json.loads((*sys.argv, "{}")[5]))
+    name, backend, seed, folder, source, changed = sys.argv[1:]
+    main(name, backend, int(seed), Path(folder), source, json.loads(changed))

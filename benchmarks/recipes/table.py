@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.records import RESULTS, cores, mean_and_range, rows
+from benchmarks.recipes.ours import changed_recipe
 
 PATH = RESULTS / "recipes.jsonl"
+CHANGED = RESULTS / "changed_recipes.jsonl"
+"""Trainings with other settings than the recipe's: what was tried before they were chosen."""
 WORDS = {"by-hand": "PyTorch by hand", "by-hand-bfloat16": "PyTorch by hand, bfloat16"}
 COLORS = {
     "seed": "#b5838d",
@@ -38,6 +41,11 @@ class Training:
         """Return recipe and backend."""
         return self.head["name"], self.head["backend"]
 
+    @property
+    def best(self) -> dict[str, Any]:
+        """Return the epoch whose weights were kept."""
+        return min(self.epochs, key=lambda epoch: epoch["validation_loss"])
+
 
 def trainings(path: Path = PATH) -> list[Training]:
     """Read the results."""
@@ -60,13 +68,46 @@ def table(path: Path = PATH) -> str:
         groups.setdefault(training.key, []).append(training)
     order = list(COLORS)
     ordered = sorted(groups.items(), key=lambda each: (order.index(each[0][0]), statistics.mean(_minutes(each[1]))))
-    titles = ("recipe", "backend", "seeds", "minutes", "test accuracy", "with flips", "epochs", "on")
+    titles = ("recipe", "backend", "seeds", "epochs", *TITLES)
     cells = [_row(*key, group) for key, group in ordered]
     told = (
         "Minutes from the start of the process; to be compared between rows of the same processor alone. "
         "With flips: by the mean over each image and its mirror image."
     )
     return "\n\n".join((*_gist(ordered), rows(titles, cells), told))
+
+
+TITLES = ("minutes", "test accuracy", "with flips", "on")
+TOLD = ("convolutions_per_block", "filters", "translation", "cutout", "epochs")
+"""The settings by which the trials of `strong` differ."""
+
+
+def changed_table(path: Path = CHANGED, recipes: Path = PATH) -> str:
+    """Return `strong`, and what else was tried for it, as a Markdown table, the lowest validation loss first."""
+    groups: dict[tuple[Any, ...], list[Training]] = {}
+    for training in (*trainings(path), *trainings(recipes)):
+        if training.head["name"] == "strong":
+            settings = changed_recipe("strong", training.head.get("changed", {}))
+            values = settings.model.to_json() | settings.train.to_json()
+            key = tuple(str(values[name]).strip("[]") for name in TOLD)
+            groups.setdefault(key, []).append(training)
+    best = {key: [training.best for training in group] for key, group in groups.items()}
+    cells = [
+        [
+            *key,
+            ", ".join(str(training.head["seed"]) for training in groups[key]),
+            mean_and_range([100 * epoch["validation_accuracy"] for epoch in best[key]], "{:.2f} %"),
+            f"{_loss(best[key]):.4f}",
+            *_told(groups[key]),
+        ]
+        for key in sorted(groups, key=lambda key: _loss(best[key]))
+    ]
+    titles = ("convolutions per block", "filters", "shifts", "square", "epochs")
+    return rows((*titles, "seeds", "validation accuracy", "validation loss", *TITLES), cells)
+
+
+def _loss(epochs: Sequence[dict[str, float]]) -> float:
+    return statistics.mean(epoch["validation_loss"] for epoch in epochs)
 
 
 def _gist(ordered: Sequence[tuple[tuple[str, str], Sequence[Training]]]) -> Iterator[str]:
@@ -93,10 +134,17 @@ def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
         WORDS.get(name, f"`{name}`"),
         backend,
         ", ".join(str(training.head["seed"]) for training in group),
+        f"{statistics.mean(len(training.epochs) for training in group):.0f}",
+        *_told(group),
+    ]
+
+
+def _told(group: Sequence[Training]) -> list[str]:
+    """Return the cells below ``TITLES``."""
+    return [
         mean_and_range(_minutes(group), "{:.1f}"),
         mean_and_range([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
         mean_and_range([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
-        f"{statistics.mean(len(training.epochs) for training in group):.0f}",
         " and ".join(sorted({cores(training.head["machine"]) for training in group})),
     ]
 
