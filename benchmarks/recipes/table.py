@@ -78,7 +78,7 @@ def table(path: Path = PATH) -> str:
 
 
 TITLES = ("minutes", "test accuracy", "with flips", "on")
-TOLD = ("convolutions_per_block", "filters", "translation", "cutout", "epochs")
+DIFFERING = ("convolutions_per_block", "filters", "translation", "cutout", "epochs")
 """The settings by which the trials of `strong` differ."""
 
 
@@ -89,7 +89,7 @@ def changed_table(path: Path = CHANGED, recipes: Path = PATH) -> str:
         if training.head["name"] == "strong":
             settings = changed_recipe("strong", training.head.get("changed", {}))
             values = settings.model.to_json() | settings.train.to_json()
-            key = tuple(str(values[name]).strip("[]") for name in TOLD)
+            key = tuple(str(values[name]).strip("[]") for name in DIFFERING)
             groups.setdefault(key, []).append(training)
     best = {key: [training.best for training in group] for key, group in groups.items()}
     cells = [
