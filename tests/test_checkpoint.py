@@ -14,6 +14,7 @@ import pytest
 from cifarnet.backends import choose
 from cifarnet.errors import CheckpointError, RunError
 from cifarnet.run import EpochRecord
+from cifarnet.stopping import EarlyStopping
 
 choose()
 
@@ -24,7 +25,6 @@ from cifarnet.training.checkpoint import (  # noqa: E402  # Keras, now that its 
     load_checkpoint,
     save_checkpoint,
 )
-from cifarnet.training.stopping import EarlyStopping  # noqa: E402  # as above
 
 
 def row(epoch: int, loss: float) -> EpochRecord:

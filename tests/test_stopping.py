@@ -6,11 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from cifarnet.backends import choose
-
-choose()
-
-from cifarnet.training.stopping import EarlyStopping  # noqa: E402  # Keras, now that its framework is chosen
+from cifarnet.stopping import EarlyStopping
 
 NAN = math.nan
 

@@ -6,6 +6,7 @@ from typing import Any
 from .config import ModelConfig, TrainConfig
 from .errors import ConfigError, RunError
 from .run import Run
+from .stopping import EarlyStopping
 
 RECORD_FORMAT = 1
 """Version of the layout of ``run.json``."""
@@ -43,6 +44,21 @@ def job_of(record: dict[str, Any]) -> Job:
         return Job(recipe=record["recipe"], model=model, train=train_config, source=record["data"]["source"])
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
+
+
+def best_epoch_of(run: Run) -> int | None:
+    """Return the epoch of the best weights of ``run``, from its history while training goes on or after a crash.
+
+    It is counted from 1, and nothing before there is one. Raises ``RunError`` for a damaged record or history.
+    """
+    record = run.read_record()
+    if "best_epoch" in record:
+        return None if record["best_epoch"] is None else int(record["best_epoch"])
+    train = job_of(record).train
+    stopping = EarlyStopping(min_delta=train.min_delta, patience=train.patience)
+    for row in run.read_history():
+        stopping.update(row.epoch, row.comparable_loss)
+    return stopping.best_epoch or None
 
 
 def require_weights(run: Run) -> None:

@@ -44,6 +44,11 @@ class EpochRecord:
     validation_accuracy: float
     """Fraction, as above."""
 
+    @property
+    def comparable_loss(self) -> float:
+        """Return the validation loss, or NaN, which never wins, when a batch of the epoch overflowed."""
+        return self.validation_loss if math.isfinite(self.train_loss) else math.nan
+
 
 @dataclass(frozen=True)
 class Run:

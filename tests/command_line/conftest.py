@@ -55,10 +55,10 @@ def fails_after_talk(run, *arguments):
 
 
 def write_run(tmp_path, name="stored", *, has_weights=False, **changes):
-    """Write the record of a run as ``start`` does, and weights that nobody reads; return its folder's name."""
+    """Write the record of a run, one that came to its end if there are weights, which nobody reads; return its name."""
     record = {
         "format": 1,
-        "status": "interrupted",
+        "status": "finished" if has_weights else "interrupted",
         "recipe": "seed",
         "backend": BACKEND,
         "model": MODEL.to_json(),

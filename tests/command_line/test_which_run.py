@@ -27,9 +27,19 @@ def test_the_newest_run_with_weights_is_taken_and_said(runs, capsys):
 
 
 def test_the_latest_is_taken_without_a_word_where_it_has_weights(runs, capsys):
-    (runs / "20260103-000000-seed-jax" / "best.weights.h5").touch()
-    assert trained_run(runs, None).path.name == "20260103-000000-seed-jax"
+    newest = write_run(runs.parent, "20260104-000000-seed-jax", has_weights=True)
+    point_latest(Run(runs / newest))
+    assert trained_run(runs, None).path.name == newest
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted"])
+def test_a_run_that_has_not_come_to_its_end_is_taken_with_a_note(run, tmp_path, status):
+    write_run(tmp_path, has_weights=True, status=status, data={"source": "/gone"})
+    for command in ("evaluate", "export", "report"):
+        for names in ((), ("stored",)):
+            _, _, lines = run(command, *names)
+            assert lines[0] == "note: runs/stored has not come to its end; its best weights so far are taken"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export", "report", "robustness", "demo", "reproduce"])

@@ -88,6 +88,7 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
     done = cifarnet(*own, "--from", f"runs/{origin}", folder=folder)
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)
+    assert f"starting from the convolutions of {origin}" in done.stderr.splitlines()
     assert (run["recipe"], run["data"]["labels"]) == ("seed", ["dark", "light"])
     assert (run["warm_start"]["run"], len(run["warm_start"]["weights_sha256"])) == (origin, 64)
     (tmp_path / "dark" / "more.png").write_bytes((tmp_path / "light" / "0.png").read_bytes())

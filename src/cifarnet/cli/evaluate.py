@@ -67,10 +67,7 @@ def command(
     _require_sense(models, data, images)
     from cifarnet.subject import FlippedSubject, open_subject
 
-    from .runs import trained_run
-
-    targets = models or [str(trained_run(runs, None))]
-    subjects = [open_subject(target, runs, backend) for target in targets]
+    subjects = [open_subject(_target(named, runs), runs, backend) for named in models or (None,)]
     if flip:
         subjects = [subject if subject.flip else FlippedSubject(subject) for subject in subjects]
     for other in subjects[1:]:
@@ -85,6 +82,15 @@ def command(
         told = _told_comparison(subjects, comparison)
         facts = {"models": [_facts(each) for each in subjects], "comparison": comparison.to_json()}
     out(json.dumps(facts, indent=2) if as_json else "\n".join(map(printable, told)))
+
+
+def _target(named: str | None, runs: Path) -> str:
+    """Return the name of a model file as it is, and of a run its folder."""
+    from cifarnet.subject import is_model_file
+
+    from .runs import trained_run
+
+    return named if named is not None and is_model_file(named) else str(trained_run(runs, named))
 
 
 def _require_sense(models: list[str] | None, data: str | None, images: str | None) -> None:

@@ -42,16 +42,16 @@ def command(
 
 def _require_current(run: "Run") -> None:
     """Raise ``RunError`` where the exported file has the weights of an epoch that is no longer the best one."""
+    from cifarnet.job import best_epoch_of
     from cifarnet.report.commands import export_command
     from cifarnet.runtime import read_model
 
     if not run.model.is_file():
         return
-    contract, best = read_model(run.model)[1], run.read_record().get("best_epoch")
+    contract, best = read_model(run.model)[1], best_epoch_of(run)
     training = contract.get("training")
-    exported = training.get("best_epoch") if isinstance(training, dict) else None
-    if exported is not None and exported != best:
+    if isinstance(training, dict) and "best_epoch" in training and training["best_epoch"] != best:
         raise RunError(
-            f"{run.model} has the weights of epoch {exported}; expected those of epoch {best}, the best one since: "
-            f"`{export_command(str(run), flip=bool(contract.get('flip')))}` again"
+            f"{run.model} has the weights of epoch {training['best_epoch']}; expected those of epoch {best}, the best "
+            f"one since: `{export_command(str(run), flip=bool(contract.get('flip')))}` again"
         )

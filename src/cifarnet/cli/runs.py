@@ -9,13 +9,17 @@ from .display import printable, say
 
 
 def trained_run(root: Path, name: str | None) -> Run:
-    """Return the run called ``name``, by default the newest with best weights; say so where a newer one has none.
+    """Return the run called ``name``, by default the newest with best weights.
 
-    Raises ``RunError`` when there is no such run, or it has no best weights.
+    A line tells where a newer one has none, and where training has not come to its end. Raises ``RunError`` when there
+    is no such run, or it has no best weights.
     """
     found = find_run(root, name, with_weights=True)
     require_weights(found)
-    return _said(found, find_run(root, name))
+    _said(found, find_run(root, name))
+    if found.read_record().get("status") != "finished":
+        say(printable(f"note: {found} has not come to its end; its best weights so far are taken"))
+    return found
 
 
 def recorded_run(root: Path, name: str | None) -> Run:

@@ -165,6 +165,8 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
     wanted = wish.settings.train
     job = Job(recipe=wish.recipe, model=wish.settings.model, train=wanted, source=durable(source))  # or it is refused
     say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
+    if wish.warm_start is not None:
+        say(printable(f"starting from the convolutions of {wish.warm_start.run}"))
     with download_bar() as progress:
         dataset = open_dataset(source, seed=wanted.seed, progress=progress)
     parts = hold_out_of(dataset, wanted)

@@ -33,7 +33,7 @@ def describe(
         "precision": precision,
         "flip": flip,
         "model": config.to_json(),
-        # A run that is still training, or was killed, has no results yet: then they are null.
+        # A run that is still training, or was killed, has no results yet: then they are null, save its best epoch.
         "training": {name: record.get(name) for name in TRAINING_FACTS}
         | {
             "data": {name: record["data"][name] for name in DATA_FACTS},

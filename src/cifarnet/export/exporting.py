@@ -20,6 +20,7 @@ from cifarnet.environment import processor, versions
 from cifarnet.errors import ConfigError, ParityError, RunError
 from cifarnet.evaluation import evaluate
 from cifarnet.interruption import taken_away_if_ended
+from cifarnet.job import best_epoch_of
 from cifarnet.run import Run, require_writable_model, write_atomically
 from cifarnet.runtime import open_model
 from cifarnet.spec import PARITY_SUFFIX, Dataset, Split
@@ -82,7 +83,7 @@ def export_run(
     for a name that cannot be given.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    bars, record = _bars(precision, max_drop), run.read_record()
+    bars, record = _bars(precision, max_drop), run.read_record() | {"best_epoch": best_epoch_of(run)}
     require_same_data(record["data"], dataset)
     _prepare(path)
     model = load_best(run)

@@ -19,13 +19,13 @@ from cifarnet.job import Job
 from cifarnet.model import get_weights, logits_of, save_weights, set_weights
 from cifarnet.run import EpochRecord, Run
 from cifarnet.spec import Split
+from cifarnet.stopping import EarlyStopping
 
 from .ahead import ahead
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from .observer import Observer, Progress
 from .optimizer import build_optimizer, learning_rate_at
 from .prepared import compile_engine
-from .stopping import EarlyStopping
 
 IMAGES_PER_CALL = 750
 """At most so many, or one batch, are trained on between two looks at how it goes: looking waits for the device."""
@@ -168,7 +168,7 @@ class _Session:
         record = self._measure()
         self._history.append(record)
         state = self._engine.state()  # the model's own variables then hold it too
-        if self._stopping.update(record.epoch, _comparable_loss(record)):
+        if self._stopping.update(record.epoch, record.comparable_loss):
             self._best = get_weights(self._model)
             save_weights(self._model, self._run.best_weights)
         self._tick()
@@ -235,11 +235,6 @@ class _Session:
             best_loss=self._stopping.best_loss,
             patience_left=self._stopping.patience_left,
         )
-
-
-def _comparable_loss(record: EpochRecord) -> float:
-    """Return the validation loss, or NaN, which never wins, when a batch of the epoch overflowed."""
-    return record.validation_loss if math.isfinite(record.train_loss) else math.nan
 
 
 def _filled_steps(

@@ -148,7 +148,7 @@ def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):
     assert json.loads(metadata[CONTRACT_KEY])["labels"] == list(dataset.labels)
 
 
-def test_a_run_that_was_killed_can_be_exported_and_says_that_it_has_no_results(run, dataset):
+def test_a_run_that_was_killed_can_be_exported_and_says_of_its_results_the_best_epoch_alone(run, dataset):
     finished = run.read_record()
     record = {name: value for name, value in finished.items() if name not in RESULTS}
     run.write_record(record | {"status": "running"})
@@ -157,6 +157,7 @@ def test_a_run_that_was_killed_can_be_exported_and_says_that_it_has_no_results(r
     assert contract["calibration"] == finished["calibration"]
     assert "calibration" not in run.read_record()
     assert contract["training"]["why_stopped"] is contract["training"]["validation"] is None
+    assert contract["training"]["best_epoch"] == finished["best_epoch"]
     assert contract["proof"]["images"] == len(dataset.test)
 
 
