@@ -99,12 +99,14 @@ def test_a_file_of_an_epoch_that_is_no_longer_the_best_is_refused_in_one_line(ru
 
 
 def test_of_a_run_that_was_killed_the_history_tells_whose_weights_the_file_has(run, tmp_path):
-    record = {name: value for name, value in run.read_record().items() if name != "best_epoch"}
+    results = ("best_epoch", "why_stopped")
+    record = {name: value for name, value in run.read_record().items() if name not in results}
     run.write_record(record | {"status": "running"})
     for exported, expected in ((7, 0), (6, 1), (None, 1)):
         contract = models.contract(labels=list(COLOURS), training={"best_epoch": exported})
         run.model.write_bytes(models.content(contract=contract))
         code, _, said = report(tmp_path)
-        assert code == expected
+        assert code == expected, exported
         assert said[0] == "note: runs/mine has not come to its end; its best weights so far are taken"
-    assert "has the weights of epoch None; expected those of epoch 7" in said[-1]
+    assert "does not tell of which epoch its weights are; expected those of epoch 7" in said[-1]
+    assert "after epoch 7; after epoch 12 training had not come to its end." in (run.path / PAGE).read_text()

@@ -47,13 +47,19 @@ def job_of(record: dict[str, Any]) -> Job:
 
 
 def best_epoch_of(run: Run) -> int | None:
-    """Return the epoch of the best weights of ``run``, from its history while training goes on or after a crash.
+    """Return the epoch, from 1, of the best weights of ``run``, or nothing before there is one.
 
-    It is counted from 1, and nothing before there is one. Raises ``RunError`` for a damaged record or history.
+    Its record tells; while training goes on, or after a crash, its history, which is written after the weights. Raises
+    ``RunError`` for a damaged record or history, and ``ConfigError`` for settings outside their range.
     """
     record = run.read_record()
     if "best_epoch" in record:
-        return None if record["best_epoch"] is None else int(record["best_epoch"])
+        recorded = record["best_epoch"]
+        if recorded is None or (type(recorded) is int and recorded > 0):
+            return recorded
+        raise RunError(
+            f"run.json has the best epoch {recorded!r}; expected a whole number from 1, or null: start a new run"
+        )
     train = job_of(record).train
     stopping = EarlyStopping(min_delta=train.min_delta, patience=train.patience)
     for row in run.read_history():

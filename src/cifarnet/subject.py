@@ -183,9 +183,9 @@ def _untold(name: str) -> DataError:
     return DataError(f"{name} does not tell what it was trained on; expected that in its contract: export it anew")
 
 
-def is_model_file(target: str) -> bool:
-    """Return whether ``target`` names a model file, there or not, and no run."""
-    return target.endswith(SUFFIX) or Path(target).is_file()
+def names_file(target: str) -> bool:
+    """Return whether ``target`` is to be opened as a model file, there or not, rather than looked up as a run."""
+    return not Path(target).is_dir() and (target.endswith(SUFFIX) or Path(target).is_file())
 
 
 def open_subject(target: str | None, runs: Path, backend: str | None = None) -> Subject:
@@ -194,7 +194,7 @@ def open_subject(target: str | None, runs: Path, backend: str | None = None) -> 
     For a run the backend is chosen, so that Keras may be imported. Raises ``RunError``, ``ModelError`` and
     ``BackendError``, and ``UsageError`` where a backend is wished for a model file, which runs in onnxruntime.
     """
-    if target is None or not is_model_file(target):
+    if target is None or not names_file(target):
         return RunSubject(find_run(runs, target), choose(backend))
     if backend is not None:
         raise UsageError(f"{target} runs in onnxruntime; expected no --backend with a model file: leave it out")

@@ -55,7 +55,7 @@ def fails_after_talk(run, *arguments):
 
 
 def write_run(tmp_path, name="stored", *, has_weights=False, **changes):
-    """Write the record of a run, one that came to its end if there are weights, which nobody reads; return its name."""
+    """Write a run's record, finished if it is to have weights (an empty file, which nobody reads); return its name."""
     record = {
         "format": 1,
         "status": "finished" if has_weights else "interrupted",

@@ -86,11 +86,11 @@ def command(
 
 def _target(named: str | None, runs: Path) -> str:
     """Return the name of a model file as it is, and of a run its folder."""
-    from cifarnet.subject import is_model_file
+    from cifarnet.subject import names_file
 
     from .runs import trained_run
 
-    return named if named is not None and is_model_file(named) else str(trained_run(runs, named))
+    return named if named is not None and names_file(named) else str(trained_run(runs, named))
 
 
 def _require_sense(models: list[str] | None, data: str | None, images: str | None) -> None:

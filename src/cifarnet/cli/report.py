@@ -41,7 +41,7 @@ def command(
 
 
 def _require_current(run: "Run") -> None:
-    """Raise ``RunError`` where the exported file has the weights of an epoch that is no longer the best one."""
+    """Raise ``RunError`` unless the exported file has the weights of the best epoch, so far as it tells."""
     from cifarnet.job import best_epoch_of
     from cifarnet.report.commands import export_command
     from cifarnet.runtime import read_model
@@ -51,7 +51,9 @@ def _require_current(run: "Run") -> None:
     contract, best = read_model(run.model)[1], best_epoch_of(run)
     training = contract.get("training")
     if isinstance(training, dict) and "best_epoch" in training and training["best_epoch"] != best:
+        epoch = training["best_epoch"]
+        told = "does not tell of which epoch its weights are" if epoch is None else f"has the weights of epoch {epoch}"
         raise RunError(
-            f"{run.model} has the weights of epoch {training['best_epoch']}; expected those of epoch {best}, the best "
-            f"one since: `{export_command(str(run), flip=bool(contract.get('flip')))}` again"
+            f"{run.model} {told}; expected those of epoch {best}, the best one since: "
+            f"`{export_command(str(run), flip=bool(contract.get('flip')))}` again"
         )

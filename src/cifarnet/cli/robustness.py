@@ -88,11 +88,11 @@ def command(
 
 
 def _target(name: str | None, runs: Path) -> Target:
-    from cifarnet.subject import SUFFIX
+    from cifarnet.subject import names_file
 
     from .runs import recorded_run
 
-    if name and not Path(name).is_dir() and (name.endswith(SUFFIX) or Path(name).is_file()):
+    if name and names_file(name):
         return Target(Path(name), None)
     run = recorded_run(runs, name)
     if not run.model.is_file():

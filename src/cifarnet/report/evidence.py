@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import Calibration, Coverage, temperature_of
-from cifarnet.job import Job, job_of
+from cifarnet.job import Job, best_epoch_of, job_of
 from cifarnet.run import EpochRecord, Run
 from cifarnet.runtime import read_model
 from cifarnet.spec import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
@@ -139,7 +139,7 @@ def read_evidence(run: Run, engine: str) -> Evidence:
 
     Raises ``RunError`` for a record that is none of ours, and ``ModelError`` for such a model file.
     """
-    record = run.read_record()
+    record = run.read_record() | {"best_epoch": best_epoch_of(run)}
     job = job_of(record)
     _require_whole(run, record)
     name, file = run.path.name, _model_file(run.model)

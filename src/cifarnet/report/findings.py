@@ -38,7 +38,7 @@ def curves(evidence: Evidence) -> str:
     best, last = evidence.record.get("best_epoch"), len(evidence.history)
     if not last:
         return "No epoch has ended yet."
-    why = WHY_STOPPED.get(str(evidence.record.get("why_stopped")), "training still goes on")
+    why = WHY_STOPPED.get(str(evidence.record.get("why_stopped")), "training had not come to its end")
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."
     smoothed = " The training loss includes label smoothing." if evidence.job.train.label_smoothing else ""

@@ -171,12 +171,12 @@ class _Session:
         if self._stopping.update(record.epoch, record.comparable_loss):
             self._best = get_weights(self._model)
             save_weights(self._model, self._run.best_weights)
+        self._run.write_history(self._history)  # at once: by it others tell which epoch those weights are of
         self._tick()
         self._observer.on_epoch(record, self._progress())
         self._epoch_seconds.append(self._position.seconds)
         self._position = Position(epoch=record.epoch + 1)
         self._save(state)
-        self._run.write_history(self._history)
         return self._reason_to_end()
 
     def _measure(self) -> EpochRecord:
