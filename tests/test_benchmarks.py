@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from benchmarks import ablation, own_images
 from benchmarks.harness.contest import Contender, field_of, take_turns
-from benchmarks.harness.records import Results, Sheet, append
+from benchmarks.harness.records import WRONG_MEMORY, WRONG_MEMORY_NOTE, Results, Sheet, append
 from benchmarks.inference.measuring import judge_classes, judge_probabilities
 from benchmarks.inference.table import percentile
 from benchmarks.limit import inference_operations, training_operations
@@ -47,6 +48,14 @@ def contend(task, turns):
     turns.done(images=1)
     turns.wait()
     raise ValueError('out of breath')
+"""
+TELLS_ITS_PEAK = """
+from pathlib import Path
+def contend(task, turns):
+    turns.ready()
+    while True:
+        turns.wait()
+        turns.done(status=Path("/proc/self/status").read_text())
 """
 TALKS = "print('a library talks')\n" + GOOD
 WRONG = """
@@ -127,6 +136,31 @@ def test_turns_never_overlap_and_the_first_of_each_is_its_warm_up(tmp_path):
     spans = [line["span"] for line in lines]
     assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(spans))
     assert results.contenders("batch 30")["other"]["said"] == "other"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak in a second way")
+def test_the_peak_memory_of_a_contender_is_its_own(tmp_path):
+    held = np.ones(400_000_000, np.uint8)
+    results = contest(tmp_path, {"light": TELLS_ITS_PEAK}, rounds=1)
+    [peak_bytes], [status] = (results.values("batch 30", "light", key) for key in ("peak_memory_bytes", "status"))
+    told_bytes = 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+    assert told_bytes <= peak_bytes < told_bytes + 2**20 < len(held)
+
+
+def test_a_peak_memory_that_counts_the_driver_is_not_shown_and_a_right_one_is(tmp_path):
+    contest(tmp_path, {"good": GOOD})
+    path = tmp_path / "results.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    measured = [line.pop("peak_memory_bytes", 0) for line in lines]
+    for key, figure, cell, marked in (
+        ("peak_memory_bytes", 123_456_789, "123", False),
+        ("peak_memory_mb", 1_640, WRONG_MEMORY, True),
+    ):
+        path.write_text("".join(json.dumps(line | {key: figure}) + "\n" for line in lines))
+        text = training_table(path)
+        assert re.search(rf"^\| good \|.* {cell} \|$", text, re.MULTILINE)
+        assert (WRONG_MEMORY_NOTE in text, "1,640" in text) == (marked, False)
+    assert max(measured) > 1e6
 
 
 def test_a_contender_with_other_answers_is_refused_before_it_may_be_timed(tmp_path):

@@ -17,6 +17,11 @@ FURTHER_PACKAGES = ("ai-edge-litert", "openvino", "pillow", "tf2onnx")
 """Packages whose versions can change a figure here, beside those of a run."""
 OUT = ("not installed", "failed", "refused")
 """Kinds of lines about a contender that took no part, or no longer."""
+WRONG_MEMORY = "—"
+"""Shown instead of a ``peak_memory_mb``: that figure of earlier files counted the memory of the benchmark driver."""
+WRONG_MEMORY_NOTE = (
+    f"{WRONG_MEMORY}: measured wrongly (the memory of the benchmark's own process was counted), to be measured again."
+)
 Line = dict[str, Any]
 Key = TypeVar("Key")
 
@@ -121,6 +126,16 @@ class Results:
         """Return the median of one figure's samples, None without any."""
         found = self.values(cell, contender, key, kind)
         return statistics.median(found) if found else None
+
+    def peak_memory(self, cell: str, contender: str) -> str:
+        """Return a contender's peak memory in MB as the tables show it."""
+        found = self.values(cell, contender, "peak_memory_bytes")
+        wrong = self.values(cell, contender, "peak_memory_mb")
+        return WRONG_MEMORY if wrong else shown(max(found) / 1e6 if found else None)
+
+    def memory_note(self) -> list[str]:
+        """Return what stands under the tables, as paragraphs, where a peak memory was measured wrongly."""
+        return [WRONG_MEMORY_NOTE] if any("peak_memory_mb" in line for line in self.lines) else []
 
     def machine_line(self) -> str:
         """Return one sentence on what was measured where."""

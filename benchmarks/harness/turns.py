@@ -7,13 +7,14 @@ one line of JSON on stdout; whatever libraries print there goes to stderr instea
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
+
+from cifarnet.environment import peak_memory_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +52,11 @@ class Turns:
         return time.perf_counter() - self._began
 
     def done(self, **sample: Any) -> None:
-        """Say what the turn gave; its seconds, unless they are given, and the peak of memory so far are added."""
+        """Say what the turn gave; its seconds, unless given, and the peak memory of this process so far are added."""
         self._say({"seconds": self.elapsed()} | sample)
 
     def _say(self, facts: Mapping[str, Any]) -> None:
-        print(json.dumps(dict(facts) | {"peak_memory_mb": round(peak_memory_mb())}), file=self._sink, flush=True)
-
-
-def peak_memory_mb() -> float:
-    """Return the most memory that this process ever held, in megabytes (10**6 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+        print(json.dumps(dict(facts) | {"peak_memory_bytes": peak_memory_bytes()}), file=self._sink, flush=True)
 
 
 def _private_stdout() -> TextIO:

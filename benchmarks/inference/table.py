@@ -17,7 +17,7 @@ def table(path: Path = PATH) -> str:
     """Return what stands in the README: latency, throughput, folder."""
     results = Results.read(path)
     parts = [_latency(results), _rates(results, THROUGHPUT), _rates(results, FOLDER), _breakdown(results)]
-    return "\n\n".join([*parts, results.machine_line()])
+    return "\n\n".join([*parts, *results.memory_note(), results.machine_line()])
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:
@@ -100,7 +100,7 @@ def _rates(results: Results, cell: str) -> str:
                 shown(rate / best if best else None, ".2f"),
                 shown(rate / most if most else None, ".0%"),
                 _ready(results, cell, name),
-                shown(max(results.values(cell, name, "peak_memory_mb"))),
+                results.peak_memory(cell, name),
             ]
         )
     return f"**{cell[0].upper()}{cell[1:]}.**\n\n" + rows(titles, found)

@@ -21,7 +21,7 @@ def table(path: Path = PATH) -> str:
     results = Results.read(path)
     parts = [_cell_text(results, cell) for cell in results.cells() if cell.startswith("batch ")]
     parts += [_race_text(results, cell) for cell in results.cells() if cell.startswith("to ")]
-    return "\n\n".join([*parts, results.machine_line()])
+    return "\n\n".join([*parts, *results.memory_note(), results.machine_line()])
 
 
 def limit(results: Results, cell: str) -> float | None:
@@ -56,7 +56,6 @@ def _row(results: Results, cell: str, name: str, most: float | None) -> Sequence
     of_limit = (alone or rate or 0) / most if most else None  # end to end where there is no other: the lower one
     other = _fastest_other(results, cell)
     accuracies = results.values(cell, name, "validation_accuracy")
-    memory = results.values(cell, name, "peak_memory_mb")
     return [
         name,
         shown(alone),
@@ -65,7 +64,7 @@ def _row(results: Results, cell: str, name: str, most: float | None) -> Sequence
         shown(rate / other if rate and other else None, ".2f"),
         shown(accuracies[-1] if accuracies else None, ".1%"),
         shown(results.median(cell, name, "seconds", "warm-up"), ".1f"),
-        shown(max(memory, default=None)),
+        results.peak_memory(cell, name),
     ]
 
 
