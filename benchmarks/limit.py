@@ -4,14 +4,17 @@ The contender of this module measures float32 matrix products, the operation tha
 torch at three sizes, and gives the best rate that it found in each turn.
 """
 
+import functools
 import importlib.util
-import itertools
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.harness.contest import Contender
 from benchmarks.harness.turns import Task, Turns
+from cifarnet.backends import settle
+from cifarnet.config import ModelConfig
 
 SIZES = (1024, 1536, 2048)
 """Rows and columns of the square matrices that are multiplied."""
@@ -19,38 +22,41 @@ REPEATS = 3
 LIMIT = Contender(name="matrix product", module="benchmarks.limit", group="limit")
 
 
-def operations_of_layers(model: Mapping[str, Any]) -> list[int]:
-    """Return the multiplications and additions of each layer for one image, forward, from the layers' shapes.
+def inference_operations(model: Mapping[str, Any]) -> int:
+    """Return the multiplications and additions that one image needs from pixels to logits.
 
     ``model`` holds the fields of ``cifarnet.ModelConfig``. Bias, activation, pooling and softmax are not counted: they
     are a hundredth of it.
     """
-    height, width, channels = model["image_shape"]
-    shrink = 0 if model["padding"] == "same" else model["kernel_size"] - 1
-    counts = []
-    for filters in model["filters"]:
-        for _ in range(model["convolutions_per_block"]):
-            height, width = height - shrink, width - shrink
-            counts.append(2 * height * width * model["kernel_size"] ** 2 * channels * filters)
-            channels = filters
-        height, width = height // 2, width // 2
-    widths = [height * width * channels, *model["dense_units"], model["classes"]]
-    return counts + [2 * before * after for before, after in itertools.pairwise(widths)]
-
-
-def inference_operations(model: Mapping[str, Any]) -> int:
-    """Return the operations that one image needs from pixels to logits."""
-    return sum(operations_of_layers(model))
+    return sum(operations for operations, _ in _layers(ModelConfig.from_json(model)))
 
 
 def training_operations(model: Mapping[str, Any]) -> int:
     """Return the operations that one image needs in a training step.
 
-    Forward, gradient of the weights and gradient of the inputs cost the same each; the first layer's inputs are pixels
-    and need no gradient. The optimizer's work, which depends on the batch size, is not counted.
+    Forward, gradient of the weights and gradient of the inputs cost the same each. A layer that is not trained needs no
+    gradient of its weights, and one with no trained layer before it none of its inputs. The optimizer's work, which
+    depends on the batch size, is not counted.
     """
-    counts = operations_of_layers(model)
-    return 3 * sum(counts) - counts[0]
+    total, trained_before = 0, False
+    for operations, trained in _layers(ModelConfig.from_json(model)):
+        total += operations * (1 + trained + trained_before)
+        trained_before |= trained
+    return total
+
+
+@functools.cache
+def _layers(config: ModelConfig) -> list[tuple[int, bool]]:
+    """Return the operations of each convolution and dense layer for one image, forward, and whether it is trained."""
+    settle()
+    from cifarnet.model import build_model  # imports Keras, which the contender of this module does without
+
+    found = []
+    for layer in build_model(config).layers:
+        if hasattr(layer, "kernel"):
+            pixels = math.prod(layer.output.shape[1:-1])  # 1 for a dense layer, which has none
+            found.append((2 * math.prod(layer.kernel.shape) * pixels, layer.trainable))
+    return found
 
 
 def contend(task: Task, turns: Turns) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -22,6 +23,15 @@ from benchmarks.scaling.table import growth
 from benchmarks.training.table import table as training_table
 
 import cifarnet
+from cifarnet.backends import choose
+from cifarnet.inspection import inspect_model
+from cifarnet.spec import CIFAR10_LABELS
+from tests.runtime import models
+
+choose()
+
+from cifarnet.export.file import serialise  # noqa: E402  # Keras, now that its framework is chosen
+from cifarnet.export.writer import write_graph  # noqa: E402
 
 PROJECT = Path(__file__).parents[1]
 TOY_ROWS = {
@@ -191,16 +201,95 @@ def test_a_contender_without_answers_to_the_files_is_refused(tmp_path):
     assert judge_classes(np.eye(10, dtype=np.float32))(tmp_path) == "0 answers"
 
 
-def test_operations_are_those_of_the_shapes():
-    model = cifarnet.recipe("seed").model.to_json()
-    first = 2 * 32 * 32 * 27 * 32
-    forward = first + 2 * 16 * 16 * 288 * 64 + 2 * 8 * 8 * 576 * 128
-    forward += 2 * (2048 * 512 + 512 * 256 + 256 * 128 + 128 * 10)
-    assert inference_operations(model) == forward
-    assert training_operations(model) == 3 * forward - first
-    assert inference_operations(model | {"padding": "valid"}) == (
-        2 * 30 * 30 * 27 * 32 + 2 * 13 * 13 * 288 * 64 + 2 * 4 * 4 * 576 * 128
-    ) + 2 * (2 * 2 * 128 * 512 + 512 * 256 + 256 * 128 + 128 * 10)
+BY_HAND = {
+    "seed": [
+        *[(32 * 32, 27, 32), (16 * 16, 9 * 32, 64), (8 * 8, 9 * 64, 128)],
+        *[(1, 4 * 4 * 128, 512), (1, 512, 256), (1, 256, 128), (1, 128, 10)],
+    ],
+    "fast": [
+        (31 * 31, 2 * 2 * 3, 24),  # whitens
+        *[(31 * 31, 9 * 24, 48), (15 * 15, 9 * 48, 48)],
+        *[(15 * 15, 9 * 48, 128), (7 * 7, 9 * 128, 128)],
+        *[(7 * 7, 9 * 128, 128), (3 * 3, 9 * 128, 128)],
+        (1, 128, 10),
+    ],
+    "strong": [
+        (31 * 31, 2 * 2 * 3, 24),  # whitens
+        *[(31 * 31, 9 * 24, 64), (15 * 15, 9 * 64, 64), (15 * 15, 9 * 64, 64)],
+        *[(15 * 15, 9 * 64, 256), (7 * 7, 9 * 256, 256), (7 * 7, 9 * 256, 256)],
+        *[(7 * 7, 9 * 256, 256), (3 * 3, 9 * 256, 256), (3 * 3, 9 * 256, 256)],
+        (1, 256, 10),
+    ],
+}
+"""Of each layer: the pixels that come out, the values that each is computed from, and the filters or units."""
+
+
+@pytest.mark.parametrize(("name", "mflop"), [("seed", 23.1), ("fast", 86.3), ("strong", 321.3)])
+def test_the_operations_of_a_recipe_are_those_counted_by_hand(name, mflop):
+    model = cifarnet.recipe(name).model.to_json()
+    first, *rest = counts = [2 * math.prod(layer) for layer in BY_HAND[name]]
+    assert inference_operations(model) == sum(counts)
+    assert round(sum(counts) / 1e6, 1) == mflop
+    # Whitening is not trained, and the first layer that is needs no gradient of its inputs.
+    trained = first + 2 * rest[0] + 3 * sum(rest[1:]) if model["whitening"] else 2 * first + 3 * sum(rest)
+    assert training_operations(model) == trained
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"padding": "valid", "convolutions_per_block": 2, "filters": (4, 5)},
+        {"padding": "valid", "convolutions_per_block": 2, "filters": (4, 5), "pooling": "first"},
+        {"whitening": 3, "global_pooling": "max", "dense_units": (), "dropout": 0.0},
+        {"whitening": 2, "global_pooling": "average", "ghost_batch": 8, "image_shape": (20, 28, 3), "kernel_size": 5},
+    ],
+    ids=str,
+)
+def test_the_operations_of_any_network_are_those_of_its_file(changes, tmp_path):
+    config = cifarnet.ModelConfig(**{"filters": (4, 5, 6), "dense_units": (7,)} | changes)
+    write_model(tmp_path / "model.onnx", config)
+    multiply_adds = inspect_model(tmp_path / "model.onnx").multiply_adds
+    assert inference_operations(config.to_json()) == 2 * multiply_adds > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "flip", "told"),
+    [
+        ({"whitening": 2, "global_pooling": "max"}, False, "whitening 2, global_pooling max, which"),
+        (
+            {"convolutions_per_block": 2, "pixel_range": "unit"},
+            False,
+            "pixel_range unit, convolutions_per_block 2, which",
+        ),
+        ({}, True, "flip True, which"),
+    ],
+)
+def test_a_run_whose_network_the_others_cannot_build_is_refused_in_one_line(changes, flip, told, tmp_path):
+    config = cifarnet.ModelConfig(**{"filters": (4,), "dense_units": ()} | changes)
+    write_model(tmp_path / "model.onnx", config, flip=flip)
+    results = tmp_path / "results"
+    command = ["-m", "benchmarks.inference", "--run", str(tmp_path), "--results", str(results)]
+    done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, results.exists()) == (1, "", False)
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'model.onnx'} has {told}")
+
+
+def write_model(path, config, flip=False):
+    """Write a model file with the initial weights of a network."""
+    graph = write_graph(cifarnet.build_model(config), flip=flip)
+    height, width, _ = config.image_shape
+    contract = models.CONTRACT | {
+        "labels": CIFAR10_LABELS,
+        "model": config.to_json(),
+        "flip": flip,
+        "calibration": models.CALIBRATION,
+    }
+    contract |= {
+        "input": models.CONTRACT["input"] | {"shape": ["batch", *config.image_shape]},
+        "resize": models.CONTRACT["resize"] | {"height": height, "width": width},
+    }
+    path.write_bytes(serialise(graph, contract))
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])

@@ -2,17 +2,32 @@
 
 import argparse
 import dataclasses
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cifarnet
 from benchmarks.harness.contest import PROJECT
 from benchmarks.harness.records import RESULTS, Sheet, conclude
+from benchmarks.networks import beyond_stock
 
 from .contenders import FROM_ARRAYS, FROM_FILES
 from .measuring import TOY_PLAN, Plan, measure
 from .table import picture, table
 
 GOLDEN = PROJECT / "export" / "golden" / "model.onnx"
+
+
+def require_stock(model: Path, contract: Mapping[str, Any]) -> None:
+    """End with one line where the other contenders cannot build the network of the file ``model``."""
+    found = beyond_stock(contract["model"]) | ({"flip": True} if contract.get("flip") else {})
+    if found:
+        told = ", ".join(f"{name} {value}" for name, value in found.items())
+        sys.exit(
+            f"error: {model} has {told}, which the other contenders cannot build; expected a network such as that of "
+            "the recipe `seed`: pass its run by --run (make bench RUN=...)"
+        )
 
 
 def main() -> None:
@@ -34,6 +49,7 @@ def main() -> None:
         plan = dataclasses.replace(plan, arrays=tuple(given.only), folders=tuple(given.only))
     path = given.results / "inference.jsonl"
     contract = cifarnet.Classifier(model).contract
+    require_stock(model, contract)
     sheet = Sheet(path, "inference", dataclasses.asdict(plan) | {"model_config": contract["model"]})
     measure(plan, model, sheet)
     conclude(sheet, picture, table)

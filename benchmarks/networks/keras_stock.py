@@ -7,10 +7,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.networks import beyond_stock
+
 
 def stock_network(model: Mapping[str, Any], *, softmax: bool) -> keras.Model:
     """Build it from the fields of ``cifarnet.ModelConfig``; ``softmax`` puts probabilities at its end, not logits."""
-    assert (model["convolutions_per_block"], model["pixel_range"]) == (1, "signed")
+    assert not beyond_stock(model)
     layers = [keras.Input(tuple(model["image_shape"]), dtype="uint8"), keras.layers.Rescaling(2 / 255, -1.0)]
     shared = {"activation": "relu", "kernel_initializer": model["initializer"]}
     for filters in model["filters"]:

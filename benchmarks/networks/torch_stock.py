@@ -9,13 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from benchmarks.networks import beyond_stock
+
 
 class Network(nn.Module):
     """Pixels uint8 (n, h, w, c), 0-255, to logits (n, classes), from the fields of ``cifarnet.ModelConfig``."""
 
     def __init__(self, model: Mapping[str, Any]) -> None:
         super().__init__()
-        assert (model["convolutions_per_block"], model["pixel_range"]) == (1, "signed")
+        assert not beyond_stock(model)
         (height, width, channels), size = model["image_shape"], model["kernel_size"]
         widths = [channels, *model["filters"]]
         blocks = []
