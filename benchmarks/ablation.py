@@ -83,7 +83,7 @@ def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> 
     parts = hold_out(dataset.train, chosen.train.validation_fraction, seed, len(dataset.labels))
     held_out = Split(dataset.train.images[parts.validation], dataset.train.labels[parts.validation])
     unseen = dataclasses.replace(dataset, test=held_out)  # so that the test images play no part
-    job = cifarnet.Job(recipe="fast", model=chosen.model, train=chosen.train, source=source)
+    job = cifarnet.Job(recipe="fast", model=chosen.model, train=chosen.train)
     with tempfile.TemporaryDirectory() as folder, averaged_weights(changes.get(AVERAGING, 0)):
         run = cifarnet.start(job, unseen, Path(folder))
         record = cifarnet.carry_out(run, unseen, EpochPrinter())

@@ -49,7 +49,7 @@ def main(seed: int, steps: int, name: str) -> None:
     # Noise on the drawn patterns: in a flat area four pixels tie for the maximum, and then rounding decides.
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 128, split.images.shape, np.uint8)
     split = replace(split, images=split.images // 2 + noise)
-    job = Job(recipe=name, model=settings.model, train=settings.train, source="synthetic")
+    job = Job(recipe=name, model=settings.model, train=settings.train)
     parts = hold_out(split, job.train.validation_fraction, seed, job.model.classes)
     start = digest(*get_weights(initial_model(job, split, parts)).values())
     # Steps are taken from unwhitened patches and the images as they are: after ten steps of whitened views rounding

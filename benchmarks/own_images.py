@@ -84,7 +84,7 @@ def train_others(dataset: Dataset, runs: Path, seed: int, epochs: int | None) ->
     settings = cifarnet.recipe("fast")
     train = replace(settings.train, seed=seed, epochs=epochs or settings.train.epochs)
     model = replace(settings.model, classes=len(dataset.labels))
-    run = cifarnet.start(cifarnet.Job(recipe="fast", model=model, train=train, source="cifar10"), dataset, runs)
+    run = cifarnet.start(cifarnet.Job(recipe="fast", model=model, train=train), dataset, runs)
     record = cifarnet.carry_out(run, dataset, cifarnet.Silent())
     run.path.rename(runs / "others")
     return float(record["metrics"]["test"]["accuracy"])

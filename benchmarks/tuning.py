@@ -67,7 +67,7 @@ def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
     train_config = dataclasses.replace(train_config, epochs=train_config.schedule_epochs + 1)
     split = open_dataset(source).train
     parts = hold_out(split, train_config.validation_fraction, seed, model_config.classes)
-    job = Job(recipe="seed", model=model_config, train=train_config, source=source)
+    job = Job(recipe="seed", model=model_config, train=train_config)
     with tempfile.TemporaryDirectory() as folder:
         model = build_model(model_config, seed=seed)
         outcome = train(model, split, parts, job, Run(Path(folder)), EpochPrinter())

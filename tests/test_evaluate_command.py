@@ -1,11 +1,16 @@
 """`cifarnet evaluate` of model files, without a framework: honest figures, or one line that says what is wrong."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.data import open_dataset
+from cifarnet.job import Job, data_record
 from tests.runtime import models
 
 COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
@@ -105,6 +110,115 @@ def test_two_models_are_compared_on_the_same_images(evaluate, model, tmp_path):
     assert (document["comparison"]["agreement"], document["comparison"]["p_value"]) == (1.0, 1.0)
 
 
+# Which images are scored
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of class folders without a test part, of which some images become one."""
+    for shade in range(12):
+        for at, label in enumerate(models.LABELS):
+            (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
+            pixels = np.full((32, 32, 3), 10 + shade, np.uint8)
+            pixels[..., at] = 200
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{shade:02}.bmp")
+    return tmp_path / "photos"
+
+
+def by_name(path, **training):
+    """Write a model that tells the colours apart, its classes in the order of their names, as folders are."""
+    order = sorted(range(3), key=lambda label: models.LABELS[label])
+    weights = numpy_helper.from_array(np.ascontiguousarray(np.eye(3, dtype=np.float32)[:, order] / 16), "weights")
+    contract = models.contract(labels=sorted(models.LABELS), training=training)
+    path.write_bytes(models.content(models.graph(tensors=[weights]), contract))
+    return path
+
+
+def trained_on(dataset, **seed):
+    """Return what a file tells of its training on ``dataset``."""
+    facts = {name: getattr(dataset, name) for name in ("name", "fingerprint", "split_by", "split_seed")}
+    return {"train": {"seed": 3} | seed, "data": facts}
+
+
+def write_run(tmp_path, dataset, **data):
+    """Write the record of a run on ``dataset``, whose weights nobody gets to read."""
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    model, train = ModelConfig(classes=3), TrainConfig(seed=3)
+    job = Job(recipe="seed", model=model, train=train)
+    record = {"format": 1, "recipe": "seed", "model": model.to_json(), "train": train.to_json()}
+    (folder / "run.json").write_text(json.dumps(record | {"data": data_record(job, dataset) | data}))
+    (folder / "best.weights.h5").touch()
+    return folder
+
+
+def test_a_file_is_scored_on_the_test_part_that_its_training_left_out(evaluate, photos, tmp_path):
+    """Whatever the seed of the training: the library divides a folder before anybody tells it that seed."""
+    dataset = open_dataset(photos, seed=8)
+    model = by_name(tmp_path / "model.onnx", **trained_on(dataset))
+    code, said, _ = evaluate(model, "--data", photos, "--json")
+    assert (code, json.loads(said)["data"]) == (
+        0,
+        {
+            "source": str(photos),
+            "name": "photos",
+            "fingerprint": dataset.fingerprint,
+            "images": len(dataset.test),
+            "same_as_run": True,
+        },
+    )
+
+
+def test_a_file_of_an_earlier_version_is_scored_on_the_test_part_of_that_version(evaluate, photos, tmp_path):
+    dataset = open_dataset(photos, seed=3, split_by="position")
+    told = {"train": {"seed": 3}, "data": {"name": "photos", "fingerprint": dataset.fingerprint}}
+    code, said, _ = evaluate(by_name(tmp_path / "model.onnx", **told), "--data", photos, "--json")
+    assert (code, json.loads(said)["data"]["same_as_run"]) == (0, True)
+
+
+def test_images_that_changed_since_the_training_are_refused(fails, photos, tmp_path):
+    folder = write_run(tmp_path, open_dataset(photos, seed=8))
+    (photos / "red" / "00.bmp").unlink()
+    message = fails(folder)
+    assert message.startswith(f"photos has changed since {folder} was trained: its fingerprint is ")
+    assert message.endswith("restore it, or name other images to score")
+
+
+def test_other_images_that_were_named_are_scored_and_told_to_be_others(evaluate, photos, tmp_path):
+    model = by_name(tmp_path / "model.onnx", **trained_on(open_dataset(photos)))
+    (photos / "red" / "00.bmp").unlink()
+    code, said, talk = evaluate(model, "--data", photos, "--json")
+    told = json.loads(said)["data"]
+    assert (code, told["source"], told["same_as_run"]) == (0, str(photos), False)
+    assert f"photos is not, or no longer, what {model} was trained on" in talk
+    images = paint(tmp_path / "new", red=["red", "red"], blue=["blue"])
+    told = json.loads(evaluate(model, "--images", images, "--json")[1])["data"]
+    assert (told["source"], told["name"], told["images"], told["same_as_run"]) == (str(images), "new", 3, False)
+    told = json.loads(evaluate(model, model, "--images", images, "--json")[1])["data"]
+    assert (told["images"], told["same_as_run"]) == (3, False)
+
+
+def test_images_that_were_trained_on_are_no_other_images(fails, photos, tmp_path):
+    folder = write_run(tmp_path, open_dataset(photos))
+    assert f"{photos} holds images that {folder} was trained on" in fails(folder, "--images", photos)
+    for part in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "divided" / part)
+    divided = write_run(tmp_path / "second", open_dataset(tmp_path / "divided"))
+    for option in ("--images", "--data"):
+        assert "holds images that" in fails(divided, option, tmp_path / "divided" / "train")
+
+
+def test_a_folder_that_changed_is_no_other_one_where_its_images_were_divided_by_position(fails, photos, tmp_path):
+    dataset = open_dataset(photos, seed=3, split_by="position")
+    folder = write_run(tmp_path, dataset)
+    record = json.loads((folder / "run.json").read_text())
+    for name in ("split_by", "split_seed"):
+        del record["data"][name]  # as earlier versions wrote it
+    (folder / "run.json").write_text(json.dumps(record))
+    (photos / "red" / "00.bmp").unlink()
+    assert "photos has changed since" in fails(folder, "--data", photos)
+
+
 # What is refused
 
 
@@ -142,7 +256,7 @@ def test_a_file_with_a_seed_that_is_none(fails, tmp_path, seed):
 
 def test_a_file_that_was_trained_on_images_that_are_elsewhere(fails, tmp_path):
     model = write_model(tmp_path / "model.onnx", training=ORIGIN)
-    assert "was trained on photos, which is not known here; expected --data with its place" in fails(model)
+    assert "the model was trained on photos, which is not known here; expected --data with its place" in fails(model)
 
 
 def test_data_of_other_classes_than_the_model(fails, tmp_path):

@@ -1,12 +1,14 @@
-"""Which epoch the best weights of a run are of, whether or not it came to its end."""
+"""What is read back from the record of a run: the epoch of its best weights, and the images that it was trained on."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.errors import RunError
-from cifarnet.job import best_epoch_of
+from cifarnet.data import synthetic
+from cifarnet.errors import ConfigError, RunError
+from cifarnet.job import Job, best_epoch_of, data_record, origin_of
 from cifarnet.run import EpochRecord, Run
 
 UNFINISHED = {
@@ -53,3 +55,46 @@ def test_the_record_wins_over_the_history(tmp_path, recorded):
 def test_a_damaged_record_is_refused(tmp_path, recorded):
     with pytest.raises(RunError, match=r"run.json has the best epoch .*; expected a whole number from 1, or null: "):
         best_epoch_of(run_with(tmp_path, [(1.0, 0.9)], best_epoch=recorded))
+
+
+# The images
+
+JOB = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(seed=3))
+DRAWN = synthetic(20, 10).opened_by("/photos", split_by="content", split_seed=8)
+
+
+def test_the_images_of_a_run_open_by_the_seed_that_divided_them_whatever_that_of_the_training(tmp_path):
+    run = run_with(tmp_path, [], train=JOB.train.to_json(), data=data_record(JOB, DRAWN))
+    found = origin_of(run)
+    assert (found.source, found.fingerprint) == ("/photos", DRAWN.fingerprint)
+    assert (found.split_by, found.split_seed) == ("content", 8)
+
+
+def test_the_images_of_an_earlier_version_open_by_position_and_the_seed_of_the_training(tmp_path):
+    data = {"source": "/photos", "name": "photos", "fingerprint": "0" * 64}
+    found = origin_of(run_with(tmp_path, [], train=JOB.train.to_json(), data=data))
+    assert (found.split_by, found.split_seed) == ("position", 3)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"split_by": "colour"}, {"split_seed": -1}, {"split_seed": "8"}, {"fingerprint": 5}, {"name": None}]
+)
+def test_a_record_that_does_not_tell_its_images_is_refused(tmp_path, damage):
+    run = run_with(tmp_path, [], data=data_record(JOB, DRAWN) | damage)
+    with pytest.raises(RunError, match=r"run\.json is damaged"):
+        origin_of(run)
+
+
+def test_a_record_names_the_place_of_the_data_set_and_no_other():
+    assert data_record(JOB, DRAWN)["source"] == "/photos"
+    assert data_record(replace(JOB, source="/photos"), DRAWN)["source"] == "/photos"
+    with pytest.raises(
+        ConfigError, match="source is cifar10, the data set was opened from /photos; expected one place"
+    ):
+        data_record(replace(JOB, source="cifar10"), DRAWN)
+
+
+def test_a_data_set_that_was_put_together_from_another_has_the_place_of_the_job_or_none():
+    together = replace(DRAWN, test=DRAWN.train)
+    assert data_record(JOB, together)["source"] is None
+    assert data_record(replace(JOB, source="synthetic"), together)["source"] == "synthetic"

@@ -200,6 +200,13 @@ def test_what_was_measured_of_another_file_is_not_told(run, evaluation, dataset,
     assert f"in {file} is of another file than model.onnx" in text_of(page_of(run, evaluation, dataset))
 
 
+def test_what_an_earlier_version_measured_on_other_images_is_not_told(run, evaluation, dataset):
+    document = json.loads((run.path / "robustness.json").read_text())
+    (run.path / "robustness.json").write_text(json.dumps(document | {"images_in_split": 500}))
+    told = text_of(page_of(run, evaluation, dataset))
+    assert "The measurement in robustness.json is of other images than the run's. To get it: cifarnet robu" in told
+
+
 @pytest.mark.parametrize("file", ["model.parity.json", "robustness.json"])
 @pytest.mark.parametrize(
     "damage", ["", "[]", "{}", "null", '{"sha256": SHA}', '{"sha256": SHA, "families": {}}', "[" * 9999]

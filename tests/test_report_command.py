@@ -79,6 +79,15 @@ def test_images_that_changed_are_refused_in_one_line(run, photos, tmp_path):
     assert not (run.path / PAGE).exists()
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_else_is(run, tmp_path):
+    (run.path / PAGE).mkdir()
+    before = sorted(path.name for path in run.path.iterdir())
+    code, _, said = report(tmp_path)
+    assert code == 1
+    assert said[-1].startswith(f"error: runs/mine/{PAGE} cannot be written (Is a directory); expected a folder")
+    assert sorted(path.name for path in run.path.iterdir()) == before
+
+
 def test_a_folder_without_runs_is_told_in_one_line(tmp_path):
     code, _, said = report(tmp_path)
     assert (code, len(said)) == (1, 1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from cifarnet import robustness
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt
-from cifarnet.data import synthetic
+from cifarnet.data import open_dataset, synthetic
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
 from cifarnet.evaluation import wilson
 from cifarnet.robustness import (
@@ -245,9 +246,9 @@ def model_by_name():
     )
 
 
-def training(name, seed=0):
+def training(name, seed=0, fingerprint="00"):
     """Return what a model file says of its training on the data set called ``name``."""
-    return {"data": {"name": name, "fingerprint": "00"}, "train": {"seed": seed}}
+    return {"data": {"name": name, "fingerprint": fingerprint}, "train": {"seed": seed}}
 
 
 @pytest.fixture
@@ -260,7 +261,7 @@ def run_folder(tmp_path, photos):
         "recipe": "seed",
         "model": ModelConfig(classes=3).to_json(),
         "train": TrainConfig().to_json(),
-        "data": {"source": str(photos)},
+        "data": {"source": str(photos), "name": "photos", "fingerprint": open_dataset(photos).fingerprint},
     }
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "model.onnx").write_bytes(model_by_name())
@@ -283,7 +284,16 @@ def test_the_latest_run_is_measured_and_its_record_kept(run, run_folder):
 
 def test_json_is_the_record_and_a_seed_is_taken(run, run_folder):
     code, said, _ = run(run_folder, "--json", "--seed", "7")
-    assert (code, json.loads(said)["seed"]) == (0, 7)
+    told = json.loads(said)
+    assert (code, told["seed"]) == (0, 7)
+    fingerprint = json.loads((run_folder / "run.json").read_text())["data"]["fingerprint"]
+    assert told["data"] == {
+        "source": str(run_folder.parents[1] / "photos"),
+        "name": "photos",
+        "fingerprint": fingerprint,
+        "images": 3,
+        "same_as_run": True,
+    }
     assert json.loads(said) == json.loads((run_folder / ROBUSTNESS).read_text())
 
 
@@ -306,7 +316,8 @@ def test_a_model_file_is_measured_on_the_images_it_was_trained_on_by_their_name(
     labels = synthetic(10, 10).labels
     matrix = np.random.default_rng(0).standard_normal((3, 10)).astype(np.float32)
     weights = numpy_helper.from_array(matrix - matrix.mean(axis=0), "weights")
-    contract = models.contract(labels=list(labels), training=training("synthetic", seed=5))
+    trained = training("synthetic", seed=5, fingerprint=synthetic(seed=5).fingerprint)
+    contract = models.contract(labels=list(labels), training=trained)
     path = tmp_path / "model.onnx"
     path.write_bytes(models.content(models.graph(tensors=[weights], classes=10), contract))
     code, said, _ = run(path, "--json")
@@ -320,10 +331,44 @@ def test_a_model_file_is_measured_on_the_images_it_was_trained_on_by_their_name(
 
 def test_a_model_file_of_other_images_needs_them(run, fails, run_folder, photos):
     path = run_folder / "model.onnx"
-    assert "model.onnx was trained on photos, which does not open by its name; expected --data: pass" in fails(path)
+    assert "the model was trained on photos, which is not known here; expected --data with its place" in fails(path)
     code, said, _ = run(path, "--data", photos)
     assert (code, "3 of 3 test images" in said) == (0, True)
     assert not (run_folder / ROBUSTNESS).exists()
+
+
+def test_images_that_changed_since_the_training_are_refused_before_anything_is_measured(run, run_folder, photos):
+    (photos / "train" / "red" / "2.png").write_bytes((photos / "train" / "blue" / "1.png").read_bytes())
+    code, said, talk = run()
+    assert (code, said, len(talk)) == (1, "", 2)
+    assert talk[1].startswith(f"error: photos has changed since runs/{run_folder.name}/model.onnx was trained: ")
+    assert not (run_folder / ROBUSTNESS).exists()
+
+
+def test_the_figures_of_other_images_are_told_and_never_kept_as_those_of_the_run(run, run_folder, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "other")
+    (tmp_path / "other" / "test" / "red" / "1.png").rename(tmp_path / "other" / "test" / "blue" / "2.png")
+    shutil.copy(photos / "test" / "red" / "1.png", tmp_path / "other" / "test" / "red" / "1.png")
+    (run_folder / ROBUSTNESS).write_text("of the run")
+    code, said, talk = run("--data", tmp_path / "other", "--json")
+    told = json.loads(said)["data"]
+    assert (code, told["source"], told["images"], told["same_as_run"]) == (0, str(tmp_path / "other"), 4, False)
+    assert "the figures are not kept in its folder" in " ".join(talk)
+    assert (run_folder / ROBUSTNESS).read_text() == "of the run"
+
+
+def test_the_training_part_is_no_folder_of_other_images(fails, run_folder, photos):
+    (photos / "train" / "red" / "2.png").write_bytes((photos / "train" / "blue" / "1.png").read_bytes())
+    assert f"error: {photos / 'train'} holds images that " in fails("--data", photos / "train")
+
+
+def test_a_record_that_cannot_be_kept_is_refused_before_anything_is_measured(run, run_folder):
+    (run_folder / ROBUSTNESS).mkdir()
+    code, said, talk = run()
+    assert (code, said, len(talk)) == (1, "", 2)
+    assert talk[1].startswith(
+        f"error: runs/{run_folder.name}/{ROBUSTNESS} cannot be written (Is a directory); expected"
+    )
 
 
 def test_images_of_other_classes_are_refused(fails, run_folder):

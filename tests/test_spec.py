@@ -65,6 +65,25 @@ def test_a_class_name_that_is_no_text_is_refused(dataset):
         replace(dataset, labels=("cat", "\udce9t\udce9", "eel"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (("cat", "", "eel"), "a class ''; expected text that is not empty: rename the class"),
+        (("cat", "dog", "cat"), "two classes 'cat'; expected different names: rename one"),
+    ],
+)
+def test_class_names_that_no_model_file_could_carry_are_refused(dataset, labels, found):
+    with pytest.raises(DataError, match=f"^tiny has {found}$"):
+        replace(dataset, labels=labels)
+
+
+def test_data_sets_can_be_compared_and_kept_in_a_set(dataset):
+    other = replace(dataset)
+    assert (dataset == dataset, dataset == other) == (True, False)  # noqa: PLR0124  # which once raised
+    assert dataset.train != other.test
+    assert len({dataset, other, dataset.train, other.train}) == 3
+
+
 @pytest.mark.parametrize("part", ["train", "test"])
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_without_a_name_is_refused_in_either_split(dataset, part, label):

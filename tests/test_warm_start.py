@@ -10,6 +10,7 @@ from cifarnet.data import hold_out, synthetic
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.job import Job
 from cifarnet.run import Run
+from cifarnet.spec import Dataset, SplitBy
 from cifarnet.warm_start import Seen, WarmStart, has_changed, require_unseen, warm_start_from
 
 JOB = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(), source="/photos")
@@ -48,6 +49,24 @@ def test_what_an_earlier_run_still_saw_counts_too():
     require_unseen(started(between), seeded(1), DATASET, OTHER)
     with pytest.raises(ConfigError, match=REFUSAL):
         require_unseen(started(SEEN, between), seeded(1), DATASET, OTHER)
+
+
+def divided(split_seed: int, split_by: SplitBy = "content") -> Dataset:
+    return DATASET.opened_by("/photos", split_by=split_by, split_seed=split_seed)
+
+
+def test_the_test_part_of_a_folder_is_that_of_the_weights_although_images_came_to_it():
+    before = replace(SEEN, data="of fewer pictures", split_by="content", split_seed=4)
+    require_unseen(started(before), JOB, divided(4), OTHER)
+    with pytest.raises(ConfigError, match=r"drawn by content with seed 0, and the weights of earlier .* with seed 4"):
+        require_unseen(started(before), JOB, divided(0), OTHER)
+
+
+def test_a_folder_that_an_earlier_version_divided_by_position_is_refused_in_another_division():
+    before = started(replace(SEEN, data="as divided by position"))
+    with pytest.raises(ConfigError, match=r"drawn by content with seed 0, and the weights .* position with seed 0"):
+        require_unseen(before, JOB, divided(0), OTHER)
+    require_unseen(before, JOB, divided(0, "position"), OTHER)
 
 
 def test_drawn_images_are_others_for_another_seed():

@@ -41,7 +41,7 @@ def main(name: str, backend: str, seed: int, folder: Path, source: str, changed:
     cifarnet.choose_backend(backend)
     dataset = cifarnet.open_dataset(source)
     settings = changed_recipe(name, changed).changed({"seed": seed})
-    job = cifarnet.Job(recipe=name, model=settings.model, train=settings.train, source=source)
+    job = cifarnet.Job(recipe=name, model=settings.model, train=settings.train)
     run = cifarnet.start(job, dataset, folder)
     record = cifarnet.carry_out(run, dataset, Speaker())
     say(test_accuracy=record["metrics"]["test"]["accuracy"])

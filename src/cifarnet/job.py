@@ -1,17 +1,20 @@
 """What is to be trained, and how to read it back from the record of a run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from .config import ModelConfig, TrainConfig
-from .errors import ConfigError, RunError
+from .errors import ConfigError, DataError, RunError
 from .run import Run
+from .spec import Dataset, SplitBy, durable
 from .stopping import EarlyStopping
+
+if TYPE_CHECKING:
+    from .data import Progress
 
 RECORD_FORMAT = 1
 """Version of the layout of ``run.json``."""
-NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
-"""Data sets that everybody can open by their name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +25,8 @@ class Job:
     """Name of the recipe that the settings started from."""
     model: ModelConfig
     train: TrainConfig
-    source: str
-    """What ``open_dataset`` is given."""
+    source: str | None = None
+    """Source of a data set that does not tell its own, or None for that of the data set."""
 
     def __post_init__(self) -> None:
         if self.train.optimizer == "muon" and not self.model.ghost_batch:
@@ -31,6 +34,88 @@ class Job:
                 "optimizer is 'muon', ghost_batch 0; expected a network with batch normalisation, since muon sets the "
                 "scale of convolutions aside: take another optimizer or a recipe that has it"
             )
+
+
+def source_of(job: Job, dataset: Dataset) -> str | None:
+    """Return where ``dataset`` is from, or None where nobody tells. Raises ``ConfigError`` where ``job`` differs."""
+    if job.source is None or dataset.source is None:
+        return dataset.source or job.source
+    if durable(job.source) != dataset.source:
+        raise ConfigError(
+            f"the job's source is {job.source}, the data set was opened from {dataset.source}; expected one place: "
+            "leave the job's source out"
+        )
+    return dataset.source
+
+
+def data_record(job: Job, dataset: Dataset) -> dict[str, Any]:
+    """Return what a run's record tells of its images. Raises ``ConfigError`` as ``source_of``."""
+    return {
+        "source": source_of(job, dataset),
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "split_by": dataset.split_by,
+        "split_seed": dataset.split_seed,
+        "train_images": len(dataset.train),
+        "test_images": len(dataset.test),
+        "labels": list(dataset.labels),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The images that a classifier was trained on."""
+
+    source: str | None
+    """What ``open_dataset`` takes, or None where that is not known here."""
+    name: str
+    fingerprint: str
+    split_by: SplitBy
+    """Rule that draws the test part of a folder without one."""
+    split_seed: int
+    """Seed that draws it, or the synthetic images."""
+
+    @classmethod
+    def read(cls, trained: Mapping[str, Any], source: str | None) -> "Origin":
+        """Return what a run's record, or that part of a model file's contract, tells.
+
+        Raises ``KeyError``, ``TypeError`` and ``ValueError`` where it does not tell.
+        """
+        data = trained["data"]
+        # Earlier versions wrote down no rule: they divided by position, and by the seed of the training.
+        split_by: Any = (data["split_by"] or "content") if "split_by" in data else "position"
+        drawn_by = data.get("split_seed")
+        seed = trained["train"]["seed"] if drawn_by is None else drawn_by
+        known = split_by in get_args(SplitBy) and isinstance(data["name"], str) and isinstance(data["fingerprint"], str)
+        if not known or type(seed) is not int or seed < 0:
+            raise ValueError(f"data is {data}, seed {seed!r}")
+        return cls(
+            source=source, name=data["name"], fingerprint=data["fingerprint"], split_by=split_by, split_seed=seed
+        )
+
+    def open(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
+        """Open the images, now in ``place`` if given, and divide them as they were divided for the training.
+
+        Raises ``DataError`` where their place is not known.
+        """
+        from .data import open_dataset  # numpy, which the command line's help has no time for
+
+        source = place or self.source
+        if source is None:
+            raise DataError(
+                f"the model was trained on {self.name}, which is not known here; expected --data with its place"
+            )
+        return open_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
+
+
+def origin_of(run: Run) -> Origin:
+    """Return the images that ``run`` was trained on. Raises ``RunError`` when its record does not tell."""
+    record = run.read_record()
+    source = job_of(record).source
+    try:
+        return Origin.read(record, source)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(error) from error
 
 
 def job_of(record: dict[str, Any]) -> Job:
@@ -43,7 +128,11 @@ def job_of(record: dict[str, Any]) -> Job:
         model, train_config = ModelConfig.from_json(record["model"]), TrainConfig.from_json(record["train"])
         return Job(recipe=record["recipe"], model=model, train=train_config, source=record["data"]["source"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> RunError:
+    return RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one")
 
 
 def best_epoch_of(run: Run) -> int | None:

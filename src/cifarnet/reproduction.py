@@ -118,13 +118,12 @@ def reproduce(
     observer: Any,
     *,
     epochs: int | None = None,
-    source: str | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Reproduction:
     """Train again what ``run`` records, into a new run below ``root``, and return how it compares.
 
     The first ``epochs`` alone if asked, on the schedule of the whole run: the repetition is stopped rather than
-    shortened. ``source`` says where the images are now. It runs on the backend of this process, whatever the run was
+    shortened. It runs on the backend of this process, whatever the run was
     trained on. Writes what it found beside the new run's record. Raises ``RunError`` for other images than the run's,
     for a run without a finished epoch and for one whose weights are lost, all before anything is made; and when
     ``stop`` ended the repetition too early.
@@ -138,7 +137,7 @@ def reproduce(
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     warm_start = warm_start_of(run)
-    repeated = start(replace(job, source=source or job.source), dataset, root, warm_start=warm_start)
+    repeated = start(replace(job, source=dataset.source or job.source), dataset, root, warm_start=warm_start)
     ended = carry_out(repeated, dataset, counted, stop=lambda: counted.enough or stop())
     if ended["why_stopped"] == "interrupted" and not counted.enough:
         raise RunError(

@@ -1,6 +1,7 @@
 """The run folder: what it holds, how it is written so that a crash leaves nothing half-made, and ``latest``."""
 
 import csv
+import errno
 import io
 import json
 import math
@@ -210,6 +211,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise RunError(
             f"{path} could not be written ({error.strerror}): free some space or choose another folder"
+        ) from error
+
+
+def require_writable(path: Path) -> None:
+    """Raise ``RunError`` unless ``write_atomically`` may give a file the name ``path``; nothing is left behind."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent, prefix=f".{path.name}-"):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written ({error.strerror}); expected a folder to write to: make room, change its "
+            "permissions or copy the run elsewhere"
         ) from error
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .errors import DataError, UsageError
 
@@ -19,6 +20,15 @@ Shape = tuple[int, int, int]
 
 IMAGE_SHAPE = (32, 32, 3)
 """Height, width, channels of one image: uint8, RGB, 0-255."""
+
+NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
+"""Data sets that everybody can open by their name."""
+
+SplitBy = Literal["content", "position"]
+"""Rule that draws the test part of a folder without one: by each file's bytes, or by its place among the others.
+
+The second is that of runs whose record does not name a rule, as earlier versions wrote them.
+"""
 
 CIFAR10_LABELS = (
     "airplane",
@@ -151,9 +161,9 @@ class Prediction:
         return self.scores[:count]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their labels.
+    """Images with their labels; two are equal only where they are the same object.
 
     ``images`` is uint8 (n, height, width, 3), RGB, 0-255, possibly memory-mapped; ``labels`` is int32 (n,),
     each an index into the class names.
@@ -178,26 +188,40 @@ class Split:
         return len(self.images)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training split, a test split and the names of their classes."""
+    """A training split, a test split and the names of their classes.
+
+    Two are equal only where they are the same object; compare fingerprints. Raises ``DataError`` for class names that
+    no model file could carry, and for labels without a name.
+    """
 
     name: str
     train: Split
     test: Split
     labels: tuple[str, ...]
+    source: str | None = field(default=None, init=False)
+    """Name or absolute path that ``open_dataset`` opened it by, or None; ``replace`` drops it, as the next two."""
+    split_by: SplitBy | None = field(default=None, init=False)
+    """Rule that drew the test part, or None where the test part was given."""
+    split_seed: int | None = field(default=None, init=False)
+    """Seed that drew the test part, or the synthetic images, or None where nothing was drawn."""
 
     def __post_init__(self) -> None:
-        if len(self.labels) < 2:
-            raise DataError(f"{self.name} has {len(self.labels)} class; expected at least 2: add a class folder")
-        for label in self.labels:
-            _require_text(label, self.name)
+        if fault := fault_of_labels(self.labels):
+            raise DataError(f"{self.name} has {fault}")
         for part in (self.train, self.test):
             if len(part) and not (part.labels.min() >= 0 and part.labels.max() < len(self.labels)):
                 raise DataError(
                     f"{self.name} has labels {part.labels.min()} to {part.labels.max()}; expected 0 to "
                     f"{len(self.labels) - 1}: check the label file"
                 )
+
+    def opened_by(self, source: str, *, split_by: SplitBy | None = None, split_seed: int | None = None) -> Dataset:
+        """Return the same images, which now tell how to open them again."""
+        opened = replace(self)
+        vars(opened).update(source=source, split_by=split_by, split_seed=split_seed)  # frozen, but only just made
+        return opened
 
     @cached_property
     def fingerprint(self) -> str:
@@ -212,9 +236,31 @@ class Dataset:
         return digest.hexdigest()
 
 
-def _require_text(label: str, name: str) -> None:
-    """Raise ``DataError`` for half a surrogate pair: what Python makes of a folder's name that is no UTF-8."""
+def fault_of_labels(labels: Sequence[Any]) -> str | None:
+    """Return what is wrong with class names, what was expected and what to do, or None for usable ones."""
+    if len(labels) < 2:
+        return f"{len(labels)} class; expected at least 2: add a class folder"
+    seen: set[str] = set()
+    for label in labels:
+        if not isinstance(label, str) or not label:
+            return f"a class {label!r}; expected text that is not empty: rename the class"
+        if not _is_unicode(label):
+            return f"a class {label!r}; expected a name in valid UTF-8: rename the class"
+        if label in seen:
+            return f"two classes {label!r}; expected different names: rename one"
+        seen.add(label)
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    """Return False for half a surrogate pair: what Python makes of a folder's name that is no UTF-8."""
     try:
-        label.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{name} has a class {label!r}; expected a name in valid UTF-8: rename the class") from error
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def durable(source: str | Path) -> str:
+    """Return what ``open_dataset`` is given so that it means the same from another working folder."""
+    return str(source) if source in NAMED_SOURCES else str(Path(source).expanduser().absolute())

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,28 +9,18 @@ from typing import TYPE_CHECKING, Any
 from .backends import choose
 from .errors import DataError, RunError, UsageError
 from .evaluation import Evaluation, Predictor, flip_averaged, measure, predict, temperature_of, threshold_of
-from .job import NAMED_SOURCES, job_of, require_weights
+from .job import Origin, origin_of, require_weights
 from .run import RECORD, Run, find_run
 from .runtime import OpenedModel, open_model
-from .spec import FILE_ENGINE, Dataset, Split
+from .spec import FILE_ENGINE, NAMED_SOURCES, Dataset, Split, durable
 
 if TYPE_CHECKING:
     import keras
 
+    from .data import Progress
+
 SUFFIX = ".onnx"
 """Of a model file: what ends in it is no run folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The images that a classifier was trained on."""
-
-    source: str | None
-    """What ``open_dataset`` takes; nothing where it lies on another machine for all that is known."""
-    name: str
-    fingerprint: str
-    seed: int
-    """By which the images were divided."""
 
 
 class Subject(ABC):
@@ -42,6 +31,8 @@ class Subject(ABC):
     engine: str
     """What it runs on: a backend or onnxruntime."""
     labels: tuple[str, ...]
+    source: str | None = None
+    """Where its training images lie; None where that is not known."""
     flip = False
     """Whether it says the mean over an image and its mirror image."""
 
@@ -84,6 +75,7 @@ class FlippedSubject(Subject):
 
     def __init__(self, subject: Subject) -> None:
         self._subject, self.name, self.labels, self.engine = subject, subject.name, subject.labels, subject.engine
+        self.source = subject.source
 
     @property
     def origin(self) -> Origin:
@@ -105,17 +97,15 @@ class RunSubject(Subject):
 
     def __init__(self, run: Run, backend: str) -> None:
         self.name, self.engine, self._run = str(run), backend, run
-        record = run.read_record()
-        job = job_of(record)
+        self._origin = origin_of(run)
+        self.source = self._origin.source
         require_weights(run)
         try:
-            self.labels = tuple(record["data"]["labels"])
-            name, fingerprint = record["data"]["name"], record["data"]["fingerprint"]
+            self.labels = tuple(run.read_record()["data"]["labels"])
         except (KeyError, TypeError) as error:
             raise RunError(
                 f"{run.path / RECORD} is damaged ({error!r}); expected the record of a run: start a new one"
             ) from error
-        self._origin = Origin(source=job.source, name=name, fingerprint=fingerprint, seed=job.train.seed)
 
     @property
     def origin(self) -> Origin:
@@ -169,18 +159,13 @@ class FileSubject(Subject):
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
     try:
-        data, seed = contract["training"]["data"], contract["training"]["train"]["seed"]
-        trained_on, fingerprint = data["name"], data["fingerprint"]
-    except (KeyError, TypeError) as error:
-        raise _untold(name) from error
-    if not (isinstance(trained_on, str) and isinstance(fingerprint, str) and type(seed) is int and seed >= 0):
-        raise _untold(name)
-    source = trained_on if trained_on in NAMED_SOURCES else None
-    return Origin(source=source, name=trained_on, fingerprint=fingerprint, seed=seed)
-
-
-def _untold(name: str) -> DataError:
-    return DataError(f"{name} does not tell what it was trained on; expected that in its contract: export it anew")
+        trained = contract["training"]
+        trained_on = trained["data"]["name"]
+        return Origin.read(trained, trained_on if trained_on in NAMED_SOURCES else None)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} does not tell what it was trained on; expected that in its contract: export it anew"
+        ) from error
 
 
 def names_file(target: str) -> bool:
@@ -199,6 +184,55 @@ def open_subject(target: str | None, runs: Path, backend: str | None = None) -> 
     if backend is not None:
         raise UsageError(f"{target} runs in onnxruntime; expected no --backend with a model file: leave it out")
     return FileSubject(Path(target))
+
+
+def open_images(subject: Subject, origin: Origin, place: str | None, progress: "Progress | None" = None) -> Dataset:
+    """Return the images that ``subject`` was trained on, as ``origin`` tells, or those in the ``place`` that was named.
+
+    Their test part is what may be scored. Raises ``DataError`` for images of other classes and, where nobody named
+    others, for images that are no longer those of the training. A folder that is divided by position is not another
+    one for being named: images that were trained on may be in its test part now.
+    """
+    dataset = origin.open(place, progress)
+    require_labels(subject, dataset)
+    is_same_place = place is None or durable(place) == origin.source
+    if dataset.fingerprint != origin.fingerprint and (
+        place is None or (is_same_place and origin.split_by == "position")
+    ):
+        raise DataError(
+            f"{dataset.name} has changed since {subject.name} was trained: its fingerprint is "
+            f"{dataset.fingerprint[:12]}; expected {origin.fingerprint[:12]}: restore it, or name other images to score"
+        )
+    return dataset
+
+
+def require_unseen_place(name: str, source: str | None, place: str, *, whole: bool = False) -> None:
+    """Raise ``DataError`` where ``place`` is the training part of the folder ``source``, or with ``whole`` all of it.
+
+    Copies elsewhere are not found out.
+    """
+    if source is None or NAMED_SOURCES & {source, place}:
+        return
+    trained_on = Path(source).resolve()
+    if Path(place).expanduser().resolve() in (trained_on / "train", *([trained_on] if whole else [])):
+        raise DataError(
+            f"{place} holds images that {name} was trained on; expected others: name a folder of new images, or none "
+            "to score the run's test images"
+        )
+
+
+def scored_images(dataset: Dataset, *, same_as_run: bool) -> dict[str, Any]:
+    """Return what a JSON document tells of the images that were scored, the test part of ``dataset``.
+
+    ``same_as_run`` is whether the data set is the one that the classifier was trained on.
+    """
+    return {
+        "source": dataset.source,
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "images": len(dataset.test),
+        "same_as_run": same_as_run,
+    }
 
 
 def require_labels(subject: Subject, dataset: Dataset) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, RunError
-from .job import Job, job_of, require_weights
+from .job import Job, job_of, require_weights, source_of
 from .run import Run
-from .spec import Dataset
+from .spec import Dataset, SplitBy
 
 DRAWN = "synthetic"
 """The source whose images are others for every seed."""
@@ -19,16 +19,25 @@ DRAWN = "synthetic"
 class Seen:
     """Images that weights were trained on."""
 
-    source: str
-    """What ``open_dataset`` was given."""
+    source: str | None
+    """What ``open_dataset`` was given, or None where nobody told."""
     data: str
     """Fingerprint of the data set."""
     hold_out: str
     """Fingerprint of its division into images to train on and images held out."""
     seed: int
-    """By which they were divided."""
+    """By which they were divided into images to train on and images held out."""
     validation_fraction: float
     """Part of them that was held out."""
+    split_by: SplitBy | None = "position"
+    """Rule that drew the test part, or None where it was given; runs of earlier versions do not tell."""
+    split_seed: int | None = None
+    """Seed that drew the test part; where it is not told, that of the training."""
+
+    @property
+    def test_part(self) -> tuple[SplitBy | None, int]:
+        """Return rule and seed of the test part."""
+        return self.split_by, self.seed if self.split_seed is None else self.split_seed
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ def warm_start_from(run: Run) -> WarmStart:
             hold_out=record["hold_out"]["fingerprint"],
             seed=job.train.seed,
             validation_fraction=job.train.validation_fraction,
+            split_by=record["data"].get("split_by", "position"),
+            split_seed=record["data"].get("split_seed"),
         )
         earlier = _seen(record.get("warm_start", {}))
     except (KeyError, TypeError, AttributeError) as error:
@@ -99,22 +110,30 @@ def require_unseen(warm_start: WarmStart, job: Job, dataset: Dataset, hold_out: 
     ``hold_out`` is the fingerprint of the division of ``dataset``. Images that were copied, or that lie in a folder
     which has changed, are not found out.
     """
-    wanted = (job.train.seed, job.train.validation_fraction)
+    wanted, source = (job.train.seed, job.train.validation_fraction), source_of(job, dataset)
+    test_part = (dataset.split_by, dataset.split_seed)
     for seen in warm_start.seen:
         divided_anew = seen.data == dataset.fingerprint and seen.hold_out != hold_out
-        same_place = seen.source == job.source != DRAWN
+        same_place = seen.source == source and source not in (None, DRAWN)
         if divided_anew or (same_place and wanted != (seen.seed, seen.validation_fraction)):
             raise ConfigError(
                 f"seed {wanted[0]} and validation_fraction {wanted[1]:g} hold out or test by images of {dataset.name} "
                 f"that the weights of {warm_start.run} were trained on; expected seed {seen.seed} and "
                 f"validation_fraction {seen.validation_fraction:g}: take those or start anew"
             )
+        if same_place and dataset.split_by is not None and test_part != seen.test_part:
+            raise ConfigError(
+                f"the test part of {dataset.name} is drawn by {test_part[0]} with seed {test_part[1]}, and the weights "
+                f"of {warm_start.run} were trained on some of it; expected {seen.test_part[0]} with seed "
+                f"{seen.test_part[1]}: open the images so, or start anew"
+            )
 
 
 def has_changed(warm_start: WarmStart, job: Job, dataset: Dataset) -> bool:
     """Return whether the weights were trained on what was once in the place that ``dataset`` is from."""
-    return job.source != DRAWN and any(
-        seen.source == job.source and seen.data != dataset.fingerprint for seen in warm_start.seen
+    source = source_of(job, dataset)
+    return source not in (None, DRAWN) and any(
+        seen.source == source and seen.data != dataset.fingerprint for seen in warm_start.seen
     )
 
 

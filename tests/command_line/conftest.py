@@ -10,6 +10,7 @@ from cifarnet.config import ModelConfig, TrainConfig
 BACKEND = choose()
 """What Keras runs on in this process."""
 MODEL, TRAIN = ModelConfig(), TrainConfig()
+DATA = {"source": "synthetic", "name": "synthetic", "fingerprint": "0" * 64}
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def write_run(tmp_path, name="stored", *, has_weights=False, **changes):
         "backend": BACKEND,
         "model": MODEL.to_json(),
         "train": TRAIN.to_json(),
-        "data": {"source": "synthetic"},
+        "data": DATA,
     }
     folder = tmp_path / "runs" / name
     folder.mkdir(parents=True)

@@ -6,14 +6,16 @@ from cifarnet.cli.runs import trained_run
 from cifarnet.errors import RunError
 from cifarnet.run import Run, find_run, point_latest
 
-from .conftest import fails_after_talk, write_run
+from .conftest import DATA, fails_after_talk, write_run
 
 
 @pytest.fixture
 def runs(tmp_path):
     """Three runs: the second has weights, the newest, which is the latest, has none."""
     for number, has_weights in enumerate([True, True, False], start=1):
-        write_run(tmp_path, f"2026010{number}-000000-seed-jax", has_weights=has_weights, data={"source": "/gone"})
+        write_run(
+            tmp_path, f"2026010{number}-000000-seed-jax", has_weights=has_weights, data=DATA | {"source": "/gone"}
+        )
     point_latest(Run(tmp_path / "runs" / "20260103-000000-seed-jax"))
     return tmp_path / "runs"
 
@@ -35,7 +37,7 @@ def test_the_latest_is_taken_without_a_word_where_it_has_weights(runs, capsys):
 
 @pytest.mark.parametrize("status", ["running", "interrupted"])
 def test_a_run_that_has_not_come_to_its_end_is_taken_with_a_note(run, tmp_path, status):
-    write_run(tmp_path, has_weights=True, status=status, data={"source": "/gone"})
+    write_run(tmp_path, has_weights=True, status=status, data=DATA | {"source": "/gone"})
     for command in ("evaluate", "export", "report"):
         for names in ((), ("stored",)):
             _, _, lines = run(command, *names)
@@ -111,6 +113,6 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_done(f
 
 
 def test_nothing_is_left_of_the_look_at_a_folder(run, tmp_path):
-    write_run(tmp_path, has_weights=True, data={"source": "/gone"})
+    write_run(tmp_path, has_weights=True, data=DATA | {"source": "/gone"})
     assert "/gone" in fails_after_talk(run, "export", "--output", "new/folder/model.onnx")
     assert {path.name for path in tmp_path.iterdir()} - {"keras"} == {"runs"}  # Keras makes its own when it is imported

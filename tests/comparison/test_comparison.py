@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ from cifarnet.comparison.children import train_in_child
 from cifarnet.comparison.judging import gradient_difference, spread, summary
 from cifarnet.comparison.picture import agreement_matrix, draw
 from cifarnet.comparison.values import Comparison, Measured, Pair, Training
+from cifarnet.config import ModelConfig
 from cifarnet.data import hold_out, open_dataset
-from cifarnet.errors import UsageError
+from cifarnet.errors import BackendError, UsageError
 from cifarnet.evaluation import Interval
 from cifarnet.recipes import RECIPES
 from cifarnet.run import EpochRecord, Run
@@ -211,10 +214,29 @@ def test_a_process_that_fails_is_told_by_its_last_line_or_signal(monkeypatch, tm
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "torch.py").write_text(torch)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), os.environ.get("PYTHONPATH", "")]))
-    job = Plan(backends=("torch", "jax"), epochs=1).job(open_dataset("synthetic"), seed=0)
+    dataset = open_dataset("synthetic")
+    job = Plan(backends=("torch", "jax"), epochs=1, source="synthetic").job(dataset, seed=0)
     with pytest.raises(Exception, match=rf"^training on torch with seed 0 failed \({reason}\)"):
-        train_in_child("torch", job, tmp_path / "runs", tmp_path / "arrays.npz", print)
+        train_in_child("torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", print)
     assert not (tmp_path / "runs").exists()
+
+
+def test_every_seed_is_trained_and_scored_on_the_same_images_and_no_others(photos, tmp_path):
+    whole = tmp_path / "whole"  # without a test part of its own
+    shutil.copytree(photos / "train", whole)
+    dataset = open_dataset(whole)
+    plan = Plan(backends=("torch", "jax"), epochs=1, source=str(whole))
+    job = replace(plan.job(dataset, seed=1), model=ModelConfig(filters=(4,), dense_units=(8,), classes=3))
+
+    def train():
+        return train_in_child("torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *_: None)
+
+    record = Run(Path(train()["run"])).read_record()
+    assert (record["seed"], record["data"]["split_seed"]) == (1, 0)
+    assert record["data"]["fingerprint"] == dataset.fingerprint
+    (whole / "red" / "0.png").unlink()
+    with pytest.raises(BackendError, match=r"the images have the fingerprint .*; expected .* as when the run began"):
+        train()
 
 
 def test_ctrl_c_ends_the_process_that_trains_too(photos, tmp_path):

@@ -11,15 +11,106 @@ import pytest
 from PIL import Image
 
 from cifarnet.data import open_dataset
-from cifarnet.errors import DataError
+from cifarnet.errors import ConfigError, DataError
 
 
-def test_classes_are_the_sorted_folder_names_and_a_fifth_is_held_out(class_folders):
+def write_noise(folder, names, seed=0):
+    """Write an image of noise under each name: BMP, so that every version of Pillow writes the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        rng = np.random.default_rng([seed, *name.encode()])
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{name}.bmp")
+
+
+def contents(split):
+    return {image.tobytes() for image in split.images}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of a hundred images of noise."""
+    for seed, label in enumerate(("cat", "dog")):
+        write_noise(tmp_path / "photos" / label, map(str, range(100)), seed)
+    return tmp_path / "photos"
+
+
+def test_classes_are_the_sorted_folder_names(class_folders):
     dataset = open_dataset(class_folders)
     assert (dataset.name, dataset.labels) == ("pets", ("cat", "dog"))
-    assert np.bincount(dataset.train.labels).tolist() == [4, 4]
+    for part in (dataset.train, dataset.test):
+        np.testing.assert_array_equal(part.images[:, 0, 0, 0] == 200, part.labels == 0)
+
+
+def test_about_a_fifth_of_each_class_is_the_test_part(photos):
+    for seed in range(3):
+        dataset = open_dataset(photos, seed=seed)
+        assert (np.bincount(dataset.train.labels) + np.bincount(dataset.test.labels)).tolist() == [100, 100]
+        # Binomial, so 20 and 4 standard deviations of 4.
+        assert all(4 <= count <= 36 for count in np.bincount(dataset.test.labels))
+
+
+def test_an_image_stays_on_its_side_when_others_come_and_go(photos):
+    before = open_dataset(photos, seed=5)
+    write_noise(photos / "cat", ["00", "0a", "5a", "zz"], seed=7)
+    write_noise(photos / "ant", map(str, range(9)), seed=8)
+    for name in ("3", "50", "77"):
+        (photos / "dog" / f"{name}.bmp").unlink()
+    after = open_dataset(photos, seed=5)
+    assert len(after.train) + len(after.test) == 200 + 4 + 9 - 3
+    assert not contents(before.train) & contents(after.test)
+    assert not contents(before.test) & contents(after.train)
+
+
+def test_copies_of_a_file_are_on_one_side_whatever_they_are_called(photos):
+    for path in [*photos.rglob("*.bmp")]:
+        shutil.copy(path, path.with_name(f"copy of {path.name}"))
+    dataset = open_dataset(photos)
+    assert not contents(dataset.train) & contents(dataset.test)
+    assert len(contents(dataset.test)) * 2 == len(dataset.test)
+
+
+@pytest.mark.parametrize("seed", range(20))  # of three images none, one, two and three fall below a fifth in some
+def test_a_small_class_has_one_image_to_test_by_and_two_others(tmp_path, seed):
+    for label in ("cat", "dog"):
+        write_noise(tmp_path / label, "abc", seed=ord(label[0]))
+    dataset = open_dataset(tmp_path, seed=seed)
     assert np.bincount(dataset.test.labels).tolist() == [1, 1]
-    np.testing.assert_array_equal(dataset.train.images[:, 0, 0, 0] == 200, dataset.train.labels == 0)
+    assert np.bincount(dataset.train.labels).tolist() == [2, 2]
+
+
+def test_a_class_of_copies_cannot_be_divided(tmp_path):
+    for label in ("cat", "dog"):
+        write_noise(tmp_path / label, "abc")
+    shutil.copy(tmp_path / "cat" / "a.bmp", tmp_path / "cat" / "b.bmp")
+    with pytest.raises(
+        DataError, match=r"class cat has 2 different image\(s\) among its 3 files; expected at least 3: "
+    ):
+        open_dataset(tmp_path)
+
+
+def test_a_folder_opens_as_earlier_versions_divided_it(class_folders):
+    dataset = open_dataset(class_folders, seed=3, split_by="position")
+    assert dataset.test.images[:, 0, 0, 2].tolist() == [10, 200]
+    assert dataset.fingerprint == "bd47ceea904eff1ab13d9cff92d5bdee27e929d249a3e3e463464d5d720e42b3"
+    assert (dataset.split_by, dataset.split_seed) == ("position", 3)
+
+
+@pytest.mark.parametrize("split_by", ["content", "position"])
+def test_a_seed_below_0_is_refused(class_folders, split_by):
+    with pytest.raises(ConfigError, match=r"seed.* -1; expected"):
+        open_dataset(class_folders, seed=-1, split_by=split_by)
+
+
+def test_a_data_set_tells_where_it_is_from_and_by_what_its_test_part_was_drawn(class_folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn = open_dataset("pets", seed=4)
+    assert (drawn.source, drawn.split_by, drawn.split_seed) == (str(class_folders), "content", 4)
+    for part in ("train", "test"):
+        shutil.copytree(class_folders, tmp_path / "divided" / part)
+    given = open_dataset(tmp_path / "divided", seed=4)
+    assert (given.source, given.split_by, given.split_seed) == (str(tmp_path / "divided"), None, None)
+    synthetic = open_dataset("synthetic", seed=4)
+    assert (synthetic.source, synthetic.split_by, synthetic.split_seed) == ("synthetic", None, 4)
 
 
 def test_the_held_out_images_depend_on_the_seed_alone(class_folders):
@@ -75,7 +166,8 @@ def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folder
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_named_like_an_image_is_left_alone(class_folders):
     os.mkfifo(class_folders / "cat" / "pipe.png")
-    assert len(open_dataset(class_folders).train) == 8
+    dataset = open_dataset(class_folders)
+    assert len(dataset.train) + len(dataset.test) == 10
 
 
 def test_progress_counts_the_bytes_of_the_files(class_folders):

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from keras import ops
+from PIL import Image
 
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.data import hold_out, synthetic
+from cifarnet.data import hold_out, open_dataset, synthetic
 from cifarnet.errors import ConfigError, DataError, ModelError, RunError
 from cifarnet.evaluation import calibrate, evaluate, predict
-from cifarnet.job import Job, job_of
+from cifarnet.job import Job, job_of, origin_of
 from cifarnet.model import build_model, get_weights, load_weights, logits_of, predictor
 from cifarnet.reproduction import reproduce
 from cifarnet.run import Run, find_run
@@ -27,7 +28,7 @@ from cifarnet.training.objective import objective
 from cifarnet.training.optimizer import build_optimizer
 from cifarnet.warm_start import WarmStart, warm_start_from
 
-from .conftest import SMALL_MODEL, with_training
+from .conftest import SMALL_MODEL, SMALL_TRAINING, with_training
 
 
 def finished(job, dataset, runs, watcher, *, warm_start=None, **limits):
@@ -46,6 +47,44 @@ def test_it_learns(runs, watcher):
     job = Job(recipe="seed", model=model, train=settings, source="synthetic")
     _, record = finished(job, dataset, runs, watcher)
     assert record["metrics"]["test"]["accuracy"] > 0.25  # one in ten by chance; 0.44 was measured
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of 20 images of noise, without a test part."""
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(20):
+            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{index}.bmp")
+    return tmp_path / "photos"
+
+
+def two_classes(seed):
+    train = replace(SMALL_TRAINING, seed=seed, epochs=1)
+    return Job(recipe="seed", model=replace(SMALL_MODEL, classes=2), train=train)
+
+
+def test_a_folder_opens_again_as_it_was_divided_whatever_the_seed_of_the_training(photos, runs, watcher):
+    dataset = open_dataset(photos)  # with seed 0
+    run, record = finished(two_classes(seed=1), dataset, runs, watcher)
+    assert (record["data"]["source"], record["data"]["split_seed"]) == (str(photos), 0)
+    assert origin_of(run).open().fingerprint == dataset.fingerprint
+    assert asdict(evaluate(predictor(load_best(run)), origin_of(run).open().test)) == record["metrics"]["test"]
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_images_and_is_repeated(photos, runs, watcher, tmp_path):
+    run = start(two_classes(seed=1), open_dataset(photos, seed=1, split_by="position"), runs)
+    record = run.read_record()
+    for name in ("split_by", "split_seed"):
+        del record["data"][name]
+    run.write_record(record)
+    dataset = origin_of(run).open()
+    assert carry_out(run, dataset, watcher)["status"] == "finished"
+    again = Run(Path(reproduce(run, dataset, tmp_path / "again", watcher).run))
+    assert again.read_record()["data"]["split_by"] == "position"
+    assert origin_of(again).open().fingerprint == dataset.fingerprint
 
 
 def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):

@@ -54,6 +54,7 @@ def test_a_recipe_of_another_kind_is_not_replaced_by_ours(recipe, message):
         (models.contract(labels=["red"]), "its labels are ['red'], not two or more different names"),
         (models.contract(labels=["red", 5, "blue"]), "its labels are ['red', 5, 'blue'], not two"),
         (models.contract(labels=["red", "", "blue"]), "its labels are ['red', '', 'blue'], not two"),
+        (models.contract(labels=["red", "\udce9", "blue"]), "its labels are ['red', '\\udce9', 'blue'], not two"),
         (models.contract(labels=["red", "red", "blue"]), "its labels are ['red', 'red', 'blue'], not two"),
         (models.contract(labels=["red", ["x"], "blue"]), "its labels are ['red', ['x'], 'blue'], not two"),
         (

@@ -30,7 +30,6 @@ def contend(task: Task, turns: Turns) -> None:
         train=dataclasses.replace(
             settings.train, batch_size=500, epochs=10_000, patience=10_000, validation_fraction=0.1
         ),
-        source="memory-mapped",
     )
     run = cifarnet.start(job, dataset, task.folder / "runs")
     cifarnet.carry_out(run, dataset, TakingTurns(turns))

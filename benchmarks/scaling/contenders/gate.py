@@ -22,7 +22,6 @@ def contend(task: Task, turns: Turns) -> None:
         recipe="seed",
         model=dataclasses.replace(settings.model, filters=tuple(task.options["filters"])),
         train=dataclasses.replace(settings.train, epochs=1),
-        source=task.settings["source"],
     )
     run = cifarnet.start(job, dataset, task.folder / "runs")
     cifarnet.carry_out(run, dataset, cifarnet.Silent())

@@ -20,7 +20,6 @@ def contend(task: Task, turns: Turns) -> None:
         recipe="seed",
         model=cifarnet.ModelConfig.from_json(settings["model"]),
         train=cifarnet.TrainConfig.from_json(settings["train"]),
-        source=settings["source"],
     )
     run = cifarnet.start(job, dataset, task.folder / "runs")
     images = run.read_record()["hold_out"]["train"]

@@ -11,7 +11,7 @@ from cifarnet.errors import UsageError
 from cifarnet.interruption import INTERRUPTED
 
 from .display import download_bar, out, say
-from .options import DATA, JsonOption, durable, filled
+from .options import DATA, JsonOption, filled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,7 @@ def command(
     from cifarnet.backends import installed
     from cifarnet.comparison import Plan, compare_backends, interruptible
     from cifarnet.data import open_dataset
+    from cifarnet.spec import durable
 
     plan = Plan(
         backends=tuple(backends or installed()),

@@ -72,15 +72,15 @@ def command(
         subjects = [subject if subject.flip else FlippedSubject(subject) for subject in subjects]
     for other in subjects[1:]:
         _require_comparable(subjects[0], other, given=images is not None or data is not None)
-    split, dataset = _open_images(subjects[0], data, images)
+    dataset, scored = _open_images(subjects, data, images)
     if len(subjects) == 1:
-        evaluation = subjects[0].judge(split, dataset)
+        evaluation = subjects[0].judge(dataset.test, dataset)
         told = _told(subjects[0], evaluation)
-        facts = _facts(subjects[0]) | {"evaluation": evaluation.to_json()}
+        facts = _facts(subjects[0]) | {"data": scored, "evaluation": evaluation.to_json()}
     else:
-        comparison = _compare(subjects, split)
+        comparison = _compare(subjects, dataset.test)
         told = _told_comparison(subjects, comparison)
-        facts = {"models": [_facts(each) for each in subjects], "comparison": comparison.to_json()}
+        facts = {"models": [_facts(each) for each in subjects], "data": scored, "comparison": comparison.to_json()}
     out(json.dumps(facts, indent=2) if as_json else "\n".join(map(printable, told)))
 
 
@@ -100,31 +100,35 @@ def _require_sense(models: list[str] | None, data: str | None, images: str | Non
         raise UsageError("--data and --images were both given; expected one of them at most: leave the other out")
 
 
-def _open_images(subject: "Subject", data: str | None, images: str | None) -> "tuple[Split, Dataset | None]":
-    """Return the images to score, and the data set that they are the test part of."""
-    from cifarnet.data import open_dataset, open_labelled_images
-    from cifarnet.subject import require_labels
+def _open_images(subjects: "list[Subject]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
+    """Return the data set whose test part is scored, and what the JSON document tells of it."""
+    from cifarnet.subject import open_images, require_unseen_place, scored_images
+
+    first, place = subjects[0], images or data
+    for subject in subjects:
+        if place is not None:
+            require_unseen_place(subject.name, subject.source, place, whole=images is not None)
+    if images is not None:
+        dataset = _every_image(first, images)
+        return dataset, scored_images(dataset, same_as_run=False)
+    with download_bar() as progress:
+        dataset = open_images(first, first.origin, data, progress)
+    is_same = [subject.origin.fingerprint == dataset.fingerprint for subject in subjects]
+    if not all(is_same):
+        say(printable(f"{dataset.name} is not, or no longer, what {first.name} was trained on"))
+    return dataset, scored_images(dataset, same_as_run=all(is_same))
+
+
+def _every_image(subject: "Subject", folder: str) -> "Dataset":
+    """Return a data set of which every image of a folder is the test part."""
+    from cifarnet.data import open_labelled_images
+    from cifarnet.spec import Dataset, Split, durable
 
     with download_bar() as progress:
-        if images is not None:
-            split = open_labelled_images(images, subject.labels, progress)
-            _say_missing(subject, split)
-            return split, None
-        dataset = open_dataset(_source(subject, data), seed=subject.origin.seed, progress=progress)
-    require_labels(subject, dataset)
-    if dataset.fingerprint != subject.origin.fingerprint:
-        say(printable(f"{dataset.name} is not, or no longer, what {subject.name} was trained on"))
-    return dataset.test, dataset
-
-
-def _source(subject: "Subject", data: str | None) -> str:
-    source = data or subject.origin.source
-    if source is None:
-        raise DataError(
-            f"{subject.name} was trained on {subject.origin.name}, which is not known here; expected --data with its "
-            "place, or --images with other images"
-        )
-    return source
+        split = open_labelled_images(folder, subject.labels, progress)
+    _say_missing(subject, split)
+    nothing = Split(split.images[:0], split.labels[:0])
+    return Dataset(Path(folder).resolve().name, nothing, split, subject.labels).opened_by(durable(folder))
 
 
 def _say_missing(subject: "Subject", split: "Split") -> None:

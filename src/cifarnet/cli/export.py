@@ -53,8 +53,7 @@ def command(
     precisions = [name for name, is_wanted in wanted.items() if is_wanted]
     _require_sense(precisions, output, max_drop)
     from cifarnet.backends import choose
-    from cifarnet.data import open_dataset
-    from cifarnet.job import job_of
+    from cifarnet.job import origin_of
     from cifarnet.run import require_writable_model
 
     from .runs import trained_run
@@ -64,9 +63,8 @@ def command(
     say(f"backend {choose(backend)}, exporting {found}")
     from cifarnet.export import export_run  # Keras, now that its framework is chosen
 
-    job = job_of(found.read_record())
     with download_bar() as progress:
-        dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
+        dataset = origin_of(found).open(data, progress)
     drop = (DEFAULT_DROP if max_drop is None else max_drop) / POINTS
     written = []
     for name in precisions:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from cifarnet.errors import UsageError
-from cifarnet.job import NAMED_SOURCES
 
 
 def filled(name: str, expected: str, kind: Callable[[str], Any] = str) -> Callable[[str], Any]:
@@ -59,8 +58,3 @@ MovedDataOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-
-
-def durable(source: str) -> str:
-    """Return the name of a data set so that it means the same from another working folder."""
-    return source if source in NAMED_SOURCES else str(Path(source).expanduser().absolute())

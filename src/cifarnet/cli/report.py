@@ -23,19 +23,18 @@ def command(
 
     The exported model is scored in onnxruntime; where there is none, or with --backend, the weights on a framework.
     """
-    from cifarnet.data import open_dataset
-    from cifarnet.job import job_of
-    from cifarnet.report import write_report
+    from cifarnet.job import origin_of
+    from cifarnet.report import require_reportable, write_report
     from cifarnet.subject import open_subject, require_labels
 
     found = trained_run(runs, run)
-    job = job_of(found.read_record())
     _require_current(found)
     is_file = backend is None and found.model.is_file()
     subject = open_subject(str(found.model if is_file else found.path), runs, backend)
     with download_bar() as progress:
-        dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
+        dataset = origin_of(found).open(data, progress)
     require_labels(subject, dataset)
+    require_reportable(found, dataset)  # before the images are scored
     evaluation = subject.judge(dataset.test, dataset, found.read_record().get("calibration"))
     out(str(write_report(found, evaluation, dataset, subject.engine)))
 

@@ -10,7 +10,7 @@ from cifarnet.errors import RunError
 from cifarnet.interruption import INTERRUPTED
 
 from .display import TrainingDisplay, download_bar, out, say
-from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, durable, filled
+from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
 
 if TYPE_CHECKING:
     from cifarnet.reproduction import Difference, Reproduction
@@ -35,8 +35,7 @@ def command(
     which equal bits are not expected.
     """
     from cifarnet.backends import choose
-    from cifarnet.data import open_dataset
-    from cifarnet.job import job_of
+    from cifarnet.job import job_of, origin_of
     from cifarnet.reproduction import planned_epochs, reproduce
     from cifarnet.run import json_text
 
@@ -49,13 +48,12 @@ def command(
     name = choose(backend or record.get("backend"))
     say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {job.train.seed}")
     with download_bar() as progress:
-        dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
+        dataset = origin_of(found).open(data, progress)
     from cifarnet.training import stop_on_signal  # Keras, now that its framework is chosen
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
-        source = durable(data) if data else None
         try:
-            result = reproduce(found, dataset, output, display, epochs=epochs, source=source, stop=lambda: bool(stop))
+            result = reproduce(found, dataset, output, display, epochs=epochs, stop=lambda: bool(stop))
         except RunError as error:
             if not stop:
                 raise

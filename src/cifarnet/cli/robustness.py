@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import DataError, RunError
+from cifarnet.errors import RunError
 
 from .display import download_bar, image_bar, out, printable, say
 from .options import DATA, SUBJECT, JsonOption, RunsOption, filled
@@ -20,7 +20,6 @@ from .tables import percent, table
 if TYPE_CHECKING:
     from cifarnet.robustness import Robustness
     from cifarnet.run import Run
-    from cifarnet.subject import FileSubject
 
 
 @dataclass(frozen=True)
@@ -56,22 +55,27 @@ def command(
 ) -> None:
     """Score an exported model on test images under fifteen corruptions, from noise to JPEG, at five severities.
 
-    What is measured of a run is kept in its folder as robustness.json.
+    The figures of a run on its own test images are kept in its folder as robustness.json.
     """
-    from cifarnet.data import open_dataset
+    from cifarnet.job import origin_of
     from cifarnet.robustness import DEFAULT_IMAGES, measure_robustness
-    from cifarnet.run import write_atomically
+    from cifarnet.run import require_writable, write_atomically
     from cifarnet.runtime import open_model, read_model
     from cifarnet.spec import ROBUSTNESS
-    from cifarnet.subject import FileSubject, require_labels
+    from cifarnet.subject import FileSubject, open_images, require_unseen_place, scored_images
 
     target = _target(model, runs)
     content, _ = read_model(target.model)
     subject = FileSubject(target.model)
-    source, data_seed = _source(target, subject, data)
+    origin = origin_of(target.run) if target.run else subject.origin
+    if data is not None:
+        require_unseen_place(subject.name, origin.source, data)
     with download_bar() as progress:
-        dataset = open_dataset(source, seed=data_seed, progress=progress)
-    require_labels(subject, dataset)
+        dataset = open_images(subject, origin, data, progress)
+    same_as_run = dataset.fingerprint == origin.fingerprint
+    kept = target.run.path / ROBUSTNESS if target.run and same_as_run else None
+    if kept:
+        require_writable(kept)  # before a minute of measuring
     with _progress() as advance:
         found = measure_robustness(
             open_model(content, threads=0),
@@ -81,10 +85,15 @@ def command(
             seed=seed,
             advance=advance,
         )
-    record = json.dumps(found.to_json(), indent=2, allow_nan=False)
+    document = found.to_json() | {"data": scored_images(dataset, same_as_run=same_as_run)}
+    record = json.dumps(document, indent=2, allow_nan=False)
     out(record if as_json else _told(found, target.model))
-    if target.run:  # last: a minute's figures are told where they cannot be kept
-        write_atomically(target.run.path / ROBUSTNESS, (record + "\n").encode())
+    if kept:  # last: a minute's figures are told where they cannot be kept
+        write_atomically(kept, (record + "\n").encode())
+    elif target.run:
+        say(
+            printable(f"{dataset.name} is not what {target.run} was trained on: the figures are not kept in its folder")
+        )
 
 
 def _target(name: str | None, runs: Path) -> Target:
@@ -100,23 +109,6 @@ def _target(name: str | None, runs: Path) -> Target:
             f"{run} has no {run.model.name}; expected an exported model: `cifarnet export {run} --onnx` first"
         )
     return Target(run.model, run)
-
-
-def _source(target: Target, subject: "FileSubject", moved: str | None) -> tuple[str, int]:
-    """Return what ``open_dataset`` is given, and the seed that divides it as it was divided for training."""
-    if target.run:
-        from cifarnet.job import job_of
-
-        job = job_of(target.run.read_record())
-        return moved or job.source, job.train.seed
-    origin = subject.origin
-    source = moved or origin.source
-    if source is None:
-        raise DataError(
-            f"{subject.name} was trained on {origin.name}, which does not open by its name; expected --data: pass the "
-            "place of those images with it"
-        )
-    return source, origin.seed
 
 
 @contextmanager

@@ -15,13 +15,14 @@ import typer
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
-from cifarnet.job import Job, job_of, require_resumable
+from cifarnet.job import Job, job_of, origin_of, require_resumable
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run import Run, find_run
+from cifarnet.spec import durable
 from cifarnet.warm_start import WarmStart, has_changed, warm_start_from
 
 from .display import TrainingDisplay, download_bar, out, printable, say, wrapped
-from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, durable, filled
+from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import trained_run
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
             "layers; expected no such option: leave it out, or take another recipe"
         )
     wanted = wish.settings.train
-    job = Job(recipe=wish.recipe, model=wish.settings.model, train=wanted, source=durable(source))  # or it is refused
+    job = Job(recipe=wish.recipe, model=wish.settings.model, train=wanted)  # or it is refused
     say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
     if wish.warm_start is not None:
         say(printable(f"starting from the convolutions of {wish.warm_start.run}"))
@@ -215,7 +216,6 @@ def _reopen(
     name: str, recipe_name: str | None, data: str | None, backend: str | None, runs: Path, given: dict[str, Any]
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
-    from cifarnet.data import open_dataset
 
     run = find_run(runs, None if name == "latest" else name)
     record = run.read_record()
@@ -226,7 +226,7 @@ def _reopen(
     _require_same_settings(job, record, wishes)
     say(f"backend {choose(record.get('backend'))}, going on with {run}")
     with download_bar() as progress:
-        return run, open_dataset(job.source, seed=job.train.seed, progress=progress)
+        return run, origin_of(run).open(progress=progress)
 
 
 def _require_same_settings(job: Job, record: dict[str, Any], wishes: dict[str, Any]) -> None:

@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 
 from cifarnet.backends import adapter, choose
-from cifarnet.data import open_dataset
 from cifarnet.environment import peak_memory_bytes
 from cifarnet.errors import CifarnetError, RunError
-from cifarnet.job import Job, job_of
+from cifarnet.job import Origin, job_of
 from cifarnet.run import EpochRecord
 
 
 def main(order: dict[str, Any]) -> None:
     """Carry out one order and tell of it on stdout."""
     choose()
-    _tell(**_carry_out(job_of(order["job"]), Path(order["runs"]), Path(order["arrays"])))
+    _tell(**_carry_out(order["job"], Path(order["runs"]), Path(order["arrays"])))
 
 
 class _Teller:
@@ -41,15 +40,17 @@ def _tell(**what: Any) -> None:
     print(json.dumps(what), flush=True)  # noqa: T201  # what the parent process reads
 
 
-def _carry_out(job: Job, runs: Path, arrays: Path) -> dict[str, Any]:
+def _carry_out(record: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
     from cifarnet.evaluation import predict  # Keras comes with what follows, now that its framework is chosen
     from cifarnet.export import export_run
     from cifarnet.model import predictor
     from cifarnet.runtime import open_model
-    from cifarnet.training import carry_out, load_best, start
+    from cifarnet.training import carry_out, load_best, require_same_data, start
     from cifarnet.training.first_step import first_step
 
-    dataset = open_dataset(job.source, seed=job.train.seed)
+    job = job_of(record)
+    dataset = Origin.read(record, job.source).open()
+    require_same_data(record["data"], dataset)  # else it would be compared with trainings on other images
     first = first_step(job, dataset)
     run = start(job, dataset, runs)
     record = carry_out(run, dataset, _Teller())

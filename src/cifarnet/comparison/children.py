@@ -14,8 +14,9 @@ from typing import IO, Any
 
 from cifarnet.errors import BackendError
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.job import RECORD_FORMAT, Job
+from cifarnet.job import RECORD_FORMAT, Job, data_record
 from cifarnet.run import EpochRecord
+from cifarnet.spec import Dataset
 
 GOODBYE_S = 10
 """Seconds that a process has to end before it is killed."""
@@ -24,13 +25,15 @@ EpochWatcher = Callable[[str, int, EpochRecord, float], object]
 """Told backend, seed, row and seconds of each finished epoch."""
 
 
-def train_in_child(backend: str, job: Job, runs: Path, arrays: Path, watch: EpochWatcher) -> dict[str, Any]:
-    """Train ``job`` on ``backend`` in a process of its own and return what that told at its end.
+def train_in_child(
+    backend: str, job: Job, dataset: Dataset, runs: Path, arrays: Path, watch: EpochWatcher
+) -> dict[str, Any]:
+    """Train ``job`` with ``dataset`` on ``backend`` in a process of its own and return what that told at its end.
 
     The process leaves its run below ``runs`` and its arrays in ``arrays`` (.npz), and never outlives this call. Raises
     ``BackendError`` with its last line, or the signal that ended it, when it fails.
     """
-    order = {"job": _as_record(job), "runs": str(runs), "arrays": str(arrays)}
+    order = {"job": _as_record(job, dataset), "runs": str(runs), "arrays": str(arrays)}
     command = [sys.executable, "-m", "cifarnet.comparison.child", json.dumps(order)]
     environment = os.environ | {"KERAS_BACKEND": backend}
     with tempfile.TemporaryFile("w+", errors="replace") as talk:
@@ -49,13 +52,13 @@ def train_in_child(backend: str, job: Job, runs: Path, arrays: Path, watch: Epoc
         return told
 
 
-def _as_record(job: Job) -> dict[str, Any]:
+def _as_record(job: Job, dataset: Dataset) -> dict[str, Any]:
     return {
         "format": RECORD_FORMAT,
         "recipe": job.recipe,
         "model": job.model.to_json(),
         "train": job.train.to_json(),
-        "data": {"source": job.source},
+        "data": data_record(job, dataset),
     }
 
 

@@ -27,14 +27,15 @@ RESULT, PICTURE, RUNS = "comparison.json", "comparison.png", "runs"
 def compare_backends(plan: Plan, dataset: Dataset, folder: Path, watch: EpochWatcher) -> Comparison:
     """Train what ``plan`` says into ``folder``, which may not hold anything yet, and return what was found.
 
-    ``dataset`` is what the plan's source opens as; each process opens its own. They run one after the other, since two
+    ``dataset`` is what the plan's source opens as; each process opens the same images, divided in the same way whatever
+    its seed. They run one after the other, since two
     at once would spoil each other's times; with one seed all start from the same weights and see the same images in
     the same order under the same dropout masks. ``folder`` gets the runs, the figures and the picture. Raises
     ``BackendError`` for a process that fails, ``ConfigError`` and ``UsageError`` for what cannot be trained.
     """
     jobs = [plan.job(dataset, seed) for seed in range(plan.seeds)]
     _prepare(folder)
-    rounds = [_train_all(plan.backends, job, dataset.labels, folder, watch) for job in jobs]
+    rounds = [_train_all(plan.backends, job, dataset, folder, watch) for job in jobs]
     by_backend = list(zip(*(trainings for trainings, _ in rounds), strict=True))
     comparison = Comparison(
         plan=plan,
@@ -62,7 +63,7 @@ def _prepare(folder: Path) -> None:
 
 
 def _train_all(
-    backends: Sequence[str], job: Job, labels: Sequence[str], folder: Path, watch: EpochWatcher
+    backends: Sequence[str], job: Job, dataset: Dataset, folder: Path, watch: EpochWatcher
 ) -> tuple[list[Training], list[Pair]]:
     """Return the trainings of one seed, and how each two of them differ."""
     trainings, answers = [], {}
@@ -70,10 +71,10 @@ def _train_all(
     with tempfile.TemporaryDirectory(prefix="cifarnet-") as temporary:
         for backend in backends:
             arrays = Path(temporary) / f"{backend}.npz"
-            told = train_in_child(backend, job, folder / RUNS, arrays, watch)
+            told = train_in_child(backend, job, dataset, folder / RUNS, arrays, watch)
             answers[backend] = _read(arrays)
             trainings.append(_training(backend, told, answers[backend]))
-    return trainings, pairs(trainings, answers, labels)
+    return trainings, pairs(trainings, answers, dataset.labels)
 
 
 def _read(path: Path) -> Answers:

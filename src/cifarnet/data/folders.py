@@ -1,21 +1,28 @@
 """A person's own images: one folder per class."""
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cifarnet.errors import DataError
+from cifarnet.errors import ConfigError, DataError
 from cifarnet.pictures import EXTENSIONS
-from cifarnet.spec import Dataset, Split
+from cifarnet.spec import Dataset, Split, SplitBy, durable
 
 from .holdout import hold_out
 from .images import read_images
 from .progress import Progress, silent
 
 TEST_FRACTION = 0.2
-"""Share of each class that becomes the test split when the folder has none of its own."""
+"""Share of the images that becomes the test split when the folder has none of its own."""
+
+_HASH_THREADS = 4
+"""Files that are hashed at once; hashlib releases the interpreter lock."""
 
 _LEAST_PER_CLASS = 3
 """One to train on, one to validate on, one to test on."""
@@ -24,17 +31,26 @@ _PART_NAMES = frozenset(("train", "training", "val", "valid", "validation", "dev
 """Names that people give to the parts of a data set: with class folders inside they are no classes."""
 
 
-def read_class_folders(path: Path, seed: int, progress: Progress) -> Dataset:
+def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
     """Read a folder with one subfolder per class, or with ``train`` and ``test`` that each have such subfolders.
 
     Classes are the names of the subfolders in sorted order, images are uint8 (n, 32, 32, 3). Without ``train`` and
-    ``test``, a seeded stratified fifth of the images is the test split. Hidden files, files without an image
-    extension, links to folders and what lies beside ``train`` and ``test`` are left out. Raises DataError.
+    ``test``, about a fifth of the images, chosen by ``split_by`` and ``seed``, is the test split. Hidden files, files
+    without an image extension, links to folders and what lies beside ``train`` and ``test`` are left out. Raises
+    DataError, and ConfigError for a seed below 0.
     """
     if (path / "train").is_dir() and (path / "test").is_dir():
-        return _read_divided(path, progress)
+        return _read_divided(path, progress).opened_by(durable(path))
     labels = _class_names(path)
-    return _divide(path.resolve().name, _read_split(path, labels, _LEAST_PER_CLASS, progress), labels, seed)
+    paths = [_image_paths(path / label, _LEAST_PER_CLASS) for label in labels]
+    split = _read_paths(paths, progress)
+    if split_by == "content":
+        is_test = _chosen_by_content(dict(zip(labels, paths, strict=True)), seed)
+    else:
+        is_test = np.isin(np.arange(len(split)), hold_out(split, TEST_FRACTION, seed, len(labels)).validation)
+    train, test = (Split(split.images[part], split.labels[part]) for part in (~is_test, is_test))
+    dataset = Dataset(path.resolve().name, train, test, labels)
+    return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed)
 
 
 def read_labelled_images(path: Path, labels: Sequence[str], progress: Progress = silent) -> Split:
@@ -68,11 +84,38 @@ def _read_divided(path: Path, progress: Progress) -> Dataset:
     )
 
 
-def _divide(name: str, split: Split, labels: tuple[str, ...], seed: int) -> Dataset:
-    parts = hold_out(split, TEST_FRACTION, seed, len(labels))
-    train = Split(split.images[parts.train], split.labels[parts.train])
-    test = Split(split.images[parts.validation], split.labels[parts.validation])
-    return Dataset(name=name, train=train, test=test, labels=labels)
+def _chosen_by_content(paths: Mapping[str, Sequence[Path]], seed: int) -> NDArray[np.bool_]:
+    """Choose the test images of each class by the bytes of their files and the seed: bool (n,).
+
+    So adding or removing files moves no other image, and copies of a file stay together. The exception is a class so
+    small that one side would be empty: its lowest rank is then a test image, and its two highest are not.
+    """
+    if seed < 0:
+        raise ConfigError(f"the seed of the test split is {seed}; expected a whole number ≥ 0: give another")
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        ranks = {name: np.array(list(pool.map(partial(_rank, seed=seed), files))) for name, files in paths.items()}
+    return np.concatenate([of_class <= _limit(of_class, name) for name, of_class in ranks.items()])
+
+
+def _rank(path: Path, seed: int) -> float:
+    """Return a number from 0 to 1, evenly distributed, that the bytes of the file and the seed decide alone.
+
+    Not its pixels: what a lossy picture decodes to differs between versions of Pillow.
+    """
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").digest()
+    return int.from_bytes(hashlib.sha256(b"%d:" % seed + content).digest()[:8], "big") / 2**64
+
+
+def _limit(ranks: NDArray[np.float64], name: str) -> float:
+    """Return the highest rank of a test image, by which a class has at least one of them and two others."""
+    different = np.unique(ranks)
+    if len(different) < _LEAST_PER_CLASS:
+        raise DataError(
+            f"class {name} has {len(different)} different image(s) among its {len(ranks)} files; expected at "
+            f"least {_LEAST_PER_CLASS}: add images that are no copies or remove the folder"
+        )
+    return float(np.clip(TEST_FRACTION, different[0], different[-_LEAST_PER_CLASS]))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:

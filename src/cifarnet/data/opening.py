@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifarnet.errors import DataError
-from cifarnet.spec import Dataset, Split
+from cifarnet.spec import Dataset, Split, SplitBy, durable
 
 from .cache import cache_state, open_cache
 from .fetching import fetch
@@ -25,6 +25,7 @@ def open_dataset(
     source: str | Path = "cifar10",
     *,
     seed: int = 0,
+    split_by: SplitBy = "content",
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -32,15 +33,17 @@ def open_dataset(
 
     A path is an official CIFAR-10 archive or folder, binary or Python, or a folder of class folders, with or without
     ``train`` and ``test`` above them. The two names win over paths; write ``./cifar10`` for a folder of that name.
-    ``seed`` draws the synthetic images and the test split of a folder without one. Raises DataError (or FetchError,
-    IntegrityError) that says what was found and what is accepted.
+    ``seed`` draws the synthetic images and the test split of a folder without one: about a fifth of the images, each
+    chosen by its own bytes, so that it stays where it is when others come or go. ``split_by="position"`` opens a folder
+    as earlier versions did. Raises DataError (or FetchError, IntegrityError) that says what was found and what is
+    accepted, and ConfigError for a seed below 0.
     """
     if source == "cifar10":
-        return _open_cifar10(cache, progress)
+        return _open_cifar10(cache, progress).opened_by(source)
     if source == "synthetic":
-        return synthetic(seed=seed)
+        return synthetic(seed=seed).opened_by(source, split_seed=seed)
     try:
-        return _open_path(Path(source).expanduser(), seed, progress or silent)
+        return _open_path(Path(source).expanduser(), seed, split_by, progress or silent)
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be read ({error.strerror}): check permissions") from error
 
@@ -65,15 +68,15 @@ def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
     return open_cache(cache)
 
 
-def _open_path(path: Path, seed: int, progress: Progress) -> Dataset:
+def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
     if holds_release(path, CIFAR10):
-        return read_release(path, CIFAR10)
+        return read_release(path, CIFAR10).opened_by(durable(path))
     if not path.is_dir() or not _has_subfolder(path):
         raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
     # imported here: whoever trains on CIFAR-10 needs no Pillow
     from .folders import read_class_folders
 
-    return read_class_folders(path, seed, progress)
+    return read_class_folders(path, seed, split_by, progress)
 
 
 def _has_subfolder(path: Path) -> bool:

@@ -8,7 +8,8 @@ from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, REC
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
 """What is taken over from a run's record: nothing that names a time, a path or a machine."""
-DATA_FACTS = ("name", "fingerprint", "train_images", "test_images")
+DATA_FACTS = ("name", "fingerprint", "split_by", "split_seed", "train_images", "test_images")
+"""What of its data set; the record of an earlier version has no split_by and no split_seed."""
 
 
 def describe(
@@ -36,7 +37,7 @@ def describe(
         # A run that is still training, or was killed, has no results yet: then they are null, save its best epoch.
         "training": {name: record.get(name) for name in TRAINING_FACTS}
         | {
-            "data": {name: record["data"][name] for name in DATA_FACTS},
+            "data": {name: record["data"][name] for name in DATA_FACTS if name in record["data"]},
             "validation": record.get("metrics", {}).get("validation"),
         }
         | started,

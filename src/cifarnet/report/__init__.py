@@ -5,6 +5,6 @@ theme; matplotlib draws the PNG files. Jinja, matplotlib, Pillow and PyYAML are 
 """
 
 from .charts import draw_curves
-from .writing import CARD, PAGE, write_report
+from .writing import CARD, PAGE, require_reportable, write_report
 
-__all__ = ["CARD", "PAGE", "draw_curves", "write_report"]
+__all__ = ["CARD", "PAGE", "draw_curves", "require_reportable", "write_report"]

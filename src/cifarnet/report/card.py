@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from cifarnet.evaluation import Evaluation
-from cifarnet.job import NAMED_SOURCES
+from cifarnet.spec import NAMED_SOURCES
 
 from . import findings
 from .commands import export_command, place_of, settings_beyond_options, train_command
@@ -66,7 +66,7 @@ def _told(value: Any) -> str:
 
 def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
     source = evidence.job.source
-    known = HUB_NAMES.get(source)
+    known = HUB_NAMES.get(source or FOLDER)
     exported = {"library_name": "onnx"} if evidence.model_file else {}
     tags = ["cifarnet", "keras", str(evidence.record["backend"]), *(["onnx"] if evidence.model_file else [])]
     return {
@@ -80,9 +80,9 @@ def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _kind(source: str) -> str:
+def _kind(source: str | None) -> str:
     """Return what a hub is told that the images are: its own data set, one of ours, or a folder of a person's own."""
-    return HUB_NAMES.get(source, source if source in NAMED_SOURCES else FOLDER)
+    return HUB_NAMES.get(source or FOLDER, source if source in NAMED_SOURCES else FOLDER)
 
 
 def _result(evidence: Evidence, evaluation: Evaluation, dataset: str) -> dict[str, Any]:

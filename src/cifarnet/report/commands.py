@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.config import Config
-from cifarnet.job import NAMED_SOURCES, Job
+from cifarnet.job import Job
 from cifarnet.recipes import RECIPES
+from cifarnet.spec import NAMED_SOURCES
 
 FROM_DATA = frozenset(("classes", "image_shape"))
 """Settings that the images decide."""
@@ -49,9 +50,9 @@ def settings_beyond_options(job: Job, started_from: str | None = None) -> dict[s
     return {name: value for name, value in _changes(job).items() if name not in OPTIONS | brought}
 
 
-def place_of(source: str) -> str:
+def place_of(source: str | None) -> str:
     """Return the name of the data set, or of the folder that it is in."""
-    return source if source in NAMED_SOURCES else f"path/to/{Path(source).name}"
+    return source if source in NAMED_SOURCES else f"path/to/{Path(source or 'images').name}"
 
 
 def _changes(job: Job) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def read_evidence(run: Run, engine: str) -> Evidence:
         if flip and file is not None
         else _calibration_of_run(record, name),
         parity=_parity(run, file, export_command(name, flip=file_flips)),
-        robustness=_robustness(run, file, f"cifarnet robustness {shlex.quote(name)}"),
+        robustness=_robustness(run, file, record["data"]["test_images"], f"cifarnet robustness {shlex.quote(name)}"),
     )
 
 
@@ -231,10 +231,16 @@ def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
     return _measured(run.model.with_suffix(PARITY_SUFFIX), _read_parity, file, command, "The proof")
 
 
-def _robustness(run: Run, file: ModelFile | None, command: str) -> Robustness | Absent:
+def _robustness(run: Run, file: ModelFile | None, test_images: int, command: str) -> Robustness | Absent:
     if file is None:
         return Absent("Corrupted images are tried on an exported model, and this run is not exported yet.", command)
-    return _measured(run.path / ROBUSTNESS, _read_robustness, file, command, "The measurement")
+
+    def read(found: Any, _: ModelFile) -> Robustness | Absent:
+        if found["images_in_split"] != test_images:  # earlier versions kept those of any images
+            return Absent(f"The measurement in {ROBUSTNESS} is of other images than the run's.", command)
+        return _read_robustness(found)
+
+    return _measured(run.path / ROBUSTNESS, read, file, command, "The measurement")
 
 
 def _measured(path: Path, read: Callable[[Any, ModelFile], T], file: ModelFile, command: str, what: str) -> T | Absent:
@@ -281,7 +287,7 @@ def _bars(contract: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
 
 
-def _read_robustness(found: Any, _: ModelFile) -> Robustness:
+def _read_robustness(found: Any) -> Robustness:
     families = tuple(
         Family(name=str(name), accuracies=tuple(_fraction(each["accuracy"]) for each in family["severities"]))
         for name, family in found["families"].items()

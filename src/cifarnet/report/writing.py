@@ -4,16 +4,18 @@ from pathlib import Path
 
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import Evaluation
-from cifarnet.run import Run, write_atomically
+from cifarnet.job import origin_of
+from cifarnet.run import Run, require_writable, write_atomically
 from cifarnet.spec import Dataset
 
 from .card import draw_card
 from .charts import PICTURES, draw_curves, draw_pictures
-from .evidence import Evidence, read_evidence
+from .evidence import read_evidence
 from .page import draw_page
 
 PAGE = "report.html"
 CARD = "MODELCARD.md"
+CURVES = "curves.png"
 
 
 def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str) -> Path:
@@ -24,12 +26,13 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
     Raises ``RunError`` where ``dataset`` is not the one that the run tells of, or its record is damaged.
     """
     evidence = read_evidence(run, engine)
-    _require_same(evidence, evaluation, dataset)
+    require_reportable(run, dataset)
+    _require_same(evaluation, dataset)
     page = draw_page(evidence, evaluation, dataset, engine)
     card = draw_card(evidence, evaluation, engine)
     pictures = draw_pictures(evaluation, dataset, evidence.robustness)
     if evidence.history:
-        draw_curves(evidence.history, evidence.record.get("best_epoch"), run.path / "curves.png")
+        draw_curves(evidence.history, evidence.record.get("best_epoch"), run.path / CURVES)
     for name in PICTURES:
         if name not in pictures:  # what an earlier report drew would be taken for a part of this one
             (run.path / name).unlink(missing_ok=True)
@@ -40,13 +43,19 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
     return run.path / PAGE
 
 
-def _require_same(evidence: Evidence, evaluation: Evaluation, dataset: Dataset) -> None:
-    recorded = evidence.record["data"]["fingerprint"]
+def require_reportable(run: Run, dataset: Dataset) -> None:
+    """Raise ``RunError`` where ``dataset`` is not that of ``run``, or its folder does not take the report's files."""
+    recorded = origin_of(run).fingerprint
     if dataset.fingerprint != recorded:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when "
-            f"{evidence.name} began: give their place with --data"
+            f"{run.path.name} began: give their place with --data"
         )
+    for name in (*PICTURES, CURVES, CARD, PAGE):
+        require_writable(run.path / name)
+
+
+def _require_same(evaluation: Evaluation, dataset: Dataset) -> None:
     if (evaluation.labels, evaluation.images) != (dataset.labels, len(dataset.test)):
         raise DataError(
             f"{evaluation.images:,} images of {len(evaluation.labels)} classes were scored; expected the "

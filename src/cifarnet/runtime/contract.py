@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarnet.errors import ModelError
-from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, RECIPE
+from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, RECIPE, fault_of_labels
 
 MAX_SIDE = 4096
 """Pixels: beyond any network here, and small enough that no file can ask for much memory."""
@@ -42,17 +42,12 @@ def require_usable(contract: Mapping[str, Any], name: str) -> None:
     for key, kind in KINDS.items():
         if not isinstance(contract.get(key), kind):
             raise _damaged(name, f"its {key} is {_short(contract.get(key))}")
-    _require_labels(contract["labels"], name)
+    if fault_of_labels(contract["labels"]):
+        raise _damaged(name, f"its labels are {_short(contract['labels'])}, not two or more different names")
     _require_input(contract["input"], name)
     _require_recipe(contract["resize"], contract["input"]["shape"], name)
     if contract.get("calibration") is not None:  # absent in files of before there was one
         _require_calibration(contract["calibration"], name)
-
-
-def _require_labels(labels: list[Any], name: str) -> None:
-    are_names = all(isinstance(label, str) and label for label in labels)
-    if not are_names or len(labels) < 2 or len(set(labels)) < len(labels):
-        raise _damaged(name, f"its labels are {_short(labels)}, not two or more different names")
 
 
 def _require_input(described: Mapping[str, Any], name: str) -> None:

@@ -22,7 +22,7 @@ from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, predict, temperature_of
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
+from cifarnet.job import RECORD_FORMAT, Job, data_record, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_features, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, create_run, point_latest, write_atomically
 from cifarnet.spec import Dataset
@@ -175,7 +175,7 @@ def require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
     if recorded["fingerprint"] != dataset.fingerprint:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded['fingerprint'][:12]} "
-            f"as when the run began: restore {recorded['source']} or start a new run"
+            f"as when the run began: restore {recorded['source'] or recorded['name']} or start a new run"
         )
 
 
@@ -189,21 +189,10 @@ def _first_record(job: Job, dataset: Dataset, parts: HoldOut, now: datetime) -> 
         "started": now.astimezone(UTC).isoformat(timespec="seconds"),
         "model": job.model.to_json(),
         "train": job.train.to_json(),
-        "data": _data_record(job.source, dataset),
+        "data": data_record(job, dataset),
         "hold_out": _hold_out_record(parts),
         "versions": versions(),
         "machine": _machine(job, len(parts.train)),
-    }
-
-
-def _data_record(source: str, dataset: Dataset) -> dict[str, Any]:
-    return {
-        "source": source,
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "train_images": len(dataset.train),
-        "test_images": len(dataset.test),
-        "labels": list(dataset.labels),
     }
 
 

@@ -148,6 +148,17 @@ def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):
     assert json.loads(metadata[CONTRACT_KEY])["labels"] == list(dataset.labels)
 
 
+def test_the_contract_tells_how_the_images_were_divided_as_far_as_the_record_does(run, dataset):
+    record = run.read_record()
+    drawn = {"split_by": "content", "split_seed": 8}
+    run.write_record(record | {"data": record["data"] | drawn})
+    told = Classifier(export_run(run, dataset).path).contract["training"]["data"]
+    assert {name: told[name] for name in drawn} == drawn
+    earlier = {name: value for name, value in record["data"].items() if name not in drawn}
+    run.write_record(record | {"data": earlier})
+    assert not drawn.keys() & Classifier(export_run(run, dataset).path).contract["training"]["data"].keys()
+
+
 def test_a_run_that_was_killed_can_be_exported_and_says_of_its_results_the_best_epoch_alone(run, dataset):
     finished = run.read_record()
     record = {name: value for name, value in finished.items() if name not in RESULTS}
