@@ -130,7 +130,7 @@ def model_of(run: Run) -> Path:
     """Return the model file of a run. Raises ``ModelError`` when it has none yet."""
     path = run.model
     if not path.is_file():
-        raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {run}`")
+        raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {shlex.quote(str(run))}`")
     return path
 
 
@@ -144,7 +144,7 @@ def _runtime() -> Path:
     for home in (app, cache):
         if (home / RUNTIME).is_dir():
             return home / RUNTIME
-    version = json.loads((app / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    version = json.loads((app / "package.json").read_text(encoding="utf-8"))["dependencies"]["onnxruntime-web"]
     raise UsageError(
         f"the browser's runtime is neither in {app} nor in {cache}; expected onnxruntime-web, which npm brings once: "
         f"npm install --ignore-scripts --prefix {shlex.quote(str(cache))} onnxruntime-web@{version}"

@@ -8,7 +8,7 @@ import typer
 
 from cifarnet.errors import DataError, UsageError
 
-from .display import download_bar, out, printable, say
+from .display import download_bar, out, printable, say, shortened
 from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
 from .tables import percent, table
 
@@ -113,7 +113,7 @@ def _open_images(subject: "Subject", data: str | None, images: str | None) -> "t
         dataset = open_dataset(_source(subject, data), seed=subject.origin.seed, progress=progress)
     require_labels(subject, dataset)
     if dataset.fingerprint != subject.origin.fingerprint:
-        say(printable(f"{dataset.name} is not, or no longer, what {subject.name} was trained on"))
+        say(f"{dataset.name} is not, or no longer, what {subject.name} was trained on")
     return dataset.test, dataset
 
 
@@ -130,7 +130,7 @@ def _source(subject: "Subject", data: str | None) -> str:
 def _say_missing(subject: "Subject", split: "Split") -> None:
     present = set(split.labels.tolist())
     if missing := [label for index, label in enumerate(subject.labels) if index not in present]:
-        say(printable(f"no images of {', '.join(missing)}: figures that would need some are left out"))
+        say(f"no images of {', '.join(map(shortened, missing))}: figures that would need some are left out")
 
 
 def _require_comparable(first: "Subject", second: "Subject", *, given: bool) -> None:
@@ -199,7 +199,7 @@ def _abstaining(found: "Abstaining") -> str:
 
 def _classes(found: "Evaluation") -> list[str]:
     rows = [
-        (each.label, f"{each.images:,}", percent(each.precision), percent(each.recall), percent(each.f1))
+        (shortened(each.label), f"{each.images:,}", percent(each.precision), percent(each.recall), percent(each.f1))
         for each in found.classes
     ]
     return table(("class", "images", "precision", "recall", "F1"), rows)
@@ -208,8 +208,8 @@ def _classes(found: "Evaluation") -> list[str]:
 def _confusion(found: "Evaluation") -> list[str]:
     if len(found.labels) > MOST_COLUMNS:
         return []
-    heads = [label[:SHORT] for label in found.labels]
-    rows = [(label, *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
+    heads = [printable(label)[:SHORT] for label in found.labels]
+    rows = [(shortened(label), *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
     return ["", *table(("true class", *heads), rows)]
 
 
@@ -229,7 +229,7 @@ def _reliability(found: "Reliability") -> list[str]:
 
 def _pairs(found: "Evaluation") -> list[str]:
     rows = [
-        (each.label, each.predicted, f"{each.images:,}", percent(each.share))
+        (shortened(each.label), shortened(each.predicted), f"{each.images:,}", percent(each.share))
         for each in found.confused_pairs[:MOST_LINES]
     ]
     return ["", *table(("confused most often", "taken for", "images", "of the class"), rows)] if rows else []
@@ -237,7 +237,7 @@ def _pairs(found: "Evaluation") -> list[str]:
 
 def _errors(found: "Evaluation") -> list[str]:
     rows = [
-        (each.label, each.predicted, percent(each.probability), str(each.index))
+        (shortened(each.label), shortened(each.predicted), percent(each.probability), str(each.index))
         for each in found.confident_errors[:MOST_LINES]
     ]
     return ["", *table(("wrong with most confidence", "taken for", "probability", "image"), rows)] if rows else []
@@ -257,5 +257,8 @@ def _told_comparison(subjects: "list[Subject]", found: "PairedComparison") -> li
         f"(95 %: {low} to {high})",
         f"McNemar      p = {found.p_value:.3g}: {verdict}",
     ]
-    unlike = [(each.label, each.first, each.second, str(each.index)) for each in found.differences[:MOST_LINES]]
+    unlike = [
+        (*map(shortened, (each.label, each.first, each.second)), str(each.index))
+        for each in found.differences[:MOST_LINES]
+    ]
     return [*lines, "", *table(("true class", "first", "second", "image"), unlike)] if unlike else lines

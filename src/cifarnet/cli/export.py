@@ -9,7 +9,7 @@ import typer
 
 from cifarnet.errors import UsageError
 
-from .display import download_bar, out, say
+from .display import download_bar, out, printable, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _require_sense(precisions: list[str], output: Path | None, max_drop: float |
 def _tell(exported: "Exported") -> None:
     parity = exported.parity
     worst = max(check.probability_difference for check in parity.checks)
-    out(f"{exported.path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
+    path = printable(str(exported.path))
+    out(f"{path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
     out(
         f"  proven on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f} %, as trained "
         f"{POINTS * parity.trained_accuracy:.2f} %, largest difference of a probability {worst:.2g}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cifarnet.errors import RunError
 
-from .display import download_bar, out
+from .display import download_bar, out, printable
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
 from .runs import trained_run
 
@@ -37,7 +37,7 @@ def command(
         dataset = open_dataset(data or job.source, seed=job.train.seed, progress=progress)
     require_labels(subject, dataset)
     evaluation = subject.judge(dataset.test, dataset, found.read_record().get("calibration"))
-    out(str(write_report(found, evaluation, dataset, subject.engine)))
+    out(printable(str(write_report(found, evaluation, dataset, subject.engine))))
 
 
 def _require_current(run: "Run") -> None:

@@ -9,7 +9,7 @@ import typer
 from cifarnet.errors import RunError
 from cifarnet.interruption import INTERRUPTED
 
-from .display import TrainingDisplay, download_bar, out, say
+from .display import TrainingDisplay, download_bar, out, printable, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, durable, filled
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def command(
 
 
 def _tell(result: "Reproduction") -> None:
-    out(_sentence(result))
+    out(printable(_sentence(result)))
     for change in result.changes:
-        out(f"  {change}")
+        out(printable(f"  {change}"))
     if not result.changes:
         expected = "" if result.outcome == "bit-equal" else ", so that equal bits were expected"
         out(f"  backend, versions and machine are the same{expected}")

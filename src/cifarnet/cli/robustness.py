@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,9 +83,11 @@ def command(
             advance=advance,
         )
     record = json.dumps(found.to_json(), indent=2, allow_nan=False)
-    out(record if as_json else _told(found, target.model))
-    if target.run:  # last: a minute's figures are told where they cannot be kept
-        write_atomically(target.run.path / ROBUSTNESS, (record + "\n").encode())
+    try:
+        out(record if as_json else _told(found, target.model))
+    finally:  # printed where they cannot be written, and written where they cannot be printed
+        if target.run:
+            write_atomically(target.run.path / ROBUSTNESS, (record + "\n").encode())
 
 
 def _target(name: str | None, runs: Path) -> Target:
@@ -97,7 +100,8 @@ def _target(name: str | None, runs: Path) -> Target:
     run = recorded_run(runs, name)
     if not run.model.is_file():
         raise RunError(
-            f"{run} has no {run.model.name}; expected an exported model: `cifarnet export {run} --onnx` first"
+            f"{run} has no {run.model.name}; expected an exported model: "
+            f"`cifarnet export {shlex.quote(str(run))} --onnx` first"
         )
     return Target(run.model, run)
 
