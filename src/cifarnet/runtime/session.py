@@ -17,6 +17,8 @@ from cifarnet.spec import (
     CALIBRATED_NAME,
     CONTRACT_KEY,
     INPUT_NAME,
+    LFS_ADVICE,
+    LFS_POINTER,
     LOGITS_NAME,
     PROBABILITIES_NAME,
     STANDARD_DOMAINS,
@@ -138,6 +140,8 @@ def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
 
 def _no_onnx(content: bytes, name: str, error: Exception) -> ModelError:
     """Return what to say of a file whose fields cannot be read; which of them, of one that begins as ONNX files do."""
+    if content.startswith(LFS_POINTER):
+        return ModelError(f"{name} is no ONNX file ({LFS_ADVICE})")
     if not content.startswith(FIRST_BYTE):
         return ModelError(f"{name} is no ONNX file; expected one: {WAY_OUT}")
     return ModelError(f"{name} is no ONNX file, or a truncated one ({error}); expected a whole one: {WAY_OUT}")
