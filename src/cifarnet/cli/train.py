@@ -48,6 +48,7 @@ def one_of(choices: Any) -> str:
 
 
 def command(
+    context: typer.Context,
     recipe_name: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +107,7 @@ def command(
     dropout: Annotated[float | None, override("Fraction of dense outputs dropped in training, 0 to 1.")] = None,
 ) -> None:
     """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
-    given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
+    given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
     from cifarnet.tracking import require_trackers  # with the help it would cost numpy's time
 
     require_trackers(track or ())
