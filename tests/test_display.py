@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from cifarnet.cli.display import TrainingDisplay, printable, say, shortened, wrapped
+from cifarnet.cli.display import TrainingDisplay, say, shortened, wrapped
 from cifarnet.cli.train import _announced, _say_result
 from cifarnet.run import Run
+from cifarnet.spec import printable
 
 HEAD = "epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images"
 PROGRESS = SimpleNamespace(

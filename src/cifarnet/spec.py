@@ -106,6 +106,11 @@ IMAGE_METADATA = {
 """What the ONNX standard (MetadataProps) offers to say about an input that is an image."""
 
 
+def printable(text: str) -> str:
+    """Return the text with escapes for what would break its line or command a terminal, as file names may."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def reason_or_pointer(reason: object, file: Path | BinaryIO) -> str:
     """Return why ``file`` cannot be read: ``reason``, or that it is a Git LFS pointer, where it is one."""
     try:

@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-from .display import download_bar, out, printable
+from cifarnet.spec import printable
+
+from .display import download_bar, out
 
 app = typer.Typer(help="Fetch and verify CIFAR-10.", no_args_is_help=True)
 

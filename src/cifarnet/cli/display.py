@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Self, TextIO
 
+from cifarnet.spec import printable
+
 if TYPE_CHECKING:
     from cifarnet.run import EpochRecord
     from cifarnet.training import Progress
@@ -77,11 +79,6 @@ def discard(stream: TextIO) -> None:
 def complain(error: object) -> None:
     """Print an error as the one line that a person or a script looks for."""
     say(f"error: {' '.join(str(error).split())}")
-
-
-def printable(text: str) -> str:
-    """Return the text with escapes for what would break its line or command a terminal, as file names may."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def shortened(text: str, width: int = LONGEST_NAME) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.errors import DataError, UsageError
+from cifarnet.spec import printable
 
-from .display import download_bar, out, printable, say, shortened
+from .display import download_bar, out, say, shortened
 from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
 from .tables import percent, table
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import UsageError
+from cifarnet.spec import printable
 
-from .display import download_bar, out, printable, say
+from .display import download_bar, out, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.errors import DataError, ModelError, UsageError
+from cifarnet.spec import printable
 
-from .display import complain, image_bar, out, printable, say, shortened
+from .display import complain, image_bar, out, say, shortened
 
 if TYPE_CHECKING:
     from cifarnet.runtime import Classifier, Outcome

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifarnet.errors import RunError
+from cifarnet.spec import printable
 
-from .display import download_bar, out, printable
+from .display import download_bar, out
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
 from .runs import trained_run
 

@@ -8,8 +8,9 @@ import typer
 
 from cifarnet.errors import RunError
 from cifarnet.interruption import INTERRUPTED
+from cifarnet.spec import printable
 
-from .display import TrainingDisplay, download_bar, out, printable, say
+from .display import TrainingDisplay, download_bar, out, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, durable, filled
 
 if TYPE_CHECKING:

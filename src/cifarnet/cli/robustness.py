@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import DataError, RunError
+from cifarnet.spec import printable
 
-from .display import download_bar, image_bar, out, printable, say
+from .display import download_bar, image_bar, out, say
 from .options import DATA, SUBJECT, JsonOption, RunsOption, filled
 from .tables import percent, table
 

@@ -15,6 +15,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 from cifarnet.run import EpochRecord, Run
+from cifarnet.spec import printable
 
 from .interface import figures_of, final_figures_of, settings_of
 
@@ -79,7 +80,7 @@ def _table(settings: Mapping[str, str]) -> str:
 
 def _cell(value: str) -> str:
     """Return text on one line, with nothing that Markdown takes for its own."""
-    return SPECIAL.sub(r"\\\1", " ".join(value.split()))
+    return SPECIAL.sub(r"\\\1", printable(" ".join(value.split())))
 
 
 def _events(path: Path) -> Iterator[Event]:
