@@ -1,5 +1,6 @@
 """The demo serves the page and the run's model to this machine alone, or says in one line why it cannot."""
 
+import html
 import http.client
 import json
 import os
@@ -65,7 +66,7 @@ def test_the_front_door_leads_to_the_page(get, server):
     status, headers, _ = get("/")
     assert (status, headers["Location"]) == (302, "/browser/")
     status, headers, content = get("/browser/")
-    assert (status, headers["Content-Type"]) == (200, "text/html")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert content == (shipped() / "browser" / "index.html").read_bytes()
     assert server.url.endswith("/browser/")
 
@@ -78,7 +79,8 @@ def test_the_model_is_served_with_what_it_says_of_itself(get):
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("/browser/app.js", "text/javascript"),
+        ("/browser/app.js", "text/javascript; charset=utf-8"),
+        ("/browser/style.css", "text/css; charset=utf-8"),
         ("/browser/node_modules/onnxruntime-web/dist/ort.wasm", "application/wasm"),
         ("/golden/golden.json", "application/json"),
         ("/golden/images/exact.png", "image/png"),
@@ -118,7 +120,15 @@ def answer_to(server, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:{port}", ""]
+    "host",
+    [
+        "evil.example:{port}",
+        "evil.example",
+        "localhost.evil.example:{port}",
+        "[::1].evil.example",
+        "localhost:{port}x",
+        "",
+    ],
 )
 def test_a_page_from_elsewhere_that_calls_itself_this_machine_is_refused(server, host):
     named = f"Host: {host}\r\n" if host else ""
@@ -126,16 +136,28 @@ def test_a_page_from_elsewhere_that_calls_itself_this_machine_is_refused(server,
     assert answer_to(server, request.encode()).split()[1] == b"403"
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_a_refusal_says_which_address_to_open(server):
+    connection = http.client.HTTPConnection(*server.server_address, timeout=10)
+    connection.request("GET", "/browser/", headers={"Host": "<b>gpu.example"})
+    answer = connection.getresponse()
+    page = html.unescape(answer.read().decode())
+    connection.close()
+    port = server.server_port
+    assert (answer.status, answer.headers.get_content_charset()) == (403, "utf-8")
+    assert (
+        f"the address names the host '<b>gpu.example'; expected localhost or 127.0.0.1: open http://localhost:{port}/"
+        in page
+    )
+    assert f"`ssh -L {port}:localhost:{port} HOST`" in page
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "LocalHost", "[::1]"])
+@pytest.mark.parametrize("port", ["", ":{port}", ":9000"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_the_names_of_this_machine_are_answered(server, method, name):
-    request = f"{method} /browser/model.onnx HTTP/1.1\r\nHost: {name}:{server.server_port}\r\n\r\n"
+def test_the_names_of_this_machine_are_answered_at_any_port(server, method, name, port):
+    host = name + port.format(port=server.server_port)
+    request = f"{method} /browser/model.onnx HTTP/1.1\r\nHost: {host}\r\n\r\n"
     assert answer_to(server, request.encode()).split()[1] == b"200"
-
-
-def test_the_port_that_browsers_leave_out_is_not_missed(server, monkeypatch):
-    monkeypatch.setattr(server, "server_port", 80)
-    assert answer_to(server, b"GET /browser/ HTTP/1.1\r\nHost: localhost\r\n\r\n").split()[1] == b"200"
 
 
 @pytest.fixture

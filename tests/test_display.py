@@ -1,13 +1,17 @@
 """What a person sees of a training: a live line that says where it stands, and talk that does not run into it."""
 
 import io
+import shlex
 from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from cifarnet.cli.display import TrainingDisplay, wrapped
-from cifarnet.cli.train import _announced
+from cifarnet.cli.display import TrainingDisplay, say, shortened, wrapped
+from cifarnet.cli.train import _announced, _say_result
+from cifarnet.run import Run
+from cifarnet.spec import printable
 
 HEAD = "epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images"
 PROGRESS = SimpleNamespace(
@@ -109,3 +113,38 @@ def test_an_enumeration_is_broken_after_commas(monkeypatch):
         "  cat",
     ]
     assert wrapped("3 classes: airplane, cat, dog") == ["3 classes: airplane, cat, dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('it\'s "Größe", 蓝\\', 'it\'s "Größe", 蓝\\'),
+        ('it\'s "two"\nlines\r', 'it\'s "two"\\nlines\\r'),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("right \u202eot left", "right \\u202eot left"),
+        ("half \udcff", "half \\udcff"),
+    ],
+)
+def test_what_would_command_a_terminal_is_escaped_and_nothing_else(capsys, text, expected):
+    assert printable(text) == expected
+    say(text)
+    assert capsys.readouterr().err == f"{expected}\n"
+
+
+def test_a_long_name_is_cut_after_it_was_escaped():
+    assert shortened("\n" * 10) == "\\n" * 10
+    assert shortened("\n" * 250) == "\\n" * 19 + "\\…"
+
+
+@pytest.mark.parametrize(
+    ("facts", "command"),
+    [
+        ({"status": "finished", "why_stopped": "epochs"}, ["cifarnet", "export", "my runs/it's", "--onnx"]),
+        ({"status": "interrupted", "why_stopped": "time limit"}, ["cifarnet", "train", "--resume", "my runs/it's"]),
+    ],
+)
+def test_the_next_command_can_be_pasted_into_a_shell(capsys, facts, command):
+    score = {"accuracy": 0.5}
+    record = {"epochs": 1, "best_epoch": 1, "metrics": {"validation": score, "test": score}, **facts}
+    _say_result(Run(Path("my runs/it's")), record)
+    assert shlex.split(capsys.readouterr().err.splitlines()[-1].partition(":")[2]) == command

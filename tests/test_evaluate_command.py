@@ -285,3 +285,31 @@ def test_models_of_other_data_are_compared_on_images_that_are_named_alone(fails,
     other = ORIGIN | {"data": {"name": "photos", "fingerprint": "1" * 64}}
     second = write_model(tmp_path / "b.onnx", training=other)
     assert "was trained on other images than" in fails(first, second)
+
+
+ODD = ("a" * 250, 'with, "quotes" and it\'s', "two\nlines \x1b[2J \u202eleft")
+"""Class names that are long, or that would break a table's lines."""
+
+
+def test_class_names_are_shortened_and_escaped_in_every_table(evaluate, tmp_path):
+    model = write_model(tmp_path / "odd.onnx", labels=list(ODD))
+    photos = tmp_path / "photos"
+    for index, label in enumerate(ODD):
+        (photos / label).mkdir(parents=True)
+        wrong = [*COLOURS.values()][index - 1]
+        Image.fromarray(np.full((40, 40, 3), wrong, np.uint8)).save(photos / label / "0.png")
+    for models_ in ((model,), (model, model)):
+        code, said, _ = evaluate(*models_, "--images", photos)
+        assert code == 0
+        assert all(line.isprintable() for line in said.splitlines())
+        assert max(map(len, said.splitlines())) < 2 * 40 + 60
+    code, said, _ = evaluate(model, "--images", photos)
+    assert f"{'a' * 39}…  " in said
+    assert 'with, "quotes" and it\'s  ' in said
+    assert r"two\nlines \x1b[2J \u202eleft  " in said
+
+
+def test_a_class_without_images_is_named_in_short(evaluate, tmp_path):
+    model = write_model(tmp_path / "odd.onnx", labels=["red", "green", "b" * 250])
+    _, _, talk = evaluate(model, "--images", paint(tmp_path / "photos", red=["red"], green=["green"]))
+    assert talk[-1] == f"no images of {'b' * 39}…: figures that would need some are left out"

@@ -375,6 +375,23 @@ def test_names_of_classes_stay_text_in_the_model_card(tmp_path, odd):
     assert r"猫 - {{ 7 \* 7 }}" in body
 
 
+def test_a_folder_whose_name_is_no_utf8_is_reported_with_escapes(tmp_path, dataset):
+    run = run_of(tmp_path / "my \udcff run", replace(dataset, name="photos \udcff"))
+    page = write_report(run, evaluation_of(dataset), dataset, "onnxruntime").read_text(encoding="utf-8")
+    card = (run.path / "MODELCARD.md").read_text(encoding="utf-8")
+    assert r"photos \udcff" in page
+    assert r"my \udcff run" in page
+    assert r"photos \\udcff" in card.split("---\n", 2)[2]
+    assert header_of(card)["model-index"][0]["name"].startswith("my ")
+
+
+def test_a_name_in_the_model_card_does_not_command_the_terminal_that_shows_it(tmp_path):
+    odd = dataset_of(("\x1b[2J", "right \u202eot left"))
+    card = card_of(run_of(tmp_path / "run", odd), evaluation_of(odd))
+    assert all(line.isprintable() for line in card.splitlines())
+    assert r"right \\u202eot left" in card
+
+
 def test_names_of_classes_are_drawn_as_they_are(odd):
     assert len(draw_pictures(evaluation_of(odd), odd, Absent("", ""))) == 4  # the suite makes errors of warnings
 

@@ -96,9 +96,9 @@ def curve(run, name):
 
 def stored(run):
     """Return MLflow's one run, read back through its own client, and a function that reads a curve."""
-    from cifarnet.tracking.mlflow import MlflowClient  # told to be silent before it was imported
+    from cifarnet.tracking.mlflow import open_client
 
-    client = MlflowClient(tracking_uri=(run.path.parent / "mlruns").as_uri())
+    client = open_client(run.path.parent / "mlruns")
     (found,) = client.search_runs([client.get_experiment_by_name("cifarnet").experiment_id])
     return found, lambda key: [(each.step, each.value) for each in client.get_metric_history(found.info.run_id, key)]
 
@@ -187,6 +187,21 @@ def test_a_file_that_a_killed_process_left_half_written_is_read_up_to_there(run)
     assert curve(run, "loss/train") == [(3, np.float32(2 / 3))]
 
 
+@pytest.mark.parametrize("name", ["it's", 'a "name"', 'it\'s a "name"', "`two`\nlines | %_"])
+def test_a_renamed_run_goes_on_in_the_same_places_whatever_its_name_is(run, name):
+    renamed = Run(run.path.rename(run.path.with_name(name)))
+    session(renamed, NAMES, ROWS[:2], INTERRUPTED)
+    session(renamed, NAMES, ROWS[2:], FINISHED, history=ROWS)
+    assert_shown(renamed, ROWS, {"test/loss": 0.7})
+
+
+def test_settings_make_one_row_each_whatever_they_are_called(run):
+    run.write_record(RECORD | {"data": RECORD["data"] | {"name": "a|b\n`c`"}})
+    session(run, ["tensorboard"], ROWS, FINISHED)
+    (text,) = (value for event in events(run) for value in event.summary.value if value.tag == "settings/text_summary")
+    assert r"| data_name | a\|b \`c\` |" in text.tensor.string_val[0].decode().splitlines()
+
+
 def test_runs_in_one_folder_share_mlflows_table(run):
     other = Run(run.path.with_name("20261124-000001-seed-torch"))
     other.path.mkdir()
@@ -241,14 +256,19 @@ def test_unknown_places_and_missing_packages_are_refused_with_the_way_out(monkey
         )
 
 
-def test_mlflow_is_told_to_tell_nobody():
+def test_mlflow_is_told_to_tell_nobody_when_it_is_used(tmp_path):
     program = """
-import cifarnet.tracking.mlflow
+import os, sys
+from pathlib import Path
+from cifarnet.tracking.mlflow import open_client
+assert "mlflow" not in sys.modules and not any("MLFLOW" in name for name in os.environ)
+open_client(Path.cwd() / "mlruns")
 from mlflow.telemetry import get_telemetry_client
 from mlflow.telemetry.utils import is_telemetry_disabled
 assert is_telemetry_disabled()
 assert get_telemetry_client() is None
 """
     # MLflow is silent on a test machine anyway: the process must not look like one.
-    environment = {name: value for name, value in os.environ.items() if name != "CI" and "PYTEST" not in name}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    kept = [name for name in os.environ if name != "CI" and "PYTEST" not in name and "MLFLOW" not in name]
+    environment = {name: os.environ[name] for name in kept}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -18,10 +19,12 @@ from .shipped import shipped
 
 ADDRESS = "127.0.0.1"
 """Of this machine, and not to be reached from any other."""
-NAMES = (ADDRESS, "localhost")
-"""What a browser may call this machine."""
-HTTP_PORT = 80
-"""The one that browsers leave out."""
+LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+"""Values of the Host header that name the browser's own machine, at any port: a tunnel may have another one."""
+FOREIGN_HOST = (
+    "the address names the host {host!r}; expected localhost or 127.0.0.1: open http://localhost:{port}/, from another "
+    "machine through `ssh -L {port}:localhost:{port} HOST`"
+)
 PAGE = "/browser/"
 RUNTIME = "node_modules/onnxruntime-web/dist"
 """Where npm puts the runtime's files, seen from the page and from the folder that they were installed in."""
@@ -39,14 +42,6 @@ class DemoServer(ThreadingHTTPServer):
         """Address of the page."""
         return f"http://{ADDRESS}:{self.server_port}{PAGE}"
 
-    def is_meant(self, host: str | None) -> bool:
-        """Tell whether a browser asks for this machine by its own name.
-
-        Any site may give its name this machine's address (DNS rebinding), and would then read what is served here.
-        """
-        names = {f"{name}:{self.server_port}" for name in NAMES}
-        return host in names or (self.server_port == HTTP_PORT and host in NAMES)
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a browser that hung up; anything else is told with its traceback."""
         if not isinstance(sys.exception(), ConnectionError):
@@ -59,9 +54,11 @@ class Handler(SimpleHTTPRequestHandler):
     # The system's own table may lack these, and a browser runs no module of another type.
     extensions_map = {  # noqa: RUF012  # as the base class declares it
         **SimpleHTTPRequestHandler.extensions_map,
-        ".js": "text/javascript",
+        ".css": "text/css; charset=utf-8",
+        ".html": "text/html; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
         ".json": "application/json",
-        ".mjs": "text/javascript",
+        ".mjs": "text/javascript; charset=utf-8",
         ".onnx": "application/octet-stream",
         ".wasm": "application/wasm",
     }
@@ -72,8 +69,10 @@ class Handler(SimpleHTTPRequestHandler):
 
     def send_head(self) -> Any:
         """Send the headers and return the content to be sent, if any."""
-        if not self._demo.is_meant(self.headers.get("Host")):
-            self.send_error(HTTPStatus.FORBIDDEN)
+        # Any site may give its name this machine's address (DNS rebinding), and would then read what is served here.
+        host = self.headers.get("Host", "")
+        if not LOCAL_HOST.fullmatch(host):
+            self.send_error(HTTPStatus.FORBIDDEN, explain=FOREIGN_HOST.format(host=host, port=self._demo.server_port))
             return None
         if self.path == "/":
             self.send_response(HTTPStatus.FOUND)
@@ -130,7 +129,7 @@ def model_of(run: Run) -> Path:
     """Return the model file of a run. Raises ``ModelError`` when it has none yet."""
     path = run.model
     if not path.is_file():
-        raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {run}`")
+        raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {shlex.quote(str(run))}`")
     return path
 
 
@@ -144,7 +143,7 @@ def _runtime() -> Path:
     for home in (app, cache):
         if (home / RUNTIME).is_dir():
             return home / RUNTIME
-    version = json.loads((app / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    version = json.loads((app / "package.json").read_text(encoding="utf-8"))["dependencies"]["onnxruntime-web"]
     raise UsageError(
         f"the browser's runtime is neither in {app} nor in {cache}; expected onnxruntime-web, which npm brings once: "
         f"npm install --ignore-scripts --prefix {shlex.quote(str(cache))} onnxruntime-web@{version}"

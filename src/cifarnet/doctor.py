@@ -58,7 +58,13 @@ def _time_backend(name: str) -> Timing:
     environment = os.environ | {"KERAS_BACKEND": name}
     try:
         done = subprocess.run(  # noqa: S603  # our own module in our own interpreter
-            command, env=environment, capture_output=True, text=True, timeout=TIMING_LIMIT_S, check=False
+            command,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMING_LIMIT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return Timing(name, failure=f"no answer within {TIMING_LIMIT_S} s")

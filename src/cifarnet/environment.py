@@ -45,7 +45,7 @@ def multiplies_bfloat16() -> bool:
 
 def _told_by_kernel(field: str) -> str:
     """Return what Linux says of the first core under ``field``, or nothing."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")
 
 
@@ -59,7 +59,7 @@ def peak_memory_bytes() -> int | None:
     """Return the most memory that this process has held so far, or nothing where the system does not tell."""
     # getrusage is the second choice: on Linux it counts the peak of the process that started this one as well.
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     return KIBIBYTE * peaks[0] if peaks else _most_resident_bytes()
 

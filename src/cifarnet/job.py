@@ -1,5 +1,6 @@
 """What is to be trained, and how to read it back from the record of a run."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
@@ -170,7 +171,7 @@ def require_weights(run: Run) -> None:
         raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")
     raise RunError(
         f"{run} has no best weights yet; expected at least one finished epoch: go on with "
-        f"`cifarnet train --resume {run}`"
+        f"`cifarnet train --resume {shlex.quote(str(run))}`"
     )
 
 

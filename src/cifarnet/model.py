@@ -19,6 +19,7 @@ from .errors import ModelError
 from .interruption import taken_away_if_ended
 from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
 from .run import write_atomically
+from .spec import reason_or_pointer
 
 WHITENING = "whiten"
 """Name of the convolution that is set by the training images."""
@@ -239,7 +240,8 @@ def _read_weights(
             return dict(_read_arrays(model, layers, file))
     except (OSError, KeyError) as error:
         raise ModelError(
-            f"{path} could not be read ({error}); expected Keras weights: train again or pass another"
+            f"{path} could not be read ({reason_or_pointer(error, path)}); expected Keras weights: train again or pass "
+            "another"
         ) from error
 
 

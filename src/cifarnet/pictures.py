@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import DataError, SizeError
-from .spec import IMAGE_SHAPE, Shape
+from .spec import IMAGE_SHAPE, Shape, reason_or_pointer
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -37,7 +37,7 @@ def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np
     try:
         return _decoded(file, shape)
     except UnidentifiedImageError as error:
-        raise DataError("no image in a known format") from error
+        raise DataError(reason_or_pointer("no image in a known format", file)) from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError, SizeError) as error:
         raise SizeError(str(error)) from error
     except Exception as error:  # decoders of damaged files raise nearly anything

@@ -84,7 +84,7 @@ class Run:
         """Return the content of ``run.json``. Raises ``RunError`` when it is missing or no JSON object."""
         path = self.path / RECORD
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} could not be read ({error}); expected the record of a run: pass a run folder"
@@ -111,7 +111,7 @@ class Run:
         if not path.exists():
             return []
         try:
-            with path.open(newline="") as file:
+            with path.open(encoding="utf-8", newline="") as file:
                 return [EpochRecord(int(epoch), *map(float, numbers)) for epoch, *numbers in list(csv.reader(file))[1:]]
         except (ValueError, TypeError) as error:
             raise RunError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 from .errors import DataError, UsageError
 
@@ -103,12 +104,31 @@ CALIBRATION: Final[Mapping[str, str]] = {
     "target_accuracy": "share of the answers that have to be right, 0 to 1",
 }
 """What a model file says of its temperature; confidence is the largest number of a row of ``calibrated``."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""The first bytes of the text that Git LFS leaves in place of a file that was not fetched."""
+LFS_ADVICE = "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"
 IMAGE_METADATA = {
     "Image.BitmapPixelFormat": "Rgb8",
     "Image.ColorSpaceGamma": "SRGB",
     "Image.NominalPixelRange": "NominalRange_0_255",
 }
 """What the ONNX standard (MetadataProps) offers to say about an input that is an image."""
+
+
+def printable(text: str) -> str:
+    """Return the text with escapes for what would break its line or command a terminal, as file names may."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def reason_or_pointer(reason: object, file: Path | BinaryIO) -> str:
+    """Return why ``file`` cannot be read: ``reason``, or that it is a Git LFS pointer, where it is one."""
+    try:
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+            opened.seek(0)
+            is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:  # the reason is told
+        is_pointer = False
+    return LFS_ADVICE if is_pointer else str(reason)
 
 
 def seal(content: bytes | memoryview) -> bytes:

@@ -135,6 +135,18 @@ def test_evaluating_a_run_without_weights(run, tmp_path):
     assert message.startswith("runs/stored has no best weights yet; expected at least one finished epoch")
 
 
+@pytest.mark.parametrize(
+    ("command", "facts", "told"),
+    [
+        ("evaluate", {}, "`cifarnet train --resume 'runs/my run'`"),
+        ("demo", {"has_weights": True}, "`cifarnet export 'runs/my run'`"),
+        ("robustness", {"has_weights": True}, "`cifarnet export 'runs/my run' --onnx`"),
+    ],
+)
+def test_a_command_in_an_error_can_be_pasted_into_a_shell(fails, tmp_path, command, facts, told):
+    assert told in fails(command, write_run(tmp_path, "my run", **facts))
+
+
 # Model files
 
 

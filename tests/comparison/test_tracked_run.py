@@ -2,7 +2,7 @@
 
 import csv
 
-from cifarnet.tracking.mlflow import MlflowClient  # told to be silent before it was imported
+from cifarnet.tracking.mlflow import open_client
 
 
 def test_a_tracked_training_is_the_one_that_nobody_watched(story):
@@ -17,7 +17,7 @@ def test_a_tracked_training_is_the_one_that_nobody_watched(story):
 def test_what_is_shown_is_what_the_run_recorded(story):
     with (story.run / "history.csv").open(newline="") as file:
         recorded = [(int(row["epoch"]), float(row["validation_loss"])) for row in csv.DictReader(file)]
-    client = MlflowClient(tracking_uri=(story.folder / "runs" / "mlruns").as_uri())
+    client = open_client(story.folder / "runs" / "mlruns")
     (found,) = client.search_runs([client.get_experiment_by_name("cifarnet").experiment_id])
     shown = client.get_metric_history(found.info.run_id, "loss/validation")
     assert [(each.step, each.value) for each in shown] == recorded

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.lfs import POINTER
 
 from cifarnet.data import open_dataset
 from cifarnet.errors import ConfigError, DataError
@@ -239,6 +240,12 @@ def test_a_long_list_of_unreadable_images_is_cut(class_folders):
 def test_a_decompression_bomb_is_not_decoded(class_folders, side):
     (class_folders / "cat" / "0.png").write_bytes(_bomb(side))
     with pytest.raises(DataError, match=r"1 of 10 .*0\.png \(.*decompression bomb"):
+        open_dataset(class_folders)
+
+
+def test_a_git_lfs_pointer_in_place_of_an_image_is_named(class_folders):
+    (class_folders / "cat" / "0.png").write_bytes(POINTER)
+    with pytest.raises(DataError, match=r"it is a Git LFS pointer: fetch the file itself with `git lfs pull`"):
         open_dataset(class_folders)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.lfs import POINTER
 
 from cifarnet.data import archives
 from cifarnet.data.official import holds_release, read_release
@@ -101,6 +102,12 @@ def test_an_archive_that_unfolds_without_end_is_refused(tiny, make_tar, tmp_path
     (tmp_path / "cifar.tgz").write_bytes(make_tar({"zeros": bytes(100_001), **tiny.files}))
     with pytest.raises(DataError, match="unfolds into 1 members, 100001 bytes"):
         read_release(tmp_path / "cifar.tgz", tiny.release)
+
+
+def test_a_git_lfs_pointer_in_place_of_an_archive_is_named(tiny, tmp_path):
+    (tmp_path / "cifar.tar.gz").write_bytes(POINTER)
+    with pytest.raises(IntegrityError, match=r"it is a Git LFS pointer: fetch the file itself with `git lfs pull`"):
+        read_release(tmp_path / "cifar.tar.gz", tiny.release)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 1000, -50_000])

@@ -22,6 +22,7 @@ from cifarnet.model import (
     whiten,
 )
 from cifarnet.recipes import RECIPES, recipe
+from tests.lfs import POINTER
 
 SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)
 
@@ -207,6 +208,13 @@ def test_a_spoilt_weights_file_is_refused(tmp_path, spoil):
     spoil(path)
     with pytest.raises(ModelError):
         load_weights(model, path)
+
+
+def test_a_git_lfs_pointer_in_place_of_weights_is_named(tmp_path):
+    path = tmp_path / "best.weights.h5"
+    path.write_bytes(POINTER)
+    with pytest.raises(ModelError, match=r"it is a Git LFS pointer: fetch the file itself with `git lfs pull`"):
+        load_weights(build_model(SMALL), path)
 
 
 def test_set_weights_refuses_a_missing_array():

@@ -1,11 +1,15 @@
 """A classifier takes one image or several, of any kind, from any thread, and says what they show."""
 
+import copy
 import inspect
+import multiprocessing
 import os
+import pickle
+import signal
 import sys
 import threading
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -92,6 +96,39 @@ def test_logits_and_probabilities_are_float32_in_the_order_of_the_labels(classif
     assert logits.dtype == probabilities.dtype == "float32"
     np.testing.assert_allclose(logits, np.array([[200, 10, 10]]) / 16, rtol=1e-6)
     np.testing.assert_allclose(probabilities, softmax(logits), rtol=1e-6)
+
+
+# Copies and processes
+
+
+@pytest.mark.parametrize("duplicated", [lambda each: pickle.loads(pickle.dumps(each)), copy.copy, copy.deepcopy])
+def test_a_copy_gives_the_same_answers_though_its_file_is_gone(calibrated_path, photos, duplicated):
+    original = Classifier(calibrated_path, threads=2)
+    calibrated_path.write_bytes(models.content())
+    duplicate = duplicated(original)
+    assert (duplicate.labels, duplicate.contract) == (original.labels, original.contract)
+    assert list(duplicate.stream(photos)) == list(original.stream(photos))
+
+
+def test_a_classifier_reaches_a_process_that_is_spawned(classifier, photos):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(classifier, photos / "a.png").result(timeout=60) == classifier(photos / "a.png")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads
+def test_a_process_that_is_forked_while_files_are_decoded_opens_a_stream_of_its_own(classifier, photos):
+    with module._decoding:  # as a thread of an open stream holds it
+        child = os.fork()
+        if not child:
+            try:
+                os._exit(len(list(classifier.stream(photos))))
+            finally:
+                os._exit(255)
+    ended = threading.Timer(60, os.kill, (child, signal.SIGKILL))
+    ended.start()
+    _, status = os.waitpid(child, 0)
+    ended.cancel()
+    assert os.waitstatus_to_exitcode(status) == 5
 
 
 # Calibrated probabilities
@@ -221,7 +258,7 @@ def test_a_path_that_the_system_refuses_does_not_end_the_stream(classifier, phot
 @pytest.mark.parametrize("paths", [5, None, b"a.png", 0.5])
 def test_what_is_no_path_at_all_is_refused(classifier, paths):
     with pytest.raises(UsageError, match=rf"the image paths are a {type(paths).__name__}; expected a path or several"):
-        next(classifier.stream(paths))
+        classifier.stream(paths)
 
 
 def test_something_that_is_no_path_does_not_end_the_stream(classifier, photos):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cifarnet.errors import DataError
 from cifarnet.pictures import pixels
+from tests.lfs import POINTER
 from tests.runtime.conftest import COLOURS
 
 
@@ -147,6 +148,13 @@ def test_truncated_files(refuses, tmp_path, kind):
 def test_bytes_that_are_no_image(refuses, junk):
     message = "the image cannot be used (no image in a known format); expected a whole image file: replace it"
     assert refuses(junk) == message
+
+
+def test_a_git_lfs_pointer_in_place_of_an_image_is_named(refuses, tmp_path):
+    (tmp_path / "a.png").write_bytes(POINTER)
+    reason = "cannot be used (it is a Git LFS pointer: fetch the file itself with `git lfs pull`)"
+    assert refuses(tmp_path / "a.png").startswith(f"{tmp_path}/a.png {reason}")
+    assert refuses(POINTER).startswith(f"the image {reason}")
 
 
 def bomb(side: int) -> bytes:

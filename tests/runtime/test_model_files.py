@@ -14,6 +14,7 @@ from cifarnet.errors import ModelError
 from cifarnet.runtime import Classifier, read_model
 from cifarnet.runtime import session as module
 from cifarnet.spec import CONTRACT_KEY, DIGEST_KEY
+from tests.lfs import POINTER
 from tests.runtime import models
 from tests.runtime.conftest import refused
 
@@ -29,6 +30,12 @@ WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
 def test_a_file_that_is_not_onnx(tmp_path, junk):
     (tmp_path / "x.onnx").write_bytes(junk)
     assert refused(tmp_path / "x.onnx") == f"{tmp_path}/x.onnx is no ONNX file; expected one: {WAY_OUT}"
+
+
+def test_a_git_lfs_pointer_in_place_of_a_model_is_named(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(POINTER)
+    reason = "is no ONNX file (it is a Git LFS pointer: fetch the file itself with `git lfs pull`)"
+    assert refused(tmp_path / "x.onnx") == f"{tmp_path}/x.onnx {reason}"
 
 
 def test_a_file_that_begins_as_onnx_does_and_goes_on_otherwise():

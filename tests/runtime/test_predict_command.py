@@ -286,6 +286,34 @@ def test_csv_keeps_a_name_as_it_is_but_on_a_terminal(run, model_path, photos, mo
     assert run("predict", model_path, odd, "--csv")[1][1].startswith(f"{photos}/\\x1b[2J.png,red,")
 
 
+ODD = ('a, "b"\nc', "d\re", "f\r\n'g' ;\t")
+"""Names with everything that CSV gives a meaning."""
+
+
+@pytest.mark.parametrize("options", [[], ["--abstain"]])
+def test_csv_is_read_back_as_it_was_meant_whatever_the_names_are(typed, tmp_path, painted, options):
+    model = tmp_path / "odd.onnx"
+    contract = models.contract(labels=ODD, calibration=models.CALIBRATION)
+    model.write_bytes(models.content(models.graph(temperature=3.0), contract))
+    files = [tmp_path / f"{index}{name}.png" for index, name in enumerate(ODD)]
+    for file, color in zip(files, ("red", "green", "blue"), strict=True):
+        Image.fromarray(painted(color)).save(file)
+    code, text, _ = typed("predict", model, *files, "--csv", "--top", 1, *options)
+    header, *rows = csv.reader(io.StringIO(text, newline=""))
+    assert code == 0
+    assert [len(row) for row in rows] == [len(header)] * 3
+    assert [row[0] for row in rows] == [str(file) for file in files]
+    assert [row[header.index("label_1")] for row in rows] == list(ODD)
+
+
+def test_the_table_shortens_and_escapes_labels(run, tmp_path, photos):
+    model = tmp_path / "odd.onnx"
+    model.write_bytes(models.content(contract=models.contract(labels=["r" * 250, "g\x1b[2J", "b"])))
+    _, lines, _ = run("predict", model, photos / "a.png")
+    cells = ("r" * 39 + "… 100.00 %", r"g\x1b[2J".ljust(40) + "   0.00 %", "b".ljust(40) + "   0.00 %")
+    assert lines[1] == "   ".join([*cells, f"{photos}/a.png"])
+
+
 def test_names_that_the_encoding_lacks_are_written_as_escapes(model_path, photos, monkeypatch):
     (photos / "a.png").rename(photos / "ä\udcff.png")
     written = io.BytesIO()

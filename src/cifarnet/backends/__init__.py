@@ -100,7 +100,7 @@ def _configured() -> str | None:
     home = os.environ.get("KERAS_HOME")
     path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
         backend = None if document == WRITTEN_BY_KERAS else document.get("backend")
     except FileNotFoundError:
         return None

@@ -23,7 +23,7 @@ from . import (
     robustness,
     train,
 )
-from .display import complain, out
+from .display import complain, discard, out, prepare_streams
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,6 +72,7 @@ EXTRAS = {
 def main() -> None:
     """Run the command; turn our errors into one line on stderr and exit code 1, and Ctrl-C into exit code 130."""
     end_at_interrupt()
+    prepare_streams()
     try:
         app()
     except CifarnetError as error:
@@ -83,6 +84,7 @@ def main() -> None:
 
         _fail(f"{error.name} is not installed; expected for this command: {install_line(EXTRAS[error.name])}")
     except OSError as error:
+        discard(sys.stdout)
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}; check space and permissions")
 
 

@@ -85,7 +85,7 @@ def command(
         say(f"interrupted; the runs so far are in {folder}")
         sys.exit(INTERRUPTED)
     if as_json:
-        out((folder / "comparison.json").read_text().rstrip())
+        out((folder / "comparison.json").read_text(encoding="utf-8").rstrip())
     else:
         _tell(found)
     say(f"Everything is in {folder}")

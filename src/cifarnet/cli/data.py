@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from cifarnet.spec import printable
+
 from .display import download_bar, out
 
 app = typer.Typer(help="Fetch and verify CIFAR-10.", no_args_is_help=True)
@@ -18,7 +20,7 @@ def fetch_command(
 
     with download_bar() as progress:
         folder = fetch(force=force, progress=progress)
-    out(f"CIFAR-10 is in {folder}")
+    out(printable(f"CIFAR-10 is in {folder}"))
 
 
 @app.command("verify")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .display import out, printable, say
+from .display import out, say
 from .options import RunArgument, RunsOption
 
 
@@ -24,6 +24,6 @@ def command(
 
     model = model_of(recorded_run(runs, run))
     with open_demo(model, port) as server:
-        say(f"{printable(str(model))}, until Ctrl-C")
+        say(f"{model}, until Ctrl-C")
         out(server.url)
         server.serve_forever()

@@ -1,17 +1,27 @@
 """How a person watches: a live line on a terminal, plain lines elsewhere. Data goes to stdout, talk to stderr."""
 
+import os
 import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Self, TextIO
+
+from cifarnet.spec import printable
 
 if TYPE_CHECKING:
     from cifarnet.run import EpochRecord
     from cifarnet.training import Progress
 
+STDERR = 2
+"""File descriptor; those of stdin and stdout are smaller."""
+ESCAPES = "backslashreplace"
+"""How a character is written that an encoding lacks."""
+LONGEST_NAME = 40
+"""Characters of a class name in a table or a note; the whole name is in --json and --csv."""
 REFRESH_S = 0.2
 """Seconds between two writings of the live line."""
 CLEAR_REST = "\x1b[K"
@@ -22,24 +32,59 @@ BAR_FROM = 50
 """Images: fewer are done before a bar is seen."""
 
 
+def prepare_streams() -> None:
+    """Make stdout write characters that its encoding lacks as escapes, as stderr does, and replace closed streams.
+
+    Without a replacement the next file that is opened would become standard output. Writing to one fails.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= STDERR:
+        pass
+    os.close(descriptor)
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # Python found it closed
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", errors=ESCAPES, closefd=False))
+    if isinstance(sys.stdout, TextIOWrapper):  # not in a notebook
+        sys.stdout.reconfigure(errors=ESCAPES)
+
+
 def out(text: str) -> None:
-    """Print data."""
-    print(text, flush=True)
+    """Print data. Raises ``OSError`` where it cannot be written."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def say(text: str) -> None:
-    """Print talk."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line of talk, escaped as ``printable`` does."""
+    _write_talk(f"{printable(text)}\n")
+
+
+def _write_talk(text: str) -> None:
+    """Write to stderr; where that fails, the command goes on without its talk."""
+    try:
+        print(text, end="", file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Drop what a stream could not write; otherwise Python tries again when it exits."""
+    with suppress(OSError, ValueError):
+        descriptor = stream.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def complain(error: object) -> None:
     """Print an error as the one line that a person or a script looks for."""
-    say(f"error: {printable(' '.join(str(error).split()))}")
+    say(f"error: {' '.join(str(error).split())}")
 
 
-def printable(text: str) -> str:
-    """Return the text with escapes for what would break its line or command a terminal, as file names may."""
-    return text if text.isprintable() else repr(text)[1:-1]
+def shortened(text: str, width: int = LONGEST_NAME) -> str:
+    """Return what ``printable`` does, cut to ``width`` characters."""
+    shown = printable(text)
+    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
 def wrapped(text: str) -> list[str]:
@@ -150,10 +195,10 @@ class TrainingDisplay:
 
     def _rewrite(self, line: str) -> None:
         line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be rewritten
-        print(f"\r{line}{CLEAR_REST}", end="", file=sys.stderr, flush=True)
+        _write_talk(f"\r{line}{CLEAR_REST}")
         self._is_shown = True
 
     def _clear(self) -> None:
         if self._is_shown:
-            print(f"\r{CLEAR_REST}", end="", file=sys.stderr, flush=True)
+            _write_talk(f"\r{CLEAR_REST}")
             self._is_shown = False

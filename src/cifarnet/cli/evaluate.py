@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.errors import DataError, UsageError
+from cifarnet.spec import printable
 
-from .display import download_bar, out, printable, say
+from .display import download_bar, out, say, shortened
 from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
 from .tables import percent, table
 
@@ -115,7 +116,7 @@ def _open_images(subjects: "list[Subject]", data: str | None, images: str | None
         dataset = open_images(first, first.origin, data, progress)
     is_same = [subject.origin.fingerprint == dataset.fingerprint for subject in subjects]
     if not all(is_same):
-        say(printable(f"{dataset.name} is not, or no longer, what {first.name} was trained on"))
+        say(f"{dataset.name} is not, or no longer, what {first.name} was trained on")
     return dataset, scored_images(dataset, same_as_run=all(is_same))
 
 
@@ -134,7 +135,7 @@ def _every_image(subject: "Subject", folder: str) -> "Dataset":
 def _say_missing(subject: "Subject", split: "Split") -> None:
     present = set(split.labels.tolist())
     if missing := [label for index, label in enumerate(subject.labels) if index not in present]:
-        say(printable(f"no images of {', '.join(missing)}: figures that would need some are left out"))
+        say(f"no images of {', '.join(map(shortened, missing))}: figures that would need some are left out")
 
 
 def _require_comparable(first: "Subject", second: "Subject", *, given: bool) -> None:
@@ -203,7 +204,7 @@ def _abstaining(found: "Abstaining") -> str:
 
 def _classes(found: "Evaluation") -> list[str]:
     rows = [
-        (each.label, f"{each.images:,}", percent(each.precision), percent(each.recall), percent(each.f1))
+        (shortened(each.label), f"{each.images:,}", percent(each.precision), percent(each.recall), percent(each.f1))
         for each in found.classes
     ]
     return table(("class", "images", "precision", "recall", "F1"), rows)
@@ -212,8 +213,8 @@ def _classes(found: "Evaluation") -> list[str]:
 def _confusion(found: "Evaluation") -> list[str]:
     if len(found.labels) > MOST_COLUMNS:
         return []
-    heads = [label[:SHORT] for label in found.labels]
-    rows = [(label, *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
+    heads = [printable(label)[:SHORT] for label in found.labels]
+    rows = [(shortened(label), *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
     return ["", *table(("true class", *heads), rows)]
 
 
@@ -233,7 +234,7 @@ def _reliability(found: "Reliability") -> list[str]:
 
 def _pairs(found: "Evaluation") -> list[str]:
     rows = [
-        (each.label, each.predicted, f"{each.images:,}", percent(each.share))
+        (shortened(each.label), shortened(each.predicted), f"{each.images:,}", percent(each.share))
         for each in found.confused_pairs[:MOST_LINES]
     ]
     return ["", *table(("confused most often", "taken for", "images", "of the class"), rows)] if rows else []
@@ -241,7 +242,7 @@ def _pairs(found: "Evaluation") -> list[str]:
 
 def _errors(found: "Evaluation") -> list[str]:
     rows = [
-        (each.label, each.predicted, percent(each.probability), str(each.index))
+        (shortened(each.label), shortened(each.predicted), percent(each.probability), str(each.index))
         for each in found.confident_errors[:MOST_LINES]
     ]
     return ["", *table(("wrong with most confidence", "taken for", "probability", "image"), rows)] if rows else []
@@ -261,5 +262,8 @@ def _told_comparison(subjects: "list[Subject]", found: "PairedComparison") -> li
         f"(95 %: {low} to {high})",
         f"McNemar      p = {found.p_value:.3g}: {verdict}",
     ]
-    unlike = [(each.label, each.first, each.second, str(each.index)) for each in found.differences[:MOST_LINES]]
+    unlike = [
+        (*map(shortened, (each.label, each.first, each.second)), str(each.index))
+        for each in found.differences[:MOST_LINES]
+    ]
     return [*lines, "", *table(("true class", "first", "second", "image"), unlike)] if unlike else lines

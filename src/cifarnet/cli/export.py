@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import UsageError
+from cifarnet.spec import printable
 
 from .display import download_bar, out, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
@@ -92,7 +93,8 @@ def _require_sense(precisions: list[str], output: Path | None, max_drop: float |
 def _tell(exported: "Exported") -> None:
     parity = exported.parity
     worst = max(check.probability_difference for check in parity.checks)
-    out(f"{exported.path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
+    path = printable(str(exported.path))
+    out(f"{path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
     out(
         f"  proven on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f} %, as trained "
         f"{POINTS * parity.trained_accuracy:.2f} %, largest difference of a probability {worst:.2g}"

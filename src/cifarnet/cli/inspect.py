@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.errors import ModelError
+from cifarnet.spec import printable
 
-from .display import out, printable
+from .display import out
 from .options import JsonOption, filled
 from .tables import GAP, WIDEST, table
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.errors import DataError, ModelError, UsageError
+from cifarnet.spec import printable
 
-from .display import complain, image_bar, out, printable, say
+from .display import complain, image_bar, out, say, shortened
 
 if TYPE_CHECKING:
     from cifarnet.runtime import Classifier, Outcome
@@ -102,7 +103,6 @@ def command(
         layout = _csv(count, is_abstaining) if as_csv else _table(count, classifier.labels, is_abstaining)
     if least is not None and not (as_json or as_csv):
         say(f"answered from a calibrated confidence of {100 * least:.2f} %; places 1 and on show plain probabilities")
-    _accept_any_name()
     with bombs_refused(), image_bar(_number_of(images)) as advance:
         if not _print_all(_outcomes(classifier, images), layout, count, least, advance):
             raise typer.Exit(FAILED)
@@ -151,12 +151,6 @@ def _threshold(classifier: "Classifier", model: str, given: float | None) -> flo
             "give it with --threshold"
         )
     return classifier.abstention.threshold
-
-
-def _accept_any_name() -> None:
-    """Let stdout write what its encoding lacks, in file names for one, as escapes, as stderr does anyway."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _number_of(images: Iterable[str]) -> int:
@@ -224,9 +218,10 @@ def _csv(count: int, is_abstaining: bool) -> Layout:
 
 def _csv_line(*values: object) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
+    csv.writer(line).writerow(values)  # with an empty line terminator it would not quote line breaks
+    text = line.getvalue().removesuffix("\r\n")
     # A file or a program gets every name as it is; a terminal would obey what is in it.
-    return printable(line.getvalue()) if sys.stdout.isatty() else line.getvalue()
+    return printable(text) if sys.stdout.isatty() else text
 
 
 def _table(count: int, labels: tuple[str, ...], is_abstaining: bool) -> Layout:
@@ -247,8 +242,8 @@ def _table(count: int, labels: tuple[str, ...], is_abstaining: bool) -> Layout:
 
 
 def _label_width(labels: tuple[str, ...], cells: int) -> int:
-    """Return how many characters a label may take: those of the longest, or what a terminal's lines have room for."""
-    longest = max(len(printable(label)) for label in labels)
+    """Return how many characters a label may take: those of the longest, or what a terminal has room for."""
+    longest = max(len(shortened(label)) for label in labels)
     if not sys.stdout.isatty():
         return longest
     room = (shutil.get_terminal_size().columns - FILE_WIDTH) // cells - PERCENT_WIDTH - len(GAP)
@@ -256,6 +251,4 @@ def _label_width(labels: tuple[str, ...], cells: int) -> int:
 
 
 def _cell(label: str, probability: float, width: int) -> str:
-    shown = printable(label)
-    shown = shown if len(shown) <= width else f"{shown[: width - 1]}…"
-    return f"{shown:<{width}} {100 * probability:6.2f} %"
+    return f"{shortened(label, width):<{width}} {100 * probability:6.2f} %"

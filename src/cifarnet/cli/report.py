@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifarnet.errors import RunError
+from cifarnet.spec import printable
 
 from .display import download_bar, out
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
@@ -36,7 +37,7 @@ def command(
     require_labels(subject, dataset)
     require_reportable(found, dataset)  # before the images are scored
     evaluation = subject.judge(dataset.test, dataset, found.read_record().get("calibration"))
-    out(str(write_report(found, evaluation, dataset, subject.engine)))
+    out(printable(str(write_report(found, evaluation, dataset, subject.engine))))
 
 
 def _require_current(run: "Run") -> None:

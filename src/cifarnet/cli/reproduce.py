@@ -8,6 +8,7 @@ import typer
 
 from cifarnet.errors import RunError
 from cifarnet.interruption import INTERRUPTED
+from cifarnet.spec import printable
 
 from .display import TrainingDisplay, download_bar, out, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
@@ -67,9 +68,9 @@ def command(
 
 
 def _tell(result: "Reproduction") -> None:
-    out(_sentence(result))
+    out(printable(_sentence(result)))
     for change in result.changes:
-        out(f"  {change}")
+        out(printable(f"  {change}"))
     if not result.changes:
         expected = "" if result.outcome == "bit-equal" else ", so that equal bits were expected"
         out(f"  backend, versions and machine are the same{expected}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import RunError
+from cifarnet.spec import printable
 
-from .display import download_bar, image_bar, out, printable, say
+from .display import download_bar, image_bar, out, say
 from .options import DATA, SUBJECT, JsonOption, RunsOption, filled
 from .tables import percent, table
 
@@ -87,13 +89,13 @@ def command(
         )
     document = found.to_json() | {"data": scored_images(dataset, same_as_run=same_as_run)}
     record = json.dumps(document, indent=2, allow_nan=False)
-    out(record if as_json else _told(found, target.model))
-    if kept:  # last: a minute's figures are told where they cannot be kept
-        write_atomically(kept, (record + "\n").encode())
-    elif target.run:
-        say(
-            printable(f"{dataset.name} is not what {target.run} was trained on: the figures are not kept in its folder")
-        )
+    try:
+        out(record if as_json else _told(found, target.model))
+    finally:  # printed where they cannot be written, and written where they cannot be printed
+        if kept:
+            write_atomically(kept, (record + "\n").encode())
+    if target.run and not kept:
+        say(f"{dataset.name} is not what {target.run} was trained on: the figures are not kept in its folder")
 
 
 def _target(name: str | None, runs: Path) -> Target:
@@ -106,7 +108,8 @@ def _target(name: str | None, runs: Path) -> Target:
     run = recorded_run(runs, name)
     if not run.model.is_file():
         raise RunError(
-            f"{run} has no {run.model.name}; expected an exported model: `cifarnet export {run} --onnx` first"
+            f"{run} has no {run.model.name}; expected an exported model: "
+            f"`cifarnet export {shlex.quote(str(run))} --onnx` first"
         )
     return Target(run.model, run)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from cifarnet.job import require_weights
 from cifarnet.run import Run, find_run
 
-from .display import printable, say
+from .display import say
 
 
 def trained_run(root: Path, name: str | None) -> Run:
@@ -18,7 +18,7 @@ def trained_run(root: Path, name: str | None) -> Run:
     require_weights(found)
     _said(found, find_run(root, name))
     if found.read_record().get("status") != "finished":
-        say(printable(f"note: {found} has not come to its end; its best weights so far are taken"))
+        say(f"note: {found} has not come to its end; its best weights so far are taken")
     return found
 
 
@@ -33,5 +33,5 @@ def recorded_run(root: Path, name: str | None) -> Run:
 def _said(found: Run, newest: Run) -> Run:
     """Return the run that was found; say so where it is not the newest."""
     if found.path.resolve() != newest.path.resolve():
-        say(printable(f"taking {found}: the newest, {newest.path.name}, has no best weights"))
+        say(f"taking {found}: the newest, {newest.path.name}, has no best weights")
     return found

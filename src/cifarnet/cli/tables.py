@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from .display import printable
+from cifarnet.spec import printable
 
 GAP = "  "
 """Between two columns."""

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -21,7 +22,7 @@ from cifarnet.run import Run, find_run
 from cifarnet.spec import durable
 from cifarnet.warm_start import WarmStart, has_changed, warm_start_from
 
-from .display import TrainingDisplay, download_bar, out, printable, say, wrapped
+from .display import TrainingDisplay, download_bar, out, say, shortened, wrapped
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import trained_run
 
@@ -48,6 +49,7 @@ def one_of(choices: Any) -> str:
 
 
 def command(
+    context: typer.Context,
     recipe_name: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +108,7 @@ def command(
     dropout: Annotated[float | None, override("Fraction of dense outputs dropped in training, 0 to 1.")] = None,
 ) -> None:
     """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
-    given = {name: value for name, value in locals().items() if name in SETTINGS and value is not None}
+    given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
     from cifarnet.tracking import require_trackers  # with the help it would cost numpy's time
 
     require_trackers(track or ())
@@ -120,10 +122,12 @@ def command(
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
     record, tracking = _carry_out(run, dataset, max_minutes, track or [])
     _draw(run, record["best_epoch"])
-    if as_json:
-        out(json.dumps(record | {"run": str(run)}, indent=2))
     _say_result(run, record)
-    tracking.finish(record)
+    try:
+        tracking.finish(record)
+    finally:
+        if as_json:
+            out(json.dumps(record | {"run": str(run)}, indent=2))
     sys.exit(_exit_code(record))
 
 
@@ -167,7 +171,7 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
     job = Job(recipe=wish.recipe, model=wish.settings.model, train=wanted)  # or it is refused
     say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
     if wish.warm_start is not None:
-        say(printable(f"starting from the convolutions of {wish.warm_start.run}"))
+        say(f"starting from the convolutions of {wish.warm_start.run}")
     with download_bar() as progress:
         dataset = open_dataset(source, seed=wanted.seed, progress=progress)
     parts = hold_out_of(dataset, wanted)
@@ -181,14 +185,14 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
     job = replace(job, model=model, train=train)
     if wish.warm_start is not None and has_changed(wish.warm_start, job, dataset):
         then = f"note: {dataset.name} is not what it was when {wish.warm_start.run} saw it: "
-        say(printable(f"{then}images that it was trained on may be held out now, or tested by"))
+        say(f"{then}images that it was trained on may be held out now, or tested by")
     return start(job, dataset, runs, warm_start=wish.warm_start), dataset
 
 
 def _contents(dataset: "Dataset") -> str:
-    names = ", ".join(dataset.labels[:MOST_NAMES]) + (", …" if len(dataset.labels) > MOST_NAMES else "")
+    names = ", ".join(map(shortened, dataset.labels[:MOST_NAMES])) + (", …" if len(dataset.labels) > MOST_NAMES else "")
     sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-    return f"{sizes} of {len(dataset.labels)} classes: {printable(names)}"
+    return f"{sizes} of {len(dataset.labels)} classes: {names}"
 
 
 def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[str]:
@@ -209,7 +213,7 @@ def _oddities(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator
     alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]
     if alone:
         more = f" and of {len(alone) - 1} more" if len(alone) > 1 else ""
-        yield f"note: of {printable(alone[0])}{more} a single image is held out: the validation loss will be coarse"
+        yield f"note: of {shortened(alone[0])}{more} a single image is held out: the validation loss will be coarse"
 
 
 def _reopen(
@@ -277,7 +281,8 @@ STOPPED = {
 
 
 def _say_result(run: "Run", record: dict[str, Any]) -> None:
-    say(f"\nStopped after epoch {record['epochs']}: {STOPPED[record['why_stopped']]}.")
+    say("")
+    say(f"Stopped after epoch {record['epochs']}: {STOPPED[record['why_stopped']]}.")
     if record["best_epoch"]:
         metrics = record["metrics"]
         say(
@@ -287,10 +292,11 @@ def _say_result(run: "Run", record: dict[str, Any]) -> None:
     else:
         say("No epoch has ended yet with a usable loss, so there are no best weights.")
     say(f"Everything is in {run}")
+    name = shlex.quote(str(run))
     if record["status"] == "interrupted":
-        say(f"Go on with:   cifarnet train --resume {run}")
+        say(f"Go on with:   cifarnet train --resume {name}")
     elif record["best_epoch"]:
-        say(f"Next:         cifarnet export {run} --onnx")
+        say(f"Next:         cifarnet export {name} --onnx")
 
 
 def _exit_code(record: dict[str, Any]) -> int:

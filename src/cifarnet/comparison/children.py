@@ -36,9 +36,11 @@ def train_in_child(
     order = {"job": _as_record(job, dataset), "runs": str(runs), "arrays": str(arrays)}
     command = [sys.executable, "-m", "cifarnet.comparison.child", json.dumps(order)]
     environment = os.environ | {"KERAS_BACKEND": backend}
-    with tempfile.TemporaryFile("w+", errors="replace") as talk:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as talk:
         # Our own module in our own interpreter; a file takes its talk, since nobody empties a second pipe.
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=talk, text=True) as process:  # noqa: S603
+        with subprocess.Popen(  # noqa: S603
+            command, env=environment, stdout=subprocess.PIPE, stderr=talk, encoding="utf-8", errors="replace"
+        ) as process:
             try:
                 with taken_away_if_ended(process.kill):
                     told = _listen(process, backend, job.train.seed, watch)

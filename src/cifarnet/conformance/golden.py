@@ -31,7 +31,7 @@ class GoldenImage:
 
 def read_golden(folder: Path) -> dict[str, GoldenImage]:
     """Return the golden images below ``folder`` by file name, the plainest first."""
-    entries = json.loads((folder / "golden.json").read_text())["images"]
+    entries = json.loads((folder / "golden.json").read_text(encoding="utf-8"))["images"]
     return {Path(entry["file"]).name: _image(folder, entry) for entry in entries}
 
 
@@ -45,7 +45,7 @@ class FloatModel:
     """The golden model with a float input, for numbers that no byte can hold."""
 
     def __init__(self, folder: Path) -> None:
-        contract = json.loads((folder / "model.json").read_text())
+        contract = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.temperature: float = contract["calibration"]["temperature"]
         self._session = onnxruntime.InferenceSession(folder / "floats.onnx", providers=["CPUExecutionProvider"])
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from cifarnet.errors import DataError, IntegrityError
+from cifarnet.spec import reason_or_pointer
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
@@ -36,7 +37,9 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(path, "r:*") as archive:
             yield archive
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise IntegrityError(f"{path} cannot be read as a tar archive ({error}): download it again") from error
+        raise IntegrityError(
+            f"{path} cannot be read as a tar archive ({reason_or_pointer(error, path)}): download it again"
+        ) from error
 
 
 def _safe_members(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:

@@ -33,4 +33,5 @@ def serialise(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = 
 
 def contract_text(contract: Mapping[str, Any]) -> str:
     """Return the contract as JSON whose bytes depend on its values alone."""
-    return json.dumps(contract, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(contract, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace").decode()  # the name of a folder that is no UTF-8, as JSON escapes it

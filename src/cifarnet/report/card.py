@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from cifarnet.evaluation import Evaluation
-from cifarnet.spec import NAMED_SOURCES
+from cifarnet.spec import NAMED_SOURCES, printable
 
 from . import findings
 from .commands import export_command, place_of, settings_beyond_options, train_command
@@ -57,7 +57,7 @@ def _escaped(value: Any) -> Any:
     """Return what a template puts in, on one line and with nothing that Markdown takes for its own."""
     if isinstance(value, Verbatim):
         return value
-    return SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+    return SPECIAL.sub(r"\\\1", printable(" ".join(str(value).split())))
 
 
 def _told(value: Any) -> str:

@@ -246,7 +246,7 @@ def _robustness(run: Run, file: ModelFile | None, test_images: int, command: str
 def _measured(path: Path, read: Callable[[Any, ModelFile], T], file: ModelFile, command: str, what: str) -> T | Absent:
     """Return what a JSON file tells of the model file, or why it tells nothing."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         if found["sha256"] != file.sha256:
             return Absent(f"{what} in {path.name} is of another file than model.onnx.", command)
         return read(found, file)

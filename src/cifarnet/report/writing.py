@@ -38,8 +38,8 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
             (run.path / name).unlink(missing_ok=True)
     for name, content in pictures.items():
         write_atomically(run.path / name, content)
-    write_atomically(run.path / CARD, card.encode())
-    write_atomically(run.path / PAGE, page.encode())
+    for name, text in ((CARD, card), (PAGE, page)):  # a folder's name may be no valid UTF-8
+        write_atomically(run.path / name, text.encode(errors="backslashreplace"))
     return run.path / PAGE
 
 

@@ -37,6 +37,9 @@ TASKS_PER_WORKER = 3
 """One under way, the others waiting for a thread or for whoever listens."""
 SMALL_BYTES = 8192
 """Mean size of files up to which decoding them takes Python longer than it takes the decoder."""
+_decoding = Lock()
+"""Held while small files are decoded. Decoding them is Python's work for the most part, which one thread at a time can
+do: two that try wait for each other longer than they work. While one decodes, the others are in the model."""
 MAX_WORKERS = 8
 """Threads of a stream: each may hold a picture of a quarter of a gigabyte."""
 
@@ -57,13 +60,14 @@ class Classifier:
     one call uses, 0 for one per core: the network is so small that one is fastest for a single image, and several
     calls may run at once from threads of the app. Raises ``ModelError`` when the file is not one of ours, was altered,
     or is newer than this package, and ``UsageError`` for a number of threads that cannot be.
+
+    A classifier can be pickled, for worker processes for example; the copy carries the content of the model file.
     """
 
     def __init__(self, model: str | os.PathLike[str] | bytes, *, threads: int = 1) -> None:
         if model == "":  # to Path this is the working folder
             raise ModelError("the model's path is empty; expected an ONNX file: is the variable set?")
         self._model = open_model(model if isinstance(model, bytes) else Path(model), threads=threads)
-        self._decoding = Lock()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -148,11 +152,16 @@ class Classifier:
         while the stream goes on. Files are decoded by threads while the model runs. Yields an ``Outcome`` per file, in
         order; one that cannot be used, a folder without images too, does not end the stream. Raises ``UsageError`` when
         ``paths`` is nothing of the kind; what its iteration raises is raised after the last file found before.
+
+        A process that is forked while a stream is open may open one of its own, but not go on with that one.
         """
+        return self._stream(find_images(_several(paths)))
+
+    def _stream(self, images: Iterator[Found]) -> Iterator[Outcome]:
         from concurrent.futures import Future, ThreadPoolExecutor
 
         failures: list[Exception] = []
-        found = _before_failure(find_images(_several(paths)), failures)
+        found = _before_failure(images, failures)
         workers = min(os.cpu_count() or 1, MAX_WORKERS)
         pool, waiting, left = ThreadPoolExecutor(workers), deque[Future[list[Outcome]]](), Event()
         try:
@@ -170,9 +179,7 @@ class Classifier:
 
     def _outcomes(self, files: list[Found], left: Event) -> list[Outcome]:
         """Decode files and classify them, in one thread; once nobody listens, nothing is worth the time."""
-        # Decoding small files is Python's work for the most part, which one thread at a time can do: two that try wait
-        # for each other longer than they work. While one decodes, the others are in the model.
-        with self._decoding if _are_small(files) else nullcontext():
+        with _decoding if _are_small(files) else nullcontext():
             decoded = [self._decoded(each) for each in files if not left.is_set()]
         if left.is_set():
             return []
@@ -218,6 +225,15 @@ class Classifier:
             Prediction(tuple((self.labels[index], row[index]) for index in order), sure and sure[order[0]])
             for row, order, sure in zip(probabilities.tolist(), orders, certain, strict=True)
         ]
+
+
+def _renew_lock() -> None:
+    global _decoding  # noqa: PLW0603  # a thread of the parent may hold the old one, and is not there in the child
+    _decoding = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _are_small(files: list[Found]) -> bool:

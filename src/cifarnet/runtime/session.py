@@ -2,8 +2,8 @@
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from cifarnet.spec import (
     CALIBRATED_NAME,
     CONTRACT_KEY,
     INPUT_NAME,
+    LFS_ADVICE,
+    LFS_POINTER,
     LOGITS_NAME,
     PROBABILITIES_NAME,
     STANDARD_DOMAINS,
@@ -42,10 +44,21 @@ WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model that is ready to run, and what its file says of itself."""
+    """A model that is ready to run, and what its file says of itself.
+
+    It is pickled as the content of its file, not as a path: the copy gives the same answers in another process, on
+    another machine, and once another file has the path.
+    """
 
     contract: dict[str, Any]
     session: Any
+    content: bytes = field(repr=False)
+    threads: int
+    optimised: bool
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to open the same model again."""
+        return partial(open_model, threads=self.threads, optimised=self.optimised), (self.content,)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -101,7 +114,7 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimised: bool = True
     except Exception as error:  # onnxruntime's errors share no class but Exception
         raise ModelError(f"{name} is refused by onnxruntime ({_reason(error)}); {WAY_OUT}") from error
     _require_promised(sides, contract, name)
-    return OpenedModel(contract, session)
+    return OpenedModel(contract, session, content, threads, optimised)
 
 
 def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
@@ -127,6 +140,8 @@ def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
 
 def _no_onnx(content: bytes, name: str, error: Exception) -> ModelError:
     """Return what to say of a file whose fields cannot be read; which of them, of one that begins as ONNX files do."""
+    if content.startswith(LFS_POINTER):
+        return ModelError(f"{name} is no ONNX file ({LFS_ADVICE})")
     if not content.startswith(FIRST_BYTE):
         return ModelError(f"{name} is no ONNX file; expected one: {WAY_OUT}")
     return ModelError(f"{name} is no ONNX file, or a truncated one ({error}); expected a whole one: {WAY_OUT}")

@@ -4,18 +4,15 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-# Both are read by MLflow itself. Without the second it refuses the store that needs neither server nor database.
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-
-from mlflow.entities import Metric, Param  # once it is told to be silent
-from mlflow.tracking import MlflowClient
+from typing import TYPE_CHECKING, Any
 
 from cifarnet.run import EpochRecord, Run
 
 from .interface import FIGURES, figures_of, final_figures_of, settings_of
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+    from mlflow.tracking import MlflowClient
 
 FOLDER = "mlruns"
 """Beside the run folders, so that MLflow shows all of them in one table."""
@@ -23,18 +20,30 @@ EXPERIMENT = "cifarnet"
 RUN_TAG = "cifarnet.run"
 """Names the run's folder, by which a resume finds its own again."""
 FINAL = ("test/loss", "test/accuracy")
+MOST_RUNS = 50_000
+"""The largest number that MLflow returns at once."""
 
 
 def open_tracker(run: Run) -> "MlflowRun":
     """Return MLflow's own run of ``run``: the one that an earlier session made, or a new one."""
-    return MlflowRun(run.path.resolve().parent / FOLDER, run.path.resolve().name, run.read_record())
+    path = run.path.resolve()
+    return MlflowRun(open_client(path.parent / FOLDER), path.name, run.read_record())
+
+
+def open_client(store: Path) -> "MlflowClient":
+    """Import MLflow with its telemetry off and return its client of a folder."""
+    # MLflow reads both. Without the second it refuses the store that needs neither server nor database.
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=store.as_uri())
 
 
 class MlflowRun:
     """One run in a store of files."""
 
-    def __init__(self, store: Path, name: str, record: Mapping[str, Any]) -> None:
-        self._client = MlflowClient(tracking_uri=store.as_uri())
+    def __init__(self, client: "MlflowClient", name: str, record: Mapping[str, Any]) -> None:
+        self._client = client
         self._id = self._find(name) or self._create(name, record)
         self._client.update_run(self._id, status="RUNNING")
         self._shown = {(key, metric.step) for key in (*FIGURES, *FINAL) for metric in self._history(key)}
@@ -53,20 +62,25 @@ class MlflowRun:
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return None
-        found = self._client.search_runs([experiment.experiment_id], f"tags.`{RUN_TAG}` = '{name}'")
-        return str(found[0].info.run_id) if found else None
+        # Compared here: a filter has no way to write a name with both kinds of quotes.
+        runs = self._client.search_runs([experiment.experiment_id], max_results=MOST_RUNS)
+        return next((str(run.info.run_id) for run in runs if run.data.tags.get(RUN_TAG) == name), None)
 
     def _create(self, name: str, record: Mapping[str, Any]) -> str:
+        from mlflow.entities import Param
+
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         number = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
         made = self._client.create_run(number, run_name=name, tags={RUN_TAG: name})
         self._client.log_batch(made.info.run_id, params=[Param(*each) for each in settings_of(record).items()])
         return str(made.info.run_id)
 
-    def _history(self, key: str) -> list[Metric]:
+    def _history(self, key: str) -> list["Metric"]:
         return list(self._client.get_metric_history(self._id, key))
 
     def _show(self, figures: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
         now_ms = int(1000 * time.time())
         new = [Metric(key, value, now_ms, step) for key, value in figures.items() if (key, step) not in self._shown]
         self._client.log_batch(self._id, metrics=new)

@@ -3,6 +3,7 @@
 They are written record by record with tensorboardX, which needs neither TensorFlow nor a thread for it.
 """
 
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -14,11 +15,14 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 from cifarnet.run import EpochRecord, Run
+from cifarnet.spec import printable
 
 from .interface import figures_of, final_figures_of, settings_of
 
 FOLDER = "tensorboard"
 """In the run's folder."""
+SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#$])")
+"""Characters that Markdown may read as its own."""
 LENGTH_BYTES, CHECKSUM_BYTES = 8, 4
 """Of a record in TensorFlow's record format: length, its checksum, the content, its checksum."""
 
@@ -70,8 +74,13 @@ class TensorBoard:
 def _table(settings: Mapping[str, str]) -> str:
     """Return settings as a Markdown table, which TensorBoard renders."""
     return "\n".join(
-        ["| setting | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in settings.items())]
+        ["| setting | value |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in settings.items())]
     )
+
+
+def _cell(value: str) -> str:
+    """Return text on one line, with nothing that Markdown takes for its own."""
+    return SPECIAL.sub(r"\\\1", printable(" ".join(value.split())))
 
 
 def _events(path: Path) -> Iterator[Event]:

@@ -141,6 +141,12 @@ def test_a_file_tells_what_weights_its_training_started_from_and_no_name_with_a_
     assert started["run"].encode() not in path.read_bytes()
 
 
+def test_a_contract_may_name_a_folder_that_is_no_utf8(run, dataset):
+    run.write_record(run.read_record() | {"data": run.read_record()["data"] | {"name": "photos \udcff"}})
+    exported = export_run(run, dataset)
+    assert Classifier(exported.path).contract["training"]["data"]["name"] == "photos \udcff"
+
+
 def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):
     model = onnx.load(export_run(run, dataset).path)
     metadata = {each.key: each.value for each in model.metadata_props}

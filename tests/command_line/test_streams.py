@@ -1,0 +1,173 @@
+"""Every command prints whatever the encoding of stdout is, and says so where its output cannot be written."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet import cli
+from cifarnet.data import open_dataset
+from tests.mistaken_apps import app
+from tests.report_runs import run_of
+from tests.runtime import models
+
+COLORS = {"красный": (200, 10, 10), "µ grün": (10, 200, 10), "→ 蓝": (10, 10, 200)}
+RUN, PHOTOS, MODEL = "runs/прогон", "фото", "модель.onnx"
+COMMANDS = {
+    "train": (),
+    "evaluate": (MODEL, "--images", PHOTOS),
+    "report": ("прогон",),
+    "export": (),
+    "inspect": (MODEL,),
+    "predict": (MODEL, PHOTOS),
+    "compare": (),
+    "reproduce": (),
+    "conformance": ("ответы.json",),
+    "robustness": ("прогон",),
+    "demo": (),
+    "doctor": ("--no-timing",),
+    "data": (),
+}
+"""Arguments with which each command succeeds in the folder ``worked``; none where it needs a framework or a network."""
+HELP = [(name, "--help") for name in COMMANDS] + [("data", "fetch", "--help"), ("--help",), ("--version",)]
+PRINTING = [
+    *((name, *arguments) for name, arguments in COMMANDS.items() if arguments),
+    ("evaluate", MODEL, MODEL, "--images", PHOTOS),
+    ("predict", MODEL, PHOTOS, "--csv"),
+]
+JSON = [(*command, "--json") for command in PRINTING if command[0] not in ("report", "predict")]
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory):
+    """Return a folder with a model, images and a run, all of whose names are outside of most encodings."""
+    folder = tmp_path_factory.mktemp("folder")
+    for split in ("train", "test"):
+        for label, color in COLORS.items():
+            place = folder / "data" / split / label
+            place.mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(np.full((32, 32, 3), color, np.uint8)).save(place / f"{number}.png")
+    (folder / PHOTOS).symlink_to(folder / "data" / "test")
+    (folder / "part").mkdir()
+    (folder / "part" / "красный").symlink_to(folder / "data" / "test" / "красный")
+    dataset = open_dataset(str(folder / "data"))
+    run = run_of(folder / RUN, dataset)
+    run.write_record(run.read_record() | {"data": run.read_record()["data"] | {"source": str(folder / "data")}})
+    run.best_weights.touch()
+    content = models.content(contract=models.contract(labels=list(dataset.labels)))
+    run.model.write_bytes(content)
+    (folder / MODEL).write_bytes(content)
+    (folder / "ответы.json").write_text(json.dumps(app()), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def printed(monkeypatch, worked):
+    """Return a function that runs ``cifarnet`` with stdout in an encoding and returns exit code and text."""
+    monkeypatch.chdir(worked)
+
+    def printed(encoding, *arguments):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        monkeypatch.setattr(sys, "argv", ["cifarnet", *arguments])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        sys.stdout.flush()
+        return done.value.code or 0, written.getvalue().decode(encoding)
+
+    return printed
+
+
+def test_the_commands_here_are_all_that_there_are():
+    assert [info.name for info in (*cli.app.registered_commands, *cli.app.registered_groups)] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk"])
+@pytest.mark.parametrize("command", [*PRINTING, *HELP], ids=" ".join)
+def test_a_command_prints_in_any_encoding(printed, encoding, command):
+    code, text = printed(encoding, *command)
+    assert code == 0
+    assert text
+
+
+@pytest.mark.parametrize("command", JSON, ids=" ".join)
+def test_json_is_the_same_in_any_encoding(printed, command):
+    code, text = printed("ascii", *command)
+    assert (code, json.loads(text)) == (0, json.loads(printed("utf-8", *command)[1]))
+
+
+def test_what_an_encoding_lacks_is_written_as_an_escape(printed):
+    _, text = printed("cp1252", "predict", MODEL, PHOTOS, "--csv", "--top", "1")
+    labels = {row[1] for row in csv.reader(text.splitlines()[1:])}
+    assert labels == {"\\u043a\\u0440\\u0430\\u0441\\u043d\\u044b\\u0439", "µ grün", "\\u2192 \\u84dd"}
+
+
+# Streams that are closed or full
+
+
+def shell(line, folder):
+    """Run a line in which ``cifarnet`` stands for the command; return exit code, stdout and stderr."""
+    line = line.replace("cifarnet", f"{sys.executable} -m cifarnet", 1)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirected", "reason"), [("> /dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+@pytest.mark.parametrize("command", [*PRINTING[:1], *PRINTING[-1:], *JSON[-2:-1], ("--version",)], ids=" ".join)
+def test_output_that_cannot_be_written_is_an_error(worked, command, redirected, reason):
+    code, _, talk = shell(f"cifarnet {' '.join(command)} {redirected}", worked)
+    assert code == 1
+    assert talk.splitlines()[-1] == f"error: standard output: {reason}; check space and permissions"
+    assert "Exception ignored" not in talk
+
+
+@pytest.mark.parametrize("redirected", ["> /dev/full", ">&-"])
+def test_help_that_cannot_be_written_is_an_error(worked, redirected):
+    code, _, talk = shell(f"cifarnet --help {redirected}", worked)
+    assert (code, len(talk.splitlines()), talk[:7]) == (1, 1, "error: ")
+
+
+def test_a_reader_that_has_enough_ends_the_command_without_a_word(worked):
+    line = "cifarnet predict модель.onnx фото фото фото --json | true; echo ${PIPESTATUS[0]}"
+    assert shell(line, worked) == (0, "1\n", "")
+
+
+@pytest.mark.parametrize("redirected", ["2> /dev/full", "2>&-"])
+def test_talk_that_cannot_be_written_ends_no_command_and_is_not_taken_for_data(worked, redirected):
+    line = f"cifarnet evaluate {MODEL} --images part --json"
+    _, expected, talk = shell(line, worked)
+    assert "no images of " in talk
+    assert shell(f"{line} {redirected}", worked) == (0, expected, "")
+    assert shell(f"cifarnet evaluate nothing {redirected}", worked) == (1, "", "")
+
+
+def test_closed_standard_input_holds_no_image(worked):
+    code, _, talk = shell(f"cifarnet predict {MODEL} - <&-", worked)
+    assert code == 1
+    assert talk.startswith("error: standard input: ")
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(worked):
+    code, _, _ = shell("cifarnet report прогон >&- 2>&-", worked)
+    assert code == 1
+    assert (worked / RUN / "report.html").read_text(encoding="utf-8").endswith("</html>")
+
+
+def test_figures_that_cannot_be_printed_are_kept(worked):
+    kept = worked / RUN / "robustness.json"
+    kept.unlink()
+    code, _, _ = shell("cifarnet robustness прогон > /dev/full", worked)
+    assert code == 1
+    assert json.loads(kept.read_text(encoding="utf-8"))["families"]
