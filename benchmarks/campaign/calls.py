@@ -72,12 +72,10 @@ def _place(target: Any, folder: int | None = None) -> str:
     """Return the whole path of a file that is named by its path or by its descriptor."""
     if isinstance(target, int):
         with suppress(OSError):
-            return os.readlink(f"/proc/self/fd/{target}")
+            return str(Path(f"/proc/self/fd/{target}").readlink())
         return ""
-    text = os.fsdecode(target)
-    above = _place(folder) if folder is not None else os.getcwd()
-    parent, name = os.path.split(os.path.join(above, text))
-    return os.path.join(os.path.realpath(parent), name)
+    path = (Path(_place(folder)) if folder is not None else Path.cwd()) / os.fsdecode(target)
+    return os.path.normpath(path.parent.resolve() / path.name)
 
 
 def _opening(original: Callable[..., Any], around: Callable[..., Any]) -> Callable[..., Any]:

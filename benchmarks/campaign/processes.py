@@ -15,6 +15,8 @@ from pathlib import Path
 
 UNEXPECTED = 70
 """Exit code of a child whose work raised what nobody caught; its output has the traceback."""
+UNWRITTEN = 120
+"""As Python's own, of a process whose stdout could not take the rest."""
 POLL_S = 0.004
 
 
@@ -51,9 +53,19 @@ def begin(work: Callable[[], int | None], log: Path, stdout: Path | None = None)
     except BaseException:  # noqa: BLE001  # the child ends here whatever happens
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
+        os._exit(code if _flushed() else UNWRITTEN)
+
+
+def _flushed() -> bool:
+    """Flush what was printed, and say whether that went well, as Python does when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"exception ignored: {error}", file=sys.stderr)
+        return False
+    finally:
+        sys.stderr.flush()
+    return True
 
 
 def wait(
