@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the clock's by default; it is recorded")
     parser.add_argument("--backend", choices=NAMES, help="all three in turn (kills), or torch")
+    parser.add_argument("--short", action="store_true", help="a minute's version, as in the suite")
     parser.add_argument("--output", type=Path, default=records.PATH)
     options = parser.parse_args()
     if options.campaign == "table":
@@ -36,6 +37,7 @@ def main() -> None:
 def _of_backend(options: argparse.Namespace, backend: str) -> int:
     arguments = ["--minutes", str(options.minutes / len(NAMES)), "--seed", str(options.seed)]
     arguments += ["--backend", backend, "--output", str(options.output)]
+    arguments += ["--short"] * options.short
     return subprocess.call([sys.executable, "-m", "benchmarks.campaign", "kills", *arguments])
 
 
@@ -48,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
         from .fuzz import campaign
     else:
         from .faults import campaign
-    unexplained = campaign(options.minutes, options.seed, options.output)
+    unexplained = campaign(options.minutes, options.seed, options.output.absolute(), short=options.short)
     print(f"{options.campaign}: {unexplained} unexplained; records in {options.output}")
     return 1 if unexplained else 0
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from cifarnet.backends import adapter, choose
@@ -27,8 +26,8 @@ from cifarnet.errors import RunError
 from cifarnet.evaluation import measures
 from cifarnet.export import export_run
 from cifarnet.job import Job
-from cifarnet.report import PAGE, draw_curves, write_report
-from cifarnet.run import HISTORY, RECORD, EpochRecord, Run, find_run
+from cifarnet.report import draw_curves, write_report
+from cifarnet.run import RECORD, EpochRecord, find_run
 from cifarnet.spec import Dataset
 from cifarnet.subject import FileSubject
 from cifarnet.training import Silent, carry_out, start
@@ -36,7 +35,7 @@ from cifarnet.training import Silent, carry_out, start
 from .calls import Call, watch
 from .processes import End, begin, die, wait
 from .records import store
-from .whole import problems, strays
+from .whole import differences, problems, strays
 
 PLAIN = ModelConfig(filters=(6,), dense_units=(16,), dropout=0.25)
 NORMALISED = ModelConfig(
@@ -65,10 +64,10 @@ STAGES = {"start": 1, "first step": 1, "train": 6, "export": 3, "report": 2, "ex
 """Where deaths fall, and how often against each other."""
 HOW = {"time": 2, "half": 2, "before": 1, "after": 2}
 """At a random time, from outside; half-way in, just before or just after a random call that changes the disk."""
+SHORT_STAGES = {"first step": 1, "train": 6}
+"""Of the short version."""
 STORIES, MOST_DEATHS = 6, 8
 """Stories of one setting and seed, compared with the same undisturbed run, and deaths of a story."""
-CHANGING = ("started", "elapsed_s", "seconds_per_epoch")
-"""What a run's record has of the clock."""
 LIMIT_S = 300
 
 
@@ -155,14 +154,15 @@ def notes_of(runs: Path) -> Path:
     return runs.with_name(f"{runs.name}.notes")
 
 
-def campaign(minutes: float, seed: int, output: Path) -> int:
+def campaign(minutes: float, seed: int, output: Path, *, short: bool = False) -> int:
     """Kill for so long, store a record per batch, and return how much was unexplained."""
     deadline, unexplained, number = time.monotonic() + 60 * minutes, 0, 0
+    stories, stages = (1, SHORT_STAGES) if short else (STORIES, STAGES)
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         warm_up(Path(folder))
-        while time.monotonic() < deadline:
-            batch = Batch(Path(folder) / str(number), [seed, number], deadline)
-            batch.carry_out()
+        while time.monotonic() < deadline and not (short and number):
+            batch = Batch(Path(folder) / str(number), [seed, number], stages)
+            batch.carry_out(stories, deadline)
             unexplained += len(batch.unexplained)
             store(output, "kills", **batch.facts(seed, number))
             shutil.rmtree(batch.folder)
@@ -186,9 +186,9 @@ def warm_up(folder: Path) -> None:
 class Batch:
     """Some stories of one setting and seed."""
 
-    def __init__(self, folder: Path, seed: list[int], deadline: float) -> None:
+    def __init__(self, folder: Path, seed: list[int], stages: dict[str, int]) -> None:
         folder.mkdir()
-        self.folder, self.deadline = folder, deadline
+        self.folder, self.stages = folder, stages
         self.rng = np.random.default_rng(seed)
         self.setting = str(self.rng.choice(list(SETTINGS)))
         model, train = SETTINGS[self.setting]
@@ -198,7 +198,7 @@ class Batch:
         self.deaths, self.unexplained, self.stories = list[list[Any]](), list[dict[str, Any]](), 0
         self.began = time.monotonic()
 
-    def carry_out(self) -> None:
+    def carry_out(self, stories: int, deadline: float) -> None:
         """Let one run live undisturbed, and others die and go on."""
         self.undisturbed = self.folder / "undisturbed"
         end = self._live(self.undisturbed, None)
@@ -206,8 +206,8 @@ class Batch:
             self._complain("the undisturbed run failed", end)
             return
         self.lived = json.loads(notes_of(self.undisturbed).read_text().splitlines()[-1])
-        for number in range(STORIES):
-            if time.monotonic() > self.deadline:
+        for number in range(stories):
+            if time.monotonic() > deadline:
                 break
             self._tell(self.folder / f"story{number}")
             self.stories += 1
@@ -218,7 +218,7 @@ class Batch:
                 death = self._drawn(runs)
                 model = next(runs.glob("2*/model.onnx"), None)
                 end = self._live(runs, death)
-                if end.status == 0:  # it was done before the instant came
+                if death is None or end.status == 0:  # it was done before the instant came
                     break
                 if end.status != -9 or end.hung:
                     self._complain(f"a life ended otherwise than by the kill, {death}", end)
@@ -236,17 +236,20 @@ class Batch:
             elif found := differences(find_run(self.undisturbed), find_run(runs)) + strays(runs):
                 self._complain(f"not as undisturbed: {'; '.join(found)}")
 
-    def _drawn(self, runs: Path) -> Death:
-        """Draw an instant of what is still to be done."""
-        stages = dict(STAGES)
+    def _drawn(self, runs: Path) -> Death | None:
+        """Draw an instant of what is still to be done, if there is anything."""
+        stages = dict(self.stages)
         done = next(runs.glob(f"2*/{RECORD}"), None)
         if done:
-            del stages["start"]
+            past = ["start"]
             if json.loads(done.read_text()).get("status") == "finished":
-                stages = {name: stages[name] for name in ("export", "report", "export again")}
+                past += ["first step", "train"]
             if (done.parent / "model.onnx").exists():
-                stages = {name: stages[name] for name in ("report", "export again")}
-        stage = self._choice({name: weight for name, weight in stages.items() if name in self.lived["seconds"]})
+                past += ["export"]
+            stages = {name: weight for name, weight in stages.items() if name not in past}
+        if not stages:
+            return None
+        stage = self._choice(stages)
         calls = self.lived["calls"].get(stage, 0)
         how = self._choice(HOW) if calls else "time"
         at = self.rng.uniform(0, self.lived["seconds"][stage]) if how == "time" else self.rng.integers(1, calls + 1)
@@ -306,34 +309,3 @@ def _clock(notes: Path, death: Death) -> Callable[[], bool]:
         return bool(began) and time.monotonic() - began[0] >= death.at
 
     return due
-
-
-def differences(one: Run, other: Run) -> list[str]:
-    """Name what an undisturbed run and one that died have not in common, bit for bit."""
-    found = problems(other.path)
-    first, second = (_steady(run) for run in (one, other))
-    found += [f"{name} of {RECORD}" for name in {*first, *second} if first.get(name) != second.get(name)]
-    found += [
-        name
-        for name in (HISTORY, "model.onnx", "model.json")
-        if (one.path / name).read_bytes() != (other.path / name).read_bytes()
-    ]
-    weights = [_arrays(run.best_weights) for run in (one, other)]
-    if weights[0].keys() != weights[1].keys() or any(
-        not np.array_equal(array, weights[1][name]) for name, array in weights[0].items()
-    ):
-        found.append("the best weights")
-    listed = [{path.name for path in run.path.iterdir() if path.name[0] != "."} for run in (one, other)]
-    found += sorted(listed[0] ^ listed[1])
-    return found if (other.path / PAGE).exists() else [*found, "no report"]
-
-
-def _steady(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in run.read_record().items() if name not in CHANGING}
-
-
-def _arrays(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found

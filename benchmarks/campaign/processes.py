@@ -48,6 +48,7 @@ def begin(work: Callable[[], int | None], log: Path, stdout: Path | None = None)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if stdout else descriptor, 1)
         os.dup2(descriptor, 2)
+        sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering) for number, buffering in ((1, -1), (2, 1)))
         faulthandler.enable(2)
         code = work() or 0
     except BaseException:  # noqa: BLE001  # the child ends here whatever happens
