@@ -27,7 +27,7 @@ from tests.runtime import models
 
 from cifarnet import cli
 from cifarnet.backends import adapter, choose
-from cifarnet.run import find_run
+from cifarnet.run import RECORD, find_run
 
 from .calls import Call, watch
 from .processes import End, begin, live, wait
@@ -251,12 +251,11 @@ class Session:
 
     def _wrong_folder(self, command: Command, folder: Path, *, is_leaving: bool) -> list[str]:
         missing = [each for each in command.must_keep if not any(folder.glob(each))]
-        left = [] if is_leaving else [*strays(folder / "runs"), *strays(folder / "reproductions")]
+        left = [] if is_leaving else [*strays(folder / "runs"), *strays(folder / "reproductions"), *_unrecorded(folder)]
         return [
             *problems(folder),
             *(f"{each} is gone" for each in missing),
             *(f"{each} was left" for each in left),
-            *(f"{each.name} is a run without a record" for each in folder.glob("runs/2*") if not _has_record(each)),
         ]
 
     def _two_at_once(self, command: Command) -> None:
@@ -298,8 +297,9 @@ def _draw_photos(folder: Path) -> None:
             Image.fromarray(pixels).save(part / f"{number}.png")
 
 
-def _has_record(run: Path) -> bool:
-    return (run / "run.json").is_file()
+def _unrecorded(folder: Path) -> list[str]:
+    """Name the run folders without a record: half-made runs."""
+    return [path.name for path in folder.glob("*/2*") if not (path / RECORD).is_file()]
 
 
 def _wrong_end(end: End) -> list[str]:

@@ -54,15 +54,14 @@ def begin(work: Callable[[], int | None], log: Path, stdout: Path | None = None)
     except BaseException:  # noqa: BLE001  # the child ends here whatever happens
         traceback.print_exc()
     finally:
-        os._exit(code if _flushed() else UNWRITTEN)
+        os._exit(code or (0 if _flushed() else UNWRITTEN))
 
 
 def _flushed() -> bool:
     """Flush what was printed, and say whether that went well, as Python does when it ends."""
     try:
         sys.stdout.flush()
-    except OSError as error:
-        print(f"exception ignored: {error}", file=sys.stderr)
+    except OSError:
         return False
     finally:
         sys.stderr.flush()
