@@ -27,7 +27,7 @@ from cifarnet.evaluation import measures
 from cifarnet.export import export_run
 from cifarnet.job import Job
 from cifarnet.report import draw_curves, write_report
-from cifarnet.run import RECORD, EpochRecord, find_run
+from cifarnet.run import EpochRecord, find_run
 from cifarnet.spec import Dataset
 from cifarnet.subject import FileSubject
 from cifarnet.training import Silent, carry_out, start
@@ -62,7 +62,7 @@ SETTINGS = {
 }
 STAGES = {"start": 1, "first step": 1, "train": 6, "export": 3, "report": 2, "export again": 2}
 """Where deaths fall, and how often against each other."""
-HOW = {"time": 2, "half": 2, "before": 1, "after": 2}
+HOW = ("time", "time", "half", "half", "before", "after", "after")
 """At a random time, from outside; half-way in, just before or just after a random call that changes the disk."""
 SHORT_STAGES = {"first step": 1, "train": 6}
 """Of the short version."""
@@ -95,9 +95,13 @@ class Life(Silent):
         os.write(self.notes, f"{self.stage}: {where}\n".encode())
 
     def enter(self, stage: str) -> None:
-        """Begin a stage."""
+        """Begin a stage, or die at once if the instant to die did not come in the one before."""
         now = time.monotonic()
         self.seconds[self.stage], self.stage, self.began = now - self.began, stage, now
+        order = list(STAGES)
+        if self.death and stage and order.index(stage) > order.index(self.death.stage):
+            self.note("at its beginning")
+            die()
         self.note("begins")
 
     def on_progress(self, progress: Any) -> None:
@@ -214,11 +218,10 @@ class Batch:
 
     def _tell(self, runs: Path) -> None:
         with self._kept_if_unexplained(runs):
-            for _ in range(self.rng.integers(2, MOST_DEATHS + 1)):
-                death = self._drawn(runs)
+            for death in self._drawn():
                 model = next(runs.glob("2*/model.onnx"), None)
                 end = self._live(runs, death)
-                if death is None or end.status == 0:  # it was done before the instant came
+                if end.status == 0:  # it was done before the instant came
                     break
                 if end.status != -9 or end.hung:
                     self._complain(f"a life ended otherwise than by the kill, {death}", end)
@@ -236,28 +239,19 @@ class Batch:
             elif found := differences(find_run(self.undisturbed), find_run(runs)) + strays(runs):
                 self._complain(f"not as undisturbed: {'; '.join(found)}")
 
-    def _drawn(self, runs: Path) -> Death | None:
-        """Draw an instant of what is still to be done, if there is anything."""
-        stages = dict(self.stages)
-        done = next(runs.glob(f"2*/{RECORD}"), None)
-        if done:
-            past = ["start"]
-            if json.loads(done.read_text()).get("status") == "finished":
-                past += ["first step", "train"]
-            if (done.parent / "model.onnx").exists():
-                past += ["export"]
-            stages = {name: weight for name, weight in stages.items() if name not in past}
-        if not stages:
-            return None
-        stage = self._choice(stages)
-        calls = self.lived["calls"].get(stage, 0)
-        how = self._choice(HOW) if calls else "time"
-        at = self.rng.uniform(0, self.lived["seconds"][stage]) if how == "time" else self.rng.integers(1, calls + 1)
-        return Death(stage, how, float(at))
-
-    def _choice(self, weights: dict[str, int]) -> str:
-        chances = np.array(list(weights.values())) / sum(weights.values())
-        return str(self.rng.choice(list(weights), p=chances))
+    def _drawn(self) -> list[Death]:
+        """Draw the deaths of a story in the order of its stages; the more there are of one, the sooner they come."""
+        order, weights = list(self.stages), np.array(list(self.stages.values()))
+        drawn = self.rng.choice(order, self.rng.integers(2, MOST_DEATHS + 1), p=weights / weights.sum())
+        found = []
+        for stage in sorted(drawn.tolist(), key=order.index):
+            sooner = float(np.sqrt(np.sum(drawn == stage)))
+            calls = int(self.lived["calls"].get(stage, 0) / sooner)
+            how = str(self.rng.choice(HOW)) if calls else "time"
+            seconds = self.lived["seconds"][stage] / sooner
+            at = self.rng.uniform(0, seconds) if how == "time" else self.rng.integers(1, calls + 1)
+            found.append(Death(stage, how, float(at)))
+        return found
 
     def _live(self, runs: Path, death: Death | None) -> End:
         runs.mkdir(exist_ok=True)
