@@ -71,15 +71,15 @@ class Command:
     """Files that have to be there whatever happens."""
 
 
-def commands(backend: str) -> list[Command]:
-    """Return every command that writes."""
-    train = ("train", "--data", "photos", "--backend", backend, "--epochs", "1", "--batch-size", "16")
+def commands(backend: str, photos: str) -> list[Command]:
+    """Return every command that writes; ``photos`` are the same for all, since a run keeps their place."""
+    train = ("train", "--data", photos, "--backend", backend, "--epochs", "1", "--batch-size", "16")
     kept = ("runs/*/run.json", "runs/*/best.weights.h5", "runs/*/history.csv")
     model = "runs/*/model.onnx"
     return [
-        Command("train", train, "photos"),
+        Command("train", train, "empty"),
         Command("train beside another", train, "finished", must_keep=kept),
-        Command("resume", ("train", "--resume", "latest", "--data", "photos"), "stopped", must_keep=kept[:1]),
+        Command("resume", ("train", "--resume", "latest"), "stopped", must_keep=kept[:1]),
         Command("train --from", (*train, "--from", "latest"), "finished", must_keep=kept),
         Command("export", ("export", "--backend", backend), "finished", must_keep=kept),
         Command("export again", ("export", "--backend", backend), "exported", must_keep=(*kept, model)),
@@ -89,7 +89,7 @@ def commands(backend: str) -> list[Command]:
         Command("report again", ("report",), "reported", must_keep=(*kept, model, "runs/*/report.html")),
         Command("robustness", ("robustness",), "exported", must_keep=(*kept, model)),
         Command("reproduce", ("reproduce", "--epochs", "1"), "finished", must_keep=kept),
-        Command("predict", ("predict", "--csv", "model.onnx", "photos"), "file", must_keep=("model.onnx",)),
+        Command("predict", ("predict", "--csv", "model.onnx", photos), "file", must_keep=("model.onnx",)),
         Command("inspect", ("inspect", "model.onnx"), "file", must_keep=("model.onnx",)),
     ]
 
@@ -158,7 +158,9 @@ class Session:
         self.most_calls: int | None = None
         self.rng = np.random.default_rng(seed)
         self.counts, self.unexplained, self.calls = Counter[str](), list[dict[str, Any]](), 0
-        self.bases = folder / "bases"
+        self.bases, photos = folder / "bases", folder / "photos"
+        _draw_photos(photos)
+        self.commands = commands(self.backend, str(photos))
         self.log, self.note = folder / "log", folder / "note"
 
     def base(self, name: str) -> Path:
@@ -166,17 +168,17 @@ class Session:
         folder = self.bases / name
         if folder.exists():
             return folder
-        if name == "photos":
-            _draw_photos(folder / "photos")
+        if name == "empty":
+            folder.mkdir(parents=True)
             return folder
-        train = commands(self.backend)[0].arguments
+        train = self.commands[0].arguments
         before, arguments = {
-            "finished": ("photos", train),
-            "stopped": ("photos", (*train, "--max-minutes", "0")),
+            "finished": ("empty", train),
+            "stopped": ("empty", (*train, "--max-minutes", "0")),
             "exported": ("finished", ("export", "--backend", self.backend)),
             "reported": ("exported", ("report",)),
             "uncalibrated": ("finished", ()),
-            "file": ("photos", ()),
+            "file": ("empty", ()),
         }[name]
         shutil.copytree(self.base(before), folder, symlinks=True)
         end = live(typed(folder, arguments or ("--version",)), self.log)
@@ -348,7 +350,7 @@ def campaign(minutes: float, seed: int, output: Path, *, short: bool = False) ->
     warm_up()
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder, contextlib.chdir(folder):
         session = Session(Path(folder).resolve(), seed, began + 60 * minutes)
-        end, order = session.deadline, commands(session.backend)
+        end, order = session.deadline, session.commands
         if short:
             order = [command for command in order if command.name in SHORT]
             session.most_calls = SHORT_CALLS
