@@ -103,6 +103,12 @@ def test_elsewhere_there_is_no_live_line():
     assert plain.getvalue() == f"{HEAD}\nstopping\n"
 
 
+def test_a_training_goes_on_where_its_talk_cannot_be_written():
+    with Path("/dev/full").open("w", encoding="utf-8") as full, shown_on(full) as display:
+        display.on_epoch(RECORD, PROGRESS)
+        display.say("stopping")
+
+
 def test_an_enumeration_is_broken_after_commas(monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
     names = ("airplane", "a name in words", "a name longer than any line could ever be", "cat")

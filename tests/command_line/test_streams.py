@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cifarnet import cli
+from cifarnet.cli.export import _tell
 from cifarnet.data import open_dataset
 from tests.mistaken_apps import app
 from tests.report_runs import run_of
@@ -107,6 +109,20 @@ def test_what_an_encoding_lacks_is_written_as_an_escape(printed):
     _, text = printed("cp1252", "predict", MODEL, PHOTOS, "--csv", "--top", "1")
     labels = {row[1] for row in csv.reader(text.splitlines()[1:])}
     assert labels == {"\\u043a\\u0440\\u0430\\u0441\\u043d\\u044b\\u0439", "µ grün", "\\u2192 \\u84dd"}
+
+
+def test_the_microseconds_of_an_export_are_printed_in_any_encoding(printed, monkeypatch):
+    latency = SimpleNamespace(speedup=2.0, batch_size=1, microseconds=5.0, float32_microseconds=10.0)
+    parity = SimpleNamespace(
+        checks=[SimpleNamespace(probability_difference=0.0)], images=1, accuracy=1, trained_accuracy=1
+    )
+    exported = SimpleNamespace(
+        path="a.onnx", precision="int8", size_bytes=1, sha256="0", parity=parity, latencies=[latency]
+    )
+    monkeypatch.setattr(cli, "app", lambda: sys.exit(_tell(exported)))
+    for encoding in ("ascii", "gbk"):
+        code, text = printed(encoding)
+        assert (code, text.count("\\xb5s")) == (0, 2)
 
 
 # Streams that are closed or full

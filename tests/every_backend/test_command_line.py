@@ -13,6 +13,8 @@ SHORT = ("train", "--data", "synthetic", "--epochs", "1")
 
 
 def cifarnet(*arguments, folder, **environment):
+    """Run a command that can print nothing but ASCII."""
+    environment = {"PYTHONIOENCODING": "ascii", **environment}
     command = [sys.executable, "-m", "cifarnet", *map(str, arguments)]
     return subprocess.run(
         command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False

@@ -1,0 +1,121 @@
+"""The campaigns' short versions, and that they notice what they look for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from benchmarks.campaign import calls, fuzz, records
+from benchmarks.campaign.processes import UNEXPECTED, UNWRITTEN, die, live
+from hypothesis import strategies as st
+
+from cifarnet.errors import DataError
+
+PROJECT = Path(__file__).parents[1]
+NOT_MENDED = {"run.json, values", "sealed checkpoint", "weights"}
+"""Kinds of damage with findings that are still open."""
+
+
+def short(campaign, tmp_path, *arguments):
+    """Run a campaign's short version and return its records."""
+    output = tmp_path / "campaigns.jsonl"
+    command = [sys.executable, "-m", "benchmarks.campaign", campaign, "--short", "--seed", "3", "--output", output]
+    done = subprocess.run([*command, *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert output.exists(), done.stderr
+    return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def test_damaged_inputs_of_every_kind_end_in_an_answer_or_in_an_error_of_ours(tmp_path):
+    [record] = short("fuzz", tmp_path)
+    assert all(count == fuzz.SHORT for count in record["counts"].values())
+    assert [each for each in record["unexplained"] if each["kind"] not in NOT_MENDED] == []
+
+
+def test_a_command_whose_calls_fail_ends_in_one_line_and_loses_nothing(tmp_path):
+    found = short("faults", tmp_path, "--backend", "torch")
+    assert {record["command"] for record in found} == {"train", "predict", "inspect"}
+    assert sum(sum(record["counts"].values()) for record in found) >= 3 * 3
+    assert [each["what"] for record in found for each in record["unexplained"]] == []
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda _: 1 / 0, "ZeroDivisionError in : division by zero"),
+        (lambda _: os.kill(os.getpid(), signal.SIGSEGV), "exit code or signal -11: Fatal Python error"),
+        (lambda _: time.sleep(60), "hang: "),
+        (lambda _: bytearray(fuzz.MEMORY_BYTES), "MemoryError in : "),
+    ],
+    ids=["other error", "crash", "hang", "memory"],
+)
+def test_what_no_input_may_do_is_unexplained(use, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz, "HANGING_S", 0.5)
+    kind = fuzz.Kind(st.just(b"input"), use, batch=1)
+    _, [found] = fuzz.try_batch("kind", kind, 1, tmp_path)
+    assert found["what"].startswith(expected)
+    assert (found["kind"], found["batch_seed"], found["number"], found["input"]) == ("kind", 1, 1, "aW5wdXQ=")
+
+
+def test_an_error_of_ours_in_one_line_is_explained(tmp_path):
+    def use(content):
+        raise DataError("one line" if content else "two\nlines")
+
+    counts, [found] = fuzz.try_batch("kind", fuzz.Kind(st.sampled_from([b"", b"x"]), use, batch=9), 1, tmp_path)
+    assert counts == Counter({"DataError": 1, "DataError of several lines": 1})
+    assert found["what"].startswith("DataError of several lines")
+
+
+def test_a_child_tells_how_it_ended(tmp_path):
+    log = tmp_path / "log"
+    assert live(lambda: print("said") or 3, log).status == 3
+    assert live(die, log).status == -signal.SIGKILL
+    failed = live(lambda: 1 / 0, log)
+    assert (failed.status, failed.last_line) == (UNEXPECTED, "ZeroDivisionError: division by zero")
+    assert live(lambda: time.sleep(60), log, limit_s=0.2).hung
+    assert live(lambda: print("said"), log, stdout=Path("/dev/full")).status == UNWRITTEN
+
+
+def test_every_call_that_changes_a_folder_is_seen_and_others_are_not(tmp_path):
+    folder, log = tmp_path / "watched", tmp_path / "log"
+
+    def work():
+        calls.watch(folder, print)
+        folder.mkdir()
+        (folder / "a").write_text("text")
+        with (folder / "b").open("wb") as file:
+            file.write(b"bytes")
+            file.flush()
+            os.fsync(file.fileno())
+        (folder / "a").replace(folder / "c")
+        (folder / "c").read_text()
+        (folder / "c").unlink()
+        (tmp_path / "elsewhere").write_text("text")
+
+    assert live(work, log).output.splitlines() == [
+        *("mkdir watched", "open a", "write a", "open b", "write b", "fsync b", "replace c", "unlink c"),
+    ]
+
+
+def test_half_of_a_write_can_reach_the_disk(tmp_path):
+    def work():
+        calls.watch(tmp_path, lambda call: call.name == "write" and (call.half(), die()))
+        (tmp_path / "file").write_bytes(b"0123456789")
+
+    assert live(work, tmp_path.with_suffix(".log")).status == -signal.SIGKILL
+    assert (tmp_path / "file").read_bytes() == b"01234"
+
+
+def test_sessions_add_up_in_the_table_which_lists_what_is_unexplained(tmp_path):
+    path = tmp_path / "campaigns.jsonl"
+    for seed in (1, 2):
+        finding = [{"what": "history.csv | is gone"}] if seed == 2 else []
+        facts = {"seed": seed, "seconds": 60, "counts": {"time in train": 1000}, "unexplained": finding}
+        records.store(path, "kills", backend="torch", **facts)
+    *_, row, listed = records.table(path).splitlines()
+    assert row.startswith("| kills | torch | 2,000 deaths | time in train 2,000 | 1 | 2 |")
+    assert listed == "- kills, torch, seed 2: history.csv \\| is gone"
