@@ -13,12 +13,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from .atomic import write_atomically
 from .backends import adapter
 from .config import ModelConfig
 from .errors import ModelError
 from .interruption import taken_away_if_ended
 from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
-from .run import write_atomically
 
 WHITENING = "whiten"
 """Name of the convolution that is set by the training images."""

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .atomic import write_atomically
 from .errors import RunError
 from .job import Job, job_of, require_weights
 from .recipes import recipe
-from .run import EpochRecord, Run, json_text, write_atomically
+from .run import EpochRecord, Run, json_text
 from .spec import Dataset
 from .warm_start import warm_start_of
 

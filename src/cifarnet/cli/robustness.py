@@ -58,9 +58,9 @@ def command(
 
     What is measured of a run is kept in its folder as robustness.json.
     """
+    from cifarnet.atomic import write_atomically
     from cifarnet.data import open_dataset
     from cifarnet.robustness import DEFAULT_IMAGES, measure_robustness
-    from cifarnet.run import write_atomically
     from cifarnet.runtime import open_model, read_model
     from cifarnet.spec import ROBUSTNESS
     from cifarnet.subject import FileSubject, require_labels

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from cifarnet.atomic import write_atomically
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import Evaluation
-from cifarnet.run import Run, write_atomically
+from cifarnet.run import Run
 from cifarnet.spec import Dataset
 
 from .card import draw_card

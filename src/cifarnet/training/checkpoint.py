@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.atomic import write_atomically
 from cifarnet.errors import CheckpointError
-from cifarnet.run import EpochRecord, write_atomically
+from cifarnet.run import EpochRecord
 
 GENERATIONS = 2
 """Checkpoints kept: when the newest is torn, the one before it still stands."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 
+from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, hold_out_of
@@ -24,7 +25,7 @@ from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, p
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_features, load_weights, predictor
-from cifarnet.run import EpochRecord, Run, create_run, point_latest, write_atomically
+from cifarnet.run import EpochRecord, Run, create_run, point_latest
 from cifarnet.spec import Dataset
 from cifarnet.warm_start import WarmStart, require_unseen, warm_start_of
 
