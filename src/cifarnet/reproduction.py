@@ -83,6 +83,8 @@ class Reproduction:
     """The first figure that differs at all."""
     unexplained: Difference | None
     """The first one that rounding does not explain."""
+    ending: str | None
+    """How the repetition ended if not as the run did, or None; where a part was asked for, whether it came that far."""
     weights_equal: bool | None
     """Of the best epoch, bit for bit; nothing where the two have different best epochs."""
     changes: tuple[str, ...]
@@ -145,7 +147,7 @@ def reproduce(
         raise RunError(
             f"{repeated} was stopped after {ended['epochs']} epochs; expected {rows} to compare: repeat the run again"
         )
-    found = compare_runs(run, repeated, rows)
+    found = compare_runs(run, repeated, rows if stops or epochs else None)
     write_atomically(repeated.path / RESULT, (json_text(found.to_json()) + "\n").encode())
     return found
 
@@ -167,32 +169,35 @@ class _Counting:
         self._observer.on_epoch(record, progress)
 
 
-def compare_runs(original: Run, repeated: Run, epochs: int) -> Reproduction:
-    """Return how the first ``epochs`` of two runs compare, their best weights too where they are of one epoch."""
+def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Reproduction:
+    """Return how two runs compare, their best weights too where they are of one epoch.
+
+    With ``epochs`` their first epochs alone; otherwise both have to have ended after the same epoch and for the same
+    reason.
+    """
     record, again = original.read_record(), repeated.read_record()
     job = job_of(record)
     noise = None if "warm_start" in record else noise_of(job, record["data"]["fingerprint"])
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
-    if again["why_stopped"] == "nan" and len(repeated_rows) < len(rows):
-        repeated_rows.append(_overflow(rows[len(repeated_rows)]))
     differences = _differences(rows, repeated_rows, noise)
+    endings = [
+        f"{len(found)} epochs ({told.get('why_stopped')})" for found, told in ((rows, record), (repeated_rows, again))
+    ]
+    ended_alike = len(rows) == len(repeated_rows) if epochs else endings[0] == endings[1]
+    ending = None if ended_alike else f"ended after {endings[1]} instead of {endings[0]}"
     weights_equal = _equal_weights(original, repeated) if _same_best(record, again) else None
     return Reproduction(
-        outcome=_outcome(differences, weights_equal=weights_equal),
+        outcome="diverged" if ending else _outcome(differences, weights_equal=weights_equal),
         run=str(repeated),
         epochs=min(len(rows), len(repeated_rows)),
         recorded_epochs=len(original.read_history()),
         first=differences[0] if differences else None,
         unexplained=next((each for each in differences if not each.explained), None),
+        ending=ending,
         weights_equal=weights_equal,
         changes=tuple(changes(record, again)),
         noise_known=noise is not None,
     )
-
-
-def _overflow(row: EpochRecord) -> EpochRecord:
-    """Return the row that a repetition would have written had it not stopped within the epoch at a loss of NaN."""
-    return replace(row, train_loss=math.nan)
 
 
 def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
@@ -211,7 +216,7 @@ def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
 def _differences(
     rows: Sequence[EpochRecord], repeated: Sequence[EpochRecord], noise: Mapping[str, float] | None
 ) -> list[Difference]:
-    """Return every figure that differs, in the order of the file."""
+    """Return every figure that differs in the rows that both have, in the order of the file."""
     return [
         Difference(
             epoch=one.epoch,

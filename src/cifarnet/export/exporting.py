@@ -20,11 +20,10 @@ from cifarnet.environment import processor, versions
 from cifarnet.errors import ConfigError, ParityError, RunError
 from cifarnet.evaluation import evaluate
 from cifarnet.interruption import end_put_off
-from cifarnet.job import best_epoch_of
 from cifarnet.run import Run, require_writable_model
 from cifarnet.runtime import open_model
 from cifarnet.spec import CONTRACT_SUFFIX, PARITY_SUFFIX, Dataset, Split
-from cifarnet.training import calibration_name, calibration_of, load_best, require_same_data
+from cifarnet.training import calibration_name, calibration_of, load_best_and_epoch, record_of, require_same_data
 
 from .contract import describe
 from .file import contract_text, serialise
@@ -81,13 +80,14 @@ def export_run(
     ``ConfigError`` for settings outside their range and ``UsageError`` for a name that cannot be given.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    bars, record = _bars(precision, max_drop), run.read_record() | {"best_epoch": best_epoch_of(run)}
-    require_same_data(record["data"], dataset)
+    bars = _bars(precision, max_drop)
+    require_same_data(run.read_record()["data"], dataset)
     _prepare(path)
-    model = load_best(run)
+    best = load_best_and_epoch(run)
+    model, record = best.model, record_of(run, best.epoch)
     if calibration_name(flip=flip) not in record:
         notice(f"fitting the temperature on the held-out images{' with mirror images' if flip else ''}, once")
-    calibration = calibration_of(run, model, dataset, flip=flip)
+    calibration = calibration_of(run, model, dataset, flip=flip, epoch=best.epoch)
     contract = describe(record, precision, calibration, flip=flip)
     temperature = calibration["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)

@@ -22,10 +22,10 @@ from cifarnet.export.file import serialise
 from cifarnet.export.writer import write_graph
 from cifarnet.inspection import inspect_model
 from cifarnet.interruption import end_at_interrupt
-from cifarnet.model import build_model, get_weights, predictor, set_weights
+from cifarnet.model import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.runtime import Classifier
 from cifarnet.spec import CALIBRATION, CONTRACT_KEY
-from cifarnet.training import calibration_of
+from cifarnet.training import calibration_of, load_best_and_epoch, require_same_data
 from cifarnet.training.experiment import RESULTS
 
 from .conftest import MODEL
@@ -235,6 +235,52 @@ def test_a_run_that_was_killed_can_be_exported_and_says_of_its_results_the_best_
     assert contract["training"]["why_stopped"] is contract["training"]["validation"] is None
     assert contract["training"]["best_epoch"] == finished["best_epoch"]
     assert contract["proof"]["images"] == len(dataset.test)
+
+
+def still_training(run):
+    """Take the results out of the record of ``run``, and return them."""
+    finished = run.read_record()
+    run.write_record({name: value for name, value in finished.items() if name not in RESULTS} | {"status": "running"})
+    return finished
+
+
+def test_weights_that_are_replaced_while_an_export_begins_are_labeled_with_their_own_epoch(run, dataset, monkeypatch):
+    """The next epoch ends after the export has looked at record and history, and before it reads the weights."""
+    still_training(run)
+    following = build_model(MODEL, seed=5)
+
+    def end_epoch(*arguments):
+        save_weights(following, run.best_weights, 99)
+        return require_same_data(*arguments)
+
+    monkeypatch.setattr(exporting, "require_same_data", end_epoch)
+    exported = export_run(run, dataset)
+    assert Classifier(exported.path).contract["training"]["best_epoch"] == 99
+    _, weights = import_weights(exported.path)
+    np.testing.assert_array_equal(weights["logits/kernel"], get_weights(following)["logits/kernel"])
+
+
+def test_results_of_later_weights_than_those_exported_are_left_out(run, dataset, monkeypatch):
+    """The training ends, with a better epoch, after the export has read the weights."""
+    finished = still_training(run)
+
+    def load_then_end(run):
+        best = load_best_and_epoch(run)
+        run.write_record(finished | {"best_epoch": 99, "calibration": finished["calibration"] | {"temperature": 9.0}})
+        return best
+
+    monkeypatch.setattr(exporting, "load_best_and_epoch", load_then_end)
+    contract = Classifier(export_run(run, dataset).path).contract
+    assert contract["training"]["best_epoch"] == finished["best_epoch"]
+    assert contract["training"]["validation"] is contract["training"]["epochs"] is None
+    assert contract["calibration"] == finished["calibration"]
+    assert run.read_record()["calibration"]["temperature"] == 9.0
+
+
+def test_the_weights_of_an_earlier_version_are_of_the_epoch_that_the_record_tells(run, network, dataset):
+    save_weights(network, run.best_weights)
+    recorded = run.read_record()["best_epoch"]
+    assert Classifier(export_run(run, dataset).path).contract["training"]["best_epoch"] == recorded
 
 
 def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(run, network, dataset):
