@@ -135,7 +135,7 @@ def reproduce(
     from .training import carry_out, require_same_data, start
 
     record, job = run.read_record(), job_of(run.read_record())
-    require_same_data(record["data"], dataset)
+    require_same_data(record, dataset)
     if record.get("best_epoch"):
         require_weights(run)  # they are compared at the end, which is a whole training away
     rows, stops = planned_epochs(run, epochs)
@@ -177,7 +177,7 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     """
     record, again = original.read_record(), repeated.read_record()
     job = job_of(record)
-    noise = None if "warm_start" in record else noise_of(job, record["data"]["fingerprint"])
+    noise = None if "warm_start" in record else noise_of(job, record["data"].get("fingerprint"))
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)
     endings = [
@@ -251,8 +251,14 @@ def _outcome(differences: Sequence[Difference], *, weights_equal: bool | None) -
 
 
 def changes(record: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each thing that differs in backend, versions and machine of two records."""
-    then, now = (_surroundings(each) for each in (record, again))
+    """Return a sentence for each thing that differs in backend, versions and machine of two records.
+
+    Raises ``RunError`` where a record is damaged.
+    """
+    try:
+        then, now = (_surroundings(each) for each in (record, again))
+    except (TypeError, ValueError) as error:
+        raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
     return [
         f"{name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"
         for name in dict.fromkeys((*then, *now))
@@ -262,4 +268,4 @@ def changes(record: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
 
 def _surroundings(record: Mapping[str, Any]) -> dict[str, Any]:
     found = {"backend": record.get("backend"), **record.get("versions", {}), **record.get("machine", {})}
-    return {name: ", ".join(value) if isinstance(value, list) else value for name, value in found.items()}
+    return {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in found.items()}

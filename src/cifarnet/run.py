@@ -95,7 +95,7 @@ class Run:
         """Return the content of ``run.json``. Raises ``RunError`` when it is missing or no JSON object."""
         path = self.path / RECORD
         try:
-            record = json.loads(path.read_bytes())
+            record = json.loads(path.read_bytes(), parse_constant=_finite_number, parse_float=_finite_number)
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} could not be read ({error}); expected the record of a run: pass a run folder"
@@ -155,6 +155,13 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it has the number {text[:20]}")
+    return number
 
 
 def _rows(lines: Iterable[list[str]]) -> list[EpochRecord]:

@@ -81,14 +81,17 @@ def export_run(
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     bars = _bars(precision, max_drop)
-    require_same_data(run.read_record()["data"], dataset)
+    require_same_data(run.read_record(), dataset)
     _prepare(path)
     best = load_best_and_epoch(run)
     model, record = best.model, record_of(run, best.epoch)
     if calibration_name(flip=flip) not in record:
         notice(f"fitting the temperature on the held-out images{' with mirror images' if flip else ''}, once")
     calibration = calibration_of(run, model, dataset, flip=flip, epoch=best.epoch)
-    contract = describe(record, precision, calibration, flip=flip)
+    try:
+        contract = describe(record, precision, calibration, flip=flip)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{run} has a damaged run.json ({error!r}); expected the record of a run: start anew") from error
     temperature = calibration["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"proving {precision} on {len(dataset.test):,} test images")

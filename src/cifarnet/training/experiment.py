@@ -5,7 +5,7 @@ import math
 import platform
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -90,9 +90,10 @@ def carry_out(
         require_resumable(run)
         record = run.read_record()
         job = job_of(record)
+        _require_same_backend(run, record.get("backend"))
+        require_same_data(record, dataset)
+        _require_fitting(job.model, job.train, dataset)
         parts = hold_out_of(dataset, job.train)
-        _require_same_backend(run, record["backend"])
-        require_same_data(record["data"], dataset)
         model = initial_model(job, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
@@ -125,7 +126,7 @@ def calibration_of(
     if name in record:
         temperature_of(record[name])
         return dict(record[name])
-    require_same_data(record["data"], dataset)
+    require_same_data(record, dataset)
     forward = flip_averaged(predictor(model)) if flip else predictor(model)
     found = _calibration(forward, dataset, hold_out_of(dataset, job_of(record).train))
     if record.get("status") != "running":
@@ -191,7 +192,7 @@ def _require_fitting(config: ModelConfig, train: TrainConfig, dataset: Dataset) 
             )
 
 
-def _require_same_backend(run: Run, backend: str) -> None:
+def _require_same_backend(run: Run, backend: object) -> None:
     if backend != choose():
         raise RunError(
             f"this process runs on {choose()}; expected {backend}, on which {run} began: "
@@ -199,12 +200,16 @@ def _require_same_backend(run: Run, backend: str) -> None:
         )
 
 
-def require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
+def require_same_data(record: Mapping[str, Any], dataset: Dataset) -> None:
     """Raise ``RunError`` unless ``dataset`` is the one that a run's record tells of."""
-    if recorded["fingerprint"] != dataset.fingerprint:
+    try:
+        recorded, source = str(record["data"]["fingerprint"]), record["data"]["source"]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
+    if recorded != dataset.fingerprint:
         raise RunError(
-            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded['fingerprint'][:12]} "
-            f"as when the run began: restore {recorded['source']} or start a new run"
+            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when the run "
+            f"began: restore {source} or start a new run"
         )
 
 

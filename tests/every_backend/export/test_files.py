@@ -320,6 +320,15 @@ def test_other_images_than_those_of_the_run_prove_nothing(run, dataset):
         export_run(run, replace(dataset, test=dataset.train))
 
 
+@pytest.mark.parametrize("change", [{"labels": None}, {"name": ...}])
+def test_a_record_without_a_fact_that_the_file_tells_is_refused(run, dataset, change):
+    record = run.read_record()
+    data = {name: value for name, value in (record["data"] | change).items() if value is not ...}
+    run.write_record(record | {"data": data})
+    with pytest.raises(RunError, match=r"has a damaged run\.json \(.*\); expected the record of a run: start anew"):
+        export_run(run, dataset)
+
+
 @pytest.mark.parametrize(("precision", "max_drop"), [("bfloat16", 0.0), ("int8", -0.1), ("int8", float("nan"))])
 def test_a_precision_or_a_drop_outside_its_range_is_refused(run, dataset, precision, max_drop):
     with pytest.raises(ConfigError, match="expected one of float32, float16, int8 and a fraction"):
