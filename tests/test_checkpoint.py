@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import json
 import math
 import os
 import zipfile
@@ -205,6 +206,83 @@ def test_a_foreign_checkpoint_with_a_pickle_runs_no_code(tmp_path):
     np.savez(buffer, meta=np.array([Payload(tmp_path / "touched")], dtype=object))
     digest = hashlib.sha256(buffer.getvalue()).hexdigest().encode()
     (tmp_path / "00001-0000000.checkpoint").write_bytes(digest + buffer.getvalue())
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(CheckpointError, match="allow_pickle=False"):
         load_checkpoint(tmp_path)
     assert not (tmp_path / "touched").exists()
+
+
+def rewritten(folder, change):
+    """Let ``change`` alter what the newest checkpoint tells, whose checksum then holds again; return its file."""
+    path = newest_file(folder)
+    with np.load(io.BytesIO(path.read_bytes()[DIGEST_BYTES:])) as file:
+        arrays = dict(file)
+    meta = json.loads(arrays.pop("meta").tobytes())
+    change(meta)
+    buffer = io.BytesIO()
+    np.savez(buffer, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+    path.write_bytes(hashlib.sha256(buffer.getvalue()).hexdigest().encode() + buffer.getvalue())
+    return path
+
+
+def test_a_checkpoint_of_before_there_was_a_format_number_is_read(folder):
+    rewritten(folder, lambda meta: meta.pop("format"))
+    assert_same(load_checkpoint(folder), newer())
+
+
+@pytest.mark.parametrize("number", [2, "1.0", None])
+def test_a_checkpoint_of_another_format_is_refused_with_the_way_out(folder, number):
+    path = rewritten(folder, lambda meta: meta.update(format=number))
+    with pytest.raises(
+        CheckpointError, match=rf"{path} has the format {number!r}; expected 1: resume with the cifarnet"
+    ):
+        load_checkpoint(folder)
+
+
+CHANGES = {
+    "a new field": lambda meta: meta.update(momentum=0.9),
+    "a new field of the position": lambda meta: meta["position"].update(image=3),
+    "a missing field": lambda meta: meta.pop("stopping"),
+    "no object": lambda meta: meta.update(position=[]),
+    "another history": lambda meta: meta.update(history={"epoch": 1}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_whole_checkpoint_of_other_fields_is_refused_as_one_of_another_version(folder, change):
+    path = rewritten(folder, CHANGES[change])
+    with pytest.raises(CheckpointError, match=rf"{path} could not be read .*; expected a checkpoint of this version: "):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"no archive", b"PK\x03\x04", b"[]", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"]
+)
+def test_what_is_no_archive_under_a_checksum_that_holds_is_refused(folder, payload):
+    newest_file(folder).write_bytes(hashlib.sha256(payload).hexdigest().encode() + payload)
+    with pytest.raises(CheckpointError, match="could not be read"):
+        load_checkpoint(folder)
+
+
+def test_a_folder_in_the_place_of_the_newest_checkpoint_gives_way_to_the_one_before(folder):
+    newest_file(folder).unlink()
+    (folder / "00004-0000000.checkpoint").mkdir()
+    assert_same(load_checkpoint(folder), older())
+    save_checkpoint(folder, checkpoint(epoch=3, step=275))
+    assert_same(load_checkpoint(folder), checkpoint(epoch=3, step=275))
+
+
+def test_other_files_in_the_folder_stay(folder):
+    others = [folder / name for name in ("1 note.checkpoint", "00001-0000000.checkpoint.txt", "2026.checkpoint")]
+    for path in others:
+        path.write_bytes(b"")
+    save_checkpoint(folder, checkpoint(epoch=5))
+    save_checkpoint(folder, checkpoint(epoch=6))
+    assert_same(load_checkpoint(folder), checkpoint(epoch=6))
+    assert all(path.exists() for path in others)
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_of_ours(tmp_path):
+    (tmp_path / "checkpoint").touch()
+    assert load_checkpoint(tmp_path / "checkpoint") is None
+    with pytest.raises(RunError, match="could not be written"):
+        save_checkpoint(tmp_path / "checkpoint", checkpoint())

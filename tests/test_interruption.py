@@ -115,7 +115,7 @@ def test_a_closed_stderr_does_not_keep_it_from_ending(tmp_path):
 
 WRITING = """
 from pathlib import Path
-from cifarnet.run import write_atomically
+from cifarnet.atomic import write_atomically
 os.fsync = lambda _: signal.raise_signal(signal.SIGINT)
 write_atomically(Path("run.json"), b"new")
 """

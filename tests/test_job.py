@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import h5py
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
@@ -10,6 +11,7 @@ from cifarnet.data import synthetic
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.job import Job, best_epoch_of, data_record, origin_of
 from cifarnet.run import EpochRecord, Run
+from cifarnet.spec import EPOCH_ATTRIBUTE
 
 UNFINISHED = {
     "format": 1,
@@ -49,6 +51,17 @@ def test_while_there_are_no_results_the_history_tells(tmp_path, losses, best):
 @pytest.mark.parametrize("recorded", [1, None])
 def test_the_record_wins_over_the_history(tmp_path, recorded):
     assert best_epoch_of(run_with(tmp_path, [(1.0, 0.9), (1.0, 0.5)], best_epoch=recorded)) == recorded
+
+
+@pytest.mark.parametrize(("epoch", "best"), [(2, 2), (1, 1), (0, 1), ("two", 1), ([1, 2], 1), (None, 1)])
+def test_while_there_are_no_results_the_weights_tell_before_the_history(tmp_path, epoch, best):
+    run = run_with(tmp_path, [(1.0, 0.9)])  # the second epoch is not in it yet
+    with h5py.File(run.best_weights, "w") as file:
+        if epoch is not None:
+            file.attrs[EPOCH_ATTRIBUTE] = epoch
+    assert best_epoch_of(run) == best
+    run.best_weights.write_bytes(b"damaged")
+    assert best_epoch_of(run) == 1
 
 
 @pytest.mark.parametrize("recorded", ["2", 0, 1.5, True, []])

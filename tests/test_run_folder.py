@@ -1,21 +1,23 @@
 """A run folder belongs to one process, is found again, and never holds anything half-made."""
 
 import errno
+import fcntl
 import json
 import math
 import os
-import resource
+import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from cifarnet.errors import RunError
+from cifarnet.atomic import HOST, temporary_name
+from cifarnet.errors import RunError, UsageError
 from cifarnet.run import (
     LATEST,
     RECORD,
@@ -25,7 +27,7 @@ from cifarnet.run import (
     find_run,
     json_text,
     point_latest,
-    write_atomically,
+    require_writable_model,
 )
 
 NOW = datetime(2026, 3, 4, 5, 6, 7)
@@ -34,7 +36,8 @@ NAME = "20260304-050607-seed-jax"
 
 def new_run(root: Path, second: int = 7) -> Run:
     run = create_run(root, "seed", "jax", NOW.replace(second=second))
-    run.write_record({"format": 1})
+    started = NOW.replace(second=second, tzinfo=UTC).isoformat()
+    run.write_record({"format": 1, "started": started})
     point_latest(run)
     return run
 
@@ -154,58 +157,65 @@ def test_a_name_without_a_run_is_an_error_even_beside_others(tmp_path, name):
         find_run(tmp_path, name)
 
 
-# Writing
+@pytest.mark.parametrize("name", [None, "latest"])
+def test_where_latest_is_a_real_folder_the_newest_run_is_taken(tmp_path, name):
+    older = new_run(tmp_path, 7)
+    (tmp_path / LATEST).unlink()
+    shutil.copytree(older.path, tmp_path / LATEST)  # as an archive or a cloud folder makes of a link
+    assert find_run(tmp_path, name).path == older.path
+    newer = new_run(tmp_path, 8)
+    assert not (tmp_path / LATEST).is_symlink()
+    assert find_run(tmp_path, name).path == newer.path
 
 
-def full_disk(_) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_the_newest_is_the_one_that_began_last_whatever_the_folders_are_called(tmp_path, with_weights):
+    in_summer, in_winter = "2026-10-25T00:59:00+00:00", "2026-10-25T01:01:00+00:00"  # 02:59, then 02:01 in Berlin
+    beginnings = {"20261025-025900-seed-jax": in_summer, "20261025-020100-seed-jax": in_winter}
+    for name, started in beginnings.items():
+        (tmp_path / name).mkdir()
+        Run(tmp_path / name).write_record({"format": 1, "started": started})
+    assert find_run(tmp_path, with_weights=with_weights).path.name == "20261025-020100-seed-jax"
 
 
-@pytest.mark.parametrize("before", [None, b"old"])
-def test_a_full_disk_leaves_neither_a_new_file_nor_a_temporary_one(tmp_path, monkeypatch, before):
-    target = tmp_path / "run.json"
-    if before is not None:
-        target.write_bytes(before)
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(RunError, match=r"run\.json could not be written \(No space left on device\): free some"):
-        write_atomically(target, b"new")
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == (
-        {} if before is None else {"run.json": before}
-    )
+def test_of_the_runs_of_one_second_the_one_with_the_highest_number_is_the_newest(tmp_path):
+    for _ in range(11):
+        new_run(tmp_path)
+    (tmp_path / LATEST).unlink()
+    assert find_run(tmp_path).path.name == f"{NAME}-11"
 
 
-@contextmanager
-def small_files():
-    """Let no file grow beyond 4096 bytes: the system's own refusal, in the middle of a write.
-
-    As short as can be: the suite's own output may be going to a file.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+@pytest.mark.parametrize("started", ["yesterday", 7, None, "9999-12-31T23:59:59-23:59", "0001-01-01"])
+def test_a_record_that_does_not_tell_its_beginning_counts_by_its_last_change(tmp_path, started):
+    new_run(tmp_path)
+    (tmp_path / LATEST).unlink()
+    (tmp_path / "odd").mkdir()
+    Run(tmp_path / "odd").write_record({"format": 1, "started": started})
+    os.utime(tmp_path / "odd" / RECORD, (0, 0))
+    assert find_run(tmp_path).path.name == (NAME if "9999" not in str(started) else "odd")
 
 
-def test_a_write_that_the_system_breaks_off_leaves_the_old_content(tmp_path):
-    write_atomically(tmp_path / "history.csv", b"old")
-    with pytest.raises(RunError, match=r"history\.csv could not be written"), small_files():
-        write_atomically(tmp_path / "history.csv", bytes(10_000))
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"history.csv": b"old"}
+def test_a_root_that_is_a_file_and_a_name_that_is_too_long_are_errors_of_ours(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        RunError, match=r"a run could not be made in .*file \((File exists|Not a directory)\); expected"
+    ):
+        create_run(tmp_path / "file", "seed", "jax", NOW)
+    with pytest.raises(RunError, match=r"\(Not a directory\); expected a writable folder: give another with --runs"):
+        create_run(tmp_path / "file" / "runs", "seed", "jax", NOW)
+    with pytest.raises(RunError, match=r"a run could not be made in .* \(File name too long\)"):
+        create_run(tmp_path, "seed" * 99, "jax", NOW)
+    with pytest.raises(RunError, match=r"could not be read \(File name too long\); expected a run folder"):
+        find_run(tmp_path, "x" * 300)
 
 
-def test_the_name_is_given_only_after_the_bytes_are_on_the_disk(tmp_path, monkeypatch):
-    target, seen = tmp_path / "run.json", []
-    target.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", lambda _: seen.append(target.read_bytes()))
-    write_atomically(target, b"new")
-    assert seen == [b"old", b"new"]  # the file's sync, then the folder's
+def test_a_folder_that_may_not_be_written_to_is_an_error_of_ours(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-
-def test_a_missing_folder_is_an_error_of_ours_that_names_the_file(tmp_path):
-    with pytest.raises(RunError, match=r"nowhere/run\.json could not be written \(No such file or directory\)"):
-        write_atomically(tmp_path / "nowhere" / "run.json", b"")
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(RunError, match=r"a run could not be made in .* \(Permission denied\)"):
+        create_run(tmp_path, "seed", "jax", NOW)
 
 
 # Record and history
@@ -251,6 +261,39 @@ def test_history_is_written_in_its_shortest_form_with_a_header(tmp_path):
         b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
         b"1,0.001,2.5,0.30000000000000004,0.3333333333333333,1.0\n"
     )
+
+
+HEADER = b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"1,2,3,4,5,6\n",  # no header
+        HEADER + b"1,2,3,4,5\n",
+        HEADER + b"1,2,3,4,5,6,7\n",
+        HEADER + b"1,2,3,4,5,six\n",
+        HEADER + b"2,2,3,4,5,6\n",
+        HEADER + b"1,2,3,4,5,6\n1,2,3,4,5,6\n",
+        HEADER + b"1e0,2,3,4,5,6\n",
+        HEADER + b'1,2,3,4,5,"' + b"6" * 200_000 + b"\n",  # more than a field of the csv module may have
+        HEADER + b"1,2,3,4,5,\x006\n",
+        HEADER + b"1,2,3,4,5,\xff6\n",
+        HEADER + b"9" * 5000 + b",2,3,4,5,6\n",
+    ],
+)
+def test_a_damaged_history_is_an_error_of_ours(tmp_path, content):
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(RunError, match=r"history\.csv is damaged .*expected one row per epoch: resume the run"):
+        Run(tmp_path).read_history()
+
+
+@pytest.mark.parametrize("name", ["history.csv", RECORD])
+def test_a_folder_in_the_place_of_a_file_is_an_error_of_ours(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(RunError, match="Is a directory"):
+        Run(tmp_path).read_history() if name == "history.csv" else Run(tmp_path).read_record()
 
 
 def test_history_before_the_first_epoch_is_empty(tmp_path):
@@ -300,6 +343,101 @@ def test_another_process_is_refused_until_the_holder_is_gone_even_if_it_was_kill
         pass
 
 
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EROFS])
+def test_where_the_system_cannot_lock_the_error_names_the_file_and_a_way_out(tmp_path, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    expected = rf"\.lock could not be locked \({os.strerror(code)}\); expected .* local disk \(--runs\)"
+    with pytest.raises(RunError, match=expected), Run(tmp_path).locked():
+        pytest.fail("held without a lock")
+
+
+def test_a_filelock_that_finds_no_flock_is_an_error_of_ours_too(tmp_path, monkeypatch):
+    def missing(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", missing)
+    with pytest.raises(RunError, match="does not appear to support flock"), Run(tmp_path).locked():
+        pytest.fail("held without a lock")
+
+
+def gone_process() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_the_lock_sweeps_files_that_killed_processes_left_and_nothing_else(tmp_path):
+    run, target, gone = Run(tmp_path), tmp_path / "best.weights.h5", gone_process()
+    left = [tmp_path / f".best.weights.h5-{HOST}-{gone}-00000000.part"]
+    old = tmp_path / f".best.weights.h5-{'0' * 8}-1-00000000.part"  # of a machine that is long gone
+    stays = [
+        temporary_name(target),  # of this process
+        tmp_path / f".best.weights.h5-{HOST}-{os.getppid()}-00000000.part",
+        tmp_path / f".best.weights.h5-{'1' * 8}-{gone}-00000000.part",  # of another machine
+        tmp_path / f".notes-{gone}",
+        tmp_path / "notes.part",
+        tmp_path / ".notes.part",
+    ]
+    for path in (*left, old, *stays):
+        path.touch()
+    os.utime(old, (0, 0))
+    folders = [tmp_path / name for name in (".my-notes", ".Trash-1000", left[0].name.replace("00000000", "11111111"))]
+    for folder in folders:
+        folder.mkdir()
+    with run.locked():
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (*stays, *folders)} | {".lock"}
+
+
 def test_json_has_null_for_what_it_has_no_word_for():
     document = {"loss": math.nan, "rows": ({"size": math.inf}, [1.5, -math.inf, "nan", True, None])}
     assert json.loads(json_text(document)) == {"loss": None, "rows": [{"size": None}, [1.5, None, "nan", True, None]]}
+
+
+# Names for a model
+
+
+CONTRACT = {"version": 1, "labels": ["a", "b"], "input": {}, "outputs": {}}
+PARITY = {"precision": "float32", "sha256": "0" * 64, "checks": []}
+
+
+def test_a_name_for_a_model_whose_files_are_those_of_an_earlier_export_is_allowed(tmp_path):
+    require_writable_model(tmp_path / "model.onnx")
+    (tmp_path / "model.json").write_text(json.dumps(CONTRACT))
+    (tmp_path / "model.parity.json").write_text(json.dumps(PARITY))
+    require_writable_model(tmp_path / "model.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.parity.json"]
+
+
+@pytest.mark.parametrize("name", ["package.json", "package.parity.json"])
+@pytest.mark.parametrize("content", [b'{"version": "1.0.0"}', b"{", b"[]", b"", b"\xff", b"[" * 100_000])
+def test_a_name_for_a_model_that_would_replace_somebody_elses_file_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(
+        UsageError, match=rf"an export would write .*{name}, which is not a file of an export; expected"
+    ):
+        require_writable_model(tmp_path / "package.onnx")
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_model_may_not_take_the_contract_of_another_for_its_parity_record(tmp_path):
+    (tmp_path / "a.parity.json").write_text(json.dumps(CONTRACT))  # of a.parity.onnx
+    with pytest.raises(UsageError, match=r"a\.parity\.json, which is not a file of an export"):
+        require_writable_model(tmp_path / "a.onnx")
+    (tmp_path / "a.parity.json").write_text(json.dumps(PARITY))  # of a.onnx
+    with pytest.raises(UsageError, match=r"a\.parity\.json, which is not a file of an export"):
+        require_writable_model(tmp_path / "a.parity.onnx")
+
+
+@pytest.mark.parametrize("name", ["run", "robustness", "reproduction"])
+def test_the_names_of_a_run_folder_are_refused_even_while_they_are_free(tmp_path, name):
+    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not a file of an export"):
+        require_writable_model(tmp_path / f"{name}.onnx")
+
+
+def test_a_name_that_leaves_no_room_for_the_files_beside_it_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot be written \(File name too long\); expected"):
+        require_writable_model(tmp_path / f"{'x' * 240}.onnx")

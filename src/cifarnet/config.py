@@ -38,7 +38,8 @@ class Config:
 
     def _require_number(self, field: str, holds: Callable[[float], bool], expected: str) -> None:
         value = getattr(self, field)
-        self._require(field, type(value) in (int, float) and holds(value), expected)
+        is_number = type(value) is float or (type(value) is int and abs(value) <= MOST)  # larger ones are no float
+        self._require(field, is_number and holds(value), expected)
 
     def _require_whole(self, field: str, low: int, high: int) -> None:
         value = getattr(self, field)
@@ -83,7 +84,7 @@ def _from_json(name: str, value: Any, kind: Any) -> Any:
 
 
 def _positive_integers(values: Any) -> bool:
-    return isinstance(values, tuple) and all(type(value) is int and value > 0 for value in values)
+    return isinstance(values, tuple) and all(type(value) is int and 0 < value <= MOST for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)

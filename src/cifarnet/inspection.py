@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from .errors import ModelError
 from .runtime import read_model
-from .spec import STANDARD_DOMAINS
+from .spec import PARITY_SUFFIX, STANDARD_DOMAINS
 
 MOST_NUMBERS = 10**15
 """Of one tensor: beyond any file, and small enough that whatever is computed from a few of them can be written out."""
@@ -70,7 +70,7 @@ def inspect_model(path: str | Path) -> Inspection:
         contract=contract,
         layers=_layers(model.graph, rows=2 if contract.get("flip") else 1),
         parameters=sum(map(_count, _weights(model.graph).values())),
-        parity=_measured(Path(path).with_suffix(".parity.json"), digest),
+        parity=_measured(Path(path).with_suffix(PARITY_SUFFIX), digest),
     )
 
 

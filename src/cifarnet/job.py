@@ -3,12 +3,13 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from .config import ModelConfig, TrainConfig
 from .errors import ConfigError, DataError, RunError
 from .run import Run
-from .spec import Dataset, SplitBy, durable
+from .spec import EPOCH_ATTRIBUTE, Dataset, SplitBy, durable
 from .stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -139,8 +140,9 @@ def _damaged(error: Exception) -> RunError:
 def best_epoch_of(run: Run) -> int | None:
     """Return the epoch, from 1, of the best weights of ``run``, or nothing before there is one.
 
-    Its record tells; while training goes on, or after a crash, its history, which is written after the weights. Raises
-    ``RunError`` for a damaged record or history, and ``ConfigError`` for settings outside their range.
+    Its record tells; while training goes on, or after a crash, the weights themselves; where an earlier version wrote
+    those, the history. Raises ``RunError`` for a damaged record or history, and ``ConfigError`` for settings outside
+    their range.
     """
     record = run.read_record()
     if "best_epoch" in record:
@@ -150,11 +152,24 @@ def best_epoch_of(run: Run) -> int | None:
         raise RunError(
             f"run.json has the best epoch {recorded!r}; expected a whole number from 1, or null: start a new run"
         )
+    if (told := _epoch_in(run.best_weights)) is not None:
+        return told
     train = job_of(record).train
     stopping = EarlyStopping(min_delta=train.min_delta, patience=train.patience)
     for row in run.read_history():
         stopping.update(row.epoch, row.comparable_loss)
     return stopping.best_epoch or None
+
+
+def _epoch_in(weights: Path) -> int | None:
+    import h5py  # imported here: whoever reads a finished run need not have it
+
+    try:
+        with h5py.File(weights) as file:
+            epoch = file.attrs.get(EPOCH_ATTRIBUTE)
+            return int(epoch) if epoch is not None and epoch > 0 else None
+    except (OSError, ValueError, TypeError, RuntimeError):  # not there yet, or damaged, as loading it will say
+        return None
 
 
 def require_weights(run: Run) -> None:

@@ -4,6 +4,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,13 +14,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from .atomic import reason, write_atomically
 from .backends import adapter
 from .config import ModelConfig
-from .errors import ModelError
+from .errors import ModelError, RunError
 from .interruption import taken_away_if_ended
 from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
-from .run import write_atomically
-from .spec import reason_or_pointer
+from .spec import EPOCH_ATTRIBUTE, reason_or_pointer
 
 WHITENING = "whiten"
 """Name of the convolution that is set by the training images."""
@@ -201,26 +202,40 @@ def _learned(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
     return ((variable.path, variable) for layer in layers for variable in layer.variables)
 
 
-def save_weights(model: keras.Model, path: Path) -> None:
+def save_weights(model: keras.Model, path: Path, epoch: int | None = None) -> None:
     """Write the learned arrays to ``path`` in Keras' ``.weights.h5`` format, under that name only once whole.
 
-    Raises ``RunError`` when there is no space or no permission.
+    The file tells their ``epoch`` too, where one is given. Raises ``RunError`` when there is no space or no permission.
     """
     # Not beside the target: HDF5 can crash the process on a full disk, where a plain write merely fails. It still can
     # when the temporary folder itself is full.
-    with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder, taken_away_if_ended(partial(shutil.rmtree, folder)):
-        model.save_weights(Path(folder) / path.name)
-        content = (Path(folder) / path.name).read_bytes()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="cifarnet-") as folder,
+            taken_away_if_ended(partial(shutil.rmtree, folder)),
+        ):
+            model.save_weights(Path(folder) / path.name)
+            if epoch is not None:
+                with h5py.File(Path(folder) / path.name, "r+") as file:
+                    file.attrs[EPOCH_ATTRIBUTE] = epoch
+            content = (Path(folder) / path.name).read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"{path.name} could not be written to a temporary folder ({reason(error)}): free some space or set TMPDIR"
+        ) from error
     write_atomically(path, content)
 
 
-def load_weights(model: keras.Model, path: Path) -> None:
+def load_weights(model: keras.Model, path: Path) -> int | None:
     """Set every learned array of ``model`` from a ``.weights.h5`` file, whatever framework wrote it.
 
-    Nothing but numbers is read: no configuration, no code. Raises ``ModelError`` unless the file holds exactly the
-    arrays that ``model`` has.
+    Returns the epoch that the file tells, or None for one that an earlier version wrote. Nothing but numbers is read:
+    no configuration, no code. Raises ``ModelError`` unless the file holds exactly the arrays that ``model`` has.
     """
-    set_weights(model, _read_weights(model, model.layers, path))
+    with _opened(path) as file:  # once: a training may replace the file at any time
+        epoch, weights = _read_epoch(file), dict(_read_arrays(model, model.layers, file))
+    set_weights(model, weights)
+    return epoch
 
 
 def load_features(model: keras.Model, path: Path) -> None:
@@ -229,20 +244,31 @@ def load_features(model: keras.Model, path: Path) -> None:
     Raises ``ModelError`` for a file that cannot be read, or of a network whose other layers are not those of ``model``.
     """
     kept = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dense)]
-    set_weights(model, get_weights(model) | _read_weights(model, kept, path))
+    with _opened(path) as file:
+        weights = dict(_read_arrays(model, kept, file))
+    set_weights(model, get_weights(model) | weights)
 
 
-def _read_weights(
-    model: keras.Model, layers: Sequence[keras.layers.Layer], path: Path
-) -> dict[str, NDArray[np.float32]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Open a weights file; whatever HDF5 finds damaged in it becomes ``ModelError``."""
     try:
         with h5py.File(path) as file:
-            return dict(_read_arrays(model, layers, file))
-    except (OSError, KeyError) as error:
+            yield file
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelError(
             f"{path} could not be read ({reason_or_pointer(error, path)}); expected Keras weights: train again or pass "
             "another"
         ) from error
+
+
+def _read_epoch(file: h5py.File) -> int | None:
+    epoch = file.attrs.get(EPOCH_ATTRIBUTE)
+    if epoch is None:
+        return None
+    if not isinstance(epoch, np.integer) or epoch < 1:
+        raise ValueError(f"the epoch is {epoch!r}")
+    return int(epoch)
 
 
 def _read_arrays(

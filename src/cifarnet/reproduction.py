@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .atomic import write_atomically
 from .errors import RunError
 from .job import Job, job_of, require_weights
 from .recipes import recipe
-from .run import EpochRecord, Run, json_text, write_atomically
+from .run import EpochRecord, Run, json_text
 from .spec import Dataset
 from .warm_start import warm_start_of
 
@@ -82,6 +83,8 @@ class Reproduction:
     """The first figure that differs at all."""
     unexplained: Difference | None
     """The first one that rounding does not explain."""
+    ending: str | None
+    """How the repetition ended if not as the run did, or None; where a part was asked for, whether it came that far."""
     weights_equal: bool | None
     """Of the best epoch, bit for bit; nothing where the two have different best epochs."""
     changes: tuple[str, ...]
@@ -131,7 +134,7 @@ def reproduce(
     from .training import carry_out, require_same_data, start
 
     record, job = run.read_record(), job_of(run.read_record())
-    require_same_data(record["data"], dataset)
+    require_same_data(record, dataset)
     if record.get("best_epoch"):
         require_weights(run)  # they are compared at the end, which is a whole training away
     rows, stops = planned_epochs(run, epochs)
@@ -143,7 +146,7 @@ def reproduce(
         raise RunError(
             f"{repeated} was stopped after {ended['epochs']} epochs; expected {rows} to compare: repeat the run again"
         )
-    found = compare_runs(run, repeated, rows)
+    found = compare_runs(run, repeated, rows if stops or epochs else None)
     write_atomically(repeated.path / RESULT, (json_text(found.to_json()) + "\n").encode())
     return found
 
@@ -165,32 +168,35 @@ class _Counting:
         self._observer.on_epoch(record, progress)
 
 
-def compare_runs(original: Run, repeated: Run, epochs: int) -> Reproduction:
-    """Return how the first ``epochs`` of two runs compare, their best weights too where they are of one epoch."""
+def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Reproduction:
+    """Return how two runs compare, their best weights too where they are of one epoch.
+
+    With ``epochs`` their first epochs alone; otherwise both have to have ended after the same epoch and for the same
+    reason.
+    """
     record, again = original.read_record(), repeated.read_record()
     job = job_of(record)
-    noise = None if "warm_start" in record else noise_of(job, record["data"]["fingerprint"])
+    noise = None if "warm_start" in record else noise_of(job, record["data"].get("fingerprint"))
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
-    if again["why_stopped"] == "nan" and len(repeated_rows) < len(rows):
-        repeated_rows.append(_overflow(rows[len(repeated_rows)]))
     differences = _differences(rows, repeated_rows, noise)
+    endings = [
+        f"{len(found)} epochs ({told.get('why_stopped')})" for found, told in ((rows, record), (repeated_rows, again))
+    ]
+    ended_alike = len(rows) == len(repeated_rows) if epochs else endings[0] == endings[1]
+    ending = None if ended_alike else f"ended after {endings[1]} instead of {endings[0]}"
     weights_equal = _equal_weights(original, repeated) if _same_best(record, again) else None
     return Reproduction(
-        outcome=_outcome(differences, weights_equal=weights_equal),
+        outcome="diverged" if ending else _outcome(differences, weights_equal=weights_equal),
         run=str(repeated),
         epochs=min(len(rows), len(repeated_rows)),
         recorded_epochs=len(original.read_history()),
         first=differences[0] if differences else None,
         unexplained=next((each for each in differences if not each.explained), None),
+        ending=ending,
         weights_equal=weights_equal,
         changes=tuple(changes(record, again)),
         noise_known=noise is not None,
     )
-
-
-def _overflow(row: EpochRecord) -> EpochRecord:
-    """Return the row that a repetition would have written had it not stopped within the epoch at a loss of NaN."""
-    return replace(row, train_loss=math.nan)
 
 
 def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
@@ -209,7 +215,7 @@ def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
 def _differences(
     rows: Sequence[EpochRecord], repeated: Sequence[EpochRecord], noise: Mapping[str, float] | None
 ) -> list[Difference]:
-    """Return every figure that differs, in the order of the file."""
+    """Return every figure that differs in the rows that both have, in the order of the file."""
     return [
         Difference(
             epoch=one.epoch,
@@ -244,8 +250,14 @@ def _outcome(differences: Sequence[Difference], *, weights_equal: bool | None) -
 
 
 def changes(record: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each thing that differs in backend, versions and machine of two records."""
-    then, now = (_surroundings(each) for each in (record, again))
+    """Return a sentence for each thing that differs in backend, versions and machine of two records.
+
+    Raises ``RunError`` where a record is damaged.
+    """
+    try:
+        then, now = (_surroundings(each) for each in (record, again))
+    except (TypeError, ValueError) as error:
+        raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
     return [
         f"{name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"
         for name in dict.fromkeys((*then, *now))
@@ -255,4 +267,4 @@ def changes(record: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
 
 def _surroundings(record: Mapping[str, Any]) -> dict[str, Any]:
     found = {"backend": record.get("backend"), **record.get("versions", {}), **record.get("machine", {})}
-    return {name: ", ".join(value) if isinstance(value, list) else value for name, value in found.items()}
+    return {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in found.items()}

@@ -1,22 +1,23 @@
 """The run folder: what it holds, how it is written so that a crash leaves nothing half-made, and ``latest``."""
 
 import csv
-import errno
 import io
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from .atomic import reason, remove_abandoned, temporary_name, write_atomically
 from .errors import RunError, UsageError
 from .interruption import taken_away_if_ended
+from .spec import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
 
 RECORD = "run.json"
 HISTORY = "history.csv"
@@ -26,6 +27,13 @@ CHECKPOINTS = "checkpoint"
 MODEL = "model.onnx"
 LATEST = "latest"
 LOCK = ".lock"
+RESERVED = frozenset((RECORD, ROBUSTNESS, "reproduction.json"))
+"""Files of a run folder that no export may replace, there or not."""
+BESIDE = {
+    CONTRACT_SUFFIX: frozenset(("version", "labels", "input", "outputs")),
+    PARITY_SUFFIX: frozenset(("precision", "sha256", "checks")),
+}
+"""What an export writes beside a model: the suffix, and keys by which the file is known for one."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,9 @@ class EpochRecord:
     def comparable_loss(self) -> float:
         """Return the validation loss, or NaN, which never wins, when a batch of the epoch overflowed."""
         return self.validation_loss if math.isfinite(self.train_loss) else math.nan
+
+
+COLUMNS = [field.name for field in fields(EpochRecord)]
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class Run:
         """Return the content of ``run.json``. Raises ``RunError`` when it is missing or no JSON object."""
         path = self.path / RECORD
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_bytes(), parse_constant=_finite_number, parse_float=_finite_number)
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} could not be read ({error}); expected the record of a run: pass a run folder"
@@ -101,19 +112,22 @@ class Run:
         """Write ``history.csv``, floats in their shortest exact form."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(field.name for field in fields(EpochRecord))
+        writer.writerow(COLUMNS)
         writer.writerows(map(astuple, rows))
         write_atomically(self.path / HISTORY, text.getvalue().encode())
 
     def read_history(self) -> list[EpochRecord]:
-        """Return the rows of ``history.csv``; none when the first epoch has not ended."""
+        """Return the rows of ``history.csv``, epochs 1, 2, 3 and so on; none before the first epoch has ended.
+
+        Raises ``RunError`` for a damaged file.
+        """
         path = self.path / HISTORY
         if not path.exists():
             return []
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                return [EpochRecord(int(epoch), *map(float, numbers)) for epoch, *numbers in list(csv.reader(file))[1:]]
-        except (ValueError, TypeError) as error:
+            with path.open(newline="", encoding="utf-8") as file:
+                return _rows(csv.reader(file))
+        except (OSError, ValueError, TypeError, csv.Error) as error:
             raise RunError(
                 f"{path} is damaged ({error}); expected one row per epoch: resume the run or start anew"
             ) from error
@@ -130,58 +144,126 @@ class Run:
             raise RunError(
                 f"{self} is in use by another process; expected it free: wait for that one or stop it"
             ) from error
+        except (OSError, NotImplementedError) as error:  # the latter where older versions of filelock find no flock
+            raise RunError(
+                f"{self.path / LOCK} could not be locked ({reason(error)}); expected a writable folder on a file "
+                "system with file locks: keep the runs on a local disk (--runs)"
+            ) from error
         try:
-            self._sweep()
+            for folder in (self.path, self.checkpoints):
+                remove_abandoned(folder)
             yield
         finally:
             lock.release()
 
-    def _sweep(self) -> None:
-        """Remove what a killed process was still writing; temporary names open with a dot and hold a dash."""
-        for folder in (self.path, self.checkpoints):
-            for path in folder.glob(".*-*"):
-                path.unlink(missing_ok=True)
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it has the number {text[:20]}")
+    return number
+
+
+def _rows(lines: Iterable[list[str]]) -> list[EpochRecord]:
+    header, *rows = lines
+    history = [EpochRecord(int(epoch), *map(float, numbers)) for epoch, *numbers in rows]
+    if header != COLUMNS or [row.epoch for row in history] != list(range(1, len(history) + 1)):
+        raise ValueError(f"it is not {','.join(COLUMNS)} of epoch 1, 2, 3, ...")
+    return history
 
 
 def create_run(root: Path, recipe: str, backend: str, now: datetime) -> Run:
-    """Make a new folder below ``root``, named for time, recipe and backend, that no other process has."""
+    """Make a new folder below ``root`` that no other process has, named for time, recipe and backend.
+
+    The name has the local time, for people; which run is the newest is told by its record, in UTC. Raises ``RunError``
+    when the folder cannot be made.
+    """
     stem = f"{now:%Y%m%d-%H%M%S}-{recipe}-{backend}"
-    root.mkdir(parents=True, exist_ok=True)
-    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
-        with suppress(FileExistsError):
-            (root / (stem + suffix)).mkdir()
-            return Run(root / (stem + suffix))
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+            with suppress(FileExistsError):
+                (root / (stem + suffix)).mkdir()
+                return Run(root / (stem + suffix))
+    except OSError as error:
+        raise RunError(
+            f"a run could not be made in {root} ({reason(error)}); expected a writable folder: give another with --runs"
+        ) from error
     raise RunError(f"{root} holds 999 runs called {stem}; expected fewer: wait a second")
 
 
 def point_latest(run: Run) -> None:
     """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts."""
-    link = run.path.parent / f".{LATEST}-{os.getpid()}"
+    latest = run.path.parent / LATEST
+    link = temporary_name(latest)
     with suppress(OSError), taken_away_if_ended(partial(link.unlink, missing_ok=True)):
         link.symlink_to(run.path.name, target_is_directory=True)
-        link.replace(run.path.parent / LATEST)
-    link.unlink(missing_ok=True)
+        link.replace(latest)
+    with suppress(OSError):
+        link.unlink(missing_ok=True)
 
 
 def find_run(root: Path, name: str | None = None, *, with_weights: bool = False) -> Run:
     """Return the run called ``name``, a path or a folder below ``root``; by default the latest.
 
-    ``with_weights`` passes over runs without best weights, one that was stopped in its first epoch for instance, unless
-    there are no others or the run is named. Raises ``RunError`` when there is none.
+    The latest is the one that the link ``latest`` points to. Where ``latest`` is no link, as in a copy, it is the one
+    that began last. ``with_weights`` passes over runs without best weights, one that was stopped in its first epoch for
+    instance, unless there are no others or the run is named. Raises ``RunError`` when there is none.
     """
-    candidates = [Path(name), root / name] if name else [root / LATEST, *_newest_first(root)]
-    runs = [Run(path.resolve() if path.is_symlink() else path) for path in candidates if (path / RECORD).is_file()]
-    if not runs and name and (Path(name).parent / RECORD).is_file():
-        raise RunError(f"{name} lies in a run folder and is none; expected the folder: name {Path(name).parent}")
-    if not runs:
-        wanted = f"{name} is no run folder" if name else f"{root} holds no run"
-        raise RunError(f"{wanted}; expected a folder with {RECORD}: train one with `cifarnet train`")
-    passing = (run for run in runs if run.best_weights.is_file())
-    return next(passing, runs[0]) if with_weights and not name else runs[0]
+    runs = (Run(path.resolve() if path.is_symlink() else path) for path in _candidates(root, name) if _is_run(path))
+    found = next(runs, None)
+    if found is None:
+        raise _no_run(root, name)
+    if name or not with_weights:
+        return found
+    return next((run for run in chain([found], runs) if run.best_weights.is_file()), found)
 
 
-def _newest_first(root: Path) -> list[Path]:
-    return sorted((path.parent for path in root.glob(f"*/{RECORD}")), reverse=True)
+def _candidates(root: Path, name: str | None) -> Iterator[Path]:
+    """Yield the places where the run may lie, the best first."""
+    latest = root / LATEST
+    if name and (name != LATEST or latest.is_symlink() or not latest.is_dir()):
+        yield from (Path(name), root / name)
+        return
+    if latest.is_symlink():
+        yield latest
+    folders = (path.parent for path in root.glob(f"*/{RECORD}"))
+    yield from sorted(folders, key=_beginning, reverse=True)
+
+
+def _no_run(root: Path, name: str | None) -> RunError:
+    if name and _is_run(Path(name).parent):
+        return RunError(f"{name} lies in a run folder and is none; expected the folder: name {Path(name).parent}")
+    wanted = f"{name} is no run folder" if name else f"{root} holds no run"
+    return RunError(f"{wanted}; expected a folder with {RECORD}: train one with `cifarnet train`")
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return (path / RECORD).is_file()
+    except OSError as error:  # no permission, a name too long
+        raise RunError(f"{path} could not be read ({reason(error)}); expected a run folder: pass another") from error
+
+
+def _beginning(folder: Path) -> tuple[float, bool, int, str]:
+    """Return what sorts run folders by their beginning: its time, then the number that ends the name.
+
+    Where the record does not tell the time, its last change counts. A copy called ``latest`` sorts before what it is
+    a copy of.
+    """
+    try:
+        started = datetime.fromisoformat(Run(folder).read_record()["started"]).timestamp()
+    except (RunError, KeyError, TypeError, ValueError, OverflowError, OSError):
+        started = _changed_at(folder / RECORD)
+    number = re.search(r"-(\d{1,3})$", folder.name)
+    return started, folder.name != LATEST, int(number[1]) if number else 1, folder.name
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def json_text(document: Any) -> str:
@@ -197,57 +279,38 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Give ``content`` the name ``path`` only once it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with taken_away_if_ended(partial(temporary.unlink, missing_ok=True)):
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            publish(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"{path} could not be written ({error.strerror}): free some space or choose another folder"
-        ) from error
-
-
-def require_writable(path: Path) -> None:
-    """Raise ``RunError`` unless ``write_atomically`` may give a file the name ``path``; nothing is left behind."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(dir=path.parent, prefix=f".{path.name}-"):
-            pass
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written ({error.strerror}); expected a folder to write to: make room, change its "
-            "permissions or copy the run elsewhere"
-        ) from error
-
-
 def require_writable_model(path: Path) -> None:
-    """Raise ``UsageError`` unless a model file may be called ``path`` and be written there; nothing is left behind."""
+    """Raise ``UsageError`` unless an export may write its files under the name ``path``; nothing is left behind.
+
+    They are the model, its contract and its parity record. Where the last two would replace a file that no export
+    wrote, the name is refused.
+    """
     if path.suffix != ".onnx" or path.is_dir():
         raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
+    probe = temporary_name(folder / path.with_suffix(PARITY_SUFFIX).name)  # the longest name that will be needed
     try:
-        with tempfile.TemporaryFile(dir=folder, prefix=f".{path.name}-"):
-            pass
+        with taken_away_if_ended(partial(probe.unlink, missing_ok=True)):
+            probe.touch(exist_ok=False)
+            probe.unlink()
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written ({error.strerror}); expected a folder to write to: give another name"
         ) from error
+    for suffix, keys in BESIDE.items():
+        _require_own(path.with_suffix(suffix), keys)
 
 
-def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished file into place, durably."""
-    temporary.replace(path)
-    if hasattr(os, "O_DIRECTORY"):  # the folder entry is synced where the system can open folders
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+def _require_own(path: Path, keys: frozenset[str]) -> None:
+    """Raise ``UsageError`` where ``path`` is a file that no export wrote, or has the name of one that others write."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        found = dict.fromkeys(keys)
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if path.name in RESERVED or not (isinstance(found, dict) and keys <= found.keys()):
+        raise UsageError(
+            f"an export would write {path}, which is not a file of an export; expected a name whose {path.name} is "
+            "free: give the model another name"
+        )

@@ -15,9 +15,8 @@ from .runtime import OpenedModel, open_model
 from .spec import FILE_ENGINE, NAMED_SOURCES, Dataset, Split, durable
 
 if TYPE_CHECKING:
-    import keras
-
     from .data import Progress
+    from .training.experiment import Best
 
 SUFFIX = ".onnx"
 """Of a model file: what ends in it is no run folder."""
@@ -113,25 +112,25 @@ class RunSubject(Subject):
         return self._origin
 
     @cached_property
-    def _model(self) -> "keras.Model":
-        from .training import load_best
+    def _best(self) -> "Best":
+        from .training import load_best_and_epoch
 
-        return load_best(self._run)
+        return load_best_and_epoch(self._run)
 
     @property
     def predictor(self) -> Predictor:
         """Return what the trained network says, dropout off."""
         from .model import predictor
 
-        return predictor(self._model)
+        return predictor(self._best.model)
 
     def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
         """Return the calibration of the run's record, or fit one where ``dataset`` is the run's and it has none."""
-        from .training import calibration_name, calibration_of
+        from .training import calibration_name, calibration_of, record_of
 
         if dataset is None or dataset.fingerprint != self.origin.fingerprint:
-            return self._run.read_record().get(calibration_name(flip=flip))
-        return calibration_of(self._run, self._model, dataset, flip=flip)
+            return record_of(self._run, self._best.epoch).get(calibration_name(flip=flip))
+        return calibration_of(self._run, self._best.model, dataset, flip=flip, epoch=self._best.epoch)
 
 
 class FileSubject(Subject):

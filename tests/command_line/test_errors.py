@@ -226,7 +226,9 @@ def test_settings_that_fit_the_images_pass_without_a_word(run, tmp_path):
 def test_a_refusal_of_the_system_names_the_path(run, tmp_path, pets):
     (tmp_path / "file").touch()
     message = fails_after_talk(run, "train", "--data", str(pets), "--runs", "file/runs")
-    assert message == "file/runs: Not a directory; check space and permissions"
+    assert message == (
+        "a run could not be made in file/runs (Not a directory); expected a writable folder: give another with --runs"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from benchmarks import noise
 
+from cifarnet.cli.reproduce import _sentence
 from cifarnet.errors import RunError
 from cifarnet.job import RECORD_FORMAT, Job
 from cifarnet.recipes import recipe
@@ -125,12 +126,37 @@ def test_rows_beyond_those_asked_for_are_not_looked_at(judged):
     assert (found.outcome, found.epochs, found.recorded_epochs) == ("bit-equal", 2, 3)
 
 
-def test_a_loss_of_nan_is_equal_to_nan_alone(judged):
+def test_a_loss_of_nan_is_infinitely_far_from_a_number(judged):
     assert judged([*ROWS[:2], replace(ROWS[2], train_loss=math.nan)], best_epoch=2).first.size == math.inf
-    broken_off = judged(ROWS[:2], best_epoch=2, why_stopped="nan")
-    assert (broken_off.outcome, broken_off.first.epoch, broken_off.first.column) == ("diverged", 3, "train_loss")
-    ended_earlier = judged(ROWS[:2], best_epoch=2, why_stopped="patience")
-    assert (ended_earlier.outcome, ended_earlier.epochs) == ("bit-equal", 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "why_stopped", "ending"),
+    [
+        (ROWS[:2], "patience", "ended after 2 epochs (patience) instead of 3 epochs (epochs)"),
+        (ROWS[:2], "nan", "ended after 2 epochs (nan) instead of 3 epochs (epochs)"),
+        ([*ROWS, replace(ROWS[2], epoch=4)], "epochs", "ended after 4 epochs (epochs) instead of 3 epochs (epochs)"),
+        (ROWS, "patience", "ended after 3 epochs (patience) instead of 3 epochs (epochs)"),
+    ],
+)
+def test_a_repetition_that_ended_otherwise_has_diverged_even_with_equal_rows(judged, rows, why_stopped, ending):
+    found = judged(rows, epochs=None, best_epoch=2, why_stopped=why_stopped)
+    assert (found.outcome, found.first, found.ending) == ("diverged", None, ending)
+    assert f"epochs came out the same, and then the repetition {ending}" in _sentence(found)
+
+
+def test_where_a_part_was_asked_for_its_rows_count_and_what_comes_after_does_not(judged):
+    assert (
+        judged([*ROWS[:2], replace(ROWS[2], train_loss=9.0)], 2, best_epoch=2, why_stopped="interrupted").ending is None
+    )
+    assert judged(ROWS[:2], 2, best_epoch=2, why_stopped="interrupted").outcome == "bit-equal"
+    assert judged(ROWS[:1], 2, best_epoch=1, why_stopped="patience").outcome == "diverged"
+
+
+def test_rows_within_noise_that_end_otherwise_have_diverged_and_both_is_said(judged):
+    found = judged(changed(0, train_loss=1e-6)[:2], epochs=None, best_epoch=2, why_stopped="patience")
+    assert found.outcome == "diverged"
+    assert _sentence(found).startswith("diverged: 2 of 3 epochs came out within noise, and then the repetition ended")
 
 
 def test_noise_is_known_for_the_measured_settings_and_images_alone():

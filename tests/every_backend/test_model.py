@@ -1,6 +1,7 @@
 """The network is the specification's, starts from the same bits everywhere, and its weights travel as numbers."""
 
 import hashlib
+import tempfile
 from dataclasses import replace
 
 import h5py
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from cifarnet.config import ModelConfig
-from cifarnet.errors import ModelError
+from cifarnet.errors import ModelError, RunError
 from cifarnet.model import (
     build_model,
     get_weights,
@@ -22,6 +23,7 @@ from cifarnet.model import (
     whiten,
 )
 from cifarnet.recipes import RECIPES, recipe
+from cifarnet.spec import EPOCH_ATTRIBUTE
 from tests.lfs import POINTER
 
 SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)
@@ -153,6 +155,34 @@ def test_keras_itself_reads_the_file(tmp_path):
     save_weights(saved, tmp_path / "best.weights.h5")
     loaded.load_weights(tmp_path / "best.weights.h5")
     assert digest(get_weights(loaded)) == digest(get_weights(saved))
+
+
+def test_a_weights_file_tells_its_epoch_and_keras_loads_it_all_the_same(tmp_path):
+    saved, path = build_model(SMALL, seed=1), tmp_path / "best.weights.h5"
+    save_weights(saved, path)
+    assert load_weights(build_model(SMALL), path) is None  # as an earlier version wrote it
+    save_weights(saved, path, 7)
+    assert load_weights(build_model(SMALL), path) == 7
+    loaded = build_model(SMALL, seed=2)
+    loaded.load_weights(path)
+    for name, array in get_weights(saved).items():
+        np.testing.assert_array_equal(get_weights(loaded)[name], array)
+
+
+@pytest.mark.parametrize("epoch", [0, -1, 1.5, "seven", [1, 2]])
+def test_a_weights_file_with_a_damaged_epoch_is_refused(tmp_path, epoch):
+    model, path = build_model(SMALL), tmp_path / "best.weights.h5"
+    save_weights(model, path, 7)
+    with h5py.File(path, "r+") as file:
+        file.attrs[EPOCH_ATTRIBUTE] = epoch
+    with pytest.raises(ModelError, match=r"could not be read .the epoch is .*; expected Keras weights"):
+        load_weights(model, path)
+
+
+def test_weights_for_which_there_is_no_temporary_folder_are_an_error_of_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(RunError, match=r"best\.weights\.h5 could not be written to a temporary folder .*set TMPDIR"):
+        save_weights(build_model(SMALL), tmp_path / "best.weights.h5")
 
 
 def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from keras import ops
 from PIL import Image
 
+from cifarnet.atomic import HOST
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import hold_out, open_dataset, synthetic
@@ -339,7 +340,7 @@ def test_the_record_of_a_resumed_run_says_running_while_it_runs(job, dataset, ru
 
 def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, watcher):
     run = start(job, dataset, runs)
-    left = run.path / ".run.json-4711"
+    left = run.path / f".run.json-{HOST}-999999999-00000000.part"  # no system has so many processes
     left.write_text("half")
     carry_out(run, dataset, watcher)
     assert not left.exists()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +67,7 @@ def command(
 
     with download_bar() as progress:
         dataset = origin_of(found).open(data, progress)
-    drop = (DEFAULT_DROP if max_drop is None else max_drop) / POINTS
+    drop = float(Decimal(str(DEFAULT_DROP if max_drop is None else max_drop)) / POINTS)  # 0.7 points are 0.007 sharp
     written = []
     for name in precisions:
         exported = export_run(found, dataset, precision=name, output=output, max_drop=drop, flip=flip, notice=say)

@@ -82,6 +82,9 @@ def _sentence(result: "Reproduction") -> str:
     if result.outcome == "bit-equal":
         weights = "and the best weights " if result.weights_equal else ""
         return f"bit-equal: {compared} {weights}came out the same, bit for bit"
+    if result.ending and (result.first is None or result.first.explained):
+        same = "came out the same" if result.first is None else "came out within noise"
+        return f"diverged: {compared} {same}, and then the repetition {result.ending}: --epochs compares a part alone"
     if result.first is None:
         return f"diverged: {compared} came out the same, but the best weights did not: was {result.run} changed since?"
     first = f"differs first in {_of(result.first)}"

@@ -59,9 +59,9 @@ def command(
 
     The figures of a run on its own test images are kept in its folder as robustness.json.
     """
+    from cifarnet.atomic import require_writable, write_atomically
     from cifarnet.job import origin_of
     from cifarnet.robustness import DEFAULT_IMAGES, measure_robustness
-    from cifarnet.run import require_writable, write_atomically
     from cifarnet.runtime import open_model, read_model
     from cifarnet.spec import ROBUSTNESS
     from cifarnet.subject import FileSubject, open_images, require_unseen_place, scored_images

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.atomic import write_atomically
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import wilson
 from cifarnet.job import Job
-from cifarnet.run import Run, json_text, write_atomically
+from cifarnet.run import Run, json_text
 from cifarnet.spec import Dataset
 
 from .children import EpochWatcher, train_in_child

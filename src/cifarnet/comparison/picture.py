@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.run import write_atomically
+from cifarnet.atomic import write_atomically
 
 from .values import Comparison, Measured, Training
 

@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,18 @@ from typing import Any
 import keras
 import onnx
 
+from cifarnet.atomic import written_aside
 from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.environment import processor, versions
 from cifarnet.errors import ConfigError, ParityError, RunError
 from cifarnet.evaluation import evaluate
-from cifarnet.interruption import taken_away_if_ended
-from cifarnet.job import best_epoch_of
-from cifarnet.run import Run, require_writable_model, write_atomically
+from cifarnet.interruption import end_put_off
+from cifarnet.run import Run, require_writable_model
 from cifarnet.runtime import open_model
-from cifarnet.spec import PARITY_SUFFIX, Dataset, Split
-from cifarnet.training import calibration_name, calibration_of, load_best, require_same_data
+from cifarnet.spec import CONTRACT_SUFFIX, PARITY_SUFFIX, Dataset, Split
+from cifarnet.training import calibration_name, calibration_of, load_best_and_epoch, record_of, require_same_data
 
 from .contract import describe
 from .file import contract_text, serialise
@@ -37,8 +36,6 @@ SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """What stands between ``model`` and ``.onnx`` in the default name, by what the graph computes in."""
 FLOAT16_PROBABILITY = 0.02
 """Largest difference of a probability through float16, whose numbers have 11 bits. Measured: 2e-3."""
-CONTRACT_SUFFIX = ".json"
-"""Of the file beside the model that holds the same contract, for whoever cannot read metadata."""
 CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
 """Training images that set the ranges of int8, and held-out images that choose among its variants."""
 
@@ -77,20 +74,24 @@ def export_run(
 
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
     of the accuracy, as a fraction). With ``flip`` the file says the mean of an image and its mirror image. Beside the
-    file X.onnx lie X.json, its contract, and X.parity.json, what was measured. Raises ``ParityError`` when a bar is not
-    held, and then nothing of that name is left; ``RunError`` for a run without best weights or of other images,
-    ``ModelError`` for weights that do not fit it, ``ConfigError`` for settings outside their range and ``UsageError``
-    for a name that cannot be given.
+    file X.onnx lie X.json, its contract, and X.parity.json, what was measured. They replace those of an earlier export
+    once all three are complete. Raises ``ParityError`` when a bar is not held, and then the files of an earlier export
+    stay; ``RunError`` for a run without best weights or of other images, ``ModelError`` for weights that do not fit it,
+    ``ConfigError`` for settings outside their range and ``UsageError`` for a name that cannot be given.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    bars, record = _bars(precision, max_drop), run.read_record() | {"best_epoch": best_epoch_of(run)}
-    require_same_data(record["data"], dataset)
+    bars = _bars(precision, max_drop)
+    require_same_data(run.read_record(), dataset)
     _prepare(path)
-    model = load_best(run)
+    best = load_best_and_epoch(run)
+    model, record = best.model, record_of(run, best.epoch)
     if calibration_name(flip=flip) not in record:
         notice(f"fitting the temperature on the held-out images{' with mirror images' if flip else ''}, once")
-    calibration = calibration_of(run, model, dataset, flip=flip)
-    contract = describe(record, precision, calibration, flip=flip)
+    calibration = calibration_of(run, model, dataset, flip=flip, epoch=best.epoch)
+    try:
+        contract = describe(record, precision, calibration, flip=flip)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{run} has a damaged run.json ({error!r}); expected the record of a run: start anew") from error
     temperature = calibration["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"proving {precision} on {len(dataset.test):,} test images")
@@ -98,9 +99,10 @@ def export_run(
         parity = prove(
             keras_heads(model, flip=flip), serialise(graph, contract, opset), dataset.test, bars, temperature
         )
-    except ParityError:
-        _remove(path)  # what an earlier export left: nobody may take it for what was refused
-        raise
+    except ParityError as error:
+        if not path.exists():
+            raise
+        raise ParityError(f"{error}; {path} is still the file of an earlier export") from error
     contract["proof"] = {
         "images": parity.images,
         "accuracy": parity.accuracy,
@@ -132,12 +134,10 @@ def _bars(precision: str, max_drop: float) -> Bars:
 def _prepare(path: Path) -> None:
     """Refuse a name that cannot be given, before minutes of proving."""
     require_writable_model(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _remove(path: Path) -> None:
-    for each in (path, path.with_suffix(CONTRACT_SUFFIX), path.with_suffix(PARITY_SUFFIX)):
-        each.unlink(missing_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path.parent} could not be made ({error.strerror}): choose another folder") from error
 
 
 def _graph(
@@ -175,9 +175,13 @@ def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, n
 
 
 def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> None:
-    """Write what lies beside the file first: once the file has its name, all of it is there and belongs to it."""
+    """Give the three files their names once all are on the disk.
+
+    A crash between two renames is seen by whoever reads: a parity record has the SHA-256 of its model, and the contract
+    of the old model is taken away before the new model comes.
+    """
     path = exported.path
-    _remove(path)
+    beside = path.with_suffix(CONTRACT_SUFFIX)
     measured = {
         "precision": exported.precision,
         "size_bytes": exported.size_bytes,
@@ -188,11 +192,13 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
         **exported.parity.to_json(),
         "latencies": [asdict(latency) for latency in exported.latencies],
     }
-    try:
-        with taken_away_if_ended(partial(_remove, path)):
-            write_atomically(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode())
-            write_atomically(path.with_suffix(CONTRACT_SUFFIX), (contract_text(contract) + "\n").encode())
-            write_atomically(path, content)
-    except RunError:
-        _remove(path)  # a record of a file that is not there
-        raise
+    with (
+        written_aside(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode()) as name_parity,
+        written_aside(beside, (contract_text(contract) + "\n").encode()) as name_contract,
+        written_aside(path, content) as name_model,
+        end_put_off(),
+    ):
+        name_parity()
+        beside.unlink(missing_ok=True)
+        name_model()
+        name_contract()

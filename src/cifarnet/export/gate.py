@@ -1,7 +1,9 @@
 """The proof that a model file says what the trained model says: the whole test set, and inputs of the extreme kind."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -52,6 +54,10 @@ class Bars:
         factor = max(1.0, 1.0 / temperature)
         calibrated = None if self.calibrated is None else self.calibrated * factor
         return replace(self, calibrated=calibrated, heads=self.heads * factor)
+
+    def images_lost(self, images: int) -> int:
+        """Return how many of ``images`` fewer may be right; the fraction counts as it is written in decimals."""
+        return math.floor(Fraction(str(self.accuracy_drop)) * images)
 
     def to_json(self) -> dict[str, Any]:
         """Return the bars that there are."""
@@ -229,8 +235,8 @@ def _require_accuracy(
     expected: NDArray[np.float32], found: NDArray[np.float32], labels: NDArray[np.int32], bars: Bars
 ) -> None:
     was_right, is_right = expected.argmax(axis=1) == labels, found.argmax(axis=1) == labels
-    drop = was_right.mean() - is_right.mean()
-    if drop > bars.accuracy_drop or (bars.equal_accuracy and was_right.sum() != is_right.sum()):
+    lost = int(was_right.sum()) - int(is_right.sum())
+    if lost > bars.images_lost(len(labels)) or (bars.equal_accuracy and lost):
         wanted = "the same" if bars.equal_accuracy else f"at most {100 * bars.accuracy_drop:g} points less"
         raise ParityError(
             f"the file has an accuracy of {100 * is_right.mean():.2f} %, the trained model of "

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cifarnet.atomic import write_atomically
 from cifarnet.evaluation import Evaluation, Reliability
-from cifarnet.run import EpochRecord, write_atomically
+from cifarnet.run import EpochRecord
 from cifarnet.spec import Dataset
 
 from .evidence import Absent, Robustness

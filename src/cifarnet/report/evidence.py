@@ -209,7 +209,7 @@ def _calibration(found: Any) -> Calibration | None:
         abstention = None if found["abstention"] is None else _coverage(found["abstention"])
         coverage = tuple(map(_coverage, found["coverage"]))
         return Calibration(**{name: found[name] for name in names}, coverage=coverage, abstention=abstention)
-    except (KeyError, TypeError, ValueError, DataError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DataError):
         return None
 
 
@@ -252,7 +252,7 @@ def _measured(path: Path, read: Callable[[Any, ModelFile], T], file: ModelFile, 
         return read(found, file)
     except FileNotFoundError:
         return Absent(f"{what} of model.onnx is missing: there is no {path.name}.", command)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, ZeroDivisionError):
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, ArithmeticError):
         return Absent(f"{what} in {path.name} is damaged.", command)
 
 

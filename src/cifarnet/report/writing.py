@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from cifarnet.atomic import require_writable, write_atomically
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation import Evaluation
 from cifarnet.job import origin_of
-from cifarnet.run import Run, require_writable, write_atomically
+from cifarnet.run import Run
 from cifarnet.spec import Dataset
 
 from .card import draw_card

@@ -1,6 +1,15 @@
 """Fit the network, stop early, survive interruption, resume exactly and write the record."""
 
-from .experiment import calibration_name, calibration_of, carry_out, load_best, require_same_data, start
+from .experiment import (
+    calibration_name,
+    calibration_of,
+    carry_out,
+    load_best,
+    load_best_and_epoch,
+    record_of,
+    require_same_data,
+    start,
+)
 from .interrupt import stop_on_signal
 from .loop import train
 from .observer import Observer, Progress, Silent
@@ -13,6 +22,8 @@ __all__ = [
     "calibration_of",
     "carry_out",
     "load_best",
+    "load_best_and_epoch",
+    "record_of",
     "require_same_data",
     "start",
     "stop_on_signal",

@@ -3,7 +3,11 @@
 import hashlib
 import io
 import json
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.atomic import write_atomically
 from cifarnet.errors import CheckpointError
-from cifarnet.run import EpochRecord, write_atomically
+from cifarnet.run import EpochRecord
 
 GENERATIONS = 2
 """Checkpoints kept: when the newest is torn, the one before it still stands."""
 DIGEST_BYTES = 64
 """Length of the SHA-256, in hexadecimal, with which each file opens."""
+FORMAT = 1
+"""Version of the layout of a checkpoint."""
 SUFFIX = ".checkpoint"
+NAME = re.compile(r"\d{5,}-\d{7,}\.checkpoint")
+"""Epoch and step."""
+UNREADABLE = (
+    *(ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, MemoryError, RecursionError),
+    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
+)
+"""Errors by which numpy, zip and JSON refuse what another version, or nobody, wrote under a checksum that holds."""
 STATE, BEST, META = "state/", "best/", "meta"
 
 
@@ -56,7 +70,8 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the next generation to ``folder`` and remove all but it and the one before."""
-    folder.mkdir(exist_ok=True)
+    with suppress(OSError):  # writing will say what is wrong
+        folder.mkdir(exist_ok=True)
     payload = _serialise(checkpoint)
     name = f"{checkpoint.position.epoch:05}-{checkpoint.position.step:07}{SUFFIX}"
     write_atomically(folder / name, hashlib.sha256(payload).hexdigest().encode() + payload)
@@ -64,32 +79,43 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     written = found.index(folder / name)
     # One that claims to be newer was torn: training went on from before it.
     for old in found[:written] + found[written + GENERATIONS :]:
-        old.unlink()
+        with suppress(OSError):  # it is in the way of nothing
+            old.unlink()
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint in ``folder`` whose checksum holds, or nothing where none was written yet.
 
-    Raises ``CheckpointError`` when there are some but none of them is whole.
+    Raises ``CheckpointError`` when there are some but none of them is whole, and for one of another format.
     """
     found = _newest_first(folder)
     for path in found:
-        content = path.read_bytes()
-        payload = content[DIGEST_BYTES:]
-        if hashlib.sha256(payload).hexdigest().encode() == content[:DIGEST_BYTES]:
-            return _deserialise(payload)
+        payload = _payload(path)
+        if payload is not None:
+            return _deserialise(payload, path)
     if not found:
         return None
     raise CheckpointError(f"{folder} holds {len(found)} checkpoints, none of them whole; expected one: start a new run")
 
 
+def _payload(path: Path) -> bytes | None:
+    """Return what follows the checksum, or None where it does not hold."""
+    try:
+        content = path.read_bytes()
+    except OSError:  # a folder, a bad block
+        return None
+    payload = content[DIGEST_BYTES:]
+    return payload if hashlib.sha256(payload).hexdigest().encode() == content[:DIGEST_BYTES] else None
+
+
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"[0-9]*{SUFFIX}"), reverse=True)
+    return sorted((path for path in folder.glob(f"*{SUFFIX}") if NAME.fullmatch(path.name)), reverse=True)
 
 
 def _serialise(checkpoint: Checkpoint) -> bytes:
     meta = asdict(replace(checkpoint, state={}, best={}))  # asdict would copy every array
     del meta["state"], meta["best"]
+    meta["format"] = FORMAT
     arrays = {STATE + path: array for path, array in checkpoint.state.items()}
     arrays |= {BEST + path: array for path, array in checkpoint.best.items()}
     arrays[META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
@@ -98,13 +124,24 @@ def _serialise(checkpoint: Checkpoint) -> bytes:
     return buffer.getvalue()
 
 
-def _deserialise(payload: bytes) -> Checkpoint:
-    with np.load(io.BytesIO(payload), allow_pickle=False) as file:
-        arrays = dict(file)
-    meta = json.loads(arrays.pop(META).tobytes())
-    meta["position"] = Position(**meta["position"])
-    meta["history"] = [EpochRecord(**row) for row in meta["history"]]
-    return Checkpoint(state=_below(STATE, arrays), best=_below(BEST, arrays), **meta)
+def _deserialise(payload: bytes, path: Path) -> Checkpoint:
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as file:
+            arrays = dict(file)
+        meta = json.loads(arrays.pop(META).tobytes())
+        found = meta.pop("format", 1)  # absent in files of before there was one
+        if found == FORMAT:
+            meta["position"] = Position(**meta["position"])
+            meta["history"] = [EpochRecord(**row) for row in meta["history"]]
+            return Checkpoint(state=_below(STATE, arrays), best=_below(BEST, arrays), **meta)
+    except UNREADABLE as error:
+        raise CheckpointError(
+            f"{path} could not be read ({error!r}); expected a checkpoint of this version: resume with the cifarnet "
+            "that wrote it, or start a new run"
+        ) from error
+    raise CheckpointError(
+        f"{path} has the format {found!r}; expected {FORMAT}: resume with the cifarnet that wrote it or start anew"
+    )
 
 
 def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

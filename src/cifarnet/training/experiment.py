@@ -5,9 +5,9 @@ import math
 import platform
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 
+from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, hold_out_of
@@ -22,9 +23,9 @@ from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, predict, temperature_of
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.job import RECORD_FORMAT, Job, data_record, job_of, require_resumable, require_weights
+from cifarnet.job import RECORD_FORMAT, Job, best_epoch_of, data_record, job_of, require_resumable, require_weights
 from cifarnet.model import build_model, load_features, load_weights, predictor
-from cifarnet.run import EpochRecord, Run, create_run, point_latest, write_atomically
+from cifarnet.run import EpochRecord, Run, create_run, point_latest
 from cifarnet.spec import Dataset
 from cifarnet.warm_start import WarmStart, require_unseen, warm_start_of
 
@@ -60,9 +61,10 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
     run = create_run(root, job.recipe, choose(), now)
     with taken_away_if_ended(partial(shutil.rmtree, run.path)):
         try:
-            if warm_start is not None:
-                write_atomically(run.start_weights, weights)
-            run.write_record(record)
+            with run.locked():  # what cannot be locked cannot be trained: that is told before `latest` points to it
+                if warm_start is not None:
+                    write_atomically(run.start_weights, weights)
+                run.write_record(record)
         except RunError:
             shutil.rmtree(run.path, ignore_errors=True)
             raise
@@ -88,9 +90,10 @@ def carry_out(
         require_resumable(run)
         record = run.read_record()
         job = job_of(record)
+        _require_same_backend(run, record.get("backend"))
+        require_same_data(record, dataset)
+        _require_fitting(job.model, job.train, dataset)
         parts = hold_out_of(dataset, job.train)
-        _require_same_backend(run, record["backend"])
-        require_same_data(record["data"], dataset)
         model = initial_model(job, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
@@ -107,25 +110,30 @@ def carry_out(
         return record
 
 
-def calibration_of(run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False) -> dict[str, Any]:
+def calibration_of(
+    run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False, epoch: int | None = None
+) -> dict[str, Any]:
     """Return the calibration of ``run`` as its record has it: temperature, coverage, abstention.
 
     With ``flip`` it is that of the mean over an image and its mirror image.
 
     Where the record lacks it, it is fitted with ``model``, which holds the run's best weights, and written down unless
-    the training still goes on, so that every export has the same. Raises ``RunError`` when ``dataset`` is not the one
-    of the run, and ``DataError`` for a damaged record.
+    the training still goes on, so that every export has the same. With ``epoch``, that of the weights of ``model``, a
+    record of other weights counts as one that lacks it. Raises ``RunError`` when ``dataset`` is not the one of the run,
+    and ``DataError`` for a damaged record.
     """
-    record, name = run.read_record(), calibration_name(flip=flip)
+    record, name = run.read_record() if epoch is None else record_of(run, epoch), calibration_name(flip=flip)
     if name in record:
         temperature_of(record[name])
         return dict(record[name])
-    require_same_data(record["data"], dataset)
+    require_same_data(record, dataset)
     forward = flip_averaged(predictor(model)) if flip else predictor(model)
     found = _calibration(forward, dataset, hold_out_of(dataset, job_of(record).train))
     if record.get("status") != "running":
         with suppress(RunError, OSError), run.locked():  # a folder that only can be read is no obstacle
-            run.write_record(run.read_record() | {name: found})
+            now = run.read_record()
+            if now.get("best_epoch") == record.get("best_epoch"):
+                run.write_record(now | {name: found})
     return found
 
 
@@ -139,12 +147,34 @@ def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut) -> dict[s
     return calibrate(logits, dataset.train.labels[parts.validation]).to_json()
 
 
+@dataclass(frozen=True)
+class Best:
+    """The network of a run with the weights of its best epoch, and that epoch."""
+
+    model: keras.Model
+    epoch: int | None
+    """Counted from 1; None where neither weights nor record and history tell it."""
+
+
 def load_best(run: Run) -> keras.Model:
     """Return the network of ``run`` with the weights of its best epoch. Raises ``RunError`` and ``ModelError``."""
+    return load_best_and_epoch(run).model
+
+
+def load_best_and_epoch(run: Run) -> Best:
+    """Return what ``load_best`` does, and the epoch of those very weights, even while training replaces them."""
     require_weights(run)
     model = build_model(job_of(run.read_record()).model)
-    load_weights(model, run.best_weights)
-    return model
+    epoch = load_weights(model, run.best_weights)
+    return Best(model, best_epoch_of(run) if epoch is None else epoch)
+
+
+def record_of(run: Run, epoch: int | None) -> dict[str, Any]:
+    """Return the record of ``run`` for its weights of ``epoch``: without the results of a training that went on."""
+    record = run.read_record()
+    if record.get("best_epoch") == epoch:
+        return record
+    return {name: value for name, value in record.items() if name not in RESULTS} | {"best_epoch": epoch}
 
 
 def _require_fitting(config: ModelConfig, train: TrainConfig, dataset: Dataset) -> None:
@@ -162,7 +192,7 @@ def _require_fitting(config: ModelConfig, train: TrainConfig, dataset: Dataset) 
             )
 
 
-def _require_same_backend(run: Run, backend: str) -> None:
+def _require_same_backend(run: Run, backend: object) -> None:
     if backend != choose():
         raise RunError(
             f"this process runs on {choose()}; expected {backend}, on which {run} began: "
@@ -170,12 +200,16 @@ def _require_same_backend(run: Run, backend: str) -> None:
         )
 
 
-def require_same_data(recorded: dict[str, Any], dataset: Dataset) -> None:
+def require_same_data(record: Mapping[str, Any], dataset: Dataset) -> None:
     """Raise ``RunError`` unless ``dataset`` is the one that a run's record tells of."""
-    if recorded["fingerprint"] != dataset.fingerprint:
+    try:
+        recorded, source = str(record["data"]["fingerprint"]), record["data"]["source"] or record["data"]["name"]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
+    if recorded != dataset.fingerprint:
         raise RunError(
-            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded['fingerprint'][:12]} "
-            f"as when the run began: restore {recorded['source'] or recorded['name']} or start a new run"
+            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when the run "
+            f"began: restore {source} or start a new run"
         )
 
 

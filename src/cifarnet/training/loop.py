@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cifarnet.augmentation import Augmentation
 from cifarnet.backends import Steps
 from cifarnet.data import HoldOut, batch_order
+from cifarnet.errors import CheckpointError
 from cifarnet.evaluation import evaluate
 from cifarnet.job import Job
 from cifarnet.model import get_weights, logits_of, save_weights, set_weights
@@ -114,10 +115,16 @@ class _Session:
         self._epoch_seconds, self._mark = list[float](), clock()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take up where ``checkpoint`` was written."""
-        self._engine.restore(checkpoint.state)
+        """Take up where ``checkpoint`` was written. Raises ``CheckpointError`` for one of another network."""
+        try:
+            self._engine.restore(checkpoint.state)
+            self._stopping, self._best = EarlyStopping(**checkpoint.stopping), dict(checkpoint.best)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._run.checkpoints} holds the state of another network ({error}); expected one of this run: "
+                "start a new run"
+            ) from error
         self._position, self._history = checkpoint.position, checkpoint.history
-        self._stopping, self._best = EarlyStopping(**checkpoint.stopping), dict(checkpoint.best)
         self._epoch_seconds = checkpoint.epoch_seconds
         self._run.write_history(self._history)
 
@@ -170,8 +177,8 @@ class _Session:
         state = self._engine.state()  # the model's own variables then hold it too
         if self._stopping.update(record.epoch, record.comparable_loss):
             self._best = get_weights(self._model)
-            save_weights(self._model, self._run.best_weights)
-        self._run.write_history(self._history)  # at once: by it others tell which epoch those weights are of
+            save_weights(self._model, self._run.best_weights, record.epoch)
+        self._run.write_history(self._history)
         self._tick()
         self._observer.on_epoch(record, self._progress())
         self._epoch_seconds.append(self._position.seconds)
@@ -201,7 +208,7 @@ class _Session:
     def _restore_best(self) -> None:
         if self._best:
             set_weights(self._model, self._best)
-            save_weights(self._model, self._run.best_weights)
+            save_weights(self._model, self._run.best_weights, self._stopping.best_epoch)
 
     def _save(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._tick()

@@ -1,8 +1,14 @@
 """What an export leaves: a file that says all of itself, the same bytes each time, and weights that come back."""
 
+import errno
+import itertools
 import json
+import os
+import signal
 import socket
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,11 +21,11 @@ from cifarnet.export import Bars, export_run, exporting, import_weights
 from cifarnet.export.file import serialise
 from cifarnet.export.writer import write_graph
 from cifarnet.inspection import inspect_model
-from cifarnet.interruption import take_away_half_made
-from cifarnet.model import build_model, get_weights, predictor, set_weights
+from cifarnet.interruption import end_at_interrupt
+from cifarnet.model import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.runtime import Classifier
 from cifarnet.spec import CALIBRATION, CONTRACT_KEY
-from cifarnet.training import calibration_of
+from cifarnet.training import calibration_of, load_best_and_epoch, require_same_data
 from cifarnet.training.experiment import RESULTS
 
 from .conftest import MODEL
@@ -48,29 +54,99 @@ def test_beside_the_file_lie_its_contract_and_what_was_measured(run, dataset):
     )
 
 
-def test_where_the_file_cannot_be_written_nothing_tells_of_it(run, dataset, monkeypatch):
-    def full(path, content):
-        if path.suffix == ".onnx":
-            raise RunError("no space")
-        path.write_bytes(content)
+def files(run):
+    return {path.name: path.read_bytes() for path in run.path.glob("*model*")}
 
-    monkeypatch.setattr(exporting, "write_atomically", full)
-    with pytest.raises(RunError, match="no space"):
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_where_a_file_cannot_be_written_those_of_the_earlier_export_stay(run, dataset, monkeypatch, call):
+    export_run(run, dataset)
+    before = files(run)
+    calls, sync = itertools.count(1), os.fsync
+
+    def full(descriptor):
+        if next(calls) == call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(exporting, "calibration_of", lambda *_, **__: run.read_record()["calibration"])
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"model\.\S+ could not be written \(No space left on device\)"):
+        export_run(run, dataset, flip=True)
+    assert files(run) == before
+    for name in before:
+        (run.path / name).unlink()
+    calls = itertools.count(1)
+    with pytest.raises(RunError, match="No space left on device"):
         export_run(run, dataset)
-    assert list(run.path.glob("model.*")) == []
+    assert files(run) == {}
 
 
-def test_where_the_process_is_ended_while_it_writes_nothing_tells_of_the_file(run, dataset, monkeypatch):
-    def ended(path, content):
-        if path.suffix == ".onnx":
-            take_away_half_made()
-            assert list(run.path.glob("model.*")) == []
-            raise KeyboardInterrupt
-        path.write_bytes(content)
+class CrashError(BaseException):
+    """Stands for the end of the process."""
 
-    monkeypatch.setattr(exporting, "write_atomically", ended)
-    with pytest.raises(KeyboardInterrupt):
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_crash_between_two_renames_leaves_nothing_that_is_taken_for_what_it_is_not(
+    run, dataset, monkeypatch, tmp_path, step
+):
+    old = export_run(run, dataset)
+    new = export_run(run, dataset, output=tmp_path / "new" / "model.onnx", flip=True)
+    steps = itertools.count()
+
+    def crashing(change):
+        def changed(path, *rest, **named):
+            is_counted = "model" in path.name and (change is replace_file or ".part" not in path.name)
+            if is_counted and next(steps) == step:
+                raise CrashError
+            return change(path, *rest, **named)
+
+        return changed
+
+    replace_file = Path.replace
+    monkeypatch.setattr(Path, "replace", crashing(Path.replace))
+    monkeypatch.setattr(Path, "unlink", crashing(Path.unlink))
+    with pytest.raises(CrashError) if step < 4 else nullcontext():
+        export_run(run, dataset, flip=True)
+    left = {path.name for path in run.path.glob("*model*")}
+    found = inspect_model(run.path / "model.onnx")
+    assert found.sha256 == (old if step < 3 else new).sha256
+    assert (found.parity is None) == (step in (1, 2))
+    if "model.json" in left:
+        assert json.loads((run.path / "model.json").read_text()) == found.contract
+    assert ("model.json" in left) == (step not in (2, 3))
+
+
+def test_ctrl_c_between_two_renames_waits_for_the_last(run, dataset, monkeypatch):
+    def named_while_interrupted(path, target):
+        if target == run.path / "model.onnx":
+            signal.raise_signal(signal.SIGINT)
+            assert path.exists()
+        return replace_file(path, target)
+
+    def end(code):
+        raise CrashError(code)
+
+    replace_file = Path.replace
+    monkeypatch.setattr(Path, "replace", named_while_interrupted)
+    monkeypatch.setattr(os, "_exit", end)
+    end_at_interrupt()
+    with pytest.raises(CrashError, match="130"):
         export_run(run, dataset)
+    assert inspect_model(run.path / "model.onnx").parity is not None
+    assert files(run).keys() == {"model.onnx", "model.json", "model.parity.json"}
+
+
+@pytest.mark.parametrize("name", ["run", "package", "robustness"])
+def test_a_name_whose_neighbours_are_no_files_of_an_export_is_refused_before_anything_is_proven(
+    run, dataset, monkeypatch, name
+):
+    monkeypatch.setattr(exporting, "prove", None)
+    (run.path / "package.json").write_text('{"version": "1.0.0"}')
+    before = {path.name: path.read_bytes() for path in run.path.glob("*.json")}
+    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not a file of an export"):
+        export_run(run, dataset, output=run.path / f"{name}.onnx")
+    assert {path.name: path.read_bytes() for path in run.path.glob("*.json")} == before
 
 
 def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(run, dataset, tmp_path):
@@ -178,6 +254,52 @@ def test_a_run_that_was_killed_can_be_exported_and_says_of_its_results_the_best_
     assert contract["proof"]["images"] == len(dataset.test)
 
 
+def still_training(run):
+    """Take the results out of the record of ``run``, and return them."""
+    finished = run.read_record()
+    run.write_record({name: value for name, value in finished.items() if name not in RESULTS} | {"status": "running"})
+    return finished
+
+
+def test_weights_that_are_replaced_while_an_export_begins_are_labeled_with_their_own_epoch(run, dataset, monkeypatch):
+    """The next epoch ends after the export has looked at record and history, and before it reads the weights."""
+    still_training(run)
+    following = build_model(MODEL, seed=5)
+
+    def end_epoch(*arguments):
+        save_weights(following, run.best_weights, 99)
+        return require_same_data(*arguments)
+
+    monkeypatch.setattr(exporting, "require_same_data", end_epoch)
+    exported = export_run(run, dataset)
+    assert Classifier(exported.path).contract["training"]["best_epoch"] == 99
+    _, weights = import_weights(exported.path)
+    np.testing.assert_array_equal(weights["logits/kernel"], get_weights(following)["logits/kernel"])
+
+
+def test_results_of_later_weights_than_those_exported_are_left_out(run, dataset, monkeypatch):
+    """The training ends, with a better epoch, after the export has read the weights."""
+    finished = still_training(run)
+
+    def load_then_end(run):
+        best = load_best_and_epoch(run)
+        run.write_record(finished | {"best_epoch": 99, "calibration": finished["calibration"] | {"temperature": 9.0}})
+        return best
+
+    monkeypatch.setattr(exporting, "load_best_and_epoch", load_then_end)
+    contract = Classifier(export_run(run, dataset).path).contract
+    assert contract["training"]["best_epoch"] == finished["best_epoch"]
+    assert contract["training"]["validation"] is contract["training"]["epochs"] is None
+    assert contract["calibration"] == finished["calibration"]
+    assert run.read_record()["calibration"]["temperature"] == 9.0
+
+
+def test_the_weights_of_an_earlier_version_are_of_the_epoch_that_the_record_tells(run, network, dataset):
+    save_weights(network, run.best_weights)
+    recorded = run.read_record()["best_epoch"]
+    assert Classifier(export_run(run, dataset).path).contract["training"]["best_epoch"] == recorded
+
+
 def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(run, network, dataset):
     recorded = run.read_record()["calibration"]
     classifier = Classifier(export_run(run, dataset).path)
@@ -213,6 +335,15 @@ def test_a_run_without_best_weights_cannot_be_exported(run, dataset):
 def test_other_images_than_those_of_the_run_prove_nothing(run, dataset):
     with pytest.raises(RunError, match="the images have the fingerprint"):
         export_run(run, replace(dataset, test=dataset.train))
+
+
+@pytest.mark.parametrize("change", [{"labels": None}, {"name": ...}])
+def test_a_record_without_a_fact_that_the_file_tells_is_refused(run, dataset, change):
+    record = run.read_record()
+    data = {name: value for name, value in (record["data"] | change).items() if value is not ...}
+    run.write_record(record | {"data": data})
+    with pytest.raises(RunError, match=r"has a damaged run\.json \(.*\); expected the record of a run: start anew"):
+        export_run(run, dataset)
 
 
 @pytest.mark.parametrize(("precision", "max_drop"), [("bfloat16", 0.0), ("int8", -0.1), ("int8", float("nan"))])

@@ -10,7 +10,7 @@ from cifarnet.errors import ParityError
 from cifarnet.evaluation import predict
 from cifarnet.export import Bars, export_run, exporting
 from cifarnet.export.file import serialise
-from cifarnet.export.gate import keras_heads, prove
+from cifarnet.export.gate import _require_accuracy, keras_heads, prove
 from cifarnet.export.writer import write_graph
 from cifarnet.model import build_model
 
@@ -107,14 +107,16 @@ def test_below_one_a_temperature_widens_the_bars_as_it_magnifies_rounding():
     assert Bars(probability=None, calibrated=None).at(0.05) == Bars(probability=None, calibrated=None, heads=2e-4)
 
 
-def test_a_refused_export_leaves_no_older_file_under_its_name(run, dataset, monkeypatch):
+def test_a_refused_export_leaves_the_earlier_file_and_says_that_it_is_still_there(run, dataset, monkeypatch):
     export_run(run, dataset)
-    assert len(list(run.path.glob("model*"))) == 3
+    before = {path.name: path.read_bytes() for path in run.path.glob("model*")}
     other = build_model(MODEL, seed=5)
     monkeypatch.setattr(exporting, "write_graph", lambda _, *rest, **settings: write_graph(other, *rest, **settings))
-    with pytest.raises(ParityError):
+    with pytest.raises(
+        ParityError, match=r"the trained model stands; .*model\.onnx is still the file of an earlier exp"
+    ):
         export_run(run, dataset)
-    assert not list(run.path.glob("model*"))
+    assert {path.name: path.read_bytes() for path in run.path.glob("model*")} == before
 
 
 def test_the_whole_test_set_goes_through_and_parts_of_it_in_other_ways(network, content, temperature, dataset):
@@ -162,3 +164,19 @@ def test_a_loss_of_accuracy_beyond_the_bar_is_refused(network, contract, tempera
     bars = Bars(probability=None, calibrated=None, margin=None, accuracy_drop=0.01, equal_accuracy=False)
     with pytest.raises(ParityError, match=r"the file has an accuracy of \d+\.\d\d %.* expected at most 1 points less"):
         prove(keras_heads(network), untrained, dataset.test, bars, temperature)
+
+
+@pytest.mark.parametrize("images", [200, 10_000])
+@pytest.mark.parametrize("drop", [0.0, 0.005, 0.01, 0.29])
+def test_a_loss_exactly_at_the_bar_is_allowed_and_one_image_more_is_not(drop, images):
+    labels, allowed = np.zeros(images, np.int32), round(drop * images)
+    bars = Bars(accuracy_drop=drop, equal_accuracy=False)
+
+    def answers(right):
+        return np.eye(2, dtype=np.float32)[(np.arange(images) >= right).astype(int)]
+
+    for right in range(allowed, images, 97):
+        _require_accuracy(answers(right), answers(right - allowed), labels, bars)
+        if right > allowed:
+            with pytest.raises(ParityError, match="points less"):
+                _require_accuracy(answers(right), answers(right - allowed - 1), labels, bars)

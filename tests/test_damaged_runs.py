@@ -1,0 +1,178 @@
+"""Whatever is in the files of a run folder, its readers understand it or raise an error of ours, in one line."""
+
+import json
+import math
+import random
+import shutil
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from cifarnet.backends import choose
+
+BACKEND = choose()
+
+from cifarnet.errors import CifarnetError  # noqa: E402  # after the backend is chosen
+from cifarnet.export import export_run  # noqa: E402
+from cifarnet.job import best_epoch_of, require_resumable, require_weights  # noqa: E402
+from cifarnet.report.evidence import read_evidence  # noqa: E402
+from cifarnet.reproduction import compare_runs, planned_epochs  # noqa: E402
+from cifarnet.run import RECORD, Run, find_run  # noqa: E402
+from cifarnet.subject import RunSubject  # noqa: E402
+from cifarnet.training import Silent, carry_out  # noqa: E402
+from cifarnet.training.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint  # noqa: E402
+from cifarnet.warm_start import warm_start_from, warm_start_of  # noqa: E402
+from tests.report_runs import dataset_of, run_of  # noqa: E402
+
+VALUES = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    1e308,
+    10**400,
+    math.nan,
+    math.inf,
+    "",
+    "x",
+    "\0",
+    "\ud800",
+    [],
+    {},
+    [1],
+    {"a": 1},
+    [[]],
+)
+"""What is put in the place of a value of another kind."""
+GONE = object()
+DAMAGES_PER_FILE = 15
+WARM_START = {
+    "run": "earlier",
+    "weights_sha256": "0" * 64,
+    "seen": [{"source": "s", "data": "d", "hold_out": "h", "seed": 0, "validation_fraction": 0.1}],
+}
+RESULTS = ("best_epoch", "metrics", "why_stopped", "epochs", "calibration")
+DATASET = dataset_of()
+OTHER = dataset_of(images=60)
+"""Not those of the run, so that nothing is trained however sound its record."""
+READERS = {
+    "find_run": lambda run: find_run(run.path.parent),
+    "best_epoch_of": best_epoch_of,
+    "require_weights": require_weights,
+    "require_resumable": require_resumable,
+    "planned_epochs": lambda run: planned_epochs(run, None),
+    "compare_runs": lambda run: compare_runs(run, Run(run.path.parent / "sound")),
+    "warm_start_from": warm_start_from,
+    "warm_start_of": warm_start_of,
+    "read_evidence of the file": lambda run: read_evidence(run, "onnxruntime"),
+    "read_evidence of the weights": lambda run: read_evidence(run, "torch"),
+    "evaluate": lambda run: RunSubject(run, BACKEND).origin,
+    "export_run": lambda run: export_run(run, DATASET),
+    "carry_out": lambda run: carry_out(run, OTHER, Silent()),
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with everything in it, and beside it a sound one to compare with; their weights hold nothing."""
+    run = run_of(tmp_path / "damaged", DATASET, backend=BACKEND)
+    run.best_weights.touch()
+    shutil.copytree(run.path, tmp_path / "sound")
+    Run(tmp_path / "sound").write_record(run.read_record() | {"best_epoch": 3})
+    return run
+
+
+def places(document, before=()):
+    """Yield the path of keys to each value of a JSON document."""
+    for key in document if isinstance(document, dict) else range(len(document)):
+        yield (*before, key)
+        if isinstance(document[key], dict | list):
+            yield from places(document[key], (*before, key))
+
+
+def changed(document, place, value):
+    """Return a copy of a JSON document with another value at a place, or none."""
+    copy = json.loads(json.dumps(document))
+    *outer, last = place
+    inner = copy
+    for key in outer:
+        inner = inner[key]
+    if value is GONE:
+        del inner[last]
+    else:
+        inner[last] = value
+    return copy
+
+
+def read_all(run, what):
+    for name, read in READERS.items():
+        try:
+            read(run)
+            told = ""
+        except CifarnetError as error:
+            told = str(error)
+        except Exception as error:
+            raise AssertionError(f"{name} of a run with {what} raises {error!r}") from error
+        assert "\n" not in told, (name, what)
+
+
+def damaged(content, rng):
+    """Return content cut short, with bytes replaced, repeated or put in."""
+    kind, at = rng.randrange(5), rng.randrange(len(content))
+    if kind == 0:
+        return content[:at]
+    if kind == 1:
+        return (
+            content[:at] + rng.choice((b"\0", b"\xff", b"9" * 5000, b'"', b"[" * 3000, b",", b"\n")) + content[at + 1 :]
+        )
+    if kind == 2:
+        return content[:at] + content[at : at + 200] + content[at:]
+    if kind == 3:
+        return content[:at] + content[at + rng.randrange(1, 200) :]
+    return bytes(rng.randrange(256) for _ in range(rng.randrange(300)))
+
+
+@pytest.mark.parametrize("state", ["finished", "warm", "running"])
+def test_a_value_of_another_kind_anywhere_in_the_record(run, state):
+    record = run.read_record()
+    if state == "warm":
+        record["warm_start"] = WARM_START
+    if state == "running":
+        record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
+    for place in places(record):
+        value = random.Random(f"{state} {place}").choice((*VALUES, GONE))
+        (run.path / RECORD).write_text(json.dumps(changed(record, place, value)))
+        read_all(run, (place, value))
+
+
+@pytest.mark.parametrize(
+    "name", [RECORD, "history.csv", "model.parity.json", "robustness.json", "model.onnx", "best.weights.h5"]
+)
+def test_damaged_bytes_in_a_file(run, name):
+    path, rng = run.path / name, random.Random(name)
+    sound = path.read_bytes() or b"no weights"
+    for number in range(DAMAGES_PER_FILE):
+        path.write_bytes(damaged(sound, rng))
+        read_all(run, (name, number))
+
+
+@pytest.mark.parametrize(
+    "name", [RECORD, "history.csv", "model.parity.json", "robustness.json", "model.onnx", "best.weights.h5"]
+)
+def test_a_folder_in_the_place_of_a_file(run, name):
+    (run.path / name).unlink()
+    (run.path / name).mkdir()
+    read_all(run, f"a folder {name}")
+
+
+def test_damaged_bytes_in_checkpoints(tmp_path):
+    sound = Checkpoint(Position(), {"patience": 3}, {"a": np.zeros((3, 3), np.float32)}, {"b": np.ones(2, np.float32)})
+    save_checkpoint(tmp_path, sound)
+    (path,) = tmp_path.iterdir()
+    content, rng = path.read_bytes(), random.Random(0)
+    for _ in range(20 * DAMAGES_PER_FILE):
+        path.write_bytes(damaged(content, rng))
+        with suppress(CifarnetError):
+            load_checkpoint(tmp_path)
