@@ -32,7 +32,7 @@ MANY_STEPS = 1e9
 """Makes torch's own bias correction a multiplication by one."""
 
 
-def _keep_freed_memory() -> None:
+def prepare_process() -> None:
     """Let the C library keep what is freed: torch frees all of a step's tensors and asks for the same again.
 
     Otherwise glibc gives large ones back to the system, which then has to clear every page anew: up to 4,000 pages and
@@ -42,9 +42,6 @@ def _keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         if any(libc.mallopt(M_MMAP_THRESHOLD, most) for most in (KEPT_BYTES, OLDER_MOST)):
             libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-
-
-_keep_freed_memory()
 
 
 def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch.Tensor | None = None) -> torch.Tensor:
