@@ -1,7 +1,5 @@
 """The layers of the network: stock Keras ones with the adapter's arithmetic, and a dropout that can be replayed."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -16,27 +14,6 @@ MURMUR_MIX = (0x85EBCA6B, 0xC2B2AE35)
 """Multipliers of the 32-bit finaliser of MurmurHash3 (Appleby, public domain)."""
 DROPOUT_BITS = 24
 """Bits of the hash that are compared with the rate: the precision of a float32."""
-
-
-@contextmanager
-def keras_defaults() -> Iterator[None]:
-    """Let Keras make layers and optimizers, within, as it does without a ``keras.json``.
-
-    A program that has other settings for models of its own finds them unchanged after it.
-    """
-    config = keras.config
-    before = (config.dtype_policy(), config.floatx(), config.image_data_format())
-    _configure("float32", "float32", "channels_last")
-    try:
-        yield
-    finally:
-        _configure(*before)
-
-
-def _configure(policy: Any, floatx: str, data_format: str) -> None:
-    keras.config.set_dtype_policy(policy)
-    keras.config.set_floatx(floatx)
-    keras.config.set_image_data_format(data_format)
 
 
 class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]  # Keras ships no types

@@ -13,11 +13,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import adapter
+from .backends import adapter, keras_defaults
 from .config import ModelConfig
 from .errors import ModelError
 from .interruption import taken_away_if_ended
-from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, keras_defaults
+from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
 from .run import write_atomically
 
 WHITENING = "whiten"

@@ -447,3 +447,9 @@ def test_memory_and_messages_are_set_in_a_process_of_ours_alone(prepared):
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     keeps_memory = prepared and keras.config.backend() == "torch" and platform.libc_ver()[0] == "glibc"
     assert done.stdout.split() == [str(keeps_memory), str(prepared)]
+
+
+def test_the_adapter_is_looked_for_once(monkeypatch):
+    running = adapter()
+    monkeypatch.setattr(importlib.util, "find_spec", None)
+    assert adapter() is running

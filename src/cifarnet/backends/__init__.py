@@ -17,7 +17,7 @@ from cifarnet.environment import OWNS_PROCESS, corrected_xla_flags, versions
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Adapter, Engine, Steps, Sums
-from .step import current_part
+from .step import current_part, keras_defaults
 
 __all__ = [
     "NAMES",
@@ -31,6 +31,7 @@ __all__ = [
     "current_part",
     "install_line",
     "installed",
+    "keras_defaults",
     "require_usable",
     "settle",
 ]

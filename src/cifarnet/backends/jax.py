@@ -15,7 +15,7 @@ from cifarnet.environment import FAULTY_JAXLIB, YNNPACK_FLAG, usable_cores, vers
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, parts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
 
 PATCH_BYTES = 12 * 2**20
 """Up to here a convolution on the processor is a product of patches, past it XLA's own is the faster one.
@@ -165,6 +165,7 @@ def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
     pure = _logits_of(network)
 
+    @keras_defaults()
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         trainable = [variable.value for variable in network.trainable_variables]
         return pure(trainable, [variable.value for variable in network.non_trainable_variables], images)
@@ -205,11 +206,13 @@ class JaxEngine:
         # Copies, because a step donates its state and Keras still holds the originals.
         self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
 
+    @keras_defaults()  # Keras asks for them where the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         found = [self._take_step(*batch) for batch in zip(*steps, strict=True)]
         return [Sums(*row) for row in jax.device_get(found)]
 
+    @keras_defaults()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (n, classes); see ``Engine``."""
         return self._logits(self._state[0], self._state[1], images)

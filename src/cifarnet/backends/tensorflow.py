@@ -13,7 +13,7 @@ from cifarnet.config import Precision
 from cifarnet.environment import multiplies_bfloat16, usable_cores
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, parts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
 
 CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 """Variables by which a person has the numbers of threads as they want them."""
@@ -114,6 +114,7 @@ def parts(size: int, ghost_batch: int = 0) -> list[Part]:
 def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
 
+    @keras_defaults()
     def traced(images: tf.Tensor) -> tf.Tensor:
         divided = parts(images.shape[0])
         return tf.concat([network(images[part.first : part.stop], training=False) for part in divided], axis=0)
@@ -139,6 +140,7 @@ class TensorFlowEngine:
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
 
+    @keras_defaults()  # Keras asks for them where the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         size = steps.images.shape[1]

@@ -18,7 +18,7 @@ from cifarnet.environment import multiplies_bfloat16
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, settled
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``malloc.h``."""
@@ -131,6 +131,7 @@ def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
     device = network.trainable_variables[0].value.device
 
+    @keras_defaults()
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.no_grad():
             return np.array(network(torch.as_tensor(images, device=device), training=False).cpu())
@@ -156,6 +157,7 @@ class TorchEngine:
         self._recorded: dict[int, torch.fx.GraphModule] = {}
         self.logits = predictor(network)
 
+    @keras_defaults()  # Keras asks for them where the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         with torch.no_grad():

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.augmentation import Augmentation
-from cifarnet.backends import Steps
+from cifarnet.backends import Steps, keras_defaults
 from cifarnet.data import HoldOut, batch_order, hold_out_of
 from cifarnet.job import Job
-from cifarnet.layers import keras_defaults
 from cifarnet.model import get_weights, logits_of
 from cifarnet.spec import Dataset, Split
 

@@ -6,10 +6,8 @@ import keras
 from keras import ops
 
 from cifarnet.backends import Sums
-from cifarnet.layers import keras_defaults
 
 
-@keras_defaults()
 def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0.0) -> Sums:
     """Return the cross-entropy and the number of right answers, summed over a batch.
 

@@ -7,9 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifarnet.backends import AdamStep, adapter
+from cifarnet.backends import AdamStep, adapter, keras_defaults
 from cifarnet.config import TrainConfig
-from cifarnet.layers import keras_defaults
 
 
 class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
@@ -67,19 +66,18 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         if self.built:
             return
         super().build(variables)
-        self._averages = {
-            variable.path: [self.add_variable_from_reference(variable, name) for name in self._names(variable)]
+        self._averages = [
+            [self.add_variable_from_reference(variable, name) for name in self._names(variable)]
             for variable in variables
-        }
+        ]
 
     @staticmethod
     def _names(variable: Any) -> tuple[str, ...]:
         return ("momentum",) if len(variable.shape) == 4 else ("momentum", "velocity")
 
-    @keras_defaults()
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Change one variable."""
-        averages = self._averages[variable.path]
+        averages = self._averages[self._get_variable_index(variable)]
         if len(averages) == 1:
             self._orthogonal_step(gradient, variable, learning_rate, *averages)
         else:
