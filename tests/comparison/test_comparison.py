@@ -20,6 +20,7 @@ from cifarnet.comparison.judging import gradient_difference, spread, summary
 from cifarnet.comparison.picture import agreement_matrix, draw
 from cifarnet.comparison.values import Comparison, Measured, Pair, Training
 from cifarnet.data import hold_out, open_dataset
+from cifarnet.environment import RESULT
 from cifarnet.errors import UsageError
 from cifarnet.evaluation import Interval
 from cifarnet.recipes import RECIPES
@@ -215,6 +216,20 @@ def test_a_process_that_fails_is_told_by_its_last_line_or_signal(monkeypatch, tm
     with pytest.raises(Exception, match=rf"^training on torch with seed 0 failed \({reason}\)"):
         train_in_child("torch", job, tmp_path / "runs", tmp_path / "arrays.npz", print)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_frameworks_own_lines_are_not_taken_for_a_result(monkeypatch, tmp_path):
+    epoch = {"epoch": 1, "learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5}
+    epoch |= {"validation_loss": 1.0, "validation_accuracy": 0.5}
+    lines = ["{a framework talks}", RESULT + json.dumps({"epoch": epoch, "seconds": 2.0}), '{"epoch": 2}']
+    lines += [RESULT + json.dumps({"run": "r"}), '{"devices": "GPU"}', "{}"]
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\nprint({os.linesep.join(lines)!r})")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    job, seen = Plan(backends=("torch", "jax"), epochs=1).job(open_dataset("synthetic"), seed=0), []
+    found = train_in_child("torch", job, tmp_path / "runs", tmp_path / "arrays.npz", lambda *given: seen.append(given))
+    assert (found, seen) == ({"run": "r"}, [("torch", 0, EpochRecord(**epoch), 2.0)])
 
 
 def test_ctrl_c_ends_the_process_that_trains_too(photos, tmp_path):

@@ -284,6 +284,16 @@ def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
         carry_out(run, dataset, watcher)
 
 
+def test_another_division_of_a_batch_is_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
+    parts = record["machine"]["parts"]
+    run.write_record(record | {"machine": record["machine"] | {"parts": parts + 1}})
+    with pytest.raises(RunError, match=rf"divides a batch into {parts} part\(s\); expected {parts + 1}, as when"):
+        carry_out(run, dataset, watcher)
+    run.write_record(record | {"machine": record["machine"] | {"parts": parts + 1, "cores": 1000}})
+    assert carry_out(run, dataset, watcher)["status"] == "finished"
+
+
 def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(job, runs):
     with pytest.raises(ConfigError, match=r"has 3 classes .* expected 10"):
         start(job, synthetic(train=90, test=30, classes=3), runs)

@@ -91,7 +91,7 @@ def carry_out(
         parts = hold_out_of(dataset, job.train)
         _require_same_backend(run, record["backend"])
         require_same_data(record["data"], dataset)
-        _require_same_division(run, record["machine"], _machine(job, len(parts.train)))
+        _require_same_division(run, record.get("machine", {}), _machine(job, len(parts.train)))
         model = initial_model(job, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
