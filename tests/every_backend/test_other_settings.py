@@ -80,14 +80,12 @@ print(here.trained(here.PLAIN, "adam"), here.trained(here.NORMALISED, "muon"))
 IN_TORCH = "import torch; torch.set_default_dtype(torch.float64)"
 OF_JAX = {
     "JAX_ENABLE_X64": "1",
-    "JAX_NUMPY_RANK_PROMOTION": "raise",
     "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
-    "JAX_DEFAULT_PRNG_IMPL": "rbg",
 }
 SETTINGS = {
     "jax": OF_JAX,
     "torch": {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
-    "tensorflow": {"TF_DETERMINISTIC_OPS": "1", "NVIDIA_TF32_OVERRIDE": "1"},
+    "tensorflow": {"NVIDIA_TF32_OVERRIDE": "1"},
 }
 
 
