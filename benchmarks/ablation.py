@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     if given.backend:
+        cifarnet.prepare_process()
         cifarnet.choose_backend(given.backend)
     for name in given.trials:
         append(PATH, run_trial(name, given.seed, epochs=given.epochs))

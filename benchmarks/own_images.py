@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("backend")
     parser.add_argument("seeds", nargs="+", type=int)
     given = parser.parse_args()
+    cifarnet.prepare_process()
     cifarnet.choose_backend(given.backend)
     dataset = cifarnet.open_dataset("cifar10")
     for seed in given.seeds:

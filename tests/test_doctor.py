@@ -1,48 +1,61 @@
 """The doctor knows which versions do not go together, and reports a broken backend instead of breaking on it."""
 
 import json
+import sys
 
 import pytest
 
 from cifarnet import doctor
-from cifarnet.doctor import KNOWN_BAD, Timing, fastest, known_bad_pairs, time_backends
-from cifarnet.environment import PACKAGES, versions
+from cifarnet.backends import KERAS_DEFAULTS
+from cifarnet.doctor import Timing, fastest, known_bad_pairs, notes, time_backends
+from cifarnet.environment import tell, told, versions
 
 
-@pytest.mark.parametrize(
-    ("bad", "good"),
-    [
-        ({"keras": "3.11.2", "numpy": "2.1.0"}, {"keras": "3.11.3", "numpy": "2.1.0"}),
-        ({"keras": "3.9.0.dev1", "numpy": "1.26.4"}, {"keras": "3.15.1", "numpy": "1.26.4"}),
-        ({"tensorflow": "2.17.1", "numpy": "2.0.0"}, {"tensorflow": "2.17.1", "numpy": "1.26.4"}),
-        ({"tensorflow-cpu": "2.16.2", "numpy": "2.0.0"}, {"tensorflow-cpu": "2.18.0", "numpy": "2.0.0"}),
-        ({"torch": "2.2.2+cpu", "numpy": "2.4.6"}, {"torch": "2.3.0+cpu", "numpy": "2.4.6"}),
-        ({"torch": "2.2.2", "numpy": "2.0.0"}, {"torch": "2.2.2", "numpy": "1.26.4"}),
-        ({"jax": "0.4.25", "numpy": "2.0.0"}, {"jax": "0.4.26", "numpy": "2.0.0"}),
-    ],
-)
-def test_a_known_bad_pair_is_reported_and_its_good_twin_is_not(bad, good):
-    (sentence,) = known_bad_pairs(bad)
-    (one, first), (other, second) = bad.items()
-    assert sentence.startswith(f"{one} {first} with {other} {second}: ")
-    assert known_bad_pairs(good) == []
+def test_two_packages_of_onnxruntime_are_named_with_the_remedy_and_one_is_not():
+    (sentence,) = known_bad_pairs({"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.0", "numpy": "2.4.6"})
+    assert sentence == (
+        "onnxruntime 1.32.0 with onnxruntime-gpu 1.31.0: both install the module onnxruntime, and which one runs is "
+        "chance; pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu alone"
+    )
+    assert known_bad_pairs({"onnxruntime-gpu": "1.31.0"}) == known_bad_pairs({"onnxruntime": "1.32.0"}) == []
 
 
-def test_half_a_pair_is_no_pair():
-    assert known_bad_pairs({}) == []
-    assert known_bad_pairs({"torch": "1.0", "jax": "0.1"}) == []
-
-
-def test_every_bad_pair_among_many_versions_is_reported():
-    found = {"numpy": "2.4.6", "keras": "3.0", "torch": "2.0", "jax": "0.4.1", "tensorflow": "2.10"}
-    assert len(known_bad_pairs(found)) == 4
-    assert {pair[0] for pair in KNOWN_BAD} <= set(PACKAGES)
+def test_settings_of_keras_that_are_not_its_own_are_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert list(notes({})) == []
+    (tmp_path / "keras.json").write_text(json.dumps(KERAS_DEFAULTS | {"backend": "torch"}))
+    assert list(notes({})) == []
+    (tmp_path / "keras.json").write_text(json.dumps({"floatx": "float16", "epsilon": 0.1}))
+    (sentence,) = notes({})
+    assert sentence == (f"{tmp_path}/keras.json has floatx float16, epsilon 0.1: cifarnet's own models do not heed it")
 
 
 def test_what_is_installed_here_goes_together_and_is_named():
     found = versions()
     assert {"python", "cifarnet", "keras", "numpy"} <= set(found)
     assert known_bad_pairs(found) == []
+
+
+PRINTING = """
+import sys
+sys.stdout.write({said!r})
+"""
+
+
+@pytest.mark.parametrize("said", ["", "{a framework talks}\n", "[]\n"])
+def test_a_process_that_ends_without_a_result_is_a_failure(said, monkeypatch, tmp_path):
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\n{PRINTING.format(said=said)}")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert list(time_backends(["jax"])) == [Timing("jax", failure="the process ended without a result")]
+
+
+def test_a_result_is_found_among_what_a_framework_prints(capsys):
+    print("{a framework talks}")
+    tell(images_per_s=3)
+    print("{again}")
+    assert list(told(capsys.readouterr().out.splitlines())) == [{"images_per_s": 3}]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +113,9 @@ def test_the_text_names_versions_backends_and_how_to_fill_the_cache(run_doctor):
     assert any("`cifarnet data fetch`" in line for line in lines)
 
 
-def test_a_bad_pair_reaches_the_reader(run_doctor, monkeypatch):
-    monkeypatch.setattr(doctor, "KNOWN_BAD", [("keras", ">=3", "numpy", ">=2", "made up for this test")])
-    (sentence,) = json.loads(run_doctor("--json"))["known_bad"]
-    assert sentence.endswith("made up for this test")
+def test_a_bad_pair_and_a_note_reach_the_reader(run_doctor, monkeypatch):
+    monkeypatch.setattr(doctor, "known_bad_pairs", lambda _: ["a pair"])
+    monkeypatch.setattr(doctor, "notes", lambda _: ["a note"])
+    document = json.loads(run_doctor("--json"))
+    assert (document["known_bad"], document["notes"]) == (["a pair"], ["a note"])
+    assert {"known-bad pairs a pair", "note            a note"} <= set(run_doctor().splitlines())

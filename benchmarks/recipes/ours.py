@@ -38,6 +38,7 @@ def changed_recipe(name: str, changed: Mapping[str, Any]) -> Recipe:
 
 def main(name: str, backend: str, seed: int, folder: Path, source: str, changed: Mapping[str, Any]) -> None:
     """Train and score."""
+    cifarnet.prepare_process()
     cifarnet.choose_backend(backend)
     dataset = cifarnet.open_dataset(source)
     settings = changed_recipe(name, changed).changed({"seed": seed})

@@ -1,24 +1,16 @@
 """What is installed here, whether it goes together, and how fast each backend is."""
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from packaging.specifiers import SpecifierSet
+from .backends import KERAS_DEFAULTS, installed, keras_settings, keras_settings_path
+from .environment import FAULTY_JAXLIB, corrected_xla_flags, told
 
-from .backends import installed
-
-KNOWN_BAD = (
-    ("keras", "<3.11.3", "numpy", ">=0", "loading a model file of another person can run its code (CVE-2025-9905)"),
-    ("tensorflow", "<2.18", "numpy", ">=2", "built against numpy 1, it fails on import"),
-    ("tensorflow-cpu", "<2.18", "numpy", ">=2", "built against numpy 1, it fails on import"),
-    ("torch", "<2.3", "numpy", ">=2", "built against numpy 1, it cannot exchange arrays"),
-    ("jax", "<0.4.26", "numpy", ">=2", "built against numpy 1, it fails on import"),
-)
-"""Pairs of packages and version ranges that do not work together, with the reason."""
+ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+"""Packages that install the same module: with two of them, files of one lie over those of the other."""
 
 TIMING_LIMIT_S = 300
 """Longest wait for one backend's timing, its start included."""
@@ -37,15 +29,32 @@ class Timing:
 
 
 def known_bad_pairs(found: dict[str, str]) -> list[str]:
-    """Return one sentence for each known-bad pair among the versions ``found``."""
+    """Return a sentence with the remedy for each pair among the versions ``found`` that does not go together."""
+    here = [name for name in ONNXRUNTIMES if name in found]
     return [
-        f"{one} {found[one]} with {other} {found[other]}: {reason}"
-        for one, range_of_one, other, range_of_other, reason in KNOWN_BAD
-        if one in found
-        and other in found
-        and SpecifierSet(range_of_one).contains(found[one], prereleases=True)
-        and SpecifierSet(range_of_other).contains(found[other], prereleases=True)
+        f"{here[0]} {found[here[0]]} with {name} {found[name]}: both install the module onnxruntime, and which one "
+        f"runs is chance; pip uninstall {' '.join(here)}, then pip install {name} alone"
+        for name in here[1:]
     ]
+
+
+def notes(found: dict[str, str]) -> Iterator[str]:
+    """Yield a sentence for each thing here that cifarnet works around, given the versions ``found``.
+
+    Raises ``BackendError`` for a ``keras.json`` that cannot be read.
+    """
+    jaxlib, flags = found.get("jaxlib"), os.environ.get("XLA_FLAGS", "")
+    if jaxlib in FAULTY_JAXLIB:
+        corrected = corrected_xla_flags(flags, jaxlib)
+        remedy = (
+            f"cifarnet starts JAX with XLA_FLAGS={corrected!r}, with which they are right"
+            if corrected != flags
+            else f"XLA_FLAGS is {flags!r} and stays so; JAX is refused if sums are wrong with it"
+        )
+        yield f"jaxlib {jaxlib} computes wrong sums on a CPU: {remedy}"
+    others = {name: value for name, value in keras_settings().items() if value != KERAS_DEFAULTS.get(name, value)}
+    if changed := [f"{name} {value}" for name, value in others.items() if name != "backend"]:
+        yield f"{keras_settings_path()} has {', '.join(changed)}: cifarnet's own models do not heed it"
 
 
 def time_backends(names: Iterable[str] | None = None) -> Iterable[Timing]:
@@ -70,8 +79,9 @@ def _time_backend(name: str) -> Timing:
         return Timing(name, failure=f"no answer within {TIMING_LIMIT_S} s")
     if done.returncode:
         return Timing(name, failure=(done.stderr.strip().splitlines() or ["no message"])[-1])
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return Timing(name, images_per_s=answer["images_per_s"], devices=answer["devices"])
+    for answer in told(done.stdout.splitlines()):
+        return Timing(name, images_per_s=answer["images_per_s"], devices=answer["devices"])
+    return Timing(name, failure="the process ended without a result")
 
 
 def fastest(timings: Iterable[Timing]) -> str | None:

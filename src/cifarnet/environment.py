@@ -1,11 +1,14 @@
 """What this process runs on: packages and machine, as a record of a run tells them."""
 
+import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 PACKAGES = (
     *("cifarnet", "keras", "jax", "jaxlib", "torch", "tensorflow", "tensorflow-cpu"),
@@ -15,8 +18,16 @@ PACKAGES = (
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Names that Linux has for instructions that multiply bfloat16, on x86 and on Arm."""
+FAULTY_JAXLIB = frozenset({"0.10.2"})
+"""Versions of jaxlib that can compute wrong sums on a CPU (jax-ml/jax#39103); 0.10.1 and 0.11.0 are right."""
+YNNPACK_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+"""XLA's flag for what its YNNPACK library computes: the wrong sums are among its reductions."""
 CPUINFO = Path("/proc/cpuinfo")
 """What Linux tells of each core."""
+OWNS_PROCESS = Event()
+"""Set where the process does nothing but what cifarnet does."""
+RESULT = "cifarnet-result: "
+"""Opens each line of a process of ours that is JSON for the process that started it: frameworks print too."""
 KIBIBYTE = 1024
 """Unit in which Linux tells memory, bytes; macOS tells bytes."""
 
@@ -30,6 +41,38 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def corrected_xla_flags(flags: str, jaxlib: str | None) -> str:
+    """Return ``XLA_FLAGS`` with YNNPACK's reductions off, if the installed version ``jaxlib`` gets them wrong.
+
+    A person's own choice for YNNPACK stays, and so does the name of a file of flags. No other version gets the flag:
+    XLA ends the process on one that it does not know.
+    """
+    is_file = bool(flags.strip()) and not flags.lstrip().startswith("--")
+    if jaxlib not in FAULTY_JAXLIB or YNNPACK_FLAG in flags or is_file:
+        return flags
+    return f"{flags} {YNNPACK_FLAG}=-reduce".strip()
+
+
+def prepare_process() -> None:
+    """Let cifarnet set up the whole process for training: threads, memory and messages of the framework.
+
+    For a program that does nothing else, as the commands do: training is faster then. To be called before Keras is
+    imported. Without it cifarnet leaves alone what affects more than itself.
+    """
+    OWNS_PROCESS.set()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read on import: TensorFlow would talk of the processor
+
+
+def told(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield what a process of ours told on stdout, whatever a framework printed between."""
+    return (json.loads(line.removeprefix(RESULT)) for line in lines if line.startswith(RESULT))
+
+
+def tell(**what: Any) -> None:
+    """Tell the process that started this one, in a line that ``told`` reads."""
+    print(RESULT + json.dumps(what), flush=True)  # noqa: T201  # what the parent process reads
 
 
 def processor() -> str:

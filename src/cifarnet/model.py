@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import reason, write_atomically
-from .backends import adapter
+from .backends import adapter, keras_defaults
 from .config import ModelConfig
 from .errors import ModelError, RunError
 from .interruption import taken_away_if_ended
@@ -35,6 +35,7 @@ PIXEL_SCALES = {"unit": (1 / 255, 0.0), "signed": (2 / 255, -1.0)}
 """Factor and offset that take pixels 0-255 to each ``ModelConfig.pixel_range``."""
 
 
+@keras_defaults()
 def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     """Build the network with its initial weights.
 
@@ -122,6 +123,7 @@ def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray
     return np.concatenate([filters, -filters], axis=1).reshape(size, size, -1, 2 * len(moment)).astype(np.float32)
 
 
+@keras_defaults()
 def logits_of(model: keras.Model) -> keras.Model:
     """Return the part of ``model`` before the softmax: images to logits float32 (n, classes), same weights.
 

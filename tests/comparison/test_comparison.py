@@ -23,6 +23,7 @@ from cifarnet.comparison.picture import agreement_matrix, draw
 from cifarnet.comparison.values import Comparison, Measured, Pair, Training
 from cifarnet.config import ModelConfig
 from cifarnet.data import hold_out, open_dataset
+from cifarnet.environment import RESULT
 from cifarnet.errors import BackendError, UsageError
 from cifarnet.evaluation import Interval
 from cifarnet.recipes import RECIPES
@@ -237,6 +238,23 @@ def test_every_seed_is_trained_and_scored_on_the_same_images_and_no_others(photo
     (whole / "red" / "0.png").unlink()
     with pytest.raises(BackendError, match=r"the images have the fingerprint .*; expected .* as when the run began"):
         train()
+
+
+def test_a_frameworks_own_lines_are_not_taken_for_a_result(monkeypatch, tmp_path):
+    epoch = {"epoch": 1, "learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5}
+    epoch |= {"validation_loss": 1.0, "validation_accuracy": 0.5}
+    lines = ["{a framework talks}", RESULT + json.dumps({"epoch": epoch, "seconds": 2.0}), '{"epoch": 2}']
+    lines += [RESULT + json.dumps({"run": "r"}), '{"devices": "GPU"}', "{}"]
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\nprint({os.linesep.join(lines)!r})")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    dataset = open_dataset("synthetic")
+    job, seen = Plan(backends=("torch", "jax"), epochs=1).job(dataset, seed=0), []
+    found = train_in_child(
+        "torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *given: seen.append(given)
+    )
+    assert (found, seen) == ({"run": "r"}, [("torch", 0, EpochRecord(**epoch), 2.0)])
 
 
 def test_ctrl_c_ends_the_process_that_trains_too(photos, tmp_path):

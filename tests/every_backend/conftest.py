@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cifarnet.backends import choose
+from cifarnet.backends import adapter, choose
 
 choose()  # before any test module imports Keras
 
@@ -27,6 +27,8 @@ from cifarnet.job import Job  # noqa: E402
 from cifarnet.run import EpochRecord, Run  # noqa: E402
 from cifarnet.spec import Dataset  # noqa: E402
 from cifarnet.training import carry_out, start  # noqa: E402
+
+adapter()  # before a test runs a command in this process, which would be set up for it alone
 
 SMALL_MODEL = ModelConfig(filters=(6,), dense_units=(16,), dropout=0.25)
 SMALL_TRAINING = TrainConfig(epochs=3, schedule_epochs=3, learning_rate=3e-3, weight_decay=0.01)

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import platform
 import subprocess
 import sys
 
@@ -227,9 +228,9 @@ def test_the_gradients_of_one_changed_weight_are_refused_by_the_same_check():
 def parts_of_four(monkeypatch):
     """Let the adapter divide batches into parts of about four images."""
     module = importlib.import_module(f"cifarnet.backends.{keras.config.backend()}")
-    if not (hasattr(module, "PARTS") or hasattr(module, "IMAGES_PER_CORE")):
+    if not (hasattr(module, "operations_at_once") or hasattr(module, "IMAGES_PER_CORE")):
         pytest.skip("this backend takes whole batches")
-    monkeypatch.setattr(module, "PARTS", 3, raising=False)
+    monkeypatch.setattr(module, "operations_at_once", lambda: 3, raising=False)
     monkeypatch.setattr(module, "IMAGES_PER_CORE", 2, raising=False)
     monkeypatch.setattr(module, "usable_cores", lambda: 2)
 
@@ -396,17 +397,59 @@ def test_a_step_that_cannot_be_replayed_is_refused(operation):
         engine.train(steps_of([batch_of(NOISE)], 1e-3))
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow alone is set up on import")
+BUILT = """
+import cifarnet
+{prepared}
+from cifarnet.config import ModelConfig; cifarnet.build_model(ModelConfig())
+from cifarnet.backends import adapter; print(len(adapter().parts(64)))
+"""
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow alone has threads to share out")
 @pytest.mark.skipif(usable_cores() != 2, reason="halves of a batch are for two cores")
-@pytest.mark.parametrize(("threads", "parts"), [(None, 2), ("2", 1)])
-def test_tensorflow_takes_halves_of_a_batch_unless_a_person_chose_its_threads(threads, parts):
+@pytest.mark.parametrize(
+    ("prepared", "threads", "parts"),
+    [
+        ("cifarnet.prepare_process()", {}, 2),
+        ("cifarnet.prepare_process()", {"TF_NUM_INTRAOP_THREADS": "2"}, 1),
+        ("", {}, 1),
+    ],
+    ids=["a process of ours", "threads chosen by a person", "a library"],
+)
+def test_tensorflow_takes_halves_of_a_batch_in_a_process_of_ours_alone(prepared, threads, parts):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_NUM_")}
-    chosen = {} if threads is None else {"TF_NUM_INTRAOP_THREADS": threads}
-    code = (
-        "from cifarnet.config import ModelConfig; from cifarnet.model import build_model; build_model(ModelConfig());"
-        "from cifarnet.backends import adapter; print(adapter().PARTS)"
-    )
+    code = BUILT.format(prepared=prepared)
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment | chosen, check=True, capture_output=True, text=True
+        [sys.executable, "-c", code], env=environment | threads, check=True, capture_output=True, text=True
     )
     assert int(done.stdout) == parts
+
+
+WATCHED = """
+import ctypes, os
+asked = []
+class Library(ctypes.CDLL):
+    def __getattr__(self, name):
+        asked.append(name)
+        return super().__getattr__(name)
+ctypes.CDLL = Library
+import cifarnet
+{prepared}
+from cifarnet.config import ModelConfig; cifarnet.build_model(ModelConfig())
+print("mallopt" in asked, os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "2")
+"""
+
+
+@pytest.mark.parametrize("prepared", [True, False], ids=["a process of ours", "a library"])
+def test_memory_and_messages_are_set_in_a_process_of_ours_alone(prepared):
+    code = WATCHED.format(prepared="cifarnet.prepare_process()" if prepared else "")
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    keeps_memory = prepared and keras.config.backend() == "torch" and platform.libc_ver()[0] == "glibc"
+    assert done.stdout.split() == [str(keeps_memory), str(prepared)]
+
+
+def test_the_adapter_is_looked_for_once(monkeypatch):
+    running = adapter()
+    monkeypatch.setattr(importlib.util, "find_spec", None)
+    assert adapter() is running

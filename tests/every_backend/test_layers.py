@@ -9,7 +9,7 @@ from keras import ops
 
 from cifarnet.backends import Steps, Sums, adapter
 from cifarnet.backends.step import Part, calling_on
-from cifarnet.layers import Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
+from cifarnet.layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
 
 RNG = np.random.default_rng(0)
 
@@ -196,6 +196,48 @@ class PixelsAsWeights(keras.layers.Layer):
 
     def call(self, inputs):
         return self.pool(ops.convert_to_tensor(self.pixels)) + 0.0 * ops.sum(ops.cast(inputs, "float32"))
+
+
+class FeaturesAsWeights(keras.layers.Layer):
+    """A batch normalisation of features that are weights, so that a step tells their gradient."""
+
+    def build(self, input_shape):
+        self.features = self.add_weight(shape=(4, 2, 2, 2), name="features")
+        self.normalise = BatchNormalization(name="norm")
+
+    def call(self, inputs, training=False):
+        return self.normalise(ops.convert_to_tensor(self.features), training=training) + 0.0 * ops.sum(inputs)
+
+
+def test_the_epsilon_of_batch_normalisation_counts_in_a_channel_that_hardly_varies():
+    """Next to no variance, all of the scale comes from epsilon."""
+    features = np.stack([np.full((4, 2, 2), 0.5), 1e-4 * RNG.standard_normal((4, 2, 2))], axis=-1).astype(np.float32)
+    weighing = RNG.standard_normal(features.shape, np.float32)
+    inputs = keras.Input((1,))
+    network = keras.Model(inputs, FeaturesAsWeights(name="dead")(inputs))
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(network.trainable_variables)
+
+    def weighed(outputs, labels, weights):
+        total = ops.sum(outputs * ops.convert_to_tensor(weighing))
+        return Sums(total, total)
+
+    engine = adapter().compile(network, optimizer, weighed, ghost_batch=1)
+    engine.restore(engine.state() | {"model/dead/features": features})
+    one = np.ones((1, 1), np.float32)
+    (sums,) = engine.train(Steps(np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1), np.int32), one, one[0]))
+    found = features - engine.state()["model/dead/features"]
+
+    def expected(epsilon):
+        scale = 1 / np.sqrt(features.astype(np.float64).var(axis=(0, 1, 2)) + epsilon)
+        outputs = (features - features.mean(axis=(0, 1, 2), dtype=np.float64)) * scale
+        means = [(weighing * factor).mean(axis=(0, 1, 2)) for factor in (1, outputs)]
+        return (outputs * weighing).sum(), scale * (weighing - means[0] - outputs * means[1])
+
+    for value, right, wrong in zip((sums.loss, found), expected(1e-5), expected(1.001e-5), strict=True):
+        np.testing.assert_allclose(value, right, rtol=1e-4, atol=1e-4 * np.abs(right).max())
+        with pytest.raises(AssertionError):
+            np.testing.assert_allclose(wrong, right, rtol=1e-4, atol=1e-4 * np.abs(right).max())
 
 
 def test_the_mask_of_a_part_is_that_of_its_rows_in_the_batch():

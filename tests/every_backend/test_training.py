@@ -192,7 +192,7 @@ def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, m
         prepared, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings)
     )
     finished(with_training(job, epochs=2), dataset, runs, watcher)
-    parts = getattr(adapter(), "PARTS", 1)
+    parts = len(adapter().parts(30))
     assert len(traced) == parts
     assert {tuple(shape) for shape in traced} == {(30 // parts, 10)}
 
@@ -322,6 +322,16 @@ def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
     run.write_record(record | {"backend": "numpy"})
     with pytest.raises(RunError, match="expected numpy, on which"):
         carry_out(run, dataset, watcher)
+
+
+def test_another_division_of_a_batch_is_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
+    parts = record["machine"]["parts"]
+    run.write_record(record | {"machine": record["machine"] | {"parts": parts + 1}})
+    with pytest.raises(RunError, match=rf"divides a batch into {parts} part\(s\); expected {parts + 1}, as when"):
+        carry_out(run, dataset, watcher)
+    run.write_record(record | {"machine": record["machine"] | {"parts": parts + 1, "cores": 1000}})
+    assert carry_out(run, dataset, watcher)["status"] == "finished"
 
 
 def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(job, runs):

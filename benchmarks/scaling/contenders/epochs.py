@@ -18,6 +18,7 @@ STATUS = Path("/proc/self/status")
 
 def contend(task: Task, turns: Turns) -> None:
     """Train until there is no further turn."""
+    cifarnet.prepare_process()
     cifarnet.choose_backend()
     count, whole = task.options["work"], cifarnet.open_dataset("synthetic")
     images = np.load(task.settings["images"], mmap_mode="r")[:count]

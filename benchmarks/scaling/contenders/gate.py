@@ -10,6 +10,7 @@ from .epochs import anonymous_memory_mb
 
 def contend(task: Task, turns: Turns) -> None:
     """Export in each turn."""
+    cifarnet.prepare_process()
     cifarnet.choose_backend()
     whole, settings = cifarnet.open_dataset(task.settings["source"]), cifarnet.recipe("seed")
     few, test = task.settings["gate_training_images"], task.settings["gate_images"]

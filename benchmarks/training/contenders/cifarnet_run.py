@@ -12,6 +12,7 @@ from benchmarks.harness.turns import Task, Turns
 def contend(task: Task, turns: Turns) -> None:
     """Train until there is no further turn."""
     settings = task.settings
+    cifarnet.prepare_process()
     cifarnet.choose_backend()
     whole = cifarnet.open_dataset(settings["source"])
     train = dataclasses.replace(whole.train, images=np.load(settings["images"]), labels=np.load(settings["labels"]))

@@ -4,18 +4,20 @@ Each adapter is one file with the same few names, written out in ``interface.py`
 its own adapter alone.
 """
 
+import functools
 import importlib
 import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from cifarnet.environment import OWNS_PROCESS, corrected_xla_flags, versions
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Adapter, Engine, Steps, Sums
-from .step import current_part
+from .step import current_part, keras_defaults
 
 __all__ = [
     "NAMES",
@@ -29,6 +31,7 @@ __all__ = [
     "current_part",
     "install_line",
     "installed",
+    "keras_defaults",
     "require_usable",
     "settle",
 ]
@@ -36,15 +39,18 @@ __all__ = [
 NAMES = ("jax", "torch", "tensorflow")
 """Backends in the order in which they are tried when none is asked for."""
 
-READ_ON_IMPORT = {"tensorflow": {"TF_CPP_MIN_LOG_LEVEL": "2"}}
-"""Variables that a framework reads when Keras imports it: without this one TensorFlow talks of the processor."""
-WRITTEN_BY_KERAS = {
+KERAS_DEFAULTS = {
     "floatx": "float32",
     "epsilon": 1e-07,
     "backend": "tensorflow",
     "image_data_format": "channels_last",
 }
 """The ``keras.json`` that Keras leaves behind on its first import, whatever it runs on: nobody's wish."""
+KERAS_CHOICES = {
+    "floatx": ("float32", "float16", "float64"),
+    "image_data_format": ("channels_last", "channels_first"),
+}
+"""The values in ``keras.json`` with which Keras can be imported."""
 
 
 def installed() -> tuple[str, ...]:
@@ -59,15 +65,24 @@ def choose(name: str | None = None) -> str:
     installed of jax, torch and tensorflow is taken. Raises ``BackendError`` for an unknown or missing framework,
     and where Keras already runs on another.
     """
+    if _running() is None:
+        _require_keras_starts()
     wanted = name or os.environ.get("KERAS_BACKEND") or _configured() or _first_installed()
     require_usable(wanted)
     running = _running()
     if running not in (None, wanted):
         raise BackendError(f"Keras already runs on {running}; {wanted} was asked for: start a new process for it")
     os.environ["KERAS_BACKEND"] = wanted
-    for variable, value in READ_ON_IMPORT.get(wanted, {}).items():
-        os.environ.setdefault(variable, value)
+    if wanted == "jax":
+        _correct_xla_flags()
     return wanted
+
+
+def _correct_xla_flags() -> None:
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = corrected_xla_flags(given, versions(("jaxlib",)).get("jaxlib"))
+    if flags != given:  # read when JAX is first used, and by its compilation cache after that
+        os.environ["XLA_FLAGS"] = flags
 
 
 def settle() -> str:
@@ -75,9 +90,13 @@ def settle() -> str:
     return choose(_running())
 
 
+@functools.cache  # layers ask for it at each call, and the choice is made once
 def adapter() -> Adapter:
     """Return the adapter of the chosen framework, importing that framework. Raises ``BackendError``."""
-    return cast("Adapter", importlib.import_module(f".{settle()}", __name__))
+    found = cast("Adapter", importlib.import_module(f".{settle()}", __name__))
+    if OWNS_PROCESS.is_set():
+        found.prepare_process()
+    return found
 
 
 def require_usable(wanted: str) -> None:
@@ -97,19 +116,46 @@ def _running() -> str | None:
 
 
 def _configured() -> str | None:
-    home = os.environ.get("KERAS_HOME")
-    path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
+    settings = keras_settings()
+    backend = None if settings == KERAS_DEFAULTS else settings.get("backend")
+    # A framework that is not here may have been named for another environment of the same person.
+    return backend if backend in installed() else None
+
+
+def _require_keras_starts() -> None:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        backend = None if document == WRITTEN_BY_KERAS else document.get("backend")
+        keras_settings()
+    except BackendError as error:
+        if not isinstance(error.__cause__, ValueError):  # Keras takes what is no JSON for an empty file
+            raise
+
+
+def keras_settings_path() -> Path:
+    """Return where Keras looks for its settings."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home).expanduser() if home else Path.home() / ".keras") / "keras.json"
+
+
+def keras_settings() -> dict[str, Any]:
+    """Return what a person's ``keras.json`` says; nothing where there is none.
+
+    Raises ``BackendError`` for one that cannot be read, or with which Keras cannot be imported.
+    """
+    path = keras_settings_path()
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")).items())
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError, AttributeError) as error:
         raise BackendError(
             f"{path} could not be read ({error}); expected JSON with a backend: mend or remove it"
         ) from error
-    # A framework that is not here may have been named for another environment of the same person.
-    return backend if backend in installed() else None
+    for name, choices in KERAS_CHOICES.items():
+        if found.get(name, choices[0]) not in choices:
+            raise BackendError(f"{path} has {name} {found[name]!r}; expected {' or '.join(choices)}: mend or remove it")
+    if not isinstance(found.get("epsilon", 0.0), float):
+        raise BackendError(f"{path} has epsilon {found['epsilon']!r}; expected a float: mend or remove it")
+    return found
 
 
 def _first_installed() -> str:

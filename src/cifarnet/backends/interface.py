@@ -80,8 +80,11 @@ class Engine(Protocol):
 class Adapter(Protocol):
     """The names that each of ``jax.py``, ``torch.py`` and ``tensorflow.py`` defines.
 
-    An adapter sets its framework up when it is imported, which has to be before Keras makes its first variable.
+    Importing one changes nothing for the rest of the process.
     """
+
+    def prepare_process(self) -> None:
+        """Set up for training what affects the whole process; called before the framework is used."""
 
     def conv2d(self, images: Tensor, kernel: Tensor, padding: str, bias: Tensor | None = None) -> Tensor:
         """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias`` (filters,).

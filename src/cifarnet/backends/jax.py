@@ -1,6 +1,7 @@
 """The adapter for JAX: pure functions of an explicit state, compiled once per batch shape."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.config import Precision
-from cifarnet.environment import usable_cores
+from cifarnet.environment import FAULTY_JAXLIB, YNNPACK_FLAG, usable_cores, versions
+from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, parts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
 
 PATCH_BYTES = 12 * 2**20
 """Up to here a convolution on the processor is a product of patches, past it XLA's own is the faster one.
@@ -34,6 +36,30 @@ IMAGES_PER_CORE = 16
 
 On two cores, images per second in parts and at once: 1,767 against 1,012 at batch 128, 1,769 against 591 at 512.
 """
+
+
+def sums_are_right() -> bool:
+    """Return whether XLA gets right what a faulty jaxlib gets wrong: more than 32,768 rows of products, summed."""
+    rows = np.random.default_rng(0).standard_normal((2**15 + 1, 3), np.float32)
+    found = jax.jit(jax.vmap(lambda row: jnp.sum(jnp.square(np.eye(3, dtype=np.float32) @ row))))(rows)
+    return bool(np.allclose(found, np.square(rows).sum(axis=1), rtol=1e-3))
+
+
+def _require_right_sums() -> None:
+    jaxlib = versions(("jaxlib",)).get("jaxlib")
+    if jaxlib in FAULTY_JAXLIB and not sums_are_right():
+        raise BackendError(
+            f"jaxlib {jaxlib} computes wrong sums in this process, where XLA_FLAGS is "
+            f"{os.environ.get('XLA_FLAGS', '')!r}; expected JAX to start with {YNNPACK_FLAG}=-reduce: set that before "
+            "JAX is first used, or install another jaxlib"
+        )
+
+
+_require_right_sums()
+
+
+def prepare_process() -> None:
+    """Change nothing: XLA shares out cores and memory by itself."""
 
 
 def conv2d(images: jax.Array, kernel: jax.Array, padding: str, bias: jax.Array | None = None) -> jax.Array:
@@ -139,6 +165,7 @@ def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
     pure = _logits_of(network)
 
+    @keras_defaults()
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         trainable = [variable.value for variable in network.trainable_variables]
         return pure(trainable, [variable.value for variable in network.non_trainable_variables], images)
@@ -179,11 +206,13 @@ class JaxEngine:
         # Copies, because a step donates its state and Keras still holds the originals.
         self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
 
+    @keras_defaults()  # Keras asks for them where the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         found = [self._take_step(*batch) for batch in zip(*steps, strict=True)]
         return [Sums(*row) for row in jax.device_get(found)]
 
+    @keras_defaults()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (n, classes); see ``Engine``."""
         return self._logits(self._state[0], self._state[1], images)

@@ -1,6 +1,7 @@
 """The running step: the parts that a batch is divided into, and what the network is to know when called on one."""
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -64,3 +65,25 @@ def settled(before: Any, found: Sequence[Any]) -> Any:
     if "float" not in str(before.dtype):
         return found[-1]
     return before + sum(after - before for after in found) / len(found)
+
+
+@contextmanager
+def keras_defaults() -> Iterator[None]:
+    """Let Keras make and run layers and optimizers, within, as it does without a ``keras.json``.
+
+    A program that has other settings for models of its own finds them unchanged after it.
+    """
+    config = sys.modules["keras"].config
+    before = (config.dtype_policy(), config.floatx(), config.image_data_format())
+    _configure("float32", "float32", "channels_last")
+    try:
+        yield
+    finally:
+        _configure(*before)
+
+
+def _configure(policy: Any, floatx: str, data_format: str) -> None:
+    config = sys.modules["keras"].config
+    config.set_dtype_policy(policy)
+    config.set_floatx(floatx)
+    config.set_image_data_format(data_format)

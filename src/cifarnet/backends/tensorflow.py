@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,14 @@ from cifarnet.config import Precision
 from cifarnet.environment import multiplies_bfloat16, usable_cores
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, parts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
 
 CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 """Variables by which a person has the numbers of threads as they want them."""
 
 
-def _share_cores() -> int:
-    """Give every operation one thread where that is faster, and return the number of parts of a batch.
+def prepare_process() -> None:
+    """Give every operation one thread where that is faster: ``parts`` then divides a batch.
 
     On two cores, two halves of a batch side by side, each operation on one thread, wait less for each other than every
     operation divided between two threads: 12.8 ms per step of the recipe ``seed`` against 14.7.
@@ -27,16 +28,18 @@ def _share_cores() -> int:
     threads = tf.config.threading
     chosen = threads.get_intra_op_parallelism_threads() or threads.get_inter_op_parallelism_threads()
     if usable_cores() != 2 or chosen or CHOSEN & set(os.environ) or tf.config.list_physical_devices("GPU"):
-        return 1
-    try:
+        return
+    with suppress(RuntimeError):  # something in this process has used TensorFlow before us
         threads.set_intra_op_parallelism_threads(1)
         threads.set_inter_op_parallelism_threads(2)
-    except RuntimeError:  # something in this process has used TensorFlow before us
-        return 1
-    return 2
 
 
-PARTS = _share_cores()
+def operations_at_once() -> int:
+    """Return how many operations of one thread each run side by side; 1 if an operation has all threads to itself."""
+    threads = tf.config.threading
+    return max(1, threads.get_inter_op_parallelism_threads()) if threads.get_intra_op_parallelism_threads() == 1 else 1
+
+
 CAN_MULTIPLY_BFLOAT16 = multiplies_bfloat16() or bool(tf.config.list_physical_devices("GPU"))
 """Elsewhere TensorFlow's convolution of bfloat16 is the slower one, by far."""
 
@@ -62,8 +65,10 @@ def max_pool2d(images: tf.Tensor) -> tf.Tensor:
 
 def batch_norm(images: tf.Tensor, offset: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
-    features, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-        images, tf.ones_like(offset), offset, epsilon=epsilon, is_training=True
+    # Not tf.compat.v1.nn.fused_batch_norm: in former versions that raised an epsilon below 1.001e-5 to it.
+    none = tf.zeros((0,), tf.float32)
+    features, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=images, scale=tf.ones_like(offset), offset=offset, mean=none, variance=none, epsilon=epsilon
     )
     count = tf.cast(tf.size(images) // tf.size(offset), tf.float32)
     return features, mean, variance * (count - 1) / count  # TensorFlow's is the estimate for a larger population
@@ -103,12 +108,13 @@ def devices() -> list[str]:
 
 def parts(size: int, ghost_batch: int = 0) -> list[Part]:
     """Divide a batch; see ``Adapter``."""
-    return ghosts_of(size, ghost_batch) if ghost_batch else parts_of(size, PARTS)
+    return ghosts_of(size, ghost_batch) if ghost_batch else parts_of(size, operations_at_once())
 
 
 def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
 
+    @keras_defaults()
     def traced(images: tf.Tensor) -> tf.Tensor:
         divided = parts(images.shape[0])
         return tf.concat([network(images[part.first : part.stop], training=False) for part in divided], axis=0)
@@ -134,6 +140,7 @@ class TensorFlowEngine:
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
 
+    @keras_defaults()  # Keras asks for them where the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         size = steps.images.shape[1]
@@ -163,11 +170,11 @@ class TensorFlowEngine:
 
     def _traced_step(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         found: list[Any] = []
-        total = tf.reduce_sum(weights)
+        total, at_once = tf.reduce_sum(weights), operations_at_once()
         for part in parts(images.shape[0], self._ghost_batch):
             batch = [array[part.first : part.stop] for array in (images, labels, weights)]
             # As many at once as there are cores for; the next when these are done, so that memory stays in the cache.
-            with tf.control_dependencies([sums for *_, sums in found[: len(found) // PARTS * PARTS]]):
+            with tf.control_dependencies([sums for *_, sums in found[: len(found) // at_once * at_once]]):
                 batch = [tf.identity(array) for array in batch]
             found.append(self._differentiated(part, total, *batch))
         gradients, changed, sums = zip(*found, strict=True)

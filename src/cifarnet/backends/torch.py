@@ -18,7 +18,7 @@ from cifarnet.environment import multiplies_bfloat16
 from cifarnet.errors import BackendError
 
 from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, settled
+from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, settled
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``malloc.h``."""
@@ -32,7 +32,7 @@ MANY_STEPS = 1e9
 """Makes torch's own bias correction a multiplication by one."""
 
 
-def _keep_freed_memory() -> None:
+def prepare_process() -> None:
     """Let the C library keep what is freed: torch frees all of a step's tensors and asks for the same again.
 
     Otherwise glibc gives large ones back to the system, which then has to clear every page anew: up to 4,000 pages and
@@ -42,9 +42,6 @@ def _keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         if any(libc.mallopt(M_MMAP_THRESHOLD, most) for most in (KEPT_BYTES, OLDER_MOST)):
             libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-
-
-_keep_freed_memory()
 
 
 def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -134,6 +131,7 @@ def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
     device = network.trainable_variables[0].value.device
 
+    @keras_defaults()
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.no_grad():
             return np.array(network(torch.as_tensor(images, device=device), training=False).cpu())
@@ -159,6 +157,7 @@ class TorchEngine:
         self._recorded: dict[int, torch.fx.GraphModule] = {}
         self.logits = predictor(network)
 
+    @keras_defaults()  # Keras asks for them where the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         with torch.no_grad():

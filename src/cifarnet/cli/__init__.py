@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cifarnet.environment import prepare_process
 from cifarnet.errors import CifarnetError
 from cifarnet.interruption import end_at_interrupt
 
@@ -55,11 +56,12 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def common_options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  # its callback says it
         bool, typer.Option("--version", help="Say the version and end.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
     """Train one small image classifier on JAX, PyTorch or TensorFlow."""
+    prepare_process()
 
 
 EXTRAS = {

@@ -24,17 +24,17 @@ def command(
     from cifarnet import doctor
     from cifarnet.backends import installed
     from cifarnet.data import cache_state
-    from cifarnet.environment import versions
+    from cifarnet.environment import PACKAGES, versions
 
-    found_versions, cache = versions(), cache_state()
-    bad_pairs = doctor.known_bad_pairs(found_versions)
+    found_versions, cache = versions((*PACKAGES, *doctor.ONNXRUNTIMES)), cache_state()
+    bad_pairs, notes = doctor.known_bad_pairs(found_versions), list(doctor.notes(found_versions))
     timings = []
     for name in installed() if timing else ():
         say(f"timing {name} …")
         timings += list(doctor.time_backends([name]))
     if as_json:
         found = {"path": str(cache.path), "present": cache.present, "size_bytes": cache.size_bytes}
-        document = {"versions": found_versions, "known_bad": bad_pairs, "cache": found}
+        document = {"versions": found_versions, "known_bad": bad_pairs, "notes": notes, "cache": found}
         out(json.dumps(document | {"timings": [asdict(each) for each in timings]}, indent=2))
         return
     for package, number in found_versions.items():
@@ -43,6 +43,8 @@ def command(
     out(f"{'CIFAR-10':<16}{_cache_sentence(cache)}")
     for sentence in bad_pairs or ["none"]:
         out(f"{'known-bad pairs':<16}{sentence}")
+    for sentence in notes:
+        out(f"{'note':<16}{sentence}")
     for each in timings:
         out(f"{each.backend:<16}{_timing_sentence(each)}")
     if winner := doctor.fastest(timings):

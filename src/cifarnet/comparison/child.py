@@ -1,7 +1,7 @@
 """One training of a comparison, in a process of its own: ``python -m cifarnet.comparison.child ORDER``.
 
-``ORDER`` is JSON: the job as a run's record has it, the folder of the runs, and the file to leave arrays in. Each line
-on stdout is JSON: one for each epoch, the last one for the result. What went wrong is the last line on stderr.
+``ORDER`` is JSON: the job as a run's record has it, the folder of the runs, and the file to leave arrays in. It tells
+of each epoch and then of its result on stdout, as JSON. What went wrong is the last line on stderr.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cifarnet.backends import adapter, choose
-from cifarnet.environment import peak_memory_bytes
+from cifarnet.environment import peak_memory_bytes, prepare_process, tell
 from cifarnet.errors import CifarnetError, RunError
 from cifarnet.job import Origin, job_of
 from cifarnet.run import EpochRecord
@@ -21,8 +21,9 @@ from cifarnet.run import EpochRecord
 
 def main(order: dict[str, Any]) -> None:
     """Carry out one order and tell of it on stdout."""
+    prepare_process()
     choose()
-    _tell(**_carry_out(order["job"], Path(order["runs"]), Path(order["arrays"])))
+    tell(**_carry_out(order["job"], Path(order["runs"]), Path(order["arrays"])))
 
 
 class _Teller:
@@ -33,11 +34,7 @@ class _Teller:
 
     def on_epoch(self, record: EpochRecord, progress: Any) -> None:
         """Tell the epoch and its seconds."""
-        _tell(epoch=asdict(record), seconds=progress.seconds)
-
-
-def _tell(**what: Any) -> None:
-    print(json.dumps(what), flush=True)  # noqa: T201  # what the parent process reads
+        tell(epoch=asdict(record), seconds=progress.seconds)
 
 
 def _carry_out(record: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from cifarnet.environment import told
 from cifarnet.errors import BackendError
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, data_record
@@ -43,15 +44,15 @@ def train_in_child(
         ) as process:
             try:
                 with taken_away_if_ended(process.kill):
-                    told = _listen(process, backend, job.train.seed, watch)
+                    result = _listen(process, backend, job.train.seed, watch)
             finally:
                 _end(process)
-        if process.returncode or told is None:
+        if process.returncode or result is None:
             raise BackendError(
                 f"training on {backend} with seed {job.train.seed} failed ({_reason(process, talk)}); expected a "
                 f"finished run: try it alone with cifarnet train --backend {backend}"
             )
-        return told
+        return result
 
 
 def _as_record(job: Job, dataset: Dataset) -> dict[str, Any]:
@@ -67,16 +68,14 @@ def _as_record(job: Job, dataset: Dataset) -> dict[str, Any]:
 def _listen(process: subprocess.Popen[str], backend: str, seed: int, watch: EpochWatcher) -> dict[str, Any] | None:
     """Return what the process told last, once its output has ended; nothing when it told no result."""
     assert process.stdout is not None
-    told = None
-    for line in process.stdout:
-        if not line.startswith("{"):
-            continue  # a framework's own talk
-        told = json.loads(line)
-        if "epoch" in told:
-            watch(backend, seed, EpochRecord(**told["epoch"]), told["seconds"])
-            told = None
+    result = None
+    for what in told(process.stdout):
+        if "epoch" in what:
+            watch(backend, seed, EpochRecord(**what["epoch"]), what["seconds"])
+        else:
+            result = what
     process.wait()
-    return told
+    return result
 
 
 def _end(process: subprocess.Popen[str]) -> None:

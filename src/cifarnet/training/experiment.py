@@ -94,6 +94,7 @@ def carry_out(
         require_same_data(record, dataset)
         _require_fitting(job.model, job.train, dataset)
         parts = hold_out_of(dataset, job.train)
+        _require_same_division(run, record.get("machine", {}), _machine(job, len(parts.train)))
         model = initial_model(job, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
@@ -197,6 +198,16 @@ def _require_same_backend(run: Run, backend: object) -> None:
         raise RunError(
             f"this process runs on {choose()}; expected {backend}, on which {run} began: "
             f"start a new process with KERAS_BACKEND={backend}"
+        )
+
+
+def _require_same_division(run: Run, began: dict[str, Any], now: dict[str, Any]) -> None:
+    # Another division rounds in another way. With other cores it cannot be helped, and nothing is promised.
+    if began.get("cores") == now["cores"] and began.get("parts", now["parts"]) != now["parts"]:
+        raise RunError(
+            f"this process divides a batch into {now['parts']} part(s); expected {began['parts']}, as when {run} "
+            "began: resume it as it began, by the command or from Python (there with or without "
+            "cifarnet.prepare_process()), with the same thread settings"
         )
 
 

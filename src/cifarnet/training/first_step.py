@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.augmentation import Augmentation
-from cifarnet.backends import Steps
+from cifarnet.backends import Steps, keras_defaults
 from cifarnet.data import HoldOut, batch_order, hold_out_of
 from cifarnet.job import Job
 from cifarnet.model import get_weights, logits_of
@@ -42,8 +42,9 @@ def first_step(job: Job, dataset: Dataset) -> FirstStep:
     parts = hold_out_of(dataset, job.train)
     network = logits_of(initial_model(job, dataset.train, parts))
     before = _trained(network)
-    optimizer = keras.optimizers.SGD(STEP_SIZE)
-    optimizer.build(network.trainable_variables)
+    with keras_defaults():
+        optimizer = keras.optimizers.SGD(STEP_SIZE)
+        optimizer.build(network.trainable_variables)
     engine = compile_engine(network, optimizer, job.train, job.model.ghost_batch)
     images, labels = _first_batch(job, dataset.train, parts)
     weights = np.ones((1, len(labels)), np.float32)

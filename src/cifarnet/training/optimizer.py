@@ -7,26 +7,34 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifarnet.backends import AdamStep, adapter
+from cifarnet.backends import AdamStep, adapter, keras_defaults
 from cifarnet.config import TrainConfig
 
 
-class Adam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras ships no types
-    """``keras.optimizers.Adam`` with decoupled weight decay, by the framework's own operation where it has one.
+class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
+    """Adam with decoupled weight decay, by the framework's own operation where it has one.
 
-    The same steps but for rounding; decay spares biases. Nothing else that Keras' class can do is offered.
+    It takes the steps of ``keras.optimizers.Adam`` but for rounding; decay spares biases.
     """
 
-    def __init__(self, learning_rate: float, *, weight_decay: float | None, name: str) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, name=name)
+    BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
+    """The defaults of ``keras.optimizers.Adam``."""
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Make the moving averages, under the names that ``keras.optimizers.Adam`` gives them."""
+        if self.built:
+            return
+        super().build(variables)
+        self._stepped = list(variables)
+        self._averages = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Take one step on the variables that the optimizer was built for, in the order of ``build``."""
-        variables = trainable_variables or self._trainable_variables
         self.iterations.assign_add(1)
         rate, count = self.learning_rate.value, self.iterations.value
-        step = AdamStep(rate, count, self.weight_decay or 0.0, self.beta_1, self.beta_2, self.epsilon)
-        adapter().apply_adam(step, variables, self._momentums, self._velocities, grads)
+        step = AdamStep(rate, count, self.weight_decay or 0.0, self.BETA_1, self.BETA_2, self.EPSILON)
+        momentums, velocities = self._averages
+        adapter().apply_adam(step, trainable_variables or self._stepped, momentums, velocities, grads)
 
 
 class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
@@ -115,6 +123,7 @@ SGD_MOMENTUM = 0.9
 """Nesterov momentum (Sutskever et al. 2013): SGD without it needs several times the epochs."""
 
 
+@keras_defaults()
 def build_optimizer(config: TrainConfig, network: Any) -> keras.optimizers.Optimizer:
     """Return the optimizer with its variables built for ``network``; weight decay spares all but kernels."""
     momentum = {"momentum": SGD_MOMENTUM, "nesterov": True} if config.optimizer == "sgd" else {}

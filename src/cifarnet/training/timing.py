@@ -1,12 +1,12 @@
-"""A short timing of the running backend: ``python -m cifarnet.training.timing`` prints one JSON object."""
+"""A short timing of the running backend: ``python -m cifarnet.training.timing`` tells it."""
 
-import json
 import time
 
 import numpy as np
 
 from cifarnet.backends import Steps, adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.environment import prepare_process, tell
 from cifarnet.model import build_model, logits_of
 
 from .objective import objective
@@ -37,5 +37,5 @@ def images_per_second(calls: int = TIMED_CALLS) -> float:
 
 
 if __name__ == "__main__":
-    report = {"backend": choose(), "devices": adapter().devices(), "images_per_s": round(images_per_second())}
-    print(json.dumps(report))  # noqa: T201  # what the parent process reads
+    prepare_process()
+    tell(backend=choose(), devices=adapter().devices(), images_per_s=round(images_per_second()))

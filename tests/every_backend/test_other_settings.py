@@ -1,0 +1,103 @@
+"""Settings that Keras and the frameworks read from a file, the environment or the program change no result."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+
+from cifarnet.backends import Steps, adapter, keras_defaults
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.model import build_model, logits_of, predictor
+from cifarnet.training.objective import objective
+from cifarnet.training.optimizer import OPTIMIZERS, build_optimizer
+
+RNG = np.random.default_rng(7)
+IMAGES = RNG.integers(0, 256, (2, 8, 32, 32, 3), np.uint8)
+LABELS = RNG.integers(0, 10, (2, 8), np.int32)
+PLAIN = ModelConfig(filters=(4,), dense_units=(8,), dropout=0.25)
+NORMALISED = ModelConfig(
+    filters=(4,), dense_units=(), dropout=0.0, ghost_batch=4, pooling="first", global_pooling="max", whitening=2
+)
+
+
+def trained(model, optimizer):
+    """A digest of all that two steps leave, of the logits after them, and of the parts of a prediction."""
+    config = TrainConfig(optimizer=optimizer, weight_decay=0.01, label_smoothing=0.1)
+    whole = build_model(model, seed=3)
+    network = logits_of(whole)
+    smoothed = partial(objective, label_smoothing=config.label_smoothing)
+    engine = adapter().compile(network, build_optimizer(config, network), smoothed, model.ghost_batch)
+    sums = engine.train(Steps(IMAGES, LABELS, np.ones(LABELS.shape, np.float32), np.full(2, 1e-2, np.float32)))
+    state = engine.state()
+    answers = (np.array(sums, np.float32), engine.logits(IMAGES[0]), predictor(whole)(IMAGES[0]))
+    return hashlib.sha256(b"".join(array.tobytes() for array in (*state.values(), *answers))).hexdigest()
+
+
+@pytest.fixture
+def restored():
+    """Give Keras its own settings back."""
+    before = keras.config.dtype_policy(), keras.config.floatx(), keras.config.image_data_format()
+    epsilon = keras.config.epsilon()
+    yield
+    keras.config.set_dtype_policy(before[0])
+    keras.config.set_floatx(before[1])
+    keras.config.set_image_data_format(before[2])
+    keras.config.set_epsilon(epsilon)
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_what_keras_is_set_to_changes_nothing_and_stays_so(optimizer):
+    model = NORMALISED if optimizer == "muon" else PLAIN
+    expected = trained(model, optimizer)
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_epsilon(0.1)
+    for floatx, policy in (("float16", "float16"), ("float64", "mixed_bfloat16")):
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+        assert trained(model, optimizer) == expected
+        assert (keras.config.floatx(), keras.config.dtype_policy().name) == (floatx, policy)
+    assert (keras.config.image_data_format(), keras.config.epsilon()) == ("channels_first", 0.1)
+    assert trained(model, "sgd" if optimizer != "sgd" else "adam") != expected
+
+
+def test_settings_come_back_after_an_error_too():
+    with pytest.raises(ValueError, match="of the person"), keras_defaults():
+        raise ValueError("of the person")
+    assert keras.config.floatx() == "float32"
+
+
+CHILD = """
+from tests.every_backend import test_other_settings as here
+print(here.trained(here.PLAIN, "adam"), here.trained(here.NORMALISED, "muon"))
+"""
+IN_TORCH = "import torch; torch.set_default_dtype(torch.float64)"
+OF_JAX = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+}
+SETTINGS = {
+    "jax": OF_JAX,
+    "torch": {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+    "tensorflow": {"NVIDIA_TF32_OVERRIDE": "1"},
+}
+
+
+def test_a_keras_json_and_the_environment_change_nothing(tmp_path):
+    (tmp_path / "keras.json").write_text(
+        json.dumps({"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1})
+    )
+    backend = keras.config.backend()
+    changed = os.environ | {"KERAS_HOME": str(tmp_path), "KERAS_MAX_EPOCHS": "1"} | SETTINGS[backend]
+    first = IN_TORCH if backend == "torch" else ""
+    told = [
+        subprocess.run([sys.executable, "-c", code + CHILD], env=env, capture_output=True, text=True, check=True).stdout
+        for code, env in (("", os.environ), (first, changed))
+    ]
+    assert told[0] == told[1] != ""
