@@ -4,12 +4,14 @@ import errno
 import os
 import resource
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
-from cifarnet.atomic import write_atomically
+from cifarnet.atomic import HOST, temporary_name, write_atomically
 from cifarnet.errors import RunError
 
 
@@ -112,3 +114,33 @@ def test_threads_that_write_one_file_at_the_same_time_all_succeed_and_one_wins(t
             list(pool.map(lambda content: write_atomically(tmp_path / "run.json", content), contents))
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     assert (tmp_path / "run.json").read_bytes() in contents
+
+
+def gone_process() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_a_write_sweeps_what_killed_processes_left_in_the_folder_and_nothing_else(tmp_path):
+    target, gone = tmp_path / "best.weights.h5", gone_process()
+    left = tmp_path / f".model.onnx-{HOST}-{gone}-00000000.part"
+    link = tmp_path / f".latest-{HOST}-{gone}-00000000.part"
+    old = tmp_path / f".best.weights.h5-{'0' * 8}-1-00000000.part"  # of a machine that is long gone
+    stays = [
+        temporary_name(target),  # of this process
+        tmp_path / f".best.weights.h5-{HOST}-{os.getppid()}-00000000.part",
+        tmp_path / f".best.weights.h5-{'1' * 8}-{gone}-00000000.part",  # of another machine
+        tmp_path / f".notes-{gone}",
+        tmp_path / "notes.part",
+        tmp_path / ".notes.part",
+    ]
+    for path in (left, old, *stays):
+        path.touch()
+    link.symlink_to("a-run")
+    os.utime(old, (0, 0))
+    folders = [tmp_path / name for name in (".my-notes", ".Trash-1000", left.name.replace("00000000", "11111111"))]
+    for folder in folders:
+        folder.mkdir()
+    write_atomically(target, b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (*stays, *folders, target)}

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from cifarnet.atomic import HOST, temporary_name
 from cifarnet.errors import RunError, UsageError
 from cifarnet.run import (
     LATEST,
@@ -361,35 +360,6 @@ def test_a_filelock_that_finds_no_flock_is_an_error_of_ours_too(tmp_path, monkey
     monkeypatch.setattr(FileLock, "acquire", missing)
     with pytest.raises(RunError, match="does not appear to support flock"), Run(tmp_path).locked():
         pytest.fail("held without a lock")
-
-
-def gone_process() -> int:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
-
-
-def test_the_lock_sweeps_files_that_killed_processes_left_and_nothing_else(tmp_path):
-    run, target, gone = Run(tmp_path), tmp_path / "best.weights.h5", gone_process()
-    left = [tmp_path / f".best.weights.h5-{HOST}-{gone}-00000000.part"]
-    old = tmp_path / f".best.weights.h5-{'0' * 8}-1-00000000.part"  # of a machine that is long gone
-    stays = [
-        temporary_name(target),  # of this process
-        tmp_path / f".best.weights.h5-{HOST}-{os.getppid()}-00000000.part",
-        tmp_path / f".best.weights.h5-{'1' * 8}-{gone}-00000000.part",  # of another machine
-        tmp_path / f".notes-{gone}",
-        tmp_path / "notes.part",
-        tmp_path / ".notes.part",
-    ]
-    for path in (*left, old, *stays):
-        path.touch()
-    os.utime(old, (0, 0))
-    folders = [tmp_path / name for name in (".my-notes", ".Trash-1000", left[0].name.replace("00000000", "11111111"))]
-    for folder in folders:
-        folder.mkdir()
-    with run.locked():
-        pass
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (*stays, *folders)} | {".lock"}
 
 
 def test_json_has_null_for_what_it_has_no_word_for():

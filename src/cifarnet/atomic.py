@@ -4,6 +4,7 @@ import errno
 import os
 import platform
 import re
+import stat
 import tempfile
 import time
 import zlib
@@ -15,8 +16,16 @@ from pathlib import Path
 from .errors import RunError
 from .interruption import taken_away_if_ended
 
-HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-"""Marks the temporary files of this machine: on a shared disk others write too, and their process ids mean nothing."""
+
+def _host() -> str:
+    """Return eight digits for this machine, and for the container: process ids of others mean nothing here."""
+    namespace = Path("/proc/self/ns/pid")
+    container = namespace.readlink() if namespace.is_symlink() else ""
+    return f"{zlib.crc32(f'{platform.node()} {container}'.encode()):08x}"
+
+
+HOST = _host()
+"""Marks the temporary files of this machine: on a shared disk others write too."""
 TEMPORARY = re.compile(r"\..+-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part")
 """Name of a temporary file of this package, as ``temporary_name`` makes it."""
 ABANDONED_S = 24 * 3600
@@ -35,8 +44,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 def written_aside(path: Path, content: bytes) -> Iterator[Callable[[], None]]:
     """Write ``content`` to a temporary file beside ``path``, and yield the function that gives it the name.
 
-    Unless that is called nothing stays. Raises ``RunError`` when the system refuses to write.
+    Unless that is called nothing stays, and what a killed process left in that folder goes. Raises ``RunError`` when
+    the system refuses to write.
     """
+    remove_abandoned(path.parent)
     temporary = temporary_name(path)
     try:
         with taken_away_if_ended(partial(temporary.unlink, missing_ok=True)):
@@ -70,11 +81,12 @@ def remove_abandoned(folder: Path) -> None:
 def _is_abandoned(path: Path) -> bool:
     """Return whether ``path`` is a temporary file of a process that is gone."""
     name = TEMPORARY.fullmatch(path.name)
-    if name is None or path.is_symlink() or not path.is_file():
+    status = path.lstat()
+    if name is None or stat.S_ISDIR(status.st_mode):
         return False
     if name["host"] == HOST and not _is_running(int(name["pid"])):
         return True
-    return time.time() - path.stat().st_mtime > ABANDONED_S
+    return time.time() - status.st_mtime > ABANDONED_S
 
 
 def _is_running(pid: int) -> bool:

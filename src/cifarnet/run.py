@@ -150,8 +150,6 @@ class Run:
                 "system with file locks: keep the runs on a local disk (--runs)"
             ) from error
         try:
-            for folder in (self.path, self.checkpoints):
-                remove_abandoned(folder)
             yield
         finally:
             lock.release()
@@ -195,6 +193,7 @@ def create_run(root: Path, recipe: str, backend: str, now: datetime) -> Run:
 def point_latest(run: Run) -> None:
     """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts."""
     latest = run.path.parent / LATEST
+    remove_abandoned(latest.parent)
     link = temporary_name(latest)
     with suppress(OSError), taken_away_if_ended(partial(link.unlink, missing_ok=True)):
         link.symlink_to(run.path.name, target_is_directory=True)

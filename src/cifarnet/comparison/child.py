@@ -47,7 +47,7 @@ def _carry_out(record: dict[str, Any], runs: Path, arrays: Path) -> dict[str, An
 
     job = job_of(record)
     dataset = Origin.read(record, job.source).open()
-    require_same_data(record["data"], dataset)  # else it would be compared with trainings on other images
+    require_same_data(record, dataset)  # else it would be compared with trainings on other images
     first = first_step(job, dataset)
     run = start(job, dataset, runs)
     record = carry_out(run, dataset, _Teller())
