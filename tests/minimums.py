@@ -16,6 +16,7 @@ BACKENDS = ("jax", "torch", "tensorflow")
 FOR_DEVELOPMENT = ("dev", "bench")
 """Extras whose minimums are the versions in constraints.txt: `make test` and `make bench` run with these."""
 STEPS = (
+    ("train", "--help"),
     ("train", "--data", "synthetic", "--epochs", "1", "--track", "tensorboard", "--track", "mlflow"),
     ("train", "--data", "synthetic", "--epochs", "1", "--recipe", "fast"),
     ("evaluate",),
@@ -25,6 +26,7 @@ STEPS = (
     ("export", "--int8", "--output", "int8.onnx"),
     ("predict", "runs/latest/model.onnx", str(GOLDEN)),
     ("predict", "int8.onnx", str(GOLDEN)),
+    ("robustness", "runs/latest/model.onnx"),
     ("report",),
 )
 
