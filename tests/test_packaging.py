@@ -1,4 +1,4 @@
-"""Every dependency has a minimum that was tested, and `make` refuses a Python that was not, before pip starts."""
+"""Every dependency has a minimum that was tested; `make` refuses other Pythons and installs nothing on the system."""
 
 import re
 import shutil
@@ -85,3 +85,15 @@ def test_make_takes_a_python_that_was_tested(make, tmp_path):
     done = make(pythons()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "venv/bin/python").exists()
+
+
+def test_make_tells_root_that_chromium_is_missing_and_does_not_install_it(tmp_path):
+    if not shutil.which("make"):
+        pytest.skip("make is missing")
+    for name, line in {"apt-get": f"touch {tmp_path}/installed", "id": "echo 0"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    command = [shutil.which("make"), "consumers"]
+    done = subprocess.run(command, cwd=PROJECT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True)
+    assert "Chromium is missing" in done.stdout
+    assert not (tmp_path / "installed").exists()
