@@ -28,7 +28,7 @@ def test_each_requirement_has_a_minimum_and_nothing_else_and_the_suite_runs_with
 
 
 def test_the_minimums_are_the_pins_of_the_packages_for_users():
-    assert "onnxruntime==1.20" in pins()
+    assert "onnxruntime==1.21" in pins()
     assert "scikit-learn==1.7" in pins()
     assert not [line for line in pins() if ">=" in line or line.startswith(("cifarnet", "pytest"))]
 
