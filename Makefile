@@ -1,5 +1,6 @@
 # make train              environment, data, then the recipe `seed`
 # make train BACKEND=torch ARGS="--seed 1"
+# make nightly            a second environment with the oldest versions that are declared; trains and exports with them
 # make test               environment, then format, lint, types, layers and the suite on all three backends
 PYTHON ?= python3
 BACKEND ?= jax
@@ -7,9 +8,14 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-# An environment without pip, without its base Python, or of one older than 3.11 is stale: it is made anew when needed.
-FRESH := $(shell $(BIN)/python -c 'import pip, sys; print(sys.version_info >= (3, 11))' 2>/dev/null)
-ifneq ($(FRESH),True)
+# As pyproject.toml names them. For another Python some of the pinned packages have no wheel, and pip would build them.
+TESTED := $(shell sed -n 's/.*"Programming Language :: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+
+# An environment without pip, without its base Python, or of a Python that was not tested is stale: it is made anew when
+# needed.
+FRESH := $(shell $(BIN)/python -c 'import pip' 2>/dev/null && $(BIN)/python $(VERSION))
+ifeq ($(filter $(TESTED),$(FRESH)),)
 .PHONY: $(BIN)/python
 endif
 
@@ -17,10 +23,11 @@ endif
 help:
 	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the recipe seed: some 15 minutes on two cores"
 	@echo "make test                               the whole suite, on all three frameworks"
+	@echo "make nightly                            trains and exports with the oldest versions that are declared"
 	@echo "make consumers                          what the apps under export/ need for their tests"
 	@echo "make bench [RUN=runs/latest]            all benchmarks: a good half hour on an idle machine"
 
-.PHONY: help train test lint suite consumers bench results clean
+.PHONY: help train test lint suite nightly consumers bench results clean
 
 train: $(VENV)/.has-$(BACKEND)
 	$(BIN)/cifarnet train --backend $(BACKEND) $(ARGS)
@@ -45,11 +52,15 @@ suite: $(VENV)/.has-dev consumers
 	KERAS_BACKEND=torch $(BIN)/pytest tests/every_backend
 	KERAS_BACKEND=tensorflow $(SIDE_BY_SIDE) tests/every_backend
 
-# What the apps under export/ need. Where Node or Chromium cannot be had, their tests say so and are skipped.
+# The oldest versions that pyproject.toml declares, in an environment of their own.
+nightly: $(BIN)/python
+	$(BIN)/python tests/minimums.py build/minimums
+
+# What the apps under export/ need, but for Chromium, which is the system's. Where Node or Chromium cannot be had, their tests say so and are skipped.
 consumers: $(if $(shell command -v npm),export/node/node_modules/.done export/browser/node_modules/.done)
 	@command -v npm >/dev/null || echo "npm is missing: the apps for Node and the browser are not tested"
-	-@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
-		{ apt-get update -q && apt-get install -q -y --no-install-recommends chromium; }
+	@command -v chromium >/dev/null || \
+		echo "Chromium is missing: the page for the browser is not tested; on Debian: apt-get install chromium"
 
 export/%/node_modules/.done: export/%/package.json export/%/package-lock.json
 	-cd export/$* && npm ci --no-audit --no-fund && touch node_modules/.done
@@ -73,8 +84,9 @@ $(VENV)/.has-%: pyproject.toml constraints.txt $(BIN)/python
 	touch $@
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON) is older than 3.11 or missing; expected 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@found=$$($(PYTHON) $(VERSION)) || found=missing; case " $(TESTED) " in *" $$found "*) ;; *) \
+		echo "error: $(PYTHON) is $$found; expected a Python that was tested ($(TESTED)): make PYTHON=/path/to/python$(lastword $(TESTED))"; \
+		exit 1;; esac
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "error: $(PYTHON) cannot make environments; expected the venv module: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)

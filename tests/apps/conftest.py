@@ -32,10 +32,10 @@ def version_of(node: str) -> tuple[int, ...]:
     return tuple(map(int, said.strip().removeprefix("v").split(".")[:2]))
 
 
-def require(found, what: str) -> None:
+def require(found, what: str, command: str = "make consumers") -> None:
     """Go on where a program is there; fail where CI is set and it is missing, skip elsewhere."""
     if not found:
-        message = f"{what} is missing: run `make consumers`"
+        message = f"{what} is missing: run `{command}`"
         _ = pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
@@ -52,7 +52,7 @@ def node():
 def chromium():
     """Return the program chromium, once the page's packages and what drives it are there."""
     program = shutil.which("chromium")
-    require(program, "chromium")
+    require(program, "chromium", "apt-get install chromium")
     for package in ("onnxruntime-web", "playwright-core"):
         require((EXPORT / "browser/node_modules" / package).is_dir(), package)
     return program

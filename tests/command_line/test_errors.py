@@ -253,11 +253,11 @@ def test_the_version_is_told_on_stdout(run):
 
 def test_what_the_base_install_lacks_comes_with_the_line_that_installs_it(fails, monkeypatch):
     def bare():
-        raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
+        raise ModuleNotFoundError("No module named 'keras'", name="keras")
 
     monkeypatch.setattr(cli, "app", bare)
     assert fails().startswith(
-        'onnx is not installed; expected for this command: pip install "cifarnet[jax]", or in a c'
+        'keras is not installed; expected for this command: pip install "cifarnet[jax]", or in a c'
     )
 
 

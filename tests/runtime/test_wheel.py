@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +10,24 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from .conftest import COLOURS
+
 PROJECT = Path(__file__).parents[2]
 ABSENT = ("keras", "onnx", "h5py", "torch", "jax", "tensorflow", "matplotlib", "pytest")
 """What a base install does without."""
 
 
-def called(*command: object, cwd: Path) -> str:
-    """Run a program that knows nothing of the source tree, and return its stdout."""
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess:
+    """Run a program that knows nothing of the source tree."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "KERAS_BACKEND")}
-    done = subprocess.run(
+    return subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def called(*command: object, cwd: Path) -> str:
+    """Run a program that has to succeed, and return its stdout."""
+    done = run(*command, cwd=cwd)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -43,6 +51,33 @@ def test_the_base_install_predicts(base_install, model_path, photos, tmp_path):
     found = [(each["file"], each["label"]) for each in map(json.loads, printed.splitlines())]
     assert found[:2] == [("sky.png", "blue"), (f"{photos}/a.png", "red")]
     assert len(found) == 6
+
+
+def test_the_base_install_tells_of_every_command(base_install, tmp_path):
+    assert "predict" in called(base_install / "cifarnet", "--help", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["train", "--data", "synthetic"], "jax"),
+        (["train", "--data", "synthetic", "--backend", "torch"], "torch"),
+        (["train", "--data", "synthetic", "--track", "mlflow"], "mlflow"),
+        (["inspect", "model.onnx"], "evidence"),
+        (["evaluate", "model.onnx", "--images", "classes"], "evidence"),
+    ],
+)
+def test_the_base_install_names_the_extra_that_a_command_lacks_in_one_line(
+    base_install, model_path, photos, tmp_path, arguments, extra
+):
+    for label in COLOURS:
+        shutil.copytree(photos, tmp_path / "classes" / label)
+    done = run(base_install / "cifarnet", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    *before, line = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert f'pip install "cifarnet[{extra}]"' in line
+    assert before in ([], ["decoding"])
 
 
 def test_the_base_install_has_nothing_that_trains(base_install, tmp_path):

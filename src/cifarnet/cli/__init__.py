@@ -65,8 +65,8 @@ def common_options(
 
 
 EXTRAS = {
-    **dict.fromkeys(("h5py", "keras", "onnx"), "jax"),
-    **dict.fromkeys(("jinja2", "matplotlib", "scipy", "sklearn", "yaml"), "evidence"),
+    **dict.fromkeys(("h5py", "keras"), "jax"),
+    **dict.fromkeys(("jinja2", "matplotlib", "onnx", "scipy", "sklearn", "yaml"), "evidence"),
 }
 """Modules that the base install lacks, and the extra that brings them: for training that of any framework does."""
 
