@@ -183,6 +183,8 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
         f"{len(found)} epochs ({told.get('why_stopped')})" for found, told in ((rows, record), (repeated_rows, again))
     ]
     ended_alike = len(rows) == len(repeated_rows) if epochs else endings[0] == endings[1]
+    if not epochs and differences:  # figures that differ may move the epoch at which patience runs out
+        ended_alike |= record.get("why_stopped") == again.get("why_stopped") == "patience"
     ending = None if ended_alike else f"ended after {endings[1]} instead of {endings[0]}"
     weights_equal = _equal_weights(original, repeated) if _same_best(record, again) else None
     return Reproduction(

@@ -250,7 +250,7 @@ def test_a_frameworks_own_lines_are_not_taken_for_a_result(monkeypatch, tmp_path
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     dataset = open_dataset("synthetic")
-    job, seen = Plan(backends=("torch", "jax"), epochs=1).job(dataset, seed=0), []
+    job, seen = Plan(backends=("torch", "jax"), epochs=1, source="synthetic").job(dataset, seed=0), []
     found = train_in_child(
         "torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *given: seen.append(given)
     )

@@ -159,6 +159,12 @@ def test_rows_within_noise_that_end_otherwise_have_diverged_and_both_is_said(jud
     assert _sentence(found).startswith("diverged: 2 of 3 epochs came out within noise, and then the repetition ended")
 
 
+def test_rounding_may_move_the_epoch_at_which_patience_runs_out(judged, record):
+    record["why_stopped"] = "patience"
+    for size, outcome in ((1e-6, "within noise"), (1.0, "diverged"), (0.0, "diverged")):
+        assert judged(changed(0, train_loss=size)[:2], epochs=None, best_epoch=2).outcome == outcome
+
+
 def test_noise_is_known_for_the_measured_settings_and_images_alone():
     train = replace(SETTINGS.train, seed=3, epochs=5, patience=7)
     job = Job(recipe="seed", model=SETTINGS.model, train=train, source="cifar10")

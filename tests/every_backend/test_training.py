@@ -16,14 +16,16 @@ from cifarnet.atomic import HOST
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import hold_out, open_dataset, synthetic
-from cifarnet.errors import ConfigError, DataError, ModelError, RunError
+from cifarnet.errors import CheckpointError, ConfigError, DataError, ModelError, RunError
 from cifarnet.evaluation import calibrate, evaluate, predict
 from cifarnet.job import Job, job_of, origin_of
 from cifarnet.model import build_model, get_weights, load_weights, logits_of, predictor
 from cifarnet.reproduction import reproduce
 from cifarnet.run import Run, find_run
 from cifarnet.spec import Dataset, Split
+from cifarnet.stopping import EarlyStopping
 from cifarnet.training import calibration_of, carry_out, load_best, prepared, start
+from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.loop import train
 from cifarnet.training.objective import objective
 from cifarnet.training.optimizer import build_optimizer
@@ -346,6 +348,15 @@ def test_the_record_of_a_resumed_run_says_running_while_it_runs(job, dataset, ru
     carry_out(run, dataset, watcher, stop=lambda: seen.append(run.read_record()) or False)
     assert seen[0]["status"] == "running"
     assert "metrics" not in seen[0]
+
+
+@pytest.mark.parametrize("state", [{}, {"model/conv_1/kernel": np.zeros((1, 1, 1, 1), np.float32)}])
+def test_a_checkpoint_of_another_network_is_refused(job, dataset, runs, watcher, state):
+    run = start(job, dataset, runs)
+    stopping = asdict(EarlyStopping(0.1, 2))
+    save_checkpoint(run.checkpoints, Checkpoint(Position(), stopping, state, {}))
+    with pytest.raises(CheckpointError, match="holds the state of another network; expected one of this run: start"):
+        carry_out(run, dataset, watcher)
 
 
 def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, watcher):

@@ -121,8 +121,7 @@ class _Session:
             self._stopping, self._best = EarlyStopping(**checkpoint.stopping), dict(checkpoint.best)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{self._run.checkpoints} holds the state of another network ({error}); expected one of this run: "
-                "start a new run"
+                f"{self._run.checkpoints} holds the state of another network; expected one of this run: start a new run"
             ) from error
         self._position, self._history = checkpoint.position, checkpoint.history
         self._epoch_seconds = checkpoint.epoch_seconds
