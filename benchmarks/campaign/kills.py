@@ -64,8 +64,6 @@ STAGES = {"start": 1, "first step": 1, "train": 6, "export": 3, "report": 2, "ex
 """Where deaths fall, and how often against each other."""
 HOW = ("time", "time", "half", "half", "before", "after", "after")
 """At a random time, from outside; half-way in, just before or just after a random call that changes the disk."""
-SHORT_STAGES = {"first step": 1, "train": 6}
-"""Of the short version."""
 STORIES, MOST_DEATHS = 6, 8
 """Stories of one setting and seed, compared with the same undisturbed run, and deaths of a story."""
 LIMIT_S = 300
@@ -161,12 +159,11 @@ def notes_of(runs: Path) -> Path:
 def campaign(minutes: float, seed: int, output: Path, *, short: bool = False) -> int:
     """Kill for so long, store a record per batch, and return how much was unexplained."""
     deadline, unexplained, number = time.monotonic() + 60 * minutes, 0, 0
-    stories, stages = (1, SHORT_STAGES) if short else (STORIES, STAGES)
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         warm_up(Path(folder))
         while time.monotonic() < deadline and not (short and number):
-            batch = Batch(Path(folder) / str(number), [seed, number], stages)
-            batch.carry_out(stories, deadline)
+            batch = Batch(Path(folder) / str(number), [seed, number])
+            batch.carry_out(1 if short else STORIES, deadline)
             unexplained += len(batch.unexplained)
             store(output, "kills", **batch.facts(seed, number))
             shutil.rmtree(batch.folder)
@@ -190,9 +187,9 @@ def warm_up(folder: Path) -> None:
 class Batch:
     """Some stories of one setting and seed."""
 
-    def __init__(self, folder: Path, seed: list[int], stages: dict[str, int]) -> None:
+    def __init__(self, folder: Path, seed: list[int]) -> None:
         folder.mkdir()
-        self.folder, self.stages = folder, stages
+        self.folder = folder
         self.rng = np.random.default_rng(seed)
         self.setting = str(self.rng.choice(list(SETTINGS)))
         model, train = SETTINGS[self.setting]
@@ -241,7 +238,7 @@ class Batch:
 
     def _drawn(self) -> list[Death]:
         """Draw the deaths of a story in the order of its stages; the more there are of one, the sooner they come."""
-        order, weights = list(self.stages), np.array(list(self.stages.values()))
+        order, weights = list(STAGES), np.array(list(STAGES.values()))
         drawn = self.rng.choice(order, self.rng.integers(2, MOST_DEATHS + 1), p=weights / weights.sum())
         found = []
         for stage in sorted(drawn.tolist(), key=order.index):
