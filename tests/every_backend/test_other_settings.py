@@ -27,7 +27,7 @@ NORMALISED = ModelConfig(
 
 
 def trained(model, optimizer):
-    """A digest of all that two steps leave, and of logits; not of the loss, whose last bit JAX_ENABLE_X64 can change."""
+    """A digest of all that two steps leave, and of logits; JAX_ENABLE_X64 can change the last bit of a loss."""
     config = TrainConfig(optimizer=optimizer, weight_decay=0.01, label_smoothing=0.1)
     whole = build_model(model, seed=3)
     network = logits_of(whole)
