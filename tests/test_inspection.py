@@ -213,7 +213,8 @@ def test_the_name_of_a_file_does_not_command_the_terminal(path, monkeypatch, cap
 
 
 def test_facts_nested_too_deeply_end_in_one_line(told):
-    deep = json.dumps(models.contract(training=...))[:-1] + ', "training": ' + '{"a":' * 900 + "1" + "}" * 901
+    depth = 900 if sys.version_info < (3, 12) else 1200  # Python reads as much, but cannot write it with indents
+    deep = json.dumps(models.contract(training=...))[:-1] + ', "training": ' + '{"a":' * depth + "1" + "}" * (depth + 1)
     code, said, talk = told(models.content(contract=deep), "--json")
     assert (code, said) == (1, "")
     assert "model.onnx has facts nested too deeply to be told; expected those of `cifarnet export`: export" in talk

@@ -119,7 +119,10 @@ def test_a_bad_image_of_a_list_is_counted(refuses, painted):
 def test_a_path_without_a_file(refuses, tmp_path):
     message = "no.png cannot be read (No such file or directory); expected an image file: check the path"
     assert refuses(tmp_path / "no.png") == f"{tmp_path}/{message}"
-    assert refuses("a\0b").startswith("a\0b cannot be read (embedded null byte); expected an image file")
+    said = refuses("a\0b")  # the reason is Python's, and its words change
+    assert said.startswith("a\0b cannot be read (")
+    assert "embedded null" in said
+    assert said.endswith("; expected an image file: check the path")
 
 
 def test_a_folder_is_told_the_way_to_stream(refuses, photos):

@@ -59,7 +59,10 @@ def test_an_onnx_file_of_somebody_else():
 def test_a_path_that_cannot_be_read(tmp_path):
     message = "cannot be read (No such file or directory); expected an ONNX file: check the path"
     assert refused(tmp_path / "no.onnx") == f"{tmp_path / 'no.onnx'} {message}"
-    assert refused("a\0b").startswith("a\0b cannot be read (embedded null byte); expected an ONNX file")
+    said = refused("a\0b")  # the reason is Python's, and its words change
+    assert said.startswith("a\0b cannot be read (")
+    assert "embedded null" in said
+    assert said.endswith("; expected an ONNX file: check the path")
 
 
 def test_a_folder_or_a_pipe_or_a_device(tmp_path):
