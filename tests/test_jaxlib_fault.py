@@ -18,7 +18,7 @@ OFF = f"{YNNPACK_FLAG}=-reduce"
     ("flags", "jaxlib", "expected"),
     [
         ("", FAULTY, OFF),
-        ("--xla_dump_to=/tmp/x", FAULTY, f"--xla_dump_to=/tmp/x {OFF}"),
+        ("--xla_dump_to=dump", FAULTY, f"--xla_dump_to=dump {OFF}"),
         (f"{YNNPACK_FLAG}=-dot", FAULTY, f"{YNNPACK_FLAG}=-dot"),
         ("flags.txt", FAULTY, "flags.txt"),
         ("", "0.10.1", ""),
@@ -41,7 +41,7 @@ expected = ((rows.astype(np.float64) @ matrix.T.astype(np.float64)) ** 2).sum(ax
 print("right" if np.abs(found / expected - 1).max() < 1e-3 else "wrong")
 """
 CHOSEN = "import cifarnet; cifarnet.choose_backend('jax')"
-ADAPTER = "from cifarnet.backends import adapter; adapter()"
+PREDICTOR = "from cifarnet.backends import adapter; adapter().predictor(None)"
 
 
 def told(*lines, flags=None):
@@ -70,7 +70,7 @@ def test_sums_are_right_once_jax_was_chosen_also_where_it_was_imported_before():
 def test_the_flags_of_a_person_are_kept_beside_the_added_one():
     devices = "--xla_force_host_platform_device_count=2"
     count = "import os; print(jax.device_count(), os.environ['XLA_FLAGS'])"
-    assert told(CHOSEN, ADAPTER, "import jax", count, flags=devices) == f"2 {devices} {OFF}"
+    assert told(CHOSEN, PREDICTOR, "import jax", count, flags=devices) == f"2 {devices} {OFF}"
 
 
 @needs_fault
@@ -81,7 +81,7 @@ def test_jax_is_refused_where_its_sums_are_wrong(first, flags):
     said = (
         f"cifarnet.errors.BackendError: jaxlib {version('jaxlib')} computes wrong sums in this process, where XLA_FLAGS"
     )
-    assert told(first, CHOSEN, ADAPTER, flags=flags).startswith(said)
+    assert told(first, CHOSEN, PREDICTOR, flags=flags).startswith(said)
 
 
 def test_the_doctor_tells_of_the_fault_and_of_what_xla_flags_does_about_it(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """The adapter for JAX: pure functions of an explicit state, compiled once per batch shape."""
 
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,9 @@ def sums_are_right() -> bool:
     return bool(np.allclose(found, np.square(rows).sum(axis=1), rtol=1e-3))
 
 
+@functools.cache
 def _require_right_sums() -> None:
+    # Not on import: JAX could no longer be set up after it, for several processes say.
     jaxlib = versions(("jaxlib",)).get("jaxlib")
     if jaxlib in FAULTY_JAXLIB and not sums_are_right():
         raise BackendError(
@@ -53,9 +56,6 @@ def _require_right_sums() -> None:
             f"{os.environ.get('XLA_FLAGS', '')!r}; expected JAX to start with {YNNPACK_FLAG}=-reduce: set that before "
             "JAX is first used, or install another jaxlib"
         )
-
-
-_require_right_sums()
 
 
 def prepare_process() -> None:
@@ -175,6 +175,7 @@ def predictor(network: Any) -> Forward:
 
 def _logits_of(network: Any) -> Callable[[Any, Any, NDArray[np.uint8]], NDArray[np.float32]]:
     """Return the function from weights, other variables and images (n, h, w, c) to logits (n, classes)."""
+    _require_right_sums()
     pure = jax.jit(lambda *arguments: network.stateless_call(*arguments, training=False)[0])
 
     def forward(trainable: Any, fixed: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
