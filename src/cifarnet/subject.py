@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backends import choose
-from .errors import DataError, RunError, UsageError
+from .errors import DataError, UsageError
 from .evaluation import Evaluation, Predictor, flip_averaged, measure, predict, temperature_of, threshold_of
-from .job import Origin, origin_of, require_weights
-from .run import RECORD, Run, find_run
+from .job import Origin, damaged, origin_of, require_weights
+from .run import Run, find_run
 from .runtime import OpenedModel, open_model
 from .spec import FILE_ENGINE, NAMED_SOURCES, Dataset, Split, durable
 
@@ -102,9 +102,7 @@ class RunSubject(Subject):
         try:
             self.labels = tuple(run.read_record()["data"]["labels"])
         except (KeyError, TypeError) as error:
-            raise RunError(
-                f"{run.path / RECORD} is damaged ({error!r}); expected the record of a run: start a new one"
-            ) from error
+            raise damaged(error) from error
 
     @property
     def origin(self) -> Origin:
