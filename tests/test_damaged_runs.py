@@ -4,9 +4,7 @@ import json
 import math
 import random
 import shutil
-from contextlib import suppress
 
-import numpy as np
 import pytest
 
 from cifarnet.backends import choose
@@ -21,9 +19,9 @@ from cifarnet.reproduction import compare_runs, planned_epochs  # noqa: E402
 from cifarnet.run import RECORD, Run, find_run  # noqa: E402
 from cifarnet.subject import RunSubject  # noqa: E402
 from cifarnet.training import Silent, carry_out  # noqa: E402
-from cifarnet.training.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint  # noqa: E402
 from cifarnet.warm_start import warm_start_from, warm_start_of  # noqa: E402
 from tests.report_runs import dataset_of, run_of  # noqa: E402
+from tests.runtime.fuzzing import places, replaced  # noqa: E402
 
 VALUES = (
     None,
@@ -45,8 +43,7 @@ VALUES = (
     {"a": 1},
     [[]],
 )
-"""What is put in the place of a value of another kind."""
-GONE = object()
+"""What is put in the place of a value of another kind; ``...`` takes it away."""
 DAMAGES_PER_FILE = 15
 WARM_START = {
     "run": "earlier",
@@ -82,28 +79,6 @@ def run(tmp_path):
     shutil.copytree(run.path, tmp_path / "sound")
     Run(tmp_path / "sound").write_record(run.read_record() | {"best_epoch": 3})
     return run
-
-
-def places(document, before=()):
-    """Yield the path of keys to each value of a JSON document."""
-    for key in document if isinstance(document, dict) else range(len(document)):
-        yield (*before, key)
-        if isinstance(document[key], dict | list):
-            yield from places(document[key], (*before, key))
-
-
-def changed(document, place, value):
-    """Return a copy of a JSON document with another value at a place, or none."""
-    copy = json.loads(json.dumps(document))
-    *outer, last = place
-    inner = copy
-    for key in outer:
-        inner = inner[key]
-    if value is GONE:
-        del inner[last]
-    else:
-        inner[last] = value
-    return copy
 
 
 def read_all(run, what):
@@ -142,8 +117,8 @@ def test_a_value_of_another_kind_anywhere_in_the_record(run, state):
     if state == "running":
         record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
     for place in places(record):
-        value = random.Random(f"{state} {place}").choice((*VALUES, GONE))
-        (run.path / RECORD).write_text(json.dumps(changed(record, place, value)))
+        value = random.Random(f"{state} {place}").choice((*VALUES, ...))
+        (run.path / RECORD).write_text(json.dumps(replaced(json.loads(json.dumps(record)), place, value)))
         read_all(run, (place, value))
 
 
@@ -165,14 +140,3 @@ def test_a_folder_in_the_place_of_a_file(run, name):
     (run.path / name).unlink()
     (run.path / name).mkdir()
     read_all(run, f"a folder {name}")
-
-
-def test_damaged_bytes_in_checkpoints(tmp_path):
-    sound = Checkpoint(Position(), {"patience": 3}, {"a": np.zeros((3, 3), np.float32)}, {"b": np.ones(2, np.float32)})
-    save_checkpoint(tmp_path, sound)
-    (path,) = tmp_path.iterdir()
-    content, rng = path.read_bytes(), random.Random(0)
-    for _ in range(20 * DAMAGES_PER_FILE):
-        path.write_bytes(damaged(content, rng))
-        with suppress(CifarnetError):
-            load_checkpoint(tmp_path)

@@ -184,6 +184,25 @@ def test_images_that_changed_since_the_training_are_refused(fails, photos, tmp_p
     assert message.endswith("restore it, or name other images to score")
 
 
+def test_a_second_model_that_was_trained_on_another_division_of_the_folder_is_refused(fails, photos, tmp_path):
+    folder = write_run(tmp_path, open_dataset(photos, seed=8))
+    model = by_name(tmp_path / "model.onnx", **trained_on(open_dataset(photos, seed=9)))
+    for first, second in ((model, folder), (folder, model)):
+        message = fails(first, second, "--data", photos)
+        assert message.startswith(
+            f"{second} was trained on photos divided in another way, perhaps on these test images"
+        )
+
+
+def test_the_note_about_other_images_names_the_model_that_was_trained_on_others(evaluate, photos, tmp_path):
+    earlier = by_name(tmp_path / "earlier.onnx", **trained_on(open_dataset(photos)))
+    (photos / "red" / "00.bmp").unlink()
+    model = by_name(tmp_path / "model.onnx", **trained_on(open_dataset(photos)))
+    code, _, talk = evaluate(model, earlier, "--data", photos)
+    assert code == 0
+    assert f"photos is not, or no longer, what {earlier} was trained on" in talk
+
+
 def test_other_images_that_were_named_are_scored_and_told_to_be_others(evaluate, photos, tmp_path):
     model = by_name(tmp_path / "model.onnx", **trained_on(open_dataset(photos)))
     (photos / "red" / "00.bmp").unlink()

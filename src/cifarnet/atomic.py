@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import stat
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -127,13 +126,20 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def probe(path: Path) -> None:
+    """Make and remove a temporary file beside ``path``, as ``write_atomically`` would. Raises ``OSError``."""
+    temporary = temporary_name(path)
+    with taken_away_if_ended(partial(temporary.unlink, missing_ok=True)):
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+
+
 def require_writable(path: Path) -> None:
     """Raise ``RunError`` unless ``write_atomically`` may give a file the name ``path``; nothing is left behind."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(dir=path.parent, prefix=f".{path.name}-"):
-            pass
+        probe(path)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written ({reason(error)}); expected a folder to write to: make room, change its "

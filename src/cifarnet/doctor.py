@@ -79,9 +79,10 @@ def _time_backend(name: str) -> Timing:
         return Timing(name, failure=f"no answer within {TIMING_LIMIT_S} s")
     if done.returncode:
         return Timing(name, failure=(done.stderr.strip().splitlines() or ["no message"])[-1])
-    for answer in told(done.stdout.splitlines()):
-        return Timing(name, images_per_s=answer["images_per_s"], devices=answer["devices"])
-    return Timing(name, failure="the process ended without a result")
+    answer = next(told(done.stdout.splitlines()), None)
+    if answer is None:
+        return Timing(name, failure="the process ended without a result")
+    return Timing(name, images_per_s=answer["images_per_s"], devices=answer["devices"])
 
 
 def fastest(timings: Iterable[Timing]) -> str | None:

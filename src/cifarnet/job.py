@@ -117,7 +117,7 @@ def origin_of(run: Run) -> Origin:
     try:
         return Origin.read(record, source)
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(error) from error
+        raise damaged(error) from error
 
 
 def job_of(record: dict[str, Any]) -> Job:
@@ -130,10 +130,11 @@ def job_of(record: dict[str, Any]) -> Job:
         model, train_config = ModelConfig.from_json(record["model"]), TrainConfig.from_json(record["train"])
         return Job(recipe=record["recipe"], model=model, train=train_config, source=record["data"]["source"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise _damaged(error) from error
+        raise damaged(error) from error
 
 
-def _damaged(error: Exception) -> RunError:
+def damaged(error: Exception) -> RunError:
+    """Return what to raise for a record that lacks a fact, or has one of another kind."""
     return RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one")
 
 

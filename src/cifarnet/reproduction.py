@@ -10,7 +10,7 @@ import numpy as np
 
 from .atomic import write_atomically
 from .errors import RunError
-from .job import Job, job_of, require_weights
+from .job import Job, damaged, job_of, require_weights
 from .recipes import recipe
 from .run import EpochRecord, Run, json_text
 from .spec import Dataset
@@ -126,10 +126,9 @@ def reproduce(
     """Train again what ``run`` records, into a new run below ``root``, and return how it compares.
 
     The first ``epochs`` alone if asked, on the schedule of the whole run: the repetition is stopped rather than
-    shortened. It runs on the backend of this process, whatever the run was
-    trained on. Writes what it found beside the new run's record. Raises ``RunError`` for other images than the run's,
-    for a run without a finished epoch and for one whose weights are lost, all before anything is made; and when
-    ``stop`` ended the repetition too early.
+    shortened. It runs on the backend of this process, whatever the run was trained on. Writes what it found beside the
+    new run's record. Raises ``RunError`` for other images than the run's, for a run without a finished epoch and for
+    one whose weights are lost, all before anything is made; and when ``stop`` ended the repetition too early.
     """
     from .training import carry_out, require_same_data, start
 
@@ -259,7 +258,7 @@ def changes(record: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
     try:
         then, now = (_surroundings(each) for each in (record, again))
     except (TypeError, ValueError) as error:
-        raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
+        raise damaged(error) from error
     return [
         f"{name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"
         for name in dict.fromkeys((*then, *now))

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .atomic import reason, remove_abandoned, temporary_name, write_atomically
+from .atomic import probe, reason, remove_abandoned, temporary_name, write_atomically
 from .errors import RunError, UsageError
 from .interruption import taken_away_if_ended
 from .spec import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
@@ -287,11 +287,8 @@ def require_writable_model(path: Path) -> None:
     if path.suffix != ".onnx" or path.is_dir():
         raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    probe = temporary_name(folder / path.with_suffix(PARITY_SUFFIX).name)  # the longest name that will be needed
     try:
-        with taken_away_if_ended(partial(probe.unlink, missing_ok=True)):
-            probe.touch(exist_ok=False)
-            probe.unlink()
+        probe(folder / path.with_suffix(PARITY_SUFFIX).name)  # the longest name that will be needed
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written ({error.strerror}); expected a folder to write to: give another name"

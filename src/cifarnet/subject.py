@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backends import choose
-from .errors import DataError, RunError, UsageError
+from .errors import DataError, UsageError
 from .evaluation import Evaluation, Predictor, flip_averaged, measure, predict, temperature_of, threshold_of
-from .job import Origin, origin_of, require_weights
-from .run import RECORD, Run, find_run
+from .job import Origin, damaged, origin_of, require_weights
+from .run import Run, find_run
 from .runtime import OpenedModel, open_model
 from .spec import FILE_ENGINE, NAMED_SOURCES, Dataset, Split, durable
 
@@ -102,9 +102,7 @@ class RunSubject(Subject):
         try:
             self.labels = tuple(run.read_record()["data"]["labels"])
         except (KeyError, TypeError) as error:
-            raise RunError(
-                f"{run.path / RECORD} is damaged ({error!r}); expected the record of a run: start a new one"
-            ) from error
+            raise damaged(error) from error
 
     @property
     def origin(self) -> Origin:
@@ -188,21 +186,34 @@ def open_subject(target: str | None, runs: Path, backend: str | None = None) -> 
 def open_images(subject: Subject, origin: Origin, place: str | None, progress: "Progress | None" = None) -> Dataset:
     """Return the images that ``subject`` was trained on, as ``origin`` tells, or those in the ``place`` that was named.
 
-    Their test part is what may be scored. Raises ``DataError`` for images of other classes and, where nobody named
-    others, for images that are no longer those of the training. A folder that is divided by position is not another
-    one for being named: images that were trained on may be in its test part now.
+    Their test part is what may be scored. Raises ``DataError`` for images of other classes and as
+    ``require_unseen_test_part``.
     """
     dataset = origin.open(place, progress)
     require_labels(subject, dataset)
-    is_same_place = place is None or durable(place) == origin.source
-    if dataset.fingerprint != origin.fingerprint and (
-        place is None or (is_same_place and origin.split_by == "position")
-    ):
+    require_unseen_test_part(subject.name, origin, dataset, place)
+    return dataset
+
+
+def require_unseen_test_part(name: str, origin: Origin, dataset: Dataset, place: str | None) -> None:
+    """Raise ``DataError`` where the test part of ``dataset`` may hold images that the model ``name`` was trained on.
+
+    These are images that have changed where nobody named a ``place``, or where they are divided by position, which
+    naming the folder does not change; and images that are divided in another way than ``origin`` tells.
+    """
+    if dataset.fingerprint == origin.fingerprint:
+        return
+    is_same_place = place is not None and durable(place) == origin.source
+    if place is None or (is_same_place and origin.split_by == "position"):
         raise DataError(
-            f"{dataset.name} has changed since {subject.name} was trained: its fingerprint is "
+            f"{dataset.name} has changed since {name} was trained: its fingerprint is "
             f"{dataset.fingerprint[:12]}; expected {origin.fingerprint[:12]}: restore it, or name other images to score"
         )
-    return dataset
+    if dataset.split_by and (dataset.split_by, dataset.split_seed) != (origin.split_by, origin.split_seed):
+        raise DataError(
+            f"{name} was trained on {origin.name} divided in another way, perhaps on these test images; expected "
+            "images that are new to all models: name them with --images"
+        )
 
 
 def require_unseen_place(name: str, source: str | None, place: str, *, whole: bool = False) -> None:

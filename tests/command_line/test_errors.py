@@ -11,7 +11,7 @@ from cifarnet import cli
 from cifarnet.backends import NAMES
 from cifarnet.errors import RunError
 
-from .conftest import BACKEND, MODEL, TRAIN, fails_after_talk, write_run
+from .conftest import BACKEND, DATA, MODEL, TRAIN, fails_after_talk, write_run
 
 OTHER = next(name for name in NAMES if name != BACKEND)
 
@@ -145,6 +145,13 @@ def test_evaluating_a_run_without_weights(run, tmp_path):
 )
 def test_a_command_in_an_error_can_be_pasted_into_a_shell(fails, tmp_path, command, facts, told):
     assert told in fails(command, write_run(tmp_path, "my run", **facts))
+
+
+def test_a_run_that_does_not_know_the_place_of_its_images_goes_on_with_the_place_that_is_given(run, tmp_path):
+    name = write_run(tmp_path, data=DATA | {"source": None})
+    message = fails_after_talk(run, "train", "--resume", name)
+    assert message.endswith("was trained on synthetic, which is not known here; expected --data with its place")
+    assert "the images have the fingerprint" in fails_after_talk(run, "train", "--resume", name, "--data", "synthetic")
 
 
 # Model files

@@ -103,7 +103,7 @@ def _require_sense(models: list[str] | None, data: str | None, images: str | Non
 
 def _open_images(subjects: "list[Subject]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
     """Return the data set whose test part is scored, and what the JSON document tells of it."""
-    from cifarnet.subject import open_images, require_unseen_place, scored_images
+    from cifarnet.subject import open_images, require_unseen_place, require_unseen_test_part, scored_images
 
     first, place = subjects[0], images or data
     for subject in subjects:
@@ -114,10 +114,12 @@ def _open_images(subjects: "list[Subject]", data: str | None, images: str | None
         return dataset, scored_images(dataset, same_as_run=False)
     with download_bar() as progress:
         dataset = open_images(first, first.origin, data, progress)
-    is_same = [subject.origin.fingerprint == dataset.fingerprint for subject in subjects]
-    if not all(is_same):
-        say(f"{dataset.name} is not, or no longer, what {first.name} was trained on")
-    return dataset, scored_images(dataset, same_as_run=all(is_same))
+    for other in subjects[1:]:
+        require_unseen_test_part(other.name, other.origin, dataset, data)
+    others = [subject.name for subject in subjects if subject.origin.fingerprint != dataset.fingerprint]
+    if others:
+        say(f"{dataset.name} is not, or no longer, what {' and '.join(others)} was trained on")
+    return dataset, scored_images(dataset, same_as_run=not others)
 
 
 def _every_image(subject: "Subject", folder: str) -> "Dataset":

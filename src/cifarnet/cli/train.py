@@ -226,11 +226,11 @@ def _reopen(
     job = job_of(record)
     require_resumable(run)
     wishes = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
-    wishes["data"] = None if data is None else durable(data)
+    wishes["data"] = None if data is None or job.source is None else durable(data)
     _require_same_settings(job, record, wishes)
     say(f"backend {choose(record.get('backend'))}, going on with {run}")
     with download_bar() as progress:
-        return run, origin_of(run).open(progress=progress)
+        return run, origin_of(run).open(data, progress)
 
 
 def _require_same_settings(job: Job, record: dict[str, Any], wishes: dict[str, Any]) -> None:

@@ -29,10 +29,10 @@ def compare_backends(plan: Plan, dataset: Dataset, folder: Path, watch: EpochWat
     """Train what ``plan`` says into ``folder``, which may not hold anything yet, and return what was found.
 
     ``dataset`` is what the plan's source opens as; each process opens the same images, divided in the same way whatever
-    its seed. They run one after the other, since two
-    at once would spoil each other's times; with one seed all start from the same weights and see the same images in
-    the same order under the same dropout masks. ``folder`` gets the runs, the figures and the picture. Raises
-    ``BackendError`` for a process that fails, ``ConfigError`` and ``UsageError`` for what cannot be trained.
+    its seed. They run one after the other, since two at once would spoil each other's times; with one seed all start
+    from the same weights and see the same images in the same order under the same dropout masks. ``folder`` gets the
+    runs, the figures and the picture. Raises ``BackendError`` for a process that fails, ``ConfigError`` and
+    ``UsageError`` for what cannot be trained.
     """
     jobs = [plan.job(dataset, seed) for seed in range(plan.seeds)]
     _prepare(folder)

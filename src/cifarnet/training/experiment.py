@@ -23,7 +23,16 @@ from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, predict, temperature_of
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.job import RECORD_FORMAT, Job, best_epoch_of, data_record, job_of, require_resumable, require_weights
+from cifarnet.job import (
+    RECORD_FORMAT,
+    Job,
+    best_epoch_of,
+    damaged,
+    data_record,
+    job_of,
+    require_resumable,
+    require_weights,
+)
 from cifarnet.model import build_model, load_features, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, create_run, point_latest
 from cifarnet.spec import Dataset
@@ -216,7 +225,7 @@ def require_same_data(record: Mapping[str, Any], dataset: Dataset) -> None:
     try:
         recorded, source = str(record["data"]["fingerprint"]), record["data"]["source"] or record["data"]["name"]
     except (KeyError, TypeError) as error:
-        raise RunError(f"run.json is damaged ({error!r}); expected the record of a run: start a new one") from error
+        raise damaged(error) from error
     if recorded != dataset.fingerprint:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when the run "
