@@ -178,8 +178,11 @@ def warm_up(folder: Path) -> None:
     import yaml  # noqa: F401
 
     adapter()
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "jax")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    if choose() == "jax":
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     measures.reliability  # noqa: B018  # with scikit-learn
     draw_curves([EpochRecord(1, 0.1, 1.0, 0.5, 1.0, 0.5)], 1, folder / "curves.png")  # fonts
 
