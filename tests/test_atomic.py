@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cifarnet.atomic import HOST, temporary_name, write_atomically
+from cifarnet.atomic import HOST, temporary_name, write_atomically, written_aside
 from cifarnet.errors import RunError
 
 
@@ -89,6 +89,18 @@ def test_a_rename_that_the_system_refuses_leaves_the_old_content_alone(tmp_path,
     with pytest.raises(RunError, match=r"run\.json could not be written \(Permission denied\)"):
         write_atomically(tmp_path / "run.json", b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"run.json": b"old"}
+
+
+def test_of_several_files_the_one_that_cannot_be_renamed_is_named(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    with (
+        pytest.raises(RunError, match=r"first could not be written \(Is a directory\)"),
+        written_aside(first, b"1") as name_first,
+        written_aside(second, b"2"),
+    ):
+        first.mkdir()
+        name_first()
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_an_error_of_ours(tmp_path):

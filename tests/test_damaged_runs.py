@@ -11,7 +11,7 @@ from cifarnet.backends import choose
 
 BACKEND = choose()
 
-from cifarnet.errors import CifarnetError  # noqa: E402  # after the backend is chosen
+from cifarnet.errors import CifarnetError, RunError  # noqa: E402  # after the backend is chosen
 from cifarnet.export import export_run  # noqa: E402
 from cifarnet.job import best_epoch_of, require_resumable, require_weights  # noqa: E402
 from cifarnet.report.evidence import read_evidence  # noqa: E402
@@ -140,3 +140,10 @@ def test_a_folder_in_the_place_of_a_file(run, name):
     (run.path / name).unlink()
     (run.path / name).mkdir()
     read_all(run, f"a folder {name}")
+
+
+@pytest.mark.parametrize("machine", [None, [], "x", 5])
+def test_a_machine_of_another_kind_in_the_record_of_a_run_with_the_same_images(run, machine):
+    run.write_record(run.read_record() | {"status": "interrupted", "machine": machine})
+    with pytest.raises(RunError, match=r"run\.json is damaged"):
+        carry_out(run, DATASET, Silent())

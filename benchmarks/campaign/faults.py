@@ -53,7 +53,7 @@ NEEDS_SPACE = ("write", "open", "mkdir", "symlink", "fsync")
 ENDED = "came to its end"
 """What the repetition says of a run that had ended before its failure."""
 LIMIT_S = 240
-SHORT, SHORT_CALLS = ("train", "predict", "inspect"), 4
+SHORT, SHORT_CALLS = ("train", "predict", "inspect"), 2
 """Commands of the short version, and how many of their calls fail."""
 FULL_DEVICE = Path("/dev/full")
 

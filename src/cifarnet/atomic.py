@@ -50,18 +50,25 @@ def written_aside(path: Path, content: bytes) -> Iterator[Callable[[], None]]:
     temporary = temporary_name(path)
     try:
         with taken_away_if_ended(partial(temporary.unlink, missing_ok=True)):
-            with temporary.open("xb") as file:
+            with naming(path), temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 _sync(file.fileno())
-            yield partial(publish, temporary, path)
+            yield naming(path)(partial(publish, temporary, path))
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in the error where the system refuses to write it."""
+    try:
+        yield
     except OSError as error:
         raise RunError(
             f"{path} could not be written ({reason(error)}): free some space or choose another folder"
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:

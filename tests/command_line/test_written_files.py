@@ -3,9 +3,11 @@
 import hashlib
 import re
 import tempfile
+from dataclasses import replace
 
-import numpy as np
-from PIL import Image
+from cifarnet.config import ModelConfig
+from cifarnet.recipes import RECIPES
+from tests.photos import make_photos
 
 TRAINED = {
     *("run.json", "history.csv", "best.weights.h5", "curves.png", ".lock"),
@@ -67,17 +69,6 @@ INNOCENT = (
 )
 
 
-def make_photos(folder):
-    rng = np.random.default_rng(0)
-    for color, label in enumerate(("red", "green", "blue")):
-        for part, count in (("train", 12), ("test", 6)):
-            (folder / part / label).mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 200, (32, 32, 3), np.uint8)
-                pixels[..., color] += 55
-                Image.fromarray(pixels).save(folder / part / label / f"{index}.png")
-
-
 def add_neighbors(folder):
     for name in INNOCENT:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +99,13 @@ def renamed(path):
 
 def test_commands_change_the_files_in_the_list_and_no_others(typed, tmp_path, monkeypatch):
     folder, temporary = tmp_path / "work", tmp_path / "temporary"
-    make_photos(folder / "photos")
+    make_photos(folder / "photos", train=6, test=2)
     add_neighbors(folder)
     temporary.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    small = ModelConfig(filters=(4,), dense_units=(8,))  # the files are those of any network
+    monkeypatch.setitem(RECIPES, "seed", replace(RECIPES["seed"], model=small))
     for line, listed in COMMANDS:
         for run in folder.glob("runs/2*"):
             add_neighbors(run)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from tests.photos import make_photos
 
 from cifarnet.backends import NAMES, installed
 
@@ -24,16 +23,8 @@ def cifarnet(*arguments, folder):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of class folders: noise of three colours, since the patterns of ``synthetic`` tie in flat areas."""
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for colour, label in enumerate(("red", "green", "blue")):
-        for part, count in (("train", 12), ("test", 6)):
-            (folder / part / label).mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 200, (32, 32, 3), np.uint8)
-                pixels[..., colour] += 55
-                Image.fromarray(pixels).save(folder / part / label / f"{index}.png")
-    return folder
+    """A folder of class folders, which is divided."""
+    return make_photos(tmp_path_factory.mktemp("photos"), train=12, test=6)
 
 
 @dataclass(frozen=True)

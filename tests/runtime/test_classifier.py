@@ -115,7 +115,7 @@ def test_a_classifier_reaches_a_process_that_is_spawned(classifier, photos):
         assert pool.submit(classifier, photos / "a.png").result(timeout=60) == classifier(photos / "a.png")
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")  # of Python and of JAX
 def test_a_process_that_is_forked_while_files_are_decoded_opens_a_stream_of_its_own(classifier, photos):
     with module._decoding:  # as a thread of an open stream holds it
         child = os.fork()

@@ -121,9 +121,9 @@ def command(
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
     record, tracking = _carry_out(run, dataset, max_minutes, track or [])
-    _draw(run, record["best_epoch"])
     _say_result(run, record)
     try:
+        _draw(run, record["best_epoch"])
         tracking.finish(record)
     finally:
         if as_json:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import onnx
 
-from cifarnet.atomic import written_aside
+from cifarnet.atomic import naming, written_aside
 from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.data import evenly_chosen, hold_out_of
@@ -199,6 +199,7 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
         end_put_off(),
     ):
         name_parity()
-        beside.unlink(missing_ok=True)
+        with naming(beside):
+            beside.unlink(missing_ok=True)
         name_model()
         name_contract()

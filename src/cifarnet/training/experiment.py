@@ -210,7 +210,9 @@ def _require_same_backend(run: Run, backend: object) -> None:
         )
 
 
-def _require_same_division(run: Run, began: dict[str, Any], now: dict[str, Any]) -> None:
+def _require_same_division(run: Run, began: Any, now: dict[str, Any]) -> None:
+    if not isinstance(began, dict):
+        raise damaged(TypeError(f"machine is {began!r}"))
     # Another division rounds in another way. With other cores it cannot be helped, and nothing is promised.
     if began.get("cores") == now["cores"] and began.get("parts", now["parts"]) != now["parts"]:
         raise RunError(
