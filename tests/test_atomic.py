@@ -93,12 +93,9 @@ def test_a_rename_that_the_system_refuses_leaves_the_old_content_alone(tmp_path,
 
 def test_of_several_files_the_one_that_cannot_be_renamed_is_named(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    with (
-        pytest.raises(RunError, match=r"first could not be written \(Is a directory\)"),
-        written_aside(first, b"1") as name_first,
-        written_aside(second, b"2"),
-    ):
-        first.mkdir()
+    first.mkdir()
+    refused = pytest.raises(RunError, match=r"first could not be written \(Is a directory\)")
+    with refused, written_aside(first, b"1") as name_first, written_aside(second, b"2"):
         name_first()
     assert [path.name for path in tmp_path.iterdir()] == ["first"]
 
