@@ -203,7 +203,30 @@ def test_of_two_processes_one_fetches_and_the_other_waits_for_it(tiny, official,
 
 def test_a_temporary_folder_left_by_a_dead_process_is_swept(tiny, official, server, tmp_path):
     (tmp_path / ".tiny.new").mkdir()
-    (tmp_path / ".tiny.new" / "rubbish").write_text("")
+    (tmp_path / ".tiny.new" / "test-labels.npy").write_text("")
     server.body = official
     fetch(tmp_path, sources=[server.source(official)], release=tiny.release)
     assert len(_names(tmp_path / "tiny")) == 4
+
+
+@pytest.mark.parametrize("name", ["tiny/notes.txt", "tiny/test-images.npy/mine", ".tiny.new/notes.txt", ".tiny.old"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_of_somebody_else_in_the_place_of_the_cache_stays_and_is_named(
+    tiny, official, server, tmp_path, name, force
+):
+    server.body, mine = official, tmp_path / name
+    mine.parent.mkdir(exist_ok=True, parents=True)
+    mine.write_text("mine")
+    with pytest.raises(DataError, match=r"is no file of the cache and would be deleted; .*CIFARNET_CACHE") as info:
+        fetch(tmp_path, force=force, sources=[server.source(official)], release=tiny.release)
+    assert str(info.value).startswith(f"{mine.parent if mine.name == 'mine' else mine} ")
+    assert mine.read_text() == "mine"
+    assert server.ranges == []
+
+
+def test_a_link_in_the_place_of_the_cache_is_refused_and_what_it_leads_to_stays(tiny, official, server, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tiny").symlink_to("elsewhere")
+    with pytest.raises(DataError, match="tiny is no file of the cache"):
+        fetch(tmp_path, sources=[server.source(official)], release=tiny.release)
+    assert _names(tmp_path) == ["elsewhere", "tiny", "tiny.lock"]

@@ -16,7 +16,7 @@ from cifarnet.spec import IMAGE_SHAPE, Dataset, Split
 from .progress import Progress, silent
 from .records import check_records, records_from_split
 from .release import CIFAR10, RecordFile, Release
-from .storage import flush_to_disk, new_folder, write_all
+from .storage import flush_to_disk, new_folder, places, write_all
 
 CACHE_VARIABLE = "CIFARNET_CACHE"
 
@@ -61,6 +61,19 @@ def write_cache(dataset: Dataset, folder: Path, progress: Progress) -> None:
         for part, split in (("train", dataset.train), ("test", dataset.test)):
             _write_array(fresh / f"{part}-images.npy", split.images, progress)
             _write_array(fresh / f"{part}-labels.npy", split.labels, progress)
+
+
+def require_own(folder: Path, release: Release) -> None:
+    """Raise DataError where writing the cache would delete what it did not write; nothing is changed."""
+    for place in places(folder):
+        is_own = place.is_dir() and not place.is_symlink()
+        entries = sorted(place.iterdir()) if is_own else [place] if os.path.lexists(place) else []
+        for entry in entries:
+            if entry.name not in _expected_shapes(release) or not entry.is_file():
+                raise DataError(
+                    f"{entry} is no file of the cache and would be deleted; expected {place} free or with nothing else "
+                    f"in it than {release.name}: move it away, or set {CACHE_VARIABLE} to another folder"
+                )
 
 
 def open_cache(cache: Path | None = None, *, release: Release = CIFAR10) -> Dataset:

@@ -10,7 +10,7 @@ from cifarnet.errors import FetchError, IntegrityError
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.spec import Dataset
 
-from .cache import cache_state, release_folder, write_cache
+from .cache import cache_state, release_folder, require_own, write_cache
 from .official import records_from_archive
 from .progress import Progress, silent
 from .records import Records, dataset_from_records
@@ -30,7 +30,7 @@ def fetch(
     """Bring the release to the cache unless it is there; ``force`` makes it anew.
 
     Processes that come at the same time wait for the first one. Returns the folder. Raises FetchError when no source
-    gave the right bytes, DataError when the disk refuses.
+    gave the right bytes, DataError when the disk refuses or when the folder holds files that are not of the cache.
     """
     folder = release_folder(cache, release)
     if force or not cache_state(cache, release=release).present:
@@ -44,6 +44,7 @@ def fetch(
 def _bring(folder: Path, progress: Progress, sources: Sequence[Source], release: Release) -> None:
     scratch = folder.with_name(f".{folder.name}.download")
     with disk_errors(scratch):
+        require_own(folder, release)
         scratch.mkdir(exist_ok=True)
     dataset = _first_that_works(sources, release, scratch, progress)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -26,13 +26,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def places(target: Path) -> tuple[Path, Path, Path]:
+    """Return the folders that ``new_folder`` replaces or removes: the target, and where the new and the old one lie."""
+    return target, target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Give a folder to fill, which takes the target's name and place when the block ends without an error.
 
     The caller holds a lock, so that leftovers of the two temporary names are from a process that died.
     """
-    fresh = target.with_name(f".{target.name}.new")
+    _, fresh, aside = places(target)
     with disk_errors(target):
         remove = partial(shutil.rmtree, fresh, ignore_errors=True)
         remove()
@@ -40,14 +45,13 @@ def new_folder(target: Path) -> Iterator[Path]:
             fresh.mkdir(parents=True)
             try:
                 yield fresh
-                _put_in_place(fresh, target)
+                _put_in_place(fresh, target, aside)
             finally:
                 remove()
 
 
-def _put_in_place(fresh: Path, target: Path) -> None:
+def _put_in_place(fresh: Path, target: Path, aside: Path) -> None:
     """Rename; what was there steps aside first, because a full folder cannot be renamed over."""
-    aside = target.with_name(f".{target.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     if target.exists():
         target.rename(aside)
