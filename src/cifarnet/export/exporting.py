@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from operator import itemgetter
@@ -17,11 +18,11 @@ from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.environment import processor, versions
-from cifarnet.errors import ConfigError, ParityError, RunError
+from cifarnet.errors import ConfigError, ModelError, ParityError, RunError, UsageError
 from cifarnet.evaluation import evaluate
 from cifarnet.interruption import end_put_off
 from cifarnet.run import Run, require_writable_model
-from cifarnet.runtime import open_model
+from cifarnet.runtime import open_model, read_model
 from cifarnet.spec import CONTRACT_SUFFIX, PARITY_SUFFIX, Dataset, Split
 from cifarnet.training import calibration_name, calibration_of, load_best_and_epoch, record_of, require_same_data
 
@@ -134,10 +135,23 @@ def _bars(precision: str, max_drop: float) -> Bars:
 def _prepare(path: Path) -> None:
     """Refuse a name that cannot be given, before minutes of proving."""
     require_writable_model(path)
+    _require_own(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{path.parent} could not be made ({error.strerror}): choose another folder") from error
+
+
+def _require_own(path: Path) -> None:
+    """Raise ``UsageError`` where ``path`` is there and is no whole file of an export."""
+    if os.path.lexists(path):
+        try:
+            read_model(path)
+        except ModelError as error:
+            raise UsageError(
+                f"an export would replace {path}, which is not a file of an export ({error}); expected a free name: "
+                "move that file away or give another name"
+            ) from error
 
 
 def _graph(

@@ -360,6 +360,17 @@ def test_a_name_that_cannot_be_given_is_refused_before_anything_is_proven(run, d
         export_run(run, dataset, output=tmp_path / name)
 
 
+@pytest.mark.parametrize("size", [None, 0, 5], ids=["whole", "empty", "truncated"])
+def test_a_model_of_somebody_else_is_not_replaced(run, dataset, monkeypatch, tmp_path, size):
+    monkeypatch.setattr(exporting, "prove", None)
+    content = onnx.ModelProto(ir_version=8, graph={"name": "theirs"}).SerializeToString()[:size]
+    (tmp_path / "theirs.onnx").write_bytes(content)
+    with pytest.raises(UsageError, match=r"replace .*theirs\.onnx, which is not a file of an export \(.*\); expected"):
+        export_run(run, dataset, output=tmp_path / "theirs.onnx")
+    assert (tmp_path / "theirs.onnx").read_bytes() == content
+    assert len(list(tmp_path.glob("theirs*"))) == 1
+
+
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_proven(run, dataset, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"cannot be written \(Not a directory\); expected a folder to write to"):
