@@ -167,6 +167,24 @@ def test_where_latest_is_a_real_folder_the_newest_run_is_taken(tmp_path, name):
     assert find_run(tmp_path, name).path == newer.path
 
 
+@pytest.mark.parametrize("name", [None, "latest"])
+@pytest.mark.parametrize("target", ["../elsewhere", "notes", "/gone/elsewhere", None])
+def test_a_latest_of_somebody_else_stays_and_the_newest_run_is_taken(tmp_path, name, target):
+    for folder in ("elsewhere", "runs/notes"):
+        (tmp_path / folder).mkdir(parents=True)
+    latest = tmp_path / "runs" / LATEST
+    latest.symlink_to(target) if target else latest.write_text("mine")
+    runs = [new_run(tmp_path / "runs", second) for second in (7, 8)]
+    assert (str(latest.readlink()) if target else latest.read_text()) == (target or "mine")
+    assert find_run(tmp_path / "runs", name).path == runs[-1].path
+
+
+def test_a_latest_whose_run_was_deleted_leads_to_the_next_one(tmp_path):
+    shutil.rmtree(new_run(tmp_path, 7).path)
+    newer = new_run(tmp_path, 8)
+    assert (tmp_path / LATEST).resolve() == newer.path
+
+
 @pytest.mark.parametrize("with_weights", [False, True])
 def test_the_newest_is_the_one_that_began_last_whatever_the_folders_are_called(tmp_path, with_weights):
     in_summer, in_winter = "2026-10-25T00:59:00+00:00", "2026-10-25T01:01:00+00:00"  # 02:59, then 02:01 in Berlin

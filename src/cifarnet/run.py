@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -191,9 +192,14 @@ def create_run(root: Path, recipe: str, backend: str, now: datetime) -> Run:
 
 
 def point_latest(run: Run) -> None:
-    """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts."""
+    """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts.
+
+    So it does where ``latest`` is somebody else's file or link, which stays.
+    """
     latest = run.path.parent / LATEST
     remove_abandoned(latest.parent)
+    if os.path.lexists(latest) and not _is_own_link(latest):
+        return
     link = temporary_name(latest)
     with suppress(OSError), taken_away_if_ended(partial(link.unlink, missing_ok=True)):
         link.symlink_to(run.path.name, target_is_directory=True)
@@ -202,12 +208,23 @@ def point_latest(run: Run) -> None:
         link.unlink(missing_ok=True)
 
 
+def _is_own_link(latest: Path) -> bool:
+    """Return whether ``latest`` is a link to a folder beside it that is a run, or to one that is gone."""
+    if not latest.is_symlink():
+        return False
+    folder = latest.absolute().parent
+    target = Path(os.path.normpath(folder / latest.readlink()))
+    is_run = not os.path.lexists(target) or any(os.path.lexists(target / name) for name in (RECORD, LOCK))
+    return is_run and target.parent == Path(os.path.normpath(folder))
+
+
 def find_run(root: Path, name: str | None = None, *, with_weights: bool = False) -> Run:
     """Return the run called ``name``, a path or a folder below ``root``; by default the latest.
 
-    The latest is the one that the link ``latest`` points to. Where ``latest`` is no link, as in a copy, it is the one
-    that began last. ``with_weights`` passes over runs without best weights, one that was stopped in its first epoch for
-    instance, unless there are no others or the run is named. Raises ``RunError`` when there is none.
+    The latest is the one that the link ``latest`` points to. Where ``latest`` is no link to a run beside it, as in a
+    copy, it is the one that began last. ``with_weights`` passes over runs without best weights, one that was stopped in
+    its first epoch for instance, unless there are no others or the run is named. Raises ``RunError`` when there is
+    none.
     """
     runs = (Run(path.resolve() if path.is_symlink() else path) for path in _candidates(root, name) if _is_run(path))
     found = next(runs, None)
@@ -221,10 +238,10 @@ def find_run(root: Path, name: str | None = None, *, with_weights: bool = False)
 def _candidates(root: Path, name: str | None) -> Iterator[Path]:
     """Yield the places where the run may lie, the best first."""
     latest = root / LATEST
-    if name and (name != LATEST or latest.is_symlink() or not latest.is_dir()):
+    if name and (name != LATEST or _is_own_link(latest) or not os.path.lexists(latest)):
         yield from (Path(name), root / name)
         return
-    if latest.is_symlink():
+    if _is_own_link(latest):
         yield latest
     folders = (path.parent for path in root.glob(f"*/{RECORD}"))
     yield from sorted(folders, key=_beginning, reverse=True)
