@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from .data.cache import cache_folder
 from .errors import ModelError, UsageError
+from .job import require_own_export
 from .run import Run
 from .runtime import read_model
 from .shipped import shipped
@@ -126,10 +127,11 @@ def open_demo(model: Path, port: int) -> DemoServer:
 
 
 def model_of(run: Run) -> Path:
-    """Return the model file of a run. Raises ``ModelError`` when it has none yet."""
+    """Return the model file of a run. Raises ``ModelError`` when it has none yet, and as ``require_own_export``."""
     path = run.model
     if not path.is_file():
         raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {shlex.quote(str(run))}`")
+    require_own_export(run)
     return path
 
 

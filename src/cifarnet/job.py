@@ -173,6 +173,39 @@ def _epoch_in(weights: Path) -> int | None:
         return None
 
 
+def require_own_export(run: Run) -> None:
+    """Raise ``RunError`` unless the model file of ``run`` has its best weights, so far as both tell.
+
+    What the file or the record of an earlier version does not tell is not compared.
+    """
+    from .runtime import read_model  # onnxruntime: whoever only trains need not have it
+
+    contract, record = read_model(run.model)[1], run.read_record()
+    training = contract.get("training")
+    told = {"model": contract.get("model")} | (training if isinstance(training, dict) else {})
+    own = record | ({"best_epoch": best_epoch_of(run)} if "best_epoch" in told else {})
+    theirs, ours = _exported_facts(told), _exported_facts(own)
+    for name, value in theirs.items():
+        if name in ours and value != ours[name]:
+            flip = " --flip" if contract.get("flip") else ""
+            raise RunError(
+                f"{run.model} is not the export of this run's best weights: its {name} is {value!s:.12}; expected "
+                f"{ours[name]!s:.12}: export it anew with `cifarnet export {shlex.quote(str(run))} --onnx{flip}`"
+            )
+
+
+def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells one training and its weights from another, each fact by its name."""
+    plain = ("best_epoch", "recipe", "backend", "seed")
+    facts = {name: document[name] for name in plain if name in document}
+    nested = {"model": None, "train": None, "data": "fingerprint", "hold_out": "fingerprint"}
+    for name, only in (nested | {"warm_start": "weights_sha256"}).items():
+        found = document.get(name)
+        if isinstance(found, Mapping):
+            facts |= {f"{name}.{key}": value for key, value in found.items() if only in (None, key)}
+    return facts
+
+
 def require_weights(run: Run) -> None:
     """Raise ``RunError``, which says how to come by some, when ``run`` has no best weights."""
     if run.best_weights.is_file():

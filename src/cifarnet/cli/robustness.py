@@ -99,6 +99,7 @@ def command(
 
 
 def _target(name: str | None, runs: Path) -> Target:
+    from cifarnet.job import require_own_export
     from cifarnet.subject import names_file
 
     from .runs import recorded_run
@@ -111,6 +112,7 @@ def _target(name: str | None, runs: Path) -> Target:
             f"{run} has no {run.model.name}; expected an exported model: "
             f"`cifarnet export {shlex.quote(str(run))} --onnx` first"
         )
+    require_own_export(run)
     return Target(run.model, run)
 
 
