@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from .config import ModelConfig, TrainConfig
 from .errors import ConfigError, DataError, RunError
 from .run import Run
-from .spec import EPOCH_ATTRIBUTE, Dataset, SplitBy, durable
+from .spec import EPOCH_ATTRIBUTE, NAMED_SOURCES, Dataset, SplitBy, durable
 from .stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ def source_of(job: Job, dataset: Dataset) -> str | None:
             "leave the job's source out"
         )
     return dataset.source
+
+
+def real_place(source: str | None) -> Path | None:
+    """Return the folder behind all links, or None for images without a place: named ones, or of whom nobody tells."""
+    return None if source is None or source in NAMED_SOURCES else Path(source).expanduser().resolve()
 
 
 def data_record(job: Job, dataset: Dataset) -> dict[str, Any]:
