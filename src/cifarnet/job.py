@@ -1,6 +1,5 @@
 """What is to be trained, and how to read it back from the record of a run."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from .config import ModelConfig, TrainConfig
 from .errors import ConfigError, DataError, RunError
 from .run import Run
-from .spec import EPOCH_ATTRIBUTE, NAMED_SOURCES, Dataset, SplitBy, durable
+from .spec import EPOCH_ATTRIBUTE, NAMED_SOURCES, Dataset, SplitBy, durable, shell_word
 from .stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -195,7 +194,7 @@ def require_own_export(run: Run) -> None:
             flip = " --flip" if contract.get("flip") else ""
             raise RunError(
                 f"{run.model} is not the export of this run's best weights: its {name} is {value!s:.12}; expected "
-                f"{ours[name]!s:.12}: export it anew with `cifarnet export {shlex.quote(str(run))} --onnx{flip}`"
+                f"{ours[name]!s:.12}: export it anew with `cifarnet export {shell_word(str(run))} --onnx{flip}`"
             )
 
 
@@ -225,7 +224,7 @@ def require_weights(run: Run) -> None:
         raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")
     raise RunError(
         f"{run} has no best weights yet; expected at least one finished epoch: go on with "
-        f"`cifarnet train --resume {shlex.quote(str(run))}`"
+        f"`cifarnet train --resume {shell_word(str(run))}`"
     )
 
 
