@@ -17,9 +17,11 @@ import pytest
 
 from cifarnet import demo
 from cifarnet import shipped as where
-from cifarnet.errors import IntegrityError, ModelError, UsageError
+from cifarnet.errors import IntegrityError, ModelError, RunError, UsageError
 from cifarnet.run import Run
 from cifarnet.shipped import shipped
+from tests.report_runs import dataset_of, run_of, write_model
+from tests.runtime import models
 
 MODEL = shipped() / "golden" / "model.onnx"
 PROJECT = Path(__file__).parents[1]
@@ -240,7 +242,7 @@ def test_a_run_that_was_not_exported_is_told_how(tmp_path):
 def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
     run = tmp_path / "runs" / "sto\x1bred"  # \x1b would command the terminal
     run.mkdir(parents=True)
-    (run / "run.json").write_text("{}")
+    (run / "run.json").write_text(json.dumps(json.loads(MODEL.with_suffix(".json").read_text())["training"]))
     (run / "model.onnx").write_bytes(MODEL.read_bytes())
     (tmp_path / "cache" / "browser" / demo.RUNTIME).mkdir(parents=True)
     program = (
@@ -284,3 +286,13 @@ def test_files_that_the_package_lacks_are_told_with_the_way_out(monkeypatch, tmp
         f"golden/golden.json is neither in {tmp_path}/installed nor in {tmp_path}/checkout; expected it in the "
         "package: pip install --force-reinstall --no-deps cifarnet"
     )
+
+
+def test_a_file_of_another_epoch_is_not_shown_as_the_run(tmp_path):
+    run = run_of(tmp_path / "mine", dataset_of(models.LABELS))
+    assert demo.model_of(run) == run.model
+    write_model(run, training={"best_epoch": 3})
+    with pytest.raises(
+        RunError, match=r"is not the export of this run's best weights: its best_epoch is 3; expected 7"
+    ):
+        demo.model_of(run)

@@ -1,7 +1,9 @@
 """What a person sees of a training: a live line that says where it stands, and talk that does not run into it."""
 
 import io
+import os
 import shlex
+import subprocess
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,3 +156,13 @@ def test_the_next_command_can_be_pasted_into_a_shell(capsys, facts, command):
     record = {"epochs": 1, "best_epoch": 1, "metrics": {"validation": score, "test": score}, **facts}
     _say_result(Run(Path("my runs/it's")), record)
     assert shlex.split(capsys.readouterr().err.splitlines()[-1].partition(":")[2]) == command
+
+
+@pytest.mark.parametrize(
+    "name", ["my run", "it's", "two\nlines\\n", "\x1b[31mred's", "half \udcff0", "right \u202eot left"]
+)
+def test_bash_gets_the_path_itself_from_a_told_command(capsys, name):
+    record = {"epochs": 0, "best_epoch": None, "status": "interrupted", "why_stopped": "time limit"}
+    _say_result(Run(Path(name)), record)
+    told = capsys.readouterr().err.splitlines()[-1].partition("--resume ")[2]
+    assert subprocess.check_output(["bash", "-c", f"printf %s {told}"]) == os.fsencode(name)

@@ -238,6 +238,18 @@ def test_a_folder_that_changed_is_no_other_one_where_its_images_were_divided_by_
     assert "photos has changed since" in fails(folder, "--data", photos)
 
 
+@pytest.mark.parametrize("name", ["divided", "link"])
+def test_a_folder_with_a_test_part_of_its_own_that_changed_is_no_other_one(fails, photos, tmp_path, name):
+    for part in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "divided" / part)
+    (tmp_path / "divided" / "test" / "red" / "00.bmp").unlink()
+    (tmp_path / "link").symlink_to("divided")
+    folder = write_run(tmp_path, open_dataset(tmp_path / "divided"))
+    for old, new in (("train", "aside"), ("test", "train"), ("aside", "test")):
+        (tmp_path / "divided" / old).rename(tmp_path / "divided" / new)
+    assert "has changed since" in fails(folder, "--data", tmp_path / name)
+
+
 # What is refused
 
 

@@ -100,8 +100,8 @@ def test_a_file_of_an_epoch_that_is_no_longer_the_best_is_refused_in_one_line(ru
         run.model.write_bytes(models.content(contract=stale | changes))
         code, _, said = report(tmp_path)
         assert (code, len(said)) == (1, 1)
-        assert said[0].startswith("error: runs/mine/model.onnx has the weights of epoch 3; expected those of epoch 7, ")
-        assert said[0].endswith(f"{way_out}` again")
+        assert "model.onnx is not the export of this run's best weights: its best_epoch is 3; expected 7: " in said[0]
+        assert said[0].endswith(f"{way_out}`")
     assert not (run.path / PAGE).exists()
     run.model.write_bytes(models.content(contract=stale | {"training": {"best_epoch": 7}}))
     assert report(tmp_path)[0] == 0
@@ -117,5 +117,5 @@ def test_of_a_run_that_was_killed_the_history_tells_whose_weights_the_file_has(r
         code, _, said = report(tmp_path)
         assert code == expected, exported
         assert said[0] == "note: runs/mine has not come to its end; its best weights so far are taken"
-    assert "does not tell of which epoch its weights are; expected those of epoch 7" in said[-1]
+    assert "its best_epoch is None; expected 7" in said[-1]
     assert "after epoch 7; after epoch 12 training had not come to its end." in (run.path / PAGE).read_text()

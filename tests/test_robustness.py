@@ -236,13 +236,13 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def model_by_name():
+def model_by_name(**trained):
     """Return the model's content with its labels as a folder has them, in the order of their names."""
     order = sorted(range(3), key=lambda label: models.LABELS[label])
     matrix = np.eye(3, dtype=np.float32)[:, order] / np.float32(16)
     graph = models.graph(tensors=[numpy_helper.from_array(np.ascontiguousarray(matrix), "weights")])
     return models.content(
-        graph, models.contract(labels=[models.LABELS[label] for label in order], training=training("photos"))
+        graph, models.contract(labels=[models.LABELS[label] for label in order], training=training("photos") | trained)
     )
 
 
@@ -264,7 +264,9 @@ def run_folder(tmp_path, photos):
         "data": {"source": str(photos), "name": "photos", "fingerprint": open_dataset(photos).fingerprint},
     }
     (folder / "run.json").write_text(json.dumps(record))
-    (folder / "model.onnx").write_bytes(model_by_name())
+    (folder / "model.onnx").write_bytes(
+        model_by_name(data={"name": "photos", "fingerprint": record["data"]["fingerprint"]})
+    )
     return folder
 
 
@@ -309,6 +311,35 @@ def test_a_run_without_an_exported_model_says_how_to_get_one(fails, run_folder):
     assert fails() == (
         f"error: {name} has no model.onnx; expected an exported model: `cifarnet export {name} --onnx` first"
     )
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"best_epoch": 3}, "best_epoch"),
+        ({"train": {"seed": 1}}, "train.seed"),
+        ({"data": {"name": "photos", "fingerprint": "00"}}, "data.fingerprint"),
+        ({"hold_out": {"fingerprint": "of another division"}}, "hold_out.fingerprint"),
+        ({"backend": "torch"}, "backend"),
+        ({"recipe": "fast"}, "recipe"),
+    ],
+)
+def test_the_file_of_another_run_or_epoch_is_not_measured_as_that_of_the_run(fails, run_folder, facts, told):
+    path = run_folder / "run.json"
+    record = json.loads(path.read_text()) | {"best_epoch": 7, "backend": "jax", "hold_out": {"fingerprint": "own"}}
+    path.write_text(json.dumps(record))
+    own = {"best_epoch": 7, "data": record["data"], "hold_out": record["hold_out"], "backend": "jax", "recipe": "seed"}
+    (run_folder / "model.onnx").write_bytes(model_by_name(**own | facts))
+    said = fails()
+    assert f"/model.onnx is not the export of this run's best weights: its {told} is " in said
+    assert said.endswith(f"export it anew with `cifarnet export runs/{run_folder.name} --onnx`")
+    assert not (run_folder / ROBUSTNESS).exists()
+
+
+def test_the_file_of_an_earlier_version_that_tells_less_than_the_record_is_measured(run, run_folder):
+    path = run_folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"best_epoch": 7, "backend": "jax"}))
+    assert run("--json")[0] == 0
 
 
 def test_a_model_file_is_measured_on_the_images_it_was_trained_on_by_their_name(run, tmp_path, monkeypatch):

@@ -69,6 +69,22 @@ def test_a_folder_that_an_earlier_version_divided_by_position_is_refused_in_anot
     require_unseen(before, JOB, divided(0, "position"), OTHER)
 
 
+def test_a_folder_is_the_same_place_by_any_of_its_names(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    before = started(replace(SEEN, source=str(tmp_path / "photos"), data="of fewer pictures"))
+    with pytest.raises(ConfigError, match=REFUSAL):
+        require_unseen(before, seeded(1, str(tmp_path / "link")), DATASET, OTHER)
+    assert has_changed(before, seeded(0, str(tmp_path / "link")), DATASET)
+
+
+@pytest.mark.parametrize(("earlier", "now"), [("/photos", "/photos/train"), ("/photos/train", "/photos")])
+def test_the_training_part_of_a_folder_and_the_folder_are_never_divided_alike(earlier, now):
+    before = started(replace(SEEN, source=earlier, data="of the other folder"))
+    with pytest.raises(ConfigError, match=rf"has images of {earlier}, .* weights of earlier .* start anew"):
+        require_unseen(before, seeded(0, now), DATASET, OTHER)
+
+
 def test_drawn_images_are_others_for_another_seed():
     drawn = replace(SEEN, source="synthetic", data="of seed 0")
     require_unseen(started(drawn), seeded(1, "synthetic"), DATASET, OTHER)

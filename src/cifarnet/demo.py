@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,9 +12,11 @@ from typing import Any, cast
 
 from .data.cache import cache_folder
 from .errors import ModelError, UsageError
+from .job import require_own_export
 from .run import Run
 from .runtime import read_model
 from .shipped import shipped
+from .spec import shell_word
 
 ADDRESS = "127.0.0.1"
 """Of this machine, and not to be reached from any other."""
@@ -126,10 +127,11 @@ def open_demo(model: Path, port: int) -> DemoServer:
 
 
 def model_of(run: Run) -> Path:
-    """Return the model file of a run. Raises ``ModelError`` when it has none yet."""
+    """Return the model file of a run. Raises ``ModelError`` when it has none yet, and as ``require_own_export``."""
     path = run.model
     if not path.is_file():
-        raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {shlex.quote(str(run))}`")
+        raise ModelError(f"{run} has no model.onnx yet; expected one: `cifarnet export {shell_word(str(run))}`")
+    require_own_export(run)
     return path
 
 
@@ -146,5 +148,5 @@ def _runtime() -> Path:
     version = json.loads((app / "package.json").read_text(encoding="utf-8"))["dependencies"]["onnxruntime-web"]
     raise UsageError(
         f"the browser's runtime is neither in {app} nor in {cache}; expected onnxruntime-web, which npm brings once: "
-        f"npm install --ignore-scripts --prefix {shlex.quote(str(cache))} onnxruntime-web@{version}"
+        f"npm install --ignore-scripts --prefix {shell_word(str(cache))} onnxruntime-web@{version}"
     )

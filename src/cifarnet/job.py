@@ -1,6 +1,5 @@
 """What is to be trained, and how to read it back from the record of a run."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from .config import ModelConfig, TrainConfig
 from .errors import ConfigError, DataError, RunError
 from .run import Run
-from .spec import EPOCH_ATTRIBUTE, Dataset, SplitBy, durable
+from .spec import EPOCH_ATTRIBUTE, NAMED_SOURCES, Dataset, SplitBy, durable, shell_word
 from .stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -48,6 +47,11 @@ def source_of(job: Job, dataset: Dataset) -> str | None:
             "leave the job's source out"
         )
     return dataset.source
+
+
+def real_place(source: str | None) -> Path | None:
+    """Return the folder behind all links, or None for images without a place: named ones, or of whom nobody tells."""
+    return None if source is None or source in NAMED_SOURCES else Path(source).expanduser().resolve()
 
 
 def data_record(job: Job, dataset: Dataset) -> dict[str, Any]:
@@ -173,6 +177,39 @@ def _epoch_in(weights: Path) -> int | None:
         return None
 
 
+def require_own_export(run: Run) -> None:
+    """Raise ``RunError`` unless the model file of ``run`` has its best weights, so far as both tell.
+
+    What the file or the record of an earlier version does not tell is not compared.
+    """
+    from .runtime import read_model  # onnxruntime: whoever only trains need not have it
+
+    contract, record = read_model(run.model)[1], run.read_record()
+    training = contract.get("training")
+    told = {"model": contract.get("model")} | (training if isinstance(training, dict) else {})
+    own = record | ({"best_epoch": best_epoch_of(run)} if "best_epoch" in told else {})
+    theirs, ours = _exported_facts(told), _exported_facts(own)
+    for name, value in theirs.items():
+        if name in ours and value != ours[name]:
+            flip = " --flip" if contract.get("flip") else ""
+            raise RunError(
+                f"{run.model} is not the export of this run's best weights: its {name} is {value!s:.12}; expected "
+                f"{ours[name]!s:.12}: export it anew with `cifarnet export {shell_word(str(run))} --onnx{flip}`"
+            )
+
+
+def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells one training and its weights from another, each fact by its name."""
+    plain = ("best_epoch", "recipe", "backend", "seed")
+    facts = {name: document[name] for name in plain if name in document}
+    nested = {"model": None, "train": None, "data": "fingerprint", "hold_out": "fingerprint"}
+    for name, only in (nested | {"warm_start": "weights_sha256"}).items():
+        found = document.get(name)
+        if isinstance(found, Mapping):
+            facts |= {f"{name}.{key}": value for key, value in found.items() if only in (None, key)}
+    return facts
+
+
 def require_weights(run: Run) -> None:
     """Raise ``RunError``, which says how to come by some, when ``run`` has no best weights."""
     if run.best_weights.is_file():
@@ -187,7 +224,7 @@ def require_weights(run: Run) -> None:
         raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")
     raise RunError(
         f"{run} has no best weights yet; expected at least one finished epoch: go on with "
-        f"`cifarnet train --resume {shlex.quote(str(run))}`"
+        f"`cifarnet train --resume {shell_word(str(run))}`"
     )
 
 

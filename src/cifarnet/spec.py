@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -122,6 +124,13 @@ IMAGE_METADATA = {
 def printable(text: str) -> str:
     """Return the text with escapes for what would break its line or command a terminal, as file names may."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def shell_word(text: str) -> str:
+    """Return the text as a shell takes it for one word, in printable characters alone: bash's and zsh's $'...'."""
+    plain = text.replace("\\", r"\\").replace("'", r"\'")
+    hexed = (c if c.isprintable() else "".join(rf"\x{byte:02x}" for byte in os.fsencode(c)) for c in plain)
+    return shlex.quote(text) if text.isprintable() else f"$'{''.join(hexed)}'"
 
 
 def reason_or_pointer(reason: object, file: Path | BinaryIO) -> str:

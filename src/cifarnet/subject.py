@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from .backends import choose
 from .errors import DataError, UsageError
 from .evaluation import Evaluation, Predictor, flip_averaged, measure, predict, temperature_of, threshold_of
-from .job import Origin, damaged, origin_of, require_weights
+from .job import Origin, damaged, origin_of, real_place, require_weights
 from .run import Run, find_run
 from .runtime import OpenedModel, open_model
-from .spec import FILE_ENGINE, NAMED_SOURCES, Dataset, Split, durable
+from .spec import FILE_ENGINE, NAMED_SOURCES, Dataset, Split
 
 if TYPE_CHECKING:
     from .data import Progress
@@ -198,13 +198,15 @@ def open_images(subject: Subject, origin: Origin, place: str | None, progress: "
 def require_unseen_test_part(name: str, origin: Origin, dataset: Dataset, place: str | None) -> None:
     """Raise ``DataError`` where the test part of ``dataset`` may hold images that the model ``name`` was trained on.
 
-    These are images that have changed where nobody named a ``place``, or where they are divided by position, which
-    naming the folder does not change; and images that are divided in another way than ``origin`` tells.
+    These are images that have changed where nobody named a ``place``, or where the folder is the model's own and is
+    divided by position or has a test part of its own; and images that are divided in another way than ``origin``
+    tells.
     """
     if dataset.fingerprint == origin.fingerprint:
         return
-    is_same_place = place is not None and durable(place) == origin.source
-    if place is None or (is_same_place and origin.split_by == "position"):
+    known = real_place(origin.source)
+    is_same_place = known is not None and real_place(place) == known
+    if place is None or (is_same_place and (origin.split_by == "position" or dataset.split_by is None)):
         raise DataError(
             f"{dataset.name} has changed since {name} was trained: its fingerprint is "
             f"{dataset.fingerprint[:12]}; expected {origin.fingerprint[:12]}: restore it, or name other images to score"

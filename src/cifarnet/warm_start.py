@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, RunError
-from .job import Job, job_of, require_weights, source_of
+from .job import Job, job_of, real_place, require_weights, source_of
 from .run import Run
 from .spec import Dataset, SplitBy
 
@@ -114,12 +114,17 @@ def require_unseen(warm_start: WarmStart, job: Job, dataset: Dataset, hold_out: 
     test_part = (dataset.split_by, dataset.split_seed)
     for seen in warm_start.seen:
         divided_anew = seen.data == dataset.fingerprint and seen.hold_out != hold_out
-        same_place = seen.source == source and source not in (None, DRAWN)
+        same_place = _is_same_place(seen.source, source)
         if divided_anew or (same_place and wanted != (seen.seed, seen.validation_fraction)):
             raise ConfigError(
                 f"seed {wanted[0]} and validation_fraction {wanted[1]:g} hold out or test by images of {dataset.name} "
                 f"that the weights of {warm_start.run} were trained on; expected seed {seen.seed} and "
                 f"validation_fraction {seen.validation_fraction:g}: take those or start anew"
+            )
+        if _is_part(seen.source, source) or _is_part(source, seen.source):
+            raise ConfigError(
+                f"{dataset.name} has images of {seen.source}, divided in another way, that the weights of "
+                f"{warm_start.run} were trained on; expected the same folder or other images: take that or start anew"
             )
         if same_place and dataset.split_by is not None and test_part != seen.test_part:
             raise ConfigError(
@@ -132,9 +137,19 @@ def require_unseen(warm_start: WarmStart, job: Job, dataset: Dataset, hold_out: 
 def has_changed(warm_start: WarmStart, job: Job, dataset: Dataset) -> bool:
     """Return whether the weights were trained on what was once in the place that ``dataset`` is from."""
     source = source_of(job, dataset)
-    return source not in (None, DRAWN) and any(
-        seen.source == source and seen.data != dataset.fingerprint for seen in warm_start.seen
-    )
+    return any(_is_same_place(seen.source, source) and seen.data != dataset.fingerprint for seen in warm_start.seen)
+
+
+def _is_same_place(first: str | None, second: str | None) -> bool:
+    if first is None or second is None or DRAWN in (first, second):
+        return False
+    return first == second or (real_place(first) is not None and real_place(first) == real_place(second))
+
+
+def _is_part(part: str | None, whole: str | None) -> bool:
+    """Return whether ``part`` is the training part of the folder ``whole``."""
+    folder = real_place(whole)
+    return folder is not None and real_place(part) == folder / "train"
 
 
 def _seen(recorded: Mapping[str, Any]) -> tuple[Seen, ...]:

@@ -142,7 +142,7 @@ def test_a_loss_of_nan_is_infinitely_far_from_a_number(judged):
 def test_a_repetition_that_ended_otherwise_has_diverged_even_with_equal_rows(judged, rows, why_stopped, ending):
     found = judged(rows, epochs=None, best_epoch=2, why_stopped=why_stopped)
     assert (found.outcome, found.first, found.ending) == ("diverged", None, ending)
-    assert f"epochs came out the same, and then the repetition {ending}" in _sentence(found)
+    assert f"epochs came out the same, and then the repetition {ending}" in _sentence(found, "original")
 
 
 def test_where_a_part_was_asked_for_its_rows_count_and_what_comes_after_does_not(judged):
@@ -156,7 +156,9 @@ def test_where_a_part_was_asked_for_its_rows_count_and_what_comes_after_does_not
 def test_rows_within_noise_that_end_otherwise_have_diverged_and_both_is_said(judged):
     found = judged(changed(0, train_loss=1e-6)[:2], epochs=None, best_epoch=2, why_stopped="patience")
     assert found.outcome == "diverged"
-    assert _sentence(found).startswith("diverged: 2 of 3 epochs came out within noise, and then the repetition ended")
+    assert _sentence(found, "original").startswith(
+        "diverged: 2 of 3 epochs came out within noise, and then the repetition ended"
+    )
 
 
 def test_rounding_may_move_the_epoch_at_which_patience_runs_out(judged, record):
@@ -247,3 +249,8 @@ def test_a_run_without_a_finished_epoch_is_refused(tmp_path, record):
     Run(tmp_path).write_record(record)
     with pytest.raises(RunError, match=r"has 0 finished epoch\(s\) to compare with; expected 1"):
         planned_epochs(Run(tmp_path), None)
+
+
+def test_the_run_that_may_have_been_changed_is_the_original(judged):
+    found = replace(judged(ROWS, best_epoch=2), outcome="diverged", weights_equal=False)
+    assert _sentence(found, "runs/original").endswith("the best weights did not: was runs/original changed since?")

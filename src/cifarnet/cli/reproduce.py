@@ -63,12 +63,12 @@ def command(
     if as_json:
         out(json_text(result.to_json()))
     else:
-        _tell(result)
+        _tell(result, str(found))
     sys.exit(1 if result.outcome == "diverged" else 0)
 
 
-def _tell(result: "Reproduction") -> None:
-    out(printable(_sentence(result)))
+def _tell(result: "Reproduction", original: str) -> None:
+    out(printable(_sentence(result, original)))
     for change in result.changes:
         out(printable(f"  {change}"))
     if not result.changes:
@@ -77,7 +77,7 @@ def _tell(result: "Reproduction") -> None:
     say(f"The repeated run is in {result.run}")
 
 
-def _sentence(result: "Reproduction") -> str:
+def _sentence(result: "Reproduction", original: str) -> str:
     compared = f"{result.epochs} of {result.recorded_epochs} epochs"
     if result.outcome == "bit-equal":
         weights = "and the best weights " if result.weights_equal else ""
@@ -86,7 +86,7 @@ def _sentence(result: "Reproduction") -> str:
         same = "came out the same" if result.first is None else "came out within noise"
         return f"diverged: {compared} {same}, and then the repetition {result.ending}: --epochs compares a part alone"
     if result.first is None:
-        return f"diverged: {compared} came out the same, but the best weights did not: was {result.run} changed since?"
+        return f"diverged: {compared} came out the same, but the best weights did not: was {original} changed since?"
     first = f"differs first in {_of(result.first)}"
     if result.outcome == "within noise":
         return f"equal within noise: {compared}, no figure further off than rounding explains; {first}"

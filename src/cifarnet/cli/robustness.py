@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import RunError
-from cifarnet.spec import printable
+from cifarnet.spec import printable, shell_word
 
 from .display import download_bar, image_bar, out, say
 from .options import DATA, SUBJECT, JsonOption, RunsOption, filled
@@ -99,6 +98,7 @@ def command(
 
 
 def _target(name: str | None, runs: Path) -> Target:
+    from cifarnet.job import require_own_export
     from cifarnet.subject import names_file
 
     from .runs import recorded_run
@@ -109,8 +109,9 @@ def _target(name: str | None, runs: Path) -> Target:
     if not run.model.is_file():
         raise RunError(
             f"{run} has no {run.model.name}; expected an exported model: "
-            f"`cifarnet export {shlex.quote(str(run))} --onnx` first"
+            f"`cifarnet export {shell_word(str(run))} --onnx` first"
         )
+    require_own_export(run)
     return Target(run.model, run)
 
 

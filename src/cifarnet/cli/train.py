@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -19,7 +18,7 @@ from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, origin_of, require_resumable
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run import Run, find_run
-from cifarnet.spec import durable
+from cifarnet.spec import durable, shell_word
 from cifarnet.warm_start import WarmStart, has_changed, warm_start_from
 
 from .display import TrainingDisplay, download_bar, out, say, shortened, wrapped
@@ -292,7 +291,7 @@ def _say_result(run: "Run", record: dict[str, Any]) -> None:
     else:
         say("No epoch has ended yet with a usable loss, so there are no best weights.")
     say(f"Everything is in {run}")
-    name = shlex.quote(str(run))
+    name = shell_word(str(run))
     if record["status"] == "interrupted":
         say(f"Go on with:   cifarnet train --resume {name}")
     elif record["best_epoch"]:

@@ -1,14 +1,13 @@
 """The commands that do a run again."""
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Any
 
 from cifarnet.config import Config
 from cifarnet.job import Job
 from cifarnet.recipes import RECIPES
-from cifarnet.spec import NAMED_SOURCES
+from cifarnet.spec import NAMED_SOURCES, shell_word
 
 FROM_DATA = frozenset(("classes", "image_shape"))
 """Settings that the images decide."""
@@ -36,12 +35,13 @@ def train_command(job: Job, backend: str, started_from: str | None = None) -> st
     for name, value in changes.items():
         if name in OPTIONS:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    return " ".join(map(shell_word, words))
 
 
 def export_command(name: str | None = None, *, flip: bool) -> str:
     """Return the `cifarnet export` of the run folder called ``name``, or of the latest run."""
-    return shlex.join(["cifarnet", "export", *([name] if name else []), "--onnx", *(["--flip"] if flip else [])])
+    words = ["cifarnet", "export", *([name] if name else []), "--onnx", *(["--flip"] if flip else [])]
+    return " ".join(map(shell_word, words))
 
 
 def settings_beyond_options(job: Job, started_from: str | None = None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from cifarnet.evaluation import Calibration, Coverage, temperature_of
 from cifarnet.job import Job, best_epoch_of, job_of
 from cifarnet.run import EpochRecord, Run
 from cifarnet.runtime import read_model
-from cifarnet.spec import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
+from cifarnet.spec import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS, shell_word
 
 from .commands import export_command
 
@@ -156,7 +155,7 @@ def read_evidence(run: Run, engine: str) -> Evidence:
         if flip and file is not None
         else _calibration_of_run(record, name),
         parity=_parity(run, file, export_command(name, flip=file_flips)),
-        robustness=_robustness(run, file, record["data"]["test_images"], f"cifarnet robustness {shlex.quote(name)}"),
+        robustness=_robustness(run, file, record["data"]["test_images"], f"cifarnet robustness {shell_word(name)}"),
     )
 
 
@@ -189,7 +188,7 @@ def _model_file(path: Path) -> ModelFile | None:
 
 
 def _calibration_of_run(record: Mapping[str, Any], name: str) -> Calibration | Absent:
-    way_out = f"cifarnet evaluate {shlex.quote(name)}"
+    way_out = f"cifarnet evaluate {shell_word(name)}"
     if "calibration" not in record:
         return Absent("No temperature was fitted for this run.", way_out)
     damaged = Absent("The calibration in run.json is damaged: take it out, and it is fitted anew.", way_out)

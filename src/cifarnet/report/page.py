@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.evaluation import Evaluation
-from cifarnet.spec import Dataset
+from cifarnet.spec import Dataset, shell_word
 
 from . import findings, plots
 from .commands import export_command, place_of, settings_beyond_options, train_command
@@ -52,7 +51,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
     """Return the page as HTML. ``engine`` is what the network was scored on."""
     template = environment().get_template("report.html")
     return template.render(
-        run=shlex.quote(evidence.name),
+        run=shell_word(evidence.name),
         evidence=evidence,
         record=evidence.record,
         evaluation=evaluation,
