@@ -9,7 +9,9 @@ from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, REC
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
 """What is taken over from a run's record: nothing that names a time, a path or a machine."""
 DATA_FACTS = ("name", "fingerprint", "split_by", "split_seed", "train_images", "test_images")
-"""What of its data set; the record of an earlier version has no split_by and no split_seed."""
+"""What of its data set."""
+LATER_FACTS = frozenset(("split_by", "split_seed"))
+"""Those that the record of an earlier version lacks."""
 
 
 def describe(
@@ -20,7 +22,8 @@ def describe(
     ``calibration`` is what was fitted to the trained model's logits; it holds for every precision.
     ``flip`` says that the graph takes the mean of an image and its mirror image.
     """
-    config, labels = ModelConfig.from_json(record["model"]), record["data"]["labels"]
+    config, data = ModelConfig.from_json(record["model"]), record["data"]
+    labels = data["labels"]
     height, width, channels = config.image_shape
     warm_start = record.get("warm_start")
     started = {} if warm_start is None else {"warm_start": {"weights_sha256": warm_start["weights_sha256"]}}
@@ -37,7 +40,7 @@ def describe(
         # A run that is still training, or was killed, has no results yet: then they are null, save its best epoch.
         "training": {name: record.get(name) for name in TRAINING_FACTS}
         | {
-            "data": {name: record["data"][name] for name in DATA_FACTS if name in record["data"]},
+            "data": {name: data[name] for name in DATA_FACTS if name in data or name not in LATER_FACTS},
             "validation": record.get("metrics", {}).get("validation"),
         }
         | started,
