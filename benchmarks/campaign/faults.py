@@ -350,7 +350,7 @@ def campaign(minutes: float, seed: int, output: Path, *, short: bool = False) ->
     warm_up()
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder, contextlib.chdir(folder):
         session = Session(Path(folder).resolve(), seed, began + 60 * minutes)
-        end, order = session.deadline, session.commands
+        end, order = session.deadline, list(session.commands)
         if short:
             order = [command for command in order if command.name in SHORT]
             session.most_calls = SHORT_CALLS
