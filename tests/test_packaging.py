@@ -1,5 +1,6 @@
 """Every dependency has a minimum that was tested; `make` refuses other Pythons and installs nothing on the system."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -64,7 +65,8 @@ def make(tmp_path):
         python.chmod(0o755)
         venv = tmp_path / "venv"
         command = ["make", f"VENV={venv}", f"PYTHON={python}", str(venv / "bin/python")]
-        return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # a make may run us
+        return subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
 
     return called
 

@@ -338,7 +338,7 @@ def test_a_damaged_record_is_refused(run, evaluation, dataset, missing):
 
 def test_other_images_are_refused_and_nothing_is_written(run, evaluation):
     before = sorted(run.path.iterdir())
-    with pytest.raises(RunError, match=r"expected [0-9a-f]{12} as when .* began: give their place with --data"):
+    with pytest.raises(RunError, match=r"expected [0-9a-f]{12} as when .* began: restore them, or name their place"):
         write_report(run, evaluation, dataset_of(images=90), "onnxruntime")
     assert sorted(run.path.iterdir()) == before
 

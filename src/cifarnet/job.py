@@ -99,7 +99,7 @@ class Origin:
             source=source, name=data["name"], fingerprint=data["fingerprint"], split_by=split_by, split_seed=seed
         )
 
-    def open(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
+    def open_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
         """Open the images, now in ``place`` if given, and divide them as they were divided for the training.
 
         Raises ``DataError`` where their place is not known.

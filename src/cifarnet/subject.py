@@ -189,7 +189,7 @@ def open_images(subject: Subject, origin: Origin, place: str | None, progress: "
     Their test part is what may be scored. Raises ``DataError`` for images of other classes and as
     ``require_unseen_test_part``.
     """
-    dataset = origin.open(place, progress)
+    dataset = origin.open_dataset(place, progress)
     require_labels(subject, dataset)
     require_unseen_test_part(subject.name, origin, dataset, place)
     return dataset

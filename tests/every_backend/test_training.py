@@ -73,8 +73,8 @@ def test_a_folder_opens_again_as_it_was_divided_whatever_the_seed_of_the_trainin
     dataset = open_dataset(photos)  # with seed 0
     run, record = finished(two_classes(seed=1), dataset, runs, watcher)
     assert (record["data"]["source"], record["data"]["split_seed"]) == (str(photos), 0)
-    assert origin_of(run).open().fingerprint == dataset.fingerprint
-    assert asdict(evaluate(predictor(load_best(run)), origin_of(run).open().test)) == record["metrics"]["test"]
+    assert origin_of(run).open_dataset().fingerprint == dataset.fingerprint
+    assert asdict(evaluate(predictor(load_best(run)), origin_of(run).open_dataset().test)) == record["metrics"]["test"]
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_images_and_is_repeated(photos, runs, watcher, tmp_path):
@@ -83,11 +83,11 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_images_and_is_repeated(pho
     for name in ("split_by", "split_seed"):
         del record["data"][name]
     run.write_record(record)
-    dataset = origin_of(run).open()
+    dataset = origin_of(run).open_dataset()
     assert carry_out(run, dataset, watcher)["status"] == "finished"
     again = Run(Path(reproduce(run, dataset, tmp_path / "again", watcher).run))
     assert again.read_record()["data"]["split_by"] == "position"
-    assert origin_of(again).open().fingerprint == dataset.fingerprint
+    assert origin_of(again).open_dataset().fingerprint == dataset.fingerprint
 
 
 def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):

@@ -66,7 +66,7 @@ def command(
     from cifarnet.export import export_run  # Keras, now that its framework is chosen
 
     with download_bar() as progress:
-        dataset = origin_of(found).open(data, progress)
+        dataset = origin_of(found).open_dataset(data, progress)
     drop = float(Decimal(str(DEFAULT_DROP if max_drop is None else max_drop)) / POINTS)  # 0.7 points are 0.007 sharp
     written = []
     for name in precisions:

@@ -29,7 +29,7 @@ def command(
     is_file = backend is None and found.model.is_file()
     subject = open_subject(str(found.model if is_file else found.path), runs, backend)
     with download_bar() as progress:
-        dataset = origin_of(found).open(data, progress)
+        dataset = origin_of(found).open_dataset(data, progress)
     require_labels(subject, dataset)
     require_reportable(found, dataset)  # before the images are scored
     evaluation = subject.judge(dataset.test, dataset, found.read_record().get("calibration"))

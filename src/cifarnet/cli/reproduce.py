@@ -49,7 +49,7 @@ def command(
     name = choose(backend or record.get("backend"))
     say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {job.train.seed}")
     with download_bar() as progress:
-        dataset = origin_of(found).open(data, progress)
+        dataset = origin_of(found).open_dataset(data, progress)
     from cifarnet.training import stop_on_signal  # Keras, now that its framework is chosen
 
     with stop_on_signal() as stop, TrainingDisplay() as display:

@@ -229,7 +229,7 @@ def _reopen(
     _require_same_settings(job, record, wishes)
     say(f"backend {choose(record.get('backend'))}, going on with {run}")
     with download_bar() as progress:
-        return run, origin_of(run).open(data, progress)
+        return run, origin_of(run).open_dataset(data, progress)
 
 
 def _require_same_settings(job: Job, record: dict[str, Any], wishes: dict[str, Any]) -> None:

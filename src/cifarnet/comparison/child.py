@@ -46,7 +46,7 @@ def _carry_out(record: dict[str, Any], runs: Path, arrays: Path) -> dict[str, An
     from cifarnet.training.first_step import first_step
 
     job = job_of(record)
-    dataset = Origin.read(record, job.source).open()
+    dataset = Origin.read(record, job.source).open_dataset()
     require_same_data(record, dataset)  # else it would be compared with trainings on other images
     first = first_step(job, dataset)
     run = start(job, dataset, runs)

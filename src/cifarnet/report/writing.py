@@ -50,7 +50,7 @@ def require_reportable(run: Run, dataset: Dataset) -> None:
     if dataset.fingerprint != recorded:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when "
-            f"{run.path.name} began: give their place with --data"
+            f"{run.path.name} began: restore them, or name their place with --data where they moved"
         )
     for name in (*PICTURES, CURVES, CARD, PAGE):
         require_writable(run.path / name)
