@@ -73,10 +73,7 @@ def test_images_that_changed_are_refused_in_one_line(run, photos, tmp_path):
     (copy / "test" / "a red" / "0.png").unlink()
     code, _, said = report(tmp_path, "mine", "--data", copy)
     assert code == 1
-    assert re.fullmatch(
-        r"error: the images have the fingerprint .*; expected .*: restore them, or name their place with --data where they moved",
-        said[-1],
-    )
+    assert re.fullmatch(r"error: the images have the fingerprint .*; expected .*: restore them, or name .*", said[-1])
     assert not (run.path / PAGE).exists()
 
 
