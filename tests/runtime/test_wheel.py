@@ -65,6 +65,7 @@ def test_the_base_install_tells_of_every_command(base_install, tmp_path):
         (["train", "--data", "synthetic", "--track", "mlflow"], "mlflow"),
         (["inspect", "model.onnx"], "evidence"),
         (["evaluate", "model.onnx", "--images", "classes"], "evidence"),
+        (["robustness", "model.onnx", "--data", "synthetic"], "evidence"),
     ],
 )
 def test_the_base_install_names_the_extra_that_a_command_lacks_in_one_line(

@@ -58,6 +58,8 @@ def command(
 
     The figures of a run on its own test images are kept in its folder as robustness.json.
     """
+    import scipy.ndimage  # noqa: F401  # where it is missing that is said before the first image
+
     from cifarnet.atomic import require_writable, write_atomically
     from cifarnet.job import origin_of
     from cifarnet.robustness import DEFAULT_IMAGES, measure_robustness
