@@ -65,7 +65,7 @@ def max_pool2d(images: tf.Tensor) -> tf.Tensor:
 
 def batch_norm(images: tf.Tensor, offset: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
-    # Not tf.compat.v1.nn.fused_batch_norm: in former versions that raised an epsilon below 1.001e-5 to it.
+    # The raw operation: no function between may put another epsilon in the place of the given one.
     none = tf.zeros((0,), tf.float32)
     features, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=images, scale=tf.ones_like(offset), offset=offset, mean=none, variance=none, epsilon=epsilon
