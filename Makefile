@@ -66,7 +66,7 @@ export/%/node_modules/.done: export/%/package.json export/%/package-lock.json
 	-cd export/$* && npm ci --no-audit --no-fund && touch node_modules/.done
 
 # A good half hour, on a machine that does nothing else; RUN is a finished and exported run of the recipe `seed`, refused
-# first if it is another. The README's tables follow with `make results`. What cannot be installed here is a row that says so.
+# first if it is another. The tables in docs/ follow with `make results`. What cannot be installed here is a row that says so.
 RUN ?= runs/latest
 bench: $(VENV)/.has-dev $(VENV)/.has-bench
 	-$(BIN)/cifarnet data fetch
@@ -75,9 +75,9 @@ bench: $(VENV)/.has-dev $(VENV)/.has-bench
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.training --to-accuracy 0.7
 
-# The README's tables, from the stored records.
+# The tables of the README and of docs/, from the stored results.
 results: $(VENV)/.has-dev
-	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.documents
 
 $(VENV)/.has-%: pyproject.toml constraints.txt $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"

@@ -130,7 +130,7 @@ def table(path: Path = PATH) -> str:
         "trainings",
         "validation accuracy",
         "points",
-        "with flips",
+        "with TTA",
         "validation loss",
         "minutes",
     )

@@ -12,10 +12,10 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def calibration_table(records: list[dict[str, Any]]) -> str:
-    """Return one row per run that keeps its calibration: the error before and after, and what abstaining gains."""
+    """Return one row per run that keeps its calibration: the error before and after, and selective prediction."""
     rows = [_calibration_row(record) for record in records if "calibration" in record]
-    errors = "calibration error at temperature 1, at its own"
-    head = f"backend, seed, temperature, {errors}, answered, from a confidence of, right"
+    errors = "ECE at temperature 1, ECE at the fitted temperature"
+    head = f"backend, seed, temperature, {errors}, coverage, threshold, selective accuracy"
     return _table(head.split(", "), rows)
 
 

@@ -1,20 +1,67 @@
-"""The README says what is so: its tables are the stored results, its Python example runs."""
+"""README and docs: tables are the stored results, Python examples run, commands parse, links lead somewhere."""
 
+import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from cifarnet.cli import app
 from cifarnet.spec import CIFAR10_LABELS
 
 PROJECT = Path(__file__).parents[1]
+PAGES = (*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md"))
 
 
 def test_the_tables_are_those_of_the_stored_results():
-    command = [sys.executable, "-m", "benchmarks.readme", "--check"]
+    command = [sys.executable, "-m", "benchmarks.documents", "--check"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def links() -> list[tuple[Path, str]]:
+    found = ((page, target) for page in PAGES for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()))
+    return [(page, target) for page, target in found if not target.startswith("https://")]
+
+
+def test_the_pages_have_links_and_none_is_dead():
+    assert links()
+    dead = [(page.name, target) for page, target in links() if not (page.parent / target.partition("#")[0]).exists()]
+    assert not dead
+
+
+def commands() -> list[str]:
+    blocks = [block for page in PAGES for block in re.findall(r"```(?:\w*)\n(.*?)```", page.read_text(), re.DOTALL)]
+    text = "\n".join(blocks)
+    return re.findall(r"^(?:\$ )?(?:\S+=\S+ )?(?:\.venv/bin/)?(cifarnet .+)$", text, re.MULTILINE)
+
+
+def exit_code_of_help(line: str) -> int:
+    """Return 0 for a command that exists and takes the options of ``line``, and 2 for another."""
+    _, *arguments = shlex.split(line, comments=True)
+    return CliRunner().invoke(app, [*arguments, "--help"]).exit_code
+
+
+@pytest.mark.parametrize("line", commands())
+def test_each_printed_command_takes_its_options(line):
+    assert exit_code_of_help(line) == 0
+
+
+def test_a_command_with_an_unknown_option_or_name_is_found():
+    assert exit_code_of_help("cifarnet train --recipes fast") == 2
+    assert exit_code_of_help("cifarnet teach") == 2
+
+
+def test_each_printed_module_exists():
+    text = "\n".join(page.read_text() for page in PAGES)
+    names = set(re.findall(r"python -m (benchmarks[.\w]*)", text))
+    assert names
+    assert not [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def examples() -> list[str]:

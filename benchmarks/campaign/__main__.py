@@ -1,4 +1,4 @@
-"""``python -m benchmarks.campaign kills|fuzz|faults --minutes M [--seed S] [--backend B]``; ``table`` writes the page.
+"""``python -m benchmarks.campaign kills|fuzz|faults --minutes M [--seed S] [--backend B]``.
 
 Each appends its records to ``benchmarks/results/campaigns.jsonl`` as it goes, and ends with exit code 1 when something
 was unexplained. ``kills`` takes the backends in turn unless one is named, each in a process of its own.
@@ -17,18 +17,16 @@ from . import records
 
 
 def main() -> None:
-    """Run one campaign, or write the page."""
+    """Run one campaign."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("campaign", choices=("kills", "fuzz", "faults", "table"))
+    parser.add_argument("campaign", choices=("kills", "fuzz", "faults"))
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the clock's by default; it is recorded")
     parser.add_argument("--backend", choices=NAMES, help="all three in turn (kills), or torch")
     parser.add_argument("--short", action="store_true", help="a minute's version, as in the suite")
     parser.add_argument("--output", type=Path, default=records.PATH)
     options = parser.parse_args()
-    if options.campaign == "table":
-        records.write_table()
-    elif options.campaign == "kills" and options.backend is None:
+    if options.campaign == "kills" and options.backend is None:
         sys.exit(max(_of_backend(options, backend) for backend in NAMES))
     else:
         sys.exit(_run(options))

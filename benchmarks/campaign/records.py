@@ -10,8 +10,6 @@ from benchmarks.harness.records import RESULTS, append, machine, rows
 from cifarnet.environment import versions
 
 PATH = RESULTS / "campaigns.jsonl"
-PAGE = Path(__file__).parents[2] / "docs" / "campaigns.md"
-START, END = "<!-- table -->", "<!-- end of table -->"
 UNITS = {"kills": "deaths", "fuzz": "damaged inputs", "faults": "failures"}
 SHOWN = 20
 """Unexplained findings that the page lists; the records hold all."""
@@ -63,10 +61,3 @@ def _row(kind: str, backend: str, records: list[dict[str, Any]]) -> list[str]:
 
 def _shown(finding: dict[str, Any]) -> str:
     return " ".join(str(finding["what"]).split()).replace("|", "\\|")[:200]
-
-
-def write_table() -> None:
-    """Write the table into the page about the campaigns."""
-    before, _, rest = PAGE.read_text().partition(START)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{START}\n{table()}\n{END}{after}")

@@ -56,7 +56,7 @@ def _best_other(results: Results, cell: str, key: str, choose: Callable[[list[fl
 
 
 def _latency(results: Results) -> str:
-    titles = ("contender", "median, µs", "p99, µs", "best other's median over this", "of the limit", "ready after, s")
+    titles = ("implementation", "median, µs", "p99, µs", "speed-up over the best baseline", "of peak", "ready after, s")
     best, most = _best_other(results, LATENCY, "microseconds"), _limit(results, LATENCY)
     found = []
     for name in _names(results, LATENCY, "microseconds", largest_first=False):
@@ -85,7 +85,7 @@ def _ready(results: Results, cell: str, name: str) -> str:
 
 
 def _rates(results: Results, cell: str) -> str:
-    titles = ("contender", "images/s", "against the best other", "of the limit", "ready after, s", "peak memory, MB")
+    titles = ("implementation", "images/s", "against the best baseline", "of peak", "ready after, s", "peak memory, MB")
     best, most = _best_other(results, cell, "rate", max), _limit(results, cell)
     found = []
     for name in _names(results, cell, "rate", largest_first=True):

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from benchmarks.recipes.ours import changed_recipe
 PATH = RESULTS / "recipes.jsonl"
 CHANGED = RESULTS / "changed_recipes.jsonl"
 """Trainings with other settings than the recipe's: what was tried before they were chosen."""
-WORDS = {"by-hand": "PyTorch by hand", "by-hand-bfloat16": "PyTorch by hand, bfloat16"}
+WORDS = {"by-hand": "hand-written PyTorch", "by-hand-bfloat16": "hand-written PyTorch, bfloat16"}
 COLORS = {
     "seed": "#b5838d",
     "fast": "#1f6f8b",
@@ -61,23 +61,31 @@ def trainings(path: Path = PATH) -> list[Training]:
     return found
 
 
-def table(path: Path = PATH) -> str:
-    """Return means and extremes over the seeds as a Markdown table, one row per recipe and backend, and their gist."""
+def curve_table(path: Path = PATH) -> str:
+    """Return mean and range over the seeds as a Markdown table, one row per recipe and backend."""
+    cells = [_row(*key, group) for key, group in _groups(path)]
+    return rows(("recipe", "backend", "seeds", "epochs", *TITLES), cells)
+
+
+def short_table(path: Path = PATH) -> str:
+    """Return one row per recipe, of the backend that trained it in the shortest time."""
+    quickest: dict[str, list[str]] = {}
+    for (name, backend), group in _groups(path):
+        if name not in WORDS:
+            quickest.setdefault(name, _row(name, backend, group))
+    return rows(("recipe", "backend", "seeds", "epochs", *TITLES), list(quickest.values()))
+
+
+def _groups(path: Path) -> list[tuple[tuple[str, str], list[Training]]]:
+    """Return the trainings by recipe and backend, in the order of the recipes, the quickest backend first."""
     groups: dict[tuple[str, str], list[Training]] = {}
     for training in trainings(path):
         groups.setdefault(training.key, []).append(training)
     order = list(COLORS)
-    ordered = sorted(groups.items(), key=lambda each: (order.index(each[0][0]), statistics.mean(_minutes(each[1]))))
-    titles = ("recipe", "backend", "seeds", "epochs", *TITLES)
-    cells = [_row(*key, group) for key, group in ordered]
-    told = (
-        "Minutes from the start of the process; to be compared between rows of the same processor alone. "
-        "With flips: by the mean over each image and its mirror image."
-    )
-    return "\n\n".join((*_gist(ordered), rows(titles, cells), told))
+    return sorted(groups.items(), key=lambda each: (order.index(each[0][0]), statistics.mean(_minutes(each[1]))))
 
 
-TITLES = ("minutes", "test accuracy", "with flips", "on")
+TITLES = ("minutes", "test accuracy", "with TTA", "processor")
 DIFFERING = ("convolutions_per_block", "filters", "translation", "cutout", "epochs")
 """The settings by which the trials of `strong` differ."""
 
@@ -102,27 +110,12 @@ def changed_table(path: Path = CHANGED, recipes: Path = PATH) -> str:
         ]
         for key in sorted(groups, key=lambda key: _loss(best[key]))
     ]
-    titles = ("convolutions per block", "filters", "shifts", "square", "epochs")
+    titles = ("convolutions per block", "filters", "random crop", "cutout", "epochs")
     return rows((*titles, "seeds", "validation accuracy", "validation loss", *TITLES), cells)
 
 
 def _loss(epochs: Sequence[dict[str, float]]) -> float:
     return statistics.mean(epoch["validation_loss"] for epoch in epochs)
-
-
-def _gist(ordered: Sequence[tuple[tuple[str, str], Sequence[Training]]]) -> Iterator[str]:
-    """Yield a sentence on the quickest framework of each recipe, of groups in which it comes before the others."""
-    quickest: dict[str, tuple[str, Sequence[Training]]] = {}
-    for (name, backend), group in ordered:
-        if name not in WORDS:
-            quickest.setdefault(name, (backend, group))
-    told = [
-        f"**{statistics.mean(100 * training.end['test_accuracy'] for training in group):.2f} % in "
-        f"{statistics.mean(_minutes(group)):.0f} minutes** with `{name}` on {backend}"
-        for name, (backend, group) in quickest.items()
-    ]
-    if told:
-        yield f"{', '.join(told)}: accuracy on the test images of CIFAR-10, without a GPU."
 
 
 def _minutes(group: Sequence[Training]) -> list[float]:
