@@ -1,6 +1,8 @@
-"""The pictures of a run as PNG files, for slides and letters; the page draws its own."""
+"""The figures of a run: PNG files, and SVG elements for the page."""
 
+import html
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,28 +33,50 @@ COLUMNS = 6
 """Of the gallery."""
 LETTERS = 16
 """Of a class name under a small picture."""
+CURVES = {"loss": ("loss, nats", 1), "accuracy": ("accuracy, %", 100)}
+"""Title of each curve, and what its values are multiplied by."""
+SPLITS = {"train": ("training (as it is minimised)", WRONG), "validation": ("validation", RIGHT)}
+"""Label and color of each line."""
+MOST_MARKED = 60
+"""Epochs that are marked one by one."""
+PANEL = (5, 3.3)
+"""Inches of a curve on the page: about as wide as a phone, so that text keeps its size there."""
+THEME = {RIGHT: "var(--accent)", WRONG: "var(--warm)", "#999999": "var(--neutral)", "#000000": "currentColor"}
+"""Colors of the page's theme for those of a figure."""
 
 
 def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Path) -> None:
     """Draw loss and accuracy against the epoch to a PNG at ``path``, the best epoch marked where there is one."""
     figure = _figure(9, 3.6)
     loss, accuracy = figure.subplots(1, 2)
-    epochs = [row.epoch for row in history]
-    for axes, name, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-        for split, label, color in (
-            ("train", "training (as it is minimised)", WRONG),
-            ("validation", "validation", RIGHT),
-        ):
-            values = [factor * getattr(row, f"{split}_{name}") for row in history]
-            axes.plot(epochs, values, marker=".", label=label, color=color)
-    for axes, title in ((loss, "loss, nats"), (accuracy, "accuracy, %")):
-        if best_epoch is not None:
-            axes.axvline(best_epoch, color=QUIET, linestyle="--", label=f"best epoch {best_epoch}")
-        axes.set(xlabel="epoch", title=title)
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+    _plot_curves(loss, history, best_epoch, "loss")
+    _plot_curves(accuracy, history, best_epoch, "accuracy")
     loss.legend(frameon=False)
     write_atomically(path, _png(figure))
+
+
+def curves_svg(history: Sequence[EpochRecord], best_epoch: int | None) -> list[str]:
+    """Return loss and accuracy against the epoch as two SVG elements for a page."""
+    drawn = []
+    for name in CURVES:
+        figure = _figure(*PANEL)
+        _plot_curves(figure.subplots(), history, best_epoch, name)
+        last = getattr(history[-1], f"validation_{name}")
+        drawn.append(_svg(figure, f"{name} against the epoch; on the held-out images it ends at {last:.4g}"))
+    return drawn
+
+
+def _plot_curves(axes: "Axes", history: Sequence[EpochRecord], best_epoch: int | None, name: str) -> None:
+    title, factor = CURVES[name]
+    epochs = [row.epoch for row in history]
+    for split, (label, color) in SPLITS.items():
+        values = [factor * getattr(row, f"{split}_{name}") for row in history]
+        axes.plot(epochs, values, marker="." if len(history) <= MOST_MARKED else "", label=label, color=color)
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color=QUIET, linestyle="--", label=f"best epoch {best_epoch}")
+    axes.set(xlabel="epoch", title=title)
+    axes.grid(alpha=0.3)
+    axes.locator_params(axis="x", integer=True)
 
 
 def draw_pictures(evaluation: Evaluation, dataset: Dataset, robustness: Robustness | Absent) -> dict[str, bytes]:
@@ -87,17 +111,37 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
 
 def draw_reliability(evaluation: Evaluation) -> bytes:
     """Return accuracy against confidence as a PNG file, before and after the temperature."""
-    figure = _figure(5, 4.6)
-    axes = figure.subplots()
+    figure = _reliability_figure(evaluation)
+    figure.axes[0].legend(frameon=False)
+    return _png(figure)
+
+
+def reliability_svg(evaluation: Evaluation) -> str:
+    """Return accuracy against confidence as an SVG element for a page."""
+    told = f"Accuracy against confidence: calibration error {100 * evaluation.reliability.ece:.1f} points"
+    if evaluation.calibrated is not None:
+        told += f", {100 * evaluation.calibrated.ece:.1f} at the fitted temperature"
+    return _svg(_reliability_figure(evaluation), told)
+
+
+def _reliability_figure(evaluation: Evaluation) -> "Figure":
+    """Draw accuracy against confidence, and below it how many images have which confidence."""
+    figure = _figure(5, 5.4)
+    axes, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1))
     axes.plot([0, 100], [0, 100], color=QUIET, linestyle="--", label="as it should be")
     _plot_reliability(axes, evaluation.reliability, WRONG, "as it is")
     if evaluation.calibrated is not None:
         name = f"temperature {evaluation.calibrated.temperature:g}"
         _plot_reliability(axes, evaluation.calibrated, RIGHT, name)
-    axes.set(xlabel="confidence, %", ylabel="accuracy, %", xlim=(0, 100), ylim=(0, 100))
+    axes.set(ylabel="accuracy, %", xlim=(0, 100), ylim=(0, 100))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    return _png(figure)
+    bins = (evaluation.calibrated or evaluation.reliability).bins
+    width = 100 / len(bins)
+    histogram.bar(
+        [width * (at + 0.5) for at in range(len(bins))], [each.images for each in bins], 0.8 * width, color=QUIET
+    )
+    histogram.set(xlabel="confidence, %", ylabel="images")
+    return figure
 
 
 def _plot_reliability(axes: "Axes", found: Reliability, color: str, name: str) -> None:
@@ -185,3 +229,27 @@ def _png(figure: "Figure") -> bytes:
         warnings.filterwarnings("ignore", message="constrained_layout not applied")
         figure.savefig(picture, format="png")
     return picture.getvalue()
+
+
+def _svg(figure: "Figure", told: str) -> str:
+    """Return the figure as an SVG element in the colors of the page's theme; ``told`` says in words what it shows."""
+    from matplotlib import rc_context
+
+    figure.set_facecolor("none")
+    for axes in figure.axes:
+        axes.set_facecolor("none")
+    picture = io.StringIO()
+    # Text stays text, in the page's font. Names within the element are drawn from the salt: two figures share none.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": told}):
+        figure.savefig(picture, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    content = picture.getvalue()
+    content = re.sub(r'<g id="\w+(\.\w+)?_\d+">', "<g>", content[content.index("<svg") :])
+    content = re.sub(
+        r"<(metadata|style).*?</\1>", "", content, flags=re.DOTALL
+    )  # a style would hold for the whole page
+    content = re.sub(r"font-family: [^;\"]+;? ?", "", content)
+    for color, variable in THEME.items():
+        content = content.replace(color, variable)
+    size = re.search(r'viewBox="[^"]+"', content)
+    opening = f'<svg class="plot" {size[0] if size else ""} role="img" aria-label="{html.escape(told)}">'
+    return opening + content[content.index(">") + 1 :]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cifarnet.evaluation import Evaluation
 from cifarnet.spec import Dataset, shell_word
 
-from . import findings, plots
+from . import findings
+from .charts import curves_svg, reliability_svg
 from .commands import export_command, place_of, settings_beyond_options, train_command
 from .evidence import Absent, Evidence, Robustness
 from .words import FILTERS
@@ -58,9 +59,8 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         engine=engine,
         findings=findings,
         is_absent=lambda part: isinstance(part, Absent),
-        curves=plots.curves(evidence.history, evidence.record.get("best_epoch")) if evidence.history else None,
-        reliability=plots.reliability_plot(evaluation.reliability, evaluation.calibrated),
-        histogram=_histogram(evaluation),
+        curves=curves_svg(evidence.history, evidence.record.get("best_epoch")) if evidence.history else None,
+        reliability=reliability_svg(evaluation),
         confusion=_confusion(evaluation),
         deepest=DEEPEST,
         is_numbered=len(evaluation.labels) <= MOST_NUMBERED,
@@ -98,13 +98,6 @@ def _confusion(evaluation: Evaluation) -> list[list[Cell]]:
         [Cell(int(value), round(tint)) for value, tint in zip(*row, strict=True)]
         for row in zip(counts, tints, strict=True)
     ]
-
-
-def _histogram(evaluation: Evaluation) -> list[float]:
-    """Return the share of the images in each bin of confidence, 0 to 1, against the fullest bin."""
-    bins = (evaluation.calibrated or evaluation.reliability).bins
-    most = max(each.images for each in bins)
-    return [each.images / most for each in bins]
 
 
 def _corrupted(found: Robustness | Absent) -> list[list[int]]:
