@@ -17,6 +17,7 @@ from cifarnet.job import best_epoch_of, require_resumable, require_weights  # no
 from cifarnet.report.evidence import read_evidence  # noqa: E402
 from cifarnet.reproduction import compare_runs, planned_epochs  # noqa: E402
 from cifarnet.run import RECORD, Run, find_run  # noqa: E402
+from cifarnet.seen import digests, write_seen  # noqa: E402
 from cifarnet.subject import RunSubject  # noqa: E402
 from cifarnet.training import Silent, carry_out  # noqa: E402
 from cifarnet.warm_start import warm_start_from, warm_start_of  # noqa: E402
@@ -76,6 +77,7 @@ def run(tmp_path):
     """A run with everything in it, and beside it a sound one to compare with; their weights hold nothing."""
     run = run_of(tmp_path / "damaged", DATASET, backend=BACKEND)
     run.best_weights.touch()
+    write_seen(run, digests(DATASET.train.images))
     shutil.copytree(run.path, tmp_path / "sound")
     Run(tmp_path / "sound").write_record(run.read_record() | {"best_epoch": 3})
     return run
@@ -123,7 +125,7 @@ def test_a_value_of_another_kind_anywhere_in_the_record(run, state):
 
 
 @pytest.mark.parametrize(
-    "name", [RECORD, "history.csv", "model.parity.json", "robustness.json", "model.onnx", "best.weights.h5"]
+    "name", [RECORD, "history.csv", "model.parity.json", "robustness.json", "model.onnx", "best.weights.h5", "seen.npy"]
 )
 def test_damaged_bytes_in_a_file(run, name):
     path, rng = run.path / name, random.Random(name)
@@ -134,7 +136,7 @@ def test_damaged_bytes_in_a_file(run, name):
 
 
 @pytest.mark.parametrize(
-    "name", [RECORD, "history.csv", "model.parity.json", "robustness.json", "model.onnx", "best.weights.h5"]
+    "name", [RECORD, "history.csv", "model.parity.json", "robustness.json", "model.onnx", "best.weights.h5", "seen.npy"]
 )
 def test_a_folder_in_the_place_of_a_file(run, name):
     (run.path / name).unlink()

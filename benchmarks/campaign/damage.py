@@ -32,6 +32,7 @@ from cifarnet.report.evidence import read_evidence
 from cifarnet.reproduction import planned_epochs
 from cifarnet.run import Run, find_run
 from cifarnet.runtime import Classifier
+from cifarnet.seen import digests, seen_by, write_seen
 from cifarnet.subject import RunSubject
 from cifarnet.training.checkpoint import DIGEST_BYTES, Checkpoint, Position, load_checkpoint, save_checkpoint
 from cifarnet.warm_start import warm_start_from, warm_start_of
@@ -50,6 +51,7 @@ class Uses:
         self.run = Run(folder / "runs" / "mine")
         dataset = report_runs.dataset_of()
         report_runs.run_of(self.run.path, dataset)
+        write_seen(self.run, digests(dataset.train.images))
         self.model = build_model(ModelConfig(filters=(6,), dense_units=(16,)))
         save_weights(self.model, self.run.best_weights)
         self.run.model.write_bytes(models.calibrated())
@@ -104,6 +106,7 @@ class Uses:
             "run.json, bytes": Kind(damaged([whole["run.json"]]), self.record, 500),
             "run.json, values": Kind(mutated(record), self.record, 500),
             "history.csv": Kind(damaged([whole["history.csv"]]), self.history, 1000),
+            "seen.npy": Kind(damaged([self.run.seen.read_bytes()]), self.seen, 1000),
             "checkpoint": Kind(damaged([payload]), self.read_checkpoint, 1000),
             "sealed checkpoint": Kind(damaged([payload[DIGEST_BYTES:]]).map(_sealed), self.read_checkpoint, 1000),
             "weights": Kind(damaged([whole["best.weights.h5"]]), self.weights, 500),
@@ -149,6 +152,11 @@ class Uses:
         going = {name: value for name, value in json.loads(self.whole["run.json"]).items() if name != "best_epoch"}
         with self._instead("history.csv", content), self._instead("run.json", json.dumps(going).encode()):
             return self._read_run()
+
+    def seen(self, content: bytes) -> object:
+        """Read a damaged list of the images that a run was trained on."""
+        with self._instead("seen.npy", content):
+            return seen_by(self.run)
 
     def _read_run(self) -> object:
         run = find_run(self.run.path.parent)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cifarnet.report import PAGE
-from cifarnet.run import HISTORY, LOCK, RECORD, Run
+from cifarnet.run import HISTORY, LOCK, RECORD, SEEN, Run
 from cifarnet.runtime import read_model
 from cifarnet.training.checkpoint import DIGEST_BYTES
 
@@ -77,7 +77,7 @@ def differences(one: Run, other: Run) -> list[str]:
     found += [f"{name} of {RECORD}" for name in {*first, *second} if first.get(name) != second.get(name)]
     found += [
         name
-        for name in (HISTORY, "model.onnx", "model.json")
+        for name in (HISTORY, SEEN, "model.onnx", "model.json")
         if (one.path / name).read_bytes() != (other.path / name).read_bytes()
     ]
     weights = [_arrays(run.best_weights) for run in (one, other)]
@@ -108,5 +108,6 @@ CHECKS: dict[str, Callable[[Path], object]] = {
     ".h5": _arrays,
     ".html": _page,
     ".png": _picture,
+    ".npy": lambda path: np.load(path, allow_pickle=False),
     ".checkpoint": _checkpoint,
 }

@@ -1,5 +1,6 @@
 """What is to be trained, and how to read it back from the record of a run."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,6 @@ def source_of(job: Job, dataset: Dataset) -> str | None:
             "leave the job's source out"
         )
     return dataset.source
-
-
-def real_place(source: str | None) -> Path | None:
-    """Return the folder behind all links, or None for images without a place: named ones, or of whom nobody tells."""
-    return None if source is None or source in NAMED_SOURCES else Path(source).expanduser().resolve()
 
 
 def data_record(job: Job, dataset: Dataset) -> dict[str, Any]:
@@ -102,14 +98,15 @@ class Origin:
     def open_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
         """Open the images, now in ``place`` if given, and divide them as they were divided for the training.
 
-        Raises ``DataError`` where their place is not known.
+        Raises ``DataError`` where their place is not known, or nothing lies there.
         """
         from .data import open_dataset  # numpy, which the command line's help has no time for
 
         source = place or self.source
-        if source is None:
+        if source is None or not (place or source in NAMED_SOURCES or os.path.lexists(source)):
+            fault = "is not known here" if source is None else "was not found"
             raise DataError(
-                f"the model was trained on {self.name}, which is not known here; expected --data with its place"
+                f"the model was trained on {source or self.name}, which {fault}; expected --data with its place"
             )
         return open_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
 
@@ -185,10 +182,8 @@ def require_own_export(run: Run) -> None:
     from .runtime import read_model  # onnxruntime: whoever only trains need not have it
 
     contract, record = read_model(run.model)[1], run.read_record()
-    training = contract.get("training")
-    told = {"model": contract.get("model")} | (training if isinstance(training, dict) else {})
-    own = record | ({"best_epoch": best_epoch_of(run)} if "best_epoch" in told else {})
-    theirs, ours = _exported_facts(told), _exported_facts(own)
+    theirs = _contract_facts(contract)
+    ours = _exported_facts(record | ({"best_epoch": best_epoch_of(run)} if "best_epoch" in theirs else {}))
     for name, value in theirs.items():
         if name in ours and value != ours[name]:
             flip = " --flip" if contract.get("flip") else ""
@@ -196,6 +191,22 @@ def require_own_export(run: Run) -> None:
                 f"{run.model} is not the export of this run's best weights: its {name} is {value!s:.12}; expected "
                 f"{ours[name]!s:.12}: export it anew with `cifarnet export {shell_word(str(run))} --onnx{flip}`"
             )
+
+
+def run_beside(file: Path, contract: Mapping[str, Any]) -> Run | None:
+    """Return the run in whose folder a model ``file`` lies, if it is an export of that run, of whatever epoch."""
+    run = Run(file.resolve().parent)
+    try:
+        theirs, ours = _contract_facts(contract), _exported_facts(run.read_record())
+    except RunError:  # no run folder
+        return None
+    both = (theirs.keys() & ours.keys()) - {"best_epoch"}
+    return run if "data.fingerprint" in both and all(theirs[name] == ours[name] for name in both) else None
+
+
+def _contract_facts(contract: Mapping[str, Any]) -> dict[str, Any]:
+    training = contract.get("training")
+    return _exported_facts({"model": contract.get("model")} | (training if isinstance(training, dict) else {}))
 
 
 def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ RECORD = "run.json"
 HISTORY = "history.csv"
 BEST_WEIGHTS = "best.weights.h5"
 START_WEIGHTS = "start.weights.h5"
+SEEN = "seen.npy"
 CHECKPOINTS = "checkpoint"
 MODEL = "model.onnx"
 LATEST = "latest"
@@ -81,6 +82,11 @@ class Run:
     def start_weights(self) -> Path:
         """Return where the weights lie that training starts from, where it goes on from another run."""
         return self.path / START_WEIGHTS
+
+    @property
+    def seen(self) -> Path:
+        """Return where the digests lie of the images that the run, and those that it started from, were trained on."""
+        return self.path / SEEN
 
     @property
     def model(self) -> Path:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from .backends import choose
 from .errors import DataError, UsageError
 from .evaluation import Evaluation, Predictor, flip_averaged, measure, predict, temperature_of, threshold_of
-from .job import Origin, damaged, origin_of, real_place, require_weights
+from .job import Origin, damaged, origin_of, require_weights, run_beside
 from .run import Run, find_run
 from .runtime import OpenedModel, open_model
+from .seen import Digests, count_seen, seen_by
 from .spec import FILE_ENGINE, NAMED_SOURCES, Dataset, Split
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Subject(ABC):
     engine: str
     """What it runs on: a backend or onnxruntime."""
     labels: tuple[str, ...]
-    source: str | None = None
-    """Where its training images lie; None where that is not known."""
+    run: Run | None = None
+    """The run that it belongs to; None for a model file that lies elsewhere."""
     flip = False
     """Whether it says the mean over an image and its mirror image."""
 
@@ -39,6 +40,11 @@ class Subject(ABC):
     @abstractmethod
     def origin(self) -> Origin:
         """Return what it was trained on. Raises ``DataError`` for a file that does not tell."""
+
+    @property
+    def seen(self) -> Digests | None:
+        """Return the digests of the images that it was trained on, or None where they are not known here."""
+        return None if self.run is None else seen_by(self.run)
 
     @property
     @abstractmethod
@@ -74,7 +80,7 @@ class FlippedSubject(Subject):
 
     def __init__(self, subject: Subject) -> None:
         self._subject, self.name, self.labels, self.engine = subject, subject.name, subject.labels, subject.engine
-        self.source = subject.source
+        self.run = subject.run
 
     @property
     def origin(self) -> Origin:
@@ -95,9 +101,8 @@ class RunSubject(Subject):
     """The best weights of a run, on the backend of this process."""
 
     def __init__(self, run: Run, backend: str) -> None:
-        self.name, self.engine, self._run = str(run), backend, run
+        self.name, self.engine, self.run, self._run = str(run), backend, run, run
         self._origin = origin_of(run)
-        self.source = self._origin.source
         require_weights(run)
         try:
             self.labels = tuple(run.read_record()["data"]["labels"])
@@ -134,15 +139,16 @@ class RunSubject(Subject):
 class FileSubject(Subject):
     """A model file, in onnxruntime on every core."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, run: Run | None = None) -> None:
         self._opened: OpenedModel = open_model(path, threads=0)
+        self.run = run or run_beside(path, self._opened.contract)
         self.name, self.engine, self.labels = str(path), FILE_ENGINE, self._opened.labels
         self.flip = bool(self._opened.contract.get("flip"))
 
     @property
     def origin(self) -> Origin:
-        """Return what the file's contract tells."""
-        return _origin_of(self._opened.contract, self.name)
+        """Return what the record of its run tells, or else the file's contract."""
+        return origin_of(self.run) if self.run else _origin_of(self._opened.contract, self.name)
 
     @property
     def predictor(self) -> Predictor:
@@ -183,60 +189,63 @@ def open_subject(target: str | None, runs: Path, backend: str | None = None) -> 
     return FileSubject(Path(target))
 
 
-def open_images(subject: Subject, origin: Origin, place: str | None, progress: "Progress | None" = None) -> Dataset:
-    """Return the images that ``subject`` was trained on, as ``origin`` tells, or those in the ``place`` that was named.
+def open_images(subject: Subject, place: str | None, progress: "Progress | None" = None) -> Dataset:
+    """Return the images that ``subject`` was trained on, or those in the ``place`` that was named, divided likewise.
 
-    Their test part is what may be scored. Raises ``DataError`` for images of other classes and as
-    ``require_unseen_test_part``.
+    Their test part is what may be scored, as ``require_unseen`` tells. Raises ``DataError`` for images of other
+    classes.
     """
-    dataset = origin.open_dataset(place, progress)
+    dataset = subject.origin.open_dataset(place, progress)
     require_labels(subject, dataset)
-    require_unseen_test_part(subject.name, origin, dataset, place)
     return dataset
 
 
-def require_unseen_test_part(name: str, origin: Origin, dataset: Dataset, place: str | None) -> None:
-    """Raise ``DataError`` where the test part of ``dataset`` may hold images that the model ``name`` was trained on.
+def is_own(subject: Subject, dataset: Dataset) -> bool:
+    """Return whether ``dataset`` is what ``subject`` was trained on; one without a training part never is."""
+    return len(dataset.train) > 0 and dataset.fingerprint == subject.origin.fingerprint
 
-    These are images that have changed where nobody named a ``place``, or where the folder is the model's own and is
-    divided by position or has a test part of its own; and images that are divided in another way than ``origin``
-    tells.
+
+def require_unseen(subject: Subject, dataset: Dataset, place: str | None) -> bool | None:
+    """Return True where ``subject`` was trained on no image of the test part of ``dataset``, None where nobody knows.
+
+    Raises ``DataError`` where it was trained on some, where its own images changed and nobody named a ``place``, and
+    where the model's file tells another division.
     """
-    if dataset.fingerprint == origin.fingerprint:
-        return
-    known = real_place(origin.source)
-    is_same_place = known is not None and real_place(place) == known
-    if place is None or (is_same_place and (origin.split_by == "position" or dataset.split_by is None)):
+    if is_own(subject, dataset):
+        return True
+    if place is None:
         raise DataError(
-            f"{dataset.name} has changed since {name} was trained: its fingerprint is "
-            f"{dataset.fingerprint[:12]}; expected {origin.fingerprint[:12]}: restore it, or name other images to score"
+            f"{dataset.name} has changed since {subject.name} was trained: its fingerprint is "
+            f"{dataset.fingerprint[:12]}; expected {subject.origin.fingerprint[:12]}: restore it, or name the images "
+            "to score with --data"
         )
-    if dataset.split_by and (dataset.split_by, dataset.split_seed) != (origin.split_by, origin.split_seed):
+    if (seen := subject.seen) is None:
+        _require_same_division(subject, dataset)
+        return None
+    if count := count_seen(dataset.test.images, seen):
         raise DataError(
-            f"{name} was trained on {origin.name} divided in another way, perhaps on these test images; expected "
-            "images that are new to all models: name them with --images"
+            f"{count} of the {len(dataset.test)} images of {dataset.name} to be scored are training images of "
+            f"{subject.name}; expected images that are new to it: name others, or none to score the test images of its "
+            "own data set"
         )
+    return True
 
 
-def require_unseen_place(name: str, source: str | None, place: str, *, whole: bool = False) -> None:
-    """Raise ``DataError`` where ``place`` is the training part of the folder ``source``, or with ``whole`` all of it.
-
-    Copies elsewhere are not found out.
-    """
-    if source is None or NAMED_SOURCES & {source, place}:
-        return
-    trained_on = Path(source).resolve()
-    if Path(place).expanduser().resolve() in (trained_on / "train", *([trained_on] if whole else [])):
+def _require_same_division(subject: Subject, dataset: Dataset) -> None:
+    """Raise ``DataError`` where the test part was drawn, and in another way than the file of ``subject`` tells."""
+    division = dataset.split_by, dataset.split_seed
+    if dataset.split_by and division != (subject.origin.split_by, subject.origin.split_seed):
         raise DataError(
-            f"{place} holds images that {name} was trained on; expected others: name a folder of new images, or none "
-            "to score the run's test images"
+            f"{subject.name} was trained on {subject.origin.name} divided in another way, perhaps on these test "
+            "images; expected images that are new to all models: name them with --images"
         )
 
 
-def scored_images(dataset: Dataset, *, same_as_run: bool) -> dict[str, Any]:
+def scored_images(dataset: Dataset, *, same_as_run: bool, unseen: bool | None) -> dict[str, Any]:
     """Return what a JSON document tells of the images that were scored, the test part of ``dataset``.
 
-    ``same_as_run`` is whether the data set is the one that the classifier was trained on.
+    ``same_as_run`` is whether the data set is the one that the classifier was trained on, and ``unseen`` what
+    ``require_unseen`` found.
     """
     return {
         "source": dataset.source,
@@ -244,6 +253,7 @@ def scored_images(dataset: Dataset, *, same_as_run: bool) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "images": len(dataset.test),
         "same_as_run": same_as_run,
+        "unseen": unseen,
     }
 
 

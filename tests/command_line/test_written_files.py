@@ -11,7 +11,7 @@ from tests.photos import make_photos
 
 TRAINED = {
     *("run.json", "history.csv", "best.weights.h5", "curves.png", ".lock"),
-    *("checkpoint", "checkpoint/NUMBER.checkpoint"),
+    *("seen.npy", "checkpoint", "checkpoint/NUMBER.checkpoint"),
 }
 EXPORTED = {"model.onnx", "model.json", "model.parity.json"}
 PICTURES = {"curves.png", "confusion.png", "reliability.png", "classes.png", "errors.png", "robustness.png"}

@@ -93,19 +93,16 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
     assert f"starting from the convolutions of {origin}" in done.stderr.splitlines()
     assert (run["recipe"], run["data"]["labels"]) == ("seed", ["dark", "light"])
     assert (run["warm_start"]["run"], len(run["warm_start"]["weights_sha256"])) == (origin, 64)
-    (tmp_path / "dark" / "more.png").write_bytes((tmp_path / "light" / "0.png").read_bytes())
     record = folder / run["run"] / "run.json"
     record.write_text(record.read_text().replace('"recipe": "seed"', '"recipe": "unknown here"'))
     again = cifarnet(*own, "--from", "own/latest", folder=folder)
     assert again.returncode == 0, again.stderr
     assert (json.loads(again.stdout)["recipe"], json.loads(again.stdout)["train"]) == ("unknown here", run["train"])
-    told = " ".join(again.stderr.split())
-    assert f"is not what it was when {record.parent.name} saw it: images that it was trained on may be " in told
     for refused, words in (
         (("--from", f"runs/{origin}", "--recipe", "fast"), "was trained by seed; expected that one"),
         (("--from", f"runs/{origin}", "--resume", "latest"), "--from and --resume were both given"),
         (("--from", "nowhere"), "nowhere is no run folder; expected"),
-        (("--from", "own/latest", "--seed", "1"), "that the weights of"),
+        (("--from", "own/latest", "--seed", "1"), "images to be held out or tested by are training images"),
         (("--recipe", "fast", "--dropout", "0.5"), "--dropout is 0.5, which drops nothing in a network without"),
     ):
         done = cifarnet(*own, *refused, folder=folder)

@@ -61,6 +61,11 @@ def say(text: str) -> None:
     _write_talk(f"{printable(text)}\n")
 
 
+def say_not_known(model: str) -> None:
+    """Say that images which ``model`` was trained on would not be found out."""
+    say(f"note: it is not known here which images {model} was trained on: figures on those are too good")
+
+
 def _write_talk(text: str) -> None:
     """Write to stderr; where that fails, the command goes on without its talk."""
     try:

@@ -9,11 +9,12 @@ import typer
 from cifarnet.errors import DataError, UsageError
 from cifarnet.spec import printable
 
-from .display import download_bar, out, say, shortened
+from .display import download_bar, out, say, say_not_known, shortened
 from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
+    from cifarnet.data import Progress
     from cifarnet.evaluation import Abstaining, Evaluation, PairedComparison, Reliability
     from cifarnet.spec import Dataset, Split
     from cifarnet.subject import Subject
@@ -103,32 +104,29 @@ def _require_sense(models: list[str] | None, data: str | None, images: str | Non
 
 def _open_images(subjects: "list[Subject]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
     """Return the data set whose test part is scored, and what the JSON document tells of it."""
-    from cifarnet.subject import open_images, require_unseen_place, require_unseen_test_part, scored_images
+    from cifarnet.subject import is_own, open_images, require_unseen, scored_images
 
-    first, place = subjects[0], images or data
-    for subject in subjects:
-        if place is not None:
-            require_unseen_place(subject.name, subject.source, place, whole=images is not None)
-    if images is not None:
-        dataset = _every_image(first, images)
-        return dataset, scored_images(dataset, same_as_run=False)
-    with download_bar() as progress:
-        dataset = open_images(first, first.origin, data, progress)
-    for other in subjects[1:]:
-        require_unseen_test_part(other.name, other.origin, dataset, data)
-    others = [subject.name for subject in subjects if subject.origin.fingerprint != dataset.fingerprint]
-    if others:
-        say(f"{dataset.name} is not, or no longer, what {' and '.join(others)} was trained on")
-    return dataset, scored_images(dataset, same_as_run=not others)
+    place = images or data
+    try:
+        with download_bar() as progress:
+            opened = _every_image(subjects[0], images, progress) if images else open_images(subjects[0], data, progress)
+        unseen = {subject.name: require_unseen(subject, opened, place) for subject in subjects}
+    except DataError as error:
+        raise error if place else DataError(f"{error}, or score others with --images") from error
+    for name in (name for name, known in unseen.items() if known is None):
+        say_not_known(name)
+    others = [subject.name for subject in subjects if not is_own(subject, opened)]
+    if others and not images:
+        say(f"{opened.name} is not, or no longer, what {' and '.join(others)} was trained on")
+    return opened, scored_images(opened, same_as_run=not others, unseen=None if None in unseen.values() else True)
 
 
-def _every_image(subject: "Subject", folder: str) -> "Dataset":
+def _every_image(subject: "Subject", folder: str, progress: "Progress") -> "Dataset":
     """Return a data set of which every image of a folder is the test part."""
     from cifarnet.data import open_labelled_images
     from cifarnet.spec import Dataset, Split, durable
 
-    with download_bar() as progress:
-        split = open_labelled_images(folder, subject.labels, progress)
+    split = open_labelled_images(folder, subject.labels, progress)
     _say_missing(subject, split)
     nothing = Split(split.images[:0], split.labels[:0])
     return Dataset(Path(folder).resolve().name, nothing, split, subject.labels).opened_by(durable(folder))

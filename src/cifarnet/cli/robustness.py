@@ -14,7 +14,7 @@ import typer
 from cifarnet.errors import RunError
 from cifarnet.spec import printable, shell_word
 
-from .display import download_bar, image_bar, out, say
+from .display import download_bar, image_bar, out, say, say_not_known
 from .options import DATA, SUBJECT, JsonOption, RunsOption, filled
 from .tables import percent, table
 
@@ -61,21 +61,19 @@ def command(
     import scipy.ndimage  # noqa: F401  # where it is missing that is said before the first image
 
     from cifarnet.atomic import require_writable, write_atomically
-    from cifarnet.job import origin_of
     from cifarnet.robustness import DEFAULT_IMAGES, measure_robustness
     from cifarnet.runtime import open_model, read_model
     from cifarnet.spec import ROBUSTNESS
-    from cifarnet.subject import FileSubject, open_images, require_unseen_place, scored_images
+    from cifarnet.subject import FileSubject, is_own, open_images, require_unseen, scored_images
 
     target = _target(model, runs)
     content, _ = read_model(target.model)
-    subject = FileSubject(target.model)
-    origin = origin_of(target.run) if target.run else subject.origin
-    if data is not None:
-        require_unseen_place(subject.name, origin.source, data)
+    subject = FileSubject(target.model, target.run)
     with download_bar() as progress:
-        dataset = open_images(subject, origin, data, progress)
-    same_as_run = dataset.fingerprint == origin.fingerprint
+        dataset = open_images(subject, data, progress)
+    same_as_run, unseen = is_own(subject, dataset), require_unseen(subject, dataset, data)
+    if unseen is None:
+        say_not_known(subject.name)
     kept = target.run.path / ROBUSTNESS if target.run and same_as_run else None
     if kept:
         require_writable(kept)  # before a minute of measuring
@@ -88,7 +86,7 @@ def command(
             seed=seed,
             advance=advance,
         )
-    document = found.to_json() | {"data": scored_images(dataset, same_as_run=same_as_run)}
+    document = found.to_json() | {"data": scored_images(dataset, same_as_run=same_as_run, unseen=unseen)}
     record = json.dumps(document, indent=2, allow_nan=False)
     try:
         out(record if as_json else _told(found, target.model))

@@ -19,9 +19,8 @@ from cifarnet.job import Job, job_of, origin_of, require_resumable
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run import Run, find_run
 from cifarnet.spec import durable, shell_word
-from cifarnet.warm_start import WarmStart, has_changed, warm_start_from
 
-from .display import TrainingDisplay, download_bar, out, say, shortened, wrapped
+from .display import TrainingDisplay, download_bar, out, say, say_not_known, shortened, wrapped
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import trained_run
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from cifarnet.spec import Dataset
     from cifarnet.tracking import Tracking
     from cifarnet.training.interrupt import StopRequest
+    from cifarnet.warm_start import WarmStart
 
 SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind))
 """Names that an option shares with a field of the recipe."""
@@ -138,12 +138,14 @@ class Wish:
     settings: Recipe
     given: Collection[str]
     """Names of the settings that have their own options."""
-    warm_start: WarmStart | None = None
+    warm_start: "WarmStart | None" = None
 
 
 def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]) -> Wish:
     if warm_start is None:
         return Wish(recipe=name or "seed", settings=recipe(name or "seed").changed(given), given=given)
+    from cifarnet.warm_start import warm_start_from  # numpy, which the help has no time for
+
     run = trained_run(runs, None if warm_start == "latest" else warm_start)
     job = job_of(run.read_record())
     if name not in (None, job.recipe):
@@ -171,6 +173,8 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
     say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
     if wish.warm_start is not None:
         say(f"starting from the convolutions of {wish.warm_start.run}")
+        if wish.warm_start.seen is None:
+            say_not_known(wish.warm_start.run)
     with download_bar() as progress:
         dataset = open_dataset(source, seed=wanted.seed, progress=progress)
     parts = hold_out_of(dataset, wanted)
@@ -182,9 +186,6 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
 
     model = replace(wish.settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
     job = replace(job, model=model, train=train)
-    if wish.warm_start is not None and has_changed(wish.warm_start, job, dataset):
-        then = f"note: {dataset.name} is not what it was when {wish.warm_start.run} saw it: "
-        say(f"{then}images that it was trained on may be held out now, or tested by")
     return start(job, dataset, runs, warm_start=wish.warm_start), dataset
 
 

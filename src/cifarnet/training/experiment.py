@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
@@ -35,7 +36,8 @@ from cifarnet.job import (
 )
 from cifarnet.model import build_model, load_features, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, create_run, point_latest
-from cifarnet.spec import Dataset
+from cifarnet.seen import digests, write_seen
+from cifarnet.spec import NAMED_SOURCES, Dataset
 from cifarnet.warm_start import WarmStart, require_unseen, warm_start_of
 
 from .loop import Outcome, train
@@ -57,22 +59,26 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
     The convolutions of ``warm_start`` are trained further; the dense layers start anew. The folder keeps a copy of the
     weights. Raises ``ConfigError`` and ``DataError`` when settings and data do not fit, or would test by images that
     the weights were trained on, ``ModelError`` when these are not those of ``job.model`` or cannot be read, and
-    ``RunError`` when the folder cannot be written; then nothing is made.
+    ``RunError`` when the folder cannot be written or would lie among the images; then nothing is made.
     """
     _require_fitting(job.model, job.train, dataset)
-    now = datetime.now().astimezone()
-    record = _first_record(job, dataset, hold_out_of(dataset, job.train), now)
+    _require_outside(root, dataset.source)
+    now, parts = datetime.now().astimezone(), hold_out_of(dataset, job.train)
+    record, seen = _first_record(job, dataset, parts, now), [digests(dataset.train.images)]
     if warm_start is not None:
-        require_unseen(warm_start, job, dataset, record["hold_out"]["fingerprint"])
+        require_unseen(warm_start, dataset, parts, record["hold_out"]["fingerprint"])
         load_features(build_model(job.model), warm_start.weights)  # raises unless they fit
         weights = warm_start.weights.read_bytes()
         record["warm_start"] = warm_start.to_json(weights)
+        seen = [] if warm_start.seen is None else [*seen, warm_start.seen]
     run = create_run(root, job.recipe, choose(), now)
     with taken_away_if_ended(partial(shutil.rmtree, run.path)):
         try:
             with run.locked():  # what cannot be locked cannot be trained: that is told before `latest` points to it
                 if warm_start is not None:
                     write_atomically(run.start_weights, weights)
+                if seen:
+                    write_seen(run, np.concatenate(seen))
                 run.write_record(record)
         except RunError:
             shutil.rmtree(run.path, ignore_errors=True)
@@ -202,6 +208,17 @@ def _require_fitting(config: ModelConfig, train: TrainConfig, dataset: Dataset) 
             )
 
 
+def _require_outside(root: Path, source: str | None) -> None:
+    """Raise ``RunError`` where runs in ``root`` would be taken for images of ``source`` by the next command."""
+    if source is None or source in NAMED_SOURCES:
+        return
+    if root.resolve().is_relative_to(Path(source).resolve()):
+        raise RunError(
+            f"the runs would lie in {root}, inside of the images in {source}; expected a folder outside: name another "
+            "with --runs"
+        )
+
+
 def _require_same_backend(run: Run, backend: object) -> None:
     if backend != choose():
         raise RunError(
@@ -231,7 +248,7 @@ def require_same_data(record: Mapping[str, Any], dataset: Dataset) -> None:
     if recorded != dataset.fingerprint:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when the run "
-            f"began: restore {source} or start a new run"
+            f"began: restore {source}, name its place with --data if it moved, or start a new run"
         )
 
 

@@ -1,0 +1,272 @@
+"""No image that a model was trained on is scored as a new one, or held out again, wherever it lies by whatever name."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.data import open_dataset
+from cifarnet.errors import ConfigError, RunError
+from cifarnet.export import export_run
+from cifarnet.job import Job
+from cifarnet.model import build_model, save_weights
+from cifarnet.run import Run
+from cifarnet.spec import Dataset, Split
+from cifarnet.training import start
+from cifarnet.warm_start import warm_start_from
+
+PHOTOS = 15
+"""Of each class."""
+JOB = Job(
+    recipe="seed",
+    model=ModelConfig(filters=(4,), dense_units=(8,), classes=2),
+    train=TrainConfig(validation_fraction=0.3),
+)
+
+
+def make_photos(folder, seed=0):
+    """Write noise, so that each image is another one."""
+    rng = np.random.default_rng(seed)
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for index in range(PHOTOS):
+            Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / label / f"{index}.png")
+    return folder
+
+
+def begin(source, root, *, seed=0, warm_start=None):
+    """Begin a run, and give it weights as if it had trained."""
+    job = (
+        JOB if seed == 0 else Job(recipe="seed", model=JOB.model, train=TrainConfig(validation_fraction=0.3, seed=seed))
+    )
+    dataset = source if isinstance(source, Dataset) else open_dataset(source, seed=seed)
+    run = start(job, dataset, root, warm_start=warm_start)
+    save_weights(build_model(job.model), run.best_weights, 1)
+    run.write_record(run.read_record() | {"status": "finished", "best_epoch": 1, "why_stopped": "epochs", "epochs": 1})
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with ``photos`` and a run that began with them, with an exported model."""
+    folder = tmp_path_factory.mktemp("whole")
+    run = begin(make_photos(folder / "photos"), folder / "runs")
+    export_run(run, open_dataset(folder / "photos"))
+    return folder
+
+
+@pytest.fixture
+def trained(whole, tmp_path):
+    """Return that run, in a copy of the folder to work in."""
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True, symlinks=True)
+    run = Run(tmp_path / "runs" / (tmp_path / "runs" / "latest").readlink())
+    record = run.read_record()
+    run.write_record(record | {"data": record["data"] | {"source": str(tmp_path / "photos")}})
+    return run
+
+
+def resaved(folder, copy):
+    """Copy a folder with the same pixels under other names, in files with other bytes."""
+    for path in sorted(folder.rglob("*.png")):
+        (copy / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(copy / path.parent.name / f"copy of {path.stem}.bmp")
+    return copy
+
+
+def moved(folder, place):
+    folder.rename(place)
+    return place
+
+
+def linked(folder, link):
+    link.symlink_to(folder)
+    return link
+
+
+def copied(folder, copy):
+    return Path(shutil.copytree(folder, copy))
+
+
+def last_line(run, *arguments):
+    code, said, talk = run(*arguments)
+    assert (code, said) == (1, ""), talk
+    return talk[-1]
+
+
+MODELS = pytest.mark.parametrize("model", ["latest", "runs/latest/model.onnx"])
+
+
+@MODELS
+@pytest.mark.parametrize("again", [resaved, moved, linked])
+def test_every_image_of_a_folder_is_not_scored_where_some_were_trained_on(run, trained, tmp_path, model, again):
+    known = len(open_dataset(tmp_path / "photos").train)
+    other = again(tmp_path / "photos", tmp_path / "other")
+    message = last_line(run, "evaluate", model, "--images", other)
+    assert f"error: {known} of the 30 images of {other.resolve().name} to be scored are training images of " in message
+    assert message.endswith("name others, or none to score the test images of its own data set")
+
+
+@MODELS
+@pytest.mark.parametrize("command", ["evaluate", "robustness"])
+def test_a_copy_that_is_divided_in_another_way_is_not_scored(run, trained, tmp_path, model, command):
+    other = resaved(tmp_path / "photos", tmp_path / "other")
+    test = len(open_dataset(other).test)
+    assert f" of the {test} images of other to be scored are training images of " in last_line(
+        run, command, model, "--data", other
+    )
+
+
+@MODELS
+@pytest.mark.parametrize("again", [moved, linked, copied])
+def test_the_test_part_is_scored_wherever_it_lies_now(run, trained, tmp_path, model, again):
+    other = again(tmp_path / "photos", tmp_path / "other")
+    code, said, talk = run("evaluate", model, "--data", other, "--json")
+    assert code == 0, talk
+    told = json.loads(said)["data"]
+    assert (told["same_as_run"], told["unseen"]) == (True, True)
+
+
+@MODELS
+def test_images_that_came_to_the_folder_change_no_test_image(run, trained, tmp_path, model):
+    extra = make_photos(tmp_path / "more", seed=1) / "cat" / "0.png"
+    extra.rename(tmp_path / "photos" / "cat" / "new.png")
+    code, said, talk = run("evaluate", model, "--data", "photos", "--json")
+    assert code == 0, talk
+    told = json.loads(said)["data"]
+    assert (told["same_as_run"], told["unseen"]) == (False, True)
+
+
+def test_a_model_file_in_its_run_folder_finds_its_images(run, trained):
+    code, said, talk = run("evaluate", "runs/latest/model.onnx", "--json")
+    assert code == 0, talk
+    assert json.loads(said)["data"]["same_as_run"] is True
+
+
+def test_of_a_model_file_alone_it_is_not_known(run, trained, tmp_path):
+    shutil.copy(trained.model, tmp_path / "alone.onnx")
+    code, said, talk = run("evaluate", "alone.onnx", "--images", "photos", "--json")
+    assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
+    assert "note: it is not known here which images alone.onnx was trained on: figures on those are too good" in talk
+    (tmp_path / "photos" / "cat" / "0.png").unlink()
+    code, said, talk = run("robustness", "alone.onnx", "--data", "photos", "--json")
+    assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
+    assert "note: it is not known here which images alone.onnx was trained on: figures on those are too good" in talk
+
+
+def test_the_file_of_another_run_is_alone_in_a_run_folder(run, trained, tmp_path):
+    other = begin(make_photos(tmp_path / "others", seed=1), tmp_path / "runs")
+    shutil.copy(trained.model, other.path / "model.onnx")
+    message = last_line(run, "evaluate", other.path / "model.onnx")
+    assert "the model was trained on photos, which is not known here" in message
+
+
+def test_a_run_of_an_earlier_version_tells_by_its_own_images(run, trained, tmp_path):
+    (trained.path / "seen.npy").unlink()
+    other = resaved(tmp_path / "photos", tmp_path / "other")
+    assert "are training images of" in last_line(run, "evaluate", "--images", other)
+    (tmp_path / "photos" / "cat" / "0.png").unlink()
+    code, said, talk = run("evaluate", "--images", other, "--json")
+    assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
+    assert talk[-1].startswith("note: it is not known here which images ")
+
+
+def test_a_damaged_list_of_images_is_refused(run, trained, tmp_path):
+    for content in (b"", b"no array", b"\x93NUMPY\x01\x00", np.zeros(3).tobytes()):
+        (trained.path / "seen.npy").write_bytes(content)
+        message = last_line(run, "evaluate", "--images", tmp_path / "photos")
+        assert f"runs/{trained.path.name}/seen.npy is damaged" in message
+    np.save(trained.path / "seen.npy", np.zeros((2, 2), np.uint64))
+    assert "seen.npy is damaged" in last_line(run, "evaluate", "--images", tmp_path / "photos")
+
+
+# A training that starts from another
+
+
+@pytest.mark.parametrize("again", [resaved, moved, linked, copied])
+def test_no_image_is_held_out_that_the_weights_were_trained_on(run, trained, tmp_path, again):
+    other = again(tmp_path / "photos", tmp_path / "other")
+    message = last_line(run, "train", "--data", other, "--from", "latest", "--seed", "5")
+    assert "images to be held out or tested by are training images of " in message
+    assert message.endswith("take that run's images, seed and validation_fraction, or start anew")
+    assert [path.name for path in (tmp_path / "runs").glob("2*")] == [trained.path.name]
+
+
+def test_the_same_division_is_allowed_wherever_it_lies_and_whatever_images_are_there_twice(trained, tmp_path):
+    (tmp_path / "photos").rename(tmp_path / "other")
+    before = open_dataset(tmp_path / "other")
+    begin(before, tmp_path / "runs", warm_start=warm_start_from(trained))
+    test = Split(
+        np.concatenate([before.test.images, before.train.images[:1]]), np.append(before.test.labels, 0).astype("int32")
+    )
+    twice = Dataset("twice", before.train, test, before.labels)
+    first = begin(twice, tmp_path / "runs")
+    begin(twice, tmp_path / "runs", warm_start=warm_start_from(first))
+
+
+def test_what_the_first_of_three_trainings_saw_counts_in_the_third(trained, tmp_path):
+    between = begin(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    other = resaved(tmp_path / "photos", tmp_path / "other")
+    with pytest.raises(ConfigError, match=rf"are training images of {between.path.name} or of a run before it; exp"):
+        begin(other, tmp_path / "runs", seed=5, warm_start=warm_start_from(between))
+    begin(make_photos(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
+
+
+def test_what_the_first_of_two_trainings_saw_is_not_scored_by_the_second(run, trained, tmp_path):
+    begin(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    assert "are training images of" in last_line(run, "evaluate", "--images", tmp_path / "photos")
+
+
+def test_weights_of_an_earlier_version_are_told_to_be_not_known(run, trained):
+    seen = [{"source": "/s", "data": "d", "hold_out": "h", "seed": 0, "validation_fraction": 0.1}]
+    started = {"warm_start": {"run": "earlier", "weights_sha256": "0" * 64, "seen": seen}}
+    trained.write_record(trained.read_record() | started)
+    trained.seen.unlink()
+    code, _, talk = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
+    note = f"note: it is not known here which images {trained.path.name} was trained on: figures on those are too good"
+    assert (code, note in talk) == (1, True)
+    assert "images to be held out or tested by are training images of" in talk[-1]  # as their fingerprint tells
+
+
+def test_a_run_that_starts_from_unknown_images_keeps_no_list_that_would_be_too_short(trained, tmp_path):
+    trained.seen.unlink()
+    (tmp_path / "photos").rename(tmp_path / "gone")
+    later = begin(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    assert not later.seen.exists()
+    assert warm_start_from(later).seen is None
+
+
+# Where images were, and where runs may be
+
+
+@pytest.mark.parametrize(
+    "command", [("evaluate",), ("evaluate", "runs/latest/model.onnx"), ("report",), ("robustness",), ("export",)]
+)
+def test_where_the_images_moved_the_error_names_the_option_for_their_place(run, trained, tmp_path, command):
+    (tmp_path / "photos" / "cat" / "0.png").unlink()
+    changed = last_line(run, *command)
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    missing = last_line(run, *command)
+    assert f"the model was trained on {tmp_path / 'photos'}, which was not found; expected --data with its " in missing
+    for message in (changed, missing):
+        assert "--data" in message
+        assert ("--images" in message) == (command[0] == "evaluate")
+
+
+@pytest.mark.parametrize("runs", ["runs", ".", "cat", "../link/cat/runs"])
+def test_no_run_is_made_among_the_images(run, tmp_path, monkeypatch, runs):
+    photos = make_photos(tmp_path / "photos")
+    (tmp_path / "link").symlink_to("photos")
+    monkeypatch.chdir(photos)
+    before = sorted(photos.rglob("*"))
+    message = last_line(run, "train", "--data", ".", "--runs", runs, "--epochs", "1")
+    assert message.endswith(f"inside of the images in {photos}; expected a folder outside: name another with --runs")
+    assert sorted(photos.rglob("*")) == before
+
+
+def test_a_run_is_not_made_among_the_images_from_python_either(tmp_path):
+    with pytest.raises(RunError, match="inside of the images in"):
+        begin(make_photos(tmp_path / "photos"), tmp_path / "photos" / "runs")
