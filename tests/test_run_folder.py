@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from cifarnet.atomic import HOST
 from cifarnet.errors import RunError, UsageError
 from cifarnet.run import (
     LATEST,
@@ -24,6 +25,7 @@ from cifarnet.run import (
     Run,
     create_run,
     find_run,
+    finish_pointing_latest,
     json_text,
     point_latest,
     require_writable_model,
@@ -106,6 +108,20 @@ def test_latest_points_to_the_newest(tmp_path):
         assert (tmp_path / LATEST).resolve() == run.path
         assert find_run(tmp_path).path == run.path
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_run_whose_process_was_killed_before_latest_pointed_to_it_becomes_the_latest(tmp_path):
+    older, newer = (new_run(tmp_path, second) for second in (1, 2))
+    point_latest(older)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = tmp_path / f".latest-{HOST}-{gone.pid}-00000000.part"
+    left.symlink_to(newer.path.name)
+    finish_pointing_latest(newer)
+    assert find_run(tmp_path).path == newer.path
+    finish_pointing_latest(older)  # as when the older one is resumed
+    assert find_run(tmp_path).path == newer.path
+    assert not os.path.lexists(left)
 
 
 def test_latest_is_found_under_its_own_name_and_leads_to_the_real_folder(tmp_path):

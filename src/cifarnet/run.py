@@ -214,6 +214,14 @@ def point_latest(run: Run) -> None:
         link.unlink(missing_ok=True)
 
 
+def finish_pointing_latest(run: Run) -> None:
+    """Point ``latest`` to ``run`` where it leads to one that began earlier: the process that made ``run`` was killed."""
+    latest = run.path.parent / LATEST
+    remove_abandoned(latest.parent)
+    if not _is_own_link(latest) or _beginning(latest.resolve()) < _beginning(run.path.resolve()):
+        point_latest(run)
+
+
 def _is_own_link(latest: Path) -> bool:
     """Return whether ``latest`` is a link to a folder beside it that is a run, or to one that is gone."""
     if not latest.is_symlink():

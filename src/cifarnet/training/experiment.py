@@ -35,7 +35,7 @@ from cifarnet.job import (
     require_weights,
 )
 from cifarnet.model import build_model, load_features, load_weights, predictor
-from cifarnet.run import EpochRecord, Run, create_run, point_latest
+from cifarnet.run import EpochRecord, Run, create_run, finish_pointing_latest, point_latest
 from cifarnet.seen import digests, write_seen
 from cifarnet.spec import NAMED_SOURCES, Dataset
 from cifarnet.warm_start import WarmStart, require_unseen, warm_start_of
@@ -107,6 +107,7 @@ def carry_out(
         job = job_of(record)
         _require_same_backend(run, record.get("backend"))
         require_same_data(record, dataset)
+        finish_pointing_latest(run)
         _require_fitting(job.model, job.train, dataset)
         parts = hold_out_of(dataset, job.train)
         _require_same_division(run, record.get("machine", {}), _machine(job, len(parts.train)))
