@@ -215,7 +215,7 @@ def point_latest(run: Run) -> None:
 
 
 def finish_pointing_latest(run: Run) -> None:
-    """Point ``latest`` to ``run`` where it leads to one that began earlier: the process that made ``run`` was killed."""
+    """Point ``latest`` to ``run`` where it leads to an earlier one: its process was killed before it could."""
     latest = run.path.parent / LATEST
     remove_abandoned(latest.parent)
     if not _is_own_link(latest) or _beginning(latest.resolve()) < _beginning(run.path.resolve()):
