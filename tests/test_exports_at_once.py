@@ -17,6 +17,7 @@ choose()
 from cifarnet.errors import RunError  # noqa: E402  # after the backend is chosen
 from cifarnet.export import exporting  # noqa: E402
 from cifarnet.export.gate import Parity  # noqa: E402
+from cifarnet.run import Run  # noqa: E402
 from cifarnet.runtime import read_model  # noqa: E402
 from tests.runtime import models  # noqa: E402
 
@@ -56,4 +57,4 @@ def test_where_files_cannot_be_locked_that_is_told_before_anything_is_proven(tmp
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(RunError, match=r"\.export\.lock could not be locked .*: write to a local disk \(--output\)"):
-        exporting._prepare(tmp_path / "model.onnx")
+        exporting.writable_path(Run(tmp_path), "float32")

@@ -83,10 +83,9 @@ def export_run(
     stay; ``RunError`` for a run without best weights or of other images, ``ModelError`` for weights that do not fit it,
     ``ConfigError`` for settings outside their range and ``UsageError`` for a name that cannot be given.
     """
-    path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     bars = _bars(precision, max_drop)
     require_same_data(run.read_record(), dataset)
-    _prepare(path)
+    path = writable_path(run, precision, output)
     best = load_best_and_epoch(run)
     model, record = best.model, record_of(run, best.epoch)
     if calibration_name(flip=flip) not in record:
@@ -135,8 +134,12 @@ def _bars(precision: str, max_drop: float) -> Bars:
     )
 
 
-def _prepare(path: Path) -> None:
-    """Refuse a name that cannot be given, before minutes of proving."""
+def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
+    """Return the file that an export of ``run`` writes, ``output`` if given, in a folder that is there.
+
+    Raises ``UsageError`` and ``RunError`` for a name that cannot be given: before minutes of proving.
+    """
+    path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_writable_model(path)
     _require_own(path)
     try:
@@ -144,7 +147,7 @@ def _prepare(path: Path) -> None:
     except OSError as error:
         raise RunError(f"{path.parent} could not be made ({error.strerror}): choose another folder") from error
     with _naming_lock(path):  # where the file system cannot lock, that is told now
-        pass
+        return path
 
 
 def _naming_lock(path: Path) -> AbstractContextManager[None]:
