@@ -32,8 +32,7 @@ def download(source: HttpArchive, folder: Path, progress: Progress) -> Path:
     the line drops (what has arrived stays for the next attempt), IntegrityError when the bytes are others (nothing
     stays), DataError when the disk is full (nothing stays).
     """
-    target = folder / source.url.rsplit("/", 1)[-1]
-    partial = target.with_name(f"{target.name}.partial")
+    target, partial = (folder / name for name in source.file_names)
     for _ in range(_ATTEMPTS):
         if _size_bytes(partial) >= source.size_bytes:
             break
