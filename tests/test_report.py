@@ -387,9 +387,21 @@ def test_a_folder_whose_name_is_no_utf8_is_reported_with_escapes(tmp_path, datas
 
 def test_a_name_in_the_model_card_does_not_command_the_terminal_that_shows_it(tmp_path):
     odd = dataset_of(("\x1b[2J", "right \u202eot left"))
-    card = card_of(run_of(tmp_path / "run", odd), evaluation_of(odd))
+    run = run_of(tmp_path / "run", replace(odd, name="photos \u202etset"))
+    card = card_of(run, evaluation_of(odd))
     assert all(line.isprintable() for line in card.splitlines())
     assert r"right \\u202eot left" in card
+    assert header_of(card)["model-index"][0]["results"][0]["dataset"]["name"] == "photos \u202etset"
+
+
+def test_a_name_in_the_page_does_not_turn_round_what_follows_it(tmp_path):
+    odd = dataset_of(("\x1b[2J", "right \u202eot left"))
+    run = run_of(tmp_path / "my \u202enur", replace(odd, name="photos \u202etset"))
+    page = page_of(run, evaluation_of(odd), odd)
+    assert all(line.replace("\N{NO-BREAK SPACE}", " ").isprintable() for line in page.splitlines())
+    for told in (r"\x1b[2J", r"right \u202eot left", r"my \u202enur", r"photos \u202etset"):
+        assert told in page
+    assert "\N{NO-BREAK SPACE}%" in page
 
 
 def test_names_of_classes_are_drawn_as_they_are(odd):

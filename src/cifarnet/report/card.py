@@ -49,7 +49,9 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         place=place_of(evidence.job.source),
         is_named=evidence.job.source in NAMED_SOURCES,
     )
-    header = yaml.safe_dump(_header(evidence, evaluation), allow_unicode=True, sort_keys=False)
+    facts = _header(evidence, evaluation)
+    is_printable = all(line.isprintable() for line in yaml.safe_dump(facts, allow_unicode=True).splitlines())
+    header = yaml.safe_dump(facts, allow_unicode=is_printable, sort_keys=False)  # or with escapes, which YAML reads
     return f"---\n{header}---\n\n{body}"
 
 
