@@ -100,7 +100,7 @@ class Run:
             record = json.loads(path.read_bytes(), parse_constant=_finite_number, parse_float=_finite_number)
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
-                f"{path} could not be read ({error}); expected the record of a run: pass a run folder"
+                f"{path} could not be read ({reason(error)}); expected the record of a run: pass a run folder"
             ) from error
         if not isinstance(record, dict):
             raise RunError(f"{path} holds a {type(record).__name__}; expected a JSON object: pass a run folder")
@@ -131,7 +131,7 @@ class Run:
                 return _rows(csv.reader(file))
         except (OSError, ValueError, TypeError, csv.Error) as error:
             raise RunError(
-                f"{path} is damaged ({error}); expected one row per epoch: resume the run or start anew"
+                f"{path} is damaged ({reason(error)}); expected one row per epoch: resume the run or start anew"
             ) from error
 
     @contextmanager

@@ -114,7 +114,7 @@ def test_after_one_source_failed_the_next_is_tried_and_that_is_said(tiny, offici
     sources = [unreachable, server.source(official)]
     fetch(tmp_path, lambda phase, *_: phases.append(phase), sources=sources, release=tiny.release)
     assert cache_state(tmp_path, release=tiny.release).present
-    assert phases[0].startswith("gave up on http://127.0.0.1:1/tiny.tar.gz (no connection")
+    assert phases[0].startswith("gave up on http://127.0.0.1:1/tiny.tar.gz (no connection: Connection refused)")
 
 
 def test_when_every_source_fails_the_error_lists_them_and_the_way_out(tiny, tmp_path):

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+from cifarnet.atomic import reason
 from cifarnet.environment import OWNS_PROCESS, corrected_xla_flags, versions
 from cifarnet.errors import BackendError
 
@@ -148,7 +149,7 @@ def keras_settings() -> dict[str, Any]:
         return {}
     except (OSError, ValueError, AttributeError) as error:
         raise BackendError(
-            f"{path} could not be read ({error}); expected JSON with a backend: mend or remove it"
+            f"{path} could not be read ({reason(error)}); expected JSON with a backend: mend or remove it"
         ) from error
     for name, choices in KERAS_CHOICES.items():
         if found.get(name, choices[0]) not in choices:
