@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.evaluation import Evaluation
-from cifarnet.spec import Dataset, printable, shell_word
+from cifarnet.spec import Dataset, printable
 
 from . import findings, plots
 from .commands import export_command, place_of, settings_beyond_options, train_command
@@ -51,7 +51,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
     """Return the page as HTML. ``engine`` is what the network was scored on."""
     template = environment().get_template("report.html")
     return template.render(
-        run=shell_word(evidence.name),
+        run=evidence.words,
         evidence=evidence,
         record=evidence.record,
         evaluation=evaluation,
