@@ -153,7 +153,7 @@ def _sync(descriptor: int) -> None:
             raise
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return what the system says of an error, without the path."""
     return getattr(error, "strerror", None) or str(error)
 

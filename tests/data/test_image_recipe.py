@@ -94,5 +94,5 @@ def test_the_recipe_names_the_size_that_comes_out():
 
 
 def test_a_file_that_cannot_be_opened_is_told_in_words(tmp_path):
-    with pytest.raises(DataError, match="^Is a directory$"):
+    with pytest.raises(DataError, match=r"^Is a directory$"):
         read_pixels(tmp_path)
