@@ -11,9 +11,11 @@ from cifarnet.backends import choose
 
 BACKEND = choose()
 
-from cifarnet.errors import CifarnetError, RunError  # noqa: E402  # after the backend is chosen
+from cifarnet.config import ModelConfig  # noqa: E402  # after the backend is chosen
+from cifarnet.errors import CifarnetError, ModelError, RunError  # noqa: E402
 from cifarnet.export import export_run  # noqa: E402
 from cifarnet.job import best_epoch_of, require_resumable, require_weights  # noqa: E402
+from cifarnet.model import build_model, load_weights  # noqa: E402
 from cifarnet.report.evidence import read_evidence  # noqa: E402
 from cifarnet.reproduction import compare_runs, planned_epochs  # noqa: E402
 from cifarnet.run import RECORD, Run, find_run  # noqa: E402
@@ -149,3 +151,9 @@ def test_a_machine_of_another_kind_in_the_record_of_a_run_with_the_same_images(r
     run.write_record(run.read_record() | {"status": "interrupted", "machine": machine})
     with pytest.raises(RunError, match=r"run\.json is damaged"):
         carry_out(run, DATASET, Silent())
+
+
+@pytest.mark.parametrize(("name", "reason"), [(".", "Is a directory"), ("none", "No such file or directory")])
+def test_weights_that_cannot_be_read_are_told_in_the_words_of_the_system(tmp_path, name, reason):
+    with pytest.raises(ModelError, match=rf"could not be read \({reason}\); expected Keras weights"):
+        load_weights(build_model(ModelConfig(filters=(4,), dense_units=(8,))), tmp_path / name)

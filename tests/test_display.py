@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shlex
 import subprocess
 from contextlib import contextmanager, redirect_stderr
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cifarnet.cli.display import TrainingDisplay, say, shortened, wrapped
+from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened, wrapped
 from cifarnet.cli.train import _announced, _say_result
 from cifarnet.run import Run
 from cifarnet.spec import printable
@@ -166,3 +167,9 @@ def test_bash_gets_the_path_itself_from_a_told_command(capsys, name):
     _say_result(Run(Path(name)), record)
     told = capsys.readouterr().err.splitlines()[-1].partition("--resume ")[2]
     assert subprocess.check_output(["bash", "-c", f"printf %s {told}"]) == os.fsencode(name)
+
+
+def test_the_bar_of_a_download_shows_a_phase_as_it_is_but_for_what_commands_the_terminal(terminal):
+    with redirect_stderr(terminal), download_bar() as progress:
+        progress("gave up on /a\x1b]0;b [red]c", 1, 2)
+    assert r"gave up on /a\x1b]0;b [red]c" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]|\s+(?=\S)", " ", terminal.getvalue())

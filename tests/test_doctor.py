@@ -113,6 +113,13 @@ def test_the_text_names_versions_backends_and_how_to_fill_the_cache(run_doctor):
     assert any("`cifarnet data fetch`" in line for line in lines)
 
 
+def test_the_folder_of_the_cache_does_not_command_the_terminal(run_doctor, monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "\x1b[2J"))
+    assert "puts it in " in (said := run_doctor())
+    assert r"\x1b[2J" in said
+    assert all(line.isprintable() for line in said.splitlines())
+
+
 def test_a_bad_pair_and_a_note_reach_the_reader(run_doctor, monkeypatch):
     monkeypatch.setattr(doctor, "known_bad_pairs", lambda _: ["a pair"])
     monkeypatch.setattr(doctor, "notes", lambda _: ["a note"])

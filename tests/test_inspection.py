@@ -173,11 +173,33 @@ def test_a_record_of_another_shape_is_told_as_it_is(told, path, checks):
     assert (code, talk) == (0, "")
 
 
+def test_what_is_known_alone_is_told_in_plain_words(told, path):
+    training = {"best_epoch": 3, "why_stopped": None, "data": {"split_by": None, "fingerprint": "", "test_images": 0}}
+    content = models.content(contract=models.contract(training=training, proof={"checks": [], "bars": None}))
+    write_record(path, sha256=hashlib.sha256(content).hexdigest(), trained_accuracy=0.5, latencies=[])
+    said = told(content)[1].splitlines()
+    at = said.index("how it was trained")
+    assert said[at + 1 : at + 4] == ["  best epoch        3", "  data test images  0", ""]
+    assert said[said.index("what was proven") + 1] == "  nothing: it did not go through the gate"
+    assert "  trained accuracy  0.5" in said
+    assert not any("None" in line or "latencies" in line for line in said)
+
+
+def test_latencies_have_columns_in_plain_words(told, path):
+    content = models.content()
+    latencies = [{"batch_size": 1, "microseconds": 260.4, "float32_microseconds": 124.0}]
+    write_record(path, sha256=hashlib.sha256(content).hexdigest(), latencies=latencies)
+    said = told(content)[1].splitlines()
+    at = said.index("latencies: microseconds per image in one thread, and those of float32")
+    assert said[at + 1 : at + 3] == ["  batch size  microseconds  float32", "  1                    260      124"]
+
+
 @pytest.mark.parametrize("outputs", [..., None, [], {"logits": 5}, {"logits": {}}])
 def test_a_contract_without_outputs_is_told(told, outputs):
     code, said, talk = told(models.content(contract=models.contract(outputs=outputs)))
     assert (code, talk) == (0, "")
     assert "MatMul" in said
+    assert "None" not in said
 
 
 def test_a_file_that_takes_mirror_images_too_is_told_to(told):

@@ -1,5 +1,6 @@
 """What is read back from the record of a run: the epoch of its best weights, and the images that it was trained on."""
 
+import hashlib
 import math
 from dataclasses import replace
 
@@ -9,8 +10,8 @@ import pytest
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import synthetic
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.job import Job, best_epoch_of, data_record, origin_of
-from cifarnet.run import EpochRecord, Run
+from cifarnet.job import Job, best_epoch_of, data_record, origin_of, require_weights
+from cifarnet.run import BEST_WEIGHTS, EpochRecord, Run
 from cifarnet.spec import EPOCH_ATTRIBUTE
 
 UNFINISHED = {
@@ -68,6 +69,26 @@ def test_while_there_are_no_results_the_weights_tell_before_the_history(tmp_path
 def test_a_damaged_record_is_refused(tmp_path, recorded):
     with pytest.raises(RunError, match=r"run.json has the best epoch .*; expected a whole number from 1, or null: "):
         best_epoch_of(run_with(tmp_path, [(1.0, 0.9)], best_epoch=recorded))
+
+
+def test_weights_that_were_swapped_after_the_training_are_refused(tmp_path):
+    (tmp_path / BEST_WEIGHTS).write_bytes(b"weights")
+    require_weights(run_with(tmp_path, [], status="finished"))  # of an earlier version, which does not tell
+    run = run_with(tmp_path, [], status="finished", weights_sha256=hashlib.sha256(b"weights").hexdigest())
+    require_weights(run)
+    run.best_weights.write_bytes(b"others")
+    with pytest.raises(
+        RunError,
+        match=r"best\.weights\.h5 has the SHA-256 \w{12}…; expected \w{12}… as when its training ended: restore it or",
+    ):
+        require_weights(run)
+
+
+@pytest.mark.parametrize("digest", [5, [], "0"])
+def test_a_digest_of_another_kind_is_that_of_no_weights(tmp_path, digest):
+    (tmp_path / BEST_WEIGHTS).write_bytes(b"weights")
+    with pytest.raises(RunError, match="as when its training ended"):
+        require_weights(run_with(tmp_path, [], weights_sha256=digest))
 
 
 # The images

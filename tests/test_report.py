@@ -7,14 +7,17 @@ import io
 import json
 import math
 import re
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from typer.main import get_command
 
-from cifarnet.cli import train
+from cifarnet.cli import app, train
 from cifarnet.cli.train import SETTINGS
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import DataError, RunError
@@ -27,6 +30,7 @@ from cifarnet.report.charts import draw_pictures
 from cifarnet.report.commands import OPTIONS, settings_beyond_options, train_command
 from cifarnet.report.evidence import Absent, read_evidence
 from cifarnet.report.page import draw_page
+from cifarnet.run import find_run
 from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of, write_model
 
 ATTACK = '<script>alert("x")</script>'
@@ -45,8 +49,9 @@ def evaluation(dataset):
 
 
 @pytest.fixture
-def run(tmp_path, dataset):
-    return run_of(tmp_path / "20260304-050607-seed-torch", dataset)
+def run(tmp_path, monkeypatch, dataset):
+    monkeypatch.chdir(tmp_path)
+    return run_of(tmp_path / "runs" / "20260304-050607-seed-torch", dataset)
 
 
 def page_of(run, evaluation, dataset):
@@ -316,8 +321,9 @@ def test_a_picture_of_an_earlier_report_does_not_stay_beside_a_later_one(run, ev
     assert (run.path / "confusion.png").exists()
 
 
-def test_commands_name_a_folder_with_a_space_as_a_shell_takes_it(tmp_path, dataset, evaluation):
-    run = run_of(tmp_path / "my_first run", dataset)
+def test_commands_name_a_folder_with_a_space_as_a_shell_takes_it(tmp_path, monkeypatch, dataset, evaluation):
+    monkeypatch.chdir(tmp_path)
+    run = run_of(tmp_path / "runs" / "my_first run", dataset)
     for name in ("model.onnx", "history.csv"):
         (run.path / name).unlink()
     page, card = text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)
@@ -325,6 +331,39 @@ def test_commands_name_a_folder_with_a_space_as_a_shell_takes_it(tmp_path, datas
     assert "cifarnet train --resume 'my_first run'" in page
     assert "\ncifarnet export 'my_first run' --onnx\n" in card
     assert "No epoch has ended yet." in card
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("runs/mine", "mine"),
+        ("my runs/mine", "mine --runs 'my runs'"),
+        ("mine", "mine --runs ."),
+        ("../mine", "mine --runs .."),
+        ("{}/mine", "mine --runs {}"),
+    ],
+)
+def test_every_command_on_the_page_can_be_pasted_and_finds_the_run(
+    tmp_path, monkeypatch, dataset, evaluation, path, words
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run = run_of(Path(path.format(tmp_path)), dataset)
+    record = run.read_record()
+    run.write_record({name: value for name, value in record.items() if name != "calibration"})
+    for name in ("model.onnx", "history.csv"):
+        (run.path / name).unlink()
+    written = html.unescape(page_of(run, evaluation, dataset)) + card_of(run, evaluation)
+    lines = re.findall(r"^(?:.*<code>)?(cifarnet .*?)(?:</code>.*)?$", written, re.MULTILINE)
+    ours = [line for line in lines if words.format(tmp_path) in line]
+    assert {line.split()[1] for line in ours} == {"train", "evaluate", "export", "robustness", "report"}
+    for line in lines:
+        _, command, *arguments = shlex.split(line)
+        given = get_command(app).commands[command].make_context(command, arguments).params
+        name = next(filter(None, (given.get(each) for each in ("run", "models", "model", "resume"))), None)
+        assert (line in ours) == (name is not None), line
+        if name:
+            assert find_run(given["runs"], name if isinstance(name, str) else name[0]).path.samefile(run.path)
 
 
 @pytest.mark.parametrize("missing", ["data", "hold_out", "versions", "machine", "backend"])
@@ -387,9 +426,21 @@ def test_a_folder_whose_name_is_no_utf8_is_reported_with_escapes(tmp_path, datas
 
 def test_a_name_in_the_model_card_does_not_command_the_terminal_that_shows_it(tmp_path):
     odd = dataset_of(("\x1b[2J", "right \u202eot left"))
-    card = card_of(run_of(tmp_path / "run", odd), evaluation_of(odd))
+    run = run_of(tmp_path / "run", replace(odd, name="photos \u202etset"))
+    card = card_of(run, evaluation_of(odd))
     assert all(line.isprintable() for line in card.splitlines())
     assert r"right \\u202eot left" in card
+    assert header_of(card)["model-index"][0]["results"][0]["dataset"]["name"] == "photos \u202etset"
+
+
+def test_a_name_in_the_page_does_not_turn_round_what_follows_it(tmp_path):
+    odd = dataset_of(("\x1b[2J", "right \u202eot left"))
+    run = run_of(tmp_path / "my \u202enur", replace(odd, name="photos \u202etset"))
+    page = page_of(run, evaluation_of(odd), odd)
+    assert all(line.replace("\N{NO-BREAK SPACE}", " ").isprintable() for line in page.splitlines())
+    for told in (r"\x1b[2J", r"right \u202eot left", r"my \u202enur", r"photos \u202etset"):
+        assert told in page
+    assert "\N{NO-BREAK SPACE}%" in page
 
 
 def test_names_of_classes_are_drawn_as_they_are(odd):

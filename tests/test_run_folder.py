@@ -325,7 +325,7 @@ def test_a_damaged_history_is_an_error_of_ours(tmp_path, content):
 @pytest.mark.parametrize("name", ["history.csv", RECORD])
 def test_a_folder_in_the_place_of_a_file_is_an_error_of_ours(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(RunError, match="Is a directory"):
+    with pytest.raises(RunError, match=r"\(Is a directory\)"):
         Run(tmp_path).read_history() if name == "history.csv" else Run(tmp_path).read_record()
 
 

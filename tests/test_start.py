@@ -1,7 +1,8 @@
-"""A run begins whole or not at all."""
+"""A run begins whole or not at all, and its end says which weights are its own."""
 
 import errno
 import fcntl
+import hashlib
 import os
 
 import pytest
@@ -15,7 +16,7 @@ from cifarnet.data import synthetic  # noqa: E402
 from cifarnet.errors import RunError  # noqa: E402
 from cifarnet.job import Job  # noqa: E402
 from cifarnet.run import find_run  # noqa: E402
-from cifarnet.training import start  # noqa: E402
+from cifarnet.training import Silent, carry_out, load_best, start  # noqa: E402
 
 JOB = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(), source="synthetic")
 
@@ -31,3 +32,22 @@ def test_where_a_run_cannot_be_locked_none_is_made_and_latest_stays(tmp_path, mo
         start(JOB, dataset, tmp_path)
     assert find_run(tmp_path).path == run.path
     assert {path.name for path in tmp_path.iterdir()} == {"latest", run.path.name}
+
+
+def test_a_finished_run_knows_its_best_weights_and_an_interrupted_one_may_still_replace_them(tmp_path):
+    small = Job(
+        recipe="seed",
+        model=ModelConfig(filters=(4,), dense_units=(8,)),
+        train=TrainConfig(epochs=2),
+        source="synthetic",
+    )
+    dataset = synthetic(train=100, test=10)
+    run = start(small, dataset, tmp_path)
+    assert "weights_sha256" not in carry_out(run, dataset, Silent(), stop=lambda: bool(run.read_history()))
+    record = carry_out(run, dataset, Silent())
+    sound = run.best_weights.read_bytes()
+    assert record["weights_sha256"] == hashlib.sha256(sound).hexdigest()
+    load_best(run)
+    run.best_weights.write_bytes(sound + b"others")
+    with pytest.raises(RunError, match="as when its training ended"):
+        load_best(run)

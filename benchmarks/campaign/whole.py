@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cifarnet.report import PAGE
-from cifarnet.run import HISTORY, LOCK, RECORD, SEEN, Run
+from cifarnet.run import EXPORT_LOCK, HISTORY, LOCK, RECORD, SEEN, Run
 from cifarnet.runtime import read_model
 from cifarnet.training.checkpoint import DIGEST_BYTES
 
@@ -39,7 +39,7 @@ def strays(folder: Path) -> list[str]:
     return sorted(
         path.name
         for path in folder.rglob(".*")
-        if path.name != LOCK and (path.is_symlink() or not path.is_dir())
+        if path.name not in (LOCK, EXPORT_LOCK) and (path.is_symlink() or not path.is_dir())
         if path.parent == folder or _is_run(path.parent)
     )
 

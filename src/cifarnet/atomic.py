@@ -71,6 +71,31 @@ def naming(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def locked(path: Path, in_use: str, way_out: str, *, timeout_s: float = 0) -> Iterator[None]:
+    """Hold the lock file ``path``, which stays, for this process alone.
+
+    Raises ``RunError``: with ``in_use`` where another process has it for longer than ``timeout_s``, and with
+    ``way_out`` where the file system cannot lock.
+    """
+    from filelock import FileLock, Timeout  # imported here: it loads asyncio
+
+    lock = FileLock(path, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(in_use) from error
+    except (OSError, NotImplementedError) as error:  # the latter where older versions of filelock find no flock
+        raise RunError(
+            f"{path} could not be locked ({reason(error)}); expected a writable folder on a file system with file "
+            f"locks: {way_out}"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def temporary_name(path: Path) -> Path:
     """Return a name beside ``path`` that no other thread, process or machine takes, for what is to be renamed to it."""
     return path.with_name(f".{path.name}-{HOST}-{os.getpid()}-{os.urandom(4).hex()}.part")
@@ -128,7 +153,7 @@ def _sync(descriptor: int) -> None:
             raise
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return what the system says of an error, without the path."""
     return getattr(error, "strerror", None) or str(error)
 

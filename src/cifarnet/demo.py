@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
+from .atomic import reason
 from .data.cache import cache_folder
 from .errors import ModelError, UsageError
 from .job import require_own_export
@@ -123,7 +124,9 @@ def open_demo(model: Path, port: int) -> DemoServer:
     try:
         return DemoServer(port, shipped(), runtime, {PAGE + name: data for name, data in made.items()})
     except (OSError, OverflowError) as error:
-        raise UsageError(f"port {port} cannot be used ({error}); expected a free one: give another --port") from error
+        raise UsageError(
+            f"port {port} cannot be used ({reason(error)}); expected a free one: give another with --port"
+        ) from error
 
 
 def model_of(run: Run) -> Path:

@@ -1,11 +1,13 @@
 """What is to be trained, and how to read it back from the record of a run."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from .atomic import reason
 from .config import ModelConfig, TrainConfig
 from .errors import ConfigError, DataError, RunError
 from .run import Run
@@ -222,10 +224,19 @@ def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_weights(run: Run) -> None:
-    """Raise ``RunError``, which says how to come by some, when ``run`` has no best weights."""
-    if run.best_weights.is_file():
-        return
+    """Raise ``RunError``, which says what to do, unless ``run`` has best weights, and those that its training left.
+
+    Only a finished run of this version tells which those are.
+    """
     record = run.read_record()
+    if run.best_weights.is_file():
+        recorded = record.get("weights_sha256")
+        if recorded is not None and (found := weights_digest(run)) != recorded:
+            raise RunError(
+                f"{run.best_weights} has the SHA-256 {found[:12]}…; expected {str(recorded)[:12]}… as when its "
+                "training ended: restore it or start a new run"
+            )
+        return
     if record.get("why_stopped") == "nan":
         raise RunError(
             f"{run} has no best weights, since its loss was no number before an epoch was done; expected a run with a "
@@ -237,6 +248,14 @@ def require_weights(run: Run) -> None:
         f"{run} has no best weights yet; expected at least one finished epoch: go on with "
         f"`cifarnet train --resume {shell_word(str(run))}`"
     )
+
+
+def weights_digest(run: Run) -> str:
+    """Return the SHA-256 (hex) of the file with the best weights of ``run``. Raises ``RunError``."""
+    try:
+        return hashlib.sha256(run.best_weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RunError(f"{run.best_weights} could not be read ({reason(error)}): check its permissions") from error
 
 
 def require_resumable(run: Run) -> None:

@@ -1,6 +1,7 @@
 """The one definition of the network, and its weights as plain arrays."""
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -258,8 +259,10 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path) as file:
             yield file
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        # HDF5 puts a time and a line break into what the system says.
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise ModelError(
-            f"{path} could not be read ({reason_or_pointer(error, path)}); expected Keras weights: train again or pass "
+            f"{path} could not be read ({reason_or_pointer(why, path)}); expected Keras weights: train again or pass "
             "another"
         ) from error
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from .atomic import reason
 from .errors import DataError, SizeError
 from .spec import IMAGE_SHAPE, Shape, reason_or_pointer
 
@@ -41,7 +42,7 @@ def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np
     except (Image.DecompressionBombWarning, Image.DecompressionBombError, SizeError) as error:
         raise SizeError(str(error)) from error
     except Exception as error:  # decoders of damaged files raise nearly anything
-        raise DataError(str(error) or type(error).__name__) from error
+        raise DataError(reason(error) or type(error).__name__) from error
 
 
 def _decoded(file: Path | BinaryIO, shape: Shape) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .atomic import probe, reason, remove_abandoned, temporary_name, write_atomically
+from .atomic import locked, probe, reason, remove_abandoned, temporary_name, write_atomically
 from .errors import RunError, UsageError
 from .interruption import taken_away_if_ended
 from .spec import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
@@ -29,6 +29,7 @@ CHECKPOINTS = "checkpoint"
 MODEL = "model.onnx"
 LATEST = "latest"
 LOCK = ".lock"
+EXPORT_LOCK = ".export.lock"
 RESERVED = frozenset((RECORD, ROBUSTNESS, "reproduction.json"))
 """Files of a run folder that no export may replace, there or not."""
 BESIDE = {
@@ -105,7 +106,7 @@ class Run:
             record = json.loads(path.read_bytes(), parse_constant=_finite_number, parse_float=_finite_number)
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
-                f"{path} could not be read ({error}); expected the record of a run: pass a run folder"
+                f"{path} could not be read ({reason(error)}); expected the record of a run: pass a run folder"
             ) from error
         if not isinstance(record, dict):
             raise RunError(f"{path} holds a {type(record).__name__}; expected a JSON object: pass a run folder")
@@ -136,30 +137,15 @@ class Run:
                 return _rows(csv.reader(file))
         except (OSError, ValueError, TypeError, csv.Error) as error:
             raise RunError(
-                f"{path} is damaged ({error}); expected one row per epoch: resume the run or start anew"
+                f"{path} is damaged ({reason(error)}); expected one row per epoch: resume the run or start anew"
             ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process alone. Raises ``RunError`` when another process has it."""
-        from filelock import FileLock, Timeout  # imported here: it loads asyncio
-
-        lock = FileLock(self.path / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RunError(
-                f"{self} is in use by another process; expected it free: wait for that one or stop it"
-            ) from error
-        except (OSError, NotImplementedError) as error:  # the latter where older versions of filelock find no flock
-            raise RunError(
-                f"{self.path / LOCK} could not be locked ({reason(error)}); expected a writable folder on a file "
-                "system with file locks: keep the runs on a local disk (--runs)"
-            ) from error
-        try:
+        in_use = f"{self} is in use by another process; expected it free: wait for that one or stop it"
+        with locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs)"):
             yield
-        finally:
-            lock.release()
 
 
 def _finite_number(text: str) -> float:

@@ -162,6 +162,16 @@ def test_one_name_for_two_files(fails):
     assert fails("export", "--onnx", "--int8", "--output", "model.onnx") == message
 
 
+@pytest.mark.parametrize("names", [("--fp16", "--int8"), ("--int8", "--fp16", "--onnx")])
+def test_all_names_of_an_export_are_checked_before_a_file_is_written(run, tmp_path, names):
+    folder = tmp_path / "runs" / write_run(tmp_path, has_weights=True)
+    (folder / "model.int8.onnx").write_bytes(b"mine")
+    message = fails_after_talk(run, "export", *names)
+    assert message.startswith("an export would replace ")
+    assert "model.int8.onnx, which is not a file of an export" in message
+    assert {path.name for path in folder.glob("model*")} == {"model.int8.onnx"}
+
+
 def test_exporting_a_run_of_other_images(run, tmp_path):
     assert "fingerprint" in fails_after_talk(run, "export", write_run(tmp_path, has_weights=True))
 

@@ -14,6 +14,8 @@ TRAINED = {
     *("seen.npy", "checkpoint", "checkpoint/NUMBER.checkpoint"),
 }
 EXPORTED = {"model.onnx", "model.json", "model.parity.json"}
+LOCKED = {".export.lock"}
+"""Of the first export into a folder."""
 PICTURES = {"curves.png", "confusion.png", "reliability.png", "classes.png", "errors.png", "robustness.png"}
 RUN = "runs/RUN"
 
@@ -39,9 +41,9 @@ COMMANDS = [
     ("export --output runs/latest/run.onnx", set()),  # refused, as the next two
     ("export --output runs/latest/robustness.onnx", set()),
     ("export --output package.onnx", set()),
-    ("export --onnx", inside(RUN, EXPORTED)),
+    ("export --onnx", inside(RUN, EXPORTED | LOCKED)),
     ("export --int8 --max-drop 99", inside(RUN, called("model.int8", EXPORTED))),
-    ("export --output apps/other.onnx", new("apps", called("other", EXPORTED))),
+    ("export --output apps/other.onnx", new("apps", called("other", EXPORTED) | LOCKED)),
     ("inspect runs/latest/model.onnx", set()),
     ("evaluate runs/latest/model.onnx --data photos", set()),
     ("predict photos --model runs/latest/model.onnx --csv", set()),

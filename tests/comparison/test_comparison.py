@@ -189,7 +189,9 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_made(fails, tmp_p
 
 def test_a_framework_that_is_not_installed_is_refused_with_the_line_to_type(fails, monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
-    assert 'torch not installed; expected for the backend torch: pip install "cifarnet[torch]"' in fails("jax", "torch")
+    assert 'torch is not installed; expected for the backend torch: pip install "cifarnet[torch]"' in fails(
+        "jax", "torch"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

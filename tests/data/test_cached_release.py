@@ -53,6 +53,13 @@ def test_a_file_with_bytes_after_its_end_is_refused(tiny, filled):
         open_cache(filled, release=tiny.release)
 
 
+def test_a_folder_in_the_place_of_an_array_is_told_in_words(tiny, filled):
+    (filled / "tiny" / "test-images.npy").unlink()
+    (filled / "tiny" / "test-images.npy").mkdir()
+    with pytest.raises(IntegrityError, match=r"test-images\.npy is damaged \(Is a directory\)"):
+        open_cache(filled, release=tiny.release)
+
+
 @pytest.mark.parametrize(
     "array",
     [

@@ -1,6 +1,7 @@
 """CIFAR-10 comes whole, from whichever source works, or not at all."""
 
 import errno
+import fcntl
 import os
 import pickle
 import selectors
@@ -113,7 +114,7 @@ def test_after_one_source_failed_the_next_is_tried_and_that_is_said(tiny, offici
     sources = [unreachable, server.source(official)]
     fetch(tmp_path, lambda phase, *_: phases.append(phase), sources=sources, release=tiny.release)
     assert cache_state(tmp_path, release=tiny.release).present
-    assert phases[0].startswith("gave up on http://127.0.0.1:1/tiny.tar.gz (no connection")
+    assert phases[0].startswith("gave up on http://127.0.0.1:1/tiny.tar.gz (no connection: Connection refused)")
 
 
 def test_when_every_source_fails_the_error_lists_them_and_the_way_out(tiny, tmp_path):
@@ -161,8 +162,29 @@ def test_a_disk_that_fills_while_the_cache_is_written_leaves_nothing(tiny, offic
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tiny, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot write .*CIFARNET_CACHE"):
+    with pytest.raises(DataError, match=r"^cannot write .*/tiny: Not a directory; .*CIFARNET_CACHE"):
         fetch(tmp_path / "file" / "cache", sources=[], release=tiny.release)
+
+
+def test_a_lock_that_the_system_refuses_is_not_taken_for_a_full_disk(tiny, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(
+        DataError, match=r"tiny\.lock could not be locked \(No locks available\); .* file locks: set CIFARNET_CACHE to"
+    ):
+        fetch(tmp_path, sources=[], release=tiny.release)
+
+
+def test_what_somebody_else_has_in_the_folder_of_downloads_stays(tiny, official, server, tmp_path):
+    server.body, scratch = official, tmp_path / ".tiny.download"
+    scratch.mkdir()
+    given_up = HttpArchive(url="http://127.0.0.1:1/other.tar.gz", size_bytes=9, md5="")
+    for name in ("other.tar.gz.partial", "notes.txt"):
+        (scratch / name).write_text("mine")
+    fetch(tmp_path, sources=[given_up, server.source(official)], release=tiny.release)
+    assert _names(scratch) == ["notes.txt"]
 
 
 _CHILD = """

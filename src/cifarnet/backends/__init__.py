@@ -10,9 +10,11 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from cifarnet.atomic import reason
 from cifarnet.environment import OWNS_PROCESS, corrected_xla_flags, versions
 from cifarnet.errors import BackendError
 
@@ -32,6 +34,7 @@ __all__ = [
     "install_line",
     "installed",
     "keras_defaults",
+    "not_installed",
     "require_usable",
     "settle",
 ]
@@ -105,9 +108,7 @@ def require_usable(wanted: str) -> None:
         raise BackendError(f"the backend {wanted!r} is not supported; expected one of {', '.join(NAMES)}")
     missing = [module for module in (wanted, "keras", "h5py") if importlib.util.find_spec(module) is None]
     if missing:
-        raise BackendError(
-            f"{' and '.join(missing)} not installed; expected for the backend {wanted}: {install_line(wanted)}"
-        )
+        raise BackendError(not_installed(missing, f"the backend {wanted}", wanted))
 
 
 def _running() -> str | None:
@@ -148,7 +149,7 @@ def keras_settings() -> dict[str, Any]:
         return {}
     except (OSError, ValueError, AttributeError) as error:
         raise BackendError(
-            f"{path} could not be read ({error}); expected JSON with a backend: mend or remove it"
+            f"{path} could not be read ({reason(error)}); expected JSON with a backend: mend or remove it"
         ) from error
     for name, choices in KERAS_CHOICES.items():
         if found.get(name, choices[0]) not in choices:
@@ -163,6 +164,13 @@ def _first_installed() -> str:
     if not found:
         raise BackendError(f"no framework is installed; expected one of {', '.join(NAMES)}: {install_line(NAMES[0])}")
     return found[0]
+
+
+def not_installed(packages: Sequence[str], wanted: str, extra: str) -> str:
+    """Return that ``packages``, which ``wanted`` needs and ``extra`` brings, are missing, and what to type."""
+    *first, last = packages
+    names = f"{', '.join(first)} and {last} are" if first else f"{last} is"
+    return f"{names} not installed; expected for {wanted}: {install_line(extra)}"
 
 
 def install_line(name: str) -> str:

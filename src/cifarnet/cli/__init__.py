@@ -82,9 +82,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        from cifarnet.backends import install_line
+        from cifarnet.backends import not_installed
 
-        _fail(f"{error.name} is not installed; expected for this command: {install_line(EXTRAS[error.name])}")
+        _fail(not_installed([error.name], "this command", EXTRAS[error.name]))
     except OSError as error:
         discard(sys.stdout)
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}; check space and permissions")

@@ -132,13 +132,13 @@ def _drawn_bar() -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     tasks = {}
     with Progress(*columns, console=Console(stderr=True)) as bar:
 
         def show(phase: str, done_bytes: int, total_bytes: int | None) -> None:
             if phase not in tasks:
-                tasks[phase] = bar.add_task(phase)
+                tasks[phase] = bar.add_task(printable(phase))
             bar.update(tasks[phase], completed=done_bytes, total=total_bytes)
 
         yield show

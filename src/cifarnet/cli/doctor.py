@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cifarnet.spec import printable
+
 from .display import out, say
 from .options import JsonOption
 
@@ -40,11 +42,11 @@ def command(
     for package, number in found_versions.items():
         out(f"{package:<16}{number}")
     out(f"{'backends':<16}{', '.join(installed()) or 'none'}")
-    out(f"{'CIFAR-10':<16}{_cache_sentence(cache)}")
+    out(f"{'CIFAR-10':<16}{printable(_cache_sentence(cache))}")
     for sentence in bad_pairs or ["none"]:
         out(f"{'known-bad pairs':<16}{sentence}")
     for sentence in notes:
-        out(f"{'note':<16}{sentence}")
+        out(f"{'note':<16}{printable(sentence)}")
     for each in timings:
         out(f"{each.backend:<16}{_timing_sentence(each)}")
     if winner := doctor.fastest(timings):

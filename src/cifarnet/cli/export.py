@@ -63,8 +63,10 @@ def command(
     found = trained_run(runs, run)
     require_writable_model(output or found.model)
     say(f"backend {choose(backend)}, exporting {found}")
-    from cifarnet.export import export_run  # Keras, now that its framework is chosen
+    from cifarnet.export import export_run, writable_path  # Keras, now that its framework is chosen
 
+    for name in precisions:  # all of them before the first is written
+        writable_path(found, name, output)
     with download_bar() as progress:
         dataset = origin_of(found).open_dataset(data, progress)
     drop = float(Decimal(str(DEFAULT_DROP if max_drop is None else max_drop)) / POINTS)  # 0.7 points are 0.007 sharp

@@ -15,12 +15,18 @@ from .display import out
 from .options import JsonOption, filled
 from .tables import GAP, WIDEST, table
 
-TABLES = {"checks": "checks: the largest difference of a probability and of a logit, and classes that changed"}
+TABLES = {
+    "checks": "checks: the largest difference of a probability and of a logit, and classes that changed",
+    "latencies": "latencies: microseconds per image in one thread, and those of float32",
+}
 COLUMNS = {
     "name": "check",
     "probability_difference": "probability",
+    "calibrated_difference": "calibrated",
+    "head_difference": "head",
     "logit_difference": "logit",
     "changed_classes": "changed",
+    "float32_microseconds": "float32",
 }
 """Words instead of the names in the record."""
 
@@ -65,13 +71,17 @@ def _file(found: "Inspection") -> list[str]:
         _row("computed in", contract["precision"]),
         _row("input", f"{contract['input']['name']}: uint8 (batch, {height}, {width}, 3), RGB, 0-255"),
         *(
-            _row("output", f"{name}: float32 (batch, {len(contract['labels'])}), {dict(_entries(each)).get('meaning')}")
+            _row("output", ", ".join([f"{name}: float32 (batch, {len(contract['labels'])})", *_meaning(each)]))
             for name, each in _entries(contract.get("outputs"))
         ),
         *([_row("answers", "the mean over an image and its mirror image")] if contract.get("flip") else ()),
         _row("classes", ", ".join(contract["labels"])),
         _row("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
     ]
+
+
+def _meaning(output: object) -> list[str]:
+    return [str(value) for key, value in _entries(output) if key == "meaning" and value is not None]
 
 
 def _entries(value: object) -> Iterable[tuple[str, Any]]:
@@ -90,23 +100,23 @@ def _layers(found: "Inspection") -> list[str]:
 
 
 def _training(found: "Inspection") -> list[str]:
-    return ["how it was trained", *_facts_lines(found.contract.get("training") or "nothing is told of it")]
+    return ["how it was trained", *_facts_lines(found.contract.get("training"), "nothing is told of it")]
 
 
 def _calibration(found: "Inspection") -> list[str]:
     facts = dict(_entries(found.contract.get("calibration")))
     facts.pop("coverage", None)  # a table of its own, in --json and in the report
-    return ["how far its probabilities can be trusted", *_facts_lines(facts or "nothing is told of it")]
+    return ["how far its probabilities can be trusted", *_facts_lines(facts, "nothing is told of it")]
 
 
 def _proof(found: "Inspection") -> list[str]:
-    lines = ["what was proven", *_facts_lines(found.contract.get("proof") or "nothing: it did not go through the gate")]
+    lines = ["what was proven", *_facts_lines(found.contract.get("proof"), "nothing: it did not go through the gate")]
     if found.parity is not None:
         tables = {name: value for name, value in found.parity.items() if _is_table(value)}
         rest = {name: value for name, value in found.parity.items() if name not in tables}
-        lines += ["", "what was measured then", *_facts_lines(rest)]
+        lines += ["", "what was measured then", *_facts_lines(rest, "nothing is told of it")]
         for name, entries in tables.items():
-            lines += ["", TABLES.get(name, name), *_indented(_table(entries))]
+            lines += ["", TABLES.get(name, _spaced(name)), *_indented(_table(entries))]
     return lines
 
 
@@ -124,7 +134,7 @@ def _table(entries: Sequence[Mapping[str, object]]) -> list[str]:
     """Return a line of names, without what is nothing throughout, and a line per entry."""
     names = [name for name in entries[0] if any(each[name] is not None for each in entries)]
     rows = [[_number(each[name]) for name in names] for each in entries]
-    return table([COLUMNS.get(name, name) for name in names], rows)
+    return table([COLUMNS.get(name, _spaced(name)) for name in names], rows)
 
 
 def _number(value: object) -> str:
@@ -134,9 +144,15 @@ def _number(value: object) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _facts_lines(value: object) -> list[str]:
-    rows = list(_facts(value))
-    width = min(max((len(name) for name, _ in rows), default=0), WIDEST)
+def _spaced(name: str) -> str:
+    """Return the name of a fact as words."""
+    return name.replace("_", " ")
+
+
+def _facts_lines(value: object, otherwise: str) -> list[str]:
+    """Return a line per fact that is known, or one that says what is so where none is."""
+    rows = list(_facts(value)) or [("", otherwise)]
+    width = min(max(len(name) for name, _ in rows), WIDEST)
     return _indented(f"{name:<{width}}{GAP if name else ''}{text}".rstrip() for name, text in rows)
 
 
@@ -145,13 +161,13 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 
 def _facts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield name, from the outside in, and value of each fact, whatever the file holds."""
+    """Yield name, from the outside in, and value of each fact that is known, whatever the file holds."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _facts(inner, f"{name} {key}".strip())
     elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
         for each in value:
             yield from _facts(each, name)
-    else:
+    elif value not in (None, "", []):
         text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield printable(name), text
+        yield printable(_spaced(name)), text

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from cifarnet.atomic import reason
 from cifarnet.errors import DataError, IntegrityError
 from cifarnet.spec import reason_or_pointer
 
@@ -38,7 +39,7 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
             yield archive
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise IntegrityError(
-            f"{path} cannot be read as a tar archive ({reason_or_pointer(error, path)}): download it again"
+            f"{path} cannot be read as a tar archive ({reason_or_pointer(reason(error), path)}): download it again"
         ) from error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from cifarnet.atomic import reason
 from cifarnet.errors import DataError, IntegrityError
 from cifarnet.spec import IMAGE_SHAPE, Dataset, Split
 
@@ -146,7 +147,7 @@ def _open_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, reason(error)) from error
     if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape or array.flags.fnc:
         raise _damaged(path, f"it holds another array; expected {dtype} {shape}")
     if array.offset + array.nbytes != path.stat().st_size:
@@ -154,5 +155,5 @@ def _open_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     return array.view(np.ndarray)
 
 
-def _damaged(path: Path, reason: str) -> IntegrityError:
-    return IntegrityError(f"{path} is damaged ({reason}): run `cifarnet data fetch --force`")
+def _damaged(path: Path, why: str) -> IntegrityError:
+    return IntegrityError(f"{path} is damaged ({why}): run `cifarnet data fetch --force`")

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from cifarnet.atomic import reason
 from cifarnet.errors import DataError, FetchError, IntegrityError
 
 from .progress import Progress
@@ -32,8 +33,7 @@ def download(source: HttpArchive, folder: Path, progress: Progress) -> Path:
     the line drops (what has arrived stays for the next attempt), IntegrityError when the bytes are others (nothing
     stays), DataError when the disk is full (nothing stays).
     """
-    target = folder / source.url.rsplit("/", 1)[-1]
-    partial = target.with_name(f"{target.name}.partial")
+    target, partial = (folder / name for name in source.file_names)
     for _ in range(_ATTEMPTS):
         if _size_bytes(partial) >= source.size_bytes:
             break
@@ -118,8 +118,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answered {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
-        return f"no connection: {error.reason}"
-    return f"the line dropped: {error or type(error).__name__}"
+        return f"no connection: {error.reason if isinstance(error.reason, str) else reason(error.reason)}"
+    return f"the line dropped: {reason(error) or type(error).__name__}"
 
 
 def _size_bytes(path: Path) -> int:

@@ -1,16 +1,16 @@
 """Bring CIFAR-10 to the cache, from the first source that gives the right bytes."""
 
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from cifarnet.errors import FetchError, IntegrityError
+from cifarnet.atomic import reason
+from cifarnet.errors import DataError, FetchError, IntegrityError
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.spec import Dataset
 
-from .cache import cache_state, release_folder, require_own, write_cache
+from .cache import CACHE_VARIABLE, cache_state, release_folder, require_own, write_cache
 from .official import records_from_archive
 from .progress import Progress, silent
 from .records import Records, dataset_from_records
@@ -47,8 +47,17 @@ def _bring(folder: Path, progress: Progress, sources: Sequence[Source], release:
         require_own(folder, release)
         scratch.mkdir(exist_ok=True)
     dataset = _first_that_works(sources, release, scratch, progress)
-    shutil.rmtree(scratch, ignore_errors=True)
+    _remove_own(scratch, sources)
     write_cache(dataset, folder, progress)
+
+
+def _remove_own(scratch: Path, sources: Sequence[Source]) -> None:
+    """Remove what the sources left in their folder, and the folder unless somebody else has something in it."""
+    with suppress(OSError):
+        for source in sources:
+            for name in source.file_names if isinstance(source, HttpArchive) else ():
+                (scratch / name).unlink(missing_ok=True)
+        scratch.rmdir()
 
 
 def _first_that_works(sources: Sequence[Source], release: Release, scratch: Path, progress: Progress) -> Dataset:
@@ -90,11 +99,17 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
         try:
             lock.acquire(timeout=0)
         except Timeout:
             progress("waiting for another process", 0, None)
             lock.acquire()
+    except (OSError, NotImplementedError) as error:  # the latter where older versions of filelock find no flock
+        raise DataError(
+            f"{lock.lock_file} could not be locked ({reason(error)}); expected a writable folder on a file system with "
+            f"file locks: set {CACHE_VARIABLE} to another folder"
+        ) from error
     try:
         yield
     finally:

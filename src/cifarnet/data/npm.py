@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cifarnet.atomic import reason
 from cifarnet.errors import FetchError, IntegrityError
 from cifarnet.interruption import end_put_off, taken_away_if_ended
 from cifarnet.spec import IMAGE_SHAPE, Split
@@ -121,7 +122,7 @@ def _run(command: list[str], folder: Path) -> None:
 def _last_words(error: Exception) -> str:
     """Return the first line of npm's errors that is a sentence, not a code."""
     if not isinstance(error, subprocess.CalledProcessError):
-        return str(error)
+        return reason(error)
     lines = [line.removeprefix("npm error ").strip() for line in str(error.stderr).splitlines() if "error" in line]
     sentences = [line for line in lines if not line.startswith(("code ", "errno ", "syscall "))]
     return sentences[0] if sentences else f"it ended with exit code {error.returncode}"

@@ -18,6 +18,12 @@ class HttpArchive:
     def __str__(self) -> str:
         return self.url
 
+    @property
+    def file_names(self) -> tuple[str, str]:
+        """Return the name of the archive once it is whole, and while it is on its way."""
+        name = self.url.rsplit("/", 1)[-1]
+        return name, f"{name}.partial"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NpmPackage:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from cifarnet.atomic import reason
 from cifarnet.errors import DataError
 from cifarnet.interruption import taken_away_if_ended
 
@@ -19,9 +20,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        told = "the disk is full" if error.errno == errno.ENOSPC else reason(error)
         raise DataError(
-            f"cannot write {path}: {reason}; CIFAR-10 takes about 400 MB while it is fetched: make room, or set "
+            f"cannot write {path}: {told}; CIFAR-10 takes about 400 MB while it is fetched: make room, or set "
             "CIFARNET_CACHE to another folder"
         ) from error
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import keras
 import onnx
 
-from cifarnet.atomic import naming, written_aside
+from cifarnet.atomic import locked, naming, written_aside
 from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.data import evenly_chosen, hold_out_of
@@ -21,7 +22,7 @@ from cifarnet.environment import processor, versions
 from cifarnet.errors import ConfigError, ModelError, ParityError, RunError, UsageError
 from cifarnet.evaluation import evaluate
 from cifarnet.interruption import end_put_off
-from cifarnet.run import Run, require_writable_model
+from cifarnet.run import EXPORT_LOCK, Run, require_writable_model
 from cifarnet.runtime import open_model, read_model
 from cifarnet.spec import CONTRACT_SUFFIX, PARITY_SUFFIX, Dataset, Split
 from cifarnet.training import calibration_name, calibration_of, load_best_and_epoch, record_of, require_same_data
@@ -39,6 +40,8 @@ FLOAT16_PROBABILITY = 0.02
 """Largest difference of a probability through float16, whose numbers have 11 bits. Measured: 2e-3."""
 CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
 """Training images that set the ranges of int8, and held-out images that choose among its variants."""
+RENAMES_S = 60.0
+"""Seconds that three renames of another export may take."""
 
 Notice = Callable[[str], object]
 """Told what is being done, for whoever waits."""
@@ -80,10 +83,9 @@ def export_run(
     stay; ``RunError`` for a run without best weights or of other images, ``ModelError`` for weights that do not fit it,
     ``ConfigError`` for settings outside their range and ``UsageError`` for a name that cannot be given.
     """
-    path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     bars = _bars(precision, max_drop)
     require_same_data(run.read_record(), dataset)
-    _prepare(path)
+    path = writable_path(run, precision, output)
     best = load_best_and_epoch(run)
     model, record = best.model, record_of(run, best.epoch)
     if calibration_name(flip=flip) not in record:
@@ -132,14 +134,27 @@ def _bars(precision: str, max_drop: float) -> Bars:
     )
 
 
-def _prepare(path: Path) -> None:
-    """Refuse a name that cannot be given, before minutes of proving."""
+def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
+    """Return the file that an export of ``run`` writes, ``output`` if given, in a folder that is there.
+
+    Raises ``UsageError`` and ``RunError`` for a name that cannot be given: before minutes of proving.
+    """
+    path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_writable_model(path)
     _require_own(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{path.parent} could not be made ({error.strerror}): choose another folder") from error
+    with _naming_lock(path):  # where the file system cannot lock, that is told now
+        return path
+
+
+def _naming_lock(path: Path) -> AbstractContextManager[None]:
+    """Return the lock under which ``path`` and the files beside it get their names, those of one export together."""
+    lock = path.parent / EXPORT_LOCK
+    in_use = f"{lock} was held by another export for {RENAMES_S:.0f} s; expected milliseconds: stop that one"
+    return locked(lock, in_use, "write to a local disk (--output)", timeout_s=RENAMES_S)
 
 
 def _require_own(path: Path) -> None:
@@ -192,7 +207,7 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
     """Give the three files their names once all are on the disk.
 
     A crash between two renames is seen by whoever reads: a parity record has the SHA-256 of its model, and the contract
-    of the old model is taken away before the new model comes.
+    of the old model is taken away before the new model comes. Of two exports to one name the second waits.
     """
     path = exported.path
     beside = path.with_suffix(CONTRACT_SUFFIX)
@@ -210,6 +225,7 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
         written_aside(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode()) as name_parity,
         written_aside(beside, (contract_text(contract) + "\n").encode()) as name_contract,
         written_aside(path, content) as name_model,
+        _naming_lock(path),
         end_put_off(),
     ):
         name_parity()

@@ -43,13 +43,15 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         is_absent=lambda part: isinstance(part, Absent),
         settings={spaced(name): _told(value) for name, value in evidence.job.train.to_json().items()},
         model={spaced(name): _told(value) for name, value in evidence.job.model.to_json().items()},
-        export=Verbatim(export_command(evidence.name, flip=evidence.export_flip)),
+        export=Verbatim(export_command(evidence.words, flip=evidence.export_flip)),
         train=Verbatim(train_command(evidence.job, evidence.record["backend"], evidence.started_from)),
         beyond=settings_beyond_options(evidence.job, evidence.started_from),
         place=place_of(evidence.job.source),
         is_named=evidence.job.source in NAMED_SOURCES,
     )
-    header = yaml.safe_dump(_header(evidence, evaluation), allow_unicode=True, sort_keys=False)
+    facts = _header(evidence, evaluation)
+    is_printable = all(line.isprintable() for line in yaml.safe_dump(facts, allow_unicode=True).splitlines())
+    header = yaml.safe_dump(facts, allow_unicode=is_printable, sort_keys=False)  # or with escapes, which YAML reads
     return f"---\n{header}---\n\n{body}"
 
 

@@ -7,8 +7,11 @@ from typing import Any
 from cifarnet.config import Config
 from cifarnet.job import Job
 from cifarnet.recipes import RECIPES
+from cifarnet.run import Run
 from cifarnet.spec import NAMED_SOURCES, shell_word
 
+RUNS = Path("runs")
+"""Where every command looks for runs unless told otherwise."""
 FROM_DATA = frozenset(("classes", "image_shape"))
 """Settings that the images decide."""
 OPTIONS = frozenset(
@@ -38,10 +41,16 @@ def train_command(job: Job, backend: str, started_from: str | None = None) -> st
     return " ".join(map(shell_word, words))
 
 
-def export_command(name: str | None = None, *, flip: bool) -> str:
-    """Return the `cifarnet export` of the run folder called ``name``, or of the latest run."""
-    words = ["cifarnet", "export", *([name] if name else []), "--onnx", *(["--flip"] if flip else [])]
-    return " ".join(map(shell_word, words))
+def run_words(run: Run) -> str:
+    """Return the words of a shell by which a command finds ``run``: its name, and where it lies unless in ``runs``."""
+    path, here = run.path.absolute(), Path.cwd()
+    place = path.parent.relative_to(here) if path.parent.is_relative_to(here) else path.parent
+    return " ".join(map(shell_word, [path.name, *([] if place == RUNS else ["--runs", str(place)])]))
+
+
+def export_command(run: str = "", *, flip: bool) -> str:
+    """Return the `cifarnet export` of the run of these words of a shell, or of the latest run."""
+    return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *(["--flip"] if flip else [])])
 
 
 def settings_beyond_options(job: Job, started_from: str | None = None) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from cifarnet.evaluation import Calibration, Coverage, temperature_of
 from cifarnet.job import Job, best_epoch_of, job_of
 from cifarnet.run import EpochRecord, Run
 from cifarnet.runtime import read_model
-from cifarnet.spec import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS, shell_word
+from cifarnet.spec import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
 
-from .commands import export_command
+from .commands import export_command, run_words
 
 T = TypeVar("T")
 
@@ -110,6 +110,8 @@ class Evidence:
 
     name: str
     """Of the run folder."""
+    words: str
+    """By which a command finds the run, as a shell takes them."""
     record: Mapping[str, Any]
     job: Job
     history: tuple[EpochRecord, ...]
@@ -141,21 +143,22 @@ def read_evidence(run: Run, engine: str) -> Evidence:
     record = run.read_record() | {"best_epoch": best_epoch_of(run)}
     job = job_of(record)
     _require_whole(run, record)
-    name, file = run.path.name, _model_file(run.model)
+    words, file = run_words(run), _model_file(run.model)
     file_flips = file is not None and file.flip
     flip = file_flips and engine == FILE_ENGINE
     return Evidence(
-        name=name,
+        name=run.path.absolute().name,
+        words=words,
         record=record,
         job=job,
         history=tuple(run.read_history()),
         model_file=file,
         flip=flip,
-        calibration=_calibration_of_file(file, name)
+        calibration=_calibration_of_file(file, words)
         if flip and file is not None
-        else _calibration_of_run(record, name),
-        parity=_parity(run, file, export_command(name, flip=file_flips)),
-        robustness=_robustness(run, file, record["data"]["test_images"], f"cifarnet robustness {shell_word(name)}"),
+        else _calibration_of_run(record, words),
+        parity=_parity(run, file, export_command(words, flip=file_flips)),
+        robustness=_robustness(run, file, record["data"]["test_images"], f"cifarnet robustness {words}"),
     )
 
 
@@ -187,16 +190,16 @@ def _model_file(path: Path) -> ModelFile | None:
     return ModelFile(size_bytes=len(content), sha256=sha256, contract=read_model(content)[1])
 
 
-def _calibration_of_run(record: Mapping[str, Any], name: str) -> Calibration | Absent:
-    way_out = f"cifarnet evaluate {shell_word(name)}"
+def _calibration_of_run(record: Mapping[str, Any], words: str) -> Calibration | Absent:
+    way_out = f"cifarnet evaluate {words}"
     if "calibration" not in record:
         return Absent("No temperature was fitted for this run.", way_out)
     damaged = Absent("The calibration in run.json is damaged: take it out, and it is fitted anew.", way_out)
     return _calibration(record["calibration"]) or damaged
 
 
-def _calibration_of_file(file: ModelFile, name: str) -> Calibration | Absent:
-    untold = Absent("model.onnx does not tell how its temperature was fitted.", export_command(name, flip=file.flip))
+def _calibration_of_file(file: ModelFile, words: str) -> Calibration | Absent:
+    untold = Absent("model.onnx does not tell how its temperature was fitted.", export_command(words, flip=file.flip))
     return _calibration(file.contract.get("calibration")) or untold
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.evaluation import Evaluation
-from cifarnet.spec import Dataset, shell_word
+from cifarnet.spec import Dataset, printable
 
 from . import findings
 from .charts import curves_svg, reliability_svg
 from .commands import export_command, place_of, settings_beyond_options, train_command
 from .evidence import Absent, Evidence, Robustness
-from .words import FILTERS
+from .words import FILTERS, SPACE
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,7 +52,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
     """Return the page as HTML. ``engine`` is what the network was scored on."""
     template = environment().get_template("report.html")
     return template.render(
-        run=shell_word(evidence.name),
+        run=evidence.words,
         evidence=evidence,
         record=evidence.record,
         evaluation=evaluation,
@@ -74,11 +74,12 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
 
 
 def environment(**changes: Any) -> "Environment":
-    """Return the templates' surroundings: everything that is put into a page is escaped."""
+    """Return the templates' surroundings: everything that is put into a page is escaped, and printable."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     settings: dict[str, Any] = {
         "autoescape": True,
+        "finalize": _printable,
         "undefined": StrictUndefined,
         "trim_blocks": True,
         "lstrip_blocks": True,
@@ -86,6 +87,13 @@ def environment(**changes: Any) -> "Environment":
     made = Environment(loader=PackageLoader(__package__), **settings)  # noqa: S701  # the page keeps autoescape
     made.filters.update(FILTERS)
     return made
+
+
+def _printable(value: Any) -> Any:
+    """Return text with what is not printable escaped, but for the space before a unit, and markup as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return SPACE.join(map(printable, value.split(SPACE)))
 
 
 def _confusion(evaluation: Evaluation) -> list[list[Cell]]:

@@ -3,6 +3,8 @@
 import math
 from datetime import datetime
 
+from cifarnet.spec import printable
+
 NONE = "\u2013"
 """Where there is no figure."""
 SPACE = "\u00a0"
@@ -71,7 +73,7 @@ def spaced(name: str) -> str:
 
 def short(name: str) -> str:
     """Return a name cut to what fits into a sentence, on one line."""
-    line = " ".join(name.split())
+    line = printable(" ".join(name.split()))
     return line if len(line) <= LONG_NAME else f"{line[: LONG_NAME - 1]}…"
 
 

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from cifarnet.backends import install_line
+from cifarnet.backends import not_installed
 from cifarnet.errors import TrackingError, UsageError
 from cifarnet.run import EpochRecord, Run
 
@@ -21,7 +21,7 @@ def require_trackers(names: Iterable[str]) -> None:
         if name not in NAMES:
             raise UsageError(f"a training was to be tracked in {name!r}; expected one of {', '.join(NAMES)}")
         if importlib.util.find_spec(PACKAGES[name]) is None:
-            raise TrackingError(f"{PACKAGES[name]} is not installed; expected for --track {name}: {install_line(name)}")
+            raise TrackingError(not_installed([PACKAGES[name]], f"--track {name}", name))
 
 
 def open_tracking(names: Sequence[str], run: Run, observer: Any, notice: Callable[[str], object]) -> "Tracking":

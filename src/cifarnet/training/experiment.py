@@ -33,6 +33,7 @@ from cifarnet.job import (
     job_of,
     require_resumable,
     require_weights,
+    weights_digest,
 )
 from cifarnet.model import build_model, load_features, load_weights, predictor
 from cifarnet.run import EpochRecord, Run, create_run, finish_pointing_latest, point_latest
@@ -47,7 +48,7 @@ from .prepared import initial_model
 RESULTS = frozenset(
     (
         *("why_stopped", "epochs", "best_epoch", "metrics", "calibration", "flip_calibration"),
-        *("elapsed_s", "seconds_per_epoch"),
+        *("elapsed_s", "seconds_per_epoch", "weights_sha256"),
     )
 )
 """What a session adds to the record when it ends."""
@@ -123,6 +124,8 @@ def carry_out(
         if outcome.best_epoch:
             record["calibration"] = _calibration(predictor(model), dataset, parts)
             record["metrics"]["test"] = asdict(evaluate(predictor(model), dataset.test))
+            if not outcome.resumable:  # otherwise training may go on and replace the file
+                record["weights_sha256"] = weights_digest(run)
         run.write_record(record)
         return record
 

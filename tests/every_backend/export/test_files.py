@@ -296,6 +296,7 @@ def test_results_of_later_weights_than_those_exported_are_left_out(run, dataset,
 
 def test_the_weights_of_an_earlier_version_are_of_the_epoch_that_the_record_tells(run, network, dataset):
     save_weights(network, run.best_weights)
+    run.write_record({name: value for name, value in run.read_record().items() if name != "weights_sha256"})
     recorded = run.read_record()["best_epoch"]
     assert Classifier(export_run(run, dataset).path).contract["training"]["best_epoch"] == recorded
 
