@@ -1,7 +1,7 @@
 """Keras' optimizers, Adam by the adapter's operation, and the learning rate as a pure function of the step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -25,7 +25,8 @@ class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         if self.built:
             return
         super().build(variables)
-        self._stepped = list(variables)
+        # Behind a function: Keras counts the variables in any other attribute as the optimizer's own.
+        self._stepped: Callable[[], Sequence[Any]] = lambda: variables
         self._averages = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
@@ -34,7 +35,7 @@ class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         rate, count = self.learning_rate.value, self.iterations.value
         step = AdamStep(rate, count, self.weight_decay or 0.0, self.BETA_1, self.BETA_2, self.EPSILON)
         momentums, velocities = self._averages
-        adapter().apply_adam(step, trainable_variables or self._stepped, momentums, velocities, grads)
+        adapter().apply_adam(step, trainable_variables or self._stepped(), momentums, velocities, grads)
 
 
 class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
