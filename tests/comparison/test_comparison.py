@@ -68,7 +68,7 @@ from cifarnet.comparison import Plan
 from cifarnet.comparison.values import gradient_difference
 from cifarnet.training.first_step import first_step, _first_batch
 from cifarnet.data import hold_out
-from cifarnet.training.objective import objective
+from cifarnet.training.optimizer import objective
 from cifarnet.model import build_model, logits_of
 import torch
 dataset = cifarnet.open_dataset({str(photos)!r})
