@@ -42,8 +42,8 @@ def main(seed: int, steps: int, name: str) -> None:
     from cifarnet.layers import dropout_mask
     from cifarnet.model import build_model, get_weights, logits_of
     from cifarnet.recipes import recipe
-    from cifarnet.training.optimizer import build_optimizer, learning_rate_at
-    from cifarnet.training.prepared import compile_engine, initial_model
+    from cifarnet.training.experiment import initial_model
+    from cifarnet.training.optimizer import build_optimizer, compile_engine, learning_rate_at
 
     settings, split = recipe(name).changed({"seed": seed} | ({} if name == "seed" else SMALLER)), synthetic().train
     # Noise on the drawn patterns: in a flat area four pixels tie for the maximum, and then rounding decides.

@@ -19,7 +19,7 @@ STEPS = (
     ("train", "--help"),
     ("train", "--data", "synthetic", "--epochs", "1", "--recipe", "fast"),
     ("export",),
-    ("train", "--data", "synthetic", "--epochs", "1", "--track", "tensorboard", "--track", "mlflow"),
+    ("train", "--data", "synthetic", "--epochs", "1", "--track", "tensorboard"),
     ("evaluate",),
     ("export",),
     ("inspect", "runs/latest/model.onnx"),
@@ -50,7 +50,7 @@ def install(folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     constraints = folder / "minimums.txt"
     constraints.write_text("\n".join(pins()) + "\n")
-    extras = f"{PROJECT}[all,mlflow,tensorboard]"
+    extras = f"{PROJECT}[all,tensorboard]"
     subprocess.run([folder / "bin/python", "-m", "pip", "install", "-q", "-c", constraints, extras], check=True)
 
 

@@ -18,7 +18,7 @@ BILINEAR = Image.Resampling.BILINEAR
 # From a file to pixels
 
 
-def opened(name, *, orient=True, color=(255, 255, 255), clip=False, drop=False):
+def opened(name, *, orient=True, clip=False, drop=False):
     """Return a picture as RGB, by the steps of a careful app unless told otherwise."""
     with Image.open(GOLDEN / "images" / name) as image:
         image.load()
@@ -31,7 +31,7 @@ def opened(name, *, orient=True, color=(255, 255, 255), clip=False, drop=False):
     if drop:
         return Image.fromarray(layers[..., :3].astype(np.uint8))
     alpha = layers[..., 3:] / 255
-    return Image.fromarray(np.floor(layers[..., :3] * alpha + np.array(color) * (1 - alpha) + 0.5).astype(np.uint8))
+    return Image.fromarray(np.floor(layers[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8))
 
 
 def cropped(image, side):
@@ -39,18 +39,12 @@ def cropped(image, side):
     return image.crop((left, top, left + side, top + side))
 
 
-def prepared(name, *, resample=BILINEAR, **ways):
-    return np.asarray(cropped(image := opened(name, **ways), min(image.size)).resize((32, 32), resample))
+def prepared(name, **ways):
+    return np.asarray(cropped(image := opened(name, **ways), min(image.size)).resize((32, 32), BILINEAR))
 
 
 def squeezed(name):
     return np.asarray(opened(name).resize((32, 32), BILINEAR))
-
-
-def resized_and_cropped(name):
-    image = opened(name)
-    factor = 32 / min(image.size)
-    return np.asarray(cropped(image.resize((int(image.width * factor), int(image.height * factor)), BILINEAR), 32))
 
 
 def sampled(name):
@@ -61,17 +55,8 @@ def sampled(name):
     return np.asarray(square.transform((32, 32), Image.Transform.AFFINE, matrix, BILINEAR))
 
 
-def normalised(name, *, imagenet):
-    mean, std = (
-        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-        if imagenet
-        else ([0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616])
-    )
-    return (prepared(name) / 255 - mean) / std
-
-
-def wrapped(values):
-    return values.astype(np.int64).astype(np.uint8)
+def normalised(name):
+    return (prepared(name) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
 
 
 def from_channels_first(name):
@@ -121,8 +106,8 @@ def app(read=prepared, model=in_bytes):
     return {name: model(read(name)).tolist() for name in ENTRIES}
 
 
-def as_probabilities(answers, temperature=1.0):
-    return {name: probabilities_of(row, temperature).tolist() for name, row in answers.items()}
+def as_probabilities(answers):
+    return {name: probabilities_of(row).tolist() for name, row in answers.items()}
 
 
 def with_calibrated(answers, calibrate=lambda logits: probabilities_of(logits, TEMPERATURE)):
@@ -131,51 +116,18 @@ def with_calibrated(answers, calibrate=lambda logits: probabilities_of(logits, T
 
 
 MISTAKEN_APPS = {
-    "ignores the EXIF orientation": lambda: app(lambda name: prepared(name, orient=False)),
-    "clips 16-bit pixels": lambda: app(lambda name: prepared(name, clip=True)),
-    "lays transparent parts over black": lambda: app(lambda name: prepared(name, color=(0, 0, 0))),
-    "lays transparent parts over grey": lambda: app(lambda name: prepared(name, color=(128, 128, 128))),
-    "drops the alpha channel": lambda: app(lambda name: prepared(name, drop=True)),
-    "squeezes the whole picture": lambda: app(squeezed),
-    "scales the whole picture first": lambda: app(resized_and_cropped),
-    "resizes with a bilinear filter that is not antialiased": lambda: app(sampled),
-    "resizes with the nearest pixel": lambda: app(lambda name: prepared(name, resample=Image.Resampling.NEAREST)),
-    "resizes with a box filter": lambda: app(lambda name: prepared(name, resample=Image.Resampling.BOX)),
-    "resizes with a bicubic filter": lambda: app(lambda name: prepared(name, resample=Image.Resampling.BICUBIC)),
-    "resizes with a Lanczos filter": lambda: app(lambda name: prepared(name, resample=Image.Resampling.LANCZOS)),
     "hands over BGR": lambda: app(lambda name: prepared(name)[:, :, [2, 1, 0]]),
     "hands over channels first": lambda: app(from_channels_first),
-    "hands over columns as rows": lambda: app(lambda name: prepared(name).swapaxes(0, 1)),
     "divides by 255, which the model does again": lambda: app(lambda name: prepared(name) / 255, in_floats),
     "divides by 255, which the model does again, and casts": lambda: app(lambda name: prepared(name) / 255),
-    "scales to -1...1, which": lambda: app(lambda name: prepared(name) / 127.5 - 1, in_floats),
-    "leaves out the division": lambda: app(prepared, without_first_layer),
-    "scales to 0...1 in place": lambda: app(lambda name: prepared(name) / 255, without_first_layer),
+    "leaves out the scaling": lambda: app(prepared, without_first_layer),
+    "normalizes with ImageNet's mean and std": lambda: app(normalised, in_floats),
+    "ignores the EXIF orientation": lambda: app(lambda name: prepared(name, orient=False)),
+    "drops the alpha channel": lambda: app(lambda name: prepared(name, drop=True)),
+    "clips 16-bit pixels": lambda: app(lambda name: prepared(name, clip=True)),
+    "squeezes the whole picture": lambda: app(squeezed),
+    "resizes with a bilinear filter that is not antialiased": lambda: app(sampled),
     "applies softmax twice": lambda: as_probabilities(as_probabilities(app())),
-    "divides by the temperature: that": lambda: as_probabilities(app(), TEMPERATURE),
     "leaves the temperature out": lambda: with_calibrated(app(), probabilities_of),
-    "divides by the temperature twice": lambda: with_calibrated(
-        app(), lambda logits: probabilities_of(logits, TEMPERATURE**2)
-    ),
-    "multiplies by the temperature": lambda: with_calibrated(
-        app(), lambda logits: probabilities_of(logits, 1 / TEMPERATURE)
-    ),
-    "divides the probabilities": lambda: with_calibrated(
-        app(), lambda logits: probabilities_of(probabilities_of(logits), TEMPERATURE)
-    ),
-} | {
-    f"normalises with {source}'s mean and std, {how}": make
-    for source in ("ImageNet", "CIFAR-10")
-    for how, make in {
-        "before the model's own scaling": lambda source=source: app(
-            lambda name: normalised(name, imagenet=source == "ImageNet"), in_floats
-        ),
-        "before the model's own scaling, and casts": lambda source=source: app(
-            lambda name: wrapped(normalised(name, imagenet=source == "ImageNet"))
-        ),
-        "in place of": lambda source=source: app(
-            lambda name: normalised(name, imagenet=source == "ImageNet"), without_first_layer
-        ),
-    }.items()
 }
 """Each mistake as an app that commits it alone, by the beginning of its name."""

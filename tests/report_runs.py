@@ -113,7 +113,9 @@ def run_of(folder: Path, dataset: Dataset, **changes: Any) -> Run:
 def write_model(run: Run, **contract: Any) -> None:
     """Write a model file whose contract has these changes, and what was measured of it, into the folder of ``run``."""
     proof = {"bars": {"probability": 1e-5, "accuracy_drop": 0.0}}
-    content = models.content(contract=models.contract(**({"proof": proof} | contract)))
+    temperature = contract.get("calibration", {}).get("temperature")
+    graph = models.graph(temperature=temperature)
+    content = models.content(graph, models.contract(**({"proof": proof} | contract)))
     run.model.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     for name, document in (("model.parity.json", parity_of(sha256)), ("robustness.json", robustness_of(sha256))):

@@ -5,19 +5,15 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cifarnet.conformance import judge, mistakes
-from cifarnet.conformance.explaining import STEPS
 from cifarnet.errors import DataError
 from tests.mistaken_apps import (
-    BILINEAR,
     ENTRIES,
     GOLDEN,
     MISTAKEN_APPS,
     app,
     as_probabilities,
-    opened,
     prepared,
     with_calibrated,
 )
@@ -43,15 +39,14 @@ def test_an_app_without_mistakes_conforms(right, change):
 def test_a_mistake_is_named_by_the_numbers_that_it_leaves(mistake):
     verdict = judge(MISTAKEN_APPS[mistake](), GOLDEN)
     (found,) = (name for each in (verdict, *verdict.others) for name in each.mistakes)
-    named = max((name for name in MISTAKEN_APPS if found.startswith(name)), key=len, default=found)
+    named = max((name for name in MISTAKEN_APPS if found.startswith(name)), key=len)
     assert (verdict.conforms, named) == (False, mistake)
 
 
 def test_every_mistake_that_can_be_named_is_committed_by_an_app():
-    names = {name for step in (*STEPS, *mistakes.HEADS.values()) for name in step} - {mistakes.RIGHT}
-    committed = {max((name for name in MISTAKEN_APPS if known.startswith(name)), key=len) for known in names}
-    assert committed == set(MISTAKEN_APPS)
-    assert len(names) == len(MISTAKEN_APPS)
+    known = (*mistakes.PIXEL_MISTAKES, mistakes.SOFTMAX_TWICE, mistakes.NO_TEMPERATURE)
+    assert len(known) == len(MISTAKEN_APPS)
+    assert all(any(name.startswith(committed) for committed in MISTAKEN_APPS) for name in known)
 
 
 def test_a_mistake_is_named_from_probabilities_too():
@@ -59,19 +54,9 @@ def test_a_mistake_is_named_from_probabilities_too():
     assert verdict.mistakes == ("hands over BGR: blue and red are swapped",)
 
 
-def test_many_mistakes_at_once_are_told_apart():
-    """The usual lines with OpenCV: BGR, no alpha, 16 bits clipped, squeezed without antialias; then softmax again."""
-
-    def read(name):
-        picture = opened(name, drop=True, clip=True)
-        factors = picture.width / 32, picture.height / 32
-        matrix = (factors[0], 0, 0, 0, factors[1], 0)
-        return np.asarray(picture.transform((32, 32), Image.Transform.AFFINE, matrix, BILINEAR))[..., ::-1]
-
-    found = judge(as_probabilities(as_probabilities(app(read))), GOLDEN).mistakes
-    words = ("clips 16-bit", "drops the alpha", "squeezes", "not antialiased", "BGR", "softmax twice")
-    assert len(found) == len(words)
-    assert all(word in name for word, name in zip(words, found, strict=True))
+def test_two_mistakes_at_once_are_not_explained():
+    both = app(lambda name: prepared(name, drop=True)[..., ::-1])
+    assert judge(both, GOLDEN).mistakes == ()
 
 
 def test_what_spoils_the_pixels_is_named_of_the_calibrated_numbers_alone_too():
@@ -138,12 +123,9 @@ def test_the_golden_pixels_are_what_a_careful_app_reads():
         ({"cat.png": [0.0] * 10}, "cat.png is no golden image; expected exact.png, "),
         ({"exact.png": [0.0] * 9}, "the answer for exact.png has shape (9,) and 9 finite numbers; expected (10,)"),
         ({"exact.png": [float("nan")] + [0.0] * 9}, "the answer for exact.png has shape (10,) and 9 finite numbers"),
-        ({"exact.png": "frog"}, "the answer for exact.png is no list of numbers (could not convert"),
-        (
-            {"exact.png": [10**400] + [0] * 9},
-            "the answer for exact.png is no list of numbers (int too large to convert",
-        ),
-        ({"exact.png": [{"frog": 1}]}, "the answer for exact.png is no list of numbers (float() argument"),
+        ({"exact.png": "frog"}, "the answer for exact.png is no list of numbers; expected 10 of them: give the logits"),
+        ({"exact.png": [10**400] + [0] * 9}, "the answer for exact.png is no list of numbers; expected 10"),
+        ({"exact.png": [{"frog": 1}]}, "the answer for exact.png is no list of numbers; expected 10"),
         (
             {"exact.png": {"frog": 1}},
             "the answer for exact.png names frog; expected one or more of logits, probabilities, calibrated: name",
@@ -204,7 +186,10 @@ def test_the_command_says_what_was_judged_and_names_a_mistake_once(conformance, 
 
 def test_the_command_says_what_it_cannot_explain(conformance, right):
     _, said, _ = conformance({name: row[::-1] for name, row in right.items()})
-    assert said.splitlines()[1] == "  no known mistake explains all of these; the images that differ say where to look"
+    assert (
+        said.splitlines()[1]
+        == "  no single common mistake explains all of these; the images that differ say where to look"
+    )
     _, said, _ = conformance({"tiny.png": [value + 0.01 for value in right["tiny.png"]]})
     assert said.splitlines()[1].startswith("  nearly right: pixels off by a step")
     assert said.splitlines()[-1].startswith("  no logits for exact.png, square.png")
@@ -220,7 +205,7 @@ def test_the_command_writes_json(conformance, right):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "answers.json cannot be read ("),
+        ("{", "answers.json cannot be read (it is no JSON); expected JSON: check"),
         ("[1]", "answers.json holds a list; expected"),
         (
             '{"a/exact.png": [1], "b/tiny.png": [1], "b/exact.png": [2]}',

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
-from cifarnet.corruptions import FAMILIES, SEVERITIES, blur, corrupt, corrupt_at, digital, frost, weather
+from cifarnet.corruptions import FAMILIES, SEVERITIES, blur, corrupt_at, digital, frost, weather
 from cifarnet.errors import DataError, UsageError
 
 FIXED = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression"}
@@ -35,6 +35,11 @@ def change(corrupted, images=IMAGES):
 def test_there_are_the_fifteen_families_of_the_paper_at_five_severities():
     assert len(FAMILIES) == 15
     assert SEVERITIES == (1, 2, 3, 4, 5)
+
+
+def corrupt(images, family, severity, seed=0, first_index=0):
+    """Corrupt images that follow one another in their data set."""
+    return corrupt_at(images, np.arange(len(images)) + first_index, family, severity, seed)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -230,7 +230,7 @@ def test_what_npm_brought_beside_the_page_will_do_too(page, monkeypatch, tmp_pat
 
 def test_a_file_that_is_no_model_is_refused(runtime, tmp_path):
     (tmp_path / "model.onnx").write_bytes(MODEL.read_bytes()[:-1])
-    with pytest.raises(ModelError, match=r"model\.onnx is no ONNX file, or a truncated one"):
+    with pytest.raises(ModelError, match=r"model\.onnx does not end in the SHA-256 of its content"):
         demo.open_demo(tmp_path / "model.onnx", 0)
 
 

@@ -120,6 +120,14 @@ def test_the_folder_of_the_cache_does_not_command_the_terminal(run_doctor, monke
     assert all(line.isprintable() for line in said.splitlines())
 
 
+def test_where_no_framework_is_installed_the_line_to_type_is_told(run_doctor, monkeypatch):
+    monkeypatch.setattr("cifarnet.backends.installed", tuple)
+    line = (
+        'backends        none; get one: pip install "cifarnet[torch]", or in a clone pip install --editable ".[torch]"'
+    )
+    assert line in run_doctor().splitlines()
+
+
 def test_a_bad_pair_and_a_note_reach_the_reader(run_doctor, monkeypatch):
     monkeypatch.setattr(doctor, "known_bad_pairs", lambda _: ["a pair"])
     monkeypatch.setattr(doctor, "notes", lambda _: ["a note"])

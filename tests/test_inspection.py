@@ -69,29 +69,27 @@ def test_of_two_versions_of_the_operators_the_last_counts_as_in_onnxruntime(path
     assert inspected(path, models.content(domains=("ai.onnx", ""))).opset == 17
 
 
-def test_a_file_that_names_no_version_of_the_operators_is_refused(path):
-    path.write_bytes(models.content(domains=()))
-    with pytest.raises(ModelError, match=r"model\.onnx names no version of the standard operators; expected one: use"):
-        inspect_model(path)
-
-
-def test_a_graph_that_is_too_deep_for_onnx_is_refused(path):
+def deep() -> bytes:
     graph = b""
     for _ in range(120):
         graph = models.field(1, models.field(5, models.field(6, graph)))
-    path.write_bytes(models.resealed(graph))
-    with pytest.raises(ModelError, match=r"model\.onnx cannot be read by onnx \(Error parsing .*\); use a file that"):
+    return models.resealed(graph)
+
+
+def with_sizes(dims: list[int]) -> bytes:
+    huge = TensorProto(name="huge", data_type=TensorProto.FLOAT, dims=dims)
+    return models.content(models.graph(tensors=[models.weights(), huge]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [models.content(domains=()), deep(), with_sizes([2**62] * 300), with_sizes([-1])],
+    ids=["no version of the operators", "too deep", "sizes that no file can have", "a negative size"],
+)
+def test_a_sealed_file_that_nobody_can_read_is_refused(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="use a file that"):
         inspect_model(path)
-
-
-def test_sizes_that_no_file_can_have_are_refused(path):
-    for dims in ([2**62] * 300, [-1]):
-        huge = TensorProto(name="huge", data_type=TensorProto.FLOAT, dims=dims)
-        path.write_bytes(models.content(models.graph(tensors=[huge])))
-        with pytest.raises(
-            ModelError, match=rf"^the graph has a tensor of sizes \[{dims[0]}.*; expected those of a fi"
-        ):
-            inspect_model(path)
 
 
 def test_a_scale_that_two_layers_share_is_counted_once(path):

@@ -110,3 +110,10 @@ def test_every_admitted_optimizer_is_the_keras_class_of_that_name():
     assert OPTIMIZERS["adamw"] is OPTIMIZERS["adam"]  # it decays its weights already
     for name, kind in OPTIMIZERS.items():
         assert name == "adamw" or kind.__name__.lower() == name
+
+
+@pytest.mark.parametrize("name", get_args(OptimizerName))
+def test_an_optimizer_counts_no_weight_of_the_network_among_its_own_variables(name):
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    own = {id(variable) for variable in build_optimizer(TrainConfig(optimizer=name), network).variables}
+    assert not own & {id(variable) for variable in network.variables}

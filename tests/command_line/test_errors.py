@@ -181,7 +181,7 @@ def test_exporting_a_run_of_other_images(run, tmp_path):
     [
         (None, "model.onnx cannot be read (No such file or directory); expected an ONNX file: check the path"),
         (b"Not a model", "model.onnx is no ONNX file; expected one: use "),
-        (b"", "model.onnx holds 0 graphs; expected an ONNX file with one"),
+        (b"", "model.onnx is no ONNX file; expected one: use a file"),
     ],
 )
 def test_inspecting_what_is_no_model(fails, tmp_path, content, message):

@@ -16,8 +16,7 @@ from cifarnet.environment import usable_cores
 from cifarnet.errors import BackendError
 from cifarnet.layers import ConvolutionAndPooling
 from cifarnet.model import build_model, get_weights, logits_of, set_weights
-from cifarnet.training.objective import objective
-from cifarnet.training.optimizer import OPTIMIZERS, Adam, Muon, build_optimizer
+from cifarnet.training.optimizer import OPTIMIZERS, Adam, Muon, build_optimizer, objective
 
 RNG = np.random.default_rng(5)
 MODEL = ModelConfig(filters=(8, 8, 8), dense_units=(16,), dropout=0.25, padding="valid")

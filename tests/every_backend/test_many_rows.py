@@ -8,7 +8,7 @@ from keras import ops
 from cifarnet.backends import Steps, Sums, adapter
 from cifarnet.layers import BatchNormalization, Conv2D
 from cifarnet.model import get_weights
-from cifarnet.training.objective import objective
+from cifarnet.training.optimizer import objective
 
 RNG = np.random.default_rng(11)
 SHAPES = {32_767: (151, 7, 31), 32_768: (128, 16, 16), 32_769: (331, 9, 11), 65_537: (65_537, 1, 1)}

@@ -14,8 +14,7 @@ import pytest
 from cifarnet.backends import Steps, adapter, keras_defaults
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.model import build_model, logits_of, predictor
-from cifarnet.training.objective import objective
-from cifarnet.training.optimizer import OPTIMIZERS, build_optimizer
+from cifarnet.training.optimizer import OPTIMIZERS, build_optimizer, objective
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (2, 8, 32, 32, 3), np.uint8)

@@ -24,11 +24,10 @@ from cifarnet.reproduction import reproduce
 from cifarnet.run import Run, find_run
 from cifarnet.spec import Dataset, Split
 from cifarnet.stopping import EarlyStopping
-from cifarnet.training import calibration_of, carry_out, load_best, prepared, start
+from cifarnet.training import calibration_of, carry_out, load_best, optimizer, start
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.loop import train
-from cifarnet.training.objective import objective
-from cifarnet.training.optimizer import build_optimizer
+from cifarnet.training.optimizer import build_optimizer, objective
 from cifarnet.warm_start import WarmStart, warm_start_from
 
 from .conftest import SMALL_MODEL, SMALL_TRAINING, with_training
@@ -187,11 +186,11 @@ def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs
 
 def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, monkeypatch):
     """The objective runs once per compilation, or recording, and part of a batch."""
-    from cifarnet.training import prepared
+    from cifarnet.training import optimizer
 
-    traced, original = [], prepared.objective
+    traced, original = [], optimizer.objective
     monkeypatch.setattr(
-        prepared, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings)
+        optimizer, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings)
     )
     finished(with_training(job, epochs=2), dataset, runs, watcher)
     parts = len(adapter().parts(30))
@@ -368,13 +367,12 @@ def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, wat
 
 
 def test_an_epoch_with_an_overflowed_batch_is_never_best(job, dataset, runs, watcher, monkeypatch):
-    from cifarnet.training import prepared
 
     def overflowed(logits, labels, weights, **settings):
         sums = objective(logits, labels, weights, **settings)
         return sums._replace(loss=sums.loss * float("inf"))
 
-    monkeypatch.setattr(prepared, "objective", overflowed)
+    monkeypatch.setattr(optimizer, "objective", overflowed)
     _, record = finished(job, dataset, runs, watcher)
     assert (record["why_stopped"], record["best_epoch"]) == ("nan", None)
 
@@ -456,7 +454,7 @@ def test_the_ragged_last_batch_of_a_normalised_network_counts_each_image_once(
         found = objective(logits, labels, weights, **smoothing)
         return found._replace(correct=ops.sum(weights if weighed else ops.ones_like(weights)))
 
-    monkeypatch.setattr(prepared, "objective", all_right)
+    monkeypatch.setattr(optimizer, "objective", all_right)
     run, record = finished(with_training(normalised, batch_size=64, epochs=1), dataset, runs, watcher)
     assert record["machine"]["parts"] == 4
     count = record["hold_out"]["train"]

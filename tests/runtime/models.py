@@ -105,23 +105,21 @@ def model(graph_: onnx.GraphProto | None = None, *, domains: tuple[str, ...] = (
     return helper.make_model(graph_ or graph(), opset_imports=opsets, ir_version=8, **parts)
 
 
-def resealed(graph: bytes, more: bytes = b"") -> bytes:
-    """Return a model file around a serialised graph that need not be one, and ``more`` fields; its digest agrees."""
+def resealed(graph: bytes) -> bytes:
+    """Return a model file around a serialised graph that need not be one; its digest agrees."""
     shell = onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)])
     helper.set_model_props(shell, {CONTRACT_KEY: json.dumps(CONTRACT)})
-    unsealed = shell.SerializeToString() + field(7, graph) + more
+    unsealed = shell.SerializeToString() + field(7, graph)
     return unsealed + seal(unsealed)
 
 
-LENGTH_DELIMITED, FOUR_BYTES = 2, 5
-"""Wire types of the protocol buffer encoding."""
-HIDDEN = 1 << 32
-"""Added to a tag: it lies above the 32 bits that C++ keeps of one, so that onnxruntime reads the field without it."""
+LENGTH_DELIMITED = 2
+"""Wire type of the protocol buffer encoding."""
 
 
-def field(number: int, content: bytes, *, above: int = 0) -> bytes:
-    """Return a field of a protocol buffer message, with bytes in it; ``above`` is added to its tag."""
-    return varint((number << 3 | LENGTH_DELIMITED) + above) + varint(len(content)) + content
+def field(number: int, content: bytes) -> bytes:
+    """Return a field of a protocol buffer message, with bytes in it."""
+    return varint(number << 3 | LENGTH_DELIMITED) + varint(len(content)) + content
 
 
 def varint(value: int) -> bytes:
@@ -130,26 +128,3 @@ def varint(value: int) -> bytes:
     while value > 127:
         content, value = content + bytes([value & 127 | 128]), value >> 7
     return content + bytes([value])
-
-
-def raised(content: bytes, kind: Any) -> bytes:
-    """Return a serialised message, whose descriptor is ``kind``, with ``HIDDEN`` in each of its tags, at any depth."""
-    parts, at = [], 0
-    while at < len(content):
-        tag, at = number_at(content, at)
-        inner = kind.fields_by_number[tag >> 3].message_type
-        if tag & 7 == LENGTH_DELIMITED:
-            size, at = number_at(content, at)
-            value, at = content[at : at + size], at + size
-            parts.append(field(tag >> 3, raised(value, inner) if inner else value, above=HIDDEN))
-        else:
-            end = at + 4 if tag & 7 == FOUR_BYTES else number_at(content, at)[1]
-            parts.append(varint(tag + HIDDEN) + content[at:end])
-            at = end
-    return b"".join(parts)
-
-
-def number_at(content: bytes, at: int) -> tuple[int, int]:
-    """Return the number that ``varint`` wrote at a place, and where it ends."""
-    end = next(index for index in range(at, len(content)) if content[index] < 128) + 1
-    return sum((byte & 127) << (7 * index) for index, byte in enumerate(content[at:end])), end

@@ -62,7 +62,7 @@ def test_the_base_install_tells_of_every_command(base_install, tmp_path):
     [
         (["train", "--data", "synthetic"], "jax"),
         (["train", "--data", "synthetic", "--backend", "torch"], "torch"),
-        (["train", "--data", "synthetic", "--track", "mlflow"], "mlflow"),
+        (["train", "--data", "synthetic", "--track", "tensorboard"], "tensorboard"),
         (["inspect", "model.onnx"], "evidence"),
         (["evaluate", "model.onnx", "--images", "classes"], "evidence"),
         (["robustness", "model.onnx", "--data", "synthetic"], "evidence"),

@@ -1,5 +1,6 @@
 """``cifarnet compare``: the same training on several backends, side by side."""
 
+import statistics
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from .options import DATA, JsonOption, filled
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cifarnet.comparison import Comparison, Summary, Training
+    from cifarnet.comparison import Comparison, Measured, Training
     from cifarnet.run import EpochRecord
 
 EPOCHS = 3
@@ -103,13 +104,13 @@ def _tell_epoch(backend: str, seed: int, record: "EpochRecord", seconds: float) 
 
 def _tell(found: "Comparison") -> None:
     out("backend     valid. accuracy  test accuracy            s/epoch    memory  ONNX file")
-    for each in found.summaries:
-        trainings = [training for training in found.trainings if training.backend == each.backend]
-        validation, test = _spread(each.validation_mean, each.validation_sd), _test(each, trainings)
-        file_agreement = min(training.file_agreement for training in trainings)
+    for backend in found.plan.backends:
+        trainings = found.of(backend)
+        seconds = statistics.median(each.seconds_per_epoch for each in trainings)
+        file_agreement = min(each.file_agreement for each in trainings)
         out(
-            f"{each.backend:<10}  {validation:<15}  {test:<23}  "
-            f"{each.seconds_per_epoch:7.1f}  {_memory(each):>8}  {100 * file_agreement:7.2f} %"
+            f"{backend:<10}  {_accuracy([each.validation for each in trainings]):<15}  {_test(trainings):<23}  "
+            f"{seconds:7.1f}  {_memory(trainings):>8}  {100 * file_agreement:7.2f} %"
         )
     out("")
     out("differences        seed  first loss  gradient  train loss  same class  McNemar's p")
@@ -119,26 +120,28 @@ def _tell(found: "Comparison") -> None:
             f"{_size(pair.gradient_difference):>8}  {_size(pair.curve_difference):>10}  {100 * pair.agreement:8.2f} %  "
             f"{pair.p_value:11.2g}"
         )
-    out("")
-    out(found.spread.sentence)
 
 
 def _size(difference: float) -> str:
     return f"{difference:.0e}" if difference else "0"
 
 
-def _spread(mean: float, sd: float | None) -> str:
-    return f"{100 * mean:.2f} %" if sd is None else f"{100 * mean:.2f} ± {100 * sd:.2f} %"
+def _accuracy(scores: "Sequence[Measured]") -> str:
+    """Return the mean accuracy over the seeds, and the standard deviation (n - 1) where there are several."""
+    accuracies = [100 * each.accuracy for each in scores]
+    mean = statistics.fmean(accuracies)
+    return f"{mean:.2f} %" if len(accuracies) < 2 else f"{mean:.2f} ± {statistics.stdev(accuracies):.2f} %"
 
 
-def _test(summary: "Summary", trainings: "Sequence[Training]") -> str:
+def _test(trainings: "Sequence[Training]") -> str:
     """Return the test accuracy, with its interval where it is of one training."""
-    told = _spread(summary.test_mean, summary.test_sd)
+    told = _accuracy([each.test for each in trainings])
     if len(trainings) > 1:
         return told
     interval = trainings[0].test.interval
     return f"{told} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
 
 
-def _memory(summary: "Summary") -> str:
-    return "not told" if summary.peak_memory_bytes is None else f"{summary.peak_memory_bytes / 1e6:,.0f} MB"
+def _memory(trainings: "Sequence[Training]") -> str:
+    largest = max((each.peak_memory_bytes or 0 for each in trainings), default=0)
+    return f"{largest / 1e6:,.0f} MB" if largest else "not told"

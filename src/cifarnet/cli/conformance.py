@@ -64,4 +64,4 @@ def _tell_differences(verdict: "Verdict") -> None:
 def _guess(verdict: "Verdict") -> str:
     if verdict.is_near:
         return "nearly right: pixels off by a step (other rounding, another decoder), or arithmetic in fewer bits"
-    return "no known mistake explains all of these; the images that differ say where to look"
+    return "no single common mistake explains all of these; the images that differ say where to look"

@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Say what is installed, what does not go together, whether CIFAR-10 is here, and which backend is fastest."""
     from cifarnet import doctor
-    from cifarnet.backends import installed
+    from cifarnet.backends import NAMES, install_line, installed
     from cifarnet.data import cache_state
     from cifarnet.environment import PACKAGES, versions
 
@@ -41,7 +41,7 @@ def command(
         return
     for package, number in found_versions.items():
         out(f"{package:<16}{number}")
-    out(f"{'backends':<16}{', '.join(installed()) or 'none'}")
+    out(f"{'backends':<16}{', '.join(installed()) or f'none; get one: {install_line(NAMES[1])}'}")
     out(f"{'CIFAR-10':<16}{printable(_cache_sentence(cache))}")
     for sentence in bad_pairs or ["none"]:
         out(f"{'known-bad pairs':<16}{sentence}")

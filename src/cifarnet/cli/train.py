@@ -84,7 +84,7 @@ def command(
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0)] = None,
     track: Annotated[
         list[str] | None,
-        typer.Option(help="Show it in tensorboard or mlflow too; may be given twice.", show_default=False),
+        typer.Option(metavar="tensorboard", help="Show it in TensorBoard too.", show_default=False),
     ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -247,12 +247,12 @@ def _require_same_settings(job: Job, record: dict[str, Any], wishes: dict[str, A
 def _carry_out(
     run: "Run", dataset: "Dataset", max_minutes: float | None, track: list[str]
 ) -> "tuple[dict[str, Any], Tracking]":
-    from cifarnet.tracking import open_tracking
+    from cifarnet.tracking import Tracking
     from cifarnet.training import carry_out, stop_on_signal
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         limit = math.inf if max_minutes is None else max_minutes
-        tracking = open_tracking(track, run, display, display.say)
+        tracking = Tracking(track, run, display, display.say)
         return carry_out(run, dataset, tracking, stop=lambda: _announced(stop, display), max_minutes=limit), tracking
 
 

@@ -5,6 +5,6 @@
 
 from .children import interruptible
 from .comparing import compare_backends
-from .values import Comparison, Pair, Plan, Spread, Summary, Training
+from .values import Comparison, Measured, Pair, Plan, Training
 
-__all__ = ["Comparison", "Pair", "Plan", "Spread", "Summary", "Training", "compare_backends", "interruptible"]
+__all__ = ["Comparison", "Measured", "Pair", "Plan", "Training", "compare_backends", "interruptible"]

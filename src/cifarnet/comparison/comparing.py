@@ -17,9 +17,8 @@ from cifarnet.run import Run, json_text
 from cifarnet.spec import Dataset
 
 from .children import EpochWatcher, train_in_child
-from .judging import pairs, spread, summary
 from .picture import draw
-from .values import Answers, Comparison, Measured, Pair, Plan, Training
+from .values import Answers, Comparison, Measured, Pair, Plan, Training, pairs
 
 RESULT, PICTURE, RUNS = "comparison.json", "comparison.png", "runs"
 """What a comparison's folder holds."""
@@ -37,15 +36,12 @@ def compare_backends(plan: Plan, dataset: Dataset, folder: Path, watch: EpochWat
     jobs = [plan.job(dataset, seed) for seed in range(plan.seeds)]
     _prepare(folder)
     rounds = [_train_all(plan.backends, job, dataset, folder, watch) for job in jobs]
-    by_backend = list(zip(*(trainings for trainings, _ in rounds), strict=True))
     comparison = Comparison(
         plan=plan,
         data=dataset.name,
         test_images=len(dataset.test),
         trainings=tuple(training for trainings, _ in rounds for training in trainings),
         pairs=tuple(pair for _, found in rounds for pair in found),
-        summaries=tuple(map(summary, by_backend)),
-        spread=spread(np.array([[each.test.accuracy for each in trainings] for trainings in by_backend])),
     )
     _write(comparison, folder)
     return comparison

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cifarnet.atomic import write_atomically
 
-from .values import Comparison, Measured, Training
+from .values import Comparison, Measured
 
 STYLES = {
     "jax": ("#0072B2", "o", 8.0),
@@ -132,9 +132,5 @@ def agreement_matrix(comparison: Comparison) -> NDArray[np.float64]:
                 matrix[row, column] = statistics.fmean(
                     pair.agreement for pair in comparison.pairs if {pair.first, pair.second} == {one, other}
                 )
-        matrix[row, -1] = statistics.fmean(each.file_agreement for each in _of(comparison, one))
+        matrix[row, -1] = statistics.fmean(each.file_agreement for each in comparison.of(one))
     return matrix
-
-
-def _of(comparison: Comparison, backend: str) -> list[Training]:
-    return [each for each in comparison.trainings if each.backend == backend]

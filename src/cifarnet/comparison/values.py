@@ -1,6 +1,9 @@
-"""What is to be compared, and what comes out."""
+"""What is to be compared, what comes out, and how two trainings with the same seed differ."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ from numpy.typing import NDArray
 from cifarnet.backends import NAMES, install_line, installed, require_usable
 from cifarnet.data import hold_out_of
 from cifarnet.errors import UsageError
-from cifarnet.evaluation import Interval
+from cifarnet.evaluation import Interval, compare
 from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.run import EpochRecord
@@ -37,6 +40,11 @@ class Plan:
     """What ``open_dataset`` is given."""
 
     def __post_init__(self) -> None:
+        if not installed():
+            raise UsageError(
+                f"no framework is installed; expected two or more of {', '.join(NAMES)}: get each with "
+                f"{install_line('BACKEND')}"
+            )
         if len(set(self.backends)) != len(self.backends) or len(self.backends) < 2:
             raise UsageError(
                 f"the backends to compare are {', '.join(self.backends) or 'none'}; expected two or more of "
@@ -140,41 +148,6 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
-    """One backend over all seeds."""
-
-    backend: str
-    test_mean: float
-    """Mean accuracy over the seeds, 0 to 1."""
-    test_sd: float | None
-    """Standard deviation over the seeds (n - 1); nothing for one seed."""
-    validation_mean: float
-    validation_sd: float | None
-    seconds_per_epoch: float
-    """Median over the seeds."""
-    peak_memory_bytes: int | None
-    """Largest over the seeds."""
-    first_loss: float
-    """With seed 0, nats."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Whether the backends differ more than the seeds do, by their test accuracy."""
-
-    backend_sd: float
-    """Standard deviation of the backends' means, accuracy as a fraction."""
-    seed_sd: float | None
-    """Standard deviation of the seeds' means; nothing for one seed."""
-    statistic: float | None
-    """F of an analysis of variance in which each seed is a block; nothing for one seed, and where it is infinite."""
-    p_value: float | None
-    """How often chance alone would set the backends at least as far apart; nothing for one seed."""
-    sentence: str
-    """The same in words."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Everything that was found."""
 
@@ -183,9 +156,53 @@ class Comparison:
     test_images: int
     trainings: tuple[Training, ...]
     pairs: tuple[Pair, ...]
-    summaries: tuple[Summary, ...]
-    spread: Spread
+
+    def of(self, backend: str) -> list[Training]:
+        """Return the trainings on one backend, by seed."""
+        return [each for each in self.trainings if each.backend == backend]
 
     def to_json(self) -> dict[str, Any]:
         """Return every figure as JSON values."""
         return asdict(self)
+
+
+def pair(first: Training, second: Training, answers: Mapping[str, Answers], names: Sequence[str]) -> Pair:
+    """Return how two trainings with the same seed differ; ``answers`` are theirs by backend."""
+    ours, theirs = answers[first.backend], answers[second.backend]
+    found = compare(ours.logits, theirs.logits, ours.labels, names)
+    return Pair(
+        first=first.backend,
+        second=second.backend,
+        seed=first.seed,
+        first_loss_difference=abs(first.first_loss - second.first_loss),
+        gradient_difference=gradient_difference(ours.gradients, theirs.gradients),
+        curve_difference=max(
+            abs(a.train_loss - b.train_loss) for a, b in zip(first.history, second.history, strict=False)
+        ),
+        agreement=found.agreement,
+        agreement_interval=found.agreement_interval,
+        accuracy_difference=found.accuracy_difference,
+        difference_interval=found.difference_interval,
+        p_value=found.p_value,
+    )
+
+
+def gradient_difference(first: Mapping[str, NDArray[np.float32]], second: Mapping[str, NDArray[np.float32]]) -> float:
+    """Return the largest difference of an element over the largest element of its array; of all arrays the worst.
+
+    0 where both are nothing but zeros, and infinity where one is and the other is not.
+    """
+    return max(_relative(first[path], second[path]) for path in first)
+
+
+def _relative(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    difference = float(np.abs(first - second).max())
+    scale = min(float(np.abs(first).max()), float(np.abs(second).max()))
+    if difference == 0:
+        return 0.0
+    return difference / scale if scale else math.inf
+
+
+def pairs(trainings: Sequence[Training], answers: Mapping[str, Answers], names: Sequence[str]) -> list[Pair]:
+    """Return every two of the trainings, which share one seed."""
+    return [pair(one, other, answers, names) for one, other in combinations(trainings, 2)]

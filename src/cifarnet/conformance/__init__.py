@@ -1,4 +1,4 @@
-"""Judge an app in any language by its numbers for the golden images, and name the mistakes that explain them."""
+"""Judge an app in any language by its numbers for the golden images, and name the mistake that explains them."""
 
 from .answers import read_answers
 from .judging import Verdict, judge

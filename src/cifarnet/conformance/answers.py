@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cifarnet.atomic import reason
 from cifarnet.errors import DataError
 
 
@@ -17,7 +18,8 @@ def read_answers(path: Path) -> dict[str, Any]:
     try:
         answers = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read ({error}); expected JSON: check the path and the file") from error
+        what = reason(error) if isinstance(error, OSError) else "it is no JSON"
+        raise DataError(f"{path} cannot be read ({what}); expected JSON: check the path and the file") from error
     if not isinstance(answers, dict):
         raise DataError(f"{path} holds a {type(answers).__name__}; expected {{image name: [numbers]}}: name the images")
     named = {Path(name).name: values for name, values in answers.items()}

@@ -1,4 +1,4 @@
-"""Compare an app's numbers with the golden ones, and have the differences explained."""
+"""Compare an app's numbers with the golden ones, and name the mistake that explains the differences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ import numpy as np
 from cifarnet.errors import DataError
 from cifarnet.spec import CALIBRATED_NAME, LOGITS_NAME, OUTPUTS, PROBABILITIES_NAME
 
-from .explaining import Imitation, explain
 from .golden import FloatModel, GoldenImage, Row, read_golden
+from .mistakes import explain
 
 TOLERANCES = {LOGITS_NAME: 1e-4, PROBABILITIES_NAME: 1e-5, CALIBRATED_NAME: 1e-5}
 """Largest difference that is rounding. Measured: 2.6e-6 and 5.4e-7 in onnxruntime for Python, Node and the browser."""
@@ -35,7 +35,7 @@ class Verdict:
     missing: tuple[str, ...]
     """Golden images without an answer."""
     mistakes: tuple[str, ...] = ()
-    """What explains the differences, in words that follow "the app"; empty when nothing does or nothing has to."""
+    """The one that explains the differences, in words that follow "the app"; empty when none does or none has to."""
     others: tuple["Verdict", ...] = ()
     """On the other outputs that were handed in, in the order of the file's."""
 
@@ -80,10 +80,8 @@ def _verdict(kind: str, rows: Mapping[str, Row], golden: Mapping[str, GoldenImag
     verdict = Verdict(kind=kind, differences=differences, missing=missing)
     if verdict.is_near:
         return verdict
-    imitation = Imitation(golden, FloatModel(folder))
-    # Exactly if possible: what is merely near may be so by other mistakes too, where one of them flattens the numbers.
-    mistakes = explain(rows, kind, imitation, TOLERANCES[kind]) or explain(rows, kind, imitation, NEAR[kind])
-    return replace(verdict, mistakes=mistakes)
+    mistake = explain(rows, kind, golden, FloatModel(folder), NEAR[kind])
+    return replace(verdict, mistakes=(mistake,) if mistake else ())
 
 
 def _rows(name: str, golden: GoldenImage, answer: Any) -> dict[str, Row]:
@@ -104,7 +102,7 @@ def _row(name: str, values: Any, classes: int) -> Row:
         row = np.array(values, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"the answer for {name} is no list of numbers ({error}); expected {classes} of them: give the logits"
+            f"the answer for {name} is no list of numbers; expected {classes} of them: give the logits"
         ) from error
     if row.shape != (classes,) or not np.isfinite(row).all():
         raise DataError(

@@ -17,7 +17,7 @@ from cifarnet.errors import DataError, UsageError
 from . import blur, digital, noise, weather
 from .pixels import Generators, Pixels, generators, to_bytes, to_pixels
 
-__all__ = ["DRAWING", "FAMILIES", "SEVERITIES", "corrupt", "corrupt_at"]
+__all__ = ["DRAWING", "FAMILIES", "SEVERITIES", "corrupt_at"]
 
 DRAWING = (
     "families and severities of CIFAR-10-C (Hendrycks and Dietterich 2019), drawn anew: frost without its photographs, "
@@ -50,23 +50,16 @@ FAMILIES = tuple(_DRAWERS)
 """Names of the families, in the order of the paper."""
 
 
-def corrupt(
-    images: NDArray[np.uint8], family: str, severity: int, seed: int = 0, first_index: int = 0
-) -> NDArray[np.uint8]:
-    """Return images uint8 (n, h, w, 3), RGB, 0-255, under a corruption, as a new array of the same shape.
-
-    They are the ones from ``first_index`` on in their data set. An image comes out the same whichever others are with
-    it: what is drawn is a function of seed, family, severity and the image's index alone. JPEG's last bit may depend on
-    the installed Pillow. Raises ``UsageError`` for a family, severity, seed or index that there is not, ``DataError``
-    for anything but such images of at least 8 pixels a side.
-    """
-    return corrupt_at(images, np.arange(len(images), dtype=np.int64) + first_index, family, severity, seed)
-
-
 def corrupt_at(
     images: NDArray[np.uint8], indices: NDArray[np.int64], family: str, severity: int, seed: int = 0
 ) -> NDArray[np.uint8]:
-    """Return what ``corrupt`` does, of images at any ``indices`` int64 (n,) in their data set, and raise as it does."""
+    """Return images uint8 (n, h, w, 3), RGB, 0-255, under a corruption, as a new array of the same shape.
+
+    ``indices`` int64 (n,) are their places in their data set. An image comes out the same whichever others are with it:
+    what is drawn is a function of seed, family, severity and the image's index alone. JPEG's last bit may depend on the
+    installed Pillow. Raises ``UsageError`` for a family, severity, seed or index that there is not, ``DataError`` for
+    anything but such images of at least 8 pixels a side.
+    """
     _require_known(family, severity)
     _require_images(images)
     if seed < 0 or len(indices) != len(images) or (len(indices) and indices.min() < 0):

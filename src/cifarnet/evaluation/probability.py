@@ -15,8 +15,8 @@ def require_finite(logits: NDArray[np.float32]) -> None:
         raise DataError("the logits are not all finite; expected numbers: lower the learning rate and train again")
 
 
-def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> Probabilities:
-    """Return the softmax of ``logits`` (n, classes) divided by ``temperature``, above 0: float64 (n, classes)."""
+def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> Probabilities:
+    """Return the softmax of ``logits`` (..., classes) divided by ``temperature``, above 0: float64, the same shape."""
     scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))

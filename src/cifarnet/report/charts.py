@@ -28,7 +28,7 @@ PICTURES = ("confusion.png", "reliability.png", "classes.png", "errors.png", "ro
 RIGHT, WRONG, QUIET = "#4f5bd5", "#b4530a", "0.6"
 """An indigo and an orange that the colour-blind tell apart."""
 MOST_NUMBERED = 20
-"""Classes of which every cell of the matrix has room for its number."""
+"""Classes of which a matrix with a number in every cell is readable."""
 COLUMNS = 6
 """Of the gallery."""
 LETTERS = 16

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from cifarnet.evaluation import Evaluation
 from cifarnet.spec import Dataset, printable
 
 from . import findings
-from .charts import curves_svg, reliability_svg
+from .charts import MOST_NUMBERED, curves_svg, reliability_svg
 from .commands import export_command, place_of, settings_beyond_options, train_command
 from .evidence import Absent, Evidence, Robustness
 from .words import FILTERS, SPACE
@@ -21,31 +21,8 @@ from .words import FILTERS, SPACE
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MOST_NUMBERED = 20
-"""Classes of which a table with a number per cell is readable; of more the matrix is a picture."""
 DEEPEST = 46
 """Hundredths of the darkest tint behind text: with more, text would not keep a contrast of 4.5 in both themes."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a table that is tinted by how much it is."""
-
-    value: int
-    tint: int
-    """Hundredths of the colour behind it."""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """One picture of the gallery."""
-
-    source: str
-    """Address with the picture in it."""
-    label: str
-    predicted: str
-    probability: float
-    index: int
 
 
 def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engine: str) -> str:
@@ -96,14 +73,14 @@ def _printable(value: Any) -> Any:
     return SPACE.join(map(printable, value.split(SPACE)))
 
 
-def _confusion(evaluation: Evaluation) -> list[list[Cell]]:
-    """Return the matrix, its mistakes tinted by their share of the class against the largest such share."""
+def _confusion(evaluation: Evaluation) -> list[list[dict[str, int]]]:
+    """Return value and tint of each cell: mistakes by their share of the class against the largest such share."""
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = shares * (1 - np.eye(len(counts)))
     tints = DEEPEST * np.where(np.eye(len(counts)), shares, mistakes / max(mistakes.max(), 1e-9))
     return [
-        [Cell(int(value), round(tint)) for value, tint in zip(*row, strict=True)]
+        [{"value": int(value), "tint": round(tint)} for value, tint in zip(*row, strict=True)]
         for row in zip(counts, tints, strict=True)
     ]
 
@@ -117,15 +94,10 @@ def _corrupted(found: Robustness | Absent) -> list[list[int]]:
     return tints
 
 
-def _mistakes(evaluation: Evaluation, dataset: Dataset) -> Iterator[Mistake]:
+def _mistakes(evaluation: Evaluation, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """Yield each confident error, with the address of its picture."""
     for error in evaluation.confident_errors:
-        yield Mistake(
-            picture_address(dataset.test.images[error.index]),
-            error.label,
-            error.predicted,
-            error.probability,
-            error.index,
-        )
+        yield asdict(error) | {"source": picture_address(dataset.test.images[error.index])}
 
 
 def picture_address(pixels: NDArray[np.uint8]) -> str:

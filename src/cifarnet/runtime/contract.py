@@ -18,10 +18,10 @@ SHARES = ("threshold", "coverage", "accuracy")
 KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
 
 
-def parse(text: str, name: str) -> dict[str, Any]:
-    """Return the contract in a file called ``name``, of a version known here, its other parts still unchecked.
+def read_contract(text: str, name: str) -> dict[str, Any]:
+    """Return the contract in a file called ``name``, once it is one that this package can work by.
 
-    Raises ``ModelError`` for what is no contract, and for that of a newer file.
+    Raises ``ModelError`` for what is no contract, for a damaged one and for that of a newer file.
     """
     try:
         contract = json.loads(text)
@@ -34,10 +34,11 @@ def parse(text: str, name: str) -> dict[str, Any]:
         raise _damaged(name, f"its version is {version!r}")
     if version > CONTRACT_VERSION:
         raise _newer(name, f"has contract version {version}; expected at most {CONTRACT_VERSION}")
+    _require_usable(contract, name)
     return contract
 
 
-def require_usable(contract: Mapping[str, Any], name: str) -> None:
+def _require_usable(contract: Mapping[str, Any], name: str) -> None:
     """Raise ``ModelError`` unless labels, input and resize recipe are what this package works by."""
     for key, kind in KINDS.items():
         if not isinstance(contract.get(key), kind):

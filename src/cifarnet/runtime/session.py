@@ -21,13 +21,11 @@ from cifarnet.spec import (
     LFS_POINTER,
     LOGITS_NAME,
     PROBABILITIES_NAME,
-    STANDARD_DOMAINS,
     Shape,
     seal,
 )
 
-from .contract import parse, require_usable
-from .envelope import Envelope, read_envelope
+from .contract import read_contract
 
 MAX_BYTES = 2_000_000_000
 """A file without external data is smaller, by the encoding's own limit."""
@@ -106,45 +104,35 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimised: bool = True
     """
     if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
         raise UsageError(f"threads is {threads!r}; expected 1 to {MAX_THREADS:,}, or 0 for one per core: change it")
-    content, contract = read_model(source)
-    name = _name(source)
+    name, content = _name(source), source if isinstance(source, bytes) else _read(source)
+    _require_sealed(content, name)
     try:
         session = _session(content, threads=threads, optimised=optimised)
-        sides = _sides(session)
+        sides, metadata = _sides(session), session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's errors share no class but Exception
         raise ModelError(f"{name} is refused by onnxruntime ({_reason(error)}); {WAY_OUT}") from error
+    contract = read_contract(metadata.get(CONTRACT_KEY, ""), name)
     _require_promised(sides, contract, name)
     return OpenedModel(contract, session, content, threads, optimised)
 
 
 def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
-    """Return the content of a model file and its contract, once all bytes have the digest that the file ends in.
-
-    Raises ``ModelError`` for anything but an unaltered file of ours of a version known here.
-    """
-    name, content = _name(source), source if isinstance(source, bytes) else _read(source)
-    try:
-        envelope = read_envelope(content)
-    except (ValueError, RecursionError) as error:
-        raise _no_onnx(content, name, error) from error
-    _require_plain(envelope, name)
-    if CONTRACT_KEY not in envelope.metadata:
-        raise ModelError(f"{name} is an ONNX file without cifarnet's contract; expected one with it: {WAY_OUT}")
-    text = envelope.metadata[CONTRACT_KEY]
-    contract = parse(text, name)  # the version first: a newer one may be sealed in another way
-    if content[-SEAL_BYTES:] != seal(memoryview(content)[:-SEAL_BYTES]):
-        raise ModelError(f"{name} was altered; expected the digest that it names: {WAY_OUT}")
-    require_usable(contract, name)
-    return content, contract
+    """Return the content of a model file and its contract. Raises ``ModelError`` as ``open_model``."""
+    opened = open_model(source, optimised=False)
+    return opened.content, opened.contract
 
 
-def _no_onnx(content: bytes, name: str, error: Exception) -> ModelError:
-    """Return what to say of a file whose fields cannot be read; which of them, of one that begins as ONNX files do."""
+def _require_sealed(content: bytes, name: str) -> None:
+    """Raise ``ModelError`` unless all bytes have the digest that the file ends in: onnxruntime sees no others."""
     if content.startswith(LFS_POINTER):
-        return ModelError(f"{name} is no ONNX file ({LFS_ADVICE})")
+        raise ModelError(f"{name} is no ONNX file ({LFS_ADVICE})")
     if not content.startswith(FIRST_BYTE):
-        return ModelError(f"{name} is no ONNX file; expected one: {WAY_OUT}")
-    return ModelError(f"{name} is no ONNX file, or a truncated one ({error}); expected a whole one: {WAY_OUT}")
+        raise ModelError(f"{name} is no ONNX file; expected one: {WAY_OUT}")
+    if content[-SEAL_BYTES:] != seal(memoryview(content)[:-SEAL_BYTES]):
+        raise ModelError(
+            f"{name} does not end in the SHA-256 of its content; expected a whole, unaltered file of cifarnet's: "
+            f"{WAY_OUT}"
+        )
 
 
 def _outputs(contract: dict[str, Any]) -> tuple[str, ...]:
@@ -174,21 +162,6 @@ def _read(path: Path) -> bytes:
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]
-
-
-def _require_plain(envelope: Envelope, name: str) -> None:
-    if len(envelope.graphs) != 1:
-        raise ModelError(f"{name} holds {len(envelope.graphs)} graphs; expected an ONNX file with one: {WAY_OUT}")
-    if envelope.external:
-        raise ModelError(
-            f"{name} keeps weights in another file ({envelope.external[0]!r}); expected all of them inside: {WAY_OUT}"
-        )
-    foreign = sorted(set(envelope.domains) - STANDARD_DOMAINS)
-    if foreign or envelope.functions:
-        raise ModelError(
-            f"{name} needs operators of its own ({', '.join(map(repr, foreign)) or 'functions'}); expected the "
-            f"standard ones alone: {WAY_OUT}"
-        )
 
 
 def _session(content: bytes, *, threads: int, optimised: bool) -> Any:

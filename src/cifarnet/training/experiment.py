@@ -19,7 +19,7 @@ import numpy as np
 from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.data import HoldOut, hold_out_of
+from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.environment import processor, usable_cores, versions
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation import Predictor, calibrate, evaluate, flip_averaged, predict, temperature_of
@@ -35,16 +35,17 @@ from cifarnet.job import (
     require_weights,
     weights_digest,
 )
-from cifarnet.model import build_model, load_features, load_weights, predictor
+from cifarnet.model import build_model, load_features, load_weights, predictor, whiten
 from cifarnet.run import EpochRecord, Run, create_run, finish_pointing_latest, point_latest
 from cifarnet.seen import digests, write_seen
-from cifarnet.spec import NAMED_SOURCES, Dataset
+from cifarnet.spec import NAMED_SOURCES, Dataset, Split
 from cifarnet.warm_start import WarmStart, require_unseen, warm_start_of
 
 from .loop import Outcome, train
 from .observer import Observer
-from .prepared import initial_model
 
+WHITENING_IMAGES = 5000
+"""At most so many training images tell how patches are to be whitened."""
 RESULTS = frozenset(
     (
         *("why_stopped", "epochs", "best_epoch", "metrics", "calibration", "flip_calibration"),
@@ -128,6 +129,15 @@ def carry_out(
                 record["weights_sha256"] = weights_digest(run)
         run.write_record(record)
         return record
+
+
+def initial_model(job: Job, split: Split, parts: HoldOut) -> keras.Model:
+    """Return the network of ``job`` with the weights that its first step begins from, unless it starts from a run."""
+    model = build_model(job.model, seed=job.train.seed)
+    if job.model.whitening:
+        # Spread over all of them, so that every class of a sorted folder is among them.
+        whiten(model, job.model, split.images[evenly_chosen(parts.train, WHITENING_IMAGES)])
+    return model
 
 
 def calibration_of(

@@ -13,7 +13,8 @@ from cifarnet.job import Job
 from cifarnet.model import get_weights, logits_of
 from cifarnet.spec import Dataset, Split
 
-from .prepared import compile_engine, initial_model
+from .experiment import initial_model
+from .optimizer import compile_engine
 
 STEP_SIZE = 2.0**20
 """Learning rate of the step of plain gradient descent from which the gradient is read.

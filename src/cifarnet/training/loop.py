@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import keras
 import numpy as np
@@ -22,17 +23,16 @@ from cifarnet.run import EpochRecord, Run
 from cifarnet.spec import Split
 from cifarnet.stopping import EarlyStopping
 
-from .ahead import ahead
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from .observer import Observer, Progress
-from .optimizer import build_optimizer, learning_rate_at
-from .prepared import compile_engine
+from .optimizer import build_optimizer, compile_engine, learning_rate_at
 
 IMAGES_PER_CALL = 750
 """At most so many, or one batch, are trained on between two looks at how it goes: looking waits for the device."""
 CALLS_PER_EPOCH = 8
 """There are at least so many looks, if there are as many steps."""
 
+Item = TypeVar("Item")
 StopReason = Literal["patience", "epochs", "interrupted", "nan", "time limit"]
 
 
@@ -259,3 +259,13 @@ def _filled_steps(
         weights=weights.reshape(steps, -1),
         learning_rates=np.array(rates, np.float32),
     )
+
+
+def ahead(items: Iterable[Item]) -> Generator[Item]:
+    """Yield ``items``, while a thread already makes the next one. What is raised there is raised here."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, iterator, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]  # `end` has no type of its own

@@ -1,13 +1,17 @@
-"""Keras' optimizers, Adam by the adapter's operation, and the learning rate as a pure function of the step."""
+"""What is minimised and how: the objective, Keras' optimizers with Adam by the adapter's operation, the learning rate.
+
+All of it is written in Keras operations, so that the three frameworks compute the same.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 from keras import ops
 
-from cifarnet.backends import AdamStep, adapter, keras_defaults
+from cifarnet.backends import AdamStep, Engine, Sums, adapter, keras_defaults
 from cifarnet.config import TrainConfig
 
 
@@ -25,7 +29,8 @@ class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         if self.built:
             return
         super().build(variables)
-        self._stepped = list(variables)
+        # Behind a function: Keras counts the variables in any other attribute as the optimizer's own.
+        self._stepped: Callable[[], Sequence[Any]] = lambda: variables
         self._averages = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
@@ -34,7 +39,7 @@ class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         rate, count = self.learning_rate.value, self.iterations.value
         step = AdamStep(rate, count, self.weight_decay or 0.0, self.BETA_1, self.BETA_2, self.EPSILON)
         momentums, velocities = self._averages
-        adapter().apply_adam(step, trainable_variables or self._stepped, momentums, velocities, grads)
+        adapter().apply_adam(step, trainable_variables or self._stepped(), momentums, velocities, grads)
 
 
 class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
@@ -148,3 +153,25 @@ def _schedule(config: TrainConfig, progress: float) -> float:
     if config.schedule == "linear":
         return config.floor_fraction + (1 - config.floor_fraction) * (1 - done)
     return config.floor_fraction + (1 - config.floor_fraction) * (1 + math.cos(math.pi * done)) / 2
+
+
+def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0.0) -> Sums:
+    """Return the cross-entropy and the number of right answers, summed over a batch.
+
+    ``logits`` is float32 (n, classes), ``labels`` int32 (n,), ``weights`` float32 (n,): 0 for an image that only fills
+    the batch up, 1 for every other. It is Keras' ``sparse_categorical_crossentropy``, taken from the logits because
+    the logarithm of a rounded probability differs between the frameworks. The part ``label_smoothing`` of the target is
+    shared by all classes, the labelled one included (Szegedy et al. 2016, section 7).
+    """
+    losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    if label_smoothing:
+        shared = -ops.mean(ops.log_softmax(logits, axis=-1), axis=-1)
+        losses = (1 - label_smoothing) * losses + label_smoothing * shared
+    hits = ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels), "float32")
+    return Sums(loss=ops.sum(losses * weights), correct=ops.sum(hits * weights))
+
+
+def compile_engine(network: keras.Model, optimizer: Any, config: TrainConfig, ghost_batch: int) -> Engine:
+    """Return the engine that trains ``network`` (images to logits) as ``config`` says."""
+    to_minimise = partial(objective, label_smoothing=config.label_smoothing)
+    return adapter().compile(network, optimizer, to_minimise, ghost_batch, config.precision)

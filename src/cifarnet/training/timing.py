@@ -9,8 +9,7 @@ from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.environment import prepare_process, tell
 from cifarnet.model import build_model, logits_of
 
-from .objective import objective
-from .optimizer import build_optimizer
+from .optimizer import build_optimizer, objective
 
 STEPS_PER_CALL = 10
 TIMED_CALLS = 4
