@@ -37,12 +37,13 @@ train: $(VENV)/.has-$(BACKEND)
 # Tests run side by side, one on each core: free ones take what is left of the others' (worksteal), but where tests of a
 # file share what was trained for them, which stay in one process (loadfile).
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
+TRAINING := tests/comparison tests/export tests/training
 
 check: lint
-	$(PYTEST) --dist worksteal -m "not training and not nightly" --ignore=tests/every_backend
+	$(PYTEST) --dist worksteal $(patsubst %,--ignore=%,tests/every_backend $(TRAINING))
 
 test: consumers data check
-	$(PYTEST) --dist loadfile -m "training and not nightly" --ignore=tests/every_backend
+	$(PYTEST) --dist loadfile $(TRAINING)
 	KERAS_BACKEND=jax $(PYTEST) --dist worksteal tests/every_backend
 	KERAS_BACKEND=torch $(PYTEST) --dist worksteal tests/every_backend
 	KERAS_BACKEND=tensorflow $(PYTEST) --dist worksteal tests/every_backend

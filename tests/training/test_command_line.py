@@ -59,7 +59,7 @@ def here(typed, monkeypatch):
 
 @pytest.fixture
 def scored(here):
-    """Return a function that says what `evaluate --json` does, reduced to what a run's record has of its test images."""
+    """Return a function that scores by `evaluate --json`, and returns what a run's record has of its test images."""
 
     def scored(folder, *arguments):
         found = json.loads(here("evaluate", *arguments, "--json", folder=folder).stdout)["evaluation"]
