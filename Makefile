@@ -43,7 +43,7 @@ check: lint
 	$(PYTEST) --dist worksteal $(patsubst %,--ignore=%,tests/every_backend $(TRAINING))
 
 test: consumers data check
-	$(PYTEST) --dist loadfile $(TRAINING)
+	KERAS_BACKEND=torch $(PYTEST) --dist loadfile $(TRAINING)
 	KERAS_BACKEND=jax $(PYTEST) --dist worksteal tests/every_backend
 	KERAS_BACKEND=torch $(PYTEST) --dist worksteal tests/every_backend
 	KERAS_BACKEND=tensorflow $(PYTEST) --dist worksteal tests/every_backend

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from benchmarks.campaign import fuzz
 
 PROJECT = Path(__file__).parents[2]
+pytestmark = pytest.mark.nightly
 
 
 def short(campaign, tmp_path, *arguments):
