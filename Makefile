@@ -1,7 +1,8 @@
 # make train              environment, data, then the recipe `seed`
 # make train BACKEND=torch ARGS="--seed 1"
-# make nightly            a second environment with the oldest versions that are declared; trains and exports with them
-# make test               environment, then format, lint, types, layers and the suite on all three backends
+# make check              environment, then format, lint, types, layers and every test that trains nothing
+# make test               that, and then what trains, on all three backends
+# make nightly            long and networked tests; then trains and exports with the oldest versions that are declared
 PYTHON ?= python3
 BACKEND ?= jax
 ARGS ?=
@@ -22,17 +23,33 @@ endif
 .DEFAULT_GOAL := help
 help:
 	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the recipe seed: some 15 minutes on two cores"
-	@echo "make test                               the whole suite, on all three frameworks"
-	@echo "make nightly                            trains and exports with the oldest versions that are declared"
+	@echo "make check                              what trains nothing: some two minutes on two cores"
+	@echo "make test                               the whole suite, on all three frameworks: some nine minutes"
+	@echo "make nightly                            long tests, and the oldest versions that are declared"
 	@echo "make consumers                          what the apps under export/ need for their tests"
 	@echo "make bench [RUN=runs/latest]            all benchmarks: a good half hour on an idle machine"
 
-.PHONY: help train test lint suite nightly consumers bench results clean
+.PHONY: help train check test data lint nightly consumers bench results clean
 
 train: $(VENV)/.has-$(BACKEND)
 	$(BIN)/cifarnet train --backend $(BACKEND) $(ARGS)
 
-test: lint suite
+# Tests run side by side, one on each core: free ones take what is left of the others' (worksteal), but where tests of a
+# file share what was trained for them, which stay in one process (loadfile).
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
+TRAINING := tests/comparison tests/export tests/training
+
+check: lint
+	$(PYTEST) --dist worksteal $(patsubst %,--ignore=%,tests/every_backend $(TRAINING))
+
+test: consumers data check
+	KERAS_BACKEND=torch $(PYTEST) --dist loadfile $(TRAINING)
+	KERAS_BACKEND=jax $(PYTEST) --dist worksteal tests/every_backend
+	KERAS_BACKEND=torch $(PYTEST) --dist worksteal tests/every_backend
+	KERAS_BACKEND=tensorflow $(PYTEST) --dist worksteal tests/every_backend
+
+data: $(VENV)/.has-dev
+	-$(BIN)/cifarnet data fetch
 
 lint: $(VENV)/.has-dev
 	$(BIN)/ruff format --check .
@@ -40,20 +57,11 @@ lint: $(VENV)/.has-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Most tests wait for one core; torch's threads are in each other's way. The tests of a file share what was trained for
-# them, so that they stay in one process.
-SIDE_BY_SIDE := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-
-# The first run holds what does not depend on the framework, and what compares the three.
-suite: $(VENV)/.has-dev consumers
-	-$(BIN)/cifarnet data fetch
-	$(SIDE_BY_SIDE) --ignore=tests/every_backend
-	KERAS_BACKEND=jax $(SIDE_BY_SIDE) tests/every_backend
-	KERAS_BACKEND=torch $(BIN)/pytest tests/every_backend
-	KERAS_BACKEND=tensorflow $(SIDE_BY_SIDE) tests/every_backend
-
-# The oldest versions that pyproject.toml declares, in an environment of their own.
-nightly: $(BIN)/python
+# What takes long or the network, one at a time: much of it measures. Then the oldest versions that pyproject.toml
+# declares, in an environment of their own.
+nightly: $(VENV)/.has-dev
+	$(BIN)/pytest -m nightly --ignore=tests/every_backend
+	$(BIN)/pytest --hypothesis-profile nightly tests/runtime/test_fuzz.py
 	$(BIN)/python tests/minimums.py build/minimums
 
 # What the apps under export/ need, but for Chromium, which is the system's. Where Node or Chromium cannot be had, their tests say so and are skipped.
@@ -68,8 +76,7 @@ export/%/node_modules/.done: export/%/package.json export/%/package-lock.json
 # A good half hour, on a machine that does nothing else; RUN is a finished and exported run of the recipe `seed`, refused
 # first if it is another. The tables in docs/ follow with `make results`. What cannot be installed here is a row that says so.
 RUN ?= runs/latest
-bench: $(VENV)/.has-dev $(VENV)/.has-bench
-	-$(BIN)/cifarnet data fetch
+bench: data $(VENV)/.has-bench
 	$(BIN)/python -m benchmarks.inference --run $(RUN)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.scaling

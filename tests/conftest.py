@@ -1,12 +1,27 @@
-"""What the whole suite shares: a header that names the backend, and the real images."""
+"""What the whole suite shares: a header that names the backend, one thread for torch, and the real images."""
 
 import os
 import signal
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cifarnet import backends, cli
+
+# Before torch is imported, here or in a process that a test starts: tests run side by side, one on each core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile(
+    "default",
+    max_examples=60,
+    derandomize=True,  # the same damage on every machine and in every run
+    deadline=None,  # the machine may be busy; a hang has its own limit
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("nightly", settings.get_profile("default"), max_examples=300)
+settings.load_profile("default")
 
 
 def pytest_report_header() -> str:

@@ -77,6 +77,7 @@ def contend(task, turns):
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", TOY_ROWS)
 def test_each_benchmark_runs_at_toy_size_and_leaves_samples_a_table_and_a_picture(name, tmp_path):
     done = subprocess.run(
@@ -318,6 +319,7 @@ def test_stored_results_open_with_the_machine(path):
     assert "date" not in json.dumps(head)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "changed", "row"),
     [
@@ -391,6 +393,7 @@ def test_a_recipe_that_fails_leaves_no_results(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.nightly
 def test_own_images_are_trained_on_in_every_way(tmp_path):
     code = (
         "import json, cifarnet; from dataclasses import replace; from benchmarks.own_images import Sizes, measure;"
@@ -428,6 +431,7 @@ print(json.dumps([averaged, whole, run_trial("the recipe", 1, "synthetic", **sma
 """
 
 
+@pytest.mark.nightly
 def test_a_trial_of_the_ablation_trains_and_the_test_images_play_no_part():
     done = subprocess.run([sys.executable, "-c", TRIALS], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,10 +1,7 @@
-"""The campaigns' short versions, and that they notice what they look for."""
+"""The campaigns notice what they look for."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,31 +13,8 @@ from hypothesis import strategies as st
 
 from cifarnet.errors import DataError
 
-PROJECT = Path(__file__).parents[1]
 # Python, from 3.12 on, and JAX warn of forks where there are threads, those of other tests; no child here needs them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
-
-
-def short(campaign, tmp_path, *arguments):
-    """Run a campaign's short version and return its records."""
-    output = tmp_path / "campaigns.jsonl"
-    command = [sys.executable, "-m", "benchmarks.campaign", campaign, "--short", "--seed", "3", "--output", output]
-    done = subprocess.run([*command, *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert output.exists(), done.stderr
-    return [json.loads(line) for line in output.read_text().splitlines()]
-
-
-def test_damaged_inputs_of_every_kind_end_in_an_answer_or_in_an_error_of_ours(tmp_path):
-    [record] = short("fuzz", tmp_path)
-    assert all(count == fuzz.SHORT for count in record["counts"].values())
-    assert record["unexplained"] == []
-
-
-def test_a_command_whose_calls_fail_ends_in_one_line_and_loses_nothing(tmp_path):
-    found = short("faults", tmp_path, "--backend", "torch")
-    assert {record["command"] for record in found} == {"train", "predict", "inspect"}
-    assert sum(sum(record["counts"].values()) for record in found) >= 3 * 3
-    assert [each["what"] for record in found for each in record["unexplained"]] == []
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,8 @@ def real_tree() -> dict[str, str | None]:
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is():
-    assert len(real_tree()) == 13
     assert drawn_tree() == real_tree()
+    assert "CifarnetError" in real_tree()
 
 
 def test_the_drawing_says_of_each_error_what_its_docstring_says():

@@ -96,3 +96,10 @@ def test_the_variable_wins_over_the_folder_of_the_system(monkeypatch, tmp_path):
     monkeypatch.setenv("CIFARNET_CACHE", "")
     assert cache_folder().name == "cifarnet"
     assert cache_folder() != Path()
+
+
+def test_the_cache_holds_the_images_that_everyone_means(real_images):
+    assert (len(real_images.train), len(real_images.test)) == (50_000, 10_000)
+    assert real_images.train.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
+    assert real_images.test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
+    np.testing.assert_array_equal(np.bincount(real_images.train.labels), np.full(10, 5000))

@@ -5,26 +5,18 @@ import io
 import sys
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from cifarnet.errors import DataError, ModelError
 from cifarnet.spec import Prediction
 
-EXAMPLES = 300
-"""Of each kind: a few seconds."""
+EXAMPLES = settings.default.max_examples
+"""Of each kind, as tests/conftest.py sets for the suite and for `make nightly`."""
 HANGING_S = 300
 """One example that takes longer hangs: the process ends then, with every thread's place. They take milliseconds; a
 machine may be that much slower under load, and all of them together have no limit."""
-
-bounded = settings(
-    max_examples=EXAMPLES,
-    derandomize=True,  # the same damage on every machine and in every run
-    deadline=None,  # the machine may be busy; a hang has its own limit
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 def image_files() -> list[bytes]:

@@ -23,7 +23,7 @@ from cifarnet.inspection import Inspection, inspect_model
 from cifarnet.runtime import Classifier
 from cifarnet.shipped import shipped
 from tests.runtime import fuzzing, models
-from tests.runtime.fuzzing import EXAMPLES, JSON, bounded, damaged, image_files, outcome, places, replaced
+from tests.runtime.fuzzing import EXAMPLES, JSON, damaged, image_files, outcome, places, replaced
 
 GRAPH = models.model().graph.SerializeToString(deterministic=True)
 
@@ -38,7 +38,6 @@ def tried(request, capsys):
 
 
 def test_damaged_image_files(classifier, tried):
-    @bounded
     @given(damaged(image_files()))
     @example(image_files()[0])
     @example(b"")
@@ -53,7 +52,6 @@ def test_damaged_image_files(classifier, tried):
 
 
 def test_bytes_of_any_kind_as_images(classifier, tried):
-    @bounded
     @given(st.binary(max_size=200))
     @example(b"")
     def check(content):
@@ -69,7 +67,6 @@ def test_arrays_of_any_kind_as_images(classifier, tried):
         ["uint8", "uint8", "uint8", "int8", "uint16", "float32", "float64", "bool", "complex64", "O"]
     )
 
-    @bounded
     @given(shapes, dtypes, st.integers(0, 255))
     @example([32, 32, 3], "uint8", 0)
     @example([0], "uint8", 0)
@@ -82,7 +79,6 @@ def test_arrays_of_any_kind_as_images(classifier, tried):
 
 
 def test_damaged_model_files(painted, tried):
-    @bounded
     @given(damaged([models.content(), models.model().SerializeToString()]))
     @example(b"")
     def check(content):
@@ -96,7 +92,6 @@ def test_damaged_model_files(painted, tried):
 def test_damaged_graphs_whose_digest_agrees(painted, tried):
     """The digest keeps damage away from onnxruntime; here it is made anew, as somebody would who means harm."""
 
-    @bounded
     @given(damaged([GRAPH]))
     @example(GRAPH)
     @example(b"")
@@ -117,7 +112,6 @@ def test_contracts_with_other_values(painted, tried):
         assert classifier.abstention is None or 0 <= classifier.abstention.threshold <= 1
         return classifier(painted("red", 40, 50))
 
-    @bounded
     @given(st.sampled_from(places(whole)), st.one_of(JSON, st.just(...)))
     @example(("model", "note"), 1)
     @example((), ...)
@@ -144,7 +138,6 @@ def told(path) -> Inspection:
 def test_inspecting_damaged_graphs_whose_digest_agrees(tmp_path, tried):
     path = tmp_path / "model.onnx"
 
-    @bounded
     @given(damaged([GRAPH]))
     @example(GRAPH)
     @example(b"\x0a")
@@ -161,7 +154,6 @@ def test_inspecting_contracts_with_other_values(tmp_path, tried):
     path, golden = tmp_path / "model.onnx", onnx.load(shipped() / "golden" / "model.onnx")
     whole = json.loads((shipped() / "golden" / "model.json").read_text())
 
-    @bounded
     @given(st.sampled_from(places(whole)), st.one_of(JSON, st.just(...)))
     @example(("outputs",), ...)
     @example((), ...)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from .conftest import COLOURS
 
+pytestmark = pytest.mark.nightly  # pip takes the dependencies from the network
 PROJECT = Path(__file__).parents[2]
 ABSENT = ("keras", "onnx", "h5py", "torch", "jax", "tensorflow", "matplotlib", "pytest")
 """What a base install does without."""

@@ -1,10 +1,11 @@
-"""`cifarnet train` and `cifarnet evaluate` as a person types them, in processes of their own."""
+"""`cifarnet train`, and what follows it, as a person types them: the first in a process of its own."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -45,41 +46,57 @@ def test_json_is_the_only_thing_on_stdout(trained):
     assert document == json.loads((folder / "runs" / "latest" / "run.json").read_text()) | {"run": document["run"]}
 
 
-def scored(folder, *arguments):
-    """What `evaluate --json` says, reduced to what the record of a run says of its test images."""
-    found = json.loads(cifarnet("evaluate", *arguments, "--json", folder=folder).stdout)["evaluation"]
-    return {key: found[key] for key in ("loss", "accuracy", "images")}
+@pytest.fixture
+def here(typed, monkeypatch):
+    """Return a function that runs a command in this process, in a folder."""
+
+    def here(*arguments, folder):
+        monkeypatch.chdir(folder)
+        return SimpleNamespace(**dict(zip(("returncode", "stdout", "stderr"), typed(*arguments), strict=True)))
+
+    return here
 
 
-def test_evaluate_repeats_the_recorded_score(trained):
+@pytest.fixture
+def scored(here):
+    """Return a function that scores by `evaluate --json`, and returns what a run's record has of its test images."""
+
+    def scored(folder, *arguments):
+        found = json.loads(here("evaluate", *arguments, "--json", folder=folder).stdout)["evaluation"]
+        return {key: found[key] for key in ("loss", "accuracy", "images")}
+
+    return scored
+
+
+def test_evaluate_repeats_the_recorded_score(trained, scored):
     folder, done = trained
     assert scored(folder) == json.loads(done.stdout)["metrics"]["test"]
 
 
-def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes(trained, tmp_path):
+def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes(trained, tmp_path, here, scored):
     folder, done = trained
     assert scored(folder, "--data", "synthetic") == json.loads(done.stdout)["metrics"]["test"]
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for index in range(3):
             Image.new("RGB", (32, 32), (index, 0, 0)).save(tmp_path / name / f"{index}.png")
-    refused = cifarnet("evaluate", "--data", tmp_path, folder=folder)
+    refused = here("evaluate", "--data", tmp_path, folder=folder)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "has the classes cat, dog; expected horizontal stripes, " in refused.stderr
 
 
-def test_a_file_exported_with_flips_scores_as_the_run_does_with_them(trained, tmp_path):
+def test_a_file_exported_with_flips_scores_as_the_run_does_with_them(trained, tmp_path, here, scored):
     folder, done = trained
-    assert cifarnet("export", "--flip", "--output", tmp_path / "both.onnx", folder=folder).returncode == 0
+    assert here("export", "--flip", "--output", tmp_path / "both.onnx", folder=folder).returncode == 0
     flipped, plain = scored(folder, "--flip"), json.loads(done.stdout)["metrics"]["test"]["loss"]
     assert scored(folder, tmp_path / "both.onnx")["loss"] == pytest.approx(flipped["loss"], rel=1e-5)
     assert plain != pytest.approx(flipped["loss"], rel=1e-5)
     assert scored(folder, "--flip", tmp_path / "both.onnx") == scored(folder, tmp_path / "both.onnx")
-    assert json.loads(cifarnet("evaluate", tmp_path / "both.onnx", "--json", folder=folder).stdout)["flip"] is True
-    assert " with mirror images on " in cifarnet("evaluate", "latest", "--flip", folder=folder).stdout
+    assert json.loads(here("evaluate", tmp_path / "both.onnx", "--json", folder=folder).stdout)["flip"] is True
+    assert " with mirror images on " in here("evaluate", "latest", "--flip", folder=folder).stdout
 
 
-def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
+def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path, here):
     folder, _ = trained
     for name, shade in (("dark", 40), ("light", 200)):
         (tmp_path / name).mkdir()
@@ -87,7 +104,7 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
             Image.new("RGB", (32, 32), (shade + index, shade, shade)).save(tmp_path / name / f"{index}.png")
     origin = (folder / "runs" / "latest").resolve().name
     own = ("train", "--data", tmp_path, "--runs", "own", "--epochs", "1", "--json")
-    done = cifarnet(*own, "--from", f"runs/{origin}", folder=folder)
+    done = here(*own, "--from", f"runs/{origin}", folder=folder)
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)
     assert f"starting from the convolutions of {origin}" in done.stderr.splitlines()
@@ -95,7 +112,7 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
     assert (run["warm_start"]["run"], len(run["warm_start"]["weights_sha256"])) == (origin, 64)
     record = folder / run["run"] / "run.json"
     record.write_text(record.read_text().replace('"recipe": "seed"', '"recipe": "unknown here"'))
-    again = cifarnet(*own, "--from", "own/latest", folder=folder)
+    again = here(*own, "--from", "own/latest", folder=folder)
     assert again.returncode == 0, again.stderr
     assert (json.loads(again.stdout)["recipe"], json.loads(again.stdout)["train"]) == ("unknown here", run["train"])
     for refused, words in (
@@ -105,38 +122,38 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path):
         (("--from", "own/latest", "--seed", "1"), "images to be held out or tested by are training images"),
         (("--recipe", "fast", "--dropout", "0.5"), "--dropout is 0.5, which drops nothing in a network without"),
     ):
-        done = cifarnet(*own, *refused, folder=folder)
+        done = here(*own, *refused, folder=folder)
         assert (done.returncode, done.stdout) in ((1, ""), (2, "")), done.stderr
         assert words in done.stderr
 
 
-def test_to_go_on_from_a_run_the_images_are_to_be_named(trained):
-    done = cifarnet("train", "--from", "latest", folder=trained[0])
+def test_to_go_on_from_a_run_the_images_are_to_be_named(trained, here):
+    done = here("train", "--from", "latest", folder=trained[0])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: --from was given without --data; expected the images to train on: add --data\n"
 
 
-def test_a_run_and_its_file_are_scored_by_one_ruler_and_compared(trained, tmp_path):
+def test_a_run_and_its_file_are_scored_by_one_ruler_and_compared(trained, tmp_path, here, scored):
     folder, done = trained
     file = tmp_path / "model.onnx"
-    assert cifarnet("export", "--onnx", "--output", file, folder=folder).returncode == 0
+    assert here("export", "--onnx", "--output", file, folder=folder).returncode == 0
     assert scored(folder, file)["accuracy"] == json.loads(done.stdout)["metrics"]["test"]["accuracy"]
-    both = json.loads(cifarnet("evaluate", "latest", file, "--json", folder=folder).stdout)
+    both = json.loads(here("evaluate", "latest", file, "--json", folder=folder).stdout)
     assert (both["comparison"]["agreement"], both["comparison"]["p_value"]) == (1.0, 1.0)
-    told = cifarnet("evaluate", folder=folder).stdout.replace(f"{folder}/", "")
+    told = here("evaluate", folder=folder).stdout.replace(f"{folder}/", "")
     assert "at temperature" in told  # of the run's record
     assert max(map(len, told.splitlines()[:2])) < 120
 
 
-def test_export_writes_the_file_that_inspect_describes(trained):
+def test_export_writes_the_file_that_inspect_describes(trained, here):
     folder, _ = trained
-    done = cifarnet("export", "--onnx", "--fp16", "--json", folder=folder)
+    done = here("export", "--onnx", "--fp16", "--json", folder=folder)
     exported, smaller = json.loads(done.stdout)
     assert (smaller["precision"], len(smaller["latencies"])) == ("float16", 2)
     assert exported["path"].endswith("/model.onnx")
-    described = json.loads(cifarnet("inspect", exported["path"], "--json", folder=folder).stdout)
+    described = json.loads(here("inspect", exported["path"], "--json", folder=folder).stdout)
     assert described["sha256"] == exported["sha256"]
-    told = cifarnet("inspect", exported["path"], folder=folder).stdout
+    told = here("inspect", exported["path"], folder=folder).stdout
     assert "in all, per image" in told
     assert "what was proven" in told
 

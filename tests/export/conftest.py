@@ -1,8 +1,13 @@
-"""A run that has learned something, to export."""
+"""A run that has learned something, to export: what becomes of it is the same on every framework."""
+# ruff: noqa: E402  # the framework is chosen before Keras is imported
 
 import shutil
 
 import pytest
+
+from cifarnet.backends import choose
+
+choose()
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import synthetic

@@ -27,9 +27,9 @@ from cifarnet.runtime import Classifier
 from cifarnet.spec import CALIBRATION, CONTRACT_KEY
 from cifarnet.training import calibration_of, load_best_and_epoch, require_same_data
 from cifarnet.training.experiment import RESULTS
+from tests.lively import NORMALISED, with_lively_moments
 
 from .conftest import MODEL
-from .test_writer import NORMALISED, with_lively_moments
 
 
 def test_the_file_in_the_run_folder_classifies_as_the_trained_model_was_recorded_to(run, dataset):

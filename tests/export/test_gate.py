@@ -13,6 +13,7 @@ from cifarnet.export.file import serialise
 from cifarnet.export.gate import _require_accuracy, keras_heads, prove
 from cifarnet.export.writer import write_graph
 from cifarnet.model import build_model
+from cifarnet.spec import Split
 
 from .conftest import MODEL
 from .graphs import change, node
@@ -68,11 +69,28 @@ MUTATIONS = OF_THE_TEMPERATURE | {
 }
 
 
+@pytest.fixture(scope="module")
+def few(dataset):
+    """Enough images for what is wrong with a graph to show."""
+    return Split(dataset.test.images[:40], dataset.test.labels[:40])
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_a_wrong_file_is_refused_and_never_gets_its_name(run, dataset, monkeypatch, mutation):
+def test_a_wrong_graph_is_refused(network, temperature, contract, few, mutation):
+    graph = write_graph(network, temperature=temperature)
+    MUTATIONS[mutation](graph)
+    with pytest.raises(ParityError, match=OFFENDED):
+        prove(keras_heads(network), serialise(graph, contract), few, Bars(), temperature)
+
+
+def test_a_graph_that_is_right_passes_on_as_few_images(network, content, temperature, few):
+    assert prove(keras_heads(network), content, few, Bars(), temperature).images == len(few)
+
+
+def test_a_wrong_file_never_gets_its_name(run, dataset, monkeypatch):
     def write_wrongly(*arguments, **settings):
         graph = write_graph(*arguments, **settings)
-        MUTATIONS[mutation](graph)
+        MUTATIONS["one perturbed weight"](graph)
         return graph
 
     monkeypatch.setattr(exporting, "write_graph", write_wrongly)

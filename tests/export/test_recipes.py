@@ -42,7 +42,7 @@ def test_its_file_is_proven_and_a_moving_average_that_moved_is_refused(run, data
         export_run(run, dataset, flip=flip)
 
 
-@pytest.mark.parametrize(("precision", "flip"), [("int8", False), ("int8", True), ("float16", True)])
+@pytest.mark.parametrize(("precision", "flip"), [("int8", True), ("float16", False)])
 def test_it_can_be_made_smaller(run, dataset, precision, flip):
     exported = export_run(run, dataset, precision=precision, flip=flip, max_drop=0.05)
     assert exported.parity.accuracy > 0.6

@@ -1,7 +1,5 @@
 """The graph says what the network says, and a network that the writer does not know is refused by name."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import onnx
@@ -10,23 +8,9 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cifarnet.errors import ModelError
-from cifarnet.evaluation import predict, softmax
-from cifarnet.export import Bars
-from cifarnet.export.file import serialise
-from cifarnet.export.gate import extreme_images, file_heads, keras_heads
+from cifarnet.evaluation import softmax
+from cifarnet.export.gate import keras_heads
 from cifarnet.export.writer import write_graph
-from cifarnet.model import build_model
-
-from .conftest import MODEL
-
-NORMALISED = {
-    "whitening": 2,
-    "convolutions_per_block": 2,
-    "pooling": "first",
-    "ghost_batch": 8,
-    "global_pooling": "average",
-    "dense_units": (),
-}
 
 
 def test_the_graph_has_no_node_that_does_nothing_and_is_named_after_the_layers(content):
@@ -59,44 +43,6 @@ def test_the_temperature_is_the_number_of_the_contract_in_every_precision(networ
     graph = write_graph(network, precision, 1.2444)
     (constant,) = (each for each in graph.initializer if each.name == "calibrated/temperature")
     np.testing.assert_array_equal(numpy_helper.to_array(constant), np.array([1.2444], np.float32), strict=True)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"padding": "valid", "kernel_size": 5},
-        {"pixel_range": "unit"},
-        {"convolutions_per_block": 2, "filters": (4, 6), "dense_units": (8, 8)},
-        {"image_shape": (31, 17, 3), "filters": (4, 4)},
-        {"classes": 3, "kernel_size": 1},
-        {"global_pooling": "max", "dense_units": ()},
-        {**NORMALISED},
-        {**NORMALISED, "pooling": "last", "global_pooling": "none", "whitening": 3},
-    ],
-)
-@pytest.mark.parametrize("flip", [False, True], ids=["as they are", "flipped too"])
-def test_whatever_build_model_makes_can_be_proven(contract, changes, flip):
-    config = replace(MODEL, **changes)
-    model = with_lively_moments(build_model(config, seed=1))
-    of_config = contract | {"labels": [f"class {index}" for index in range(config.classes)]}
-    of_config["input"] = contract["input"] | {"shape": ["batch", *config.image_shape]}
-    of_config["resize"] = contract["resize"] | dict(zip(("height", "width"), config.image_shape[:2], strict=True))
-    content = serialise(write_graph(model, flip=flip), of_config)
-    images = extreme_images(config.image_shape)
-    exported = predict(file_heads(content, optimised=True), images)
-    trained, otherwise = (predict(keras_heads(model, flip=each), images) for each in (flip, not flip))
-    np.testing.assert_allclose(exported[:, :2], trained, rtol=0, atol=Bars().probability)
-    assert np.abs(exported[:, 1] - otherwise[:, 1]).max() > 1e-3
-
-
-def with_lively_moments(model):
-    """Give every normalisation averages and an offset of its own, as training does."""
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        if "norm_" in variable.path:
-            low = 0.5 if variable.path.endswith("variance") else -0.3
-            variable.assign(rng.uniform(low, low + 0.6, tuple(variable.shape)))
-    return model
 
 
 def test_a_layer_of_another_kind_is_refused_by_name():
@@ -146,21 +92,3 @@ def test_a_normalisation_that_turns_a_channel_around_is_not_folded_through_a_poo
         ModelError, match="norm is a BatchNormalization that cannot be exported; expected a linear layer"
     ):
         write_graph(model)
-
-
-def test_batch_normalisation_is_folded_into_the_convolution_before_it(contract):
-    images = keras.Input((32, 32, 3), dtype="uint8", name="images")
-    features = keras.layers.Rescaling(1 / 255, name="rescale")(images)
-    features = keras.layers.Conv2D(4, 3, use_bias=False, name="conv_1")(features)
-    features = keras.layers.ReLU(name="relu_1")(keras.layers.BatchNormalization(name="norm_1")(features))
-    features = keras.layers.Dense(10, name="logits")(keras.layers.Flatten(name="flatten")(features))
-    model = keras.Model(images, keras.layers.Softmax(name="probabilities")(features))
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        low = -0.02 if variable.path.endswith("kernel") else 0.5  # a variance is positive
-        variable.assign(rng.uniform(low, low + 0.04, tuple(variable.shape)))
-    graph = write_graph(model)
-    assert "BatchNormalization" not in [each.op_type for each in graph.node]
-    pictures = extreme_images((32, 32, 3))
-    found = file_heads(serialise(graph, contract), optimised=True)(pictures)
-    np.testing.assert_allclose(found[:, :2], keras_heads(model)(pictures), rtol=0, atol=Bars().probability)

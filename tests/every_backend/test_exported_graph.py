@@ -1,0 +1,87 @@
+"""A graph says what the network says, whatever framework computes that, and other weights are refused."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from cifarnet.config import ModelConfig
+from cifarnet.errors import ParityError
+from cifarnet.evaluation import predict
+from cifarnet.export import Bars, export_run, exporting
+from cifarnet.export.contract import describe
+from cifarnet.export.file import serialise
+from cifarnet.export.gate import extreme_images, file_heads, keras_heads
+from cifarnet.export.writer import write_graph
+from cifarnet.model import build_model
+from cifarnet.run import Run
+from tests.lively import NORMALISED, with_lively_moments
+from tests.small_runs import SMALL_MODEL
+
+MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")
+
+
+@pytest.fixture
+def contract(whole):
+    return describe(whole.record, "float32", whole.record["calibration"])
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["as they are", "flipped too"])
+def test_a_run_is_exported_and_what_another_network_says_is_not(whole, dataset, tmp_path, monkeypatch, flip):
+    run = Run(shutil.copytree(whole.run.path, tmp_path / "run"))
+    exported = export_run(run, dataset, flip=flip)
+    assert exported.parity.images == len(dataset.test)
+    assert json.loads((run.path / "model.parity.json").read_text())["backend"] == keras.config.backend()
+    other = build_model(SMALL_MODEL, seed=5)
+    monkeypatch.setattr(exporting, "write_graph", lambda _, *rest, **settings: write_graph(other, *rest, **settings))
+    with pytest.raises(ParityError, match="no file was written"):
+        export_run(run, dataset, flip=flip)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"padding": "valid", "kernel_size": 5},
+        {"pixel_range": "unit"},
+        {"convolutions_per_block": 2, "filters": (4, 6), "dense_units": (8, 8)},
+        {"image_shape": (31, 17, 3), "filters": (4, 4)},
+        {"classes": 3, "kernel_size": 1},
+        {"global_pooling": "max", "dense_units": ()},
+        {**NORMALISED},
+        {**NORMALISED, "pooling": "last", "global_pooling": "none", "whitening": 3},
+    ],
+)
+@pytest.mark.parametrize("flip", [False, True], ids=["as they are", "flipped too"])
+def test_whatever_build_model_makes_can_be_proven(contract, changes, flip):
+    config = replace(MODEL, **changes)
+    model = with_lively_moments(build_model(config, seed=1))
+    of_config = contract | {"labels": [f"class {index}" for index in range(config.classes)]}
+    of_config["input"] = contract["input"] | {"shape": ["batch", *config.image_shape]}
+    of_config["resize"] = contract["resize"] | dict(zip(("height", "width"), config.image_shape[:2], strict=True))
+    content = serialise(write_graph(model, flip=flip), of_config)
+    images = extreme_images(config.image_shape)
+    exported = predict(file_heads(content, optimised=True), images)
+    trained, otherwise = (predict(keras_heads(model, flip=each), images) for each in (flip, not flip))
+    np.testing.assert_allclose(exported[:, :2], trained, rtol=0, atol=Bars().probability)
+    assert np.abs(exported[:, 1] - otherwise[:, 1]).max() > 1e-3
+
+
+def test_batch_normalisation_is_folded_into_the_convolution_before_it(contract):
+    images = keras.Input((32, 32, 3), dtype="uint8", name="images")
+    features = keras.layers.Rescaling(1 / 255, name="rescale")(images)
+    features = keras.layers.Conv2D(4, 3, use_bias=False, name="conv_1")(features)
+    features = keras.layers.ReLU(name="relu_1")(keras.layers.BatchNormalization(name="norm_1")(features))
+    features = keras.layers.Dense(10, name="logits")(keras.layers.Flatten(name="flatten")(features))
+    model = keras.Model(images, keras.layers.Softmax(name="probabilities")(features))
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        low = -0.02 if variable.path.endswith("kernel") else 0.5  # a variance is positive
+        variable.assign(rng.uniform(low, low + 0.04, tuple(variable.shape)))
+    graph = write_graph(model)
+    assert "BatchNormalization" not in [each.op_type for each in graph.node]
+    pictures = extreme_images((32, 32, 3))
+    found = file_heads(serialise(graph, contract), optimised=True)(pictures)
+    np.testing.assert_allclose(found[:, :2], keras_heads(model)(pictures), rtol=0, atol=Bars().probability)

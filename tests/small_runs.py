@@ -1,0 +1,125 @@
+"""Fixtures of a small real training. A conftest imports them once Keras' framework is chosen."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.data import synthetic
+from cifarnet.job import Job
+from cifarnet.model import build_model, get_weights, load_weights
+from cifarnet.run import EpochRecord, Run
+from cifarnet.spec import Dataset
+from cifarnet.training import carry_out, start
+
+SMALL_MODEL = ModelConfig(filters=(6,), dense_units=(16,), dropout=0.25)
+SMALL_TRAINING = TrainConfig(epochs=3, schedule_epochs=3, learning_rate=3e-3, weight_decay=0.01)
+SMALL_JOB = Job(recipe="seed", model=SMALL_MODEL, train=SMALL_TRAINING, source="synthetic")
+NORMALISED = {
+    "whitening": 2,
+    "convolutions_per_block": 2,
+    "pooling": "first",
+    "ghost_batch": 16,
+    "global_pooling": "average",
+    "dense_units": (),
+}
+AUGMENTED = {
+    "flip": "alternating",
+    "translation": 2,
+    "cutout": 6,
+    "precision": "bfloat16",
+    "label_smoothing": 0.2,
+    "optimizer": "muon",
+    "schedule": "linear",
+}
+NORMALISED_JOB = replace(
+    SMALL_JOB, model=replace(SMALL_MODEL, **NORMALISED), train=replace(SMALL_TRAINING, learning_rate=0.05, **AUGMENTED)
+)
+"""With everything that the recipes `fast` and `strong` have beside the small job."""
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    return synthetic(train=320, test=100)
+
+
+@pytest.fixture
+def job() -> Job:
+    return SMALL_JOB
+
+
+@pytest.fixture
+def normalised() -> Job:
+    return NORMALISED_JOB
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+class Watcher:
+    """An observer that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.progress, self.epochs = [], []
+
+    def on_progress(self, progress) -> None:
+        self.progress.append(progress)
+
+    def on_epoch(self, record, progress) -> None:
+        self.epochs.append(record)
+
+
+@pytest.fixture
+def watcher() -> Watcher:
+    return Watcher()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end, with its record and what its observer saw."""
+
+    run: Run
+    record: dict[str, Any]
+    epochs: list[EpochRecord]
+
+
+@pytest.fixture(scope="session")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The small job, trained without a break: what interrupted ones are compared with. Not to be altered."""
+    watcher = Watcher()
+    run = start(SMALL_JOB, dataset, tmp_path_factory.mktemp("whole"))
+    return Finished(run, carry_out(run, dataset, watcher), watcher.epochs)
+
+
+def with_training(job: Job, **changes) -> Job:
+    """The same job with other training settings."""
+    return replace(job, train=replace(job.train, **changes))
+
+
+def finished(job, dataset, runs, watcher, *, warm_start=None, **limits):
+    """Train and return the run and its record."""
+    run = start(job, dataset, runs, warm_start=warm_start)
+    return run, carry_out(run, dataset, watcher, **limits)
+
+
+def stop_after(batches):
+    """A stop request that comes true when it was asked for the given time."""
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= batches
+
+
+def history_of(run) -> bytes:
+    return (run.path / "history.csv").read_bytes()
+
+
+def assert_same_weights(one, other, job):
+    models = [build_model(job.model) for _ in range(2)]
+    for model, run in zip(models, (one, other), strict=True):
+        load_weights(model, run.best_weights)
+    for path, array in get_weights(models[0]).items():
+        np.testing.assert_array_equal(array, get_weights(models[1])[path])
