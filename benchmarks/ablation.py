@@ -19,10 +19,10 @@ from typing import Any
 import cifarnet
 from benchmarks.harness.records import RESULTS, Line, append, cores, grouped, machine, mean_and_range, rows, shown
 from benchmarks.tuning import EpochPrinter
+from cifarnet.contract import Split
 from cifarnet.data import hold_out
-from cifarnet.environment import versions
-from cifarnet.evaluation import evaluate, flip_averaged
-from cifarnet.spec import Split
+from cifarnet.evaluation.scoring import evaluate, flip_averaged
+from cifarnet.system import versions
 
 PATH = RESULTS / "ablation.jsonl"
 WHOLE = "the recipe"
@@ -73,8 +73,8 @@ def averaged_weights(steps: int) -> Iterator[None]:
 
 def run_trial(name: str, seed: int, source: str = "cifar10", **smaller: Any) -> dict[str, Any]:
     """Train one variation and return its record; ``smaller`` are settings that make it a toy."""
-    from cifarnet.model import predictor  # after the backend is chosen
-    from cifarnet.training import load_best
+    from cifarnet.model.network import predictor  # after the backend is chosen
+    from cifarnet.training.train import load_best
 
     changes = TRIALS[name] | smaller
     settings = {key: value for key, value in changes.items() if key != AVERAGING}

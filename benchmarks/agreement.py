@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.backends import NAMES
-from cifarnet.environment import processor, versions
+from cifarnet.system import processor, versions
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "benchmarks" / "results" / "agreement.json"

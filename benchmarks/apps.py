@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cifarnet.apps.demo import open_demo
 from cifarnet.data import open_dataset
-from cifarnet.demo import open_demo
-from cifarnet.environment import processor, versions
 from cifarnet.runtime import Classifier
+from cifarnet.system import processor, versions
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "benchmarks" / "results" / "apps"

@@ -36,14 +36,14 @@ def main(seed: int, steps: int, name: str) -> None:
     choose()
     from keras import ops
 
-    from cifarnet.augmentation import Augmentation
     from cifarnet.data import batch_order, hold_out, synthetic
+    from cifarnet.data.augmentation import Augmentation
     from cifarnet.job import Job
-    from cifarnet.layers import dropout_mask
-    from cifarnet.model import build_model, get_weights, logits_of
+    from cifarnet.model.layers import dropout_mask
+    from cifarnet.model.network import build_model, get_weights, logits_of
     from cifarnet.recipes import recipe
-    from cifarnet.training.experiment import initial_model
     from cifarnet.training.optimizer import build_optimizer, compile_engine, learning_rate_at
+    from cifarnet.training.train import initial_model
 
     settings, split = recipe(name).changed({"seed": seed} | ({} if name == "seed" else SMALLER)), synthetic().train
     # Noise on the drawn patterns: in a flat area four pixels tie for the maximum, and then rounding decides.

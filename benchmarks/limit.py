@@ -49,7 +49,7 @@ def training_operations(model: Mapping[str, Any]) -> int:
 def _layers(config: ModelConfig) -> list[tuple[int, bool]]:
     """Return the operations of each convolution and dense layer for one image, forward, and whether it is trained."""
     settle()
-    from cifarnet.model import build_model  # imports Keras, which the contender of this module does without
+    from cifarnet.model.network import build_model  # imports Keras, which the contender of this module does without
 
     found = []
     for layer in build_model(config).layers:

@@ -11,8 +11,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from cifarnet.reproduction import MEASURED_NOISE
-from cifarnet.run import EpochRecord, Run
+from cifarnet.evaluation.reproduce import MEASURED_NOISE
+from cifarnet.run_folder import EpochRecord, Run
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "noise.json"
 

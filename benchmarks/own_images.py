@@ -22,8 +22,8 @@ from PIL import Image
 
 import cifarnet
 from benchmarks.harness.records import RESULTS, append, grouped, machine, mean_and_range, rows
-from cifarnet.environment import versions
-from cifarnet.spec import Dataset, Split
+from cifarnet.contract import Dataset, Split
+from cifarnet.system import versions
 
 PATH = RESULTS / "own_images.jsonl"
 OWN = ("cat", "dog")

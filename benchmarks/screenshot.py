@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from cifarnet.report import PAGE
-from cifarnet.run import find_run
+from cifarnet.run_folder import find_run
 
 PROJECT = Path(__file__).parents[1]
 PICTURE = PROJECT / "benchmarks" / "results" / "report.png"

@@ -17,10 +17,10 @@ from typing import Any
 from benchmarks.harness.records import append, grouped, rows
 from cifarnet.backends import choose
 from cifarnet.data import hold_out, open_dataset
-from cifarnet.environment import processor, versions
 from cifarnet.job import Job
 from cifarnet.recipes import recipe
-from cifarnet.run import EpochRecord, Run
+from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.system import processor, versions
 
 RESULTS = Path(__file__).parent / "results" / "tuning.jsonl"
 
@@ -58,8 +58,8 @@ class EpochPrinter:
 
 def run_trial(name: str, seed: int, source: str = "cifar10") -> dict[str, Any]:
     """Train one variation and return its record."""
-    from cifarnet.model import build_model  # after the backend is chosen
-    from cifarnet.training import train
+    from cifarnet.model.network import build_model  # after the backend is chosen
+    from cifarnet.training.loop import train
 
     published, changes = recipe("seed"), CENTRE | TRIALS[name]
     changed = published.changed(changes | {"seed": seed})

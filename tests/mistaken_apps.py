@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from PIL import Image, ImageOps
 
-from cifarnet.shipped import shipped
+from cifarnet.apps.assets import shipped
 
 GOLDEN = shipped() / "golden"
 ENTRIES = {Path(entry["file"]).name: entry for entry in json.loads((GOLDEN / "golden.json").read_text())["images"]}

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.evaluation import Evaluation, calibrate, measure
-from cifarnet.robustness import FamilyResult, Robustness, Tally
-from cifarnet.run import EpochRecord, Run
-from cifarnet.spec import Dataset, Split
+from cifarnet.contract import Dataset, Split
+from cifarnet.evaluation.calibration import calibrate
+from cifarnet.evaluation.metrics import Evaluation, measure
+from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally
+from cifarnet.run_folder import EpochRecord, Run
 from tests.runtime import models
 
 LABELS = ("red", "green", "blue")

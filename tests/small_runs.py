@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.contract import Dataset
 from cifarnet.data import synthetic
 from cifarnet.job import Job
-from cifarnet.model import build_model, get_weights, load_weights
-from cifarnet.run import EpochRecord, Run
-from cifarnet.spec import Dataset
-from cifarnet.training import carry_out, start
+from cifarnet.model.network import build_model, get_weights, load_weights
+from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.training.train import carry_out, start
 
 SMALL_MODEL = ModelConfig(filters=(6,), dense_units=(16,), dropout=0.25)
 SMALL_TRAINING = TrainConfig(epochs=3, schedule_epochs=3, learning_rate=3e-3, weight_decay=0.01)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cifarnet.augmentation import GREY, Augmentation
 from cifarnet.config import TrainConfig
+from cifarnet.data.augmentation import GREY, Augmentation
 
 COUNT = 60
 IMAGES = np.random.default_rng(3).integers(0, 256, (COUNT, 9, 7, 3), np.uint8)

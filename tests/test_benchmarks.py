@@ -24,8 +24,8 @@ from benchmarks.training.table import table as training_table
 
 import cifarnet
 from cifarnet.backends import choose
-from cifarnet.inspection import inspect_model
-from cifarnet.spec import CIFAR10_LABELS
+from cifarnet.contract import CIFAR10_LABELS
+from cifarnet.export.inspect import inspect_model
 from tests.runtime import models
 
 choose()
@@ -397,7 +397,7 @@ def test_a_recipe_that_fails_leaves_no_results(tmp_path):
 def test_own_images_are_trained_on_in_every_way(tmp_path):
     code = (
         "import json, cifarnet; from dataclasses import replace; from benchmarks.own_images import Sizes, measure;"
-        "from cifarnet.data import synthetic; from cifarnet.spec import CIFAR10_LABELS;"
+        "from cifarnet.data import synthetic; from cifarnet.contract import CIFAR10_LABELS;"
         "cifarnet.choose_backend('torch'); images = replace(synthetic(train=100, test=40), labels=CIFAR10_LABELS);"
         "print(json.dumps(measure(1, images, Sizes(6, ('--epochs', '1'), 1))))"
     )

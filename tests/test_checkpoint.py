@@ -14,18 +14,12 @@ import pytest
 
 from cifarnet.backends import choose
 from cifarnet.errors import CheckpointError, RunError
-from cifarnet.run import EpochRecord
-from cifarnet.stopping import EarlyStopping
+from cifarnet.run_folder import EpochRecord
+from cifarnet.training.early_stopping import EarlyStopping
 
 choose()
 
-from cifarnet.training.checkpoint import (  # noqa: E402  # Keras, now that its framework is chosen
-    DIGEST_BYTES,
-    Checkpoint,
-    Position,
-    load_checkpoint,
-    save_checkpoint,
-)
+from cifarnet.training.checkpoint import DIGEST_BYTES, Checkpoint, Position, load_checkpoint, save_checkpoint  # noqa: E402  # Keras, now that its framework is chosen
 
 
 def row(epoch: int, loss: float) -> EpochRecord:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from cifarnet.conformance import judge, mistakes
+from cifarnet.apps.conformance import judge, mistakes
 from cifarnet.errors import DataError
 from tests.mistaken_apps import (
     ENTRIES,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
-from cifarnet.corruptions import FAMILIES, SEVERITIES, blur, corrupt_at, digital, frost, weather
 from cifarnet.errors import DataError, UsageError
+from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES, blur, corrupt_at, digital, frost, weather
 
 FIXED = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression"}
 """Families without chance in them."""

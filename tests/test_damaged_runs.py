@@ -13,16 +13,17 @@ BACKEND = choose()
 
 from cifarnet.config import ModelConfig  # noqa: E402  # after the backend is chosen
 from cifarnet.errors import CifarnetError, ModelError, RunError  # noqa: E402
-from cifarnet.export import export_run  # noqa: E402
+from cifarnet.evaluation.reproduce import compare_runs, planned_epochs  # noqa: E402
+from cifarnet.evaluation.target import RunSubject  # noqa: E402
+from cifarnet.export.export import export_run  # noqa: E402
 from cifarnet.job import best_epoch_of, require_resumable, require_weights  # noqa: E402
-from cifarnet.model import build_model, load_weights  # noqa: E402
+from cifarnet.model.network import build_model, load_weights  # noqa: E402
 from cifarnet.report.evidence import read_evidence  # noqa: E402
-from cifarnet.reproduction import compare_runs, planned_epochs  # noqa: E402
-from cifarnet.run import RECORD, Run, find_run  # noqa: E402
-from cifarnet.seen import digests, write_seen  # noqa: E402
-from cifarnet.subject import RunSubject  # noqa: E402
-from cifarnet.training import Silent, carry_out  # noqa: E402
-from cifarnet.warm_start import warm_start_from, warm_start_of  # noqa: E402
+from cifarnet.run_folder import RECORD, Run, find_run  # noqa: E402
+from cifarnet.training.observer import Silent  # noqa: E402
+from cifarnet.training.seen import digests, write_seen  # noqa: E402
+from cifarnet.training.train import carry_out  # noqa: E402
+from cifarnet.training.warm_start import warm_start_from, warm_start_of  # noqa: E402
 from tests.report_runs import dataset_of, run_of  # noqa: E402
 from tests.runtime.fuzzing import places, replaced  # noqa: E402
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from cifarnet import demo
-from cifarnet import shipped as where
+from cifarnet.apps import assets as where
+from cifarnet.apps import demo
+from cifarnet.apps.assets import shipped
 from cifarnet.errors import IntegrityError, ModelError, RunError, UsageError
-from cifarnet.run import Run
-from cifarnet.shipped import shipped
+from cifarnet.run_folder import Run
 from tests.report_runs import dataset_of, run_of, write_model
 from tests.runtime import models
 

@@ -13,8 +13,8 @@ import pytest
 
 from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened, wrapped
 from cifarnet.cli.train import _announced, _say_result
-from cifarnet.run import Run
-from cifarnet.spec import printable
+from cifarnet.contract import printable
+from cifarnet.run_folder import Run
 
 HEAD = "epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images"
 PROGRESS = SimpleNamespace(

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from cifarnet import doctor
+from cifarnet.apps import doctor
+from cifarnet.apps.doctor import Timing, fastest, known_bad_pairs, notes, time_backends
 from cifarnet.backends import KERAS_DEFAULTS
-from cifarnet.doctor import Timing, fastest, known_bad_pairs, notes, time_backends
-from cifarnet.environment import tell, told, versions
+from cifarnet.system import tell, told, versions
 
 
 def test_two_packages_of_onnxruntime_are_named_with_the_remedy_and_one_is_not():

@@ -4,8 +4,8 @@ import platform
 
 import pytest
 
-from cifarnet import environment
-from cifarnet.environment import multiplies_bfloat16, processor
+from cifarnet import system as environment
+from cifarnet.system import multiplies_bfloat16, processor
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 9004

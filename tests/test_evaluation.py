@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from cifarnet.contract import Split
 from cifarnet.errors import DataError
-from cifarnet.evaluation import EVALUATION_BATCH, Score, evaluate, predict, score
-from cifarnet.spec import Split
+from cifarnet.evaluation.scoring import EVALUATION_BATCH, Score, evaluate, predict, score
 
 CLASSES = 5
 

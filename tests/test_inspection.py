@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cifarnet import cli
 from cifarnet.errors import ModelError
-from cifarnet.inspection import inspect_model
+from cifarnet.export.inspect import inspect_model
 from cifarnet.runtime import Classifier
 from tests.runtime import models
 

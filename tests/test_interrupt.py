@@ -10,7 +10,8 @@ from cifarnet.backends import choose
 
 choose()  # the package imports Keras
 
-from cifarnet.training import interrupt, stop_on_signal  # noqa: E402  # after the backend is chosen
+from cifarnet.training import interrupt  # noqa: E402  # after the backend is chosen
+from cifarnet.training.interrupt import stop_on_signal  # noqa: E402
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -35,7 +36,8 @@ import itertools, signal
 from cifarnet.backends import choose
 choose()
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.training import interrupt, stop_on_signal
+from cifarnet.training import interrupt
+from cifarnet.training.interrupt import stop_on_signal
 clock = itertools.count(0, 2)  # two seconds pass between any two looks
 interrupt.time.monotonic = lambda: next(clock)
 with stop_on_signal(), taken_away_if_ended(lambda: print("taken away", flush=True)):

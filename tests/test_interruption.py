@@ -13,13 +13,13 @@ from cifarnet.backends import choose
 
 choose()
 
-from cifarnet import model  # noqa: E402  # Keras, now that its framework is chosen
 from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402
 from cifarnet.data import synthetic  # noqa: E402
 from cifarnet.interruption import take_away_half_made  # noqa: E402
 from cifarnet.job import Job  # noqa: E402
-from cifarnet.run import Run  # noqa: E402
-from cifarnet.training import start  # noqa: E402
+from cifarnet.model import network as model  # noqa: E402  # Keras, now that its framework is chosen
+from cifarnet.run_folder import Run  # noqa: E402
+from cifarnet.training.train import start  # noqa: E402
 
 # A suite in the background hands down that Ctrl-C is to be ignored.
 AS_STARTED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -121,7 +121,7 @@ write_atomically(Path("run.json"), b"new")
 """
 LINKING = """
 from pathlib import Path
-from cifarnet.run import Run, point_latest
+from cifarnet.run_folder import Run, point_latest
 Path.replace = lambda *_: signal.raise_signal(signal.SIGINT)
 point_latest(Run(Path("run").absolute()))
 """

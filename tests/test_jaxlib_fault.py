@@ -7,8 +7,8 @@ from importlib.metadata import version
 
 import pytest
 
-from cifarnet import doctor
-from cifarnet.environment import FAULTY_JAXLIB, YNNPACK_FLAG, corrected_xla_flags
+from cifarnet.apps import doctor
+from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, corrected_xla_flags
 
 FAULTY = "0.10.2"
 OFF = f"{YNNPACK_FLAG}=-reduce"

@@ -8,11 +8,11 @@ import h5py
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.data import synthetic
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.job import Job, best_epoch_of, data_record, origin_of, require_weights
-from cifarnet.run import BEST_WEIGHTS, EpochRecord, Run
-from cifarnet.spec import EPOCH_ATTRIBUTE
+from cifarnet.run_folder import BEST_WEIGHTS, EpochRecord, Run
 
 UNFINISHED = {
     "format": 1,

@@ -5,22 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from cifarnet.contract import Split
 from cifarnet.errors import DataError
-from cifarnet.evaluation import (
-    Interval,
-    calibrate,
-    compare,
-    evaluate,
-    measure,
-    reliability,
-    score,
-    softmax,
-    temperature_of,
-    threshold_of,
-    wilson,
-)
-from cifarnet.evaluation.calibration import BINS, TEMPERATURES
-from cifarnet.spec import Split
+from cifarnet.evaluation.calibration import BINS, TEMPERATURES, calibrate, reliability, temperature_of, threshold_of
+from cifarnet.evaluation.intervals import Interval, wilson
+from cifarnet.evaluation.metrics import measure
+from cifarnet.evaluation.probability import softmax
+from cifarnet.evaluation.scoring import evaluate, score
+from cifarnet.evaluation.significance import compare
 
 NAMES = ("ant", "bee", "cow")
 

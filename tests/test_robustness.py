@@ -9,21 +9,15 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from cifarnet import robustness
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
+from cifarnet.contract import ROBUSTNESS, Split
 from cifarnet.data import open_dataset, synthetic
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
-from cifarnet.evaluation import wilson
-from cifarnet.robustness import (
-    FamilyResult,
-    Robustness,
-    Tally,
-    choose_images,
-    measure_robustness,
-)
+from cifarnet.evaluation import robustness
+from cifarnet.evaluation.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
+from cifarnet.evaluation.intervals import wilson
+from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally, choose_images, measure_robustness
 from cifarnet.runtime import open_model
-from cifarnet.spec import ROBUSTNESS, Split
 from tests.runtime import models
 
 COLOURS = ((160, 150, 150), (150, 160, 150), (150, 150, 160))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cifarnet.run import Run
-from cifarnet.seen import count_seen, digests, seen_by, write_seen
+from cifarnet.run_folder import Run
+from cifarnet.training.seen import count_seen, digests, seen_by, write_seen
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cifarnet.contract import CIFAR10_LABELS, Dataset, Split
 from cifarnet.errors import DataError
-from cifarnet.spec import CIFAR10_LABELS, Dataset, Split
 
 
 def split(count: int = 4, *, seed: int = 0) -> Split:

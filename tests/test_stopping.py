@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from cifarnet.stopping import EarlyStopping
+from cifarnet.training.early_stopping import EarlyStopping
 
 NAN = math.nan
 

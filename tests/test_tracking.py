@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cifarnet.errors import TrackingError, UsageError
-from cifarnet.run import EpochRecord, Run
-from cifarnet.tracking import Tracking, require_trackers
+from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.training.tracking import Tracking, require_trackers
 
 ROWS = [EpochRecord(epoch, 1e-3 / epoch, 2.0 / epoch, 0.4, 1.9 / epoch, 0.45) for epoch in (1, 2, 3)]
 RECORD = {

@@ -5,9 +5,9 @@ import pytest
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import hold_out, synthetic
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.run import Run
-from cifarnet.seen import digests, write_seen
-from cifarnet.warm_start import require_unseen, warm_start_from
+from cifarnet.run_folder import Run
+from cifarnet.training.seen import digests, write_seen
+from cifarnet.training.warm_start import require_unseen, warm_start_from
 
 DATASET = synthetic(train=60, test=20)
 PARTS = hold_out(DATASET.train, 0.3, 0, 10)

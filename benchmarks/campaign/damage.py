@@ -24,18 +24,18 @@ from cifarnet.backends import choose
 from cifarnet.config import ModelConfig
 from cifarnet.data import open_dataset, open_labelled_images
 from cifarnet.errors import CifarnetError
-from cifarnet.evaluation import temperature_of
-from cifarnet.inspection import inspect_model
+from cifarnet.evaluation.calibration import temperature_of
+from cifarnet.evaluation.reproduce import planned_epochs
+from cifarnet.evaluation.target import RunSubject
+from cifarnet.export.inspect import inspect_model
 from cifarnet.job import best_epoch_of, job_of
-from cifarnet.model import build_model, load_weights, save_weights
+from cifarnet.model.network import build_model, load_weights, save_weights
 from cifarnet.report.evidence import read_evidence
-from cifarnet.reproduction import planned_epochs
-from cifarnet.run import Run, find_run
+from cifarnet.run_folder import Run, find_run
 from cifarnet.runtime import Classifier
-from cifarnet.seen import digests, seen_by, write_seen
-from cifarnet.subject import RunSubject
 from cifarnet.training.checkpoint import DIGEST_BYTES, Checkpoint, Position, load_checkpoint, save_checkpoint
-from cifarnet.warm_start import warm_start_from, warm_start_of
+from cifarnet.training.seen import digests, seen_by, write_seen
+from cifarnet.training.warm_start import warm_start_from, warm_start_of
 
 MOST_VALUES = 200_000
 CONTRACT = models.contract(calibration=models.CALIBRATION)

@@ -27,7 +27,7 @@ from tests.runtime import models
 
 from cifarnet import cli
 from cifarnet.backends import adapter, choose
-from cifarnet.run import RECORD, find_run
+from cifarnet.run_folder import RECORD, find_run
 
 from .calls import Call, watch
 from .processes import End, begin, live, wait
@@ -334,11 +334,11 @@ def set_clock(days: int) -> None:
 
 def warm_up() -> None:
     """Import what the commands would, and execute nothing on a framework."""
+    import cifarnet.evaluation.reproduce
+    import cifarnet.evaluation.robustness
+    import cifarnet.evaluation.target
     import cifarnet.export
     import cifarnet.report.writing
-    import cifarnet.reproduction
-    import cifarnet.robustness
-    import cifarnet.subject
     import cifarnet.training  # noqa: F401
 
     adapter()

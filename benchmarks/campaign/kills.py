@@ -21,16 +21,17 @@ import numpy as np
 
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.contract import Dataset
 from cifarnet.data import synthetic
 from cifarnet.errors import RunError
-from cifarnet.evaluation import measures
-from cifarnet.export import export_run
+from cifarnet.evaluation import metrics as measures
+from cifarnet.evaluation.target import FileSubject
+from cifarnet.export.export import export_run
 from cifarnet.job import Job
 from cifarnet.report import draw_curves, write_report
-from cifarnet.run import EpochRecord, find_run
-from cifarnet.spec import Dataset
-from cifarnet.subject import FileSubject
-from cifarnet.training import Silent, carry_out, start
+from cifarnet.run_folder import EpochRecord, find_run
+from cifarnet.training.observer import Silent
+from cifarnet.training.train import carry_out, start
 
 from .calls import Call, watch
 from .processes import End, begin, die, wait

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.records import RESULTS, append, machine, rows
-from cifarnet.environment import versions
+from cifarnet.system import versions
 
 PATH = RESULTS / "campaigns.jsonl"
 UNITS = {"kills": "deaths", "fuzz": "damaged inputs", "faults": "failures"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifarnet.environment import PACKAGES, processor, usable_cores, versions
+from cifarnet.system import PACKAGES, processor, usable_cores, versions
 
 RESULTS = Path(__file__).parents[1] / "results"
 FURTHER_PACKAGES = ("ai-edge-litert", "openvino", "pillow", "tf2onnx")

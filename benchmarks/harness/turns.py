@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from cifarnet.environment import peak_memory_bytes
+from cifarnet.system import peak_memory_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import cifarnet
 from benchmarks.harness.contest import PROJECT, Judge, field_of, take_turns
 from benchmarks.harness.records import Sheet
 from benchmarks.limit import LIMIT
-from cifarnet.environment import usable_cores
+from cifarnet.system import usable_cores
 
 from .contenders import FROM_ARRAYS, FROM_FILES, TOY, TOY_FILES
 from .serving import ANSWERS

@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy, pad
 
 import cifarnet
 from benchmarks.recipes.curve import say
+from cifarnet.contract import Split
 from cifarnet.data import hold_out
-from cifarnet.spec import Split
 
 WIDTHS = (48, 128, 128)
 EPOCHS, BATCH, PEAK_AT = 10, 500, 0.2

@@ -46,9 +46,9 @@ def main(name: str, backend: str, seed: int, folder: Path, source: str, changed:
     run = cifarnet.start(job, dataset, folder)
     record = cifarnet.carry_out(run, dataset, Speaker())
     say(test_accuracy=record["metrics"]["test"]["accuracy"])
-    from cifarnet.evaluation import evaluate, flip_averaged
-    from cifarnet.model import predictor  # Keras, now that its framework is chosen
-    from cifarnet.training import load_best
+    from cifarnet.evaluation.scoring import evaluate, flip_averaged
+    from cifarnet.model.network import predictor  # Keras, now that its framework is chosen
+    from cifarnet.training.train import load_best
 
     flipped = evaluate(flip_averaged(predictor(load_best(run))), dataset.test)
     say(flip_test_accuracy=flipped.accuracy)

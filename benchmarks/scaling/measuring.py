@@ -14,7 +14,7 @@ from benchmarks.harness.contest import PROJECT, Contender, field_of, take_turns
 from benchmarks.harness.records import Sheet
 from benchmarks.inference.measuring import written
 from benchmarks.limit import inference_operations
-from cifarnet.environment import usable_cores
+from cifarnet.system import usable_cores
 
 HERE = "benchmarks.scaling.contenders"
 EPOCH, FOLDER, GATE = "epoch against training images", "folder against files", "export against model size"

@@ -15,7 +15,7 @@ from benchmarks.harness.contest import Contender, Process, field_of, take_turns,
 from benchmarks.harness.records import Results, Sheet
 from benchmarks.limit import LIMIT
 from cifarnet.data import hold_out
-from cifarnet.environment import usable_cores
+from cifarnet.system import usable_cores
 
 from .contenders import CONTENDERS, TOY
 

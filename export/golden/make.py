@@ -19,8 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cifarnet.backends import settle
 from cifarnet.config import ModelConfig
-from cifarnet.pictures import read_pixels
-from cifarnet.spec import (
+from cifarnet.contract import (
     CALIBRATED_NAME,
     CIFAR10_LABELS,
     CONTRACT_VERSION,
@@ -28,6 +27,7 @@ from cifarnet.spec import (
     LOGITS_NAME,
     PROBABILITIES_NAME,
 )
+from cifarnet.preprocessing import read_pixels
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -98,7 +98,7 @@ def _write_model(folder: Path) -> Weights:
     from cifarnet.export.contract import describe  # Keras, now that its framework is chosen
     from cifarnet.export.file import contract_text, serialise
     from cifarnet.export.writer import write_graph
-    from cifarnet.model import build_model, get_weights, set_weights
+    from cifarnet.model.network import build_model, get_weights, set_weights
 
     model = build_model(CONFIG)
     weights = {path: _random(index, array) for index, (path, array) in enumerate(get_weights(model).items())}

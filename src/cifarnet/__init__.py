@@ -36,35 +36,35 @@ _HOMES = {
     "Classifier": "runtime:Classifier",
     "Job": "job:Job",
     "ModelConfig": "config:ModelConfig",
-    "Prediction": "spec:Prediction",
-    "Run": "run:Run",
-    "Silent": "training:Silent",
+    "Prediction": "contract:Prediction",
+    "Run": "run_folder:Run",
+    "Silent": "training.observer:Silent",
     "TrainConfig": "config:TrainConfig",
-    "WarmStart": "warm_start:WarmStart",
-    "build_model": "model:build_model",
-    "carry_out": "training:carry_out",
+    "WarmStart": "training.warm_start:WarmStart",
+    "build_model": "model.network:build_model",
+    "carry_out": "training.train:carry_out",
     "choose_backend": "backends:choose",
-    "evaluate": "evaluation:evaluate",
-    "export_run": "export:export_run",
-    "find_run": "run:find_run",
-    "import_weights": "export:import_weights",
+    "evaluate": "evaluation.scoring:evaluate",
+    "export_run": "export.export:export_run",
+    "find_run": "run_folder:find_run",
+    "import_weights": "export.weights:import_weights",
     "open_dataset": "data:open_dataset",
-    "prepare_process": "environment:prepare_process",
+    "prepare_process": "system:prepare_process",
     "recipe": "recipes:recipe",
-    "start": "training:start",
-    "warm_start_from": "warm_start:warm_start_from",
+    "start": "training.train:start",
+    "warm_start_from": "training.warm_start:warm_start_from",
 }
 """Module and name behind each public name."""
 
-_NEED_KERAS = frozenset(("export", "model", "training"))
-"""Modules that import Keras, which would take its own default where no framework has been chosen."""
+_NEED_KERAS = frozenset(("build_model", "carry_out", "export_run", "import_weights", "start"))
+"""Names whose modules import Keras, which would take its own default where no framework has been chosen."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
-    if module in _NEED_KERAS:
+    if name in _NEED_KERAS:
         importlib.import_module(".backends", __name__).settle()
     return getattr(importlib.import_module(f".{module}", __name__), attribute)
 

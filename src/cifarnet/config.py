@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
+from .contract import IMAGE_SHAPE
 from .errors import ConfigError
-from .spec import IMAGE_SHAPE
 
 Padding = Literal["same", "valid"]
 PixelRange = Literal["unit", "signed"]

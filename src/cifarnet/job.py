@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from .atomic import reason
 from .config import ModelConfig, TrainConfig
+from .contract import EPOCH_ATTRIBUTE, NAMED_SOURCES, Dataset, SplitBy, durable, shell_word
 from .errors import ConfigError, DataError, RunError
-from .run import Run
-from .spec import EPOCH_ATTRIBUTE, NAMED_SOURCES, Dataset, SplitBy, durable, shell_word
-from .stopping import EarlyStopping
+from .run_folder import Run
+from .training.early_stopping import EarlyStopping
 
 if TYPE_CHECKING:
     from .data import Progress

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifarnet.conformance.judging import TOLERANCES
-from cifarnet.demo import open_demo
+from cifarnet.apps.conformance.judging import TOLERANCES
+from cifarnet.apps.demo import open_demo
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifarnet import spec
-from cifarnet.conformance.judging import TOLERANCES
-from cifarnet.evaluation import calibrate
+from cifarnet import contract as spec
+from cifarnet.apps.conformance.judging import TOLERANCES
+from cifarnet.evaluation.calibration import calibrate
 
 EXPORT = Path(__file__).parents[2] / "export"
 

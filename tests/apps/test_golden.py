@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from PIL import Image
 
 from cifarnet import Classifier
-from cifarnet.conformance.judging import TOLERANCES
-from cifarnet.spec import OUTPUTS
+from cifarnet.apps.conformance.judging import TOLERANCES
+from cifarnet.contract import OUTPUTS
 
 REFERENCE_TOLERANCE = 1e-6
 """The reference is computed in float64 and rounded to float32 once, below 8 here: half a unit of the last digit is
@@ -101,7 +101,7 @@ def test_cifarnet_itself_gives_the_golden_answers(golden, entries):
 
 
 def test_the_pixels_beside_an_image_are_those_that_the_recipe_gives(golden, entries):
-    from cifarnet.pictures import read_pixels
+    from cifarnet.preprocessing import read_pixels
 
     for entry in entries.values():
         assert base64.b64decode(entry["pixels"]) == read_pixels(golden / entry["file"]).tobytes(), entry["file"]

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from cifarnet.conformance import judge
-from cifarnet.pictures import pixels
+from cifarnet.apps.conformance import judge
+from cifarnet.preprocessing import pixels
 
 EXPORT = Path(__file__).parents[2] / "export"
 SIZES = [(1, 1), (1, 9), (31, 32), (33, 32), (64, 64), (65, 200), (97, 61), (500, 333), (1023, 768)]

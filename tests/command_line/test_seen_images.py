@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.contract import Dataset, Split
 from cifarnet.data import open_dataset
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.export import export_run
+from cifarnet.export.export import export_run
 from cifarnet.job import Job
-from cifarnet.model import build_model, save_weights
-from cifarnet.run import Run
-from cifarnet.spec import Dataset, Split
-from cifarnet.training import start
-from cifarnet.warm_start import warm_start_from
+from cifarnet.model.network import build_model, save_weights
+from cifarnet.run_folder import Run
+from cifarnet.training.train import start
+from cifarnet.training.warm_start import warm_start_from
 
 PHOTOS = 15
 """Of each class."""

@@ -16,18 +16,18 @@ from PIL import Image
 
 from cifarnet.backends import NAMES
 from cifarnet.cli.compare import _tell
-from cifarnet.comparison import Plan
-from cifarnet.comparison.children import train_in_child
-from cifarnet.comparison.picture import agreement_matrix, draw
-from cifarnet.comparison.values import Comparison, Measured, Pair, Training, gradient_difference
 from cifarnet.config import ModelConfig
 from cifarnet.data import hold_out, open_dataset
-from cifarnet.environment import RESULT
 from cifarnet.errors import BackendError, UsageError
-from cifarnet.evaluation import Interval
+from cifarnet.evaluation.comparison import Plan
+from cifarnet.evaluation.comparison.children import train_in_child
+from cifarnet.evaluation.comparison.picture import agreement_matrix, draw
+from cifarnet.evaluation.comparison.values import Comparison, Measured, Pair, Training, gradient_difference
+from cifarnet.evaluation.intervals import Interval
 from cifarnet.recipes import RECIPES
-from cifarnet.run import EpochRecord, Run
+from cifarnet.run_folder import EpochRecord, Run
 from cifarnet.runtime import open_model
+from cifarnet.system import RESULT
 
 FIRST_LOSS_ATOL = 4e-6
 """Nats; 5e-7 was measured, and another seed differs by tenths."""
@@ -64,12 +64,12 @@ import json, numpy as np, cifarnet
 from dataclasses import replace
 cifarnet.choose_backend("torch")
 from cifarnet.cli.compare import _tell
-from cifarnet.comparison import Plan
-from cifarnet.comparison.values import gradient_difference
+from cifarnet.evaluation.comparison import Plan
+from cifarnet.evaluation.comparison.values import gradient_difference
 from cifarnet.training.first_step import first_step, _first_batch
 from cifarnet.data import hold_out
 from cifarnet.training.optimizer import objective
-from cifarnet.model import build_model, logits_of
+from cifarnet.model.network import build_model, logits_of
 import torch
 dataset = cifarnet.open_dataset({str(photos)!r})
 plan = Plan(backends=("jax", "torch"), epochs=1)
@@ -128,7 +128,7 @@ def test_time_and_memory_are_those_of_the_training_process(compared):
 
 def test_the_memory_of_whoever_started_a_process_is_not_counted():
     held = np.ones(200_000_000, np.uint8)
-    program = "from cifarnet.environment import peak_memory_bytes; print(peak_memory_bytes())"
+    program = "from cifarnet.system import peak_memory_bytes; print(peak_memory_bytes())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 1e6 < int(done.stdout) < len(held)
 

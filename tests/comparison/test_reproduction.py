@@ -9,9 +9,7 @@ from benchmarks import noise
 
 from cifarnet.cli.reproduce import _sentence
 from cifarnet.errors import RunError
-from cifarnet.job import RECORD_FORMAT, Job
-from cifarnet.recipes import recipe
-from cifarnet.reproduction import (
+from cifarnet.evaluation.reproduce import (
     CIFAR10_FINGERPRINT,
     MEASURED_NOISE,
     NOISE_FACTOR,
@@ -20,7 +18,9 @@ from cifarnet.reproduction import (
     noise_of,
     planned_epochs,
 )
-from cifarnet.run import EpochRecord, Run
+from cifarnet.job import RECORD_FORMAT, Job
+from cifarnet.recipes import recipe
+from cifarnet.run_folder import EpochRecord, Run
 
 SETTINGS = recipe("seed")
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifarnet.contract import CIFAR10_LABELS
 from cifarnet.data.release import RecordFile, Release
 from cifarnet.data.sources import HttpArchive
-from cifarnet.spec import CIFAR10_LABELS
 
 IMAGES_PER_FILE = 20
 

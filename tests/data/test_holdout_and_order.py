@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cifarnet.contract import Split
 from cifarnet.data import batch_order, evenly_chosen, hold_out
 from cifarnet.errors import ConfigError, DataError
-from cifarnet.spec import Split
 
 
 def _split(labels: np.ndarray) -> Split:

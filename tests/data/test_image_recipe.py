@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifarnet.contract import RECIPE
 from cifarnet.errors import DataError
-from cifarnet.pictures import pixels, read_pixels
-from cifarnet.spec import RECIPE
+from cifarnet.preprocessing import pixels, read_pixels
 
 
 def _gradient(height: int = 32, width: int = 32) -> np.ndarray:

@@ -12,10 +12,10 @@ import pytest
 
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.environment import usable_cores
 from cifarnet.errors import BackendError
-from cifarnet.layers import ConvolutionAndPooling
-from cifarnet.model import build_model, get_weights, logits_of, set_weights
+from cifarnet.model.layers import ConvolutionAndPooling
+from cifarnet.model.network import build_model, get_weights, logits_of, set_weights
+from cifarnet.system import usable_cores
 from cifarnet.training.optimizer import OPTIMIZERS, Adam, Muon, build_optimizer, objective
 
 RNG = np.random.default_rng(5)

@@ -10,14 +10,15 @@ import pytest
 
 from cifarnet.config import ModelConfig
 from cifarnet.errors import ParityError
-from cifarnet.evaluation import predict
-from cifarnet.export import Bars, export_run, exporting
+from cifarnet.evaluation.scoring import predict
+from cifarnet.export import export as exporting
 from cifarnet.export.contract import describe
+from cifarnet.export.export import export_run
 from cifarnet.export.file import serialise
-from cifarnet.export.gate import extreme_images, file_heads, keras_heads
+from cifarnet.export.parity import Bars, extreme_images, file_heads, keras_heads
 from cifarnet.export.writer import write_graph
-from cifarnet.model import build_model
-from cifarnet.run import Run
+from cifarnet.model.network import build_model
+from cifarnet.run_folder import Run
 from tests.lively import NORMALISED, with_lively_moments
 from tests.small_runs import SMALL_MODEL
 

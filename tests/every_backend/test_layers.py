@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 
 from cifarnet.backends import Steps, Sums, adapter
-from cifarnet.backends.step import Part, calling_on
-from cifarnet.layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
+from cifarnet.backends.microbatches import Part, calling_on
+from cifarnet.model.layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
 
 RNG = np.random.default_rng(0)
 

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 from cifarnet.backends import Steps, Sums, adapter
-from cifarnet.layers import BatchNormalization, Conv2D
-from cifarnet.model import get_weights
+from cifarnet.model.layers import BatchNormalization, Conv2D
+from cifarnet.model.network import get_weights
 from cifarnet.training.optimizer import objective
 
 RNG = np.random.default_rng(11)

@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 
 from cifarnet.config import ModelConfig
-from cifarnet.model import (
-    build_model,
-    get_weights,
-    load_weights,
-    logits_of,
-    predictor,
-    save_weights,
-    whiten,
-)
+from cifarnet.model.network import build_model, get_weights, load_weights, logits_of, predictor, save_weights, whiten
 from cifarnet.recipes import recipe
 
 SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)

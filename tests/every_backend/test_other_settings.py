@@ -13,7 +13,7 @@ import pytest
 
 from cifarnet.backends import Steps, adapter, keras_defaults
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.model import build_model, logits_of, predictor
+from cifarnet.model.network import build_model, logits_of, predictor
 from cifarnet.training.optimizer import OPTIMIZERS, build_optimizer, objective
 
 RNG = np.random.default_rng(7)

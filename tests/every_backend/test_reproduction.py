@@ -1,7 +1,7 @@
 """A run is repeated bit for bit on the machine that trained it, whatever the backend."""
 
-from cifarnet.reproduction import reproduce
-from cifarnet.training import Silent
+from cifarnet.evaluation.reproduce import reproduce
+from cifarnet.training.observer import Silent
 
 
 def test_the_record_of_a_run_is_enough_to_get_its_very_weights_again(whole, dataset, runs):

@@ -1,7 +1,7 @@
 """`cifarnet doctor` times the backend under which the suite runs."""
 
+from cifarnet.apps.doctor import fastest, time_backends
 from cifarnet.backends import choose
-from cifarnet.doctor import fastest, time_backends
 
 
 def test_the_doctor_times_this_backend_in_a_process_of_its_own():

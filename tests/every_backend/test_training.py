@@ -10,13 +10,14 @@ from keras import ops
 
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.contract import Split
 from cifarnet.data import hold_out, synthetic
-from cifarnet.evaluation import evaluate
+from cifarnet.evaluation.scoring import evaluate
 from cifarnet.job import Job
-from cifarnet.model import build_model, load_weights, logits_of, predictor
-from cifarnet.spec import Split
-from cifarnet.training import carry_out, load_best, optimizer
+from cifarnet.model.network import build_model, load_weights, logits_of, predictor
+from cifarnet.training import optimizer
 from cifarnet.training.optimizer import build_optimizer, objective
+from cifarnet.training.train import carry_out, load_best
 from tests.small_runs import SMALL_MODEL, assert_same_weights, finished, history_of, stop_after, with_training
 
 

@@ -10,14 +10,15 @@ from cifarnet.backends import choose
 choose()
 
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.contract import Dataset
 from cifarnet.data import synthetic
 from cifarnet.export.contract import describe
 from cifarnet.export.file import serialise
 from cifarnet.export.writer import write_graph
 from cifarnet.job import Job
-from cifarnet.run import Run
-from cifarnet.spec import Dataset
-from cifarnet.training import Silent, calibration_of, carry_out, load_best, start
+from cifarnet.run_folder import Run
+from cifarnet.training.observer import Silent
+from cifarnet.training.train import calibration_of, carry_out, load_best, start
 
 MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")
 TRAINING = TrainConfig(epochs=4, schedule_epochs=4, learning_rate=5e-3, weight_decay=0.01, batch_size=10)

@@ -42,7 +42,7 @@ cifarnet.choose_backend("torch")
 import numpy as np, onnxruntime
 from cifarnet.recipes import recipe
 from cifarnet.export.file import serialise
-from cifarnet.export.gate import extreme_images
+from cifarnet.export.parity import extreme_images
 from cifarnet.export.writer import write_graph
 model = cifarnet.build_model(recipe("seed").model, seed=0)
 images = extreme_images((32, 32, 3))

@@ -15,18 +15,21 @@ import numpy as np
 import onnx
 import pytest
 
+from cifarnet.contract import CALIBRATION, CONTRACT_KEY
 from cifarnet.errors import ConfigError, RunError, UsageError
-from cifarnet.evaluation import flip_averaged, predict, softmax
-from cifarnet.export import Bars, export_run, exporting, import_weights
+from cifarnet.evaluation.probability import softmax
+from cifarnet.evaluation.scoring import flip_averaged, predict
+from cifarnet.export import export as exporting
+from cifarnet.export.export import export_run
 from cifarnet.export.file import serialise
+from cifarnet.export.inspect import inspect_model
+from cifarnet.export.parity import Bars
+from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
-from cifarnet.inspection import inspect_model
 from cifarnet.interruption import end_at_interrupt
-from cifarnet.model import build_model, get_weights, predictor, save_weights, set_weights
+from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.runtime import Classifier
-from cifarnet.spec import CALIBRATION, CONTRACT_KEY
-from cifarnet.training import calibration_of, load_best_and_epoch, require_same_data
-from cifarnet.training.experiment import RESULTS
+from cifarnet.training.train import RESULTS, calibration_of, load_best_and_epoch, require_same_data
 from tests.lively import NORMALISED, with_lively_moments
 
 from .conftest import MODEL

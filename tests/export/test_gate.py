@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
+from cifarnet.contract import Split
 from cifarnet.errors import ParityError
-from cifarnet.evaluation import predict
-from cifarnet.export import Bars, export_run, exporting
+from cifarnet.evaluation.scoring import predict
+from cifarnet.export import export as exporting
+from cifarnet.export.export import export_run
 from cifarnet.export.file import serialise
-from cifarnet.export.gate import _require_accuracy, keras_heads, prove
+from cifarnet.export.parity import Bars, _require_accuracy, keras_heads, prove
 from cifarnet.export.writer import write_graph
-from cifarnet.model import build_model
-from cifarnet.spec import Split
+from cifarnet.model.network import build_model
 
 from .conftest import MODEL
 from .graphs import change, node

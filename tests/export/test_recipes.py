@@ -3,14 +3,16 @@
 import pytest
 
 from cifarnet.errors import ParityError
-from cifarnet.export import export_run, exporting
+from cifarnet.evaluation.target import open_subject
+from cifarnet.export import export as exporting
+from cifarnet.export.export import export_run
 from cifarnet.export.writer import write_graph
 from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.report import write_report
 from cifarnet.runtime import Classifier
-from cifarnet.subject import open_subject
-from cifarnet.training import Silent, carry_out, load_best, start
+from cifarnet.training.observer import Silent
+from cifarnet.training.train import carry_out, load_best, start
 
 SMALLER = {"filters": (8, 12, 12), "ghost_batch": 25, "batch_size": 50, "epochs": 8}
 

@@ -8,8 +8,10 @@ import pytest
 from cifarnet.config import TrainConfig
 from cifarnet.data import hold_out
 from cifarnet.errors import ModelError, ParityError
-from cifarnet.export import export_run, exporting, import_weights
-from cifarnet.inspection import inspect_model
+from cifarnet.export import export as exporting
+from cifarnet.export.export import export_run
+from cifarnet.export.inspect import inspect_model
+from cifarnet.export.weights import import_weights
 from cifarnet.runtime import Classifier
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cifarnet.spec import CONTRACT_KEY, RECIPE, seal
+from cifarnet.contract import CONTRACT_KEY, RECIPE, seal
 
 LABELS = ("red", "green", "blue")
 CONTRACT = {

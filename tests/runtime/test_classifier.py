@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifarnet.contract import Abstention, Prediction
 from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.runtime import Classifier, Outcome, files
 from cifarnet.runtime import classifier as module
-from cifarnet.spec import Abstention, Prediction
 from tests.runtime import models
 
 

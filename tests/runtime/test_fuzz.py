@@ -18,10 +18,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cifarnet.apps.assets import shipped
 from cifarnet.cli import inspect as inspect_command
-from cifarnet.inspection import Inspection, inspect_model
+from cifarnet.export.inspect import Inspection, inspect_model
 from cifarnet.runtime import Classifier
-from cifarnet.shipped import shipped
 from tests.runtime import fuzzing, models
 from tests.runtime.fuzzing import EXAMPLES, JSON, damaged, image_files, outcome, places, replaced
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cifarnet.errors import DataError
-from cifarnet.pictures import pixels
+from cifarnet.preprocessing import pixels
 from tests.lfs import POINTER
 from tests.runtime.conftest import COLOURS
 

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cifarnet.contract import CONTRACT_KEY, DIGEST_KEY, seal
 from cifarnet.errors import ModelError
 from cifarnet.runtime import Classifier, read_model
 from cifarnet.runtime import session as module
-from cifarnet.spec import CONTRACT_KEY, DIGEST_KEY, seal
 from tests.lfs import POINTER
 from tests.runtime import models
 from tests.runtime.conftest import refused

@@ -97,9 +97,9 @@ def test_the_base_install_is_the_wheel_and_knows_its_types(base_install, tmp_pat
 DEMO = """
 import json, os
 from pathlib import Path
-from cifarnet import demo
+from cifarnet.apps import demo
 from cifarnet.errors import UsageError
-from cifarnet.shipped import shipped
+from cifarnet.apps.assets import shipped
 os.environ["CIFARNET_CACHE"] = os.getcwd()
 try:
     demo.open_demo(shipped() / "golden" / "model.onnx", 0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.contract import Dataset, Split
 from cifarnet.job import Job
-from cifarnet.spec import Dataset, Split
-from cifarnet.training import carry_out, start
+from cifarnet.training.train import carry_out, start
 
 
 def first_images(split, count):

@@ -4,8 +4,8 @@ import pytest
 
 from cifarnet.data import synthetic
 from cifarnet.errors import RunError
-from cifarnet.reproduction import reproduce
-from cifarnet.training import Silent
+from cifarnet.evaluation.reproduce import reproduce
+from cifarnet.training.observer import Silent
 
 
 def test_other_images_are_refused_before_anything_is_made(whole, runs):

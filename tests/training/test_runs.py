@@ -11,20 +11,23 @@ import pytest
 from PIL import Image
 
 from cifarnet.atomic import HOST
+from cifarnet.contract import Dataset, Split
 from cifarnet.data import hold_out, open_dataset, synthetic
 from cifarnet.errors import CheckpointError, ConfigError, DataError, ModelError, RunError
-from cifarnet.evaluation import calibrate, evaluate, predict
+from cifarnet.evaluation.calibration import calibrate
+from cifarnet.evaluation.reproduce import reproduce
+from cifarnet.evaluation.scoring import evaluate, predict
 from cifarnet.job import Job, job_of, origin_of
-from cifarnet.model import build_model, get_weights, predictor
-from cifarnet.reproduction import reproduce
-from cifarnet.run import Run, find_run
-from cifarnet.spec import Dataset, Split
-from cifarnet.stopping import EarlyStopping
-from cifarnet.training import Silent, calibration_of, carry_out, load_best, optimizer, start
+from cifarnet.model.network import build_model, get_weights, predictor
+from cifarnet.run_folder import Run, find_run
+from cifarnet.training import optimizer
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
+from cifarnet.training.early_stopping import EarlyStopping
 from cifarnet.training.loop import train
+from cifarnet.training.observer import Silent
 from cifarnet.training.optimizer import objective
-from cifarnet.warm_start import WarmStart, warm_start_from
+from cifarnet.training.train import calibration_of, carry_out, load_best, start
+from cifarnet.training.warm_start import WarmStart, warm_start_from
 from tests.small_runs import (
     NORMALISED_JOB,
     SMALL_MODEL,

@@ -1,6 +1,6 @@
 """Choose the framework under Keras, once and before Keras exists, and hand out its adapter.
 
-Each adapter is one file with the same few names, written out in ``interface.py``. A framework is imported by
+Each adapter is one file with the same few names, written out in ``protocol.py``. A framework is imported by
 its own adapter alone.
 """
 
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from cifarnet.atomic import reason
-from cifarnet.environment import OWNS_PROCESS, corrected_xla_flags, versions
 from cifarnet.errors import BackendError
+from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
-from .interface import AdamStep, Adapter, Engine, Steps, Sums
-from .step import current_part, keras_defaults
+from .microbatches import current_part, keras_defaults
+from .protocol import AdamStep, Adapter, Engine, Steps, Sums
 
 __all__ = [
     "NAMES",

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.config import Precision
-from cifarnet.environment import FAULTY_JAXLIB, YNNPACK_FLAG, usable_cores, versions
 from cifarnet.errors import BackendError
+from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, usable_cores, versions
 
-from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
+from .microbatches import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
+from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
 PATCH_BYTES = 12 * 2**20
 """Up to here a convolution on the processor is a product of patches, past it XLA's own is the faster one.

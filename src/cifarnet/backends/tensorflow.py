@@ -10,10 +10,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cifarnet.config import Precision
-from cifarnet.environment import multiplies_bfloat16, usable_cores
+from cifarnet.system import multiplies_bfloat16, usable_cores
 
-from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
+from .microbatches import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
+from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
 CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 """Variables by which a person has the numbers of threads as they want them."""

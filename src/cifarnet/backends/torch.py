@@ -14,11 +14,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim.adamw import adamw
 
 from cifarnet.config import Precision
-from cifarnet.environment import multiplies_bfloat16
 from cifarnet.errors import BackendError
+from cifarnet.system import multiplies_bfloat16
 
-from .interface import AdamStep, Forward, Objective, Steps, Sums, paths
-from .step import Part, calling_on, current_precision, ghosts_of, keras_defaults, settled
+from .microbatches import Part, calling_on, current_precision, ghosts_of, keras_defaults, settled
+from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's ``malloc.h``."""

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from cifarnet.environment import prepare_process
 from cifarnet.errors import CifarnetError
 from cifarnet.interruption import end_at_interrupt
+from cifarnet.system import prepare_process
 
 from . import (
     compare,

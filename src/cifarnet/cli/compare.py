@@ -17,8 +17,8 @@ from .options import DATA, JsonOption, filled
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cifarnet.comparison import Comparison, Measured, Training
-    from cifarnet.run import EpochRecord
+    from cifarnet.evaluation.comparison import Comparison, Measured, Training
+    from cifarnet.run_folder import EpochRecord
 
 EPOCHS = 3
 """Trained by default: some minutes for CIFAR-10, and long enough for the curves to part."""
@@ -58,9 +58,9 @@ def command(
     if whole and epochs is not None:
         raise UsageError(f"--whole and --epochs {epochs} contradict each other; expected one of them: leave one out")
     from cifarnet.backends import installed
-    from cifarnet.comparison import Plan, compare_backends, interruptible
+    from cifarnet.contract import durable
     from cifarnet.data import open_dataset
-    from cifarnet.spec import durable
+    from cifarnet.evaluation.comparison import Plan, compare_backends, interruptible
 
     plan = Plan(
         backends=tuple(backends or installed()),

@@ -11,7 +11,7 @@ from .display import out
 from .options import JsonOption, filled
 
 if TYPE_CHECKING:
-    from cifarnet.conformance import Verdict
+    from cifarnet.apps.conformance import Verdict
 
 
 def command(
@@ -26,8 +26,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Judge an app by its numbers for the golden images; name what it does wrong by the trace that it leaves."""
-    from cifarnet.conformance import judge, read_answers
-    from cifarnet.shipped import shipped
+    from cifarnet.apps.assets import shipped
+    from cifarnet.apps.conformance import judge, read_answers
 
     verdict = judge(read_answers(answers), shipped() / "golden")
     if as_json:

@@ -18,7 +18,7 @@ def command(
 
     The page needs onnxruntime-web, which npm brings once; where it is missing, the line to type is told.
     """
-    from cifarnet.demo import model_of, open_demo
+    from cifarnet.apps.demo import model_of, open_demo
 
     from .runs import recorded_run
 

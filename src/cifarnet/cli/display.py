@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Self, TextIO
 
-from cifarnet.spec import printable
+from cifarnet.contract import printable
 
 if TYPE_CHECKING:
-    from cifarnet.run import EpochRecord
-    from cifarnet.training import Progress
+    from cifarnet.run_folder import EpochRecord
+    from cifarnet.training.observer import Progress
 
 STDERR = 2
 """File descriptor; those of stdin and stdout are smaller."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.spec import printable
+from cifarnet.contract import printable
 
 from .display import out, say
 from .options import JsonOption
 
 if TYPE_CHECKING:
+    from cifarnet.apps.doctor import Timing
     from cifarnet.data import CacheState
-    from cifarnet.doctor import Timing
 
 
 def command(
@@ -23,10 +23,10 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is installed, what does not go together, whether CIFAR-10 is here, and which backend is fastest."""
-    from cifarnet import doctor
+    from cifarnet.apps import doctor
     from cifarnet.backends import NAMES, install_line, installed
     from cifarnet.data import cache_state
-    from cifarnet.environment import PACKAGES, versions
+    from cifarnet.system import PACKAGES, versions
 
     found_versions, cache = versions((*PACKAGES, *doctor.ONNXRUNTIMES)), cache_state()
     bad_pairs, notes = doctor.known_bad_pairs(found_versions), list(doctor.notes(found_versions))

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cifarnet.contract import printable
 from cifarnet.errors import DataError, UsageError
-from cifarnet.spec import printable
 
 from .display import download_bar, out, say, say_not_known, shortened
 from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
+    from cifarnet.contract import Dataset, Split
     from cifarnet.data import Progress
-    from cifarnet.evaluation import Abstaining, Evaluation, PairedComparison, Reliability
-    from cifarnet.spec import Dataset, Split
-    from cifarnet.subject import Subject
+    from cifarnet.evaluation.calibration import Abstaining, Reliability
+    from cifarnet.evaluation.metrics import Evaluation
+    from cifarnet.evaluation.significance import PairedComparison
+    from cifarnet.evaluation.target import Subject
 
 MOST_COLUMNS = 12
 """Classes of which the confusion matrix fits a terminal; of more it is in the report and in --json."""
@@ -67,7 +69,7 @@ def command(
     matrix, how far the probabilities can be trusted, the pairs most often confused and the most confident errors.
     """
     _require_sense(models, data, images)
-    from cifarnet.subject import FlippedSubject, open_subject
+    from cifarnet.evaluation.target import FlippedSubject, open_subject
 
     subjects = [open_subject(_target(named, runs), runs, backend) for named in models or (None,)]
     if flip:
@@ -88,7 +90,7 @@ def command(
 
 def _target(named: str | None, runs: Path) -> str:
     """Return the name of a model file as it is, and of a run its folder."""
-    from cifarnet.subject import names_file
+    from cifarnet.evaluation.target import names_file
 
     from .runs import trained_run
 
@@ -104,7 +106,7 @@ def _require_sense(models: list[str] | None, data: str | None, images: str | Non
 
 def _open_images(subjects: "list[Subject]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
     """Return the data set whose test part is scored, and what the JSON document tells of it."""
-    from cifarnet.subject import is_own, open_images, require_unseen, scored_images
+    from cifarnet.evaluation.target import is_own, open_images, require_unseen, scored_images
 
     place = images or data
     try:
@@ -123,8 +125,8 @@ def _open_images(subjects: "list[Subject]", data: str | None, images: str | None
 
 def _every_image(subject: "Subject", folder: str, progress: "Progress") -> "Dataset":
     """Return a data set of which every image of a folder is the test part."""
+    from cifarnet.contract import Dataset, Split, durable
     from cifarnet.data import open_labelled_images
-    from cifarnet.spec import Dataset, Split, durable
 
     split = open_labelled_images(folder, subject.labels, progress)
     _say_missing(subject, split)
@@ -161,7 +163,8 @@ def _named(subject: "Subject") -> str:
 
 
 def _compare(subjects: "list[Subject]", split: "Split") -> "PairedComparison":
-    from cifarnet.evaluation import compare, predict
+    from cifarnet.evaluation.scoring import predict
+    from cifarnet.evaluation.significance import compare
 
     first, second = (predict(subject.predictor, split.images) for subject in subjects)
     return compare(first, second, split.labels, subjects[0].labels)

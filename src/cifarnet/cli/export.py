@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cifarnet.contract import printable
 from cifarnet.errors import UsageError
-from cifarnet.spec import printable
 
 from .display import download_bar, out, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
 
 if TYPE_CHECKING:
-    from cifarnet.export import Exported
+    from cifarnet.export.export import Exported
 
 POINTS = 100
 """Points of accuracy in a whole."""
@@ -56,14 +56,14 @@ def command(
     _require_sense(precisions, output, max_drop)
     from cifarnet.backends import choose
     from cifarnet.job import origin_of
-    from cifarnet.run import require_writable_model
+    from cifarnet.run_folder import require_writable_model
 
     from .runs import trained_run
 
     found = trained_run(runs, run)
     require_writable_model(output or found.model)
     say(f"backend {choose(backend)}, exporting {found}")
-    from cifarnet.export import export_run, writable_path  # Keras, now that its framework is chosen
+    from cifarnet.export.export import export_run, writable_path  # Keras, now that its framework is chosen
 
     for name in precisions:  # all of them before the first is written
         writable_path(found, name, output)

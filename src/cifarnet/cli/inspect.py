@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cifarnet.contract import printable
 from cifarnet.errors import ModelError
-from cifarnet.spec import printable
 
 from .display import out
 from .options import JsonOption, filled
@@ -31,7 +31,7 @@ COLUMNS = {
 """Words instead of the names in the record."""
 
 if TYPE_CHECKING:
-    from cifarnet.inspection import Inspection
+    from cifarnet.export.inspect import Inspection
 
 
 def command(
@@ -41,7 +41,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model file promises, what it is made of, how it was trained and what was proven of it."""
-    from cifarnet.inspection import inspect_model
+    from cifarnet.export.inspect import inspect_model
 
     found = inspect_model(model)
     try:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cifarnet.contract import printable
 from cifarnet.errors import DataError, ModelError, UsageError
-from cifarnet.spec import printable
 
 from .display import complain, image_bar, out, say, shortened
 
 if TYPE_CHECKING:
+    from cifarnet.contract import Prediction
     from cifarnet.runtime import Classifier, Outcome
-    from cifarnet.spec import Prediction
 
 STANDARD_INPUT = "-"
 DEFAULT_TOP = 3
@@ -91,7 +91,7 @@ def command(
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv were both given; expected one of them at most: leave the other out")
-    from cifarnet.pictures import bombs_refused
+    from cifarnet.preprocessing import bombs_refused
 
     classifier = _opened(model, images)
     is_abstaining = abstain or threshold is not None

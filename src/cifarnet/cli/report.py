@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cifarnet.spec import printable
+from cifarnet.contract import printable
 
 from .display import download_bar, out
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
@@ -19,9 +19,9 @@ def command(
 
     The exported model is scored in onnxruntime; where there is none, or with --backend, the weights on a framework.
     """
+    from cifarnet.evaluation.target import open_subject, require_labels
     from cifarnet.job import origin_of, require_own_export
     from cifarnet.report import require_reportable, write_report
-    from cifarnet.subject import open_subject, require_labels
 
     found = trained_run(runs, run)
     if found.model.is_file():

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cifarnet.contract import printable
 from cifarnet.errors import RunError
 from cifarnet.interruption import INTERRUPTED
-from cifarnet.spec import printable
 
 from .display import TrainingDisplay, download_bar, out, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
 
 if TYPE_CHECKING:
-    from cifarnet.reproduction import Difference, Reproduction
+    from cifarnet.evaluation.reproduce import Difference, Reproduction
 
 
 def command(
@@ -36,9 +36,9 @@ def command(
     which equal bits are not expected.
     """
     from cifarnet.backends import choose
+    from cifarnet.evaluation.reproduce import planned_epochs, reproduce
     from cifarnet.job import job_of, origin_of
-    from cifarnet.reproduction import planned_epochs, reproduce
-    from cifarnet.run import json_text
+    from cifarnet.run_folder import json_text
 
     from .runs import recorded_run
 
@@ -50,7 +50,7 @@ def command(
     say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {job.train.seed}")
     with download_bar() as progress:
         dataset = origin_of(found).open_dataset(data, progress)
-    from cifarnet.training import stop_on_signal  # Keras, now that its framework is chosen
+    from cifarnet.training.interrupt import stop_on_signal  # Keras, now that its framework is chosen
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         try:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cifarnet.contract import printable, shell_word
 from cifarnet.errors import RunError
-from cifarnet.spec import printable, shell_word
 
 from .display import download_bar, image_bar, out, say, say_not_known
 from .options import DATA, SUBJECT, JsonOption, RunsOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
-    from cifarnet.robustness import Robustness
-    from cifarnet.run import Run
+    from cifarnet.evaluation.robustness import Robustness
+    from cifarnet.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def command(
     import scipy.ndimage  # noqa: F401  # where it is missing that is said before the first image
 
     from cifarnet.atomic import require_writable, write_atomically
-    from cifarnet.robustness import DEFAULT_IMAGES, measure_robustness
+    from cifarnet.contract import ROBUSTNESS
+    from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_robustness
+    from cifarnet.evaluation.target import FileSubject, is_own, open_images, require_unseen, scored_images
     from cifarnet.runtime import open_model, read_model
-    from cifarnet.spec import ROBUSTNESS
-    from cifarnet.subject import FileSubject, is_own, open_images, require_unseen, scored_images
 
     target = _target(model, runs)
     content, _ = read_model(target.model)
@@ -98,8 +98,8 @@ def command(
 
 
 def _target(name: str | None, runs: Path) -> Target:
+    from cifarnet.evaluation.target import names_file
     from cifarnet.job import require_own_export
-    from cifarnet.subject import names_file
 
     from .runs import recorded_run
 
@@ -118,7 +118,7 @@ def _target(name: str | None, runs: Path) -> Target:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int], None]]:
     """Yield what is to be called once per family and severity: a bar on a terminal, a line per family elsewhere."""
-    from cifarnet.corruptions import FAMILIES, SEVERITIES
+    from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES
 
     if sys.stderr.isatty():
         with image_bar(1 + len(FAMILIES) * len(SEVERITIES)) as advance:
@@ -128,7 +128,7 @@ def _progress() -> Iterator[Callable[[str, int], None]]:
 
 
 def _told(found: "Robustness", model: Path) -> str:
-    from cifarnet.corruptions import SEVERITIES
+    from cifarnet.evaluation.corruptions import SEVERITIES
 
     rows = [
         [

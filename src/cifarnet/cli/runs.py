@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cifarnet.job import require_weights
-from cifarnet.run import Run, find_run
+from cifarnet.run_folder import Run, find_run
 
 from .display import say
 

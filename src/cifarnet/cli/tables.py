@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from cifarnet.spec import printable
+from cifarnet.contract import printable
 
 GAP = "  "
 """Between two columns."""

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
+from cifarnet.contract import durable, shell_word
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job, job_of, origin_of, require_resumable
 from cifarnet.recipes import RECIPES, Recipe, recipe
-from cifarnet.run import Run, find_run
-from cifarnet.spec import durable, shell_word
+from cifarnet.run_folder import Run, find_run
 
 from .display import TrainingDisplay, download_bar, out, say, say_not_known, shortened, wrapped
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import trained_run
 
 if TYPE_CHECKING:
+    from cifarnet.contract import Dataset
     from cifarnet.data import HoldOut
-    from cifarnet.spec import Dataset
-    from cifarnet.tracking import Tracking
     from cifarnet.training.interrupt import StopRequest
-    from cifarnet.warm_start import WarmStart
+    from cifarnet.training.tracking import Tracking
+    from cifarnet.training.warm_start import WarmStart
 
 SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind))
 """Names that an option shares with a field of the recipe."""
@@ -108,7 +108,7 @@ def command(
 ) -> None:
     """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
     given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
-    from cifarnet.tracking import require_trackers  # with the help it would cost numpy's time
+    from cifarnet.training.tracking import require_trackers  # with the help it would cost numpy's time
 
     require_trackers(track or ())
     if warm_start is not None and data is None and resume is None:
@@ -144,7 +144,7 @@ class Wish:
 def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]) -> Wish:
     if warm_start is None:
         return Wish(recipe=name or "seed", settings=recipe(name or "seed").changed(given), given=given)
-    from cifarnet.warm_start import warm_start_from  # numpy, which the help has no time for
+    from cifarnet.training.warm_start import warm_start_from  # numpy, which the help has no time for
 
     run = trained_run(runs, None if warm_start == "latest" else warm_start)
     job = job_of(run.read_record())
@@ -182,7 +182,7 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
     notes = (*_changes(wanted, train, len(parts.train)), *_oddities(dataset, parts, train.batch_size))
     for line in (*wrapped(_contents(dataset)), *notes):
         say(line)
-    from cifarnet.training import start  # Keras, now that its framework is chosen
+    from cifarnet.training.train import start  # Keras, now that its framework is chosen
 
     model = replace(wish.settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
     job = replace(job, model=model, train=train)
@@ -247,8 +247,9 @@ def _require_same_settings(job: Job, record: dict[str, Any], wishes: dict[str, A
 def _carry_out(
     run: "Run", dataset: "Dataset", max_minutes: float | None, track: list[str]
 ) -> "tuple[dict[str, Any], Tracking]":
-    from cifarnet.tracking import Tracking
-    from cifarnet.training import carry_out, stop_on_signal
+    from cifarnet.training.interrupt import stop_on_signal
+    from cifarnet.training.tracking import Tracking
+    from cifarnet.training.train import carry_out
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         limit = math.inf if max_minutes is None else max_minutes

@@ -2,11 +2,11 @@
 
 from .cache import CacheState, cache_folder, cache_state, verify
 from .fetching import fetch
-from .gratings import synthetic
-from .holdout import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
 from .opening import open_dataset, open_labelled_images
 from .order import batch_order
 from .progress import Progress
+from .split import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
+from .synthetic import synthetic
 
 __all__ = [
     "CacheState",

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from cifarnet.atomic import reason
+from cifarnet.contract import reason_or_pointer
 from cifarnet.errors import DataError, IntegrityError
-from cifarnet.spec import reason_or_pointer
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
 

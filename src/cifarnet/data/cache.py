@@ -11,8 +11,8 @@ import platformdirs
 from numpy.typing import NDArray
 
 from cifarnet.atomic import reason
+from cifarnet.contract import IMAGE_SHAPE, Dataset, Split
 from cifarnet.errors import DataError, IntegrityError
-from cifarnet.spec import IMAGE_SHAPE, Dataset, Split
 
 from .progress import Progress, silent
 from .records import check_records, records_from_split

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from cifarnet.atomic import reason
+from cifarnet.contract import Dataset
 from cifarnet.errors import DataError, FetchError, IntegrityError
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.spec import Dataset
 
 from .cache import CACHE_VARIABLE, cache_state, release_folder, require_own, write_cache
 from .official import records_from_archive

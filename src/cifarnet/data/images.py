@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.errors import DataError
-from cifarnet.pictures import bombs_refused, read_pixels
-from cifarnet.spec import IMAGE_SHAPE
+from cifarnet.preprocessing import bombs_refused, read_pixels
 
 from .progress import Progress
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifarnet.atomic import reason
+from cifarnet.contract import IMAGE_SHAPE, Split
 from cifarnet.errors import FetchError, IntegrityError
 from cifarnet.interruption import end_put_off, taken_away_if_ended
-from cifarnet.spec import IMAGE_SHAPE, Split
 
 from .archives import read_members
 from .progress import Progress

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifarnet.contract import Dataset
 from cifarnet.errors import DataError
-from cifarnet.spec import Dataset
 
 from .archives import SUFFIXES, read_members
 from .pickles import records_from_pickle, size_limit_bytes

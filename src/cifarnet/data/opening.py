@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifarnet.contract import Dataset, Split, SplitBy, durable
 from cifarnet.errors import DataError
-from cifarnet.spec import Dataset, Split, SplitBy, durable
 
 from .cache import cache_state, open_cache
 from .fetching import fetch
-from .gratings import synthetic
 from .official import holds_release, read_release
 from .progress import Progress, silent
 from .release import CIFAR10
+from .synthetic import synthetic
 
 _ACCEPTED = (
     "`cifar10`, `synthetic`, the official CIFAR-10 archive (.tar.gz) or its unpacked folder, or a folder with one "
@@ -54,7 +54,7 @@ def open_labelled_images(path: str | Path, labels: Sequence[str], progress: Prog
     Unlike ``open_dataset`` it sets nothing aside and allows classes without images, one image alone too. Raises
     DataError for subfolders that are no class of the model, and where there is no image at all.
     """
-    from .folders import read_labelled_images
+    from .folder import read_labelled_images
 
     try:
         return read_labelled_images(Path(path).expanduser(), labels, progress or silent)
@@ -74,7 +74,7 @@ def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> 
     if not path.is_dir() or not _has_subfolder(path):
         raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
     # imported here: whoever trains on CIFAR-10 needs no Pillow
-    from .folders import read_class_folders
+    from .folder import read_class_folders
 
     return read_class_folders(path, seed, split_by, progress)
 

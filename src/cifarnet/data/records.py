@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.contract import IMAGE_SHAPE, Dataset, Split
 from cifarnet.errors import IntegrityError
-from cifarnet.spec import IMAGE_SHAPE, Dataset, Split
 
 from .release import RECORD_BYTES, RecordFile, Release
 

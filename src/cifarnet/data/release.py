@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cifarnet.spec import CIFAR10_LABELS, IMAGE_SHAPE
+from cifarnet.contract import CIFAR10_LABELS, IMAGE_SHAPE
 
 PIXEL_BYTES = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2]
 """Bytes of one image."""

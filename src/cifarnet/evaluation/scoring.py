@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.contract import Split
 from cifarnet.errors import DataError
-from cifarnet.spec import Split
 
 Predictor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (n, h, w, 3), 0-255, to logits (n, classes)."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarnet.config import ModelConfig
-from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
+from cifarnet.contract import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
 """What is taken over from a run's record: nothing that names a time, a path or a machine."""

@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from cifarnet.contract import CONTRACT_KEY, IMAGE_METADATA, seal
 from cifarnet.errors import ModelError
-from cifarnet.spec import CONTRACT_KEY, IMAGE_METADATA, seal
 
 from .writer import IR_VERSION, OPSET
 

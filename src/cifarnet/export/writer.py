@@ -13,12 +13,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cifarnet import layers
+from cifarnet.contract import BATCH_DIMENSION, CALIBRATED_NAME, INPUT_NAME, LOGITS_NAME, OUTPUTS, PROBABILITIES_NAME
 from cifarnet.errors import ModelError
-from cifarnet.model import get_weights
-from cifarnet.spec import BATCH_DIMENSION, CALIBRATED_NAME, INPUT_NAME, LOGITS_NAME, OUTPUTS, PROBABILITIES_NAME
+from cifarnet.model import layers
+from cifarnet.model.network import get_weights
 
-from .draft import FLOATS, Draft
+from .builder import FLOATS, Draft
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022: old enough for the runtimes that are deployed, new enough for every operator here."""

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from cifarnet.evaluation import Evaluation
-from cifarnet.spec import NAMED_SOURCES, printable
+from cifarnet.contract import NAMED_SOURCES, printable
+from cifarnet.evaluation.metrics import Evaluation
 
 from . import findings
 from .commands import export_command, place_of, settings_beyond_options, train_command

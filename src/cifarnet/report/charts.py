@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cifarnet.atomic import write_atomically
-from cifarnet.evaluation import Evaluation, Reliability
-from cifarnet.run import EpochRecord
-from cifarnet.spec import Dataset
+from cifarnet.contract import Dataset
+from cifarnet.evaluation.calibration import Reliability
+from cifarnet.evaluation.metrics import Evaluation
+from cifarnet.run_folder import EpochRecord
 
 from .evidence import Absent, Robustness
 from .words import confidence, short, spaced

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.config import Config
+from cifarnet.contract import NAMED_SOURCES, shell_word
 from cifarnet.job import Job
 from cifarnet.recipes import RECIPES
-from cifarnet.run import Run
-from cifarnet.spec import NAMED_SOURCES, shell_word
+from cifarnet.run_folder import Run
 
 RUNS = Path("runs")
 """Where every command looks for runs unless told otherwise."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
 from cifarnet.errors import DataError, RunError
-from cifarnet.evaluation import Calibration, Coverage, temperature_of
+from cifarnet.evaluation.calibration import Calibration, Coverage, temperature_of
 from cifarnet.job import Job, best_epoch_of, job_of
-from cifarnet.run import EpochRecord, Run
+from cifarnet.run_folder import EpochRecord, Run
 from cifarnet.runtime import read_model
-from cifarnet.spec import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
 
 from .commands import export_command, run_words
 

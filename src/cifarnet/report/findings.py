@@ -2,8 +2,8 @@
 
 import math
 
-from cifarnet.evaluation import Calibration, ClassMeasures, Evaluation
-from cifarnet.evaluation.calibration import TARGET_ACCURACY
+from cifarnet.evaluation.calibration import TARGET_ACCURACY, Calibration
+from cifarnet.evaluation.metrics import ClassMeasures, Evaluation
 
 from .evidence import Evidence, Parity, Robustness
 from .words import duration, millions, percent, short, spaced

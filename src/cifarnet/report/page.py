@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.evaluation import Evaluation
-from cifarnet.spec import Dataset, printable
+from cifarnet.contract import Dataset, printable
+from cifarnet.evaluation.metrics import Evaluation
 
 from . import findings
 from .charts import MOST_NUMBERED, curves_svg, reliability_svg

@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 
-from cifarnet.spec import printable
+from cifarnet.contract import printable
 
 NONE = "\u2013"
 """Where there is no figure."""

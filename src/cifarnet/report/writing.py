@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from cifarnet.atomic import require_writable, write_atomically
+from cifarnet.contract import Dataset
 from cifarnet.errors import DataError, RunError
-from cifarnet.evaluation import Evaluation
+from cifarnet.evaluation.metrics import Evaluation
 from cifarnet.job import origin_of
-from cifarnet.run import Run
-from cifarnet.spec import Dataset
+from cifarnet.run_folder import Run
 
 from .card import draw_card
 from .charts import PICTURES, draw_curves, draw_pictures

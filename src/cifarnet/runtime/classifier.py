@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Abstention, Prediction
 from cifarnet.errors import DataError, ModelError, UsageError
-from cifarnet.spec import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Abstention, Prediction
 
 from .files import Found, find_images
 from .inputs import as_batch, is_batch, read_file

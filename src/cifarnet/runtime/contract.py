@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from cifarnet.contract import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, RECIPE, fault_of_labels
 from cifarnet.errors import ModelError
-from cifarnet.spec import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, RECIPE, fault_of_labels
 
 MAX_SIDE = 4096
 """Pixels: beyond any network here, and small enough that no file can ask for much memory."""

@@ -61,7 +61,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _without_images(folder: Path) -> DataError:
-    from cifarnet.pictures import EXTENSIONS
+    from cifarnet.preprocessing import EXTENSIONS
 
     return DataError(
         f"{folder} has no images; expected at least one file, at any depth, ending in {' '.join(EXTENSIONS)}: "
@@ -107,7 +107,7 @@ def _sorted_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    from cifarnet.pictures import EXTENSIONS
+    from cifarnet.preprocessing import EXTENSIONS
 
     try:
         return entry.name.lower().endswith(EXTENSIONS) and entry.is_file()

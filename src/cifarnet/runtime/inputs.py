@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.contract import Shape
 from cifarnet.errors import DataError, SizeError
-from cifarnet.spec import Shape
 
 CHANNELS = (1, 3, 4)
 """Last sizes of an array that holds grey, RGB or RGBA pixels."""
@@ -116,7 +116,7 @@ def _from_picture(image: Any, shape: Shape) -> NDArray[np.uint8]:
 
 
 def _from_pillow(image: Any, shape: Shape) -> NDArray[np.uint8]:
-    from cifarnet.pictures import pixels
+    from cifarnet.preprocessing import pixels
 
     try:
         return pixels(image, shape)
@@ -132,7 +132,7 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
 
     Raises ``DataError`` that names it.
     """
-    from cifarnet.pictures import MAX_PIXELS, read_pixels
+    from cifarnet.preprocessing import MAX_PIXELS, read_pixels
 
     if isinstance(image, str | os.PathLike):
         source: Path | io.BytesIO = Path(image)

@@ -11,8 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from cifarnet.errors import ModelError, UsageError
-from cifarnet.spec import (
+from cifarnet.contract import (
     BATCH_DIMENSION,
     CALIBRATED_NAME,
     CONTRACT_KEY,
@@ -24,6 +23,7 @@ from cifarnet.spec import (
     Shape,
     seal,
 )
+from cifarnet.errors import ModelError, UsageError
 
 from .contract import read_contract
 

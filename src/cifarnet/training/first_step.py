@@ -6,15 +6,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.augmentation import Augmentation
 from cifarnet.backends import Steps, keras_defaults
+from cifarnet.contract import Dataset, Split
 from cifarnet.data import HoldOut, batch_order, hold_out_of
+from cifarnet.data.augmentation import Augmentation
 from cifarnet.job import Job
-from cifarnet.model import get_weights, logits_of
-from cifarnet.spec import Dataset, Split
+from cifarnet.model.network import get_weights, logits_of
 
-from .experiment import initial_model
 from .optimizer import compile_engine
+from .train import initial_model
 
 STEP_SIZE = 2.0**20
 """Learning rate of the step of plain gradient descent from which the gradient is read.

@@ -12,18 +12,18 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.augmentation import Augmentation
 from cifarnet.backends import Steps
+from cifarnet.contract import Split
 from cifarnet.data import HoldOut, batch_order
+from cifarnet.data.augmentation import Augmentation
 from cifarnet.errors import CheckpointError
-from cifarnet.evaluation import evaluate
+from cifarnet.evaluation.scoring import evaluate
 from cifarnet.job import Job
-from cifarnet.model import get_weights, logits_of, save_weights, set_weights
-from cifarnet.run import EpochRecord, Run
-from cifarnet.spec import Split
-from cifarnet.stopping import EarlyStopping
+from cifarnet.model.network import get_weights, logits_of, save_weights, set_weights
+from cifarnet.run_folder import EpochRecord, Run
 
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from .early_stopping import EarlyStopping
 from .observer import Observer, Progress
 from .optimizer import build_optimizer, compile_engine, learning_rate_at
 

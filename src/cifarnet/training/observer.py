@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from cifarnet.run import EpochRecord
+from cifarnet.run_folder import EpochRecord
 
 
 @dataclass(frozen=True)

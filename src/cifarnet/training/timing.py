@@ -6,8 +6,8 @@ import numpy as np
 
 from cifarnet.backends import Steps, adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.environment import prepare_process, tell
-from cifarnet.model import build_model, logits_of
+from cifarnet.model.network import build_model, logits_of
+from cifarnet.system import prepare_process, tell
 
 from .optimizer import build_optimizer, objective
 

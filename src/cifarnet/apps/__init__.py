@@ -1,0 +1,1 @@
+"""Small programs around a model file: the browser demo, the conformance check, the doctor."""

@@ -1,0 +1,271 @@
+"""Repeat a run from its record, and say whether the same came out."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cifarnet.atomic import write_atomically
+from cifarnet.contract import Dataset
+from cifarnet.errors import RunError
+from cifarnet.job import Job, damaged, job_of, require_weights
+from cifarnet.recipes import recipe
+from cifarnet.run_folder import EpochRecord, Run, json_text
+from cifarnet.training.warm_start import warm_start_of
+
+RESULT = "reproduction.json"
+"""File in the repeated run's folder."""
+
+MEASURED_NOISE = {
+    "train_loss": 0.0163,
+    "train_accuracy": 0.0090,
+    "validation_loss": 0.0588,
+    "validation_accuracy": 0.0275,
+}
+"""Largest difference of a column in one epoch between JAX, PyTorch and TensorFlow, which differ by rounding alone.
+
+Whole trainings of the recipe ``seed`` on CIFAR-10 with seed 0 (``benchmarks/results/noise.json``). Losses in nats,
+accuracies as fractions.
+"""
+NOISE_FACTOR = 2
+"""A difference counts as noise up to so many times the measured one.
+
+Three runs on one machine do not show the largest there is. Equal within noise means: no further apart than frameworks
+are. It tells another recipe from this one, but not always another seed: within an epoch or two rounding grows to what
+a seed makes, and of three pairs of seeds one stays within this bound (``benchmarks/results/noise.json``).
+"""
+LEARNING_RATE_NOISE = 1e-15
+"""It is a function of the step alone, whose cosine may differ in its last bit, about 4e-19, between C libraries."""
+CIFAR10_FINGERPRINT = "5dbb2c57cc9d3346ee41c71cf7f1f900ed7bd0c71302e2fa82bd9fcf940536e6"
+"""Of the images that the noise was measured with."""
+
+Outcome = Literal["bit-equal", "within noise", "diverged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One figure that did not come out as recorded."""
+
+    epoch: int
+    column: str
+    """Of ``history.csv``."""
+    recorded: float
+    repeated: float
+    noise: float | None
+    """Largest difference that rounding explains; nothing where that was never measured."""
+
+    @property
+    def size(self) -> float:
+        """Return how far the two lie apart; infinite where one is not a number."""
+        size = abs(self.recorded - self.repeated)
+        return size if math.isfinite(size) else math.inf
+
+    @property
+    def explained(self) -> bool:
+        """Return whether rounding explains it."""
+        return self.noise is not None and self.size <= self.noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What came of repeating a run."""
+
+    outcome: Outcome
+    run: str
+    """Folder of the repeated run."""
+    epochs: int
+    """Compared."""
+    recorded_epochs: int
+    first: Difference | None
+    """The first figure that differs at all."""
+    unexplained: Difference | None
+    """The first one that rounding does not explain."""
+    ending: str | None
+    """How the repetition ended if not as the run did, or None; where a part was asked for, whether it came that far."""
+    weights_equal: bool | None
+    """Of the best epoch, bit for bit; nothing where the two have different best epochs."""
+    changes: tuple[str, ...]
+    """What differs in backend, versions and machine, one sentence each."""
+    noise_known: bool
+    """Whether what rounding does was measured for these settings and images."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every finding as JSON values."""
+        return asdict(self)
+
+
+def planned_epochs(run: Run, wanted: int | None) -> tuple[int, bool]:
+    """Return how many rows of ``run`` are to be repeated, and whether the repetition has to be stopped after them.
+
+    By default all of them. A run that came to its own end is repeated to its own end too. Raises ``RunError`` when the
+    run has no finished epoch, or fewer than ``wanted``.
+    """
+    record, rows = run.read_record(), len(run.read_history())
+    if not rows or (wanted is not None and not 1 <= wanted <= rows):
+        asked = "" if wanted is None else f", of which the first {wanted} were asked for"
+        raise RunError(
+            f"{run} has {rows} finished epoch(s) to compare with{asked}; expected 1 to as many as it has: ask for "
+            "fewer or train it further"
+        )
+    finished = record.get("status") == "finished"
+    return wanted or rows, not (finished and wanted in (None, rows))
+
+
+def reproduce(
+    run: Run,
+    dataset: Dataset,
+    root: Path,
+    observer: Any,
+    *,
+    epochs: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Reproduction:
+    """Train again what ``run`` records, into a new run below ``root``, and return how it compares.
+
+    The first ``epochs`` alone if asked, on the schedule of the whole run: the repetition is stopped rather than
+    shortened. It runs on the backend of this process, whatever the run was trained on. Writes what it found beside the
+    new run's record. Raises ``RunError`` for other images than the run's, for a run without a finished epoch and for
+    one whose weights are lost, all before anything is made; and when ``stop`` ended the repetition too early.
+    """
+    from cifarnet.training.train import carry_out, require_same_data, start
+
+    record, job = run.read_record(), job_of(run.read_record())
+    require_same_data(record, dataset)
+    if record.get("best_epoch"):
+        require_weights(run)  # they are compared at the end, which is a whole training away
+    rows, stops = planned_epochs(run, epochs)
+    counted = _Counting(observer, rows if stops else math.inf)
+    warm_start = warm_start_of(run)
+    repeated = start(replace(job, source=dataset.source or job.source), dataset, root, warm_start=warm_start)
+    ended = carry_out(repeated, dataset, counted, stop=lambda: counted.enough or stop())
+    if ended["why_stopped"] == "interrupted" and not counted.enough:
+        raise RunError(
+            f"{repeated} was stopped after {ended['epochs']} epochs; expected {rows} to compare: repeat the run again"
+        )
+    found = compare_runs(run, repeated, rows if stops or epochs else None)
+    write_atomically(repeated.path / RESULT, (json_text(found.to_json()) + "\n").encode())
+    return found
+
+
+class _Counting:
+    """An observer that counts epochs, and passes everything on."""
+
+    def __init__(self, observer: Any, limit: float) -> None:
+        self._observer, self._limit = observer, limit
+        self.enough = False
+
+    def on_progress(self, progress: Any) -> None:
+        """Pass it on."""
+        self._observer.on_progress(progress)
+
+    def on_epoch(self, record: EpochRecord, progress: Any) -> None:
+        """Count it and pass it on; training asks after its next batch whether to stop."""
+        self.enough = record.epoch >= self._limit
+        self._observer.on_epoch(record, progress)
+
+
+def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Reproduction:
+    """Return how two runs compare, their best weights too where they are of one epoch.
+
+    With ``epochs`` their first epochs alone; otherwise both have to have ended after the same epoch and for the same
+    reason.
+    """
+    record, again = original.read_record(), repeated.read_record()
+    job = job_of(record)
+    noise = None if "warm_start" in record else noise_of(job, record["data"].get("fingerprint"))
+    rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
+    differences = _differences(rows, repeated_rows, noise)
+    endings = [
+        f"{len(found)} epochs ({told.get('why_stopped')})" for found, told in ((rows, record), (repeated_rows, again))
+    ]
+    ended_alike = len(rows) == len(repeated_rows) if epochs else endings[0] == endings[1]
+    if not epochs and differences:  # figures that differ may move the epoch at which patience runs out
+        ended_alike |= record.get("why_stopped") == again.get("why_stopped") == "patience"
+    ending = None if ended_alike else f"ended after {endings[1]} instead of {endings[0]}"
+    weights_equal = _equal_weights(original, repeated) if _same_best(record, again) else None
+    return Reproduction(
+        outcome="diverged" if ending else _outcome(differences, weights_equal=weights_equal),
+        run=str(repeated),
+        epochs=min(len(rows), len(repeated_rows)),
+        recorded_epochs=len(original.read_history()),
+        first=differences[0] if differences else None,
+        unexplained=next((each for each in differences if not each.explained), None),
+        ending=ending,
+        weights_equal=weights_equal,
+        changes=tuple(changes(record, again)),
+        noise_known=noise is not None,
+    )
+
+
+def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
+    """Return by how much rounding alone may move each column, or nothing where that was never measured.
+
+    It was measured for the recipe ``seed`` on CIFAR-10 from its initial weights, whatever its seed and its end.
+    """
+    settings = recipe("seed")
+    same = replace(job.train, seed=0, epochs=settings.train.epochs, patience=settings.train.patience)
+    if (job.model, same, fingerprint) != (settings.model, settings.train, CIFAR10_FINGERPRINT):
+        return None
+    bounds = {column: NOISE_FACTOR * measured for column, measured in MEASURED_NOISE.items()}
+    return {"learning_rate": LEARNING_RATE_NOISE, **bounds}
+
+
+def _differences(
+    rows: Sequence[EpochRecord], repeated: Sequence[EpochRecord], noise: Mapping[str, float] | None
+) -> list[Difference]:
+    """Return every figure that differs in the rows that both have, in the order of the file."""
+    return [
+        Difference(
+            epoch=one.epoch,
+            column=column,
+            recorded=value,
+            repeated=asdict(other)[column],
+            noise=None if noise is None else noise[column],
+        )
+        for one, other in zip(rows, repeated, strict=False)
+        for column, value in asdict(one).items()
+        if column != "epoch"
+        if not np.array_equal(value, asdict(other)[column], equal_nan=True)
+    ]
+
+
+def _same_best(record: Mapping[str, Any], again: Mapping[str, Any]) -> bool:
+    return again.get("best_epoch") is not None and record.get("best_epoch") == again.get("best_epoch")
+
+
+def _equal_weights(original: Run, repeated: Run) -> bool:
+    from cifarnet.model.network import get_weights
+    from cifarnet.training.train import load_best
+
+    ours, theirs = (get_weights(load_best(run)) for run in (original, repeated))
+    return all(np.array_equal(ours[path], theirs[path], equal_nan=True) for path in ours)
+
+
+def _outcome(differences: Sequence[Difference], *, weights_equal: bool | None) -> Outcome:
+    if not differences:
+        return "diverged" if weights_equal is False else "bit-equal"
+    return "within noise" if all(each.explained for each in differences) else "diverged"
+
+
+def changes(record: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each thing that differs in backend, versions and machine of two records.
+
+    Raises ``RunError`` where a record is damaged.
+    """
+    try:
+        then, now = (_surroundings(each) for each in (record, again))
+    except (TypeError, ValueError) as error:
+        raise damaged(error) from error
+    return [
+        f"{name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"
+        for name in dict.fromkeys((*then, *now))
+        if then.get(name) != now.get(name)
+    ]
+
+
+def _surroundings(record: Mapping[str, Any]) -> dict[str, Any]:
+    found = {"backend": record.get("backend"), **record.get("versions", {}), **record.get("machine", {})}
+    return {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in found.items()}

@@ -1,0 +1,91 @@
+"""Eight-bit variants of a model file, by onnxruntime's own tools."""
+
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from cifarnet.contract import INPUT_NAME, STANDARD_DOMAINS
+
+CALIBRATION_BATCH = 64
+METHODS = ("MinMax", "Percentile")
+"""Ways to choose the range of each value, by their names in ``onnxruntime.quantization.CalibrationMethod``.
+
+Not Entropy: as ``quantize_static`` calls it, it merges 128 bins into 128, so that its ranges are those of MinMax.
+"""
+OPERATORS = ("Conv", "Gemm", "MaxPool")
+"""What is computed in eight bits; the first scaling, the temperature and each softmax stay in float32."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to quantise, and the graph that it gave."""
+
+    name: str
+    graph: onnx.GraphProto
+    opset: int
+
+
+class _Images:
+    """What the calibration reads: batches of one size, which its histograms need, until there are no more."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        size = min(CALIBRATION_BATCH, len(images))
+        self._batches = iter(images[: len(images) // size * size].reshape(-1, size, *images.shape[1:]))
+
+    def get_next(self) -> Mapping[str, NDArray[np.uint8]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT_NAME: batch}
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the tools from talking: on stdout, and of a preparation that a graph of ours has no use for."""
+    root = logging.getLogger()
+    root.addFilter(_nothing)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def quantised(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
+    """Yield each variant of a float32 model file: two calibrations, per channel and per tensor.
+
+    ``images`` uint8 (n, h, w, 3) set the ranges and must be training images. Activations are unsigned, weights signed,
+    with seven bits: with eight, processors without VNNI saturate (Intel's own advice for them).
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    for method in METHODS:
+        for per_channel in (True, False):
+            with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
+                path = Path(folder) / "quantised.onnx"
+                with _silence():
+                    quantize_static(
+                        onnx.load_from_string(content),
+                        path,
+                        _Images(images),
+                        quant_format=QuantFormat.QDQ,
+                        op_types_to_quantize=list(OPERATORS),
+                        per_channel=per_channel,
+                        reduce_range=True,
+                        activation_type=QuantType.QUInt8,
+                        weight_type=QuantType.QInt8,
+                        calibrate_method=getattr(CalibrationMethod, method),
+                    )
+                model = onnx.load(path)
+            (opset,) = (each.version for each in model.opset_import if each.domain in STANDARD_DOMAINS)
+            yield Variant(f"{method}, {'per channel' if per_channel else 'per tensor'}", model.graph, opset)

@@ -1,0 +1,1 @@
+"""The network: one Keras 3 definition for three backends."""

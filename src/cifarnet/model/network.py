@@ -1,0 +1,302 @@
+"""The one definition of the network, and its weights as plain arrays."""
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cifarnet.atomic import reason, write_atomically
+from cifarnet.backends import adapter, keras_defaults
+from cifarnet.config import ModelConfig
+from cifarnet.contract import EPOCH_ATTRIBUTE, reason_or_pointer
+from cifarnet.errors import ModelError, RunError
+from cifarnet.interruption import taken_away_if_ended
+
+from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
+
+WHITENING = "whiten"
+"""Name of the convolution that is set by the training images."""
+WHITENING_EPSILON = 5e-4
+"""Added to the mean squares along the axes, that of pixels being about 0.25: noise is not to be magnified."""
+WHITENED_AT_ONCE = 250
+"""Images whose patches are in memory at once."""
+WEIGHTS_STREAM = 0x77
+"""Sets the draws of the initial weights apart from every other draw of the same seed."""
+
+PIXEL_SCALES = {"unit": (1 / 255, 0.0), "signed": (2 / 255, -1.0)}
+"""Factor and offset that take pixels 0-255 to each ``ModelConfig.pixel_range``."""
+
+
+@keras_defaults()
+def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
+    """Build the network with its initial weights.
+
+    The model maps images (n, height, width, 3), pixels 0-255, to probabilities float32 (n, classes). The initial
+    weights are a pure function of ``config`` and ``seed``: the same bits on every framework.
+    """
+    adapter()  # sets its framework up, before the first variable
+    images = keras.Input(config.image_shape, dtype="uint8", name="images")
+    scale, offset = PIXEL_SCALES[config.pixel_range]
+    features = keras.layers.Rescaling(scale, offset, name="rescale")(images)
+    if config.whitening:
+        features = _whitening(config)(features)
+    for block in range(1, len(config.filters) + 1):
+        features = _block(features, config, block)
+    features = GATHERING[config.global_pooling]()(features)
+    for index, units in enumerate(config.dense_units, start=1):
+        features = keras.layers.Dense(units, activation="relu", name=f"dense_{index}")(features)
+        features = Dropout(config.dropout, seed=seed, stream=index, name=f"dropout_{index}")(features)
+    logits = keras.layers.Dense(config.classes, name="logits")(features)
+    model = keras.Model(images, keras.layers.Softmax(name="probabilities")(logits), name="cifarnet")
+    set_weights(model, initial_weights(model, config, seed))
+    return model
+
+
+GATHERING: dict[str, Callable[[], keras.layers.Layer]] = {
+    "none": partial(keras.layers.Flatten, name="flatten"),
+    "average": partial(keras.layers.GlobalAveragePooling2D, name="global_pool"),
+    "max": partial(keras.layers.GlobalMaxPooling2D, name="global_pool"),
+}
+"""What makes one row of the last block's features, by ``ModelConfig.global_pooling``."""
+
+
+def _whitening(config: ModelConfig) -> keras.layers.Layer:
+    return Conv2D(
+        config.whitened_channels,
+        config.whitening,
+        activation="relu",
+        use_bias=False,
+        trainable=False,
+        name=WHITENING,
+    )
+
+
+def _block(features: keras.KerasTensor, config: ModelConfig, block: int) -> keras.KerasTensor:
+    pooled = 1 if config.pooling == "first" else config.convolutions_per_block
+    for repeat in range(1, config.convolutions_per_block + 1):
+        name = f"{block}" if config.convolutions_per_block == 1 else f"{block}_{repeat}"
+        convolution = Conv2D(
+            config.filters[block - 1],
+            config.kernel_size,
+            padding=config.padding,
+            activation="linear" if config.ghost_batch else "relu",
+            use_bias=not config.ghost_batch,
+            name=f"conv_{name}",
+        )
+        features = convolution(features)
+        if repeat == pooled:
+            features = MaxPooling2D(2, name=f"pool_{block}")(features)
+        if config.ghost_batch:
+            features = BatchNormalization(name=f"norm_{name}")(features)
+            features = keras.layers.ReLU(name=f"relu_{name}")(features)
+    return features
+
+
+def whiten(model: keras.Model, config: ModelConfig, images: NDArray[np.uint8]) -> None:
+    """Let the whitening convolution, which ``model`` must have, whiten patches as they are in ``images`` (n, h, w, 3).
+
+    The filters are the principal axes of the patches, about zero, each divided by the root of the mean square along it,
+    and the same with the other sign, since ReLU follows (Jordan 2024; with ZCA by Page 2019). It is meant for pixels
+    whose mean is near zero, as ``signed`` ones'. Few thousand images are enough.
+    """
+    model.get_layer(WHITENING).kernel.assign(_whitening_kernel(config, images))
+
+
+def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    size, (scale, offset) = config.whitening, PIXEL_SCALES[config.pixel_range]
+    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))  # (n, h, w, c, size, size)
+    moment = np.zeros((math.prod(windows.shape[3:]),) * 2)
+    for chosen in np.array_split(windows, math.ceil(len(windows) / WHITENED_AT_ONCE)):
+        patches = chosen.transpose(0, 1, 2, 4, 5, 3).reshape(-1, len(moment)) * scale + offset
+        moment += patches.T @ patches
+    moment /= math.prod(windows.shape[:3])
+    squares, axes = np.linalg.eigh(moment)
+    filters = axes / np.sqrt(squares + WHITENING_EPSILON)
+    return np.concatenate([filters, -filters], axis=1).reshape(size, size, -1, 2 * len(moment)).astype(np.float32)
+
+
+@keras_defaults()
+def logits_of(model: keras.Model) -> keras.Model:
+    """Return the part of ``model`` before the softmax: images to logits float32 (n, classes), same weights.
+
+    Training and evaluation use it because the cross-entropy of logits is exact where that of rounded probabilities
+    is not, and because the frameworks round those differently. A convolution and its pooling are taken together.
+    """
+    features, layers = model.inputs[0], pairwise([*model.layers[1:-1], None])
+    for layer, following in layers:
+        if ConvolutionAndPooling.can_join(layer, following):
+            features = ConvolutionAndPooling(layer, name=f"{layer.name}_{following.name}")(features)
+            next(layers)  # the pooling is done
+        else:
+            features = layer(features)
+    return keras.Model(model.inputs[0], features, name="cifarnet_logits")
+
+
+def predictor(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Return the function from images (n, h, w, 3), 0-255, to logits float32 (n, classes), dropout off."""
+    return adapter().predictor(logits_of(model))
+
+
+def initial_weights(model: keras.Model, config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Draw float32 weights by variable path: kernels from ``config.initializer``, biases 0, variances 1.
+
+    A whitening convolution, which is not drawn, passes on the values of a patch and their opposites.
+    """
+    weights = {}
+    for index, variable in enumerate(model.trainable_variables):
+        rng = np.random.Generator(np.random.PCG64([seed, WEIGHTS_STREAM, index]))
+        weights[variable.path] = _draw(rng, tuple(variable.shape), config.initializer)
+    for path, variable in _learned(model):
+        if path not in weights:
+            weights[path] = _undrawn(path, tuple(variable.shape))
+    return weights
+
+
+def _undrawn(path: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if len(shape) > 1:
+        passing = np.eye(math.prod(shape[:-1]), dtype=np.float32)
+        return np.concatenate([passing, -passing], axis=1).reshape(shape)
+    return np.full(shape, path.endswith("/moving_variance"), np.float32)
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], initializer: str) -> NDArray[np.float32]:
+    if len(shape) == 1:
+        return np.zeros(shape, np.float32)
+    fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
+    # He et al. 2015, section 2.2; Glorot and Bengio 2010, equation 12; neither truncated.
+    variance = 2 / (fan_in + fan_out) if initializer == "glorot_normal" else 2 / fan_in
+    return (rng.standard_normal(shape) * math.sqrt(variance)).astype(np.float32)
+
+
+def get_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """Return copies of the learned arrays by variable path, such as ``conv_1/kernel``."""
+    return {path: np.array(keras.ops.convert_to_numpy(variable)) for path, variable in _learned(model)}
+
+
+def set_weights(model: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Set every learned array of ``model``. Raises ``ModelError`` unless names, shapes and dtypes fit exactly."""
+    expected = dict(_learned(model))
+    if set(weights) != set(expected):
+        raise ModelError(
+            f"the weights are called {sorted(weights)}; expected {sorted(expected)}: take those of the same network"
+        )
+    for path, variable in expected.items():
+        value = weights[path]
+        if value.shape != tuple(variable.shape) or value.dtype != np.float32:
+            raise ModelError(
+                f"{path} is {value.dtype} {value.shape}; expected float32 {tuple(variable.shape)}: "
+                "take that of the same network"
+            )
+    for path, variable in expected.items():
+        variable.assign(weights[path])
+
+
+def _learned(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+    layers = (layer for layer in model.layers if not isinstance(layer, Dropout))
+    return ((variable.path, variable) for layer in layers for variable in layer.variables)
+
+
+def save_weights(model: keras.Model, path: Path, epoch: int | None = None) -> None:
+    """Write the learned arrays to ``path`` in Keras' ``.weights.h5`` format, under that name only once whole.
+
+    The file tells their ``epoch`` too, where one is given. Raises ``RunError`` when there is no space or no permission.
+    """
+    # Not beside the target: HDF5 can crash the process on a full disk, where a plain write merely fails. It still can
+    # when the temporary folder itself is full.
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="cifarnet-") as folder,
+            taken_away_if_ended(partial(shutil.rmtree, folder)),
+        ):
+            model.save_weights(Path(folder) / path.name)
+            if epoch is not None:
+                with h5py.File(Path(folder) / path.name, "r+") as file:
+                    file.attrs[EPOCH_ATTRIBUTE] = epoch
+            content = (Path(folder) / path.name).read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"{path.name} could not be written to a temporary folder ({reason(error)}): free some space or set TMPDIR"
+        ) from error
+    write_atomically(path, content)
+
+
+def load_weights(model: keras.Model, path: Path) -> int | None:
+    """Set every learned array of ``model`` from a ``.weights.h5`` file, whatever framework wrote it.
+
+    Returns the epoch that the file tells, or None for one that an earlier version wrote. Nothing but numbers is read:
+    no configuration, no code. Raises ``ModelError`` unless the file holds exactly the arrays that ``model`` has.
+    """
+    with _opened(path) as file:  # once: a training may replace the file at any time
+        epoch, weights = _read_epoch(file), dict(_read_arrays(model, model.layers, file))
+    set_weights(model, weights)
+    return epoch
+
+
+def load_features(model: keras.Model, path: Path) -> None:
+    """Set what ``load_weights`` sets, but for the dense layers, which need not fit.
+
+    Raises ``ModelError`` for a file that cannot be read, or of a network whose other layers are not those of ``model``.
+    """
+    kept = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dense)]
+    with _opened(path) as file:
+        weights = dict(_read_arrays(model, kept, file))
+    set_weights(model, get_weights(model) | weights)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Open a weights file; whatever HDF5 finds damaged in it becomes ``ModelError``."""
+    try:
+        with h5py.File(path) as file:
+            yield file
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        # HDF5 puts a time and a line break into what the system says.
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise ModelError(
+            f"{path} could not be read ({reason_or_pointer(why, path)}); expected Keras weights: train again or pass "
+            "another"
+        ) from error
+
+
+def _read_epoch(file: h5py.File) -> int | None:
+    epoch = file.attrs.get(EPOCH_ATTRIBUTE)
+    if epoch is None:
+        return None
+    if not isinstance(epoch, np.integer) or epoch < 1:
+        raise ValueError(f"the epoch is {epoch!r}")
+    return int(epoch)
+
+
+def _read_arrays(
+    model: keras.Model, layers: Sequence[keras.layers.Layer], file: h5py.File
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    groups = {group["vars"].attrs["name"]: group["vars"] for group in file["layers"].values()}
+    expected = dict(_learned(model))
+    for layer in layers:
+        names = [variable.path for variable in layer.variables if variable.path in expected]
+        datasets = groups[layer.name]
+        if len(datasets) != len(names):
+            raise ModelError(
+                f"{layer.name} has {len(datasets)} arrays; expected {len(names)}: take those of the same network"
+            )
+        for index, name in enumerate(names):
+            yield name, _read_array(datasets[str(index)], name, tuple(expected[name].shape))
+
+
+def _read_array(dataset: h5py.Dataset, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    # Checked before reading: a shape can promise more memory than there is, and external data another file.
+    if dataset.shape != shape or dataset.dtype != np.float32 or dataset.external or dataset.is_virtual:
+        raise ModelError(
+            f"{name} is {dataset.dtype} {dataset.shape}; expected float32 {shape}: take that of the same network"
+        )
+    return np.asarray(dataset[()])

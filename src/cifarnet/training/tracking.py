@@ -1,0 +1,189 @@
+"""Show a training in TensorBoard while it runs: ``tensorboard --logdir runs`` shows every run beside the others.
+
+The event files lie in the run's folder. They are written with tensorboardX, which needs neither TensorFlow nor a thread
+for it. The run's own files remain the truth.
+"""
+
+import importlib.util
+import re
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifarnet.backends import install_line
+from cifarnet.contract import printable
+from cifarnet.errors import TrackingError, UsageError
+from cifarnet.run_folder import EpochRecord, Run
+
+if TYPE_CHECKING:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+FIGURES = {
+    "loss/train": "train_loss",
+    "loss/validation": "validation_loss",
+    "accuracy/train": "train_accuracy",
+    "accuracy/validation": "validation_accuracy",
+    "learning_rate": "learning_rate",
+}
+"""Name of a curve and the column of ``history.csv`` behind it; losses in nats, accuracies as fractions."""
+FOLDER = "tensorboard"
+"""In the run's folder."""
+SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#$])")
+"""Characters that Markdown may read as its own."""
+LENGTH_BYTES, CHECKSUM_BYTES = 8, 4
+"""Of a record in TensorFlow's record format: length, its checksum, the content, its checksum."""
+
+
+def require_trackers(names: Iterable[str]) -> None:
+    """Raise ``UsageError`` for a name other than ``tensorboard``, ``TrackingError`` where tensorboardX is missing."""
+    for name in names:
+        if name == "mlflow":
+            raise UsageError(
+                "--track mlflow is no longer supported; expected --track tensorboard: use that, or log to MLflow in an "
+                "observer of your own"
+            )
+        if name != "tensorboard":
+            raise UsageError(f"a training was to be tracked in {name!r}; expected tensorboard")
+        if importlib.util.find_spec("tensorboardX") is None:
+            raise TrackingError(
+                f"tensorboardX is not installed; expected for --track tensorboard: {install_line('tensorboard')}"
+            )
+
+
+class Tracking:
+    """An observer that shows a training in TensorBoard, if asked to, and passes everything on to another observer.
+
+    What ``history.csv`` holds already is shown at once, so that nothing is missing after a resume. A failure is told to
+    ``notice`` and ends the showing, never the training; ``finish`` then raises, so that an incomplete copy is never
+    taken for a whole one. Raises ``TrackingError`` where TensorBoard's files cannot be opened, and as
+    ``require_trackers``.
+    """
+
+    def __init__(self, names: Iterable[str], run: Run, observer: Any, notice: Callable[[str], object]) -> None:
+        names = list(names)
+        require_trackers(names)
+        self._run, self._observer, self._notice = run, observer, notice
+        self._files: EventFiles | None = None
+        self._failure = ""
+        if names:
+            try:
+                self._files = EventFiles(run)
+                self._files.show_epochs(run.read_history())
+            except Exception as error:
+                raise TrackingError(
+                    f"TensorBoard's files in {run} could not be opened ({_reason(error)}); expected a place to write "
+                    "to: free it, or leave --track out"
+                ) from error
+
+    def on_progress(self, progress: Any) -> None:
+        """Pass it on."""
+        self._observer.on_progress(progress)
+
+    def on_epoch(self, record: EpochRecord, progress: Any) -> None:
+        """Pass it on, then show it."""
+        self._observer.on_epoch(record, progress)
+        self._try(lambda files: files.show_epochs([record]))
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """Show the end of a session; raise ``TrackingError`` when something could not be shown."""
+        # The whole history, with an epoch that a kill cut off before it was shown.
+        self._try(lambda files: files.show_epochs(self._run.read_history()))
+        self._try(lambda files: files.show_end(record))
+        if self._failure:
+            raise TrackingError(
+                f"the run is complete in {self._run}, but TensorBoard shows only a part of it ({self._failure}); "
+                f"expected all of it: see to {self._run.path / FOLDER}"
+            )
+
+    def _try(self, show: Callable[["EventFiles"], object]) -> None:
+        try:
+            if self._files is not None:
+                show(self._files)
+        except Exception as error:  # noqa: BLE001  # whatever a foreign library raises, the training goes on
+            self._files, self._failure = None, _reason(error)
+            self._notice(f"TensorBoard is left out from here on ({self._failure}); the training goes on")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class EventFiles:
+    """A session's event file beside those of the sessions before it; what they show is not shown again."""
+
+    def __init__(self, run: Run) -> None:
+        from tensorboardX import RecordWriter, summary
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._summary, self._event = summary, Event
+        folder = run.path / FOLDER
+        folder.mkdir(exist_ok=True)
+        files = sorted(folder.glob("events.out.tfevents.*"))
+        self._shown = {
+            (value.tag, event.step) for file in files for event in _events(file) for value in event.summary.value
+        }
+        # TensorBoard reads the files in the order of their names.
+        self._writer = RecordWriter(str(folder / f"events.out.tfevents.{int(time.time()):010}.{len(files):04}"))
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._show("settings", 0, summary.text("settings", _table(_settings_of(run.read_record()))))
+
+    def show_epochs(self, rows: Iterable[EpochRecord]) -> None:
+        """Show finished epochs, durably."""
+        for row in rows:
+            self._show_figures({name: getattr(row, column) for name, column in FIGURES.items()}, row.epoch)
+
+    def show_end(self, record: Mapping[str, Any]) -> None:
+        """Show the test metrics of a finished run and close the file."""
+        if record["status"] == "finished":
+            score = record["metrics"].get("test", {})
+            figures = {f"test/{name}": score[name] for name in ("loss", "accuracy") if name in score}
+            self._show_figures(figures, record["epochs"])
+        self._writer.close()
+
+    def _show_figures(self, figures: Mapping[str, float], step: int) -> None:
+        for name, value in figures.items():
+            self._show(name, step, self._summary.scalar(name, value))
+        self._writer.flush()
+
+    def _show(self, name: str, step: int, content: "Summary") -> None:
+        tags = {(value.tag, step) for value in content.value}
+        if not tags <= self._shown:
+            self._write(self._event(wall_time=time.time(), step=step, summary=content))
+            self._shown |= tags
+
+    def _write(self, event: "Event") -> None:
+        self._writer.write(event.SerializeToString())
+
+
+def _settings_of(record: Mapping[str, Any]) -> dict[str, str]:
+    about = {name: record[name] for name in ("recipe", "backend")}
+    data = {f"data_{name}": record["data"][name] for name in ("name", "fingerprint")}
+    return {name: str(value) for name, value in (about | data | record["model"] | record["train"]).items()}
+
+
+def _table(settings: Mapping[str, str]) -> str:
+    """Return settings as a Markdown table, which TensorBoard renders."""
+    return "\n".join(
+        ["| setting | value |", "|---|---|", *(f"| {name} | {_escaped(value)} |" for name, value in settings.items())]
+    )
+
+
+def _escaped(value: str) -> str:
+    """Return text on one line, with nothing that Markdown takes for its own."""
+    return SPECIAL.sub(r"\\\1", printable(" ".join(value.split())))
+
+
+def _events(path: Path) -> "Iterator[Event]":
+    """Yield the whole events of a file, up to where a killed process was still writing."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, at = path.read_bytes(), 0
+    while at + LENGTH_BYTES + CHECKSUM_BYTES <= len(content):
+        (length,) = struct.unpack_from("<Q", content, at)
+        begin = at + LENGTH_BYTES + CHECKSUM_BYTES
+        at = begin + length + CHECKSUM_BYTES
+        if at <= len(content):
+            yield Event.FromString(content[begin : begin + length])
