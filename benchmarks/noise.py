@@ -1,48 +1,43 @@
-"""What rounding makes of a whole training: ``python -m benchmarks.noise RUN …`` stores ``results/noise.json``.
+"""How far rounding carries whole trainings apart: ``python -m benchmarks.noise RUN …`` stores ``results/noise.json``.
 
-The runs are of one recipe on the same images. Of one seed on several backends they start equal and differ by rounding;
-of several seeds on one backend they are what a check for the former has to refuse.
+The runs are of one recipe on the same images. Those of one seed on several backends start equal and differ by rounding;
+a check for that must refuse those of several seeds on one backend.
 """
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.records import RESULTS
 from cifarnet.reproduction import MEASURED_NOISE
-from cifarnet.run import EpochRecord, Run
+from cifarnet.run import Run
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "noise.json"
+PATH = RESULTS / "noise.json"
 
 
 def measure(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return by how much two backends with one seed, and two seeds on one backend, differ: pair by pair."""
-    records = [(run.read_record(), run.read_history()) for run in runs]
-    about = {name: records[0][0][name] for name in ("recipe", "versions", "machine")}
-    about["data"] = records[0][0]["data"]["fingerprint"]
-    return about | {"backends": _pairs(records, "seed"), "seeds": _pairs(records, "backend")}
+    """Return the largest differences of each pair of backends with one seed, and of seeds on one backend."""
+    first = runs[0].read_record()
+    about = {name: first[name] for name in ("recipe", "versions", "machine")} | {"data": first["data"]["fingerprint"]}
+    pairs: dict[str, dict[str, Any]] = {"backends": {}, "seeds": {}}
+    for one, other in combinations(runs, 2):
+        a, b = one.read_record(), other.read_record()
+        for kind, shared in (("backends", "seed"), ("seeds", "backend")):
+            if a[shared] == b[shared] == first[shared]:
+                pairs[kind][f"{a['backend']} {a['seed']}, {b['backend']} {b['seed']}"] = _largest(one, other)
+    return about | pairs
 
 
-def _pairs(records: Sequence[tuple[Mapping[str, Any], list[EpochRecord]]], shared: str) -> dict[str, Any]:
-    """Return the largest differences of any two of those that share the seed or backend of the first one."""
-    members = [(record, rows) for record, rows in records if record[shared] == records[0][0][shared]]
-    return {
-        f"{one['backend']} {one['seed']}, {other['backend']} {other['seed']}": largest(ours, theirs)
-        for (one, ours), (other, theirs) in combinations(members, 2)
-    }
-
-
-def largest(one: Sequence[EpochRecord], other: Sequence[EpochRecord]) -> dict[str, float]:
+def _largest(one: Run, other: Run) -> dict[str, float]:
     """Return the largest difference of each column in one epoch of two histories."""
-    return {
-        column: max(abs(getattr(a, column) - getattr(b, column)) for a, b in zip(one, other, strict=False))
-        for column in MEASURED_NOISE
-    }
+    pairs = list(zip(one.read_history(), other.read_history(), strict=False))
+    return {name: max(abs(getattr(a, name) - getattr(b, name)) for a, b in pairs) for name in MEASURED_NOISE}
 
 
 if __name__ == "__main__":
-    found = measure([Run(Path(path)) for path in sys.argv[1:]])
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    text = json.dumps(measure([Run(Path(path)) for path in sys.argv[1:]]), indent=1)
+    PATH.write_text(text + "\n")
+    print(text)

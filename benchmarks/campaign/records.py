@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.records import RESULTS, append, machine, rows
+from benchmarks.harness.records import RESULTS, append, machine, markdown
 from cifarnet.environment import versions
 
 PATH = RESULTS / "campaigns.jsonl"
@@ -34,7 +34,7 @@ def table(path: Path = PATH) -> str:
     for record in records:
         groups[record["kind"], record["backend"]].append(record)
     titles = ["campaign", "backend", "tried", "how", "unexplained", "minutes", "last"]
-    lines = [rows(titles, [_row(*key, of) for key, of in sorted(groups.items())])]
+    lines = [markdown(titles, [_row(*key, of) for key, of in sorted(groups.items())])]
     open_ = [(record, each) for record in records for each in record["unexplained"]]
     for record, each in open_[:SHOWN]:
         lines.append(f"- {record['kind']}, {record['backend']}, seed {record['seed']}: {_shown(each)}")

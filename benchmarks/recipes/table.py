@@ -1,18 +1,18 @@
-"""The stored trainings as a table and as curves."""
+"""The tables and the figure of the recipes benchmark, from the stored trainings."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.records import RESULTS, cores, mean_and_range, rows
-from benchmarks.recipes.ours import changed_recipe
+from benchmarks.harness.figures import figure, save
+from benchmarks.harness.records import RESULTS, cores, markdown, mean_and_range, read_lines
+from benchmarks.recipes.trained import changed_recipe
 
 PATH = RESULTS / "recipes.jsonl"
 CHANGED = RESULTS / "changed_recipes.jsonl"
-"""Trainings with other settings than the recipe's: what was tried before they were chosen."""
+"""Trainings with other settings than the recipe's, tried before those were chosen."""
 WORDS = {"by-hand": "hand-written PyTorch", "by-hand-bfloat16": "hand-written PyTorch, bfloat16"}
 COLORS = {
     "seed": "#b5838d",
@@ -21,20 +21,20 @@ COLORS = {
     "by-hand": "#8a9a5b",
     "by-hand-bfloat16": "#5c6b2f",
 }
-"""Of the lines, in the order of the table."""
+"""Colors of the lines, in the order of the table."""
 TICKS = (1, 2, 5, 10, 20, 50, 100)
-"""Minutes that the axis names."""
+"""Ticks of the time axis, minutes."""
 LINES = {"jax": ":", "torch": "--", "tensorflow": "-"}
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training from start to end."""
+    """One stored training."""
 
     head: dict[str, Any]
     epochs: list[dict[str, Any]] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
-    """Test accuracy, that with flips, and the seconds until the first of them was known."""
+    """Test accuracy, that with test-time augmentation, and the seconds until the first of them was known."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -43,14 +43,14 @@ class Training:
 
     @property
     def best(self) -> dict[str, Any]:
-        """Return the epoch whose weights were kept."""
+        """Return the epoch of the best weights."""
         return min(self.epochs, key=lambda epoch: epoch["validation_loss"])
 
 
 def trainings(path: Path = PATH) -> list[Training]:
     """Read the results."""
     found: list[Training] = []
-    for line in map(json.loads, path.read_text().splitlines()):
+    for line in read_lines(path):
         if "name" in line:
             found.append(Training(line))
         elif "epoch" in line:
@@ -62,9 +62,9 @@ def trainings(path: Path = PATH) -> list[Training]:
 
 
 def curve_table(path: Path = PATH) -> str:
-    """Return mean and range over the seeds as a Markdown table, one row per recipe and backend."""
-    cells = [_row(*key, group) for key, group in _groups(path)]
-    return rows(("recipe", "backend", "seeds", "epochs", *TITLES), cells)
+    """Return mean and range over the seeds, one row per recipe and backend."""
+    rows = [_row(*key, group) for key, group in _groups(path)]
+    return markdown(("recipe", "backend", "seeds", "epochs", *TITLES), rows)
 
 
 def short_table(path: Path = PATH) -> str:
@@ -73,7 +73,7 @@ def short_table(path: Path = PATH) -> str:
     for (name, backend), group in _groups(path):
         if name not in WORDS:
             quickest.setdefault(name, _row(name, backend, group))
-    return rows(("recipe", "backend", "seeds", "epochs", *TITLES), list(quickest.values()))
+    return markdown(("recipe", "backend", "seeds", "epochs", *TITLES), list(quickest.values()))
 
 
 def _groups(path: Path) -> list[tuple[tuple[str, str], list[Training]]]:
@@ -91,7 +91,7 @@ DIFFERING = ("convolutions_per_block", "filters", "translation", "cutout", "epoc
 
 
 def changed_table(path: Path = CHANGED, recipes: Path = PATH) -> str:
-    """Return `strong`, and what else was tried for it, as a Markdown table, the lowest validation loss first."""
+    """Return the trials for `strong`, the lowest validation loss first."""
     groups: dict[tuple[Any, ...], list[Training]] = {}
     for training in (*trainings(path), *trainings(recipes)):
         if training.head["name"] == "strong":
@@ -100,18 +100,18 @@ def changed_table(path: Path = CHANGED, recipes: Path = PATH) -> str:
             key = tuple(str(values[name]).strip("[]") for name in DIFFERING)
             groups.setdefault(key, []).append(training)
     best = {key: [training.best for training in group] for key, group in groups.items()}
-    cells = [
+    rows = [
         [
             *key,
             ", ".join(str(training.head["seed"]) for training in groups[key]),
             mean_and_range([100 * epoch["validation_accuracy"] for epoch in best[key]], "{:.2f} %"),
             f"{_loss(best[key]):.4f}",
-            *_told(groups[key]),
+            *_measured(groups[key]),
         ]
         for key in sorted(groups, key=lambda key: _loss(best[key]))
     ]
     titles = ("convolutions per block", "filters", "random crop", "cutout", "epochs")
-    return rows((*titles, "seeds", "validation accuracy", "validation loss", *TITLES), cells)
+    return markdown((*titles, "seeds", "validation accuracy", "validation loss", *TITLES), rows)
 
 
 def _loss(epochs: Sequence[dict[str, float]]) -> float:
@@ -128,11 +128,11 @@ def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
         backend,
         ", ".join(str(training.head["seed"]) for training in group),
         f"{statistics.mean(len(training.epochs) for training in group):.0f}",
-        *_told(group),
+        *_measured(group),
     ]
 
 
-def _told(group: Sequence[Training]) -> list[str]:
+def _measured(group: Sequence[Training]) -> list[str]:
     """Return the cells below ``TITLES``."""
     return [
         mean_and_range(_minutes(group), "{:.1f}"),
@@ -142,13 +142,11 @@ def _told(group: Sequence[Training]) -> list[str]:
     ]
 
 
-def picture(source: Path, target: Path) -> None:
+def figure_of(path: Path) -> None:
     """Draw validation accuracy against minutes."""
-    from benchmarks.harness.pictures import figure, save
-
     drawn, (axes,) = figure(1, 12)
-    told = set()
-    for training in trainings(source):
+    named = set()
+    for training in trainings(path):
         name, backend = training.key
         label = f"{WORDS.get(name, name)}, {backend}"
         axes.plot(
@@ -156,10 +154,10 @@ def picture(source: Path, target: Path) -> None:
             [100 * epoch["validation_accuracy"] for epoch in training.epochs],
             LINES[backend],
             color=COLORS.get(name, "#999999"),
-            label=None if label in told else label,
+            label=None if label in named else label,
             alpha=0.8,
         )
-        told.add(label)
+        named.add(label)
     axes.set_xscale("log", subs=[])
     axes.set_xticks(TICKS, [str(minutes) for minutes in TICKS])
     axes.set_xlabel("minutes from the start of the process")
@@ -167,4 +165,4 @@ def picture(source: Path, target: Path) -> None:
     axes.set_ylim(bottom=40)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    save(drawn, target)
+    save(drawn, path.with_suffix(".png"))

@@ -14,16 +14,14 @@ COLORS = {
     "Keras": "#b5838d",
     "loop": "#8a9a5b",
     "runtime": "#8a9a5b",
-    "files": "#8a9a5b",
-    "limit": "#777777",
 }
-"""Of the bars, by the contender's group."""
+"""Colors of the bars, by group."""
 Bars = Mapping[str, tuple[str, Sequence[float]]]
-"""Group and samples by the contender's name."""
+"""Group and samples by the implementation's name."""
 
 
 def figure(panels: int, rows: int) -> tuple[Figure, list[Axes]]:
-    """Return an empty picture with ``panels`` above each other, each tall enough for ``rows`` bars."""
+    """Return an empty figure with ``panels`` above each other, each tall enough for ``rows`` bars."""
     drawn = Figure(figsize=(9, max(0.32 * rows, 3) * panels + 0.6), layout="constrained")
     FigureCanvasAgg(drawn)
     axes: Any = drawn.subplots(panels, 1, squeeze=False)
@@ -31,18 +29,12 @@ def figure(panels: int, rows: int) -> tuple[Figure, list[Axes]]:
 
 
 def draw_bars(axes: Axes, title: str, unit: str, bars: Bars, *, least_first: bool = False) -> None:
-    """Draw one horizontal bar per contender, the best median on top: the largest, or the least."""
+    """Draw one horizontal bar per implementation, the best median on top: the largest, or the least."""
     ordered = sorted(bars.items(), key=lambda item: statistics.median(item[1][1]), reverse=least_first)
     for height, (_, (group, samples)) in enumerate(ordered):
         axes.barh(height, statistics.median(samples), color=COLORS.get(group, "#999999"), alpha=0.75)
-        axes.plot(
-            samples,
-            [height] * len(samples),
-            ".",
-            color="black",
-            markersize=4,
-            alpha=max(0.05, 0.5 / len(samples) ** 0.3),
-        )
+        alpha = max(0.05, 0.5 / len(samples) ** 0.3)
+        axes.plot(samples, [height] * len(samples), ".", color="black", markersize=4, alpha=alpha)
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered], fontsize=8)
     axes.set_xlabel(unit)
     axes.set_title(title, fontsize=10)
@@ -50,7 +42,7 @@ def draw_bars(axes: Axes, title: str, unit: str, bars: Bars, *, least_first: boo
 
 
 def draw_growth(axes: Axes, title: str, unit: str, samples: Mapping[float, Sequence[float]]) -> None:
-    """Draw the samples against the amount of work, and the line that would be linear through the largest amount."""
+    """Draw the samples against the amount of work, and linear growth through the largest amount."""
     works = sorted(samples)
     medians = [statistics.median(samples[work]) for work in works]
     linear = [medians[-1] * work / works[-1] for work in works]
@@ -65,5 +57,5 @@ def draw_growth(axes: Axes, title: str, unit: str, samples: Mapping[float, Seque
 
 
 def save(drawn: Figure, path: Path) -> None:
-    """Write the picture as PNG."""
+    """Write the figure as PNG."""
     drawn.savefig(path, dpi=110)

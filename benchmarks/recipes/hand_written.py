@@ -1,6 +1,6 @@
-"""A PyTorch program by hand with the same aim: a small normalised network with the known means for short trainings.
+"""A hand-written PyTorch program with the aim of `fast`: a small normalized network with the known means for speed.
 
-Whitened patches, batch normalisation, label smoothing, alternating flips, shifts, Nesterov SGD with a triangular
+Whitened patches, batch normalization, label smoothing, alternating flips, random crops, Nesterov SGD with a triangular
 schedule and fast biases, as Jordan (2024) describes them, on channels-last memory, at widths and a batch size that suit
 two cores. Arguments: a seed, a data set, JSON that may have other epochs, and perhaps `bfloat16`.
 """
@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, pad
 
 import cifarnet
-from benchmarks.recipes.curve import say
+from benchmarks.recipes import report
 from cifarnet.data import hold_out
 from cifarnet.spec import Split
 
@@ -23,14 +23,14 @@ WIDTHS = (48, 128, 128)
 EPOCHS, BATCH, PEAK_AT = 10, 500, 0.2
 MOMENTUM = 0.85
 PER_STEP = BATCH / (1024 * (1 + 1 / (1 - MOMENTUM)))
-"""What the published numbers are for, 1024 images and all that momentum makes of them, in steps of a mean loss."""
+"""The published rates are for a sum over 1,024 images, without the factor of momentum; here the loss is a mean."""
 RATE, BIAS_RATE, DECAY = 11.5 * PER_STEP, 64 * 11.5 * PER_STEP, 0.0153 * PER_STEP
-SMOOTHING, REACH, WHITENED = 0.2, 2, 5000
+SMOOTHING, TRANSLATION, WHITENED = 0.2, 2, 5000
 VALIDATION_FRACTION = 0.1
 
 
 class Block(nn.Module):
-    """Two convolutions, the first of them pooled, each normalised."""
+    """Two convolutions, the first of them pooled, each with batch normalization."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -75,33 +75,33 @@ class Network(nn.Module):
 
 
 class Images:
-    """Normalised images in memory, with a view of each for an epoch."""
+    """Normalized images in memory, augmented anew in each epoch."""
 
     def __init__(self, split: Split, chosen: np.ndarray, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         pixels = torch.from_numpy(np.ascontiguousarray(split.images[chosen])).permute(0, 3, 1, 2).float()
         self.images = ((pixels - mean) / deviation).contiguous(memory_format=torch.channels_last)
         self.labels = torch.from_numpy(split.labels[chosen]).long()
-        self._mirrored = torch.rand(len(chosen)) < 0.5
+        self._flipped = torch.rand(len(chosen)) < 0.5
 
     def batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the batches of an epoch; what is left over for another is not seen in it."""
+        """Yield the batches of an epoch; the incomplete last one is left out."""
         order = torch.randperm(len(self.images))
-        mirrored = self._mirrored ^ (epoch % 2 == 0)
+        flipped = self._flipped ^ (epoch % 2 == 0)
         for at in range(0, len(order) - BATCH + 1, BATCH):
             chosen = order[at : at + BATCH]
             images = self.images[chosen]
-            images = torch.where(mirrored[chosen, None, None, None], images.flip(3), images)
-            padded = pad(images, (REACH,) * 4, "reflect")
-            top, left = torch.randint(0, 2 * REACH + 1, (2, len(chosen), 1, 1))
+            images = torch.where(flipped[chosen, None, None, None], images.flip(3), images)
+            padded = pad(images, (TRANSLATION,) * 4, "reflect")
+            top, left = torch.randint(0, 2 * TRANSLATION + 1, (2, len(chosen), 1, 1))
             rows, columns = top + torch.arange(32)[:, None], left + torch.arange(32)
             everywhere = torch.arange(len(chosen))[:, None, None]
-            views = padded.permute(0, 2, 3, 1)[everywhere, rows, columns].permute(0, 3, 1, 2)
-            yield views, self.labels[chosen]
+            crops = padded.permute(0, 2, 3, 1)[everywhere, rows, columns].permute(0, 3, 1, 2)
+            yield crops, self.labels[chosen]
 
 
 @torch.no_grad()
 def accuracy(network: Network, images: Images, *, flip: bool = False) -> float:
-    """Return the accuracy; with ``flip`` that of the mean over each image and its mirror image."""
+    """Return the accuracy; with ``flip`` by test-time augmentation."""
     network.eval()
     hits = 0
     for pixels, labels in zip(images.images.split(250), images.labels.split(250), strict=True):
@@ -114,7 +114,7 @@ def accuracy(network: Network, images: Images, *, flip: bool = False) -> float:
 
 
 def main(seed: int, source: str, changed: Mapping[str, int], *, bfloat16: bool) -> None:
-    """Train, and say how it goes; with ``bfloat16`` as torch's autocast multiplies it."""
+    """Train and report each epoch; with ``bfloat16`` under torch's autocast."""
     torch.manual_seed(seed)
     dataset, epochs = cifarnet.open_dataset(source), changed.get("epochs", EPOCHS)
     parts = hold_out(dataset.train, VALIDATION_FRACTION, seed, 10)
@@ -131,7 +131,7 @@ def main(seed: int, source: str, changed: Mapping[str, int], *, bfloat16: bool) 
     optimizer = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
     steps = epochs * (len(train.images) // BATCH)
     peak = int(PEAK_AT * steps)
-    rise = torch.optim.lr_scheduler.LambdaLR(
+    schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.2 + 0.8 * step / peak if step < peak else max(0.0, (steps - step) / (steps - peak))
     )
     for epoch in range(1, epochs + 1):
@@ -141,11 +141,11 @@ def main(seed: int, source: str, changed: Mapping[str, int], *, bfloat16: bool) 
             cross_entropy(logits.float(), labels, label_smoothing=SMOOTHING).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            rise.step()
-        say(epoch=epoch, validation_accuracy=accuracy(network, validation))
+            schedule.step()
+        report(epoch=epoch, validation_accuracy=accuracy(network, validation))
     test = Images(dataset.test, np.arange(len(dataset.test)), *moments)
-    say(test_accuracy=accuracy(network, test))
-    say(flip_test_accuracy=accuracy(network, test, flip=True))
+    report(test_accuracy=accuracy(network, test))
+    report(flip_test_accuracy=accuracy(network, test, flip=True))
 
 
 if __name__ == "__main__":
