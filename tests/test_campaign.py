@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.campaign import calls, fuzz, records
-from benchmarks.campaign.processes import UNEXPECTED, UNWRITTEN, die, live
+from benchmarks.campaign.processes import UNEXPECTED, UNWRITTEN, die, run
 from hypothesis import strategies as st
 
 from cifarnet.errors import DataError
@@ -73,12 +73,12 @@ def test_an_error_of_ours_in_one_line_is_explained(tmp_path):
 
 def test_a_child_tells_how_it_ended(tmp_path):
     log = tmp_path / "log"
-    assert live(lambda: print("said") or 3, log).status == 3
-    assert live(die, log).status == -signal.SIGKILL
-    failed = live(lambda: 1 / 0, log)
+    assert run(lambda: print("said") or 3, log).status == 3
+    assert run(die, log).status == -signal.SIGKILL
+    failed = run(lambda: 1 / 0, log)
     assert (failed.status, failed.last_line) == (UNEXPECTED, "ZeroDivisionError: division by zero")
-    assert live(lambda: time.sleep(60), log, limit_s=0.2).hung
-    assert live(lambda: print("said"), log, stdout=Path("/dev/full")).status == UNWRITTEN
+    assert run(lambda: time.sleep(60), log, limit_s=0.2).hung
+    assert run(lambda: print("said"), log, stdout=Path("/dev/full")).status == UNWRITTEN
 
 
 def test_every_call_that_changes_a_folder_is_seen_and_others_are_not(tmp_path):
@@ -97,7 +97,7 @@ def test_every_call_that_changes_a_folder_is_seen_and_others_are_not(tmp_path):
         (folder / "c").unlink()
         (tmp_path / "elsewhere").write_text("text")
 
-    assert live(work, log).output.splitlines() == [
+    assert run(work, log).output.splitlines() == [
         *("mkdir watched", "open a", "write a", "open b", "write b", "fsync b", "replace c", "unlink c"),
     ]
 
@@ -107,7 +107,7 @@ def test_half_of_a_write_can_reach_the_disk(tmp_path):
         calls.watch(tmp_path, lambda call: call.name == "write" and (call.half(), die()))
         (tmp_path / "file").write_bytes(b"0123456789")
 
-    assert live(work, tmp_path.with_suffix(".log")).status == -signal.SIGKILL
+    assert run(work, tmp_path.with_suffix(".log")).status == -signal.SIGKILL
     assert (tmp_path / "file").read_bytes() == b"01234"
 
 
