@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.records import RESULTS, markdown
-from benchmarks.harness.rounds import PROJECT
+from benchmarks import PROJECT, RESULTS
+from benchmarks.harness.records import markdown, rounded
 from cifarnet.backends import NAMES, Steps, choose
 from cifarnet.environment import processor, versions
 
@@ -104,12 +104,11 @@ def table() -> str:
     for one, other in combinations(losses, 2):
         differences = np.abs(np.subtract(losses[one], losses[other]))
         largest = [differences[:span].max() for span in SPANS]
-        rows.append([f"{one}, {other}", *(f"{each:.0e}" if each else "0" for each in largest)])
+        rows.append([f"{one}, {other}", *map(rounded, largest)])
     return markdown(("frameworks", "first step", "first 10 steps", "first 30 steps"), rows)
 
 
 def main() -> None:
-    """Measure and store; with a seed and a recipe, print one framework's first steps."""
     if sys.argv[1:]:
         seed, name = sys.argv[1:]
         print(json.dumps(_take_first_steps(int(seed), name)))

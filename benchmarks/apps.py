@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.records import RESULTS, markdown
-from benchmarks.harness.rounds import PROJECT
-from benchmarks.inference.__main__ import write_images
+from benchmarks import PROJECT, RESULTS
+from benchmarks.harness.images import write_images
+from benchmarks.harness.records import markdown
 from cifarnet.data import open_dataset
 from cifarnet.demo import open_demo
 from cifarnet.environment import processor, versions
@@ -107,7 +107,6 @@ def _cell(app: dict[str, Any], images: int) -> str:
 
 
 def main() -> None:
-    """Measure and store."""
     measured = compare(Path(sys.argv[1]).absolute())
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{measured['trained_on']}.json").write_text(json.dumps(measured, indent=1) + "\n")

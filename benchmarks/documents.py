@@ -9,9 +9,8 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import agreement, apps, evidence, own_images, startup, trials
+from benchmarks import PROJECT, agreement, apps, evidence, own_images, startup, trials
 from benchmarks.campaign import records
-from benchmarks.harness.rounds import PROJECT
 from benchmarks.inference import table as inference
 from benchmarks.recipes import table as recipes
 from benchmarks.scaling import table as scaling
@@ -51,7 +50,6 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Write the tables, or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check

@@ -7,15 +7,15 @@ and ``results/comparison.json`` what `cifarnet compare` left.
 
 import json
 import statistics
-from typing import Any
 
-from benchmarks.harness.records import RESULTS, markdown, percent
+from benchmarks import RESULTS
+from benchmarks.harness.records import Line, percent, rounded, table_of
 from cifarnet.recipes import RECIPES
 
 STOPPED = {"patience": "patience of 20", "epochs": "last epoch"}
 
 
-def records() -> list[dict[str, Any]]:
+def records() -> list[Line]:
     """Return the stored run records, ordered by seed and backend."""
     found = [json.loads(path.read_text()) for path in (RESULTS / "runs").glob("*.json")]
     return sorted(found, key=lambda record: (record["seed"], record["backend"]))
@@ -23,127 +23,117 @@ def records() -> list[dict[str, Any]]:
 
 def runs_table() -> str:
     """Return the mean test accuracy of the whole runs of `seed`, and one row per run."""
-    titles = (
-        *("backend", "seed", "test accuracy", "validation loss", "best epoch", "stopped by", "seconds per epoch"),
-        *("minutes", "cores", "processor"),
-    )
     found = records()
-    accuracies = [100 * record["metrics"]["test"]["accuracy"] for record in found]
-    seeds, backends = ({record[key] for record in found} for key in ("seed", "backend"))
-    summary = (
+    accuracies = [100 * run["metrics"]["test"]["accuracy"] for run in found]
+    seeds, backends = ({run[key] for run in found} for key in ("seed", "backend"))
+    columns = {
+        "backend": lambda run: run["backend"],
+        "seed": lambda run: run["seed"],
+        "test accuracy": lambda run: percent(run["metrics"]["test"]["accuracy"], 2),
+        "validation loss": lambda run: f"{run['metrics']['validation']['loss']:.4f}",
+        "best epoch": lambda run: run["best_epoch"],
+        "stopped by": lambda run: f"{STOPPED[run['why_stopped']]}, epoch {run['epochs']}",
+        "seconds per epoch": lambda run: f"{run['seconds_per_epoch']:.0f}",
+        "minutes": lambda run: f"{run['elapsed_s'] / 60:.0f}",
+        "cores": lambda run: run["machine"]["cores"],
+        "processor": lambda run: run["machine"]["processor"],
+    }
+    return (
         f"**{statistics.mean(accuracies):.1f} % test accuracy** on CIFAR-10: the mean of {len(found)} whole runs "
         f"({min(accuracies):.2f} to {max(accuracies):.2f} %) over {len(seeds)} seeds and {len(backends)} backends."
+        f"\n\n{table_of(columns, found)}"
     )
-    return f"{summary}\n\n{markdown(titles, [_run_row(record) for record in found])}"
-
-
-def _run_row(record: dict[str, Any]) -> list[object]:
-    return [
-        record["backend"],
-        record["seed"],
-        percent(record["metrics"]["test"]["accuracy"], 2),
-        f"{record['metrics']['validation']['loss']:.4f}",
-        record["best_epoch"],
-        f"{STOPPED[record['why_stopped']]}, epoch {record['epochs']}",
-        f"{record['seconds_per_epoch']:.0f}",
-        f"{record['elapsed_s'] / 60:.0f}",
-        record["machine"]["cores"],
-        record["machine"]["processor"],
-    ]
 
 
 def exports_table() -> str:
     """Return one row per exported file: the result of its parity check, its size and its speed."""
-    found = [(path.stem.partition("-")[0], json.loads(path.read_text())) for path in (RESULTS / "exports").iterdir()]
-    titles = (
-        *("recipe", "backend", "precision", "bytes", "accuracy of the trained model", "accuracy of the file"),
-        *("largest difference of a probability", "predictions changed", "one image, against float32"),
-    )
-    ordered = sorted(found, key=lambda each: (list(RECIPES).index(each[0]), -each[1]["size_bytes"], each[1]["backend"]))
-    return markdown(titles, [_export_row(*each) for each in ordered])
+    paths = (RESULTS / "exports").glob("*.json")
+    found = [json.loads(path.read_text()) | {"recipe": path.stem.partition("-")[0]} for path in paths]
+    found.sort(key=lambda file: (list(RECIPES).index(file["recipe"]), -file["size_bytes"], file["backend"]))
+    columns = {
+        "recipe": lambda file: f"`{file['recipe']}`",
+        "backend": lambda file: file["backend"],
+        "precision": lambda file: file["precision"],
+        "bytes": lambda file: f"{file['size_bytes']:,}",
+        "accuracy of the trained model": lambda file: percent(file["trained_accuracy"], 2),
+        "accuracy of the file": lambda file: percent(file["accuracy"], 2),
+        "largest difference of a probability": _largest_difference,
+        "predictions changed": lambda file: "{changed_classes} of {images:,}".format(**file["checks"][0]),
+        "one image, against float32": _speed_up,
+    }
+    return table_of(columns, found)
 
 
-def _export_row(recipe: str, measured: dict[str, Any]) -> list[str]:
-    checks = measured["checks"]
-    speedups = [each["float32_microseconds"] / each["microseconds"] for each in measured["latencies"]]
-    return [
-        f"`{recipe}`",
-        measured["backend"],
-        measured["precision"],
-        f"{measured['size_bytes']:,}",
-        percent(measured["trained_accuracy"], 2),
-        percent(measured["accuracy"], 2),
-        f"{max(check['probability_difference'] for check in checks):.1e}",
-        f"{checks[0]['changed_classes']} of {checks[0]['images']:,}",
-        f"{speedups[0]:.2f} times as fast" if speedups else "",
-    ]
+def _largest_difference(file: Line) -> str:
+    return f"{max(check['probability_difference'] for check in file['checks']):.1e}"
+
+
+def _speed_up(file: Line) -> str:
+    """Return the speed on the first measured machine, nothing without one."""
+    for each in file["latencies"]:
+        return f"{each['float32_microseconds'] / each['microseconds']:.2f} times as fast"
+    return ""
 
 
 def calibration_table() -> str:
     """Return one row per run with a calibration: the error before and after, and selective prediction."""
-    titles = (
-        *("backend", "seed", "temperature", "ECE at temperature 1", "ECE at the fitted temperature"),
-        *("coverage", "threshold", "selective accuracy"),
-    )
-    return markdown(titles, [_calibration_row(record) for record in records() if "calibration" in record])
-
-
-def _calibration_row(record: dict[str, Any]) -> list[object]:
-    found = record["calibration"]
-    selective = found["abstention"] or dict.fromkeys(("coverage", "threshold", "accuracy"))
-    threshold = selective["threshold"]
-    return [
-        record["backend"],
-        record["seed"],
-        f"{found['temperature']:.2f}",
-        percent(found["ece_before"]),
-        percent(found["ece_after"]),
-        percent(selective["coverage"]),
-        "never" if threshold is None else f"{threshold:.2f}",
-        percent(selective["accuracy"]),
-    ]
+    found = []
+    for record in records():
+        if calibration := record.get("calibration"):
+            selective = calibration["abstention"] or dict.fromkeys(("coverage", "threshold", "accuracy"))
+            found.append({"backend": record["backend"], "seed": record["seed"], **calibration, **selective})
+    columns = {
+        "backend": lambda run: run["backend"],
+        "seed": lambda run: run["seed"],
+        "temperature": lambda run: f"{run['temperature']:.2f}",
+        "ECE at temperature 1": lambda run: percent(run["ece_before"]),
+        "ECE at the fitted temperature": lambda run: percent(run["ece_after"]),
+        "coverage": lambda run: percent(run["coverage"]),
+        "threshold": lambda run: "never" if run["threshold"] is None else f"{run['threshold']:.2f}",
+        "selective accuracy": lambda run: percent(run["accuracy"]),
+    }
+    return table_of(columns, found)
 
 
 def robustness_table() -> str:
     """Return one row per corruption, the most harmful first: accuracy at severity 1, 3 and 5, and the mean."""
     found = json.loads((RESULTS / "robustness.json").read_text())
-    rows = [[f"none ({found['images']:,} images)", *[percent(found["clean"]["accuracy"])] * 4]]
+    clean = found["clean"]["accuracy"]
+    rows = [(f"none ({found['images']:,} images)", [clean] * 5, clean)]
     for name, each in sorted(found["families"].items(), key=lambda item: -item[1]["mean_error"]):
-        severities = [percent(each["severities"][at]["accuracy"]) for at in (0, 2, 4)]
-        rows.append([name.replace("_", " "), *severities, percent(1 - each["mean_error"])])
-    return markdown(("corruption", "severity 1", "severity 3", "severity 5", "mean of five"), rows)
+        accuracies = [severity["accuracy"] for severity in each["severities"]]
+        rows.append((name.replace("_", " "), accuracies, 1 - each["mean_error"]))
+    columns = {
+        "corruption": lambda row: row[0],
+        "severity 1": lambda row: percent(row[1][0]),
+        "severity 3": lambda row: percent(row[1][2]),
+        "severity 5": lambda row: percent(row[1][4]),
+        "mean of five": lambda row: percent(row[2]),
+    }
+    return table_of(columns, rows)
 
 
 def comparison_table() -> str:
     """Return one row per backend, then one per pair of backends."""
     found = json.loads((RESULTS / "comparison.json").read_text())
-    titles = (
-        *("trained on", "validation accuracy", "test accuracy (95 %)", "same class as its ONNX file"),
-        *("seconds per epoch", "memory"),
-    )
-    pair_titles = (
-        "between",
-        "first loss differs by",
-        "first gradient by",
-        "same class on the test images",
-        "McNemar's p",
-    )
-    trainings = markdown(titles, [_training_row(training) for training in found["trainings"]])
-    return f"{trainings}\n\n{markdown(pair_titles, [_pair_row(pair) for pair in found['pairs']])}"
+    trainings = {
+        "trained on": lambda run: run["backend"],
+        "validation accuracy": lambda run: percent(run["validation"]["accuracy"]),
+        "test accuracy (95 %)": _accuracy_with_interval,
+        "same class as its ONNX file": lambda run: percent(run["file_agreement"], 2),
+        "seconds per epoch": lambda run: f"{run['seconds_per_epoch']:.0f}",
+        "memory": lambda run: f"{run['peak_memory_bytes'] / 1e6:,.0f} MB",
+    }
+    pairs = {
+        "between": lambda pair: f"{pair['first']}, {pair['second']}",
+        "first loss differs by": lambda pair: rounded(pair["first_loss_difference"]),
+        "first gradient by": lambda pair: rounded(pair["gradient_difference"]),
+        "same class on the test images": lambda pair: percent(pair["agreement"]),
+        "McNemar's p": lambda pair: f"{pair['p_value']:.2g}",
+    }
+    return f"{table_of(trainings, found['trainings'])}\n\n{table_of(pairs, found['pairs'])}"
 
 
-def _training_row(training: dict[str, Any]) -> list[str]:
-    low, high = (100 * training["test"]["interval"][end] for end in ("low", "high"))
-    return [
-        training["backend"],
-        percent(training["validation"]["accuracy"]),
-        f"{percent(training['test']['accuracy'])} ({low:.1f} to {high:.1f})",
-        percent(training["file_agreement"], 2),
-        f"{training['seconds_per_epoch']:.0f}",
-        f"{training['peak_memory_bytes'] / 1e6:,.0f} MB",
-    ]
-
-
-def _pair_row(pair: dict[str, Any]) -> list[str]:
-    differences = [f"{pair[key]:.0e}" if pair[key] else "0" for key in ("first_loss_difference", "gradient_difference")]
-    return [f"{pair['first']}, {pair['second']}", *differences, percent(pair["agreement"]), f"{pair['p_value']:.2g}"]
+def _accuracy_with_interval(run: Line) -> str:
+    low, high = (100 * run["test"]["interval"][end] for end in ("low", "high"))
+    return f"{percent(run['test']['accuracy'])} ({low:.1f} to {high:.1f})"

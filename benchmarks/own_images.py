@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 import cifarnet
-from benchmarks.harness.records import RESULTS, Line, append, grouped, machine, markdown, mean_and_range
+from benchmarks import RESULTS
+from benchmarks.harness.records import Line, append, grouped, machine, markdown, mean_and_range
 from cifarnet.environment import versions
 from cifarnet.spec import Dataset, Split
 
@@ -122,7 +123,6 @@ def table(path: Path = PATH) -> str:
 
 
 def main() -> None:
-    """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backend")
     parser.add_argument("seeds", nargs="+", type=int)

@@ -4,18 +4,18 @@
 and reports the best rate of each round.
 """
 
-import functools
 import importlib.util
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from benchmarks.harness.records import Results
 from benchmarks.harness.rounds import Implementation
 from benchmarks.harness.worker import Rounds, Task
-from cifarnet.backends import settle
-from cifarnet.config import ModelConfig
+from benchmarks.networks import kernel_shapes, output_sizes
 
 SIZES = (1024, 1536, 2048)
 """Rows and columns of the square matrices that are multiplied."""
@@ -34,37 +34,27 @@ def peak_rate(results: Results, cell: str, operations: int) -> float | None:
 def inference_operations(model: Mapping[str, Any]) -> int:
     """Return the multiplications and additions of one image from pixels to logits.
 
-    ``model`` has the fields of ``cifarnet.ModelConfig``. Bias, activation, pooling and softmax, about a hundredth, are
-    not counted.
+    ``model`` has the fields of ``cifarnet.ModelConfig``, for one of the networks in ``benchmarks.networks``. Bias,
+    activation, pooling and softmax, about a hundredth, are not counted.
     """
-    return sum(operations for operations, _ in _layers(ModelConfig.from_json(model)))
+    return sum(_operations(model))
 
 
 def training_operations(model: Mapping[str, Any]) -> int:
     """Return the operations of one image in a training step, the optimizer's not counted.
 
-    Forward, gradient of the weights and gradient of the inputs cost the same each. A layer that is not trained needs no
-    gradient of its weights, and one with no trained layer before it none of its inputs.
+    Forward, gradient of the weights and gradient of the inputs cost the same each; the first layer needs no gradient of
+    its inputs.
     """
-    total, trained_before = 0, False
-    for operations, trained in _layers(ModelConfig.from_json(model)):
-        total += operations * (1 + trained + trained_before)
-        trained_before |= trained
-    return total
+    operations = _operations(model)
+    return 3 * sum(operations) - operations[0]
 
 
-@functools.cache
-def _layers(config: ModelConfig) -> list[tuple[int, bool]]:
-    """Return the operations of each convolution and dense layer for one image, forward, and whether it is trained."""
-    settle()
-    from cifarnet.model import build_model  # imports Keras, which ``run`` does without
-
-    found = []
-    for layer in build_model(config).layers:
-        if hasattr(layer, "kernel"):
-            pixels = math.prod(layer.output.shape[1:-1])  # 1 for a dense layer, which has none
-            found.append((2 * math.prod(layer.kernel.shape) * pixels, layer.trainable))
-    return found
+def _operations(model: Mapping[str, Any]) -> list[int]:
+    """Return the operations of each convolution and dense layer."""
+    shapes = kernel_shapes(model)
+    pixels = [height * width for height, width in output_sizes(model)] + [1] * len(shapes)
+    return [2 * math.prod(shape) * count for shape, count in zip(shapes, pixels, strict=False)]
 
 
 def run(task: Task, rounds: Rounds) -> None:
@@ -78,8 +68,6 @@ def run(task: Task, rounds: Rounds) -> None:
 
 
 def _products(size: int, *, with_torch: bool) -> Iterator[Callable[[], Any]]:
-    import numpy as np
-
     one, other = np.random.default_rng(0).random((2, size, size), np.float32)
     yield lambda: one @ other
     if with_torch and importlib.util.find_spec("torch"):

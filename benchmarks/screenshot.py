@@ -8,8 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.harness.records import RESULTS
-from benchmarks.harness.rounds import PROJECT
+from benchmarks import PROJECT, RESULTS
 from cifarnet.report import PAGE
 from cifarnet.run import find_run
 
@@ -18,7 +17,6 @@ WIDTH, HEIGHT, SCHEME = 1200, 1320, "light"
 
 
 def main() -> None:
-    """Take the picture."""
     run = find_run(Path("runs"), sys.argv[1] if len(sys.argv) > 1 else None)
     page = run.path / PAGE
     if not page.is_file():

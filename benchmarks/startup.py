@@ -9,10 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.harness.records import RESULTS, Results, ResultsFile, command_line, markdown, shown
-from benchmarks.harness.rounds import PROJECT
+from benchmarks import GOLDEN, PROJECT, RESULTS
+from benchmarks.harness.records import Results, ResultsFile, command_line, markdown, shown
 
-GOLDEN = PROJECT / "export" / "golden"
 ROUNDS = 11
 FIRST_PREDICTION = f"""
 from cifarnet.runtime import Classifier
@@ -61,7 +60,6 @@ def table(path: Path = RESULTS / "startup.jsonl") -> str:
 
 
 def main() -> None:
-    """Measure, store and print."""
     given = command_line("startup", __doc__).parse_args()
     rounds = given.rounds or (1 if given.toy else ROUNDS)
     results = ResultsFile(given.results / "startup.jsonl", "startup", {"rounds": rounds})

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmarks.campaign import calls, fuzz, records
+from benchmarks.campaign import calls, files, fuzz, records
 from benchmarks.campaign.processes import UNEXPECTED, UNWRITTEN, die, run
 from hypothesis import strategies as st
 
@@ -100,6 +100,15 @@ def test_every_call_that_changes_a_folder_is_seen_and_others_are_not(tmp_path):
     assert run(work, log).output.splitlines() == [
         *("mkdir watched", "open a", "write a", "open b", "write b", "fsync b", "replace c", "unlink c"),
     ]
+
+
+def test_a_file_that_is_not_whole_is_named_and_a_temporary_one_is_not(tmp_path):
+    (tmp_path / "whole.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"status": ')
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,0.5\n2\n")
+    (tmp_path / ".run.json-1.part").write_text("{")
+    assert [each.partition(" is not whole")[0] for each in files.problems(tmp_path)] == ["history.csv", "run.json"]
+    assert files.temporary_files(tmp_path) == [".run.json-1.part"]
 
 
 def test_half_of_a_write_can_reach_the_disk(tmp_path):

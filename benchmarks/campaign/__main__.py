@@ -18,7 +18,6 @@ from . import records
 
 
 def main() -> None:
-    """Run one campaign."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("campaign", choices=("kills", "fuzz", "faults"))
     parser.add_argument("--minutes", type=float, default=5)

@@ -6,7 +6,6 @@ every file is whole, the earlier ones are still there, no temporary file is left
 the failure. A clock set back, two processes at once and a stdout that takes nothing are tried once per command.
 """
 
-import contextlib
 import datetime as dt
 import errno
 import os
@@ -21,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tests.runtime import models
 
-from cifarnet import cli
-from cifarnet.backends import adapter, choose
+from cifarnet.backends import choose
 from cifarnet.run import RECORD, find_run
 
 from .calls import Call, watch
+from .commands import draw_photos, typed, warm_up, write_note
 from .files import problems, temporary_files
 from .processes import End, begin, run, wait
 from .records import store
@@ -108,37 +106,10 @@ class Fault:
         if self.calls == self.number:
             possible = POSSIBLE[call.name]
             self.code = possible[self.draw % len(possible)]
-            self.write_note(f"{errno.errorcode[self.code]} at {call}")
+            write_note(self.note, f"{errno.errorcode[self.code]} at {call}")
         elif self.code not in STICKY or (self.code == errno.ENOSPC and call.name not in NEEDS_SPACE):
             return
         raise OSError(self.code, os.strerror(self.code), call.path)
-
-    def write_note(self, text: str) -> None:
-        """Write what failed to a file outside the watched folder."""
-        descriptor = os.open(self.note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.write(descriptor, text.encode())
-        os.close(descriptor)
-
-
-def typed(folder: Path, arguments: tuple[str, ...], prepare: Callable[[], object] = lambda: None) -> Callable[[], int]:
-    """Return the work of a child that runs ``cifarnet`` with arguments in a folder, as its entry point does."""
-
-    def work() -> int:
-        os.chdir(folder)
-        os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
-        (folder / "tmp").mkdir(exist_ok=True)
-        sys.argv = ["cifarnet", *arguments]
-        prepare()
-        try:
-            cli.main()
-        except SystemExit as end:
-            if isinstance(end.code, str):
-                print(end.code, file=sys.stderr)
-                return 1
-            return int(end.code or 0)
-        return 0
-
-    return work
 
 
 class Session:
@@ -148,7 +119,7 @@ class Session:
         self.folder, self.backend, self.rng = folder, choose(), np.random.default_rng(seed)
         self.counts, self.unexplained = Counter[str](), list[dict[str, Any]]()
         photos = folder / "photos"
-        _draw_photos(photos)
+        draw_photos(photos)
         self.commands = commands(self.backend, str(photos))
         self.log, self.note, self.tried = folder / "log", folder / "note", folder / "try"
 
@@ -208,7 +179,7 @@ class Session:
         fault = Fault(0, 0, self.note)
         self._fresh(command)
         work = typed(self.tried, command.arguments, lambda: self._watch(fault))
-        end = run(lambda: work() or fault.write_note(str(fault.calls)), self.log)
+        end = run(lambda: work() or write_note(self.note, str(fault.calls)), self.log)
         return 0 if end.status else int(self.note.read_text())
 
     def _run_and_judge(
@@ -270,18 +241,6 @@ class Session:
             self.unexplained.append({"what": f"{command.name}, clock set back: latest is not the newest run"})
 
 
-def _draw_photos(folder: Path) -> None:
-    """Write three classes of small images that differ in their color."""
-    rng = np.random.default_rng(0)
-    for index, label in enumerate(("a", "b", "c")):
-        for number in range(12):
-            part = folder / ("test" if number < 4 else "train") / label
-            part.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 90, (32, 32, 3), np.uint8)
-            pixels[..., index] += 120
-            Image.fromarray(pixels).save(part / f"{number}.png")
-
-
 def _wrong_end(end: End) -> list[str]:
     """Name what is wrong with how a command ended, beside success and exit code 1 with one line of ours."""
     if end.hung:
@@ -310,24 +269,11 @@ def set_clock(days: int) -> None:
             module.datetime = Moved  # type: ignore[attr-defined]
 
 
-def warm_up() -> None:
-    """Import the modules of the commands, and execute nothing on a framework."""
-    import cifarnet.comparison
-    import cifarnet.export
-    import cifarnet.report.writing
-    import cifarnet.reproduction
-    import cifarnet.robustness
-    import cifarnet.subject
-    import cifarnet.training  # noqa: F401
-
-    adapter()
-
-
 def campaign(minutes: float, seed: int, output: Path, *, short: bool = False) -> int:
     """Fail calls for so long, store a record per command, and return the number of unexplained findings."""
     end, unexplained = time.monotonic() + 60 * minutes, 0
-    warm_up()
-    with tempfile.TemporaryDirectory(prefix="campaign-") as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        warm_up(Path(folder))
         session = Session(Path(folder).resolve(), seed)
         order = [command for command in session.commands if not short or command.name in SHORT]
         session.rng.shuffle(order)  # type: ignore[arg-type]  # a list too

@@ -48,9 +48,8 @@ def differences(one: Run, other: Run) -> list[str]:
     """Name the differences of two runs bit by bit, the clock and the pages of the report aside."""
     first, second = (_record(run) for run in (one, other))
     found = [f"{name} of {RECORD}" for name in {*first, *second} if first.get(name) != second.get(name)]
-    for name in ("history.csv", "model.onnx", "model.json"):
-        if (one.path / name).read_bytes() != (other.path / name).read_bytes():
-            found.append(name)
+    files = ("history.csv", "model.onnx", "model.json")
+    found += [name for name in files if (one.path / name).read_bytes() != (other.path / name).read_bytes()]
     first, second = (_arrays(run.best_weights) for run in (one, other))
     if first.keys() != second.keys() or not all(np.array_equal(first[name], second[name]) for name in first):
         found.append("the best weights")

@@ -27,7 +27,7 @@ from .processes import UNEXPECTED, begin, wait
 from .records import store
 
 HANGING_S, MEMORY_BYTES = 20, 3 << 30
-"""Limits of one input, which takes milliseconds, and of the memory that a batch may map beside what was there before."""
+"""Limits of one input, which takes milliseconds, and of the memory that a batch may map in addition."""
 KEPT_BYTES = 4096
 SHORT = 40
 """Inputs of each kind in the short version."""

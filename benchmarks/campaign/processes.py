@@ -63,7 +63,7 @@ def begin(work: Callable[[], int | None], log: Path, stdout: Path | None = None)
 def wait(
     pid: int, log: Path, *, limit_s: float = LIMIT_S, watch: Callable[[], bool] = lambda: False, poll_s: float = 0.004
 ) -> End:
-    """Wait for a child; kill it once ``watch`` returns True, and when it takes longer than the limit, which is a hang."""
+    """Wait for a child; kill it once ``watch`` returns True, or after the limit, which is a hang."""
     deadline, hung, killed = time.monotonic() + limit_s, False, False
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)

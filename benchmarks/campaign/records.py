@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.records import RESULTS, Line, append, grouped, machine, markdown
+from benchmarks import RESULTS
+from benchmarks.harness.records import Line, append, grouped, machine, markdown
 from cifarnet.environment import versions
 
 PATH = RESULTS / "campaigns.jsonl"

@@ -1,4 +1,4 @@
-"""Bars of medians with every raw sample as a dot, and lines on two logarithmic axes."""
+"""Bars of medians with every raw sample as a dot."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-COLORS = {
-    "cifarnet": "#1f6f8b",
-    "Keras": "#b5838d",
-    "loop": "#8a9a5b",
-    "runtime": "#8a9a5b",
-}
+COLORS = {"cifarnet": "#1f6f8b", "Keras": "#b5838d", "loop": "#8a9a5b", "runtime": "#8a9a5b"}
 """Colors of the bars, by group."""
 Bars = Mapping[str, tuple[str, Sequence[float]]]
 """Group and samples by the implementation's name."""
@@ -39,21 +34,6 @@ def draw_bars(axes: Axes, title: str, unit: str, bars: Bars, *, least_first: boo
     axes.set_xlabel(unit)
     axes.set_title(title, fontsize=10)
     axes.set_xlim(left=0)
-
-
-def draw_growth(axes: Axes, title: str, unit: str, samples: Mapping[float, Sequence[float]]) -> None:
-    """Draw the samples against the amount of work, and linear growth through the largest amount."""
-    works = sorted(samples)
-    medians = [statistics.median(samples[work]) for work in works]
-    linear = [medians[-1] * work / works[-1] for work in works]
-    axes.loglog(works, linear, ":", color="#999999", label="linear through the last")
-    axes.loglog(works, medians, "-", color=COLORS["cifarnet"], label="median")
-    for work in works:
-        axes.loglog([work] * len(samples[work]), samples[work], ".", color="black", markersize=5, alpha=0.5)
-    axes.set_xlabel(unit)
-    axes.set_ylabel("seconds")
-    axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
 
 
 def save(drawn: Figure, path: Path) -> None:

@@ -9,14 +9,14 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks import RESULTS
 from cifarnet.environment import PACKAGES, processor, usable_cores, versions
 
-RESULTS = Path(__file__).parents[1] / "results"
 FURTHER_PACKAGES = ("ai-edge-litert", "openvino", "pillow", "tf2onnx")
 """Packages whose versions can change a figure here, beside those of a run."""
 OUT = ("not installed", "failed", "refused")
@@ -188,9 +188,19 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
 
 
+def table_of(columns: Mapping[str, Callable[[Any], object]], items: Iterable[Any]) -> str:
+    """Return a Markdown table with one row per item; a column is a function of an item, by its title."""
+    return markdown(list(columns), [[cell(item) for cell in columns.values()] for item in items])
+
+
 def shown(value: float | None, form: str = ",.0f") -> str:
     """Return a figure as the tables show it, nothing for None."""
     return "" if value is None else format(value, form)
+
+
+def rounded(value: float) -> str:
+    """Return a difference with one digit, ``0`` where there is none."""
+    return f"{value:.0e}" if value else "0"
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

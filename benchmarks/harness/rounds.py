@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import PROJECT
+
 from .records import ResultsFile
 
-PROJECT = Path(__file__).parents[2]
 LIMIT_S = 900
 """Longest wait for a start or a round; an implementation that takes longer has failed."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -67,7 +67,6 @@ def _private_stdout() -> TextIO:
 
 
 def main() -> None:
-    """Run the implementation named on the command line."""
     sink = _private_stdout()
     document = json.loads(sys.stdin.readline())
     task = Task(**document | {"folder": Path(document["folder"])})

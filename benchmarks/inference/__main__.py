@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 
 import cifarnet
+from benchmarks import GOLDEN, PROJECT
+from benchmarks.harness.images import write_images
 from benchmarks.harness.records import ResultsFile, command_line
-from benchmarks.harness.rounds import PROJECT, run_rounds, started
+from benchmarks.harness.rounds import run_rounds, started
 from benchmarks.networks import beyond_stock
 from benchmarks.peak import PEAK, TOY
 from cifarnet.environment import usable_cores
 
-from .checks import check_classes, check_probabilities
 from .implementations import FROM_ARRAYS, FROM_FILES, TOY_ARRAYS, TOY_FILES
 from .table import FOLDER, LATENCY, THROUGHPUT, figure_of, table
+from .timing import check_classes, check_probabilities
 
-GOLDEN = PROJECT / "export" / "golden" / "model.onnx"
 IMAGES = 4096
 """Images that implementations get as an array."""
 WRITE_WEIGHTS = """
@@ -109,16 +110,6 @@ def prepared(plan: Plan, model: Path) -> Iterator[tuple[dict[str, Any], np.ndarr
         )
 
 
-def write_images(folder: Path, images: np.ndarray, count: int) -> Path:
-    """Write ``count`` images as PNG files, from the start again where there are fewer, and return the folder."""
-    from PIL import Image
-
-    folder.mkdir()
-    for index in range(count):
-        Image.fromarray(images[index % len(images)]).save(folder / f"{index:06}.png")
-    return folder
-
-
 def require_stock(model: Path, contract: Mapping[str, Any]) -> None:
     """End with one line where the baselines cannot build the network of the file ``model``."""
     found = beyond_stock(contract["model"]) | ({"flip": True} if contract.get("flip") else {})
@@ -131,12 +122,11 @@ def require_stock(model: Path, contract: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, store, draw and print."""
     parser = command_line("inference", __doc__)
     parser.add_argument("--run", type=Path, default=PROJECT / "runs" / "latest", help="folder with a model.onnx")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[c.name for c in (*FROM_ARRAYS, *FROM_FILES)])
     given = parser.parse_args()
-    model = (GOLDEN if given.toy else given.run / "model.onnx").absolute()
+    model = (GOLDEN / "model.onnx" if given.toy else given.run / "model.onnx").absolute()
     if not model.exists():
         parser.error(f"{model} is missing; expected an exported run: cifarnet export --onnx, or give --run")
     plan = TOY_PLAN if given.toy else Plan()

@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks import RESULTS
 from benchmarks.harness.figures import draw_bars, figure, save
-from benchmarks.harness.records import RESULTS, Results, markdown, shown
+from benchmarks.harness.records import Results, markdown, shown
 from benchmarks.peak import inference_operations, peak_rate
 
 LATENCY, THROUGHPUT, FOLDER = "one image, one core", "batches of 256, all cores", "a folder of PNG files, all cores"

@@ -22,14 +22,21 @@ def beyond_stock(model: Mapping[str, Any]) -> dict[str, Any]:
     return {name: model[name] for name, value in STOCK.items() if model.get(name, value) != value}
 
 
+def output_sizes(model: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return height and width behind each convolution, before its pooling."""
+    (height, width, _), sizes = model["image_shape"], []
+    shrink = 0 if model["padding"] == "same" else model["kernel_size"] - 1
+    for _ in model["filters"]:
+        sizes.append((height - shrink, width - shrink))
+        height, width = (height - shrink) // 2, (width - shrink) // 2
+    return sizes
+
+
 def kernel_shapes(model: Mapping[str, Any]) -> list[tuple[int, ...]]:
     """Return the shape of each kernel as Keras lays it out, convolutions first."""
-    (height, width, channels), size = model["image_shape"], model["kernel_size"]
-    shrink = 0 if model["padding"] == "same" else size - 1
-    for _ in model["filters"]:
-        height, width = (height - shrink) // 2, (width - shrink) // 2
-    filters = [channels, *model["filters"]]
-    units = [height * width * filters[-1], *model["dense_units"], model["classes"]]
+    (height, width), size = output_sizes(model)[-1], model["kernel_size"]
+    filters = [model["image_shape"][-1], *model["filters"]]
+    units = [(height // 2) * (width // 2) * filters[-1], *model["dense_units"], model["classes"]]
     return [*((size, size, *pair) for pair in pairwise(filters)), *pairwise(units)]
 
 

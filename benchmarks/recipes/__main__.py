@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import PROJECT
 from benchmarks.harness.records import all_versions, append, machine
-from benchmarks.harness.rounds import PROJECT
 from benchmarks.recipes import PREFIX
 from benchmarks.recipes.table import CHANGED, PATH, changed_table, curve_table, figure_of
 
@@ -55,7 +55,6 @@ def measure(name: str, backend: str, seed: int, source: str, changed: Mapping[st
 
 
 def main() -> None:
-    """Measure, store, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("backend")

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import RESULTS
 from benchmarks.harness.figures import figure, save
-from benchmarks.harness.records import RESULTS, cores, markdown, mean_and_range, read_lines
+from benchmarks.harness.records import cores, markdown, mean_and_range, read_lines
 from benchmarks.recipes.trained import changed_recipe
 
 PATH = RESULTS / "recipes.jsonl"

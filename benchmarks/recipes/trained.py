@@ -1,6 +1,6 @@
-"""Train a recipe and report each epoch: ``python -m benchmarks.recipes.trained RECIPE BACKEND SEED FOLDER DATA CHANGED``.
+"""Train a recipe and report each epoch, as a process of ``python -m benchmarks.recipes``.
 
-CHANGED is JSON with settings that differ from the recipe's.
+Arguments: recipe, backend, seed, folder for the run, data, and JSON with settings that differ from the recipe's.
 """
 
 import json

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 import cifarnet
+from benchmarks import GOLDEN
+from benchmarks.harness.images import write_images
 from benchmarks.harness.records import ResultsFile, command_line
 from benchmarks.harness.rounds import Implementation, run_rounds, started
-from benchmarks.inference.__main__ import GOLDEN, write_images
 from benchmarks.peak import inference_operations
 from cifarnet.environment import usable_cores
 
-from .table import figure_of, table
+from .table import table
 
 EPOCH, FOLDER, EXPORT = "epoch against training images", "folder against files", "export against model size"
 CHUNK = 10_000
@@ -84,7 +85,7 @@ def prepared(plan: Plan) -> Iterator[dict[str, Any]]:
         yield {
             "source": plan.source,
             "images": str(folder / "images.npy"),
-            "model": str(GOLDEN),
+            "model": str(GOLDEN / "model.onnx"),
             "files": str(write_images(folder / "files", images, plan.real_files)),
             "gate_images": plan.gate_images,
             "gate_training_images": plan.gate_training_images,
@@ -101,14 +102,12 @@ def _write_noise(path: Path, count: int) -> None:
 
 
 def main() -> None:
-    """Measure, store, draw and print."""
     given = command_line("scaling", __doc__).parse_args()
     plan = TOY_PLAN if given.toy else Plan()
     plan = dataclasses.replace(plan, rounds=given.rounds or plan.rounds)
     results = ResultsFile(given.results / "scaling.jsonl", "scaling", dataclasses.asdict(plan))
     measure(plan, results)
     results.close()
-    figure_of(results.path)
     print(table(results.path))
 
 

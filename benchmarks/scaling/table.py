@@ -1,11 +1,11 @@
-"""The tables and the figure of the scaling benchmark, from the raw samples."""
+"""The tables of the scaling benchmark, from the raw samples."""
 
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.figures import draw_growth, figure, save
-from benchmarks.harness.records import RESULTS, Results, markdown, shown
+from benchmarks import RESULTS
+from benchmarks.harness.records import Results, markdown, shown
 
 
 def table(path: Path = RESULTS / "scaling.jsonl") -> str:
@@ -50,17 +50,3 @@ def _summary(works: list[float], medians: list[float], megabytes: list[float]) -
         f"It grows with the power {exponent:.2f} of the work, over the last two sizes {last:.2f}{fixed} "
         f"From the first size to the last, memory grows by {grown:,.0f} bytes per unit."
     )
-
-
-def figure_of(path: Path) -> None:
-    """Draw one panel per series."""
-    results = Results.read(path)
-    cells = results.cells()
-    drawn, axes = figure(len(cells), 10)
-    for each, cell in zip(axes, cells, strict=True):
-        names = [name for name, line in results.implementations(cell).items() if "reason" not in line]
-        samples = {_work(name): results.values(cell, name, "seconds") for name in names}
-        if samples:
-            article = "an" if cell.startswith("e") else "a"
-            draw_growth(each, f"seconds of {article} {cell}", names[0].partition(" ")[2], samples)
-    save(drawn, path.with_suffix(".png"))

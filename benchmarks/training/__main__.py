@@ -126,7 +126,6 @@ def _train_to(accuracy: float, workers: list[Worker], results: ResultsFile, cell
 
 
 def main() -> None:
-    """Measure, store, draw and print."""
     parser = command_line("training", __doc__)
     parser.add_argument("--batches", type=int, nargs="+", metavar="N")
     parser.add_argument("--to-accuracy", type=float, metavar="FRACTION")

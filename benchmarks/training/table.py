@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from benchmarks import RESULTS
 from benchmarks.harness.figures import draw_bars, figure, save
-from benchmarks.harness.records import RESULTS, Results, markdown, shown
+from benchmarks.harness.records import Results, markdown, shown
 from benchmarks.peak import PEAK, peak_rate, training_operations
 
 TITLES = (

@@ -1,4 +1,4 @@
-"""The training implementations: each row is a function of a module here, called with ``(task, rounds)``, and options."""
+"""The training implementations: each row is the function ``run`` of a module here, and its options."""
 
 from benchmarks.harness.rounds import Implementation
 

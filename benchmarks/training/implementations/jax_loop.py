@@ -26,7 +26,6 @@ CHUNK = 5
 
 
 def run(task: Task, rounds: Rounds) -> None:
-    """Train an epoch per round."""
     workload = Workload(task)
     train_in_rounds(workload, JaxTrainer(workload), rounds, task.folder)
 
@@ -47,7 +46,6 @@ class JaxTrainer:
         self._measure = jax.jit(self._measured)
 
     def train_epoch(self, epoch: Epoch) -> Sums:
-        """Train on every image once."""
         sums = jnp.zeros(2)
         for at in range(0, len(epoch.rates), CHUNK):
             rows = tuple(column[at : at + CHUNK] for column in epoch)
@@ -55,12 +53,10 @@ class JaxTrainer:
         return Sums(*np.asarray(sums).tolist())
 
     def validate(self) -> Sums:
-        """Measure on the validation images."""
         found = [self._measure(self._state["parameters"], *batch) for batch in self._validation]
         return Sums(*(sum(float(each) for each in column) for column in zip(*found, strict=True)))
 
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return copies of the weights."""
         leaves = jax.tree.leaves(self._state["parameters"])
         return {str(index): np.array(leaf) for index, leaf in enumerate(leaves)}
 

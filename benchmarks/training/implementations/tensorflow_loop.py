@@ -1,4 +1,4 @@
-"""A hand-written TensorFlow loop: one `tf.function` that takes many steps over resident images, with the fused Adam operation."""
+"""A hand-written TensorFlow loop: one `tf.function` over the steps of an epoch, with the fused Adam operation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,6 @@ from benchmarks.training.workload import Epoch, Sums, Workload, train_in_rounds
 
 
 def run(task: Task, rounds: Rounds) -> None:
-    """Train an epoch per round."""
     workload = Workload(task)
     train_in_rounds(workload, TensorFlowTrainer(workload), rounds, task.folder)
 
@@ -36,16 +35,13 @@ class TensorFlowTrainer:
         self._measure = tf.function(self._traced_measure)
 
     def train_epoch(self, epoch: Epoch) -> Sums:
-        """Train on every image once."""
         return Sums(*(float(each) for each in self._train(*map(tf.constant, epoch))))
 
     def validate(self) -> Sums:
-        """Measure on the validation images."""
         found = [self._measure(*batch) for batch in self._validation]
         return Sums(*(sum(float(each) for each in column) for column in zip(*found, strict=True)))
 
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return copies of the weights."""
         return {str(index): variable.numpy() for index, variable in enumerate(self._parameters)}
 
     def _initial_parameters(self) -> list[tf.Variable]:

@@ -1,4 +1,4 @@
-"""A hand-written PyTorch loop: channels-last memory, fused AdamW, images resident as uint8, eager or `torch.compile`."""
+"""A hand-written PyTorch loop: channels-last memory, fused AdamW, images kept as uint8, eager or `torch.compile`."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,6 @@ from benchmarks.training.workload import Epoch, Sums, Workload, train_in_rounds
 
 
 def run(task: Task, rounds: Rounds) -> None:
-    """Train an epoch per round."""
     workload = Workload(task)
     train_in_rounds(workload, TorchTrainer(workload, compiled=task.options.get("compiled", False)), rounds, task.folder)
 
@@ -42,7 +41,6 @@ class TorchTrainer:
         return cross_entropy(logits, labels), (logits.detach().argmax(1) == labels).sum()
 
     def train_epoch(self, epoch: Epoch) -> Sums:
-        """Train on every image once."""
         self._network.train()
         loss_sum, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
         sizes = epoch.weights.sum(axis=1).astype(int)
@@ -60,7 +58,6 @@ class TorchTrainer:
 
     @torch.no_grad()
     def validate(self) -> Sums:
-        """Measure on the validation images."""
         self._network.eval()
         sums = [0.0, 0]
         for part in self._workload.validation_batches():
@@ -70,5 +67,4 @@ class TorchTrainer:
         return Sums(*sums)
 
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return copies of the weights."""
         return {name: tensor.numpy().copy() for name, tensor in self._network.state_dict().items()}
