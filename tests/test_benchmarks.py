@@ -240,17 +240,17 @@ def test_stored_results_open_with_the_machine(path):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(
-    ("name", "changed", "row"),
-    [
-        ("fast", {"filters": [4, 4, 4], "epochs": 2}, "| `fast` | torch | 3, 4 |"),
-        ("by-hand-bfloat16", {"epochs": 2}, "| hand-written PyTorch, bfloat16 | torch | 3, 4 |"),
-    ],
-)
-def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path, name, changed, row):
+def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path):
     results = tmp_path / "recipes.jsonl"
-    options = ["--results", str(results), "--data", "synthetic", "--changed", json.dumps(changed)]
-    command = ["-m", "benchmarks.recipes", name, "torch", "3", "4", *options]
+    options = [
+        "--results",
+        str(results),
+        "--data",
+        "synthetic",
+        "--changed",
+        json.dumps({"filters": [4, 4, 4], "epochs": 2}),
+    ]
+    command = ["-m", "benchmarks.recipes", "fast", "torch", "3", "4", *options]
     done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = trainings(results)
@@ -259,7 +259,7 @@ def test_a_recipe_is_timed_from_the_start_of_its_process(tmp_path, name, changed
         assert [epoch["epoch"] for epoch in training.epochs] == [1, 2]
         assert 0 < training.epochs[0]["seconds"] < training.epochs[1]["seconds"] <= training.end["seconds"]
         assert {"test_accuracy", "flip_test_accuracy"} <= set(training.end)
-    assert row in done.stdout
+    assert "| `fast` | torch | 3, 4 |" in done.stdout
     assert results.with_suffix(".png").exists()
 
 

@@ -88,35 +88,12 @@ def keras_predict_on_batch(task: Task) -> Answer:
     return keras_network(task).predict_on_batch
 
 
-def _exported(task: Task, form: str) -> str:
-    """Return the file of Keras' own `model.export`."""
-    network, file = keras_network(task), str(task.folder / f"model.{form}")
-    network(np.zeros((1, *task.settings["model_config"]["image_shape"]), np.uint8), training=False)  # or it is refused
-    network.export(file, format=form, verbose=False)
-    return file
-
-
 def keras_export(task: Task) -> Answer:
-    """Return the ONNX file of Keras' own export in onnxruntime."""
-    return onnxruntime_file(task, _exported(task, "onnx"))
-
-
-def litert_file(task: Task) -> Answer:
-    """Return the file of Keras' own export in LiteRT, formerly TensorFlow Lite."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    file = _exported(task, "litert")
-    interpreter = Interpreter(file, num_threads=task.cores)
-    entry, exit_ = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    interpreter.resize_tensor_input(entry, [task.settings["batch"], *task.settings["model_config"]["image_shape"]])
-    interpreter.allocate_tensors()
-
-    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        interpreter.set_tensor(entry, images)
-        interpreter.invoke()
-        return interpreter.get_tensor(exit_)
-
-    return answer
+    """Return the ONNX file of Keras' own `model.export` in onnxruntime."""
+    network, file = keras_network(task), str(task.folder / "model.onnx")
+    network(np.zeros((1, *task.settings["model_config"]["image_shape"]), np.uint8), training=False)  # or it is refused
+    network.export(file, format="onnx", verbose=False)
+    return onnxruntime_file(task, file)
 
 
 def torch_module(task: Task) -> Answer:
@@ -259,13 +236,8 @@ FROM_ARRAYS = (
     ),
     _row("PyTorch", "torch_module", "torch", "torch"),
     _row("PyTorch, torch.compile", "torch_module", "torch", "torch", compiled=True),
-    _row(
-        *("file of Keras' export on tensorflow, onnxruntime", "keras_export", "onnxruntime", "tf2onnx"),
-        backend="tensorflow",
-    ),
     _row("file of Keras' export on torch, onnxruntime", "keras_export", "onnxruntime", backend="torch"),
     _row("the same file, OpenVINO", "openvino_file", "openvino", "openvino"),
-    _row("file of Keras' export, LiteRT", "litert_file", "litert", "ai_edge_litert", backend="tensorflow"),
 )
 FROM_FILES = (
     _row("cifarnet, stream", "cifarnet_folder", "onnxruntime", group="cifarnet"),

@@ -1,7 +1,5 @@
 """Measure: ``python -m benchmarks.recipes NAME BACKEND SEED [SEED ...]``.
 
-NAME is a recipe, or on torch `by-hand` or `by-hand-bfloat16`, the hand-written baseline.
-
 Each training has a process of its own and the machine to itself. Every epoch's accuracy is added to
 ``results/recipes.jsonl`` with the seconds since that process was started, or with ``--changed``, for settings that no
 recipe has, to ``results/changed_recipes.jsonl``.
@@ -13,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,6 @@ from benchmarks.harness.records import all_versions, append, machine
 from benchmarks.recipes import PREFIX
 from benchmarks.recipes.table import CHANGED, PATH, changed_table, curve_table, figure_of
 
-HAND_WRITTEN = {"by-hand": (), "by-hand-bfloat16": ("bfloat16",)}
-"""Arguments of the hand-written program by its names here."""
-
-
-def program(name: str, backend: str, seed: int, folder: str, source: str, changed: Mapping[str, Any]) -> Sequence[str]:
-    """Return the module that trains, and its arguments."""
-    if name not in HAND_WRITTEN:
-        return ("benchmarks.recipes.trained", name, backend, str(seed), folder, source, json.dumps(changed))
-    if backend != "torch":
-        sys.exit(f"error: {name} is a program in torch; expected that backend, not {backend}")
-    return ("benchmarks.recipes.hand_written", str(seed), source, json.dumps(changed), *HAND_WRITTEN[name])
-
 
 def measure(name: str, backend: str, seed: int, source: str, changed: Mapping[str, Any], results: Path) -> None:
     """Train once and add what it reports to the results, if it finished."""
@@ -41,7 +27,8 @@ def measure(name: str, backend: str, seed: int, source: str, changed: Mapping[st
     lines = [head | ({"changed": changed} if changed else {})]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", *program(name, backend, seed, folder, source, changed)]
+        arguments = (name, backend, str(seed), folder, source, json.dumps(changed))
+        command = [sys.executable, "-m", "benchmarks.recipes.trained", *arguments]
         with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:

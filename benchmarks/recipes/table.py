@@ -15,6 +15,7 @@ PATH = RESULTS / "recipes.jsonl"
 CHANGED = RESULTS / "changed_recipes.jsonl"
 """Trainings with other settings than the recipe's, tried before those were chosen."""
 WORDS = {"by-hand": "hand-written PyTorch", "by-hand-bfloat16": "hand-written PyTorch, bfloat16"}
+"""Rows of a baseline whose program was not kept."""
 COLORS = {
     "seed": "#b5838d",
     "fast": "#1f6f8b",
