@@ -21,7 +21,7 @@ from PIL import Image
 
 import cifarnet
 from benchmarks import RESULTS
-from benchmarks.harness.records import Line, append, grouped, machine, markdown, mean_and_range
+from benchmarks.harness.records import Line, append, grouped, machine, mean_and_range, table_of
 from cifarnet.environment import versions
 from cifarnet.spec import Dataset, Split
 
@@ -109,17 +109,14 @@ def measure(seed: int, dataset: Dataset, images: int = IMAGES, epochs: int | Non
 
 def table(path: Path = PATH) -> str:
     """Return the stored trainings, one row per way."""
-    rows = [
-        [
-            way,
-            mean_and_range([100 * line["test_accuracy"] for line in group], "{:.1f} %"),
-            len(group),
-            f"{statistics.mean(line['epochs'] for line in group):.0f}",
-            f"{statistics.mean(line['seconds'] for line in group):.0f}",
-        ]
-        for way, group in grouped(path, itemgetter("way")).items()
-    ]
-    return markdown(("recipe", "test accuracy", "seeds", "epochs", "seconds"), rows)
+    columns = {
+        "recipe": lambda group: group[0]["way"],
+        "test accuracy": lambda group: mean_and_range([100 * line["test_accuracy"] for line in group], "{:.1f} %"),
+        "seeds": len,
+        "epochs": lambda group: f"{statistics.mean(line['epochs'] for line in group):.0f}",
+        "seconds": lambda group: f"{statistics.mean(line['seconds'] for line in group):.0f}",
+    }
+    return table_of(columns, grouped(path, itemgetter("way")).values())
 
 
 def main() -> None:

@@ -1,14 +1,14 @@
 """The tables and the figure of the recipes benchmark, from the stored trainings."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS
 from benchmarks.harness.figures import figure, save
-from benchmarks.harness.records import cores, markdown, mean_and_range, read_lines
+from benchmarks.harness.records import cores, markdown, mean_and_range, read_lines, table_of
 from benchmarks.recipes.trained import changed_recipe
 
 PATH = RESULTS / "recipes.jsonl"
@@ -63,85 +63,93 @@ def trainings(path: Path = PATH) -> list[Training]:
     return found
 
 
+def _minutes(group: Sequence[Training]) -> list[float]:
+    return [training.end["seconds"] / 60 for training in group]
+
+
+def _seeds(group: Sequence[Training]) -> str:
+    return ", ".join(str(training.head["seed"]) for training in group)
+
+
+def _accuracy(group: Sequence[Training], name: str) -> str:
+    return mean_and_range([100 * training.end[name] for training in group], "{:.2f} %")
+
+
+def _loss(group: Sequence[Training]) -> float:
+    return statistics.mean(training.best["validation_loss"] for training in group)
+
+
+MEASURED: Mapping[str, Callable[[Sequence[Training]], str]] = {
+    "minutes": lambda group: mean_and_range(_minutes(group), "{:.1f}"),
+    "test accuracy": lambda group: _accuracy(group, "test_accuracy"),
+    "with TTA": lambda group: _accuracy(group, "flip_test_accuracy"),
+    "processor": lambda group: " and ".join(sorted({cores(training.head["machine"]) for training in group})),
+}
+"""Columns of a group of trainings with the same settings."""
+COLUMNS: Mapping[str, Callable[[Sequence[Training]], str]] = {
+    "recipe": lambda group: WORDS.get(group[0].head["name"], f"`{group[0].head['name']}`"),
+    "backend": lambda group: group[0].head["backend"],
+    "seeds": _seeds,
+    "epochs": lambda group: f"{statistics.mean(len(training.epochs) for training in group):.0f}",
+    **MEASURED,
+}
+
+
 def curve_table(path: Path = PATH) -> str:
     """Return mean and range over the seeds, one row per recipe and backend."""
-    rows = [_row(*key, group) for key, group in _groups(path)]
-    return markdown(("recipe", "backend", "seeds", "epochs", *TITLES), rows)
+    return table_of(COLUMNS, _groups(path))
 
 
 def short_table(path: Path = PATH) -> str:
     """Return one row per recipe, of the backend that trained it in the shortest time."""
-    quickest: dict[str, list[str]] = {}
-    for (name, backend), group in _groups(path):
-        if name not in WORDS:
-            quickest.setdefault(name, _row(name, backend, group))
-    return markdown(("recipe", "backend", "seeds", "epochs", *TITLES), list(quickest.values()))
+    quickest: dict[str, list[Training]] = {}
+    for group in _groups(path):
+        if group[0].head["name"] not in WORDS:
+            quickest.setdefault(group[0].head["name"], group)
+    return table_of(COLUMNS, quickest.values())
 
 
-def _groups(path: Path) -> list[tuple[tuple[str, str], list[Training]]]:
+def _groups(path: Path) -> list[list[Training]]:
     """Return the trainings by recipe and backend, in the order of the recipes, the quickest backend first."""
     groups: dict[tuple[str, str], list[Training]] = {}
     for training in trainings(path):
         groups.setdefault(training.key, []).append(training)
     order = list(COLORS)
-    return sorted(groups.items(), key=lambda each: (order.index(each[0][0]), statistics.mean(_minutes(each[1]))))
-
-
-TITLES = ("minutes", "test accuracy", "with TTA", "processor")
-DIFFERING = ("convolutions_per_block", "filters", "translation", "cutout", "epochs")
-"""The settings by which the trials of `strong` differ."""
+    return sorted(
+        groups.values(), key=lambda group: (order.index(group[0].head["name"]), statistics.mean(_minutes(group)))
+    )
 
 
 def changed_table(path: Path = CHANGED, recipes: Path = PATH) -> str:
     """Return the trials for `strong`, the lowest validation loss first."""
-    groups: dict[tuple[Any, ...], list[Training]] = {}
+    groups: dict[tuple[str, ...], list[Training]] = {}
     for training in (*trainings(path), *trainings(recipes)):
         if training.head["name"] == "strong":
             settings = changed_recipe("strong", training.head.get("changed", {}))
             values = settings.model.to_json() | settings.train.to_json()
-            key = tuple(str(values[name]).strip("[]") for name in DIFFERING)
+            key = tuple(str(values[name]).strip("[]") for name in DIFFERING.values())
             groups.setdefault(key, []).append(training)
-    best = {key: [training.best for training in group] for key, group in groups.items()}
-    rows = [
-        [
-            *key,
-            ", ".join(str(training.head["seed"]) for training in groups[key]),
-            mean_and_range([100 * epoch["validation_accuracy"] for epoch in best[key]], "{:.2f} %"),
-            f"{_loss(best[key]):.4f}",
-            *_measured(groups[key]),
-        ]
-        for key in sorted(groups, key=lambda key: _loss(best[key]))
-    ]
-    titles = ("convolutions per block", "filters", "random crop", "cutout", "epochs")
-    return markdown((*titles, "seeds", "validation accuracy", "validation loss", *TITLES), rows)
+    columns = {
+        "seeds": _seeds,
+        "validation accuracy": lambda group: mean_and_range(
+            [100 * training.best["validation_accuracy"] for training in group], "{:.2f} %"
+        ),
+        "validation loss": lambda group: f"{_loss(group):.4f}",
+        **MEASURED,
+    }
+    ordered = sorted(groups.items(), key=lambda each: _loss(each[1]))
+    rows = [[*key, *(cell(group) for cell in columns.values())] for key, group in ordered]
+    return markdown([*DIFFERING, *columns], rows)
 
 
-def _loss(epochs: Sequence[dict[str, float]]) -> float:
-    return statistics.mean(epoch["validation_loss"] for epoch in epochs)
-
-
-def _minutes(group: Sequence[Training]) -> list[float]:
-    return [training.end["seconds"] / 60 for training in group]
-
-
-def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
-    return [
-        WORDS.get(name, f"`{name}`"),
-        backend,
-        ", ".join(str(training.head["seed"]) for training in group),
-        f"{statistics.mean(len(training.epochs) for training in group):.0f}",
-        *_measured(group),
-    ]
-
-
-def _measured(group: Sequence[Training]) -> list[str]:
-    """Return the cells below ``TITLES``."""
-    return [
-        mean_and_range(_minutes(group), "{:.1f}"),
-        mean_and_range([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
-        mean_and_range([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
-        " and ".join(sorted({cores(training.head["machine"]) for training in group})),
-    ]
+DIFFERING = {
+    "convolutions per block": "convolutions_per_block",
+    "filters": "filters",
+    "random crop": "translation",
+    "cutout": "cutout",
+    "epochs": "epochs",
+}
+"""The settings by which the trials of `strong` differ, by their column."""
 
 
 def figure_of(path: Path) -> None:

@@ -2,50 +2,35 @@
 
 from benchmarks.harness.rounds import Implementation
 
-HERE = "benchmarks.training.implementations"
+BACKENDS = ("jax", "torch", "tensorflow")
 
 
-def _cifarnet(backend: str) -> Implementation:
+def _row(name: str, module: str, group: str, framework: str, **options: object) -> Implementation:
+    """Return a row; all but hand-written loops need Keras."""
+    needs_keras = group != "loop"
     return Implementation(
-        name=f"cifarnet on {backend}",
-        program=f"{HERE}.cifarnet_run:run",
-        group="cifarnet",
-        framework=backend,
-        needs=("keras", backend),
-        environment={"KERAS_BACKEND": backend},
-    )
-
-
-def _keras(backend: str, steps: int = 1) -> Implementation:
-    return Implementation(
-        name=f"Keras fit on {backend}" + (f", {steps} steps per execution" if steps > 1 else ""),
-        program=f"{HERE}.keras_fit:run",
-        group="Keras",
-        framework=backend,
-        needs=("keras", backend),
-        options={"steps_per_execution": steps},
-        environment={"KERAS_BACKEND": backend},
-    )
-
-
-def _loop(name: str, framework: str, **options: object) -> Implementation:
-    program = f"{HERE}.{framework}_loop:run"
-    return Implementation(
-        name=name, program=program, group="loop", framework=framework, needs=(framework,), options=options
+        name=name,
+        program=f"{__name__}.{module}:run",
+        group=group,
+        framework=framework,
+        needs=("keras", framework) if needs_keras else (framework,),
+        options=options,
+        environment={"KERAS_BACKEND": framework} if needs_keras else {},
     )
 
 
 IMPLEMENTATIONS = (
-    *map(_cifarnet, ("jax", "torch", "tensorflow")),
-    # Steps per execution where they pay: on torch they gain nothing.
-    _keras("jax", steps=10),
-    _keras("torch"),
-    _keras("tensorflow", steps=10),
-    _loop("PyTorch loop", "torch"),
-    _loop("PyTorch loop, torch.compile", "torch", compiled=True),
-    # The fastest of six loops that were measured: their rows are in the table of docs/performance.md.
-    _loop("JAX loop, lax.scan unrolled", "jax"),
-    _loop("tf.function loop", "tensorflow"),
+    *(_row(f"cifarnet on {backend}", "cifarnet_run", "cifarnet", backend) for backend in BACKENDS),
+    # Several steps per execution where they pay: on torch they gain nothing.
+    _row("Keras fit on torch", "keras_fit", "Keras", "torch"),
+    *(
+        _row(f"Keras fit on {backend}, 10 steps per execution", "keras_fit", "Keras", backend, steps_per_execution=10)
+        for backend in ("jax", "tensorflow")
+    ),
+    _row("PyTorch loop", "torch_loop", "loop", "torch"),
+    _row("PyTorch loop, torch.compile", "torch_loop", "loop", "torch", compiled=True),
+    _row("JAX loop, lax.scan unrolled", "jax_loop", "loop", "jax"),  # the fastest of six at batch 30
+    _row("tf.function loop", "tensorflow_loop", "loop", "tensorflow"),
 )
 """In the order of their start; the tables sort by rate."""
 FEWER = tuple(each.name for each in IMPLEMENTATIONS if each.framework == "tensorflow" or each.group != "Keras")
