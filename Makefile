@@ -27,7 +27,7 @@ help:
 	@echo "make test                               the whole suite, on all three frameworks: some nine minutes"
 	@echo "make nightly                            long tests, and the oldest versions that are declared"
 	@echo "make consumers                          what the apps under export/ need for their tests"
-	@echo "make bench [RUN=runs/latest]            all benchmarks: a good half hour on an idle machine"
+	@echo "make bench [RUN=runs/latest]            all benchmarks: about 30 minutes on an idle machine"
 
 .PHONY: help train check test data lint nightly consumers bench results clean
 
@@ -73,7 +73,7 @@ consumers: $(if $(shell command -v npm),export/node/node_modules/.done export/br
 export/%/node_modules/.done: export/%/package.json export/%/package-lock.json
 	-cd export/$* && npm ci --no-audit --no-fund && touch node_modules/.done
 
-# A good half hour, on a machine that does nothing else; RUN is a finished and exported run of the recipe `seed`, refused
+# About 30 minutes, on an idle machine; RUN is a finished and exported run of the recipe `seed`, refused
 # first if it is another. The tables in docs/ follow with `make results`. What cannot be installed here is a row that says so.
 RUN ?= runs/latest
 bench: data $(VENV)/.has-bench

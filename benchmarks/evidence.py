@@ -1,89 +1,139 @@
-"""The README's tables about trust: calibration, corrupted images, and the frameworks side by side.
+"""The tables of whole runs and exported files, from the records that `cifarnet` itself leaves.
 
-``results/runs/*.json`` are records of whole trainings, ``results/robustness.json`` is what `cifarnet robustness` left
-in the folder of one of them, ``results/comparison.json`` what `cifarnet compare` left.
+``results/runs/*.json`` are ``run.json`` files of whole trainings, ``results/exports/RECIPE-BACKEND-*.json`` are
+``model*.parity.json`` files, ``results/robustness.json`` is what `cifarnet robustness` left in the folder of one run,
+and ``results/comparison.json`` what `cifarnet compare` left.
 """
 
 import json
-from pathlib import Path
-from typing import Any
+import statistics
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks import RESULTS
+from benchmarks.harness.records import Line, percent, rounded, table_of
+from cifarnet.recipes import RECIPES
 
-
-def calibration_table(records: list[dict[str, Any]]) -> str:
-    """Return one row per run that keeps its calibration: the error before and after, and selective prediction."""
-    rows = [_calibration_row(record) for record in records if "calibration" in record]
-    errors = "ECE at temperature 1, ECE at the fitted temperature"
-    head = f"backend, seed, temperature, {errors}, coverage, threshold, selective accuracy"
-    return _table(head.split(", "), rows)
+STOPPED = {"patience": "patience of 20", "epochs": "last epoch"}
 
 
-def _calibration_row(record: dict[str, Any]) -> list[str]:
-    found = record["calibration"]
-    trade = found["abstention"] or dict.fromkeys(("coverage", "threshold", "accuracy"))
-    threshold = trade["threshold"]
-    return [
-        record["backend"],
-        str(record["seed"]),
-        f"{found['temperature']:.2f}",
-        _percent(found["ece_before"]),
-        _percent(found["ece_after"]),
-        _percent(trade["coverage"]),
-        "never" if threshold is None else f"{threshold:.2f}",
-        _percent(trade["accuracy"]),
-    ]
+def records() -> list[Line]:
+    """Return the stored run records, ordered by seed and backend."""
+    found = [json.loads(path.read_text()) for path in (RESULTS / "runs").glob("*.json")]
+    return sorted(found, key=lambda record: (record["seed"], record["backend"]))
+
+
+def runs_table() -> str:
+    """Return the mean test accuracy of the whole runs of `seed`, and one row per run."""
+    found = records()
+    accuracies = [100 * run["metrics"]["test"]["accuracy"] for run in found]
+    seeds, backends = ({run[key] for run in found} for key in ("seed", "backend"))
+    columns = {
+        "backend": lambda run: run["backend"],
+        "seed": lambda run: run["seed"],
+        "test accuracy": lambda run: percent(run["metrics"]["test"]["accuracy"], 2),
+        "validation loss": lambda run: f"{run['metrics']['validation']['loss']:.4f}",
+        "best epoch": lambda run: run["best_epoch"],
+        "stopped by": lambda run: f"{STOPPED[run['why_stopped']]}, epoch {run['epochs']}",
+        "seconds per epoch": lambda run: f"{run['seconds_per_epoch']:.0f}",
+        "minutes": lambda run: f"{run['elapsed_s'] / 60:.0f}",
+        "cores": lambda run: run["machine"]["cores"],
+        "processor": lambda run: run["machine"]["processor"],
+    }
+    return (
+        f"**{statistics.mean(accuracies):.1f} % test accuracy** on CIFAR-10: the mean of {len(found)} whole runs "
+        f"({min(accuracies):.2f} to {max(accuracies):.2f} %) over {len(seeds)} seeds and {len(backends)} backends."
+        f"\n\n{table_of(columns, found)}"
+    )
+
+
+def exports_table() -> str:
+    """Return one row per exported file: the result of its parity check, its size and its speed."""
+    paths = (RESULTS / "exports").glob("*.json")
+    found = [json.loads(path.read_text()) | {"recipe": path.stem.partition("-")[0]} for path in paths]
+    found.sort(key=lambda file: (list(RECIPES).index(file["recipe"]), -file["size_bytes"], file["backend"]))
+    columns = {
+        "recipe": lambda file: f"`{file['recipe']}`",
+        "backend": lambda file: file["backend"],
+        "precision": lambda file: file["precision"],
+        "bytes": lambda file: f"{file['size_bytes']:,}",
+        "accuracy of the trained model": lambda file: percent(file["trained_accuracy"], 2),
+        "accuracy of the file": lambda file: percent(file["accuracy"], 2),
+        "largest difference of a probability": _largest_difference,
+        "predictions changed": lambda file: "{changed_classes} of {images:,}".format(**file["checks"][0]),
+        "one image, against float32": _speed_up,
+    }
+    return table_of(columns, found)
+
+
+def _largest_difference(file: Line) -> str:
+    return f"{max(check['probability_difference'] for check in file['checks']):.1e}"
+
+
+def _speed_up(file: Line) -> str:
+    """Return the speed on the first measured machine, nothing without one."""
+    for each in file["latencies"]:
+        return f"{each['float32_microseconds'] / each['microseconds']:.2f} times as fast"
+    return ""
+
+
+def calibration_table() -> str:
+    """Return one row per run with a calibration: the error before and after, and selective prediction."""
+    found = []
+    for record in records():
+        if calibration := record.get("calibration"):
+            selective = calibration["abstention"] or dict.fromkeys(("coverage", "threshold", "accuracy"))
+            found.append({"backend": record["backend"], "seed": record["seed"], **calibration, **selective})
+    columns = {
+        "backend": lambda run: run["backend"],
+        "seed": lambda run: run["seed"],
+        "temperature": lambda run: f"{run['temperature']:.2f}",
+        "ECE at temperature 1": lambda run: percent(run["ece_before"]),
+        "ECE at the fitted temperature": lambda run: percent(run["ece_after"]),
+        "coverage": lambda run: percent(run["coverage"]),
+        "threshold": lambda run: "never" if run["threshold"] is None else f"{run['threshold']:.2f}",
+        "selective accuracy": lambda run: percent(run["accuracy"]),
+    }
+    return table_of(columns, found)
 
 
 def robustness_table() -> str:
-    """Return one row per corruption, the one that hurts most first: accuracy at severity 1, 3 and 5, and the mean."""
+    """Return one row per corruption, the most harmful first: accuracy at severity 1, 3 and 5, and the mean."""
     found = json.loads((RESULTS / "robustness.json").read_text())
-    ranking = sorted(found["families"].items(), key=lambda item: -item[1]["mean_error"])
-    rows = [
-        [
-            name.replace("_", " "),
-            *(_percent(each["severities"][at]["accuracy"]) for at in (0, 2, 4)),
-            _percent(1 - each["mean_error"]),
-        ]
-        for name, each in ranking
-    ]
-    clean = [f"none ({found['images']:,} images)", *[_percent(found["clean"]["accuracy"])] * 4]
-    return _table(["corruption", "severity 1", "severity 3", "severity 5", "mean of five"], [clean, *rows])
+    clean = found["clean"]["accuracy"]
+    rows = [(f"none ({found['images']:,} images)", [clean] * 5, clean)]
+    for name, each in sorted(found["families"].items(), key=lambda item: -item[1]["mean_error"]):
+        accuracies = [severity["accuracy"] for severity in each["severities"]]
+        rows.append((name.replace("_", " "), accuracies, 1 - each["mean_error"]))
+    columns = {
+        "corruption": lambda row: row[0],
+        "severity 1": lambda row: percent(row[1][0]),
+        "severity 3": lambda row: percent(row[1][2]),
+        "severity 5": lambda row: percent(row[1][4]),
+        "mean of five": lambda row: percent(row[2]),
+    }
+    return table_of(columns, rows)
 
 
 def comparison_table() -> str:
-    """Return one row per backend, then one per pair: what came out, and how far apart the first step lies."""
+    """Return one row per backend, then one per pair of backends."""
     found = json.loads((RESULTS / "comparison.json").read_text())
-    rows = [_training_row(training) for training in found["trainings"]]
-    head = (
-        "trained on, validation accuracy, test accuracy (95 %), same class as its ONNX file, seconds per epoch, memory"
-    )
-    pairs = [_pair_row(pair) for pair in found["pairs"]]
-    pair_head = "between, first loss differs by, first gradient by, same class on the test images, McNemar's p"
-    return "\n\n".join([_table(head.split(", "), rows), _table(pair_head.split(", "), pairs)])
+    trainings = {
+        "trained on": lambda run: run["backend"],
+        "validation accuracy": lambda run: percent(run["validation"]["accuracy"]),
+        "test accuracy (95 %)": _accuracy_with_interval,
+        "same class as its ONNX file": lambda run: percent(run["file_agreement"], 2),
+        "seconds per epoch": lambda run: f"{run['seconds_per_epoch']:.0f}",
+        "memory": lambda run: f"{run['peak_memory_bytes'] / 1e6:,.0f} MB",
+    }
+    pairs = {
+        "between": lambda pair: f"{pair['first']}, {pair['second']}",
+        "first loss differs by": lambda pair: rounded(pair["first_loss_difference"]),
+        "first gradient by": lambda pair: rounded(pair["gradient_difference"]),
+        "same class on the test images": lambda pair: percent(pair["agreement"]),
+        "McNemar's p": lambda pair: f"{pair['p_value']:.2g}",
+    }
+    return f"{table_of(trainings, found['trainings'])}\n\n{table_of(pairs, found['pairs'])}"
 
 
-def _training_row(training: dict[str, Any]) -> list[str]:
-    low, high = (100 * training["test"]["interval"][end] for end in ("low", "high"))
-    return [
-        training["backend"],
-        _percent(training["validation"]["accuracy"]),
-        f"{_percent(training['test']['accuracy'])} ({low:.1f} to {high:.1f})",
-        f"{100 * training['file_agreement']:.2f} %",
-        f"{training['seconds_per_epoch']:.0f}",
-        f"{training['peak_memory_bytes'] / 1e6:,.0f} MB",
-    ]
-
-
-def _pair_row(pair: dict[str, Any]) -> list[str]:
-    differences = [f"{pair[key]:.0e}" if pair[key] else "0" for key in ("first_loss_difference", "gradient_difference")]
-    return [f"{pair['first']}, {pair['second']}", *differences, _percent(pair["agreement"]), f"{pair['p_value']:.2g}"]
-
-
-def _percent(fraction: float | None) -> str:
-    return "" if fraction is None else f"{100 * fraction:.1f} %"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+def _accuracy_with_interval(run: Line) -> str:
+    low, high = (100 * run["test"]["interval"][end] for end in ("low", "high"))
+    return f"{percent(run['test']['accuracy'])} ({low:.1f} to {high:.1f})"

@@ -1,8 +1,8 @@
-"""A person's own images: ``python -m benchmarks.own_images BACKEND SEED [SEED ...]``.
+"""Training on a folder of own images: ``python -m benchmarks.own_images BACKEND SEED [SEED ...]``.
 
 Two classes of CIFAR-10, cats and dogs, stand for them: 300 training images of each as PNG files in class folders, and
-all their test images to score. They are trained on by the recipes ``seed`` and ``fast``, and by ``fast`` from the
-convolutions of a network that has seen the eight other classes alone. Appends to ``results/own_images.jsonl``.
+all their test images. They are trained on by the recipes ``seed`` and ``fast``, and by ``fast`` from the convolutions
+of a network that was trained on the eight other classes. Appends to ``results/own_images.jsonl``.
 """
 
 import argparse
@@ -11,17 +11,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 import cifarnet
-from benchmarks.harness.records import RESULTS, append, grouped, machine, mean_and_range, rows
+from benchmarks import RESULTS
+from benchmarks.harness.records import Line, append, grouped, machine, mean_and_range, table_of
 from cifarnet.contract import Dataset, Split
 from cifarnet.system import versions
 
@@ -34,18 +34,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "fast": ("--recipe", "fast"),
     "fast, from the other eight classes": ("--from", "others"),
 }
-"""Options of `cifarnet train` by what is told of them."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What a toy makes smaller."""
-
-    images: int = IMAGES
-    options: tuple[str, ...] = ()
-    """More options of `cifarnet train`."""
-    epochs: int | None = None
-    """Of the network that has seen the other classes; as many as the recipe says if not given."""
+"""Options of `cifarnet train`, by the row in the table."""
 
 
 def write_folder(dataset: Dataset, folder: Path, images: int, seed: int) -> None:
@@ -64,53 +53,47 @@ def write_folder(dataset: Dataset, folder: Path, images: int, seed: int) -> None
 def without_own(dataset: Dataset) -> Dataset:
     """Return the data set of the other classes."""
     kept = [label for label, name in enumerate(dataset.labels) if name not in OWN]
+
+    def only(split: Split) -> Split:
+        chosen = np.isin(split.labels, kept)
+        return Split(split.images[chosen], np.searchsorted(kept, split.labels[chosen]).astype(split.labels.dtype))
+
     labels = tuple(dataset.labels[label] for label in kept)
-    return replace(
-        dataset,
-        name="eight-classes",
-        labels=labels,
-        train=_only(dataset.train, kept),
-        test=_only(dataset.test, kept),
-    )
-
-
-def _only(split: Split, kept: Sequence[int]) -> Split:
-    chosen = np.isin(split.labels, kept)
-    return Split(split.images[chosen], np.searchsorted(kept, split.labels[chosen]).astype(split.labels.dtype))
+    return replace(dataset, name="eight-classes", labels=labels, train=only(dataset.train), test=only(dataset.test))
 
 
 def train_others(dataset: Dataset, runs: Path, seed: int, epochs: int | None) -> float:
     """Train ``fast`` on the other classes, as the run ``others`` below ``runs``, and return the test accuracy."""
-    settings = cifarnet.recipe("fast")
-    train = replace(settings.train, seed=seed, epochs=epochs or settings.train.epochs)
-    model = replace(settings.model, classes=len(dataset.labels))
-    run = cifarnet.start(cifarnet.Job(recipe="fast", model=model, train=train), dataset, runs)
+    changes = {"seed": seed, "classes": len(dataset.labels)} | ({"epochs": epochs} if epochs else {})
+    settings = cifarnet.recipe("fast").changed(changes)
+    run = cifarnet.start(cifarnet.Job(recipe="fast", model=settings.model, train=settings.train), dataset, runs)
     record = cifarnet.carry_out(run, dataset, cifarnet.Silent())
     run.path.rename(runs / "others")
     return float(record["metrics"]["test"]["accuracy"])
 
 
-def train_own(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Mapping[str, Any]:
-    """Train on the folder as a person would, and return the run's record."""
+def train_own(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Line:
+    """Train on the folder by the command line, and return the run's record."""
     chosen = [str(runs / "others") if word == "others" else word for word in WAYS[way]]
     words = ("--data", str(folder), "--runs", str(runs), "--backend", cifarnet.choose_backend(), "--seed", str(seed))
     command = [sys.executable, "-m", "cifarnet", "train", *chosen, *words, *options, "--json"]
     return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
 
 
-def measure(seed: int, dataset: Dataset, sizes: Sizes = Sizes()) -> list[dict[str, Any]]:
-    """Train in every way and return a line for each."""
+def measure(seed: int, dataset: Dataset, images: int = IMAGES, epochs: int | None = None) -> list[Line]:
+    """Train in every way and return a line for each; ``images`` per class and ``epochs`` make it a toy."""
+    options = ("--epochs", str(epochs)) if epochs else ()
     with tempfile.TemporaryDirectory() as place:
         folder, runs = Path(place) / "photos", Path(place) / "runs"
-        write_folder(dataset, folder, sizes.images, seed)
-        origin = train_others(without_own(dataset), runs, seed, sizes.epochs)
-        records = {way: train_own(way, folder, runs, seed, sizes.options) for way in WAYS}
+        write_folder(dataset, folder, images, seed)
+        origin = train_others(without_own(dataset), runs, seed, epochs)
+        records = {way: train_own(way, folder, runs, seed, options) for way in WAYS}
     return [
         {
             "way": way,
             "seed": seed,
             "backend": record["backend"],
-            "images_per_class": sizes.images,
+            "images_per_class": images,
             "origin_accuracy": origin if "--from" in WAYS[way] else None,
             "train": record["train"],
             "test_images": record["data"]["test_images"],
@@ -125,22 +108,18 @@ def measure(seed: int, dataset: Dataset, sizes: Sizes = Sizes()) -> list[dict[st
 
 
 def table(path: Path = PATH) -> str:
-    """Return the stored trainings as a Markdown table, one row per way."""
-    cells = [
-        [
-            way,
-            mean_and_range([100 * line["test_accuracy"] for line in group], "{:.1f} %"),
-            str(len(group)),
-            f"{statistics.mean(line['epochs'] for line in group):.0f}",
-            f"{statistics.mean(line['seconds'] for line in group):.0f}",
-        ]
-        for way, group in grouped(path, itemgetter("way")).items()
-    ]
-    return rows(("recipe", "test accuracy", "seeds", "epochs", "seconds"), cells)
+    """Return the stored trainings, one row per way."""
+    columns = {
+        "recipe": lambda group: group[0]["way"],
+        "test accuracy": lambda group: mean_and_range([100 * line["test_accuracy"] for line in group], "{:.1f} %"),
+        "seeds": len,
+        "epochs": lambda group: f"{statistics.mean(line['epochs'] for line in group):.0f}",
+        "seconds": lambda group: f"{statistics.mean(line['seconds'] for line in group):.0f}",
+    }
+    return table_of(columns, grouped(path, itemgetter("way")).values())
 
 
 def main() -> None:
-    """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backend")
     parser.add_argument("seeds", nargs="+", type=int)

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmarks.campaign import calls, fuzz, records
-from benchmarks.campaign.processes import UNEXPECTED, UNWRITTEN, die, live
+from benchmarks.campaign import calls, files, fuzz, records
+from benchmarks.campaign.processes import UNEXPECTED, UNWRITTEN, die, run
 from hypothesis import strategies as st
 
 from cifarnet.errors import DataError
@@ -47,12 +47,12 @@ def test_an_error_of_ours_in_one_line_is_explained(tmp_path):
 
 def test_a_child_tells_how_it_ended(tmp_path):
     log = tmp_path / "log"
-    assert live(lambda: print("said") or 3, log).status == 3
-    assert live(die, log).status == -signal.SIGKILL
-    failed = live(lambda: 1 / 0, log)
+    assert run(lambda: print("said") or 3, log).status == 3
+    assert run(die, log).status == -signal.SIGKILL
+    failed = run(lambda: 1 / 0, log)
     assert (failed.status, failed.last_line) == (UNEXPECTED, "ZeroDivisionError: division by zero")
-    assert live(lambda: time.sleep(60), log, limit_s=0.2).hung
-    assert live(lambda: print("said"), log, stdout=Path("/dev/full")).status == UNWRITTEN
+    assert run(lambda: time.sleep(60), log, limit_s=0.2).hung
+    assert run(lambda: print("said"), log, stdout=Path("/dev/full")).status == UNWRITTEN
 
 
 def test_every_call_that_changes_a_folder_is_seen_and_others_are_not(tmp_path):
@@ -71,9 +71,18 @@ def test_every_call_that_changes_a_folder_is_seen_and_others_are_not(tmp_path):
         (folder / "c").unlink()
         (tmp_path / "elsewhere").write_text("text")
 
-    assert live(work, log).output.splitlines() == [
+    assert run(work, log).output.splitlines() == [
         *("mkdir watched", "open a", "write a", "open b", "write b", "fsync b", "replace c", "unlink c"),
     ]
+
+
+def test_a_file_that_is_not_whole_is_named_and_a_temporary_one_is_not(tmp_path):
+    (tmp_path / "whole.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"status": ')
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,0.5\n2\n")
+    (tmp_path / ".run.json-1.part").write_text("{")
+    assert [each.partition(" is not whole")[0] for each in files.problems(tmp_path)] == ["history.csv", "run.json"]
+    assert files.temporary_files(tmp_path) == [".run.json-1.part"]
 
 
 def test_half_of_a_write_can_reach_the_disk(tmp_path):
@@ -81,7 +90,7 @@ def test_half_of_a_write_can_reach_the_disk(tmp_path):
         calls.watch(tmp_path, lambda call: call.name == "write" and (call.half(), die()))
         (tmp_path / "file").write_bytes(b"0123456789")
 
-    assert live(work, tmp_path.with_suffix(".log")).status == -signal.SIGKILL
+    assert run(work, tmp_path.with_suffix(".log")).status == -signal.SIGKILL
     assert (tmp_path / "file").read_bytes() == b"01234"
 
 

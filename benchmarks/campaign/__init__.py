@@ -1,1 +1,1 @@
-"""Campaigns: kill trainings, damage inputs and fail system calls, thousands of times, and count what is unexplained."""
+"""Campaigns: kill trainings, damage inputs and fail system calls many times, and record what is unexplained."""

@@ -1,10 +1,11 @@
 """``python -m benchmarks.campaign kills|fuzz|faults --minutes M [--seed S] [--backend B]``.
 
 Each appends its records to ``benchmarks/results/campaigns.jsonl`` as it goes, and ends with exit code 1 when something
-was unexplained. ``kills`` takes the backends in turn unless one is named, each in a process of its own.
+was unexplained. ``kills`` runs on each backend in turn unless one is named, each in a process of its own.
 """
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -17,47 +18,29 @@ from . import records
 
 
 def main() -> None:
-    """Run one campaign."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("campaign", choices=("kills", "fuzz", "faults"))
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the clock's by default; it is recorded")
-    parser.add_argument("--backend", choices=NAMES, help="all three in turn (kills), or torch")
-    parser.add_argument("--short", action="store_true", help="a minute's version, as in the suite")
+    parser.add_argument("--backend", choices=NAMES, help="by default all three in turn (kills), or torch")
+    parser.add_argument("--short", action="store_true", help="about a minute, as in the test suite")
     parser.add_argument("--output", type=Path, default=records.PATH)
-    options = parser.parse_args()
-    if options.campaign == "kills" and options.backend is None:
-        sys.exit(max(_of_backend(options, backend) for backend in NAMES))
-    else:
-        sys.exit(_run(options))
-
-
-def _of_backend(options: argparse.Namespace, backend: str) -> int:
-    arguments = ["--minutes", str(options.minutes / len(NAMES)), "--seed", str(options.seed)]
-    arguments += ["--backend", backend, "--output", str(options.output)]
-    arguments += ["--short"] * options.short
-    return subprocess.call([sys.executable, "-m", "benchmarks.campaign", "kills", *arguments])
-
-
-def _run(options: argparse.Namespace) -> int:
-    _confine(options.seed)
-    choose(options.backend or "torch")
-    if options.campaign == "kills":
-        from .kills import campaign
-    elif options.campaign == "fuzz":
-        from .fuzz import campaign
-    else:
-        from .faults import campaign
-    unexplained = campaign(options.minutes, options.seed, options.output.absolute(), short=options.short)
-    print(f"{options.campaign}: {unexplained} unexplained; records in {options.output}")
-    return 1 if unexplained else 0
-
-
-def _confine(seed: int) -> None:
-    """Keep to one core, before a framework counts them: networks this small only wait for a second one."""
-    if hasattr(os, "sched_setaffinity"):
+    given = parser.parse_args()
+    if given.campaign == "kills" and given.backend is None:
+        arguments = ["kills", "--minutes", str(given.minutes / len(NAMES)), "--seed", str(given.seed)]
+        arguments += ["--output", str(given.output), *["--short"] * given.short]
+        command = [sys.executable, "-m", "benchmarks.campaign", *arguments, "--backend"]
+        sys.exit(max(subprocess.call([*command, backend]) for backend in NAMES))
+    if hasattr(
+        os, "sched_setaffinity"
+    ):  # before a framework counts the cores: networks so small only wait for a second
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[seed % len(cores)]})
+        os.sched_setaffinity(0, {cores[given.seed % len(cores)]})
+    choose(given.backend or "torch")
+    module = importlib.import_module(f"benchmarks.campaign.{given.campaign}")
+    unexplained = module.campaign(given.minutes, given.seed, given.output.absolute(), short=given.short)
+    print(f"{given.campaign}: {unexplained} unexplained; records in {given.output}")
+    sys.exit(1 if unexplained else 0)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
-"""What the fuzzing campaign damages, and everything that then reads it."""
+"""The damaged inputs of the fuzzing campaign, and everything that reads them.
+
+Files are damaged byte by byte; documents value by value, as JSON: a run's record, the contract of a model file, and the
+fields of its graph.
+"""
 
 import hashlib
 import json
 import math
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf import json_format
 from hypothesis import strategies as st
 from PIL import Image
 from tests import report_runs
@@ -31,7 +33,7 @@ from cifarnet.export.inspect import inspect_model
 from cifarnet.job import best_epoch_of, job_of
 from cifarnet.model.network import build_model, load_weights, save_weights
 from cifarnet.report.evidence import read_evidence
-from cifarnet.run_folder import Run, find_run
+from cifarnet.run_folder import Run
 from cifarnet.runtime import Classifier
 from cifarnet.training.checkpoint import DIGEST_BYTES, Checkpoint, Position, load_checkpoint, save_checkpoint
 from cifarnet.training.seen import digests, seen_by, write_seen
@@ -39,128 +41,113 @@ from cifarnet.training.warm_start import warm_start_from, warm_start_of
 
 MOST_VALUES = 200_000
 CONTRACT = models.contract(calibration=models.CALIBRATION)
-GRAPH = models.model().graph
 RED = np.full((40, 50, 3), (200, 10, 10), np.uint8)
+DTYPES = (
+    *["uint8"] * 4,
+    *("int8", "uint16", ">u2", "float16", "float32", ">f8", "bool", "complex64", "O", "S3", "U2", "M8[s]", "i4,f4"),
+)
 
 
-class Uses:
-    """What is done with the inputs, in a folder of its own."""
+class Readers:
+    """Everything that reads an input, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.classifier = folder, Classifier(models.calibrated())
+        self.model = build_model(ModelConfig(filters=(6,), dense_units=(16,)))
         self.run = Run(folder / "runs" / "mine")
         dataset = report_runs.dataset_of()
         report_runs.run_of(self.run.path, dataset)
         write_seen(self.run, digests(dataset.train.images))
-        self.model = build_model(ModelConfig(filters=(6,), dense_units=(16,)))
         save_weights(self.model, self.run.best_weights)
         self.run.model.write_bytes(models.calibrated())
         arrays = {f"layer/{name}": np.arange(12, dtype=np.float32) for name in ("kernel", "bias")}
         history = self.run.read_history()[:2]
         save_checkpoint(self.run.checkpoints, Checkpoint(Position(3), {"patience": 2}, arrays, arrays, history, [1.0]))
+        [self.checkpoint] = self.run.checkpoints.glob("*.checkpoint")
+        self.unfinished = Run(folder / "unfinished" / "mine")
+        shutil.copytree(self.run.path, self.unfinished.path)
+        record = self.run.read_record()
+        self.unfinished.write_record({name: value for name, value in record.items() if name != "best_epoch"})
         self.photos = folder / "photos"
         for label in ("a", "b"):
             (self.photos / label).mkdir(parents=True)
             for number in range(3):
                 Image.fromarray(RED).save(self.photos / label / f"{number}.png")
-        whole = {name: (self.run.path / name).read_bytes() for name in ("run.json", "history.csv", "best.weights.h5")}
-        self.whole = whole
-        [self.checkpoint] = self.run.checkpoints.glob("*.checkpoint")
-        payload = self.checkpoint.read_bytes()
 
-        def mutated(document: Any) -> st.SearchStrategy[bytes]:
-            changes = st.lists(st.tuples(st.sampled_from(places(document)), st.one_of(JSON, st.just(...))), min_size=1)
-            return changes.map(lambda made: _changed(document, made[:3]))
-
-        images, record = image_files(), json.loads(whole["run.json"])
-        shapes = st.lists(st.one_of(st.integers(0, 5), st.just(32), st.just(3)), max_size=5).filter(
+    def kinds(self) -> dict[str, Kind]:
+        """Return every kind of input with its reader."""
+        images, photos = damaged(image_files()), sorted(self.photos.rglob("*.png"))
+        files = [models.content(), models.calibrated(), models.model().SerializeToString()]
+        record, payload = self.run.path / "run.json", self.checkpoint.read_bytes()
+        shapes = st.lists(st.sampled_from([0, 1, 2, 3, 4, 5, 32]), max_size=5).filter(
             lambda shape: math.prod(shape) < MOST_VALUES
         )
-        dtypes = st.sampled_from(
-            [
-                *["uint8"] * 4,
-                *["int8", "uint16", ">u2", "float16", "float32", ">f8", "bool", "complex64", "O", "S3", "U2", "M8[s]"],
-                "i4,f4",
-            ]
-        )
-        files = [models.content(), models.calibrated(), models.model().SerializeToString()]
-        self.kinds = {
-            "image file": Kind(damaged(images), self.image, 2000),
-            "bytes as image": Kind(st.binary(max_size=300), self.image, 2000),
-            "array": Kind(st.tuples(shapes, dtypes, st.integers(0, 255), st.integers(0, 5)), self.array, 2000),
-            "model file": Kind(damaged(files), self.model_file, 2000),
-            "sealed graph, bytes": Kind(
-                damaged([GRAPH.SerializeToString()]).map(models.resealed), self.model_file, 1000
+        arrays = st.tuples(shapes, st.sampled_from(DTYPES), st.integers(0, 255), st.integers(0, 5))
+        graph = damaged([models.model().graph.SerializeToString()]).map(models.resealed)
+        fields = mutated(json_format.MessageToDict(models.graph())).map(_graph_of)
+        contract = mutated(CONTRACT).map(lambda text: models.content(models.graph(temperature=3.0), text.decode()))
+        folders = st.lists(st.tuples(st.sampled_from(photos), images), max_size=2)
+        return {
+            "image file": Kind(images, self.classifier, 2000),
+            "bytes as image": Kind(st.binary(max_size=300), self.classifier, 2000),
+            "array": Kind(arrays, self.read_array, 2000),
+            "model file": Kind(damaged(files), self.read_model_file, 2000),
+            "sealed graph, bytes": Kind(graph, self.read_model_file, 1000),
+            "sealed graph, fields": Kind(fields, self.read_model_file, 1000),
+            "contract": Kind(contract, self.read_model_file, 1000),
+            "class folders": Kind(folders, self.read_folders, 500),
+            "run.json, bytes": Kind(damaged([record.read_bytes()]), self.reads(record), 500),
+            "run.json, values": Kind(mutated(json.loads(record.read_text())), self.reads(record), 500),
+            "history.csv": _damaged_file(self.unfinished.path / "history.csv", self.reads, 1000),
+            "checkpoint": _damaged_file(self.checkpoint, self.reads, 1000),
+            "sealed checkpoint": Kind(
+                damaged([payload[DIGEST_BYTES:]]).map(_sealed), self.reads(self.checkpoint), 1000
             ),
-            "sealed graph, fields": Kind(st.integers(0, 2**48).map(_altered_graph), self.model_file, 1000),
-            "contract": Kind(
-                mutated(CONTRACT).map(lambda text: models.content(models.graph(temperature=3.0), text.decode())),
-                self.model_file,
-                1000,
-            ),
-            "class folders": Kind(
-                st.lists(st.tuples(st.sampled_from(sorted(self.photos.rglob("*.png"))), damaged(images)), max_size=2),
-                self.folders,
-                500,
-            ),
-            "run.json, bytes": Kind(damaged([whole["run.json"]]), self.record, 500),
-            "run.json, values": Kind(mutated(record), self.record, 500),
-            "history.csv": Kind(damaged([whole["history.csv"]]), self.history, 1000),
-            "seen.npy": Kind(damaged([self.run.seen.read_bytes()]), self.seen, 1000),
-            "checkpoint": Kind(damaged([payload]), self.read_checkpoint, 1000),
-            "sealed checkpoint": Kind(damaged([payload[DIGEST_BYTES:]]).map(_sealed), self.read_checkpoint, 1000),
-            "weights": Kind(damaged([whole["best.weights.h5"]]), self.weights, 500),
+            "seen.npy": _damaged_file(self.run.seen, self.reads, 1000),
+            "weights": _damaged_file(self.run.best_weights, self.reads, 500),
         }
 
-    def image(self, content: bytes) -> object:
-        """Classify an image file."""
-        return self.classifier(content)
-
-    def array(self, drawn: tuple[list[int], str, int, int]) -> object:
+    def read_array(self, drawn: tuple[list[int], str, int, int]) -> None:
         """Classify an array of any shape, kind and layout, alone and in a list."""
         shape, dtype, value, layout = drawn
         array = np.full(shape, value).astype(dtype)
-        array = [array, array[::-1] if array.ndim else array, array.T, np.ma.masked_array(array), array.tolist()][
-            min(layout, 4)
-        ]
-        return _each(lambda: self.classifier(array), lambda: self.classifier([array]))
+        layouts = [array, array[::-1] if array.ndim else array, array.T, np.ma.masked_array(array), array.tolist()]
+        chosen = layouts[min(layout, 4)]
+        _each(lambda: self.classifier(chosen), lambda: self.classifier([chosen]))
 
-    def model_file(self, content: bytes) -> object:
+    def read_model_file(self, content: bytes) -> None:
         """Open a model file, classify by it and inspect it."""
         path = self.folder / "model.onnx"
         path.write_bytes(content)
-        return _each(lambda: Classifier(content)(RED), lambda: inspect_model(path))
+        _each(lambda: Classifier(content)(RED), lambda: inspect_model(path))
 
-    def folders(self, files: list[tuple[Path, bytes]]) -> object:
-        """Open class folders of which some files are damaged."""
-        before = [(path, path.read_bytes()) for path, _ in files]
+    def read_folders(self, files: list[tuple[Path, bytes]]) -> None:
+        """Open class folders with some damaged files."""
+        whole = {path: path.read_bytes() for path, _ in files}
         try:
             for path, content in files:
                 path.write_bytes(content)
-            return _each(lambda: open_dataset(self.photos), lambda: open_labelled_images(self.photos, ["a", "b", "c"]))
+            _each(lambda: open_dataset(self.photos), lambda: open_labelled_images(self.photos, ["a", "b", "c"]))
         finally:
-            for path, content in before[::-1]:
+            for path, content in whole.items():
                 path.write_bytes(content)
 
-    def record(self, content: bytes) -> object:
-        """Read a damaged run.json by everything that reads it without training."""
-        with self._instead("run.json", content):
-            return self._read_run()
+    def reads(self, path: Path) -> Callable[[bytes], None]:
+        """Return a function that reads a run by everything, with other content in one of its files."""
+        whole = path.read_bytes()
+        run = self.unfinished if self.unfinished.path in path.parents else self.run
 
-    def history(self, content: bytes) -> object:
-        """Read a damaged history.csv, of a run that goes on too, by everything that reads it."""
-        going = {name: value for name, value in json.loads(self.whole["run.json"]).items() if name != "best_epoch"}
-        with self._instead("history.csv", content), self._instead("run.json", json.dumps(going).encode()):
-            return self._read_run()
+        def read(content: bytes) -> None:
+            path.write_bytes(content)
+            try:
+                self._read_run(run)
+            finally:
+                path.write_bytes(whole)
 
-    def seen(self, content: bytes) -> object:
-        """Read a damaged list of the images that a run was trained on."""
-        with self._instead("seen.npy", content):
-            return seen_by(self.run)
+        return read
 
-    def _read_run(self) -> object:
-        run = find_run(self.run.path.parent)
-        return _each(
+    def _read_run(self, run: Run) -> None:
+        _each(
             run.read_history,
             lambda: job_of(run.read_record()),
             lambda: best_epoch_of(run),
@@ -170,39 +157,16 @@ class Uses:
             lambda: read_evidence(run, "onnxruntime"),
             lambda: warm_start_of(run),
             lambda: warm_start_from(run),
+            lambda: load_checkpoint(run.checkpoints),
+            lambda: load_weights(self.model, run.best_weights),
+            lambda: seen_by(run),
         )
 
-    def read_checkpoint(self, content: bytes) -> object:
-        """Read a damaged checkpoint."""
-        self.checkpoint.write_bytes(content)
-        return load_checkpoint(self.run.checkpoints)
 
-    def weights(self, content: bytes) -> object:
-        """Load damaged weights."""
-        self.run.best_weights.write_bytes(content)
-        load_weights(self.model, self.run.best_weights)
-        return None
-
-    @contextmanager
-    def _instead(self, name: str, content: bytes) -> Iterator[None]:
-        (self.run.path / name).write_bytes(content)
-        try:
-            yield
-        finally:
-            (self.run.path / name).write_bytes(self.whole[name])
-
-
-def _each(*calls: Callable[[], object]) -> object:
-    """Make every call, whatever our own errors the others raise; the first of those is raised at last."""
-    first: CifarnetError | None = None
-    for call in calls:
-        try:
-            call()
-        except CifarnetError as error:
-            first = first or error
-    if first:
-        raise first
-    return None
+def mutated(document: Any) -> st.SearchStrategy[bytes]:
+    """Draw a JSON document with one to three values replaced or removed."""
+    change = st.tuples(st.sampled_from(places(document)), st.one_of(JSON, st.just(...)))
+    return st.lists(change, min_size=1, max_size=3).map(lambda changes: _changed(document, changes))
 
 
 def _changed(document: Any, changes: list[tuple[tuple[Any, ...], Any]]) -> bytes:
@@ -215,47 +179,32 @@ def _changed(document: Any, changes: list[tuple[tuple[Any, ...], Any]]) -> bytes
     return json.dumps(document).encode()
 
 
+def _graph_of(text: bytes) -> bytes:
+    """Return a model file with the graph of a JSON document, as far as the values are of their fields' types."""
+    graph, document = onnx.GraphProto(), json.loads(text)
+    for name, value in document.items() if isinstance(document, dict) else ():
+        try:
+            json_format.ParseDict({name: value}, graph, ignore_unknown_fields=True)
+        except json_format.ParseError:
+            continue
+    return models.resealed(graph.SerializeToString())
+
+
+def _damaged_file(path: Path, reads: Callable[[Path], Callable[[bytes], None]], batch: int) -> Kind:
+    return Kind(damaged([path.read_bytes()]), reads(path), batch)
+
+
 def _sealed(payload: bytes) -> bytes:
     return hashlib.sha256(payload).hexdigest().encode() + payload
 
 
-def _altered_graph(number: int) -> bytes:
-    """Return a sealed model file of whose graph one to four fields, at any depth, have other values."""
-    rng, graph = random.Random(number), onnx.GraphProto()  # noqa: S311  # repeatable, no secret
-    graph.CopyFrom(models.graph())
-    for _ in range(rng.randint(1, 4)):
-        _alter(graph, rng)
-    return models.resealed(graph.SerializeToString())
-
-
-def _alter(message: Message, rng: random.Random) -> None:
-    """Change one field of a message, or of one somewhere within it."""
-    field, value = rng.choice(message.ListFields() or [(rng.choice(message.DESCRIPTOR.fields), None)])
-    if rng.random() < 0.1:
-        message.ClearField(field.name)
-    elif field.type == FieldDescriptor.TYPE_MESSAGE:
-        if value is not None and (many := list(value) if field.is_repeated else [value]):
-            chosen = rng.choice(many)
-            if field.is_repeated and rng.random() < 0.1:
-                value.add().CopyFrom(chosen)
-            _alter(chosen, rng)
-    else:
-        new = _scalar(field, rng)
-        if not field.is_repeated:
-            setattr(message, field.name, new)
-        elif value and rng.random() < 0.7:
-            value[rng.randrange(len(value))] = new
-        else:
-            getattr(message, field.name).append(new)
-
-
-def _scalar(field: FieldDescriptor, rng: random.Random) -> Any:
-    names = ["images", "logits", "weights", "", "probabilities", "Loop", "x" * 300, "Conv", "Gather"]
-    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        text = rng.choice(names)
-        return text if field.type == FieldDescriptor.TYPE_STRING else rng.choice([text.encode(), rng.randbytes(9)])
-    if field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
-        return rng.choice([0.0, -1.0, 1e38, float("nan"), float("inf")])
-    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
-        return rng.choice(list(field.enum_type.values_by_number))
-    return rng.choice([0, 1, 2, 3, 7, 10, 16, 255, 2**20, 2**31 - 1, rng.randrange(2**31)])
+def _each(*calls: Callable[[], object]) -> None:
+    """Make every call, whatever our own errors the others raise; the first of those is raised at last."""
+    first: CifarnetError | None = None
+    for call in calls:
+        try:
+            call()
+        except CifarnetError as error:
+            first = first or error
+    if first:
+        raise first

@@ -1,8 +1,8 @@
-"""Damaged images, model files, folders, run records and checkpoints: an answer or one of our own errors, nothing else.
+"""Damaged images, model files, folders, run records and checkpoints: expected is an answer or one of our own errors.
 
-Batches of one kind run in a child each: a crash, a hang and a hunger for memory end that child, and the input that was
-under way is known. An input is repeated by its kind, seed and number, on the same version of hypothesis; small ones are
-kept in the record.
+Batches of one kind run in a child each: a crash, a hang and too much memory end that child, and the input that was in
+use is known. An input is repeated by its kind, seed and number, on the same version of hypothesis; small ones are kept
+in the record.
 """
 
 import base64
@@ -27,8 +27,8 @@ from .processes import UNEXPECTED, begin, wait
 from .records import store
 
 HANGING_S, MEMORY_BYTES = 20, 3 << 30
-"""One input that takes longer hangs; they take milliseconds. A batch may map so much beside what was there before."""
-KEPT_BYTES, BOARD_BYTES = 4096, 1 << 16
+"""Limits of one input, which takes milliseconds, and of the memory that a batch may map in addition."""
+KEPT_BYTES = 4096
 SHORT = 40
 """Inputs of each kind in the short version."""
 
@@ -44,37 +44,33 @@ class Kind:
 
 
 class Board:
-    """Memory that parent and child share: which input is under way, how many there were, and what came of them."""
+    """Memory that parent and child share: number and content of the input in use."""
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, BOARD_BYTES)
+        self._shared = mmap.mmap(-1, 12 + KEPT_BYTES)
 
     def write(self, number: int, content: bytes) -> None:
-        """Say which input is begun."""
+        """Store the input that is about to be used."""
         kept = content[:KEPT_BYTES]
-        self._shared[:12] = number.to_bytes(8, "little") + len(kept).to_bytes(4, "little")
-        self._shared[12 : 12 + len(kept)] = kept
+        self._shared[: 12 + len(kept)] = number.to_bytes(8, "little") + len(kept).to_bytes(4, "little") + kept
 
     def read(self) -> tuple[int, bytes]:
-        """Return the number and the content of the input under way."""
+        """Return number and content."""
         size = int.from_bytes(self._shared[8:12], "little")
         return int.from_bytes(self._shared[:8], "little"), self._shared[12 : 12 + size]
 
 
-def _batch(kind: Kind, number: int, board: Board, results: Path) -> None:
-    """Try a batch of inputs, in a child; what came of them is written down at the end, what is unexplained at once."""
+def _use_batch(kind: Kind, number: int, board: Board, results: Path) -> None:
+    """Use a batch of inputs, in a child, and store the outcomes at its end."""
     counts, unexplained, tried = Counter[str](), list[dict[str, Any]](), 0
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
     warnings.simplefilter("ignore")  # as in an app, where decoders go on after they warned
+    health = list(HealthCheck)
 
     @seed(number)
     @settings(
-        max_examples=kind.batch,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
+        max_examples=kind.batch, phases=[Phase.generate], database=None, deadline=None, suppress_health_check=health
     )
     @given(kind.inputs)
     def check(given: Any) -> None:
@@ -82,17 +78,21 @@ def _batch(kind: Kind, number: int, board: Board, results: Path) -> None:
         tried += 1
         content = given if isinstance(given, bytes) else repr(given).encode()
         board.write(tried, content)
+        what = None
         try:
             kind.use(given)
             outcome = "answer"
         except CifarnetError as error:
-            outcome = type(error).__name__ if "\n" not in str(error) else f"{type(error).__name__} of several lines"
-            if "lines" in outcome:
-                unexplained.append(_finding(f"{outcome}: {error}", tried, content))
+            outcome = type(error).__name__
+            if "\n" in str(error):
+                outcome += " of several lines"
+                what = f"{outcome}: {error}"
         except Exception as error:  # noqa: BLE001  # what is looked for
             outcome = f"unexplained {type(error).__name__}"
-            unexplained.append(_finding(f"{type(error).__name__} in {_place(error)}: {error}", tried, content))
+            what = f"{type(error).__name__} in {_place(error)}: {error}"
         counts[outcome] += 1
+        if what:
+            unexplained.append(_finding(what, tried, content))
 
     check()
     results.write_text(json.dumps({"counts": counts, "unexplained": unexplained}))
@@ -114,9 +114,8 @@ def _finding(what: str, number: int, content: bytes) -> dict[str, Any]:
 
 
 def try_batch(name: str, kind: Kind, number: int, folder: Path) -> tuple[Counter[str], list[dict[str, Any]]]:
-    """Try one batch in a child and return what came of it, a crash or a hang included."""
+    """Use one batch in a child and return the outcomes and the findings, a crash or a hang included."""
     board, results, log = Board(), folder / "results.json", folder / "log"
-    results.unlink(missing_ok=True)
     seen, since = 0, time.monotonic()
 
     def hangs() -> bool:
@@ -126,7 +125,8 @@ def try_batch(name: str, kind: Kind, number: int, folder: Path) -> tuple[Counter
             seen, since = now, time.monotonic()
         return time.monotonic() - since > HANGING_S
 
-    end = wait(begin(lambda: _batch(kind, number, board, results), log), log, limit_s=3600, watch=hangs, poll_s=0.05)
+    pid = begin(lambda: _use_batch(kind, number, board, results), log)
+    end = wait(pid, log, limit_s=3600, watch=hangs, poll_s=0.05)
     if end.status == 0:
         found = json.loads(results.read_text())
         counts, unexplained = Counter(found["counts"]), _distinct(found["unexplained"])
@@ -134,15 +134,13 @@ def try_batch(name: str, kind: Kind, number: int, folder: Path) -> tuple[Counter
         tried, content = board.read()
         how = "hang" if end.status == -9 else f"exit code or signal {end.status}"
         said = end.last_line if end.status == UNEXPECTED else end.output[:600]
-        counts, unexplained = (
-            Counter({"before the end of the child": tried}),
-            [_finding(f"{how}: {said}", tried, content)],
-        )
+        counts = Counter({"before the end of the child": tried})
+        unexplained = [_finding(f"{how}: {said}", tried, content)]
     return counts, [{"kind": name, "batch_seed": number, **each} for each in unexplained]
 
 
 def _distinct(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first of those that say the same but for what stands after their second colon."""
+    """Return the first of the findings that are equal up to their second colon, with their number."""
     first: dict[str, dict[str, Any]] = {}
     for each in findings:
         same = first.setdefault(":".join(each["what"].split(":")[:2]), {**each, "times": 0})
@@ -151,32 +149,28 @@ def _distinct(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def campaign(minutes: float, seed: int, output: Path, *, short: bool = False) -> int:
-    """Fuzz for so long, every kind in turn; store a record at the end and return how much was unexplained."""
-    from .damage import Uses
+    """Fuzz for so long, every kind in turn; store a record at the end and return the number of unexplained findings."""
+    from .damage import Readers
 
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
-        kinds = Uses(Path(folder)).kinds
+        kinds = Readers(Path(folder)).kinds()
         if short:
             kinds = {name: replace(kind, batch=SHORT) for name, kind in kinds.items()}
-        return fuzz(kinds, 0 if short else 60 * minutes, seed, output, Path(folder))
+        return _fuzz(kinds, 0 if short else 60 * minutes, seed, output, Path(folder))
 
 
-def fuzz(kinds: Mapping[str, Kind], seconds: float, seed: int, output: Path, folder: Path) -> int:
-    """Try every kind once and then go on in turn until the time is over."""
-    began, turn = time.monotonic(), 0
+def _fuzz(kinds: Mapping[str, Kind], seconds: float, seed: int, output: Path, folder: Path) -> int:
+    began, batches, unexplained = time.monotonic(), 0, list[dict[str, Any]]()
     outcomes: dict[str, Counter[str]] = {name: Counter() for name in kinds}
-    spent, unexplained = Counter[str](), list[dict[str, Any]]()
-    while turn < len(kinds) or time.monotonic() - began < seconds:
-        name = list(kinds)[turn % len(kinds)]
-        started = time.monotonic()
-        found, findings = try_batch(name, kinds[name], seed + turn, folder)
+    while batches < len(kinds) or time.monotonic() - began < seconds:
+        name = list(kinds)[batches % len(kinds)]
+        found, findings = try_batch(name, kinds[name], seed + batches, folder)
         outcomes[name].update(found)
-        spent[name] += time.monotonic() - started
         unexplained += findings
-        turn += 1
+        batches += 1
     for name, found in outcomes.items():
-        print(f"{name}: {found.total():,}, {found.total() / spent[name]:,.0f} per s, {dict(found)}")
+        print(f"{name}: {found.total():,}, {dict(found)}")
     counts = {name: found.total() for name, found in outcomes.items()}
     facts = {"outcomes": outcomes, "seconds": round(time.monotonic() - began, 1), "unexplained": unexplained}
-    store(output, "fuzz", backend="onnxruntime", seed=seed, batches=turn, counts=counts, **facts)
+    store(output, "fuzz", backend="onnxruntime", seed=seed, batches=batches, counts=counts, **facts)
     return len(unexplained)

@@ -1,6 +1,6 @@
-"""Run a piece of work in a forked child, which may die, hang or be killed, and tell how it ended.
+"""Run a function in a forked child, which may die, hang or be killed, and return how it ended.
 
-The parent imports what the work needs and executes nothing on a framework, so that a fork is cheap and safe.
+The parent imports what the function needs and executes nothing on a framework, so that a fork is cheap and safe.
 """
 
 import faulthandler
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UNEXPECTED = 70
-"""Exit code of a child whose work raised what nobody caught; its output has the traceback."""
+"""Exit code of a child with an exception that nobody caught; its output has the traceback."""
 UNWRITTEN = 120
-"""As Python's own, of a process whose stdout could not take the rest."""
-POLL_S = 0.004
+"""Exit code of a child whose stdout could not take the rest, as Python's own."""
+LIMIT_S = 300
+"""Seconds after which a child hangs."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class End:
 
 
 def begin(work: Callable[[], int | None], log: Path, stdout: Path | None = None) -> int:
-    """Fork a child that does ``work``, with its output in ``log`` (stdout in a file of its own), and return its pid."""
+    """Fork a child that does ``work``, with its output in ``log`` (or stdout in another file), and return its pid."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -48,30 +49,21 @@ def begin(work: Callable[[], int | None], log: Path, stdout: Path | None = None)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if stdout else descriptor, 1)
         os.dup2(descriptor, 2)
-        sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering) for number, buffering in ((1, -1), (2, 1)))
+        sys.stdout, sys.stderr = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(2), "w", 1)
         faulthandler.enable(2)
         code = work() or 0
-    except BaseException:  # noqa: BLE001  # the child ends here whatever happens
-        traceback.print_exc()
-    finally:
-        os._exit(code or (0 if _flushed() else UNWRITTEN))
-
-
-def _flushed() -> bool:
-    """Flush what was printed, and say whether that went well, as Python does when it ends."""
-    try:
         sys.stdout.flush()
-    except OSError:
-        return False
+    except BaseException as error:  # noqa: BLE001  # the child ends here whatever happens
+        traceback.print_exc()
+        code = UNWRITTEN if code == 0 and isinstance(error, OSError) else code
     finally:
-        sys.stderr.flush()
-    return True
+        os._exit(code)
 
 
 def wait(
-    pid: int, log: Path, *, limit_s: float, watch: Callable[[], bool] = lambda: False, poll_s: float = POLL_S
+    pid: int, log: Path, *, limit_s: float = LIMIT_S, watch: Callable[[], bool] = lambda: False, poll_s: float = 0.004
 ) -> End:
-    """Wait for a child; kill it once ``watch`` says so, and when it takes longer than the limit, which is a hang."""
+    """Wait for a child; kill it once ``watch`` returns True, or after the limit, which is a hang."""
     deadline, hung, killed = time.monotonic() + limit_s, False, False
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -85,7 +77,7 @@ def wait(
         time.sleep(poll_s)
 
 
-def live(work: Callable[[], int | None], log: Path, *, limit_s: float = 300, stdout: Path | None = None) -> End:
+def run(work: Callable[[], int | None], log: Path, *, limit_s: float = LIMIT_S, stdout: Path | None = None) -> End:
     """Do ``work`` in a child and wait for its end."""
     return wait(begin(work, log, stdout), log, limit_s=limit_s)
 

@@ -1,1 +1,1 @@
-"""How contenders are started, given turns and written down, whatever is measured."""
+"""Run implementations side by side in rounds, store the samples, and print and draw them."""

@@ -1,45 +1,132 @@
 """``python -m benchmarks.inference [--run runs/latest] [--toy] [--only NAME ...]``."""
 
-import argparse
+import contextlib
 import dataclasses
+import json
+import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import cifarnet
-from benchmarks.harness.contest import PROJECT
-from benchmarks.harness.records import RESULTS, Sheet, conclude
+from benchmarks import GOLDEN, PROJECT
+from benchmarks.harness.images import write_images
+from benchmarks.harness.records import ResultsFile, command_line
+from benchmarks.harness.rounds import run_rounds, started
 from benchmarks.networks import beyond_stock
+from benchmarks.peak import PEAK, TOY
+from cifarnet.system import usable_cores
 
-from .contenders import FROM_ARRAYS, FROM_FILES
-from .measuring import TOY_PLAN, Plan, measure
-from .table import picture, table
+from .implementations import FROM_ARRAYS, FROM_FILES, TOY_ARRAYS, TOY_FILES
+from .table import FOLDER, LATENCY, THROUGHPUT, figure_of, table
+from .timing import check_classes, check_probabilities
 
-GOLDEN = PROJECT / "export" / "golden" / "model.onnx"
+IMAGES = 4096
+"""Images that implementations get as an array."""
+WRITE_WEIGHTS = """
+import json, sys, numpy as np, cifarnet
+config, weights = cifarnet.import_weights(sys.argv[1])
+np.savez(f"{sys.argv[2]}/weights.npz", **weights)
+print(json.dumps(config.to_json()))
+"""
+"""Run in a process of its own, so that this one loads no framework."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The amount of work."""
+
+    source: str = "cifar10"
+    rounds: int = 5
+    single_calls: int = 120
+    batch_calls: int = 16
+    files: int = 10_000
+    folder_rounds: int = 3
+    judged: int = 100
+    """Images whose answers are checked, or more to fill a batch."""
+    arrays: tuple[str, ...] = tuple(each.name for each in FROM_ARRAYS)
+    folders: tuple[str, ...] = tuple(each.name for each in FROM_FILES)
+    limit: Mapping[str, Any] = field(default_factory=dict)
+
+
+TOY_PLAN = Plan(
+    source="synthetic",
+    rounds=2,
+    single_calls=5,
+    batch_calls=2,
+    files=50,
+    folder_rounds=1,
+    arrays=TOY_ARRAYS,
+    folders=TOY_FILES,
+    limit=TOY,
+)
+
+
+def measure(plan: Plan, model: Path, results: ResultsFile) -> None:
+    """Measure one image on one core, batches on all cores, and a folder of files on all cores."""
+    cores = usable_cores() or 1
+    arrays = [each for each in FROM_ARRAYS if each.name in plan.arrays]
+    folders = [each for each in FROM_FILES if each.name in plan.folders]
+    single, batches = {"batch": 1, "calls": plan.single_calls}, {"batch": 256, "calls": plan.batch_calls}
+    with prepared(plan, model) as (settings, expected):
+        probabilities, classes = check_probabilities(expected), check_classes(expected)
+        for cell, chosen, threads, rounds, further, check in (
+            (LATENCY, arrays, 1, plan.rounds, single, probabilities),
+            (THROUGHPUT, arrays, cores, plan.rounds, batches, probabilities),
+            (FOLDER, folders, cores, plan.folder_rounds, {}, classes),
+        ):
+            whole = settings | further
+            with started([*chosen, PEAK], whole, results, cores=threads, cell=cell, check=check) as workers:
+                run_rounds(workers, results, rounds=rounds, cell=cell)
+
+
+@contextlib.contextmanager
+def prepared(plan: Plan, model: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Yield the settings of all implementations, with their files while it lasts, and cifarnet's probabilities."""
+    images, classifier = cifarnet.open_dataset(plan.source).test.images, cifarnet.Classifier(model)
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        command = [sys.executable, "-c", WRITE_WEIGHTS, str(model), root]
+        config = json.loads(subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.PIPE).stdout)
+        np.save(folder / "images.npy", images[:IMAGES])
+        yield (
+            {
+                "model": str(model),
+                "labels": classifier.labels,
+                "model_config": config,
+                "weights": str(folder / "weights.npz"),
+                "images": str(folder / "images.npy"),
+                "judged": plan.judged,
+                "folder": str(write_images(folder / "files", images, plan.files)),
+                "judged_folder": str(write_images(folder / "judged", images, plan.judged)),
+                **plan.limit,
+            },
+            classifier.probabilities(images[:IMAGES]),
+        )
 
 
 def require_stock(model: Path, contract: Mapping[str, Any]) -> None:
-    """End with one line where the other contenders cannot build the network of the file ``model``."""
+    """End with one line where the baselines cannot build the network of the file ``model``."""
     found = beyond_stock(contract["model"]) | ({"flip": True} if contract.get("flip") else {})
     if found:
         told = ", ".join(f"{name} {value}" for name, value in found.items())
         sys.exit(
-            f"error: {model} has {told}, which the other contenders cannot build; expected a network such as that of "
-            "the recipe `seed`: pass its run by --run (make bench RUN=...)"
+            f"error: {model} has {told}, which the baselines cannot build; expected a network such as that of the "
+            "recipe `seed`: pass its run by --run (make bench RUN=...)"
         )
 
 
 def main() -> None:
-    """Measure, store, draw and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line("inference", __doc__)
     parser.add_argument("--run", type=Path, default=PROJECT / "runs" / "latest", help="folder with a model.onnx")
-    parser.add_argument("--toy", action="store_true", help="seconds, the golden model: to see that it works")
-    parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[c.name for c in (*FROM_ARRAYS, *FROM_FILES)])
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of inference.jsonl and inference.png")
     given = parser.parse_args()
-    model = (GOLDEN if given.toy else given.run / "model.onnx").absolute()
+    model = (GOLDEN / "model.onnx" if given.toy else given.run / "model.onnx").absolute()
     if not model.exists():
         parser.error(f"{model} is missing; expected an exported run: cifarnet export --onnx, or give --run")
     plan = TOY_PLAN if given.toy else Plan()
@@ -47,12 +134,14 @@ def main() -> None:
         plan = dataclasses.replace(plan, rounds=given.rounds, folder_rounds=given.rounds)
     if given.only:
         plan = dataclasses.replace(plan, arrays=tuple(given.only), folders=tuple(given.only))
-    path = given.results / "inference.jsonl"
     contract = cifarnet.Classifier(model).contract
     require_stock(model, contract)
-    sheet = Sheet(path, "inference", dataclasses.asdict(plan) | {"model_config": contract["model"]})
-    measure(plan, model, sheet)
-    conclude(sheet, picture, table)
+    sizes = dataclasses.asdict(plan) | {"model_config": contract["model"]}
+    results = ResultsFile(given.results / "inference.jsonl", "inference", sizes)
+    measure(plan, model, results)
+    results.close()
+    figure_of(results.path)
+    print(table(results.path))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The network as a PyTorch module, on channels-last memory."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.networks import beyond_stock
+from benchmarks.networks import beyond_stock, kernel_shapes
 
 
 class Network(nn.Module):
@@ -18,20 +17,14 @@ class Network(nn.Module):
     def __init__(self, model: Mapping[str, Any]) -> None:
         super().__init__()
         assert not beyond_stock(model)
-        (height, width, channels), size = model["image_shape"], model["kernel_size"]
-        widths = [channels, *model["filters"]]
-        blocks = []
-        for before, after in pairwise(widths):
+        shapes = kernel_shapes(model)
+        blocks, dense = [], []
+        for size, _, before, after in shapes[: len(model["filters"])]:
             blocks += [nn.Conv2d(before, after, size, padding=model["padding"]), nn.ReLU(), nn.MaxPool2d(2)]
-        shrink = 0 if model["padding"] == "same" else size - 1
-        for _ in model["filters"]:
-            height, width = (height - shrink) // 2, (width - shrink) // 2
-        self.features = nn.Sequential(*blocks)
-        units = [height * width * widths[-1], *model["dense_units"]]
-        dense = []
-        for before, after in pairwise(units):
+        for before, after in shapes[len(model["filters"]) : -1]:
             dense += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(model["dropout"])]
-        self.head = nn.Sequential(*dense, nn.Linear(units[-1], model["classes"]))
+        self.features = nn.Sequential(*blocks)
+        self.head = nn.Sequential(*dense, nn.Linear(*shapes[-1]))
         self.reset()
         self.to(memory_format=torch.channels_last)
 

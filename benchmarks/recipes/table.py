@@ -1,19 +1,21 @@
-"""The stored trainings as a table and as curves."""
+"""The tables and the figure of the recipes benchmark, from the stored trainings."""
 
-import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.records import RESULTS, cores, mean_and_range, rows
-from benchmarks.recipes.ours import changed_recipe
+from benchmarks import RESULTS
+from benchmarks.harness.figures import figure, save
+from benchmarks.harness.records import cores, markdown, mean_and_range, read_lines, table_of
+from benchmarks.recipes.trained import changed_recipe
 
 PATH = RESULTS / "recipes.jsonl"
 CHANGED = RESULTS / "changed_recipes.jsonl"
-"""Trainings with other settings than the recipe's: what was tried before they were chosen."""
+"""Trainings with other settings than the recipe's, tried before those were chosen."""
 WORDS = {"by-hand": "hand-written PyTorch", "by-hand-bfloat16": "hand-written PyTorch, bfloat16"}
+"""Rows of a baseline whose program was not kept."""
 COLORS = {
     "seed": "#b5838d",
     "fast": "#1f6f8b",
@@ -21,20 +23,20 @@ COLORS = {
     "by-hand": "#8a9a5b",
     "by-hand-bfloat16": "#5c6b2f",
 }
-"""Of the lines, in the order of the table."""
+"""Colors of the lines, in the order of the table."""
 TICKS = (1, 2, 5, 10, 20, 50, 100)
-"""Minutes that the axis names."""
+"""Ticks of the time axis, minutes."""
 LINES = {"jax": ":", "torch": "--", "tensorflow": "-"}
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training from start to end."""
+    """One stored training."""
 
     head: dict[str, Any]
     epochs: list[dict[str, Any]] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
-    """Test accuracy, that with flips, and the seconds until the first of them was known."""
+    """Test accuracy, that with test-time augmentation, and the seconds until the first of them was known."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -43,14 +45,14 @@ class Training:
 
     @property
     def best(self) -> dict[str, Any]:
-        """Return the epoch whose weights were kept."""
+        """Return the epoch of the best weights."""
         return min(self.epochs, key=lambda epoch: epoch["validation_loss"])
 
 
 def trainings(path: Path = PATH) -> list[Training]:
     """Read the results."""
     found: list[Training] = []
-    for line in map(json.loads, path.read_text().splitlines()):
+    for line in read_lines(path):
         if "name" in line:
             found.append(Training(line))
         elif "epoch" in line:
@@ -61,94 +63,100 @@ def trainings(path: Path = PATH) -> list[Training]:
     return found
 
 
+def _minutes(group: Sequence[Training]) -> list[float]:
+    return [training.end["seconds"] / 60 for training in group]
+
+
+def _seeds(group: Sequence[Training]) -> str:
+    return ", ".join(str(training.head["seed"]) for training in group)
+
+
+def _accuracy(group: Sequence[Training], name: str) -> str:
+    return mean_and_range([100 * training.end[name] for training in group], "{:.2f} %")
+
+
+def _loss(group: Sequence[Training]) -> float:
+    return statistics.mean(training.best["validation_loss"] for training in group)
+
+
+MEASURED: Mapping[str, Callable[[Sequence[Training]], str]] = {
+    "minutes": lambda group: mean_and_range(_minutes(group), "{:.1f}"),
+    "test accuracy": lambda group: _accuracy(group, "test_accuracy"),
+    "with TTA": lambda group: _accuracy(group, "flip_test_accuracy"),
+    "processor": lambda group: " and ".join(sorted({cores(training.head["machine"]) for training in group})),
+}
+"""Columns of a group of trainings with the same settings."""
+COLUMNS: Mapping[str, Callable[[Sequence[Training]], str]] = {
+    "recipe": lambda group: WORDS.get(group[0].head["name"], f"`{group[0].head['name']}`"),
+    "backend": lambda group: group[0].head["backend"],
+    "seeds": _seeds,
+    "epochs": lambda group: f"{statistics.mean(len(training.epochs) for training in group):.0f}",
+    **MEASURED,
+}
+
+
 def curve_table(path: Path = PATH) -> str:
-    """Return mean and range over the seeds as a Markdown table, one row per recipe and backend."""
-    cells = [_row(*key, group) for key, group in _groups(path)]
-    return rows(("recipe", "backend", "seeds", "epochs", *TITLES), cells)
+    """Return mean and range over the seeds, one row per recipe and backend."""
+    return table_of(COLUMNS, _groups(path))
 
 
 def short_table(path: Path = PATH) -> str:
     """Return one row per recipe, of the backend that trained it in the shortest time."""
-    quickest: dict[str, list[str]] = {}
-    for (name, backend), group in _groups(path):
-        if name not in WORDS:
-            quickest.setdefault(name, _row(name, backend, group))
-    return rows(("recipe", "backend", "seeds", "epochs", *TITLES), list(quickest.values()))
+    quickest: dict[str, list[Training]] = {}
+    for group in _groups(path):
+        if group[0].head["name"] not in WORDS:
+            quickest.setdefault(group[0].head["name"], group)
+    return table_of(COLUMNS, quickest.values())
 
 
-def _groups(path: Path) -> list[tuple[tuple[str, str], list[Training]]]:
+def _groups(path: Path) -> list[list[Training]]:
     """Return the trainings by recipe and backend, in the order of the recipes, the quickest backend first."""
     groups: dict[tuple[str, str], list[Training]] = {}
     for training in trainings(path):
         groups.setdefault(training.key, []).append(training)
     order = list(COLORS)
-    return sorted(groups.items(), key=lambda each: (order.index(each[0][0]), statistics.mean(_minutes(each[1]))))
-
-
-TITLES = ("minutes", "test accuracy", "with TTA", "processor")
-DIFFERING = ("convolutions_per_block", "filters", "translation", "cutout", "epochs")
-"""The settings by which the trials of `strong` differ."""
+    return sorted(
+        groups.values(), key=lambda group: (order.index(group[0].head["name"]), statistics.mean(_minutes(group)))
+    )
 
 
 def changed_table(path: Path = CHANGED, recipes: Path = PATH) -> str:
-    """Return `strong`, and what else was tried for it, as a Markdown table, the lowest validation loss first."""
-    groups: dict[tuple[Any, ...], list[Training]] = {}
+    """Return the trials for `strong`, the lowest validation loss first."""
+    groups: dict[tuple[str, ...], list[Training]] = {}
     for training in (*trainings(path), *trainings(recipes)):
         if training.head["name"] == "strong":
             settings = changed_recipe("strong", training.head.get("changed", {}))
             values = settings.model.to_json() | settings.train.to_json()
-            key = tuple(str(values[name]).strip("[]") for name in DIFFERING)
+            key = tuple(str(values[name]).strip("[]") for name in DIFFERING.values())
             groups.setdefault(key, []).append(training)
-    best = {key: [training.best for training in group] for key, group in groups.items()}
-    cells = [
-        [
-            *key,
-            ", ".join(str(training.head["seed"]) for training in groups[key]),
-            mean_and_range([100 * epoch["validation_accuracy"] for epoch in best[key]], "{:.2f} %"),
-            f"{_loss(best[key]):.4f}",
-            *_told(groups[key]),
-        ]
-        for key in sorted(groups, key=lambda key: _loss(best[key]))
-    ]
-    titles = ("convolutions per block", "filters", "random crop", "cutout", "epochs")
-    return rows((*titles, "seeds", "validation accuracy", "validation loss", *TITLES), cells)
+    columns = {
+        "seeds": _seeds,
+        "validation accuracy": lambda group: mean_and_range(
+            [100 * training.best["validation_accuracy"] for training in group], "{:.2f} %"
+        ),
+        "validation loss": lambda group: f"{_loss(group):.4f}",
+        **MEASURED,
+    }
+    ordered = sorted(groups.items(), key=lambda each: _loss(each[1]))
+    rows = [[*key, *(cell(group) for cell in columns.values())] for key, group in ordered]
+    return markdown([*DIFFERING, *columns], rows)
 
 
-def _loss(epochs: Sequence[dict[str, float]]) -> float:
-    return statistics.mean(epoch["validation_loss"] for epoch in epochs)
+DIFFERING = {
+    "convolutions per block": "convolutions_per_block",
+    "filters": "filters",
+    "random crop": "translation",
+    "cutout": "cutout",
+    "epochs": "epochs",
+}
+"""The settings by which the trials of `strong` differ, by their column."""
 
 
-def _minutes(group: Sequence[Training]) -> list[float]:
-    return [training.end["seconds"] / 60 for training in group]
-
-
-def _row(name: str, backend: str, group: Sequence[Training]) -> list[str]:
-    return [
-        WORDS.get(name, f"`{name}`"),
-        backend,
-        ", ".join(str(training.head["seed"]) for training in group),
-        f"{statistics.mean(len(training.epochs) for training in group):.0f}",
-        *_told(group),
-    ]
-
-
-def _told(group: Sequence[Training]) -> list[str]:
-    """Return the cells below ``TITLES``."""
-    return [
-        mean_and_range(_minutes(group), "{:.1f}"),
-        mean_and_range([100 * training.end["test_accuracy"] for training in group], "{:.2f} %"),
-        mean_and_range([100 * training.end["flip_test_accuracy"] for training in group], "{:.2f} %"),
-        " and ".join(sorted({cores(training.head["machine"]) for training in group})),
-    ]
-
-
-def picture(source: Path, target: Path) -> None:
+def figure_of(path: Path) -> None:
     """Draw validation accuracy against minutes."""
-    from benchmarks.harness.pictures import figure, save
-
     drawn, (axes,) = figure(1, 12)
-    told = set()
-    for training in trainings(source):
+    named = set()
+    for training in trainings(path):
         name, backend = training.key
         label = f"{WORDS.get(name, name)}, {backend}"
         axes.plot(
@@ -156,10 +164,10 @@ def picture(source: Path, target: Path) -> None:
             [100 * epoch["validation_accuracy"] for epoch in training.epochs],
             LINES[backend],
             color=COLORS.get(name, "#999999"),
-            label=None if label in told else label,
+            label=None if label in named else label,
             alpha=0.8,
         )
-        told.add(label)
+        named.add(label)
     axes.set_xscale("log", subs=[])
     axes.set_xticks(TICKS, [str(minutes) for minutes in TICKS])
     axes.set_xlabel("minutes from the start of the process")
@@ -167,4 +175,4 @@ def picture(source: Path, target: Path) -> None:
     axes.set_ylim(bottom=40)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    save(drawn, target)
+    save(drawn, path.with_suffix(".png"))

@@ -1,1 +1,1 @@
-"""How cost grows with the work, by cifarnet's public API alone: ``python -m benchmarks.scaling``."""
+"""Growth of the cost with the amount of work, by cifarnet's public API alone: ``python -m benchmarks.scaling``."""

@@ -1,127 +1,128 @@
-"""The README's tables and the picture, from the raw samples."""
+"""The tables and the figure of the training benchmark, from the raw samples."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness.pictures import draw_bars, figure, save
-from benchmarks.harness.records import RESULTS, Results, rows, shown
-from benchmarks.limit import LIMIT, training_operations
+from benchmarks import RESULTS
+from benchmarks.harness.figures import draw_bars, figure, save
+from benchmarks.harness.records import Results, markdown, shown
+from benchmarks.peak import PEAK, peak_rate, training_operations
 
-from .measuring import end_to_end, fastest
-
-PATH = RESULTS / "training.jsonl"
 TITLES = (
     *("implementation", "images/s, training only", "images/s, end to end", "of peak", "against the best baseline"),
     *("validation accuracy", "warm-up, s", "peak memory, MB"),
 )
+BASELINES = ("Keras", "loop")
 
 
-def table(path: Path = PATH) -> str:
-    """Return what stands in the README: one table per batch size, what follows from it, and the time to accuracy."""
+def table(path: Path = RESULTS / "training.jsonl") -> str:
+    """Return one table per batch size with the speed-ups, and the time to an accuracy."""
     results = Results.read(path)
-    parts = [_cell_text(results, cell) for cell in results.cells() if cell.startswith("batch ")]
-    parts += [_race_text(results, cell) for cell in results.cells() if cell.startswith("to ")]
-    return "\n\n".join([*parts, *results.memory_note(), results.machine_line()])
+    parts = [_batch_text(results, cell) for cell in results.cells() if cell.startswith("batch ")]
+    parts += [_time_text(results, cell) for cell in results.cells() if cell.startswith("to ")]
+    return "\n\n".join([*parts, *results.footer()])
 
 
-def limit(results: Results, cell: str) -> float | None:
-    """Return the images per second that the machine's matrix products would allow."""
-    gflops = results.median(cell, LIMIT.name, "gflops")
-    return gflops * 1e9 / training_operations(results.head["sizes"]["model"]) if gflops else None
+def end_to_end(results: Results, cell: str, name: str) -> float | None:
+    """Return the median of the images per second over whole rounds: order, training, validation, checkpoint."""
+    seconds, images = (results.median(cell, name, key) for key in ("seconds", "images"))
+    return images / seconds if images and seconds else None
 
 
-def _cell_text(results: Results, cell: str) -> str:
-    most, names = limit(results, cell), _by_rate(results, cell)
-    gflops = results.median(cell, LIMIT.name, "gflops")
-    said = f"**{cell.capitalize()}.** "
-    if gflops and most:
+def fastest(results: Results, cell: str, baselines: int = 2) -> list[str]:
+    """Return every backend of cifarnet and the fastest baselines, by images per second end to end."""
+    names = results.ranked(cell, lambda name: end_to_end(results, cell, name))
+    groups = {name: results.implementations(cell)[name]["group"] for name in names if end_to_end(results, cell, name)}
+    ours = [name for name, group in groups.items() if group == "cifarnet"]
+    return ours + [name for name, group in groups.items() if group in BASELINES][:baselines]
+
+
+def _peak(results: Results, cell: str) -> float | None:
+    return peak_rate(results, cell, training_operations(results.head["sizes"]["model"]))
+
+
+def _batch_text(results: Results, cell: str) -> str:
+    peak, gflops = _peak(results, cell), results.median(cell, PEAK.name, "gflops")
+    text = f"**{cell.capitalize()}.** "
+    if peak:
         mflop = training_operations(results.head["sizes"]["model"]) / 1e6
-        said += f"Matrix products run at {gflops:,.0f} GFLOP/s, an image takes {mflop:,.1f} MFLOP: "
-        said += f"the peak is {most:,.0f} images per second."
-    return "\n\n".join(
-        [said, rows(TITLES, [_row(results, cell, name, most) for name in names]), _verdict(results, cell)]
-    )
+        text += f"Matrix products run at {gflops:,.0f} GFLOP/s, an image takes {mflop:,.1f} MFLOP: "
+        text += f"the peak is {peak:,.0f} images per second."
+    names = results.ranked(cell, lambda name: end_to_end(results, cell, name))
+    rows = [results.out_row(cell, name, len(TITLES)) or _row(results, cell, name, peak) for name in names]
+    return "\n\n".join([text, markdown(TITLES, rows), _speed_up(results, cell)])
 
 
-def _by_rate(results: Results, cell: str) -> list[str]:
-    names = [name for name, line in results.contenders(cell).items() if line["group"] != LIMIT.group]
-    return sorted(names, key=lambda name: -(end_to_end(results, cell, name) or 0))
-
-
-def _row(results: Results, cell: str, name: str, most: float | None) -> Sequence[str]:
-    line = results.contenders(cell)[name]
-    if "reason" in line:
-        return [name, f"{line['kind']}: {line['reason']}".removeprefix("not installed: "), *[""] * (len(TITLES) - 2)]
+def _row(results: Results, cell: str, name: str, peak: float | None) -> list[str]:
     rate, alone = end_to_end(results, cell, name), results.median(cell, name, "training_rate")
-    of_limit = (alone or rate or 0) / most if most else None  # end to end where there is no other: the lower one
-    other = _fastest_other(results, cell)
+    of_peak = (alone or rate or 0) / peak if peak else None  # end to end where there is no other: the lower one
+    baseline = _best(results, cell, BASELINES)
     accuracies = results.values(cell, name, "validation_accuracy")
     return [
         name,
         shown(alone),
         shown(rate),
-        shown(of_limit, ".0%"),
-        shown(rate / other if rate and other else None, ".2f"),
+        shown(of_peak, ".0%"),
+        shown(rate / baseline if rate and baseline else None, ".2f"),
         shown(accuracies[-1] if accuracies else None, ".1%"),
         shown(results.median(cell, name, "seconds", "warm-up"), ".1f"),
         results.peak_memory(cell, name),
     ]
 
 
-def _fastest_other(results: Results, cell: str, framework: str | None = None, group: str | None = None) -> float | None:
+def _best(results: Results, cell: str, groups: tuple[str, ...], framework: str | None = None) -> float | None:
     rates = [
         end_to_end(results, cell, name) or 0
-        for name, line in results.contenders(cell).items()
-        if line["group"] in ((group,) if group else ("Keras", "loop")) and framework in (None, line["framework"])
+        for name, line in results.implementations(cell).items()
+        if line["group"] in groups and framework in (None, line["framework"])
     ]
     return max(rates, default=0) or None
 
 
-def _verdict(results: Results, cell: str) -> str:
-    """Say how cifarnet stands to the loops by hand of the same framework, and its best to the best of all others."""
-    said, ours = [], []
-    for name, line in results.contenders(cell).items():
-        rate = end_to_end(results, cell, name)
-        if line["group"] == "cifarnet" and rate:
-            ours.append(rate)
-            loop = _fastest_other(results, cell, line["framework"], "loop")
-            said += [f"{rate / loop:.2f} on {line['framework']}"] if loop else []
-    other = _fastest_other(results, cell)
-    if not (said and other):
+def _speed_up(results: Results, cell: str) -> str:
+    """Compare each backend of cifarnet with the loops of its framework, and the best with the best baseline."""
+    texts = []
+    for line in results.implementations(cell).values():
+        ours = _best(results, cell, ("cifarnet",), line["framework"])
+        loop = _best(results, cell, ("loop",), line["framework"])
+        if line["group"] == "cifarnet" and ours and loop:
+            texts.append(f"{ours / loop:.2f} on {line['framework']}")
+    ours, baseline = (_best(results, cell, groups) for groups in (("cifarnet",), BASELINES))
+    if not (texts and ours and baseline):
         return "Nothing to compare."
     return (
-        f"Speed-up, end to end: cifarnet over the fastest hand-written loop of the same framework {', '.join(said)}; "
-        f"its fastest backend over the fastest baseline {max(ours) / other:.2f}."
+        f"Speed-up, end to end: cifarnet over the fastest hand-written loop of the same framework {', '.join(texts)}; "
+        f"its fastest backend over the fastest baseline {ours / baseline:.2f}."
     )
 
 
-def _race_text(results: Results, cell: str) -> str:
-    """Return the seconds to the accuracy, compilation included, all images of CIFAR-10."""
+def _time_text(results: Results, cell: str) -> str:
+    """Return the seconds to an accuracy, compilation included, all images of CIFAR-10."""
     goal = float(cell.removeprefix("to ").rstrip("%")) / 100
-    found = []
-    for name in results.contenders(cell):
-        seconds, reached = results.values(cell, name, "seconds"), results.values(cell, name, "validation_accuracy")
-        done = bool(reached) and reached[-1] >= goal
-        epochs = f"{len(seconds)}" if done else "not reached"
-        found.append([name, shown(sum(seconds) if done else None, ",.0f"), epochs])
-    ordered = sorted(found, key=lambda row: float(row[1].replace(",", "") or "inf"))
-    return f"**Seconds to {goal:.0%} validation accuracy**, compilation included.\n\n" + rows(
-        ("implementation", "seconds", "epochs"), ordered
-    )
+
+    def seconds_to(name: str) -> float | None:
+        reached = results.values(cell, name, "validation_accuracy")
+        return sum(results.values(cell, name, "seconds")) if reached and reached[-1] >= goal else None
+
+    rows = []
+    for name in results.ranked(cell, seconds_to, least_first=True):
+        seconds, epochs = seconds_to(name), len(results.values(cell, name, "seconds"))
+        rows.append([name, shown(seconds), epochs if seconds else "not reached"])
+    titles = ("implementation", "seconds", "epochs")
+    return f"**Seconds to {goal:.0%} validation accuracy**, compilation included.\n\n{markdown(titles, rows)}"
 
 
-def picture(source: Path, target: Path) -> None:
+def figure_of(path: Path) -> None:
     """Draw the images per second end to end, one panel per batch size."""
-    results = Results.read(source)
+    results = Results.read(path)
     cells = [cell for cell in results.cells() if cell.startswith("batch ")]
-    drawn, axes = figure(len(cells), max(len(results.contenders(cell)) for cell in cells))
+    drawn, axes = figure(len(cells), max(len(results.implementations(cell)) for cell in cells))
     for each, cell in zip(axes, cells, strict=True):
         bars = {}
-        for name in fastest(results, cell, others=100):
+        for name in fastest(results, cell, baselines=100):
             images = results.median(cell, name, "images") or 0
             rates = [images / seconds for seconds in results.values(cell, name, "seconds")]
-            bars[name] = (results.contenders(cell)[name]["group"], rates)
+            bars[name] = (results.implementations(cell)[name]["group"], rates)
         draw_bars(each, f"training, {cell}, end to end", "images per second", bars)
-        if most := limit(results, cell):
-            each.axvline(most, color="black", linestyle=":")
-    save(drawn, target)
+        if peak := _peak(results, cell):
+            each.axvline(peak, color="black", linestyle=":")
+    save(drawn, path.with_suffix(".png"))

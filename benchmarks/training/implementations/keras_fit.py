@@ -1,54 +1,54 @@
-"""Keras as its guides have it: stock layers, `compile`, `fit` with callbacks."""
+"""Keras as in its guides: stock layers, `compile`, `fit` with callbacks."""
 
 from typing import Any
 
 import keras
 
-from benchmarks.harness.turns import Task, Turns
+from benchmarks.harness.worker import Rounds, Task
 from benchmarks.networks.keras_stock import stock_network
-from benchmarks.training.course import VALIDATION_BATCH, Course
+from benchmarks.training.workload import VALIDATION_BATCH, Workload
 
 MANY_EPOCHS = 10_000
 
 
-def contend(task: Task, turns: Turns) -> None:
-    """Train until there is no further turn."""
-    course = Course.of(task)
+def run(task: Task, rounds: Rounds) -> None:
+    """Train an epoch per round."""
+    workload = Workload(task)
     # Unseeded: `keras.utils.set_random_seed` would load TensorFlow, whatever Keras runs on, where it is installed.
-    network = stock_network(course.model, softmax=False)
+    network = stock_network(workload.model, softmax=False)
     network.compile(
-        _optimizer(course),
+        _optimizer(workload),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=task.options.get("steps_per_execution", 1),
     )
-    turns.ready()
+    rounds.ready()
     network.fit(
-        course.images,
-        course.labels,
-        batch_size=course.batch_size,
+        workload.images,
+        workload.labels,
+        batch_size=workload.batch_size,
         epochs=MANY_EPOCHS,
-        validation_data=(course.validation_images, course.validation_labels),
+        validation_data=(workload.validation_images, workload.validation_labels),
         validation_batch_size=VALIDATION_BATCH,
         callbacks=[
             keras.callbacks.EarlyStopping(
-                min_delta=course.config["min_delta"], patience=course.config["patience"], restore_best_weights=True
+                min_delta=workload.config["min_delta"], patience=workload.config["patience"], restore_best_weights=True
             ),
             keras.callbacks.ModelCheckpoint(
                 str(task.folder / "best.weights.h5"), save_best_only=True, save_weights_only=True
             ),
-            TakingTurns(turns, len(course.images)),  # the last, so that the others' work is in its turn
+            EpochPerRound(rounds, len(workload.images)),  # the last, so that the others' work is in its round
         ],
         verbose=0,
     )
 
 
-def _optimizer(course: Course) -> keras.optimizers.Optimizer:
-    config = course.config
-    warmup = round(config["warmup_epochs"] * course.steps)
+def _optimizer(workload: Workload) -> keras.optimizers.Optimizer:
+    config = workload.config
+    warmup = round(config["warmup_epochs"] * workload.steps)
     rate = keras.optimizers.schedules.CosineDecay(
         0.0,
-        config["schedule_epochs"] * course.steps - warmup,
+        config["schedule_epochs"] * workload.steps - warmup,
         alpha=config["floor_fraction"],
         warmup_target=config["learning_rate"],
         warmup_steps=max(warmup, 1),
@@ -58,24 +58,24 @@ def _optimizer(course: Course) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-class TakingTurns(keras.callbacks.Callback):
-    """A callback that gives every turn an epoch. The turn begins before the images are shuffled."""
+class EpochPerRound(keras.callbacks.Callback):
+    """A callback that lets an epoch begin with each round, before the images are shuffled."""
 
-    def __init__(self, turns: Turns, images: int) -> None:
+    def __init__(self, rounds: Rounds, images: int) -> None:
         super().__init__()
-        self._turns, self._images, self._training_seconds = turns, images, 0.0
+        self._rounds, self._images, self._training_seconds = rounds, images, 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Wait for the turn."""
-        self._turns.wait()
+        """Wait for the round."""
+        self._rounds.wait()
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Note that training is over and validation begins."""
-        self._training_seconds = self._turns.elapsed()
+        self._training_seconds = self._rounds.elapsed()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Report the epoch."""
-        self._turns.done(
+        self._rounds.done(
             images=self._images,
             training_rate=self._images / self._training_seconds,
             loss=float(logs["loss"]),

@@ -1,16 +1,17 @@
-"""cifarnet, by its public API: `carry_out` with an observer that lets an epoch begin when it is its turn."""
+"""cifarnet by its public API: `carry_out` with an observer that waits for each round."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import cifarnet
-from benchmarks.harness.turns import Task, Turns
+from benchmarks.harness.worker import Rounds, Task
 
 
-def contend(task: Task, turns: Turns) -> None:
-    """Train until there is no further turn."""
+def run(task: Task, rounds: Rounds) -> None:
+    """Train an epoch per round."""
     settings = task.settings
     cifarnet.prepare_process()
     cifarnet.choose_backend()
@@ -23,41 +24,41 @@ def contend(task: Task, turns: Turns) -> None:
         train=cifarnet.TrainConfig.from_json(settings["train"]),
     )
     run = cifarnet.start(job, dataset, task.folder / "runs")
-    images = run.read_record()["hold_out"]["train"]
-    cifarnet.carry_out(run, dataset, TakingTurns(turns, images))
+    cifarnet.carry_out(run, dataset, EpochPerRound(rounds, run.read_record()["hold_out"]["train"]))
 
 
-class TakingTurns(cifarnet.Silent):
-    """An observer that gives every turn an epoch.
+class EpochPerRound(cifarnet.Silent):
+    """An observer that lets an epoch begin with each round.
 
-    A turn ends when an epoch is reported and the next begins there, so that each holds one checkpoint: that of the
+    A round ends when an epoch is reported and the next begins there, so that each holds one checkpoint: that of the
     epoch before. The rate of training alone is taken between the first and the last progress within the epoch.
     """
 
-    def __init__(self, turns: Turns, images: int) -> None:
-        self._turns, self._images = turns, images
+    def __init__(self, rounds: Rounds, images: int, further: Callable[[], dict[str, Any]] = dict) -> None:
+        """Report ``further()`` with each sample."""
+        self._rounds, self._images, self._further = rounds, images, further
         self._marks: list[tuple[float, float]] = []
-        turns.ready()
-        turns.wait()
+        rounds.ready()
+        rounds.wait()
 
     def on_progress(self, progress: Any) -> None:
         """Note how far the epoch is."""
-        self._marks.append((self._images * progress.step / progress.steps, self._turns.elapsed()))
+        self._marks.append((self._images * progress.step / progress.steps, self._rounds.elapsed()))
 
     def on_epoch(self, record: Any, progress: Any) -> None:
-        """Report the epoch and wait for the next turn."""
-        seconds = self._turns.elapsed()
-        self._turns.done(
-            seconds=seconds,
+        """Report the epoch and wait for the next round."""
+        self._rounds.done(
+            seconds=self._rounds.elapsed(),
             images=self._images,
             training_rate=self._training_rate(),
             loss=record.train_loss,
             accuracy=record.train_accuracy,
             validation_loss=record.validation_loss,
             validation_accuracy=record.validation_accuracy,
+            **self._further(),
         )
         self._marks.clear()
-        self._turns.wait()
+        self._rounds.wait()
 
     def _training_rate(self) -> float | None:
         if len(self._marks) < 2:

@@ -1,33 +1,32 @@
-"""TensorFlow by hand: one `tf.function` that takes many steps over resident images, with the fused Adam operation."""
+"""A hand-written TensorFlow loop: one `tf.function` over the steps of an epoch, with the fused Adam operation."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from benchmarks.harness.turns import Task, Turns
-from benchmarks.training.course import Course, Epoch, Sums, train_by_hand
+from benchmarks.harness.worker import Rounds, Task
+from benchmarks.networks import initial_kernels
+from benchmarks.training.workload import Epoch, Sums, Workload, train_in_rounds
 
 
-def contend(task: Task, turns: Turns) -> None:
-    """Train until there is no further turn."""
-    course = Course.of(task)
-    train_by_hand(course, TensorFlowTrainer(course), turns)
+def run(task: Task, rounds: Rounds) -> None:
+    workload = Workload(task)
+    train_in_rounds(workload, TensorFlowTrainer(workload), rounds, task.folder)
 
 
 class TensorFlowTrainer:
     """Variables, moments and images."""
 
-    def __init__(self, course: Course) -> None:
-        tf.random.set_seed(course.config["seed"])
-        self._course, self._model, self._decay = course, course.model, course.config["weight_decay"]
-        self._images, self._labels = tf.constant(course.images), tf.constant(course.labels)
+    def __init__(self, workload: Workload) -> None:
+        tf.random.set_seed(workload.config["seed"])
+        self._workload, self._model, self._decay = workload, workload.model, workload.config["weight_decay"]
+        self._images, self._labels = tf.constant(workload.images), tf.constant(workload.labels)
         self._validation = [
-            (tf.constant(course.validation_images[part]), tf.constant(course.validation_labels[part]))
-            for part in course.validation_batches()
+            (tf.constant(workload.validation_images[part]), tf.constant(workload.validation_labels[part]))
+            for part in workload.validation_batches()
         ]
         self._parameters = self._initial_parameters()
         self._moments = [(tf.Variable(tf.zeros_like(v)), tf.Variable(tf.zeros_like(v))) for v in self._parameters]
@@ -36,36 +35,20 @@ class TensorFlowTrainer:
         self._measure = tf.function(self._traced_measure)
 
     def train_epoch(self, epoch: Epoch) -> Sums:
-        """Train on every image once."""
         return Sums(*(float(each) for each in self._train(*map(tf.constant, epoch))))
 
     def validate(self) -> Sums:
-        """Measure on the validation images."""
         found = [self._measure(*batch) for batch in self._validation]
         return Sums(*(sum(float(each) for each in column) for column in zip(*found, strict=True)))
 
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return copies of the weights."""
         return {str(index): variable.numpy() for index, variable in enumerate(self._parameters)}
 
     def _initial_parameters(self) -> list[tf.Variable]:
-        rng, size = np.random.default_rng(self._course.config["seed"]), self._model["kernel_size"]
-        widths = [self._model["image_shape"][-1], *self._model["filters"]]
-        shapes: list[tuple[int, ...]] = [(size, size, before, after) for before, after in pairwise(widths)]
-        height, width = self._features()
-        units = [height * width * widths[-1], *self._model["dense_units"], self._model["classes"]]
         parameters = []
-        for shape in [*shapes, *pairwise(units)]:
-            kernel = rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)
-            parameters += [tf.Variable(kernel, dtype=tf.float32), tf.Variable(tf.zeros(shape[-1]))]
+        for kernel in initial_kernels(self._model, self._workload.config["seed"]):
+            parameters += [tf.Variable(kernel), tf.Variable(tf.zeros(kernel.shape[-1]))]
         return parameters
-
-    def _features(self) -> tuple[int, int]:
-        height, width = self._model["image_shape"][:2]
-        shrink = 0 if self._model["padding"] == "same" else self._model["kernel_size"] - 1
-        for _ in self._model["filters"]:
-            height, width = (height - shrink) // 2, (width - shrink) // 2
-        return height, width
 
     def _traced_epoch(self, indices: Any, weights: Any, rates: Any) -> tuple[Any, Any]:
         loss_sum, correct = tf.constant(0.0), tf.constant(0.0)

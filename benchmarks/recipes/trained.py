@@ -1,6 +1,6 @@
-"""``python -m benchmarks.recipes.ours RECIPE BACKEND SEED FOLDER DATA CHANGED``: train a recipe, and say how it goes.
+"""Train a recipe and report each epoch, as a process of ``python -m benchmarks.recipes``.
 
-CHANGED is JSON with the settings that are to be others.
+Arguments: recipe, backend, seed, folder for the run, data, and JSON with settings that differ from the recipe's.
 """
 
 import json
@@ -10,24 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import cifarnet
-from benchmarks.recipes.curve import say
+from benchmarks.recipes import report
 from cifarnet.recipes import Recipe
 
 
-class Speaker:
-    """An observer that says each epoch's figures."""
-
-    def on_progress(self, progress: Any) -> None:
-        """Say nothing."""
+class Reporter(cifarnet.Silent):
+    """An observer that reports each epoch."""
 
     def on_epoch(self, record: Any, progress: Any) -> None:
-        """Say what the epoch gave."""
-        say(
-            epoch=record.epoch,
-            train_accuracy=record.train_accuracy,
-            validation_accuracy=record.validation_accuracy,
-            validation_loss=record.validation_loss,
-        )
+        """Report the figures of the epoch."""
+        names = ("epoch", "train_accuracy", "validation_accuracy", "validation_loss")
+        report(**{name: getattr(record, name) for name in names})
 
 
 def changed_recipe(name: str, changed: Mapping[str, Any]) -> Recipe:
@@ -37,21 +30,21 @@ def changed_recipe(name: str, changed: Mapping[str, Any]) -> Recipe:
 
 
 def main(name: str, backend: str, seed: int, folder: Path, source: str, changed: Mapping[str, Any]) -> None:
-    """Train and score."""
+    """Train and evaluate."""
     cifarnet.prepare_process()
     cifarnet.choose_backend(backend)
     dataset = cifarnet.open_dataset(source)
     settings = changed_recipe(name, changed).changed({"seed": seed})
     job = cifarnet.Job(recipe=name, model=settings.model, train=settings.train)
     run = cifarnet.start(job, dataset, folder)
-    record = cifarnet.carry_out(run, dataset, Speaker())
-    say(test_accuracy=record["metrics"]["test"]["accuracy"])
+    record = cifarnet.carry_out(run, dataset, Reporter())
+    report(test_accuracy=record["metrics"]["test"]["accuracy"])
     from cifarnet.evaluation.scoring import evaluate, flip_averaged
     from cifarnet.model.network import predictor  # Keras, now that its framework is chosen
     from cifarnet.training.train import load_best
 
-    flipped = evaluate(flip_averaged(predictor(load_best(run))), dataset.test)
-    say(flip_test_accuracy=flipped.accuracy)
+    averaged = evaluate(flip_averaged(predictor(load_best(run))), dataset.test)
+    report(flip_test_accuracy=averaged.accuracy)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""PyTorch by hand: channels-last memory, fused AdamW, images resident as uint8, eager or `torch.compile`."""
+"""A hand-written PyTorch loop: channels-last memory, fused AdamW, images kept as uint8, eager or `torch.compile`."""
 
 from collections.abc import Mapping
 
@@ -7,30 +7,29 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from benchmarks.harness.turns import Task, Turns
+from benchmarks.harness.worker import Rounds, Task
 from benchmarks.networks.torch_stock import Network
-from benchmarks.training.course import Course, Epoch, Sums, train_by_hand
+from benchmarks.training.workload import Epoch, Sums, Workload, train_in_rounds
 
 
-def contend(task: Task, turns: Turns) -> None:
-    """Train until there is no further turn."""
-    course = Course.of(task)
-    train_by_hand(course, TorchTrainer(course, compiled=task.options.get("compiled", False)), turns)
+def run(task: Task, rounds: Rounds) -> None:
+    workload = Workload(task)
+    train_in_rounds(workload, TorchTrainer(workload, compiled=task.options.get("compiled", False)), rounds, task.folder)
 
 
 class TorchTrainer:
     """The network, its optimizer and the images."""
 
-    def __init__(self, course: Course, *, compiled: bool) -> None:
-        torch.manual_seed(course.config["seed"])
-        self._course, self._network = course, Network(course.model)
-        self._images, self._labels = torch.from_numpy(course.images), torch.from_numpy(course.labels).long()
-        self._validation_images = torch.from_numpy(course.validation_images)
-        self._validation_labels = torch.from_numpy(course.validation_labels).long()
+    def __init__(self, workload: Workload, *, compiled: bool) -> None:
+        torch.manual_seed(workload.config["seed"])
+        self._workload, self._network = workload, Network(workload.model)
+        self._images, self._labels = torch.from_numpy(workload.images), torch.from_numpy(workload.labels).long()
+        self._validation_images = torch.from_numpy(workload.validation_images)
+        self._validation_labels = torch.from_numpy(workload.validation_labels).long()
         layers = self._network.layers()
         kernels, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
         groups = [
-            {"params": kernels, "weight_decay": course.config["weight_decay"]},
+            {"params": kernels, "weight_decay": workload.config["weight_decay"]},
             {"params": biases, "weight_decay": 0.0},
         ]
         self._optimizer = torch.optim.AdamW(groups, eps=1e-7, fused=True)
@@ -42,7 +41,6 @@ class TorchTrainer:
         return cross_entropy(logits, labels), (logits.detach().argmax(1) == labels).sum()
 
     def train_epoch(self, epoch: Epoch) -> Sums:
-        """Train on every image once."""
         self._network.train()
         loss_sum, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
         sizes = epoch.weights.sum(axis=1).astype(int)
@@ -60,15 +58,13 @@ class TorchTrainer:
 
     @torch.no_grad()
     def validate(self) -> Sums:
-        """Measure on the validation images."""
         self._network.eval()
         sums = [0.0, 0]
-        for part in self._course.validation_batches():
+        for part in self._workload.validation_batches():
             labels = self._validation_labels[part]
             loss, hits = self._measure(self._validation_images[part], labels)
             sums = [sums[0] + loss.item() * len(labels), sums[1] + int(hits)]
         return Sums(*sums)
 
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return copies of the weights."""
         return {name: tensor.numpy().copy() for name, tensor in self._network.state_dict().items()}

@@ -1,11 +1,9 @@
-"""JAX by hand: a jitted step with donated state, images on the device; step by step, or by `lax.scan` over a chunk.
+"""A hand-written JAX loop: `lax.scan` over a few unrolled steps with donated state, images on the device.
 
-Of the options, ``convolution`` is XLA's own (``stock``), a product of patches in the first layer (``first``) or in all
-(``patches``); ``pooling`` is XLA's own or by ``reshape``; ``chunk`` is the number of steps of a scan, 0 for none, and
-``unroll`` writes them out instead of looping.
+The convolution of few channels is a product of patches, which is faster than XLA's own on a processor, and max-pooling
+a maximum over a reshaped array. XLA's convolutions inside a loop that is not unrolled took 14 times as long.
 """
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,69 +13,55 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
-from benchmarks.harness.turns import Task, Turns
-from benchmarks.training.course import Course, Epoch, Sums, train_by_hand
+from benchmarks.harness.worker import Rounds, Task
+from benchmarks.networks import initial_kernels
+from benchmarks.training.workload import Epoch, Sums, Workload, train_in_rounds
 
 State = dict[str, Any]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 FEW_CHANNELS = 16
-"""Below it, patches are faster than XLA's own convolution and its gradients on a processor."""
+"""Channels below which a convolution is a product of patches."""
+CHUNK = 5
+"""Steps that are unrolled into one call."""
 
 
-def contend(task: Task, turns: Turns) -> None:
-    """Train until there is no further turn."""
-    course = Course.of(task)
-    train_by_hand(course, JaxTrainer(course, task.options), turns)
+def run(task: Task, rounds: Rounds) -> None:
+    workload = Workload(task)
+    train_in_rounds(workload, JaxTrainer(workload), rounds, task.folder)
 
 
 class JaxTrainer:
     """Parameters, moments and images, on the device."""
 
-    def __init__(self, course: Course, options: Mapping[str, Any]) -> None:
-        self._course, self._model, self._options = course, course.model, options
-        self._decay = course.config["weight_decay"]
-        self._data = (jnp.asarray(course.images), jnp.asarray(course.labels))
+    def __init__(self, workload: Workload) -> None:
+        self._model = workload.model
+        self._decay = workload.config["weight_decay"]
+        self._data = (jnp.asarray(workload.images), jnp.asarray(workload.labels))
         self._validation = [
-            (jnp.asarray(course.validation_images[part]), jnp.asarray(course.validation_labels[part]))
-            for part in course.validation_batches()
+            (jnp.asarray(workload.validation_images[part]), jnp.asarray(workload.validation_labels[part]))
+            for part in workload.validation_batches()
         ]
-        self._state = self._initial_state(course.config["seed"])
-        self._scan = jax.jit(self._scanned, donate_argnums=0)
-        self._step = jax.jit(self._stepped, donate_argnums=0)
+        self._state = self._initial_state(workload.config["seed"])
+        self._train = jax.jit(self._scanned, donate_argnums=0)
         self._measure = jax.jit(self._measured)
 
     def train_epoch(self, epoch: Epoch) -> Sums:
-        """Train on every image once."""
-        sums, chunk, steps = jnp.zeros(2), self._options.get("chunk", 0), len(epoch.rates)
-        scanned = steps // chunk * chunk if chunk else 0
-        for at in range(0, scanned, chunk or 1):
-            rows = tuple(column[at : at + chunk] for column in epoch)
-            self._state, sums = self._scan(self._state, sums, self._data, rows)
-        for at in range(scanned, steps):
-            row = tuple(column[at] for column in epoch)
-            self._state, sums = self._step(self._state, sums, self._data, row)
+        sums = jnp.zeros(2)
+        for at in range(0, len(epoch.rates), CHUNK):
+            rows = tuple(column[at : at + CHUNK] for column in epoch)
+            self._state, sums = self._train(self._state, sums, self._data, rows)
         return Sums(*np.asarray(sums).tolist())
 
     def validate(self) -> Sums:
-        """Measure on the validation images."""
         found = [self._measure(self._state["parameters"], *batch) for batch in self._validation]
         return Sums(*(sum(float(each) for each in column) for column in zip(*found, strict=True)))
 
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return copies of the weights."""
         leaves = jax.tree.leaves(self._state["parameters"])
         return {str(index): np.array(leaf) for index, leaf in enumerate(leaves)}
 
     def _initial_state(self, seed: int) -> State:
-        rng, size = np.random.default_rng(seed), self._model["kernel_size"]
-        channels, shapes = self._model["image_shape"][-1], []
-        for filters in self._model["filters"]:
-            shapes.append((size, size, channels, filters))
-            channels = filters
-        height, width = self._features()
-        widths = [height * width * channels, *self._model["dense_units"], self._model["classes"]]
-        shapes += itertools.pairwise(widths)
-        kernels = [rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape).astype(np.float32) for shape in shapes]
+        kernels = initial_kernels(self._model, seed)
         parameters = [(jnp.asarray(kernel), jnp.zeros(kernel.shape[-1])) for kernel in kernels]
         return {
             "parameters": parameters,
@@ -87,18 +71,11 @@ class JaxTrainer:
             "key": jax.random.key(seed, impl="rbg"),  # far cheaper masks on a processor than the default
         }
 
-    def _features(self) -> tuple[int, int]:
-        height, width = self._model["image_shape"][:2]
-        shrink = 0 if self._model["padding"] == "same" else self._model["kernel_size"] - 1
-        for _ in self._model["filters"]:
-            height, width = (height - shrink) // 2, (width - shrink) // 2
-        return height, width
-
     def _scanned(self, state: State, sums: Any, data: Any, rows: Any) -> tuple[State, Any]:
         def body(carried: Any, row: Any) -> tuple[Any, None]:
             return self._stepped(*carried, data, row), None
 
-        carried, _ = lax.scan(body, (state, sums), rows, unroll=self._options.get("unroll", False))
+        carried, _ = lax.scan(body, (state, sums), rows, unroll=True)
         return carried
 
     def _stepped(self, state: State, sums: Any, data: Any, row: Any) -> tuple[State, Any]:
@@ -157,8 +134,7 @@ class JaxTrainer:
 
     def _convolve(self, images: Any, kernel: Any) -> Any:
         padding = self._model["padding"].upper()
-        wanted = self._options.get("convolution", "stock")
-        if wanted == "stock" or (wanted == "first" and images.shape[-1] >= FEW_CHANNELS):
+        if images.shape[-1] >= FEW_CHANNELS:
             return lax.conv_general_dilated(images, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         size, _, _, filters = kernel.shape
         if padding == "SAME":
@@ -168,8 +144,6 @@ class JaxTrainer:
         return jnp.concatenate(shifts, axis=-1) @ kernel.reshape(-1, filters)
 
     def _pool(self, images: Any) -> Any:
-        if self._options.get("pooling") != "reshape":
-            return lax.reduce_window(images, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
         count, height, width, channels = images.shape
         images = images[:, : height // 2 * 2, : width // 2 * 2]
         return images.reshape(count, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
