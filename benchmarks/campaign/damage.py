@@ -63,7 +63,8 @@ class Uses:
             (self.photos / label).mkdir(parents=True)
             for number in range(3):
                 Image.fromarray(RED).save(self.photos / label / f"{number}.png")
-        whole = {name: (self.run.path / name).read_bytes() for name in ("run.json", "history.csv", "best.weights.h5")}
+        names = ("run.json", "history.csv", "best.weights.h5", "seen.npy")
+        whole = {name: (self.run.path / name).read_bytes() for name in names}
         self.whole = whole
         [self.checkpoint] = self.run.checkpoints.glob("*.checkpoint")
         payload = self.checkpoint.read_bytes()
@@ -106,7 +107,7 @@ class Uses:
             "run.json, bytes": Kind(damaged([whole["run.json"]]), self.record, 500),
             "run.json, values": Kind(mutated(record), self.record, 500),
             "history.csv": Kind(damaged([whole["history.csv"]]), self.history, 1000),
-            "seen.npy": Kind(damaged([self.run.seen.read_bytes()]), self.seen, 1000),
+            "seen.npy": Kind(damaged([whole["seen.npy"]]), self.seen, 1000),
             "checkpoint": Kind(damaged([payload]), self.read_checkpoint, 1000),
             "sealed checkpoint": Kind(damaged([payload[DIGEST_BYTES:]]).map(_sealed), self.read_checkpoint, 1000),
             "weights": Kind(damaged([whole["best.weights.h5"]]), self.weights, 500),
