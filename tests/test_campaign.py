@@ -101,5 +101,5 @@ def test_sessions_add_up_in_the_table_which_lists_what_is_unexplained(tmp_path):
         facts = {"seed": seed, "seconds": 60, "counts": {"time in train": 1000}, "unexplained": finding}
         records.store(path, "kills", backend="torch", **facts)
     *_, row, listed = records.table(path).splitlines()
-    assert row.startswith("| kills | torch | 2,000 deaths | time in train 2,000 | 1 | 2 |")
+    assert row.startswith("| kills | torch | 2,000 deaths | time in train 2,000 | 0 | 1 | 2 |")
     assert listed == "- kills, torch, seed 2: history.csv \\| is gone"

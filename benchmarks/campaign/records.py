@@ -25,9 +25,12 @@ def store(path: Path, kind: str, **facts: Any) -> None:
 
 
 def table(path: Path = PATH) -> str:
-    """Return one row per campaign and backend, sums over all records, and the first unexplained findings."""
+    """Return one row per campaign and backend, sums over all records, and the first unexplained findings.
+
+    A finding whose cause was fixed is moved from ``unexplained`` to ``fixed`` in its record, with the cause.
+    """
     groups = grouped(path, lambda record: (record["kind"], record["backend"]))
-    titles = ("campaign", "backend", "tried", "how", "unexplained", "minutes", "last")
+    titles = ("campaign", "backend", "tried", "how", "found and fixed", "unexplained", "minutes", "last")
     rows = [_row(*key, groups[key]) for key in sorted(groups)]
     findings = [
         f"- {kind}, {backend}, seed {record['seed']}: {_shown(finding)}"
@@ -47,7 +50,7 @@ def _row(kind: str, backend: str, records: list[Line]) -> list[str]:
         backend,
         f"{counts.total():,} {UNITS[kind]}",
         ", ".join(f"{name} {count:,}" for name, count in counts.most_common()),
-        str(sum(len(record["unexplained"]) for record in records)),
+        *(str(sum(len(record.get(name, ())) for record in records)) for name in ("fixed", "unexplained")),
         f"{sum(record['seconds'] for record in records) / 60:.0f}",
         max(record["at"] for record in records)[:10],
     ]
