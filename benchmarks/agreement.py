@@ -41,14 +41,14 @@ takes as much of a direction in which the gradient is mere rounding as of any ot
 """
 
 
-def first_steps(backend: str, seed: int, recipe: str = "seed") -> dict[str, Any]:
-    """Return digests of initial weights and dropout masks and the losses (nats) of the first steps."""
-    command = [sys.executable, "-m", "benchmarks.agreement", str(seed), recipe]
+def first_steps(backend: str, seed: int, *recipes: str) -> dict[str, dict[str, Any]]:
+    """Return by recipe the losses (nats) of the first steps, and digests of initial weights, masks and views."""
+    command = [sys.executable, "-m", "benchmarks.agreement", str(seed), *recipes]
     environment = os.environ | {"KERAS_BACKEND": backend}
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{backend} failed: {done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -110,10 +110,10 @@ def table() -> str:
 
 def main() -> None:
     if sys.argv[1:]:
-        seed, name = sys.argv[1:]
-        print(json.dumps(_take_first_steps(int(seed), name)))
+        seed, *recipes = sys.argv[1:]
+        print(json.dumps({name: _take_first_steps(int(seed), name) for name in recipes}))
         return
-    curves = {backend: first_steps(backend, seed=0) for backend in NAMES}
+    curves = {backend: first_steps(backend, 0, "seed")["seed"] for backend in NAMES}
     document = {"versions": versions(), "processor": processor(), "steps": STEPS, "curves": curves}
     PATH.write_text(json.dumps(document, indent=1) + "\n")
     print(table())

@@ -28,9 +28,19 @@ def assert_same_training(one, other):
 
 
 @pytest.fixture(scope="module")
-def curves():
+def steps():
     assert installed() == NAMES, "this test compares all three frameworks: install cifarnet[dev]"
-    return {backend: first_steps(backend, seed=0) for backend in NAMES}
+    return {backend: first_steps(backend, 0, "seed", "fast") for backend in NAMES}
+
+
+@pytest.fixture(scope="module")
+def curves(steps):
+    return {backend: steps[backend]["seed"] for backend in NAMES}
+
+
+@pytest.fixture(scope="module")
+def other_seed():
+    return first_steps("torch", 1, "seed", "fast")
 
 
 def test_the_first_steps_are_the_same_on_all_backends(curves):
@@ -41,14 +51,14 @@ def test_the_first_steps_are_the_same_on_all_backends(curves):
     assert_same_training(curves["torch"], curves["tensorflow"])
 
 
-def test_a_normalised_network_too_follows_one_curve_on_all_backends():
-    found = {backend: first_steps(backend, seed=0, recipe="fast") for backend in NAMES}
+def test_a_normalised_network_too_follows_one_curve_on_all_backends(steps, other_seed):
+    found = {backend: steps[backend]["fast"] for backend in NAMES}
     for backend in ("torch", "tensorflow"):
         difference = np.abs(np.subtract(found["jax"]["losses"], found[backend]["losses"]))
         print(f"jax - {backend}: 10 steps {difference[:10].max():.1e}, {STEPS} steps {difference.max():.1e}")
         assert_same_beginning(found["jax"], found[backend])
     assert_same_beginning(found["torch"], found["tensorflow"])
-    losses, another = found["jax"]["losses"], first_steps("torch", seed=1, recipe="fast")
+    losses, another = found["jax"]["losses"], other_seed["fast"]
     for wrong in (
         {"initial_weights": another["initial_weights"]},
         {"views": another["views"]},
@@ -68,9 +78,9 @@ def assert_same_beginning(one, other):
         np.testing.assert_allclose(one["losses"][:steps], other["losses"][:steps], rtol=0, atol=tolerance)
 
 
-def test_training_from_another_seed_is_refused_by_the_same_check(curves):
+def test_training_from_another_seed_is_refused_by_the_same_check(curves, other_seed):
     with pytest.raises(AssertionError):
-        assert_same_training(curves["jax"], first_steps("torch", seed=1))
+        assert_same_training(curves["jax"], other_seed["seed"])
 
 
 @pytest.mark.parametrize("spoilt", ["initial_weights", "dropout_masks"])
