@@ -9,7 +9,6 @@ import numpy as np
 
 import cifarnet
 from benchmarks.harness.worker import Rounds, Task
-from benchmarks.training.implementations.cifarnet_run import EpochPerRound
 from cifarnet.contract import Dataset
 
 STATUS = Path("/proc/self/status")
@@ -20,6 +19,10 @@ def epochs(task: Task, rounds: Rounds) -> None:
 
     The network is tiny and the batch large, so that the cost per image outside the network would show.
     """
+    from benchmarks.training.implementations.cifarnet_run import (
+        EpochPerRound,
+    )  # loads Keras, which `folders` is without
+
     count, whole = task.options["work"], cifarnet.open_dataset("synthetic")
     images = np.load(task.settings["images"], mmap_mode="r")[:count]
     labels = (np.arange(count) % 10).astype(np.int32)
