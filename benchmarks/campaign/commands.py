@@ -58,10 +58,13 @@ def warm_up(folder: Path) -> None:
     import jinja2  # noqa: F401
     import yaml  # noqa: F401
 
+<<<<<<< ours
     import cifarnet.evaluation.comparison
     import cifarnet.evaluation.reproduce
     import cifarnet.evaluation.robustness
     import cifarnet.evaluation.target
+=======
+>>>>>>> theirs
     import cifarnet.export
     import cifarnet.report.writing
     import cifarnet.training  # noqa: F401

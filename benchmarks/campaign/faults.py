@@ -70,7 +70,6 @@ class Command:
 def commands(backend: str, photos: str) -> list[Command]:
     """Return every command that writes; all use the same ``photos``, since a run keeps their place."""
     train = ("train", "--data", photos, "--backend", backend, "--epochs", "1", "--batch-size", "16")
-    compare = ("compare", "torch", "jax", "--data", photos, "--epochs", "1")
     kept = ("runs/*/run.json", "runs/*/best.weights.h5", "runs/*/history.csv")
     exported = (*kept, "runs/*/model.onnx")
     return [
@@ -86,7 +85,6 @@ def commands(backend: str, photos: str) -> list[Command]:
         Command("report again", ("report",), "reported", (*exported, "runs/*/report.html")),
         Command("robustness", ("robustness",), "exported", exported),
         Command("reproduce", ("reproduce", "--epochs", "1"), "finished", kept),
-        Command("compare", compare, "empty"),
         Command("predict", ("predict", "--csv", "model.onnx", photos), "file", ("model.onnx",)),
         Command("inspect", ("inspect", "model.onnx"), "file", ("model.onnx",)),
     ]
