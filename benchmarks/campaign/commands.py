@@ -58,16 +58,12 @@ def warm_up(folder: Path) -> None:
     import jinja2  # noqa: F401
     import yaml  # noqa: F401
 
-<<<<<<< ours
-    import cifarnet.evaluation.comparison
     import cifarnet.evaluation.reproduce
     import cifarnet.evaluation.robustness
     import cifarnet.evaluation.target
-=======
->>>>>>> theirs
-    import cifarnet.export
+    import cifarnet.export.export
     import cifarnet.report.writing
-    import cifarnet.training  # noqa: F401
+    import cifarnet.training.train  # noqa: F401
     from cifarnet.evaluation import metrics as measures
     from cifarnet.report import draw_curves
     from cifarnet.run_folder import EpochRecord
