@@ -168,8 +168,9 @@ def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
     try:
         trained = contract["training"]
         trained_on = trained["data"]["name"]
-        known = {"source": trained_on if trained_on in NAMED_SOURCES else None, "labels": contract["labels"]}
-        data: DataRecord = read(DataRecord, known | trained["data"], "data")
+        source = trained_on if trained_on in NAMED_SOURCES else None
+        untold = {"source": source, "labels": contract["labels"], "train_images": 0, "test_images": 0}
+        data: DataRecord = read(DataRecord, untold | trained["data"], "data")
         return data.origin(read(int, trained["train"]["seed"], "seed"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
