@@ -77,14 +77,11 @@ class DataRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class HoldOutRecord:
-    """How the training images were divided."""
+    """How many images were trained on and held out, and the SHA-256 (hex) of their positions."""
 
     train: int
-    """Images to train on."""
     validation: int
-    """Images held out."""
     fingerprint: str
-    """SHA-256 (hex) of the positions of both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +99,9 @@ class Machine(Sparse):
 
 @dataclass(frozen=True, kw_only=True)
 class StartedFrom:
-    """The run whose convolutions a run started from."""
+    """The run whose convolutions a run started from: the name of its folder, and the SHA-256 (hex) of its weights."""
 
     run: str
-    """Name of its folder."""
     weights_sha256: str
 
 
@@ -183,7 +179,6 @@ class RunRecord:
     data: DataRecord
     hold_out: HoldOutRecord
     versions: dict[str, str]
-    """By package."""
     machine: Machine
     warm_start: StartedFrom | None = None
     """None if the run started anew."""
