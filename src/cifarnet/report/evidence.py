@@ -168,12 +168,12 @@ def _robustness(run: Run, file: ModelFile | None, test_images: int, command: str
     if file is None:
         return Absent("Corrupted images are tried on an exported model, and this run is not exported yet.", command)
 
-    def read(found: Any, _: ModelFile) -> Robustness | Absent:
+    def read_robustness(found: Any, _: ModelFile) -> Robustness | Absent:
         if found["images_in_split"] != test_images:  # earlier versions kept those of any images
             return Absent(f"The measurement in {ROBUSTNESS} is of other images than the run's.", command)
         return Robustness.from_json(found)
 
-    return _measured(run.path / ROBUSTNESS, read, file, command, "The measurement")
+    return _measured(run.path / ROBUSTNESS, read_robustness, file, command, "The measurement")
 
 
 def _measured(path: Path, read: Callable[[Any, ModelFile], T], file: ModelFile, command: str, what: str) -> T | Absent:
