@@ -69,7 +69,7 @@ def train_others(dataset: Dataset, runs: Path, seed: int, epochs: int | None) ->
     run = cifarnet.start(cifarnet.Job(recipe="fast", model=settings.model, train=settings.train), dataset, runs)
     record = cifarnet.carry_out(run, dataset, cifarnet.Silent())
     run.path.rename(runs / "others")
-    return float(record["metrics"]["test"]["accuracy"])
+    return float(record.metrics.test.accuracy)
 
 
 def train_own(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Line:

@@ -10,13 +10,14 @@ import numpy as np
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import Dataset, Split
 from cifarnet.evaluation.calibration import calibrate
+from cifarnet.evaluation.corruptions import FAMILIES
 from cifarnet.evaluation.metrics import Evaluation, measure
 from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally
 from cifarnet.run_folder import EpochRecord, Run
+from tests.records import put
 from tests.runtime import models
 
 LABELS = ("red", "green", "blue")
-FAMILIES = ("gaussian_noise", "fog", "contrast")
 
 
 def dataset_of(labels: tuple[str, ...] = LABELS, images: int = 120) -> Dataset:
@@ -94,7 +95,7 @@ def parity_of(sha256: str) -> dict[str, Any]:
 
 def robustness_of(sha256: str) -> dict[str, Any]:
     families = tuple(
-        FamilyResult(name, tuple(Tally(84 - 4 * step * (at + 1), 120) for step in range(5)))
+        FamilyResult(name, tuple(Tally(84 - step * (at + 1), 120) for step in range(5)))
         for at, name in enumerate(FAMILIES)
     )
     found = Robustness(sha256=sha256, seed=0, images_in_split=120, clean=Tally(96, 120), families=families)
@@ -105,7 +106,7 @@ def run_of(folder: Path, dataset: Dataset, **changes: Any) -> Run:
     """Return a run in ``folder`` with everything that a report tells of."""
     folder.mkdir(parents=True)
     run = Run(folder)
-    run.write_record(record_of(dataset, **changes))
+    put(run, record_of(dataset, **changes))
     run.write_history(history_of())
     write_model(run)
     return run

@@ -93,7 +93,7 @@ def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finishe
     """The small job, trained without a break: what interrupted ones are compared with. Not to be altered."""
     watcher = Watcher()
     run = start(SMALL_JOB, dataset, tmp_path_factory.mktemp("whole"))
-    return Finished(run, carry_out(run, dataset, watcher), watcher.epochs)
+    return Finished(run, carry_out(run, dataset, watcher).to_json(), watcher.epochs)
 
 
 def with_training(job: Job, **changes) -> Job:
@@ -104,7 +104,7 @@ def with_training(job: Job, **changes) -> Job:
 def finished(job, dataset, runs, watcher, *, warm_start=None, **limits):
     """Train and return the run and its record."""
     run = start(job, dataset, runs, warm_start=warm_start)
-    return run, carry_out(run, dataset, watcher, **limits)
+    return run, carry_out(run, dataset, watcher, **limits).to_json()
 
 
 def stop_after(batches):

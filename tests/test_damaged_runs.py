@@ -16,14 +16,15 @@ from cifarnet.errors import CifarnetError, ModelError, RunError  # noqa: E402
 from cifarnet.evaluation.reproduce import compare_runs, planned_epochs  # noqa: E402
 from cifarnet.evaluation.target import RunSubject  # noqa: E402
 from cifarnet.export.export import export_run  # noqa: E402
-from cifarnet.job import best_epoch_of, require_resumable, require_weights  # noqa: E402
 from cifarnet.model.network import build_model, load_weights  # noqa: E402
 from cifarnet.report.evidence import read_evidence  # noqa: E402
 from cifarnet.run_folder import RECORD, Run, find_run  # noqa: E402
+from cifarnet.run_state import best_epoch_of, require_resumable, require_weights  # noqa: E402
 from cifarnet.training.observer import Silent  # noqa: E402
 from cifarnet.training.seen import digests, write_seen  # noqa: E402
 from cifarnet.training.train import carry_out  # noqa: E402
 from cifarnet.training.warm_start import warm_start_from, warm_start_of  # noqa: E402
+from tests.records import document, put  # noqa: E402
 from tests.report_runs import dataset_of, run_of  # noqa: E402
 from tests.runtime.fuzzing import places, replaced  # noqa: E402
 
@@ -82,7 +83,7 @@ def run(tmp_path):
     run.best_weights.touch()
     write_seen(run, digests(DATASET.train.images))
     shutil.copytree(run.path, tmp_path / "sound")
-    Run(tmp_path / "sound").write_record(run.read_record() | {"best_epoch": 3})
+    put(Run(tmp_path / "sound"), document(run) | {"best_epoch": 3})
     return run
 
 
@@ -116,7 +117,7 @@ def damaged(content, rng):
 
 @pytest.mark.parametrize("state", ["finished", "warm", "running"])
 def test_a_value_of_another_kind_anywhere_in_the_record(run, state):
-    record = run.read_record()
+    record = document(run)
     if state == "warm":
         record["warm_start"] = WARM_START
     if state == "running":
@@ -149,7 +150,7 @@ def test_a_folder_in_the_place_of_a_file(run, name):
 
 @pytest.mark.parametrize("machine", [None, [], "x", 5])
 def test_a_machine_of_another_kind_in_the_record_of_a_run_with_the_same_images(run, machine):
-    run.write_record(run.read_record() | {"status": "interrupted", "machine": machine})
+    put(run, document(run) | {"status": "interrupted", "machine": machine})
     with pytest.raises(RunError, match=r"run\.json is damaged"):
         carry_out(run, DATASET, Silent())
 

@@ -20,6 +20,7 @@ from cifarnet.apps import demo
 from cifarnet.apps.assets import shipped
 from cifarnet.errors import IntegrityError, ModelError, RunError, UsageError
 from cifarnet.run_folder import Run
+from tests.records import RUNNING
 from tests.report_runs import dataset_of, run_of, write_model
 from tests.runtime import models
 
@@ -242,7 +243,9 @@ def test_a_run_that_was_not_exported_is_told_how(tmp_path):
 def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
     run = tmp_path / "runs" / "sto\x1bred"  # \x1b would command the terminal
     run.mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps(json.loads(MODEL.with_suffix(".json").read_text())["training"]))
+    facts = {"recipe": "golden", "backend": "none", "data": RUNNING["data"] | {"fingerprint": ""}}
+    facts["model"] = json.loads(MODEL.with_suffix(".json").read_text())["model"]
+    (run / "run.json").write_text(json.dumps(RUNNING | facts))
     (run / "model.onnx").write_bytes(MODEL.read_bytes())
     (tmp_path / "cache" / "browser" / demo.RUNTIME).mkdir(parents=True)
     program = (

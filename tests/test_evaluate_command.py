@@ -9,7 +9,9 @@ from PIL import Image
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import open_dataset
-from cifarnet.job import Job, data_record
+from cifarnet.job import Job
+from cifarnet.run_record import DataRecord
+from tests.records import RUNNING
 from tests.runtime import models
 
 COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
@@ -145,8 +147,8 @@ def write_run(tmp_path, dataset, **data):
     folder.mkdir(parents=True)
     model, train = ModelConfig(classes=3), TrainConfig(seed=3)
     job = Job(recipe="seed", model=model, train=train)
-    record = {"format": 1, "recipe": "seed", "model": model.to_json(), "train": train.to_json()}
-    (folder / "run.json").write_text(json.dumps(record | {"data": data_record(job, dataset) | data}))
+    record = RUNNING | {"model": model.to_json(), "train": train.to_json()}
+    (folder / "run.json").write_text(json.dumps(record | {"data": DataRecord.of(job, dataset).to_json() | data}))
     (folder / "best.weights.h5").touch()
     return folder
 

@@ -1,18 +1,21 @@
 """What is told of a classifier: right on examples worked by hand, and honest where there is nothing to divide by."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cifarnet.contract import Split
 from cifarnet.errors import DataError
-from cifarnet.evaluation.calibration import BINS, TEMPERATURES, calibrate, reliability, temperature_of, threshold_of
+from cifarnet.evaluation.calibration import BINS, TEMPERATURES, calibrate, reliability
 from cifarnet.evaluation.intervals import Interval, wilson
 from cifarnet.evaluation.metrics import measure
 from cifarnet.evaluation.probability import softmax
 from cifarnet.evaluation.scoring import evaluate, score
 from cifarnet.evaluation.significance import compare
+from cifarnet.run_record import Calibration
+from cifarnet.typed_json import read
 
 NAMES = ("ant", "bee", "cow")
 
@@ -189,17 +192,11 @@ def test_logits_that_are_not_numbers_are_not_calibrated():
         calibrate(np.array([[np.inf, 0]], np.float32), labels_of(0))
 
 
-@pytest.mark.parametrize(
-    "calibration",
-    [None, [], {}, {"temperature": 0}, {"temperature": "hot"}, {"temperature": None}, {"temperature": True}],
-)
-def test_a_record_without_a_temperature_is_refused(calibration):
-    with pytest.raises(DataError, match=r"expected 0\.05 to 20"):
-        temperature_of(calibration)
-
-
-def test_a_record_with_a_temperature_is_read():
-    assert temperature_of(calibrate(*overconfident()).to_json()) == calibrate(*overconfident()).temperature
+def test_a_calibration_is_read_back_from_json_with_its_threshold():
+    found = calibrate(*overconfident())
+    again = read(Calibration, json.loads(json.dumps(found.to_json())), "calibration")
+    assert (again, again.threshold) == (found, found.abstention.threshold)
+    assert replace(found, abstention=None).threshold is None
 
 
 def test_what_is_left_when_only_confident_answers_are_given():
@@ -209,14 +206,6 @@ def test_what_is_left_when_only_confident_answers_are_given():
     nothing = measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES, 1.0, 0.9).abstaining
     assert (nothing.answered, nothing.accuracy) == (0, None)
     assert measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES, 1.0).abstaining is None
-
-
-@pytest.mark.parametrize(
-    ("calibration", "expected"),
-    [({"abstention": {"threshold": 0.5}}, 0.5), ({"abstention": None}, None), ({"abstention": {"threshold": 2}}, None)],
-)
-def test_the_threshold_of_a_record_is_read_where_there_is_one(calibration, expected):
-    assert threshold_of(calibration) == expected
 
 
 # Two side by side

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cifarnet.data import open_dataset
 from cifarnet.report import CARD, PAGE
+from tests.records import document, put
 from tests.report_runs import run_of
 from tests.runtime import models
 
@@ -46,8 +47,8 @@ def photos(tmp_path_factory):
 def run(photos, tmp_path):
     dataset = open_dataset(str(photos))
     made = run_of(tmp_path / "runs" / "mine", dataset)
-    record = made.read_record()
-    made.write_record(record | {"data": record["data"] | {"source": str(photos)}})
+    record = document(made)
+    put(made, record | {"data": record["data"] | {"source": str(photos)}})
     made.best_weights.touch()
     made.model.write_bytes(models.content(contract=models.contract(labels=list(COLOURS))))
     return made
@@ -107,8 +108,8 @@ def test_a_file_of_an_epoch_that_is_no_longer_the_best_is_refused_in_one_line(ru
 
 def test_of_a_run_that_was_killed_the_history_tells_whose_weights_the_file_has(run, tmp_path):
     results = ("best_epoch", "why_stopped")
-    record = {name: value for name, value in run.read_record().items() if name not in results}
-    run.write_record(record | {"status": "running"})
+    record = {name: value for name, value in document(run).items() if name not in results}
+    put(run, record | {"status": "running"})
     for exported, expected in ((7, 0), (6, 1), (None, 1)):
         contract = models.contract(labels=list(COLOURS), training={"best_epoch": exported})
         run.model.write_bytes(models.content(contract=contract))

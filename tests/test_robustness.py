@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.config import ModelConfig
 from cifarnet.contract import ROBUSTNESS, Split
 from cifarnet.data import open_dataset, synthetic
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
@@ -18,6 +18,7 @@ from cifarnet.evaluation.corruptions import DRAWING, FAMILIES, SEVERITIES, corru
 from cifarnet.evaluation.intervals import wilson
 from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally, choose_images, measure_robustness
 from cifarnet.runtime import open_model
+from tests.records import RUNNING
 from tests.runtime import models
 
 COLOURS = ((160, 150, 150), (150, 160, 150), (150, 150, 160))
@@ -250,13 +251,8 @@ def run_folder(tmp_path, photos):
     """Return the folder of a run on the photos, with an exported model."""
     folder = tmp_path / "runs" / "20260101-000000-seed-jax"
     folder.mkdir(parents=True)
-    record = {
-        "format": 1,
-        "recipe": "seed",
-        "model": ModelConfig(classes=3).to_json(),
-        "train": TrainConfig().to_json(),
-        "data": {"source": str(photos), "name": "photos", "fingerprint": open_dataset(photos).fingerprint},
-    }
+    data = {"source": str(photos), "name": "photos", "fingerprint": open_dataset(photos).fingerprint}
+    record = RUNNING | {"model": ModelConfig(classes=3).to_json(), "data": RUNNING["data"] | data}
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "model.onnx").write_bytes(
         model_by_name(data={"name": "photos", "fingerprint": record["data"]["fingerprint"]})
@@ -321,7 +317,7 @@ def test_a_run_without_an_exported_model_says_how_to_get_one(fails, run_folder):
 )
 def test_the_file_of_another_run_or_epoch_is_not_measured_as_that_of_the_run(fails, run_folder, facts, told):
     path = run_folder / "run.json"
-    record = json.loads(path.read_text()) | {"best_epoch": 7, "backend": "jax", "hold_out": {"fingerprint": "own"}}
+    record = json.loads(path.read_text()) | {"why_stopped": "epochs", "best_epoch": 7, "backend": "jax"}
     path.write_text(json.dumps(record))
     own = {"best_epoch": 7, "data": record["data"], "hold_out": record["hold_out"], "backend": "jax", "recipe": "seed"}
     (run_folder / "model.onnx").write_bytes(model_by_name(**own | facts))
@@ -333,7 +329,7 @@ def test_the_file_of_another_run_or_epoch_is_not_measured_as_that_of_the_run(fai
 
 def test_the_file_of_an_earlier_version_that_tells_less_than_the_record_is_measured(run, run_folder):
     path = run_folder / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"best_epoch": 7, "backend": "jax"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"why_stopped": "epochs", "best_epoch": 7}))
     assert run("--json")[0] == 0
 
 

@@ -30,6 +30,7 @@ from cifarnet.run_folder import (
     point_latest,
     require_writable_model,
 )
+from tests.records import FINISHED, RUNNING, put
 
 NOW = datetime(2026, 3, 4, 5, 6, 7)
 NAME = "20260304-050607-seed-jax"
@@ -38,7 +39,7 @@ NAME = "20260304-050607-seed-jax"
 def new_run(root: Path, second: int = 7) -> Run:
     run = create_run(root, "seed", "jax", NOW.replace(second=second))
     started = NOW.replace(second=second, tzinfo=UTC).isoformat()
-    run.write_record({"format": 1, "started": started})
+    put(run, RUNNING | {"started": started})
     point_latest(run)
     return run
 
@@ -207,7 +208,7 @@ def test_the_newest_is_the_one_that_began_last_whatever_the_folders_are_called(t
     beginnings = {"20261025-025900-seed-jax": in_summer, "20261025-020100-seed-jax": in_winter}
     for name, started in beginnings.items():
         (tmp_path / name).mkdir()
-        Run(tmp_path / name).write_record({"format": 1, "started": started})
+        put(Run(tmp_path / name), RUNNING | {"started": started})
     assert find_run(tmp_path, with_weights=with_weights).path.name == "20261025-020100-seed-jax"
 
 
@@ -223,7 +224,7 @@ def test_a_record_that_does_not_tell_its_beginning_counts_by_its_last_change(tmp
     new_run(tmp_path)
     (tmp_path / LATEST).unlink()
     (tmp_path / "odd").mkdir()
-    Run(tmp_path / "odd").write_record({"format": 1, "started": started})
+    put(Run(tmp_path / "odd"), RUNNING | {"started": started})
     os.utime(tmp_path / "odd" / RECORD, (0, 0))
     assert find_run(tmp_path).path.name == (NAME if "9999" not in str(started) else "odd")
 
@@ -255,9 +256,47 @@ def test_a_folder_that_may_not_be_written_to_is_an_error_of_ours(tmp_path, monke
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
-    record = {"format": 1, "loss": 1 / 3, "labels": ["airplane", "Zürich"], "none": None, "nested": {"a": [1, 2.5]}}
-    Run(tmp_path).write_record(record)
-    assert Run(tmp_path).read_record() == record
+    later = {"colour": {"of a later version": [1, 2.5, None, "Zürich"]}}
+    for content in (RUNNING, FINISHED, FINISHED | later):
+        put(Run(tmp_path), content)
+        record = Run(tmp_path).read_record()
+        Run(tmp_path).write_record(record)
+        assert (tmp_path / RECORD).read_text() == json.dumps(content, indent=2) + "\n"
+        assert Run(tmp_path).read_record() == record
+
+
+@pytest.mark.parametrize("run", sorted((Path(__file__).parent / "fixtures" / "0.1.0").glob("*/run.json")))
+def test_a_record_of_version_0_1_0_is_written_again_byte_for_byte(tmp_path, run):
+    Run(tmp_path).write_record(Run(run.parent).read_record())
+    assert (tmp_path / RECORD).read_bytes() == run.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"status": "over"}, "status is 'over'; expected one of running, interrupted, finished"),
+        ({"started": "2026-03-04T05:06:07"}, "started is '2026-03-04T05:06:07'; expected a time in ISO 8601 format"),
+        ({"best_epoch": 0}, "best_epoch is 0; expected a whole number from 1"),
+        ({"elapsed_s": -1.0}, "elapsed_s is -1.0; expected a number from 0"),
+        ({"versions": {"keras": 3}}, "versions.keras is 3; expected a string"),
+        ({"machine": []}, r"machine is \[\]; expected an object"),
+        ({"metrics": {"test": {"loss": 1, "accuracy": 1.5}}}, "metrics.test.accuracy is 1.5; expected a number from 0"),
+        ({"calibration": {"temperature": True}}, "calibration.temperature is True; expected a number from 0.05 to 20"),
+        ({"train": RUNNING["train"] | {"epochs": True}}, "epochs is True; expected int"),
+        ({"train": RUNNING["train"] | {"optimizer": "muon"}}, "optimizer is 'muon', ghost_batch 0; expected a network"),
+    ],
+)
+def test_a_value_of_another_type_or_range_is_told_with_its_place(tmp_path, change, told):
+    put(Run(tmp_path), FINISHED | change)
+    with pytest.raises(RunError, match=rf"run\.json is damaged \({told}.*\); expected the record of a run: restore it"):
+        Run(tmp_path).read_record()
+
+
+@pytest.mark.parametrize("missing", sorted(RUNNING.keys() - {"format"}))
+def test_a_record_without_a_fact_that_every_run_has_is_damaged(tmp_path, missing):
+    put(Run(tmp_path), {name: value for name, value in FINISHED.items() if name != missing})
+    with pytest.raises(RunError, match=rf"run\.json is damaged \({missing} is None; expected"):
+        Run(tmp_path).read_record()
 
 
 def test_a_missing_record_is_an_error(tmp_path):

@@ -44,10 +44,10 @@ def test_a_finished_run_knows_its_best_weights_and_an_interrupted_one_may_still_
     )
     dataset = synthetic(train=100, test=10)
     run = start(small, dataset, tmp_path)
-    assert "weights_sha256" not in carry_out(run, dataset, Silent(), stop=lambda: bool(run.read_history()))
+    assert carry_out(run, dataset, Silent(), stop=lambda: bool(run.read_history())).weights_sha256 is None
     record = carry_out(run, dataset, Silent())
     sound = run.best_weights.read_bytes()
-    assert record["weights_sha256"] == hashlib.sha256(sound).hexdigest()
+    assert record.weights_sha256 == hashlib.sha256(sound).hexdigest()
     load_best(run)
     run.best_weights.write_bytes(sound + b"others")
     with pytest.raises(RunError, match="as when its training ended"):

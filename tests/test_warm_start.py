@@ -2,22 +2,18 @@
 
 import pytest
 
-from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import hold_out, synthetic
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.run_folder import Run
 from cifarnet.training.seen import digests, write_seen
 from cifarnet.training.warm_start import require_unseen, warm_start_from
+from tests.records import RUNNING, put
 
 DATASET = synthetic(train=60, test=20)
 PARTS = hold_out(DATASET.train, 0.3, 0, 10)
-RECORD = {
-    "format": 1,
-    "recipe": "seed",
-    "model": ModelConfig().to_json(),
-    "train": TrainConfig().to_json(),
-    "data": {"source": "synthetic", "name": "synthetic", "fingerprint": DATASET.fingerprint},
-    "hold_out": {"fingerprint": "a division"},
+RECORD = RUNNING | {
+    "data": RUNNING["data"] | {"fingerprint": DATASET.fingerprint},
+    "hold_out": RUNNING["hold_out"] | {"fingerprint": "a division"},
 }
 
 
@@ -26,7 +22,7 @@ def run(tmp_path):
     run = Run(tmp_path / "first")
     run.path.mkdir()
     run.best_weights.write_bytes(b"weights")
-    run.write_record(RECORD)
+    put(run, RECORD)
     return run
 
 
@@ -49,7 +45,7 @@ def test_other_images_are_allowed(run):
 
 
 def test_what_an_earlier_version_wrote_of_images_is_passed_over(run):
-    run.write_record(RECORD | {"warm_start": {"run": "earlier", "weights_sha256": "0" * 64, "seen": [{"colour": 1}]}})
+    put(run, RECORD | {"warm_start": {"run": "earlier", "weights_sha256": "0" * 64, "seen": [{"colour": 1}]}})
     assert warm_start_from(run).seen is None
 
 
@@ -57,6 +53,6 @@ def test_what_an_earlier_version_wrote_of_images_is_passed_over(run):
     "damage", [{"hold_out": None}, {"hold_out": {}}, {"data": RECORD["data"] | {"fingerprint": 5}}]
 )
 def test_a_record_that_does_not_tell_its_images_is_refused(run, damage):
-    run.write_record(RECORD | damage)
-    with pytest.raises(RunError, match=r"damaged"):
+    put(run, RECORD | damage)
+    with pytest.raises(RunError, match=r"run\.json is damaged"):
         warm_start_from(run)

@@ -26,14 +26,13 @@ from cifarnet.backends import choose
 from cifarnet.config import ModelConfig
 from cifarnet.data import open_dataset, open_labelled_images
 from cifarnet.errors import CifarnetError
-from cifarnet.evaluation.calibration import temperature_of
 from cifarnet.evaluation.reproduce import planned_epochs
 from cifarnet.evaluation.target import RunSubject
 from cifarnet.export.inspect import inspect_model
-from cifarnet.job import best_epoch_of, job_of
 from cifarnet.model.network import build_model, load_weights, save_weights
 from cifarnet.report.evidence import read_evidence
 from cifarnet.run_folder import Run
+from cifarnet.run_state import best_epoch_of
 from cifarnet.runtime import Classifier
 from cifarnet.training.checkpoint import DIGEST_BYTES, Checkpoint, Position, load_checkpoint, save_checkpoint
 from cifarnet.training.seen import digests, seen_by, write_seen
@@ -66,8 +65,7 @@ class Readers:
         [self.checkpoint] = self.run.checkpoints.glob("*.checkpoint")
         self.unfinished = Run(folder / "unfinished" / "mine")
         shutil.copytree(self.run.path, self.unfinished.path)
-        record = self.run.read_record()
-        self.unfinished.write_record({name: value for name, value in record.items() if name != "best_epoch"})
+        self.unfinished.write_record(self.run.read_record().without_results())
         self.photos = folder / "photos"
         for label in ("a", "b"):
             (self.photos / label).mkdir(parents=True)
@@ -149,10 +147,9 @@ class Readers:
     def _read_run(self, run: Run) -> None:
         _each(
             run.read_history,
-            lambda: job_of(run.read_record()),
+            run.read_record,
             lambda: best_epoch_of(run),
             lambda: RunSubject(run, choose()).origin,
-            lambda: temperature_of(run.read_record()["calibration"]) if "calibration" in run.read_record() else None,
             lambda: planned_epochs(run, None),
             lambda: read_evidence(run, "onnxruntime"),
             lambda: warm_start_of(run),

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ class Session:
             (folder / "model.onnx").write_bytes(models.calibrated())
         if name == "uncalibrated":
             made = find_run(folder / "runs")
-            made.write_record({key: value for key, value in made.read_record().items() if key != "calibration"})
+            made.write_record(replace(made.read_record(), calibration=None))
         return folder
 
     def run_all(self, command: Command, deadline: float, most_calls: int | None) -> int:

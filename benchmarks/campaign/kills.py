@@ -179,7 +179,7 @@ class Batch:
         if stage != "train":
             return (stage.partition(" ")[0],)
         try:
-            status = find_run(folder / "runs").read_record()["status"]
+            status = find_run(folder / "runs").read_record().status
         except RunError:  # it died before there was a record
             return self.start
         return ("--version",) if status == "finished" else ("train", "--resume", "latest")

@@ -38,7 +38,7 @@ def main(name: str, backend: str, seed: int, folder: Path, source: str, changed:
     job = cifarnet.Job(recipe=name, model=settings.model, train=settings.train)
     run = cifarnet.start(job, dataset, folder)
     record = cifarnet.carry_out(run, dataset, Reporter())
-    report(test_accuracy=record["metrics"]["test"]["accuracy"])
+    report(test_accuracy=record.metrics.test.accuracy)
     from cifarnet.evaluation.scoring import evaluate, flip_averaged
     from cifarnet.model.network import predictor  # Keras, now that its framework is chosen
     from cifarnet.training.train import load_best

@@ -19,6 +19,7 @@ from .atomic import locked, probe, reason, remove_abandoned, temporary_name, wri
 from .contract import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
 from .errors import RunError, UsageError
 from .interruption import taken_away_if_ended
+from .run_record import RunRecord
 
 RECORD = "run.json"
 HISTORY = "history.csv"
@@ -99,22 +100,23 @@ class Run:
         """Return the folder of what exact resume needs."""
         return self.path / CHECKPOINTS
 
-    def read_record(self) -> dict[str, Any]:
-        """Return the content of ``run.json``. Raises ``RunError`` when it is missing or no JSON object."""
+    def read_record(self) -> RunRecord:
+        """Return what ``run.json`` tells now. Raises ``RunError`` when it is missing or damaged."""
         path = self.path / RECORD
         try:
-            record = json.loads(path.read_bytes(), parse_constant=_finite_number, parse_float=_finite_number)
+            document = json.loads(path.read_bytes(), parse_constant=_finite_number, parse_float=_finite_number)
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} could not be read ({reason(error)}); expected the record of a run: pass a run folder"
             ) from error
-        if not isinstance(record, dict):
-            raise RunError(f"{path} holds a {type(record).__name__}; expected a JSON object: pass a run folder")
-        return record
+        if not isinstance(document, dict):
+            raise RunError(f"{path} holds a {type(document).__name__}; expected a JSON object: pass a run folder")
+        return RunRecord.from_json(document)
 
-    def write_record(self, record: dict[str, Any]) -> None:
+    def write_record(self, record: RunRecord) -> None:
         """Write ``run.json``."""
-        write_atomically(self.path / RECORD, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+        text = json.dumps(record.to_json(), indent=2, allow_nan=False)
+        write_atomically(self.path / RECORD, f"{text}\n".encode())
 
     def write_history(self, rows: Sequence[EpochRecord]) -> None:
         """Write ``history.csv``, floats in their shortest exact form."""
@@ -264,12 +266,12 @@ def _is_run(path: Path) -> bool:
 def _beginning(folder: Path) -> tuple[float, bool, int, str]:
     """Return what sorts run folders by their beginning: its time, then the number that ends the name.
 
-    Where the record does not tell the time, its last change counts. A copy called ``latest`` sorts before what it is
+    Where there is no sound record, its last change counts. A copy called ``latest`` sorts before what it is
     a copy of.
     """
     try:
-        started = datetime.fromisoformat(Run(folder).read_record()["started"]).timestamp()
-    except (RunError, KeyError, TypeError, ValueError, OverflowError, OSError):
+        started = Run(folder).read_record().started.timestamp()
+    except RunError:
         started = _changed_at(folder / RECORD)
     number = re.search(r"-(\d{1,3})$", folder.name)
     return started, folder.name != LATEST, int(number[1]) if number else 1, folder.name

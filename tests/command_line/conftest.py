@@ -6,11 +6,12 @@ import pytest
 
 from cifarnet.backends import choose
 from cifarnet.config import ModelConfig, TrainConfig
+from tests.records import RUNNING
 
 BACKEND = choose()
 """What Keras runs on in this process."""
 MODEL, TRAIN = ModelConfig(), TrainConfig()
-DATA = {"source": "synthetic", "name": "synthetic", "fingerprint": "0" * 64}
+DATA = RUNNING["data"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +58,8 @@ def fails_after_talk(run, *arguments):
 
 def write_run(tmp_path, name="stored", *, has_weights=False, **changes):
     """Write a run's record, finished if it is to have weights (an empty file, which nobody reads); return its name."""
-    record = {
-        "format": 1,
+    record = RUNNING | {
         "status": "finished" if has_weights else "interrupted",
-        "recipe": "seed",
         "backend": BACKEND,
         "model": MODEL.to_json(),
         "train": TRAIN.to_json(),

@@ -18,6 +18,7 @@ from cifarnet.model.network import build_model, save_weights
 from cifarnet.run_folder import Run
 from cifarnet.training.train import start
 from cifarnet.training.warm_start import warm_start_from
+from tests.records import document, put
 
 PHOTOS = 15
 """Of each class."""
@@ -46,7 +47,7 @@ def begin(source, root, *, seed=0, warm_start=None):
     dataset = source if isinstance(source, Dataset) else open_dataset(source, seed=seed)
     run = start(job, dataset, root, warm_start=warm_start)
     save_weights(build_model(job.model), run.best_weights, 1)
-    run.write_record(run.read_record() | {"status": "finished", "best_epoch": 1, "why_stopped": "epochs", "epochs": 1})
+    put(run, document(run) | {"status": "finished", "best_epoch": 1, "why_stopped": "epochs", "epochs": 1})
     return run
 
 
@@ -64,8 +65,8 @@ def trained(whole, tmp_path):
     """Return that run, in a copy of the folder to work in."""
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True, symlinks=True)
     run = Run(tmp_path / "runs" / (tmp_path / "runs" / "latest").readlink())
-    record = run.read_record()
-    run.write_record(record | {"data": record["data"] | {"source": str(tmp_path / "photos")}})
+    record = document(run)
+    put(run, record | {"data": record["data"] | {"source": str(tmp_path / "photos")}})
     return run
 
 
@@ -223,7 +224,7 @@ def test_what_the_first_of_two_trainings_saw_is_not_scored_by_the_second(run, tr
 def test_weights_of_an_earlier_version_are_told_to_be_not_known(run, trained):
     seen = [{"source": "/s", "data": "d", "hold_out": "h", "seed": 0, "validation_fraction": 0.1}]
     started = {"warm_start": {"run": "earlier", "weights_sha256": "0" * 64, "seen": seen}}
-    trained.write_record(trained.read_record() | started)
+    put(trained, document(trained) | started)
     trained.seen.unlink()
     code, _, talk = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
     note = f"note: it is not known here which images {trained.path.name} was trained on: figures on those are too good"

@@ -16,6 +16,7 @@ from cifarnet import cli
 from cifarnet.cli.export import _tell
 from cifarnet.data import open_dataset
 from tests.mistaken_apps import app
+from tests.records import document, put
 from tests.report_runs import run_of
 from tests.runtime import models
 
@@ -61,7 +62,7 @@ def worked(tmp_path_factory):
     (folder / "part" / "красный").symlink_to(folder / "data" / "test" / "красный")
     dataset = open_dataset(str(folder / "data"))
     run = run_of(folder / RUN, dataset)
-    run.write_record(run.read_record() | {"data": run.read_record()["data"] | {"source": str(folder / "data")}})
+    put(run, document(run) | {"data": document(run)["data"] | {"source": str(folder / "data")}})
     run.best_weights.touch()
     content = models.content(contract=models.contract(labels=list(dataset.labels)))
     run.model.write_bytes(content)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.records import document
 
 from cifarnet.backends import NAMES
 from cifarnet.cli.compare import _tell
@@ -39,10 +40,10 @@ GRADIENT_BOUND = 1e-4
 def test_every_framework_is_trained_from_the_same_start_in_its_own_run(compared):
     assert [each["backend"] for each in compared.document["trainings"]] == list(NAMES)
     for backend in NAMES:
-        record = Run(compared.run(backend)).read_record()
+        record = document(Run(compared.run(backend)))
         assert (record["backend"], record["status"], record["epochs"]) == (backend, "finished", 1)
         assert record["train"]["schedule_epochs"] == 9  # the recipe's own
-    assert len({Run(compared.run(backend)).read_record()["hold_out"]["fingerprint"] for backend in NAMES}) == 1
+    assert len({document(Run(compared.run(backend)))["hold_out"]["fingerprint"] for backend in NAMES}) == 1
 
 
 def assert_alike(pair):
@@ -101,7 +102,7 @@ print(json.dumps({{
 
 def test_accuracies_are_counted_on_the_images_and_lie_in_their_intervals(compared):
     for each in compared.document["trainings"]:
-        record = Run(compared.run(each["backend"])).read_record()
+        record = document(Run(compared.run(each["backend"])))
         assert each["test"]["images"] == 18
         assert each["validation"]["images"] == record["hold_out"]["validation"]
         for part in ("test", "validation"):
@@ -121,7 +122,7 @@ def test_agreement_is_that_of_the_exported_files_which_are_those_of_their_models
 
 def test_time_and_memory_are_those_of_the_training_process(compared):
     for each in compared.document["trainings"]:
-        assert each["seconds_per_epoch"] == Run(compared.run(each["backend"])).read_record()["seconds_per_epoch"]
+        assert each["seconds_per_epoch"] == document(Run(compared.run(each["backend"])))["seconds_per_epoch"]
         assert 1e8 < each["peak_memory_bytes"] < 1e11  # a framework takes hundreds of megabytes
         assert each["devices"]
 
@@ -270,7 +271,7 @@ def test_ctrl_c_ends_the_process_that_trains_too(photos, tmp_path):
     assert said.splitlines()[-1].startswith("interrupted; the runs so far are in comparisons/")
     (run,) = tmp_path.glob("comparisons/*/runs/2*")
     with Run(run).locked():  # whoever trained has let go of it
-        assert Run(run).read_record()["status"] == "running"
+        assert document(Run(run))["status"] == "running"
     assert not list(tmp_path.glob("comparisons/*/comparison.*"))
 
 

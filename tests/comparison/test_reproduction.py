@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.records import FINISHED, put
 
 from cifarnet.cli.reproduce import _sentence
 from cifarnet.errors import RunError
@@ -18,7 +19,7 @@ from cifarnet.evaluation.reproduce import (
     noise_of,
     planned_epochs,
 )
-from cifarnet.job import RECORD_FORMAT, Job
+from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.run_folder import EpochRecord, Run
 
@@ -61,18 +62,12 @@ ROWS = tuple(EpochRecord(epoch, 1e-3 / epoch, 2.0 / epoch, 0.4, 1.9 / epoch, 0.4
 @pytest.fixture
 def record():
     """The record of a run of the recipe on CIFAR-10, as far as a comparison reads it."""
-    return {
-        "format": RECORD_FORMAT,
-        "status": "finished",
-        "why_stopped": "epochs",
-        "recipe": "seed",
+    return FINISHED | {
         "backend": "jax",
-        "best_epoch": 3,
         "model": SETTINGS.model.to_json(),
         "train": replace(SETTINGS.train, seed=7, epochs=3).to_json(),
-        "data": {"source": "cifar10", "fingerprint": CIFAR10_FINGERPRINT},
+        "data": FINISHED["data"] | {"source": "cifar10", "fingerprint": CIFAR10_FINGERPRINT},
         "versions": {"keras": "3.15.1", "jax": "0.10.2"},
-        "machine": {"cores": 2, "devices": ["cpu"]},
     }
 
 
@@ -84,7 +79,7 @@ def judged(tmp_path, record):
         original, repeated = Run(tmp_path / "original"), Run(tmp_path / "repeated")
         for run, content, history in ((original, record, ROWS), (repeated, record | changed, rows)):
             run.path.mkdir(exist_ok=True)
-            run.write_record(content)
+            put(run, content)
             run.write_history(history)
         return compare_runs(original, repeated, epochs)
 
@@ -221,7 +216,7 @@ def test_what_changed_around_a_run_is_told(record):
 )
 def test_a_run_is_repeated_as_far_as_it_went(judged, tmp_path, record, status, wanted, expected):
     judged(ROWS, best_epoch=2)
-    Run(tmp_path / "original").write_record(record | {"status": status})
+    put(Run(tmp_path / "original"), record | {"status": status})
     assert planned_epochs(Run(tmp_path / "original"), wanted) == expected
 
 
@@ -233,7 +228,7 @@ def test_epochs_that_the_run_does_not_have_are_refused(judged, tmp_path, wanted)
 
 
 def test_a_run_without_a_finished_epoch_is_refused(tmp_path, record):
-    Run(tmp_path).write_record(record)
+    put(Run(tmp_path), record)
     with pytest.raises(RunError, match=r"has 0 finished epoch\(s\) to compare with; expected 1"):
         planned_epochs(Run(tmp_path), None)
 

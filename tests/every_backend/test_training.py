@@ -94,7 +94,7 @@ def test_interrupted_and_resumed_is_as_never_interrupted(whole, job, dataset, ru
     assert (record["status"], record["why_stopped"]) == ("interrupted", "interrupted")
     record = carry_out(run, dataset, watcher)
     assert history_of(whole.run) == history_of(run)
-    assert record["metrics"] == whole.record["metrics"]
+    assert record.metrics.to_json() == whole.record["metrics"]
     assert_same_weights(whole.run, run, job)
 
 

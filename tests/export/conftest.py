@@ -34,7 +34,7 @@ def whole(dataset, tmp_path_factory) -> Run:
     """A finished run that has learned most of its classes, so that there is something to lose."""
     job = Job(recipe="seed", model=MODEL, train=TRAINING, source="synthetic")
     run = start(job, dataset, tmp_path_factory.mktemp("whole"))
-    assert carry_out(run, dataset, Silent())["metrics"]["test"]["accuracy"] > 0.6
+    assert carry_out(run, dataset, Silent()).metrics.test.accuracy > 0.6
     return run
 
 

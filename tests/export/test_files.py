@@ -28,9 +28,11 @@ from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
 from cifarnet.interruption import end_at_interrupt
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
+from cifarnet.run_record import RESULTS
 from cifarnet.runtime import Classifier
-from cifarnet.training.train import RESULTS, calibration_of, load_best_and_epoch, require_same_data
+from cifarnet.training.train import calibration_of, load_best_and_epoch, require_same_data
 from tests.lively import NORMALISED, with_lively_moments
+from tests.records import document, put
 
 from .conftest import MODEL
 
@@ -40,7 +42,7 @@ def test_the_file_in_the_run_folder_classifies_as_the_trained_model_was_recorded
     assert exported.path == run.path / "model.onnx"
     classifier = Classifier(exported.path)
     is_right = classifier.probabilities(dataset.test.images).argmax(axis=1) == dataset.test.labels
-    assert is_right.mean() == run.read_record()["metrics"]["test"]["accuracy"] == exported.parity.accuracy
+    assert is_right.mean() == document(run)["metrics"]["test"]["accuracy"] == exported.parity.accuracy
     assert classifier.labels == dataset.labels
 
 
@@ -72,7 +74,7 @@ def test_where_a_file_cannot_be_written_those_of_the_earlier_export_stay(run, da
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 
-    monkeypatch.setattr(exporting, "calibration_of", lambda *_, **__: run.read_record()["calibration"])
+    monkeypatch.setattr(exporting, "calibration_of", lambda *_, **__: run.read_record().calibration)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match=r"model\.\S+ could not be written \(No space left on device\)"):
         export_run(run, dataset, flip=True)
@@ -156,7 +158,7 @@ def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(run, datase
     first, again = (export_run(run, dataset, output=tmp_path / name / "model.onnx") for name in ("a", "b"))
     content = first.path.read_bytes()
     assert (first.sha256, content) == (again.sha256, again.path.read_bytes())
-    started = run.read_record()["started"]
+    started = document(run)["started"]
     for secret in (str(tmp_path), started, started[:10], f'"{socket.gethostname()}"'):
         assert secret.encode() not in content
 
@@ -195,9 +197,9 @@ def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, 
     mirrored = np.ascontiguousarray(dataset.test.images[:, :, ::-1])
     np.testing.assert_allclose(classifier.probabilities(mirrored), expected, rtol=0, atol=Bars().probability)
     assert classifier.contract["flip"] is True
-    assert classifier.contract["calibration"] == calibration_of(run, network, dataset, flip=True)
-    assert classifier.contract["calibration"] == run.read_record()["flip_calibration"]  # the same for every export
-    assert classifier.contract["calibration"] != run.read_record()["calibration"]
+    assert classifier.contract["calibration"] == calibration_of(run, network, dataset, flip=True).to_json()
+    assert classifier.contract["calibration"] == document(run)["flip_calibration"]  # the same for every export
+    assert classifier.contract["calibration"] != document(run)["calibration"]
 
 
 def test_an_inspection_counts_what_keras_counts(run, network, dataset):
@@ -208,20 +210,20 @@ def test_an_inspection_counts_what_keras_counts(run, network, dataset):
     both = inspect_model(export_run(run, dataset, output=run.path / "both.onnx", flip=True).path)
     assert (both.parameters, both.multiply_adds) == (found.parameters, 2 * found.multiply_adds)
     assert found.parity["backend"] == keras.config.backend()
-    assert found.contract["proof"]["accuracy"] == run.read_record()["metrics"]["test"]["accuracy"]
+    assert found.contract["proof"]["accuracy"] == document(run)["metrics"]["test"]["accuracy"]
 
 
 def test_a_file_tells_what_weights_its_training_started_from_and_no_name_with_a_time(run, dataset):
     started = {"run": "20260303-111213-fast-jax", "weights_sha256": "0" * 64, "seen": []}
     assert "warm_start" not in Classifier(export_run(run, dataset).path).contract["training"]
-    run.write_record(run.read_record() | {"warm_start": started})
+    put(run, document(run) | {"warm_start": started})
     path = export_run(run, dataset).path
     assert Classifier(path).contract["training"]["warm_start"] == {"weights_sha256": "0" * 64}
     assert started["run"].encode() not in path.read_bytes()
 
 
 def test_a_contract_may_name_a_folder_that_is_no_utf8(run, dataset):
-    run.write_record(run.read_record() | {"data": run.read_record()["data"] | {"name": "photos \udcff"}})
+    put(run, document(run) | {"data": document(run)["data"] | {"name": "photos \udcff"}})
     exported = export_run(run, dataset)
     assert Classifier(exported.path).contract["training"]["data"]["name"] == "photos \udcff"
 
@@ -234,24 +236,24 @@ def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):
 
 
 def test_the_contract_tells_how_the_images_were_divided_as_far_as_the_record_does(run, dataset):
-    record = run.read_record()
+    record = document(run)
     drawn = {"split_by": "content", "split_seed": 8}
-    run.write_record(record | {"data": record["data"] | drawn})
+    put(run, record | {"data": record["data"] | drawn})
     told = Classifier(export_run(run, dataset).path).contract["training"]["data"]
     assert {name: told[name] for name in drawn} == drawn
     earlier = {name: value for name, value in record["data"].items() if name not in drawn}
-    run.write_record(record | {"data": earlier})
+    put(run, record | {"data": earlier})
     assert not drawn.keys() & Classifier(export_run(run, dataset).path).contract["training"]["data"].keys()
 
 
 def test_a_run_that_was_killed_can_be_exported_and_says_of_its_results_the_best_epoch_alone(run, dataset):
-    finished = run.read_record()
+    finished = document(run)
     record = {name: value for name, value in finished.items() if name not in RESULTS}
-    run.write_record(record | {"status": "running"})
+    put(run, record | {"status": "running"})
     contract = Classifier(export_run(run, dataset).path).contract
     # Fitted for this file alone: the best weights are those of the finished run, whose record it does not touch.
     assert contract["calibration"] == finished["calibration"]
-    assert "calibration" not in run.read_record()
+    assert "calibration" not in document(run)
     assert contract["training"]["why_stopped"] is contract["training"]["validation"] is None
     assert contract["training"]["best_epoch"] == finished["best_epoch"]
     assert contract["proof"]["images"] == len(dataset.test)
@@ -259,8 +261,8 @@ def test_a_run_that_was_killed_can_be_exported_and_says_of_its_results_the_best_
 
 def still_training(run):
     """Take the results out of the record of ``run``, and return them."""
-    finished = run.read_record()
-    run.write_record({name: value for name, value in finished.items() if name not in RESULTS} | {"status": "running"})
+    finished = document(run)
+    put(run, {name: value for name, value in finished.items() if name not in RESULTS} | {"status": "running"})
     return finished
 
 
@@ -286,7 +288,7 @@ def test_results_of_later_weights_than_those_exported_are_left_out(run, dataset,
 
     def load_then_end(run):
         best = load_best_and_epoch(run)
-        run.write_record(finished | {"best_epoch": 99, "calibration": finished["calibration"] | {"temperature": 9.0}})
+        put(run, finished | {"best_epoch": 99, "calibration": finished["calibration"] | {"temperature": 9.0}})
         return best
 
     monkeypatch.setattr(exporting, "load_best_and_epoch", load_then_end)
@@ -294,18 +296,18 @@ def test_results_of_later_weights_than_those_exported_are_left_out(run, dataset,
     assert contract["training"]["best_epoch"] == finished["best_epoch"]
     assert contract["training"]["validation"] is contract["training"]["epochs"] is None
     assert contract["calibration"] == finished["calibration"]
-    assert run.read_record()["calibration"]["temperature"] == 9.0
+    assert document(run)["calibration"]["temperature"] == 9.0
 
 
 def test_the_weights_of_an_earlier_version_are_of_the_epoch_that_the_record_tells(run, network, dataset):
     save_weights(network, run.best_weights)
-    run.write_record({name: value for name, value in run.read_record().items() if name != "weights_sha256"})
-    recorded = run.read_record()["best_epoch"]
+    put(run, {name: value for name, value in document(run).items() if name != "weights_sha256"})
+    recorded = document(run)["best_epoch"]
     assert Classifier(export_run(run, dataset).path).contract["training"]["best_epoch"] == recorded
 
 
 def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(run, network, dataset):
-    recorded = run.read_record()["calibration"]
+    recorded = document(run)["calibration"]
     classifier = Classifier(export_run(run, dataset).path)
     assert recorded.keys() == CALIBRATION.keys()
     assert classifier.contract["calibration"] == recorded
@@ -317,12 +319,12 @@ def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(run, 
 
 
 def test_a_run_of_before_there_was_a_calibration_is_fitted_once(run, dataset, tmp_path):
-    record = run.read_record()
-    run.write_record({name: value for name, value in record.items() if name != "calibration"})
+    record = document(run)
+    put(run, {name: value for name, value in record.items() if name != "calibration"})
     told = []
     fitted = export_run(run, dataset, notice=told.append)
     assert told[0] == "fitting the temperature on the held-out images, once"
-    assert run.read_record() == record
+    assert document(run) == record
     again = export_run(run, dataset, output=tmp_path / "again.onnx", notice=told.append)
     assert (again.sha256, len(told)) == (fitted.sha256, 3)
 
@@ -343,10 +345,10 @@ def test_other_images_than_those_of_the_run_prove_nothing(run, dataset):
 
 @pytest.mark.parametrize("change", [{"labels": None}, {"name": ...}])
 def test_a_record_without_a_fact_that_the_file_tells_is_refused(run, dataset, change):
-    record = run.read_record()
+    record = document(run)
     data = {name: value for name, value in (record["data"] | change).items() if value is not ...}
-    run.write_record(record | {"data": data})
-    with pytest.raises(RunError, match=r"has a damaged run\.json \(.*\); expected the record of a run: start anew"):
+    put(run, record | {"data": data})
+    with pytest.raises(RunError, match=r"run\.json is damaged \(data\.(labels|name) is None; expected"):
         export_run(run, dataset)
 
 

@@ -23,7 +23,7 @@ def whole(dataset, tmp_path_factory):
     settings = recipe("strong").changed(SMALLER)
     job = Job(recipe="strong", model=settings.model, train=settings.train, source="synthetic")
     run = start(job, dataset, tmp_path_factory.mktemp("strong"))
-    assert carry_out(run, dataset, Silent())["metrics"]["test"]["accuracy"] > 0.6
+    assert carry_out(run, dataset, Silent()).metrics.test.accuracy > 0.6
     return run
 
 

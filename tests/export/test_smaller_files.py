@@ -13,6 +13,7 @@ from cifarnet.export.export import export_run
 from cifarnet.export.inspect import inspect_model
 from cifarnet.export.weights import import_weights
 from cifarnet.runtime import Classifier
+from tests.records import document
 
 
 # Measured on this small network: 0.53 and 0.38 of the bytes, the graph itself being a part of them.
@@ -60,7 +61,7 @@ def test_the_best_variant_on_held_out_images_is_taken_and_ranges_come_from_train
 
     monkeypatch.setattr(exporting, "quantised", good_and_bad)
     assert export_run(run, dataset, precision="int8", max_drop=0.05).parity.accuracy > 0.6
-    training = TrainConfig.from_json(run.read_record()["train"])
+    training = TrainConfig.from_json(document(run)["train"])
     parts = hold_out(dataset.train, training.validation_fraction, training.seed, len(dataset.labels))
     trained_on = {image.tobytes() for image in dataset.train.images[parts.train]}
     assert {image.tobytes() for image in seen[0]} <= trained_on

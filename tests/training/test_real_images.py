@@ -23,4 +23,4 @@ def test_a_few_epochs_on_real_images_do_better_than_chance(subset, tmp_path, wat
     settings = TrainConfig(epochs=3, schedule_epochs=3)
     job = Job(recipe="seed", model=ModelConfig(filters=(16, 32, 64)), train=settings, source="cifar10")
     record = carry_out(start(job, subset, tmp_path), subset, watcher)
-    assert record["metrics"]["test"]["accuracy"] > 0.25  # one in ten by chance
+    assert record.metrics.test.accuracy > 0.25  # one in ten by chance

@@ -13,13 +13,14 @@ from PIL import Image
 from cifarnet.atomic import HOST
 from cifarnet.contract import Dataset, Split
 from cifarnet.data import hold_out, open_dataset, synthetic
-from cifarnet.errors import CheckpointError, ConfigError, DataError, ModelError, RunError
+from cifarnet.errors import CheckpointError, ConfigError, ModelError, RunError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.evaluation.scoring import evaluate, predict
-from cifarnet.job import Job, job_of, origin_of
+from cifarnet.job import Job
 from cifarnet.model.network import build_model, get_weights, predictor
 from cifarnet.run_folder import Run, find_run
+from cifarnet.run_record import RunRecord
 from cifarnet.training import optimizer
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.early_stopping import EarlyStopping
@@ -28,6 +29,7 @@ from cifarnet.training.observer import Silent
 from cifarnet.training.optimizer import objective
 from cifarnet.training.train import calibration_of, carry_out, load_best, start
 from cifarnet.training.warm_start import WarmStart, warm_start_from
+from tests.records import document, put
 from tests.small_runs import (
     NORMALISED_JOB,
     SMALL_MODEL,
@@ -61,29 +63,32 @@ def test_a_folder_opens_again_as_it_was_divided_whatever_the_seed_of_the_trainin
     dataset = open_dataset(photos)  # with seed 0
     run, record = finished(two_classes(seed=1), dataset, runs, watcher)
     assert (record["data"]["source"], record["data"]["split_seed"]) == (str(photos), 0)
-    assert origin_of(run).open_dataset().fingerprint == dataset.fingerprint
-    assert asdict(evaluate(predictor(load_best(run)), origin_of(run).open_dataset().test)) == record["metrics"]["test"]
+    assert run.read_record().origin.open_dataset().fingerprint == dataset.fingerprint
+    assert (
+        asdict(evaluate(predictor(load_best(run)), run.read_record().origin.open_dataset().test))
+        == record["metrics"]["test"]
+    )
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_images_and_is_repeated(photos, runs, watcher, tmp_path):
     run = start(two_classes(seed=1), open_dataset(photos, seed=1, split_by="position"), runs)
-    record = run.read_record()
+    record = document(run)
     for name in ("split_by", "split_seed"):
         del record["data"][name]
-    run.write_record(record)
-    dataset = origin_of(run).open_dataset()
-    assert carry_out(run, dataset, watcher)["status"] == "finished"
+    put(run, record)
+    dataset = run.read_record().origin.open_dataset()
+    assert carry_out(run, dataset, watcher).status == "finished"
     again = Run(Path(reproduce(run, dataset, tmp_path / "again", watcher).run))
-    assert again.read_record()["data"]["split_by"] == "position"
-    assert origin_of(again).open_dataset().fingerprint == dataset.fingerprint
+    assert document(again)["data"]["split_by"] == "position"
+    assert again.read_record().origin.open_dataset().fingerprint == dataset.fingerprint
 
 
 def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):
     record = whole.record
     assert (record["status"], record["why_stopped"], record["epochs"]) == ("finished", "epochs", 3)
-    assert record == whole.run.read_record()
+    assert record == document(whole.run)
     assert {"versions", "machine", "hold_out", "data", "model", "train", "started", "elapsed_s"} <= set(record)
-    assert job_of(record) == job
+    assert RunRecord.from_json(record).job == job
     assert find_run(whole.run.path.parent).path.name == whole.run.path.name
 
 
@@ -97,21 +102,21 @@ def test_the_calibration_rests_on_the_held_out_images_alone(whole, job, dataset)
 
 def test_a_run_without_a_calibration_gets_the_one_that_training_would_have_given(whole, dataset, tmp_path):
     run = Run(shutil.copytree(whole.run.path, tmp_path / "older"))
-    run.write_record({key: value for key, value in whole.record.items() if key != "calibration"})
+    put(run, {key: value for key, value in whole.record.items() if key != "calibration"})
     model = load_best(run)
-    assert calibration_of(run, model, dataset) == whole.record["calibration"]
-    assert run.read_record()["calibration"] == whole.record["calibration"]
-    run.write_record(whole.record | {"calibration": {"temperature": -1}})
-    with pytest.raises(DataError, match="has the temperature -1; expected"):
+    assert calibration_of(run, model, dataset).to_json() == whole.record["calibration"]
+    assert document(run)["calibration"] == whole.record["calibration"]
+    put(run, whole.record | {"calibration": {"temperature": -1}})
+    with pytest.raises(RunError, match=r"calibration\.temperature is -1; expected"):
         calibration_of(run, model, dataset)
 
 
 def test_a_run_that_still_trains_is_left_alone_by_its_calibration(whole, dataset, tmp_path):
     run = Run(shutil.copytree(whole.run.path, tmp_path / "under way"))
     record = {key: value for key, value in whole.record.items() if key != "calibration"} | {"status": "running"}
-    run.write_record(record)
+    put(run, record)
     calibration_of(run, load_best(run), dataset)
-    assert run.read_record() == record
+    assert document(run) == record
 
 
 def test_the_history_has_one_row_per_epoch(whole):
@@ -212,7 +217,7 @@ def test_other_images_are_refused_on_resume(job, dataset, runs, watcher):
 
 def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
-    run.write_record(record | {"backend": "numpy"})
+    put(run, record | {"backend": "numpy"})
     with pytest.raises(RunError, match="expected numpy, on which"):
         carry_out(run, dataset, watcher)
 
@@ -220,11 +225,11 @@ def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
 def test_another_division_of_a_batch_is_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
     parts = record["machine"]["parts"]
-    run.write_record(record | {"machine": record["machine"] | {"parts": parts + 1}})
+    put(run, record | {"machine": record["machine"] | {"parts": parts + 1}})
     with pytest.raises(RunError, match=rf"divides a batch into {parts} part\(s\); expected {parts + 1}, as when"):
         carry_out(run, dataset, watcher)
-    run.write_record(record | {"machine": record["machine"] | {"parts": parts + 1, "cores": 1000}})
-    assert carry_out(run, dataset, watcher)["status"] == "finished"
+    put(run, record | {"machine": record["machine"] | {"parts": parts + 1, "cores": 1000}})
+    assert carry_out(run, dataset, watcher).status == "finished"
 
 
 def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(job, runs):
@@ -236,7 +241,7 @@ def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(
 def test_the_record_of_a_resumed_run_says_running_while_it_runs(job, dataset, runs, watcher):
     run, _ = finished(job, dataset, runs, watcher, stop=stop_after(10))
     seen = []
-    carry_out(run, dataset, watcher, stop=lambda: seen.append(run.read_record()) or False)
+    carry_out(run, dataset, watcher, stop=lambda: seen.append(document(run)) or False)
     assert seen[0]["status"] == "running"
     assert "metrics" not in seen[0]
 
@@ -333,7 +338,7 @@ def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised
     assert after["logits/kernel"].shape[1] == 3
     again = reproduce(warm, three, runs / "again", watcher)
     assert again.outcome == "bit-equal"
-    assert Run(Path(again.run)).read_record()["warm_start"] == warm.read_record()["warm_start"]
+    assert document(Run(Path(again.run)))["warm_start"] == document(warm)["warm_start"]
 
 
 def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):
@@ -350,14 +355,14 @@ def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):
     words = r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"
     with pytest.raises(RunError, match=words):
         carry_out(unfinished, dataset, watcher)
-    assert unfinished.read_record() == before
+    assert document(unfinished) == before
     with pytest.raises(RunError, match=words):
         reproduce(run, dataset, runs, watcher)
     run.start_weights.unlink()
     with pytest.raises(RunError, match=r"start.weights.h5 could not be read .*; expected what the run began with"):
         reproduce(run, dataset, runs, watcher)
-    run.write_record(run.read_record() | {"warm_start": {"run": "other"}})
-    with pytest.raises(RunError, match=r"damaged run\.json"):
+    put(run, document(run) | {"warm_start": {"run": "other"}})
+    with pytest.raises(RunError, match=r"run\.json is damaged"):
         reproduce(run, dataset, runs, watcher)
     assert sorted(runs.iterdir()) == known
 

@@ -24,7 +24,7 @@ def run(task: Task, rounds: Rounds) -> None:
         train=cifarnet.TrainConfig.from_json(settings["train"]),
     )
     run = cifarnet.start(job, dataset, task.folder / "runs")
-    cifarnet.carry_out(run, dataset, EpochPerRound(rounds, run.read_record()["hold_out"]["train"]))
+    cifarnet.carry_out(run, dataset, EpochPerRound(rounds, run.read_record().hold_out.train))
 
 
 class EpochPerRound(cifarnet.Silent):

@@ -14,8 +14,8 @@ from cifarnet.atomic import reason
 from cifarnet.contract import shell_word
 from cifarnet.data.cache import cache_folder
 from cifarnet.errors import ModelError, UsageError
-from cifarnet.job import require_own_export
 from cifarnet.run_folder import Run
+from cifarnet.run_state import require_own_export
 from cifarnet.runtime import read_model
 
 from .assets import shipped

@@ -55,7 +55,6 @@ def command(
     precisions = [name for name, is_wanted in wanted.items() if is_wanted]
     _require_sense(precisions, output, max_drop)
     from cifarnet.backends import choose
-    from cifarnet.job import origin_of
     from cifarnet.run_folder import require_writable_model
 
     from .runs import trained_run
@@ -68,7 +67,7 @@ def command(
     for name in precisions:  # all of them before the first is written
         writable_path(found, name, output)
     with download_bar() as progress:
-        dataset = origin_of(found).open_dataset(data, progress)
+        dataset = found.read_record().origin.open_dataset(data, progress)
     drop = float(Decimal(str(DEFAULT_DROP if max_drop is None else max_drop)) / POINTS)  # 0.7 points are 0.007 sharp
     written = []
     for name in precisions:

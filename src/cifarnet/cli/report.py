@@ -20,8 +20,8 @@ def command(
     The exported model is scored in onnxruntime; where there is none, or with --backend, the weights on a framework.
     """
     from cifarnet.evaluation.target import open_subject, require_labels
-    from cifarnet.job import origin_of, require_own_export
     from cifarnet.report import require_reportable, write_report
+    from cifarnet.run_state import require_own_export
 
     found = trained_run(runs, run)
     if found.model.is_file():
@@ -29,8 +29,8 @@ def command(
     is_file = backend is None and found.model.is_file()
     subject = open_subject(str(found.model if is_file else found.path), runs, backend)
     with download_bar() as progress:
-        dataset = origin_of(found).open_dataset(data, progress)
+        dataset = found.read_record().origin.open_dataset(data, progress)
     require_labels(subject, dataset)
     require_reportable(found, dataset)  # before the images are scored
-    evaluation = subject.judge(dataset.test, dataset, found.read_record().get("calibration"))
+    evaluation = subject.judge(dataset.test, dataset, found.read_record().calibration)
     out(printable(str(write_report(found, evaluation, dataset, subject.engine))))

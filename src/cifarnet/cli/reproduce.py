@@ -37,19 +37,17 @@ def command(
     """
     from cifarnet.backends import choose
     from cifarnet.evaluation.reproduce import planned_epochs, reproduce
-    from cifarnet.job import job_of, origin_of
     from cifarnet.run_folder import json_text
 
     from .runs import recorded_run
 
     found = recorded_run(runs, run)
     record = found.read_record()
-    job = job_of(record)
     rows, _ = planned_epochs(found, epochs)
-    name = choose(backend or record.get("backend"))
-    say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {job.train.seed}")
+    name = choose(backend or record.backend)
+    say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {record.seed}")
     with download_bar() as progress:
-        dataset = origin_of(found).open_dataset(data, progress)
+        dataset = record.origin.open_dataset(data, progress)
     from cifarnet.training.interrupt import stop_on_signal  # Keras, now that its framework is chosen
 
     with stop_on_signal() as stop, TrainingDisplay() as display:

@@ -99,7 +99,7 @@ def command(
 
 def _target(name: str | None, runs: Path) -> Target:
     from cifarnet.evaluation.target import names_file
-    from cifarnet.job import require_own_export
+    from cifarnet.run_state import require_own_export
 
     from .runs import recorded_run
 

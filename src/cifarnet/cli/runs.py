@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cifarnet.job import require_weights
 from cifarnet.run_folder import Run, find_run
+from cifarnet.run_state import require_weights
 
 from .display import say
 
@@ -17,7 +17,7 @@ def trained_run(root: Path, name: str | None) -> Run:
     found = find_run(root, name, with_weights=True)
     require_weights(found)
     _said(found, find_run(root, name))
-    if found.read_record().get("status") != "finished":
+    if found.read_record().status != "finished":
         say(f"note: {found} has not come to its end; its best weights so far are taken")
     return found
 

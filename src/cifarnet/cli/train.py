@@ -16,9 +16,10 @@ from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedul
 from cifarnet.contract import durable, shell_word
 from cifarnet.errors import RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
-from cifarnet.job import Job, job_of, origin_of, require_resumable
+from cifarnet.job import Job
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run_folder import Run, find_run
+from cifarnet.run_state import require_resumable
 
 from .display import TrainingDisplay, download_bar, out, say, say_not_known, shortened, wrapped
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
@@ -27,6 +28,7 @@ from .runs import trained_run
 if TYPE_CHECKING:
     from cifarnet.contract import Dataset
     from cifarnet.data import HoldOut
+    from cifarnet.run_record import RunRecord
     from cifarnet.training.interrupt import StopRequest
     from cifarnet.training.tracking import Tracking
     from cifarnet.training.warm_start import WarmStart
@@ -122,11 +124,11 @@ def command(
     record, tracking = _carry_out(run, dataset, max_minutes, track or [])
     _say_result(run, record)
     try:
-        _draw(run, record["best_epoch"])
+        _draw(run, record.best_epoch)
         tracking.finish(record)
     finally:
         if as_json:
-            out(json.dumps(record | {"run": str(run)}, indent=2))
+            out(json.dumps(record.to_json() | {"run": str(run)}, indent=2))
     sys.exit(_exit_code(record))
 
 
@@ -147,7 +149,7 @@ def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str,
     from cifarnet.training.warm_start import warm_start_from  # numpy, which the help has no time for
 
     run = trained_run(runs, None if warm_start == "latest" else warm_start)
-    job = job_of(run.read_record())
+    job = run.read_record().job
     if name not in (None, job.recipe):
         raise UsageError(
             f"--recipe is {name}, {run} was trained by {job.recipe}; expected that one: leave --recipe out"
@@ -223,19 +225,18 @@ def _reopen(
 
     run = find_run(runs, None if name == "latest" else name)
     record = run.read_record()
-    job = job_of(record)
     require_resumable(run)
     wishes = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
-    wishes["data"] = None if data is None or job.source is None else durable(data)
-    _require_same_settings(job, record, wishes)
-    say(f"backend {choose(record.get('backend'))}, going on with {run}")
+    wishes["data"] = None if data is None or record.data.source is None else durable(data)
+    _require_same_settings(record, wishes)
+    say(f"backend {choose(record.backend)}, going on with {run}")
     with download_bar() as progress:
-        return run, origin_of(run).open_dataset(data, progress)
+        return run, record.origin.open_dataset(data, progress)
 
 
-def _require_same_settings(job: Job, record: dict[str, Any], wishes: dict[str, Any]) -> None:
-    was = job.model.to_json() | job.train.to_json() | {"data": job.source}
-    was |= {name: record.get(name) for name in ("recipe", "backend")}
+def _require_same_settings(record: "RunRecord", wishes: dict[str, Any]) -> None:
+    was = record.model.to_json() | record.train.to_json()
+    was |= {"data": record.data.source, "recipe": record.recipe, "backend": record.backend}
     for name, value in wishes.items():
         if value is not None and value != was.get(name):
             raise UsageError(
@@ -246,7 +247,7 @@ def _require_same_settings(job: Job, record: dict[str, Any], wishes: dict[str, A
 
 def _carry_out(
     run: "Run", dataset: "Dataset", max_minutes: float | None, track: list[str]
-) -> "tuple[dict[str, Any], Tracking]":
+) -> "tuple[RunRecord, Tracking]":
     from cifarnet.training.interrupt import stop_on_signal
     from cifarnet.training.tracking import Tracking
     from cifarnet.training.train import carry_out
@@ -281,28 +282,28 @@ STOPPED = {
 """Why training stopped, for people."""
 
 
-def _say_result(run: "Run", record: dict[str, Any]) -> None:
+def _say_result(run: "Run", record: "RunRecord") -> None:
     say("")
-    say(f"Stopped after epoch {record['epochs']}: {STOPPED[record['why_stopped']]}.")
-    if record["best_epoch"]:
-        metrics = record["metrics"]
+    say(f"Stopped after epoch {record.epochs}: {STOPPED[record.why_stopped or 'interrupted']}.")
+    validation, test = record.metrics.validation, record.metrics.test
+    if validation and test:
         say(
-            f"Best epoch {record['best_epoch']}: validation accuracy {100 * metrics['validation']['accuracy']:.2f} %, "
-            f"test accuracy {100 * metrics['test']['accuracy']:.2f} %."
+            f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f} %, "
+            f"test accuracy {100 * test.accuracy:.2f} %."
         )
     else:
         say("No epoch has ended yet with a usable loss, so there are no best weights.")
     say(f"Everything is in {run}")
     name = shell_word(str(run))
-    if record["status"] == "interrupted":
+    if record.status == "interrupted":
         say(f"Go on with:   cifarnet train --resume {name}")
-    elif record["best_epoch"]:
+    elif record.best_epoch:
         say(f"Next:         cifarnet export {name} --onnx")
 
 
-def _exit_code(record: dict[str, Any]) -> int:
-    if record["why_stopped"] == "interrupted":
+def _exit_code(record: "RunRecord") -> int:
+    if record.why_stopped == "interrupted":
         return INTERRUPTED
-    if not record["best_epoch"] and record["status"] == "finished":
+    if not record.best_epoch and record.status == "finished":
         raise RunError("training ended without a usable epoch; expected a finite loss: lower --learning-rate")
     return 0

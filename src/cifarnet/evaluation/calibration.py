@@ -1,27 +1,21 @@
 """Whether probabilities can be taken at their word, and the temperature that makes them so."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.errors import DataError
+from cifarnet.run_record import TARGET_ACCURACY, TEMPERATURES, Calibration, Coverage
 
 from .probability import Probabilities, require_finite, softmax
 from .scoring import score
 
 BINS = 15
 """Of the reliability curve, equally wide, as in Guo et al. 2017."""
-TEMPERATURES = (0.05, 20.0)
-"""Between which a temperature is looked for: beyond, a network's probabilities are all 1 or all alike."""
 DECIMALS = 4
 """Of what is stored: more would tell one machine's rounding from another's, and nothing about the network."""
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25)
 """Shares of the images that are answered, of which the accuracy is told."""
-TARGET_ACCURACY = 0.9
-"""Of the answers that are given, where a classifier may abstain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +47,6 @@ class Reliability:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """What is gained by answering only where the calibrated confidence is at least ``threshold``."""
-
-    coverage: float
-    """Share of the images that is answered, 0 to 1."""
-    threshold: float
-    """Least calibrated confidence of those, 0 to 1."""
-    accuracy: float
-    """Of the answers, 0 to 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Abstaining:
     """What becomes of images when only those are answered whose calibrated confidence is at least ``threshold``."""
 
@@ -76,30 +58,6 @@ class Abstaining:
     """Share of the images that is answered, 0 to 1."""
     accuracy: float | None
     """Of the answers, 0 to 1; nothing where there are none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What was fitted on held-out images: the temperature, and when to abstain."""
-
-    temperature: float
-    images: int
-    """Held-out images that it rests on."""
-    ece_before: float
-    """Expected calibration error at temperature 1, 0 to 1."""
-    ece_after: float
-    """The same at the fitted temperature."""
-    loss_before: float
-    """Mean cross-entropy at temperature 1, nats."""
-    loss_after: float
-    coverage: tuple[Coverage, ...]
-    abstention: Coverage | None
-    """The largest coverage whose answers are right in 90 of 100 cases; nothing where there is none."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        coverage = [asdict(each) for each in self.coverage]
-        return asdict(self) | {"coverage": coverage, "target_accuracy": TARGET_ACCURACY}
 
 
 def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibration:
@@ -122,29 +80,6 @@ def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibra
         coverage=tuple(trade.at(coverage) for coverage in COVERAGES),
         abstention=trade.most_at(TARGET_ACCURACY),
     )
-
-
-def temperature_of(calibration: object) -> float:
-    """Return the temperature, above 0, in what a run or a model file tells of its calibration as JSON values.
-
-    Raises ``DataError`` where there is none.
-    """
-    temperature: Any = calibration.get("temperature") if isinstance(calibration, Mapping) else None
-    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not is_number or not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
-        raise DataError(
-            f"the calibration has the temperature {str(temperature)[:40]}; expected {TEMPERATURES[0]} to "
-            f"{TEMPERATURES[1]:g}: take `calibration` out of run.json, it is fitted anew then"
-        )
-    return float(temperature)
-
-
-def threshold_of(calibration: object) -> float | None:
-    """Return the threshold, 0 to 1, in what a run or a model file tells of its calibration; nothing without one."""
-    abstention = calibration.get("abstention") if isinstance(calibration, Mapping) else None
-    threshold: Any = abstention.get("threshold") if isinstance(abstention, Mapping) else None
-    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    return float(threshold) if is_number and 0 <= threshold <= 1 else None
 
 
 def abstaining(

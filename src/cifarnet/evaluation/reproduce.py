@@ -11,9 +11,11 @@ import numpy as np
 from cifarnet.atomic import write_atomically
 from cifarnet.contract import Dataset
 from cifarnet.errors import RunError
-from cifarnet.job import Job, damaged, job_of, require_weights
+from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.run_folder import EpochRecord, Run, json_text
+from cifarnet.run_record import RunRecord
+from cifarnet.run_state import require_weights
 from cifarnet.training.warm_start import warm_start_of
 
 RESULT = "reproduction.json"
@@ -110,7 +112,7 @@ def planned_epochs(run: Run, wanted: int | None) -> tuple[int, bool]:
             f"{run} has {rows} finished epoch(s) to compare with{asked}; expected 1 to as many as it has: ask for "
             "fewer or train it further"
         )
-    finished = record.get("status") == "finished"
+    finished = record.status == "finished"
     return wanted or rows, not (finished and wanted in (None, rows))
 
 
@@ -132,18 +134,19 @@ def reproduce(
     """
     from cifarnet.training.train import carry_out, require_same_data, start
 
-    record, job = run.read_record(), job_of(run.read_record())
-    require_same_data(record, dataset)
-    if record.get("best_epoch"):
+    record = run.read_record()
+    require_same_data(record.data, dataset)
+    if record.best_epoch:
         require_weights(run)  # they are compared at the end, which is a whole training away
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     warm_start = warm_start_of(run)
-    repeated = start(replace(job, source=dataset.source or job.source), dataset, root, warm_start=warm_start)
+    job = replace(record.job, source=dataset.source or record.data.source)
+    repeated = start(job, dataset, root, warm_start=warm_start)
     ended = carry_out(repeated, dataset, counted, stop=lambda: counted.enough or stop())
-    if ended["why_stopped"] == "interrupted" and not counted.enough:
+    if ended.why_stopped == "interrupted" and not counted.enough:
         raise RunError(
-            f"{repeated} was stopped after {ended['epochs']} epochs; expected {rows} to compare: repeat the run again"
+            f"{repeated} was stopped after {ended.epochs} epochs; expected {rows} to compare: repeat the run again"
         )
     found = compare_runs(run, repeated, rows if stops or epochs else None)
     write_atomically(repeated.path / RESULT, (json_text(found.to_json()) + "\n").encode())
@@ -174,18 +177,16 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     reason.
     """
     record, again = original.read_record(), repeated.read_record()
-    job = job_of(record)
-    noise = None if "warm_start" in record else noise_of(job, record["data"].get("fingerprint"))
+    noise = None if record.warm_start is not None else noise_of(record.job, record.data.fingerprint)
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)
-    endings = [
-        f"{len(found)} epochs ({told.get('why_stopped')})" for found, told in ((rows, record), (repeated_rows, again))
-    ]
+    endings = [f"{len(found)} epochs ({told.why_stopped})" for found, told in ((rows, record), (repeated_rows, again))]
     ended_alike = len(rows) == len(repeated_rows) if epochs else endings[0] == endings[1]
     if not epochs and differences:  # figures that differ may move the epoch at which patience runs out
-        ended_alike |= record.get("why_stopped") == again.get("why_stopped") == "patience"
+        ended_alike |= record.why_stopped == again.why_stopped == "patience"
     ending = None if ended_alike else f"ended after {endings[1]} instead of {endings[0]}"
-    weights_equal = _equal_weights(original, repeated) if _same_best(record, again) else None
+    same_best = again.best_epoch is not None and record.best_epoch == again.best_epoch
+    weights_equal = _equal_weights(original, repeated) if same_best else None
     return Reproduction(
         outcome="diverged" if ending else _outcome(differences, weights_equal=weights_equal),
         run=str(repeated),
@@ -232,10 +233,6 @@ def _differences(
     ]
 
 
-def _same_best(record: Mapping[str, Any], again: Mapping[str, Any]) -> bool:
-    return again.get("best_epoch") is not None and record.get("best_epoch") == again.get("best_epoch")
-
-
 def _equal_weights(original: Run, repeated: Run) -> bool:
     from cifarnet.model.network import get_weights
     from cifarnet.training.train import load_best
@@ -250,15 +247,9 @@ def _outcome(differences: Sequence[Difference], *, weights_equal: bool | None) -
     return "within noise" if all(each.explained for each in differences) else "diverged"
 
 
-def changes(record: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each thing that differs in backend, versions and machine of two records.
-
-    Raises ``RunError`` where a record is damaged.
-    """
-    try:
-        then, now = (_surroundings(each) for each in (record, again))
-    except (TypeError, ValueError) as error:
-        raise damaged(error) from error
+def changes(record: RunRecord, again: RunRecord) -> list[str]:
+    """Return a sentence for each thing that differs in backend, versions and machine of two records."""
+    then, now = (_surroundings(each) for each in (record, again))
     return [
         f"{name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"
         for name in dict.fromkeys((*then, *now))
@@ -266,6 +257,6 @@ def changes(record: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _surroundings(record: Mapping[str, Any]) -> dict[str, Any]:
-    found = {"backend": record.get("backend"), **record.get("versions", {}), **record.get("machine", {})}
+def _surroundings(record: RunRecord) -> dict[str, str]:
+    found = {"backend": record.backend, **record.versions, **record.machine.to_json()}
     return {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in found.items()}

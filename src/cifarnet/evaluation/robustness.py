@@ -67,9 +67,14 @@ class FamilyResult:
     """One per severity, 1 to 5."""
 
     @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Fraction told rightly at each severity, 0 to 1."""
+        return tuple(tally.accuracy for tally in self.tallies)
+
+    @property
     def mean_error(self) -> float:
         """Mean over the severities of the fraction told wrongly, 0 to 1."""
-        return 1 - fmean(tally.accuracy for tally in self.tallies)
+        return 1 - fmean(self.accuracies)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,8 @@ class Robustness:
     """Of the images as they are."""
     families: tuple[FamilyResult, ...]
     """In the order of the paper."""
+    drawing: str = DRAWING
+    """How the corruptions are drawn; empty where an earlier version did not tell."""
 
     @property
     def mean_corruption_error(self) -> float:
@@ -109,7 +116,7 @@ class Robustness:
             "seed": self.seed,
             "images": self.clean.images,
             "images_in_split": self.images_in_split,
-            "drawing": DRAWING,
+            "drawing": self.drawing,
             "clean": self.clean.to_json(),
             "families": {
                 family.name: {
@@ -134,6 +141,7 @@ class Robustness:
                 images_in_split=_count(found["images_in_split"], images),
                 clean=_tally(found["clean"], images),
                 families=tuple(_family(name, found["families"][name], images) for name in FAMILIES),
+                drawing=str(found.get("drawing", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from cifarnet.backends import choose
 from cifarnet.contract import FILE_ENGINE, NAMED_SOURCES, Dataset, Split
-from cifarnet.errors import DataError, UsageError
-from cifarnet.job import Origin, damaged, origin_of, require_weights, run_beside
+from cifarnet.errors import DataError, ModelError, UsageError
+from cifarnet.job import Origin
 from cifarnet.run_folder import Run, find_run
+from cifarnet.run_record import Calibration, DataRecord
+from cifarnet.run_state import require_weights, run_beside
 from cifarnet.runtime import OpenedModel, open_model
 from cifarnet.training.seen import Digests, count_seen, seen_by
+from cifarnet.typed_json import read
 
-from .calibration import temperature_of, threshold_of
 from .metrics import Evaluation, measure
 from .scoring import Predictor, flip_averaged, predict
 
@@ -55,25 +57,21 @@ class Subject(ABC):
         """Return the function from images (n, h, w, 3), 0-255, to logits float32 (n, classes)."""
 
     @abstractmethod
-    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
+    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
         """Return what was fitted on held-out images, where there is such a thing.
 
         ``dataset`` is what the classifier was trained on, if it is at hand; a run without a calibration is fitted on
         its held-out part. With ``flip`` it is that of the mean over an image and its mirror image.
         """
 
-    def judge(
-        self, split: Split, dataset: Dataset | None = None, recorded: Mapping[str, Any] | None = None
-    ) -> Evaluation:
+    def judge(self, split: Split, dataset: Dataset | None = None, recorded: Calibration | None = None) -> Evaluation:
         """Return everything that is told of the classifier on ``split``. Raises ``DataError`` for an empty one.
 
         ``recorded`` is a calibration to go by where the classifier itself tells none.
         """
         calibration = self.calibration(dataset, flip=self.flip) or recorded
-        temperature = None if calibration is None else temperature_of(calibration)
-        return measure(
-            predict(self.predictor, split.images), split.labels, self.labels, temperature, threshold_of(calibration)
-        )
+        fitted = (None, None) if calibration is None else (calibration.temperature, calibration.threshold)
+        return measure(predict(self.predictor, split.images), split.labels, self.labels, *fitted)
 
 
 class FlippedSubject(Subject):
@@ -95,7 +93,7 @@ class FlippedSubject(Subject):
         """Return the mean."""
         return flip_averaged(self._subject.predictor)
 
-    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
+    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
         """Return what the classifier itself has."""
         return self._subject.calibration(dataset, flip=flip)
 
@@ -105,12 +103,9 @@ class RunSubject(Subject):
 
     def __init__(self, run: Run, backend: str) -> None:
         self.name, self.engine, self.run, self._run = str(run), backend, run, run
-        self._origin = origin_of(run)
+        record = run.read_record()
+        self._origin, self.labels = record.origin, record.data.labels
         require_weights(run)
-        try:
-            self.labels = tuple(run.read_record()["data"]["labels"])
-        except (KeyError, TypeError) as error:
-            raise damaged(error) from error
 
     @property
     def origin(self) -> Origin:
@@ -130,12 +125,12 @@ class RunSubject(Subject):
 
         return predictor(self._best.model)
 
-    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
+    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
         """Return the calibration of the run's record, or fit one where ``dataset`` is the run's and it has none."""
-        from cifarnet.training.train import calibration_name, calibration_of, record_of
+        from cifarnet.training.train import calibration_of, record_of
 
         if dataset is None or dataset.fingerprint != self.origin.fingerprint:
-            return record_of(self._run, self._best.epoch).get(calibration_name(flip=flip))
+            return record_of(self._run, self._best.epoch).calibration_for(flip=flip)
         return calibration_of(self._run, self._best.model, dataset, flip=flip, epoch=self._best.epoch)
 
 
@@ -151,23 +146,32 @@ class FileSubject(Subject):
     @property
     def origin(self) -> Origin:
         """Return what the record of its run tells, or else the file's contract."""
-        return origin_of(self.run) if self.run else _origin_of(self._opened.contract, self.name)
+        return self.run.read_record().origin if self.run else _origin_of(self._opened.contract, self.name)
 
     @property
     def predictor(self) -> Predictor:
         """Return what the file says in onnxruntime."""
         return self._opened.logits
 
-    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Mapping[str, Any] | None:
+    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
         """Return the calibration that the file carries, which is not fitted anew."""
-        return self._opened.contract.get("calibration") if flip == self.flip else None
+        told = self._opened.contract.get("calibration") if flip == self.flip else None
+        try:
+            return None if told is None else read(Calibration, told, "calibration")
+        except ValueError as error:
+            raise ModelError(
+                f"{self.name} has a damaged contract ({error}); expected one as `cifarnet export` writes it: redo it"
+            ) from error
 
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
     try:
         trained = contract["training"]
         trained_on = trained["data"]["name"]
-        return Origin.read(trained, trained_on if trained_on in NAMED_SOURCES else None)
+        source = trained_on if trained_on in NAMED_SOURCES else None
+        untold = {"source": source, "labels": contract["labels"], "train_images": 0, "test_images": 0}
+        data: DataRecord = read(DataRecord, untold | trained["data"], "data")
+        return data.origin(read(int, trained["train"]["seed"], "seed"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{name} does not tell what it was trained on; expected that in its contract: export it anew"

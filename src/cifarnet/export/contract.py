@@ -1,47 +1,41 @@
 """What a model file says of itself, so that no app has to be told anything else."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from cifarnet.config import ModelConfig
 from cifarnet.contract import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
+from cifarnet.run_record import Calibration, RunRecord
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
 """What is taken over from a run's record: nothing that names a time, a path or a machine."""
 DATA_FACTS = ("name", "fingerprint", "split_by", "split_seed", "train_images", "test_images")
 """What of its data set."""
-LATER_FACTS = frozenset(("split_by", "split_seed"))
-"""Those that the record of an earlier version lacks."""
 
 
-def describe(
-    record: Mapping[str, Any], precision: str, calibration: Mapping[str, Any], *, flip: bool = False
-) -> dict[str, Any]:
+def describe(record: RunRecord, precision: str, calibration: Calibration, *, flip: bool = False) -> dict[str, Any]:
     """Return the contract of the model that the run with ``record`` trained, still without its proof.
 
     ``calibration`` is what was fitted to the trained model's logits; it holds for every precision.
     ``flip`` says that the graph takes the mean of an image and its mirror image.
     """
-    config, data = ModelConfig.from_json(record["model"]), record["data"]
-    labels = data["labels"]
-    height, width, channels = config.image_shape
-    warm_start = record.get("warm_start")
-    started = {} if warm_start is None else {"warm_start": {"weights_sha256": warm_start["weights_sha256"]}}
+    document, data, labels = record.to_json(), record.data.to_json(), list(record.data.labels)
+    height, width, channels = record.model.image_shape
+    warm_start, validation = record.warm_start, record.metrics.validation
+    started = {} if warm_start is None else {"warm_start": {"weights_sha256": warm_start.weights_sha256}}
     return {
         "version": CONTRACT_VERSION,
         "labels": labels,
         "input": {**INPUT, "shape": [BATCH_DIMENSION, height, width, channels]},
         "outputs": {name: {**each, "shape": [BATCH_DIMENSION, len(labels)]} for name, each in OUTPUTS.items()},
-        "calibration": dict(calibration),
+        "calibration": calibration.to_json(),
         "resize": dict(RECIPE) | {"height": height, "width": width},
         "precision": precision,
         "flip": flip,
-        "model": config.to_json(),
+        "model": record.model.to_json(),
         # A run that is still training, or was killed, has no results yet: then they are null, save its best epoch.
-        "training": {name: record.get(name) for name in TRAINING_FACTS}
+        "training": {name: document.get(name) for name in TRAINING_FACTS}
         | {
-            "data": {name: data[name] for name in DATA_FACTS if name in data or name not in LATER_FACTS},
-            "validation": record.get("metrics", {}).get("validation"),
+            "data": {name: data[name] for name in DATA_FACTS if name in data},
+            "validation": None if validation is None else validation.to_json(),
         }
         | started,
     }

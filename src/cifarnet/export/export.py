@@ -25,7 +25,7 @@ from cifarnet.interruption import end_put_off
 from cifarnet.run_folder import EXPORT_LOCK, Run, require_writable_model
 from cifarnet.runtime import open_model, read_model
 from cifarnet.system import processor, versions
-from cifarnet.training.train import calibration_name, calibration_of, load_best_and_epoch, record_of, require_same_data
+from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, require_same_data
 
 from .contract import describe
 from .file import contract_text, serialise
@@ -84,18 +84,14 @@ def export_run(
     ``ConfigError`` for settings outside their range and ``UsageError`` for a name that cannot be given.
     """
     bars = _bars(precision, max_drop)
-    require_same_data(run.read_record(), dataset)
+    require_same_data(run.read_record().data, dataset)
     path = writable_path(run, precision, output)
     best = load_best_and_epoch(run)
     model, record = best.model, record_of(run, best.epoch)
-    if calibration_name(flip=flip) not in record:
+    if record.calibration_for(flip=flip) is None:
         notice(f"fitting the temperature on the held-out images{' with mirror images' if flip else ''}, once")
     calibration = calibration_of(run, model, dataset, flip=flip, epoch=best.epoch)
-    try:
-        contract = describe(record, precision, calibration, flip=flip)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{run} has a damaged run.json ({error!r}); expected the record of a run: start anew") from error
-    temperature = calibration["temperature"]
+    contract, temperature = describe(record, precision, calibration, flip=flip), calibration.temperature
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"proving {precision} on {len(dataset.test):,} test images")
     try:

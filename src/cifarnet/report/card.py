@@ -44,7 +44,7 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         settings={spaced(name): _told(value) for name, value in evidence.job.train.to_json().items()},
         model={spaced(name): _told(value) for name, value in evidence.job.model.to_json().items()},
         export=Verbatim(export_command(evidence.words, flip=evidence.export_flip)),
-        train=Verbatim(train_command(evidence.job, evidence.record["backend"], evidence.started_from)),
+        train=Verbatim(train_command(evidence.job, evidence.record.backend, evidence.started_from)),
         beyond=settings_beyond_options(evidence.job, evidence.started_from),
         place=place_of(evidence.job.source),
         is_named=evidence.job.source in NAMED_SOURCES,
@@ -70,7 +70,7 @@ def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
     source = evidence.job.source
     known = HUB_NAMES.get(source or FOLDER)
     exported = {"library_name": "onnx"} if evidence.model_file else {}
-    tags = ["cifarnet", "keras", str(evidence.record["backend"]), *(["onnx"] if evidence.model_file else [])]
+    tags = ["cifarnet", "keras", evidence.record.backend, *(["onnx"] if evidence.model_file else [])]
     return {
         "language": "en",
         **exported,
@@ -96,6 +96,6 @@ def _result(evidence: Evidence, evaluation: Evaluation, dataset: str) -> dict[st
     )
     return {
         "task": {"type": "image-classification", "name": "Image classification"},
-        "dataset": {"type": dataset, "name": str(evidence.record["data"]["name"]), "split": "test"},
+        "dataset": {"type": dataset, "name": evidence.record.data.name, "split": "test"},
         "metrics": [{"type": kind, "name": name, "value": round(value, 6)} for kind, name, value in figures],
     }

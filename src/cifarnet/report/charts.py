@@ -14,9 +14,10 @@ from cifarnet.atomic import write_atomically
 from cifarnet.contract import Dataset
 from cifarnet.evaluation.calibration import Reliability
 from cifarnet.evaluation.metrics import Evaluation
+from cifarnet.evaluation.robustness import Robustness
 from cifarnet.run_folder import EpochRecord
 
-from .evidence import Absent, Robustness
+from .evidence import Absent
 from .words import confidence, short, spaced
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def draw_robustness(found: Robustness) -> bytes:
     _name_classes(axes.yaxis, [spaced(family.name) for family in found.families])
     severities = range(accuracies.shape[1])
     axes.set_xticks(severities, [str(severity + 1) for severity in severities])
-    axes.set(xlabel="severity", title=f"accuracy, %; {100 * found.clean_accuracy:.1f} on clean images")
+    axes.set(xlabel="severity", title=f"accuracy, %; {100 * found.clean.accuracy:.1f} on clean images")
     return _png(figure)
 
 

@@ -3,16 +3,19 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
-from cifarnet.errors import DataError, RunError
-from cifarnet.evaluation.calibration import Calibration, Coverage, temperature_of
-from cifarnet.job import Job, best_epoch_of, job_of
+from cifarnet.errors import RunError
+from cifarnet.evaluation.robustness import Robustness
+from cifarnet.job import Job
 from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.run_record import Calibration, RunRecord
+from cifarnet.run_state import best_epoch_of
 from cifarnet.runtime import read_model
+from cifarnet.typed_json import Fraction, read
 
 from .commands import export_command, run_words
 
@@ -47,13 +50,13 @@ class Parity:
     precision: str
     backend: str
     images: int
-    trained_accuracy: float
-    accuracy: float
+    trained_accuracy: Fraction
+    accuracy: Fraction
     checks: tuple[Check, ...]
     """The first one is of the whole test set."""
     flip: bool
     """Whether the file takes the mean of an image and its mirror image."""
-    bars: Mapping[str, Any]
+    bars: dict[str, Any]
     """What the file had to hold; empty where it does not tell."""
 
     @property
@@ -61,32 +64,6 @@ class Parity:
         """How far apart an image's two best probabilities have to be for a changed class to count, 0 to 1."""
         margin = self.bars.get("margin")
         return float(margin) if isinstance(margin, int | float) else 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """One family of corruptions, and the accuracy at each severity, 0 to 1."""
-
-    name: str
-    accuracies: tuple[float, ...]
-
-    @property
-    def mean_error(self) -> float:
-        """Mean share of wrong answers, 0 to 1."""
-        return 1 - sum(self.accuracies) / len(self.accuracies)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Robustness:
-    """How the model file holds up when its images are corrupted."""
-
-    images: int
-    clean_accuracy: float
-    mean_corruption_error: float
-    worst: tuple[str, ...]
-    families: tuple[Family, ...]
-    drawing: str
-    """What is to be known of how the corruptions are drawn; empty where it is not told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +89,8 @@ class Evidence:
     """Of the run folder."""
     words: str
     """By which a command finds the run, as a shell takes them."""
-    record: Mapping[str, Any]
-    job: Job
+    record: RunRecord
+    """Its best epoch also while the run has not ended."""
     history: tuple[EpochRecord, ...]
     model_file: ModelFile | None
     flip: bool
@@ -124,6 +101,11 @@ class Evidence:
     robustness: Robustness | Absent
 
     @property
+    def job(self) -> Job:
+        """Return what was trained."""
+        return self.record.job
+
+    @property
     def export_flip(self) -> bool:
         """Return whether the exported file, if there is one, takes that mean, whatever is judged."""
         return self.model_file is not None and self.model_file.flip
@@ -131,8 +113,7 @@ class Evidence:
     @property
     def started_from(self) -> str | None:
         """Return the name of the run whose convolutions this one started from, if it did."""
-        found = self.record.get("warm_start")
-        return None if found is None else str(found["run"])
+        return None if self.record.warm_start is None else self.record.warm_start.run
 
 
 def read_evidence(run: Run, engine: str) -> Evidence:
@@ -140,9 +121,7 @@ def read_evidence(run: Run, engine: str) -> Evidence:
 
     Raises ``RunError`` for a record that is none of ours, and ``ModelError`` for such a model file.
     """
-    record = run.read_record() | {"best_epoch": best_epoch_of(run)}
-    job = job_of(record)
-    _require_whole(run, record)
+    record = replace(run.read_record(), best_epoch=best_epoch_of(run))
     words, file = run_words(run), _model_file(run.model)
     file_flips = file is not None and file.flip
     flip = file_flips and engine == FILE_ENGINE
@@ -150,36 +129,13 @@ def read_evidence(run: Run, engine: str) -> Evidence:
         name=run.path.absolute().name,
         words=words,
         record=record,
-        job=job,
         history=tuple(run.read_history()),
         model_file=file,
         flip=flip,
-        calibration=_calibration_of_file(file, words)
-        if flip and file is not None
-        else _calibration_of_run(record, words),
+        calibration=_calibration_of_file(file, words) if flip and file is not None else _calibration_of(record, words),
         parity=_parity(run, file, export_command(words, flip=file_flips)),
-        robustness=_robustness(run, file, record["data"]["test_images"], f"cifarnet robustness {words}"),
+        robustness=_robustness(run, file, record.data.test_images, f"cifarnet robustness {words}"),
     )
-
-
-def _require_whole(run: Run, record: Mapping[str, Any]) -> None:
-    """Raise ``RunError`` unless every fact is there that a run writes down when it starts."""
-    try:
-        data = record["data"]
-        _ = (
-            str.lower(data["fingerprint"]),
-            data["name"],
-            data["train_images"],
-            data["test_images"],
-            record["hold_out"]["train"],
-            record["backend"],
-        )
-        _ = str(record.get("warm_start", {"run": ""})["run"])
-        _ = dict(record["versions"]), dict(record["machine"]), record["started"], record["hold_out"]["validation"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{run} has a damaged run.json ({error!r}); expected the record of a run: start a new one"
-        ) from error
 
 
 def _model_file(path: Path) -> ModelFile | None:
@@ -190,41 +146,16 @@ def _model_file(path: Path) -> ModelFile | None:
     return ModelFile(size_bytes=len(content), sha256=sha256, contract=read_model(content)[1])
 
 
-def _calibration_of_run(record: Mapping[str, Any], words: str) -> Calibration | Absent:
-    way_out = f"cifarnet evaluate {words}"
-    if "calibration" not in record:
-        return Absent("No temperature was fitted for this run.", way_out)
-    damaged = Absent("The calibration in run.json is damaged: take it out, and it is fitted anew.", way_out)
-    return _calibration(record["calibration"]) or damaged
+def _calibration_of(record: RunRecord, words: str) -> Calibration | Absent:
+    return record.calibration or Absent("No temperature was fitted for this run.", f"cifarnet evaluate {words}")
 
 
 def _calibration_of_file(file: ModelFile, words: str) -> Calibration | Absent:
-    untold = Absent("model.onnx does not tell how its temperature was fitted.", export_command(words, flip=file.flip))
-    return _calibration(file.contract.get("calibration")) or untold
-
-
-def _calibration(found: Any) -> Calibration | None:
-    """Return what was fitted on held-out images, or nothing where that is damaged."""
     try:
-        temperature_of(found)
-        names = ("temperature", "images", "ece_before", "ece_after", "loss_before", "loss_after")
-        abstention = None if found["abstention"] is None else _coverage(found["abstention"])
-        coverage = tuple(map(_coverage, found["coverage"]))
-        return Calibration(**{name: found[name] for name in names}, coverage=coverage, abstention=abstention)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, DataError):
-        return None
-
-
-def _coverage(found: Mapping[str, Any]) -> Coverage:
-    return Coverage(**{name: _fraction(value) for name, value in found.items()})
-
-
-def _fraction(value: Any) -> float:
-    """Return a fraction. Raises ``ValueError`` for a number outside 0 to 1 and for one that is none."""
-    number = float(value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"a fraction is {number}")
-    return number
+        told: Calibration = read(Calibration, file.contract.get("calibration"), "calibration")
+    except ValueError:
+        return Absent("model.onnx does not tell how its temperature was fitted.", export_command(words, flip=file.flip))
+    return told
 
 
 def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
@@ -237,12 +168,12 @@ def _robustness(run: Run, file: ModelFile | None, test_images: int, command: str
     if file is None:
         return Absent("Corrupted images are tried on an exported model, and this run is not exported yet.", command)
 
-    def read(found: Any, _: ModelFile) -> Robustness | Absent:
+    def read_robustness(found: Any, _: ModelFile) -> Robustness | Absent:
         if found["images_in_split"] != test_images:  # earlier versions kept those of any images
             return Absent(f"The measurement in {ROBUSTNESS} is of other images than the run's.", command)
-        return _read_robustness(found)
+        return Robustness.from_json(found)
 
-    return _measured(run.path / ROBUSTNESS, read, file, command, "The measurement")
+    return _measured(run.path / ROBUSTNESS, read_robustness, file, command, "The measurement")
 
 
 def _measured(path: Path, read: Callable[[Any, ModelFile], T], file: ModelFile, command: str, what: str) -> T | Absent:
@@ -254,53 +185,19 @@ def _measured(path: Path, read: Callable[[Any, ModelFile], T], file: ModelFile, 
         return read(found, file)
     except FileNotFoundError:
         return Absent(f"{what} of model.onnx is missing: there is no {path.name}.", command)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, ArithmeticError):
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, RunError):
         return Absent(f"{what} in {path.name} is damaged.", command)
 
 
 def _read_parity(found: Any, file: ModelFile) -> Parity:
-    if not found["checks"]:
-        raise ValueError("no checks")
-    return Parity(
-        sha256=found["sha256"],
-        precision=str(found["precision"]),
-        backend=str(found["backend"]),
-        images=int(found["images"]),
-        trained_accuracy=_fraction(found["trained_accuracy"]),
-        accuracy=_fraction(found["accuracy"]),
-        checks=tuple(
-            Check(
-                name=str(each["name"]),
-                images=int(each["images"]),
-                probability_difference=float(each["probability_difference"]),
-                changed_classes=int(each["changed_classes"]),
-            )
-            for each in found["checks"]
-        ),
-        flip=file.flip,
-        bars=_bars(file.contract),
-    )
+    parity: Parity = read(Parity, found | {"flip": file.flip, "bars": _bars(file.contract)}, "")
+    if not parity.checks:
+        raise ValueError("there are no checks")
+    return parity
 
 
-def _bars(contract: Mapping[str, Any]) -> Mapping[str, Any]:
+def _bars(contract: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return dict(contract["proof"]["bars"])
     except (KeyError, TypeError, ValueError):
         return {}
-
-
-def _read_robustness(found: Any) -> Robustness:
-    families = tuple(
-        Family(name=str(name), accuracies=tuple(_fraction(each["accuracy"]) for each in family["severities"]))
-        for name, family in found["families"].items()
-    )
-    if not families or len({len(family.accuracies) for family in families}) != 1 or not families[0].accuracies:
-        raise ValueError(families)
-    return Robustness(
-        images=int(found["images"]),
-        clean_accuracy=_fraction(found["clean"]["accuracy"]),
-        mean_corruption_error=_fraction(found["mean_corruption_error"]),
-        worst=tuple(map(str, found["worst"])),
-        families=families,
-        drawing=str(found.get("drawing", "")),
-    )

@@ -2,13 +2,15 @@
 
 import math
 
-from cifarnet.evaluation.calibration import TARGET_ACCURACY, Calibration
 from cifarnet.evaluation.metrics import ClassMeasures, Evaluation
+from cifarnet.evaluation.robustness import Robustness
+from cifarnet.run_record import TARGET_ACCURACY, Calibration
 
-from .evidence import Evidence, Parity, Robustness
+from .evidence import Evidence, Parity
 from .words import duration, millions, percent, short, spaced
 
 WHY_STOPPED = {
+    None: "training had not come to its end",
     "patience": "training stopped, since it had not fallen for long enough",
     "epochs": "training had come to its last epoch",
     "interrupted": "training was interrupted",
@@ -22,7 +24,7 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
     record = evidence.record
     sentence = (
         f"A convolutional network of {millions(evidence.job.model.parameters)} parameters, trained on "
-        f"{record['hold_out']['train']:,} images of {short(str(record['data']['name']))} with {record['backend']}, "
+        f"{record.hold_out.train:,} images of {short(record.data.name)} with {record.backend}, "
         f"tells {len(evaluation.labels)} classes apart"
     )
     if evidence.flip:
@@ -35,10 +37,10 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
 
 def curves(evidence: Evidence) -> str:
     """Return when the network was best and why training ended."""
-    best, last = evidence.record.get("best_epoch"), len(evidence.history)
+    best, last = evidence.record.best_epoch, len(evidence.history)
     if not last:
         return "No epoch has ended yet."
-    why = WHY_STOPPED.get(str(evidence.record.get("why_stopped")), "training had not come to its end")
+    why = WHY_STOPPED[evidence.record.why_stopped]
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."
     smoothed = " The training loss includes label smoothing." if evidence.job.train.label_smoothing else ""
@@ -101,10 +103,10 @@ def abstention(calibration: Calibration) -> str:
 
 def robustness(found: Robustness) -> str:
     """Return how much is lost when the images are bad."""
-    worst = ", ".join(spaced(name) for name in found.worst)
+    worst = ", ".join(spaced(family.name) for family in found.worst)
     return (
         f"On corrupted images {percent(found.mean_corruption_error)} of the answers are wrong on average, on clean "
-        f"ones {percent(1 - found.clean_accuracy)}. Worst: {worst}."
+        f"ones {percent(1 - found.clean.accuracy)}. Worst: {worst}."
     )
 
 
@@ -124,8 +126,8 @@ def parity(found: Parity) -> str:
 def environment(evidence: Evidence) -> str:
     """Return what it took."""
     record = evidence.record
-    machine, elapsed = record["machine"], record.get("elapsed_s")
-    where = f"{machine.get('cores') or 'all'} cores of {short(str(machine.get('processor', 'a processor')))}"
+    machine, elapsed = record.machine, record.elapsed_s
+    where = f"{machine.cores or 'all'} cores of {short(machine.processor)}"
     return f"Trained in {duration(elapsed)} on {where}." if elapsed else f"Trained on {where}."
 
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from cifarnet.contract import Dataset, printable
 from cifarnet.evaluation.metrics import Evaluation
+from cifarnet.evaluation.robustness import Robustness
 
 from . import findings
 from .charts import MOST_NUMBERED, curves_svg, reliability_svg
 from .commands import export_command, place_of, settings_beyond_options, train_command
-from .evidence import Absent, Evidence, Robustness
+from .evidence import Absent, Evidence
 from .words import FILTERS, SPACE
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         engine=engine,
         findings=findings,
         is_absent=lambda part: isinstance(part, Absent),
-        curves=curves_svg(evidence.history, evidence.record.get("best_epoch")) if evidence.history else None,
+        curves=curves_svg(evidence.history, evidence.record.best_epoch) if evidence.history else None,
         reliability=reliability_svg(evaluation),
         confusion=_confusion(evaluation),
         deepest=DEEPEST,
@@ -44,7 +45,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         mistakes=list(_mistakes(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
         export=export_command(flip=evidence.export_flip),
-        train=train_command(evidence.job, evidence.record["backend"], evidence.started_from),
+        train=train_command(evidence.job, evidence.record.backend, evidence.started_from),
         beyond=settings_beyond_options(evidence.job, evidence.started_from),
         place=place_of(evidence.job.source),
     )
@@ -89,7 +90,7 @@ def _corrupted(found: Robustness | Absent) -> list[list[int]]:
     """Return the tint of each accuracy under corruptions: what it lost, against the largest loss."""
     if isinstance(found, Absent):
         return []
-    lost = np.maximum(found.clean_accuracy - np.array([family.accuracies for family in found.families]), 0)
+    lost = np.maximum(found.clean.accuracy - np.array([family.accuracies for family in found.families]), 0)
     tints: list[list[int]] = np.rint(DEEPEST * lost / max(lost.max(), 1e-9)).astype(int).tolist()
     return tints
 

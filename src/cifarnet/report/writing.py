@@ -6,7 +6,6 @@ from cifarnet.atomic import require_writable, write_atomically
 from cifarnet.contract import Dataset
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation.metrics import Evaluation
-from cifarnet.job import origin_of
 from cifarnet.run_folder import Run
 
 from .card import draw_card
@@ -33,7 +32,7 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
     card = draw_card(evidence, evaluation, engine)
     pictures = draw_pictures(evaluation, dataset, evidence.robustness)
     if evidence.history:
-        draw_curves(evidence.history, evidence.record.get("best_epoch"), run.path / CURVES)
+        draw_curves(evidence.history, evidence.record.best_epoch, run.path / CURVES)
     for name in PICTURES:
         if name not in pictures:  # what an earlier report drew would be taken for a part of this one
             (run.path / name).unlink(missing_ok=True)
@@ -46,7 +45,7 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
 
 def require_reportable(run: Run, dataset: Dataset) -> None:
     """Raise ``RunError`` where ``dataset`` is not that of ``run``, or its folder does not take the report's files."""
-    recorded = origin_of(run).fingerprint
+    recorded = run.read_record().data.fingerprint
     if dataset.fingerprint != recorded:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when "

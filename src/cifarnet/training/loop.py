@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -21,6 +21,7 @@ from cifarnet.evaluation.scoring import evaluate
 from cifarnet.job import Job
 from cifarnet.model.network import get_weights, logits_of, save_weights, set_weights
 from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.run_record import StopReason
 
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from .early_stopping import EarlyStopping
@@ -33,7 +34,6 @@ CALLS_PER_EPOCH = 8
 """There are at least so many looks, if there are as many steps."""
 
 Item = TypeVar("Item")
-StopReason = Literal["patience", "epochs", "interrupted", "nan", "time limit"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cifarnet.atomic import write_atomically
 from cifarnet.contract import NAMED_SOURCES
 from cifarnet.errors import CifarnetError, RunError
-from cifarnet.job import origin_of
 from cifarnet.run_folder import Run
 
 Digests = NDArray[np.uint64]
@@ -57,8 +56,9 @@ def _parsed(content: bytes) -> Digests:
 
 
 def _seen_where_it_was(run: Run) -> Digests | None:
-    origin = origin_of(run)
-    if origin.source is None or origin.source in NAMED_SOURCES or "warm_start" in run.read_record():
+    record = run.read_record()
+    origin = record.origin
+    if origin.source is None or origin.source in NAMED_SOURCES or record.warm_start is not None:
         return None  # nothing is fetched for this
     with suppress(CifarnetError):
         dataset = origin.open_dataset()

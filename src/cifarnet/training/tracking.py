@@ -16,6 +16,7 @@ from cifarnet.backends import install_line
 from cifarnet.contract import printable
 from cifarnet.errors import TrackingError, UsageError
 from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.run_record import RunRecord
 
 if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event
@@ -87,7 +88,7 @@ class Tracking:
         self._observer.on_epoch(record, progress)
         self._try(lambda files: files.show_epochs([record]))
 
-    def finish(self, record: Mapping[str, Any]) -> None:
+    def finish(self, record: RunRecord) -> None:
         """Show the end of a session; raise ``TrackingError`` when something could not be shown."""
         # The whole history, with an epoch that a kill cut off before it was shown.
         self._try(lambda files: files.show_epochs(self._run.read_history()))
@@ -135,12 +136,11 @@ class EventFiles:
         for row in rows:
             self._show_figures({name: getattr(row, column) for name, column in FIGURES.items()}, row.epoch)
 
-    def show_end(self, record: Mapping[str, Any]) -> None:
+    def show_end(self, record: RunRecord) -> None:
         """Show the test metrics of a finished run and close the file."""
-        if record["status"] == "finished":
-            score = record["metrics"].get("test", {})
-            figures = {f"test/{name}": score[name] for name in ("loss", "accuracy") if name in score}
-            self._show_figures(figures, record["epochs"])
+        score = record.metrics.test
+        if record.status == "finished" and score is not None:
+            self._show_figures({"test/loss": score.loss, "test/accuracy": score.accuracy}, record.epochs or 0)
         self._writer.close()
 
     def _show_figures(self, figures: Mapping[str, float], step: int) -> None:
@@ -158,10 +158,11 @@ class EventFiles:
         self._writer.write(event.SerializeToString())
 
 
-def _settings_of(record: Mapping[str, Any]) -> dict[str, str]:
-    about = {name: record[name] for name in ("recipe", "backend")}
-    data = {f"data_{name}": record["data"][name] for name in ("name", "fingerprint")}
-    return {name: str(value) for name, value in (about | data | record["model"] | record["train"]).items()}
+def _settings_of(record: RunRecord) -> dict[str, str]:
+    about = {"recipe": record.recipe, "backend": record.backend}
+    data = {"data_name": record.data.name, "data_fingerprint": record.data.fingerprint}
+    settings = about | data | record.model.to_json() | record.train.to_json()
+    return {name: str(value) for name, value in settings.items()}
 
 
 def _table(settings: Mapping[str, str]) -> str:

@@ -5,13 +5,12 @@ import math
 import platform
 import shutil
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -22,22 +21,14 @@ from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import NAMED_SOURCES, Dataset, Split
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.evaluation.calibration import calibrate, temperature_of
+from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.scoring import Predictor, evaluate, flip_averaged, predict
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.job import (
-    RECORD_FORMAT,
-    Job,
-    best_epoch_of,
-    damaged,
-    data_record,
-    job_of,
-    require_resumable,
-    require_weights,
-    weights_digest,
-)
+from cifarnet.job import Job
 from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
-from cifarnet.run_folder import EpochRecord, Run, create_run, finish_pointing_latest, point_latest
+from cifarnet.run_folder import Run, create_run, finish_pointing_latest, point_latest
+from cifarnet.run_record import Calibration, DataRecord, HoldOutRecord, Machine, Metrics, RecordedScore, RunRecord
+from cifarnet.run_state import best_epoch_of, require_resumable, require_weights, weights_digest
 from cifarnet.system import processor, usable_cores, versions
 
 from .loop import Outcome, train
@@ -47,13 +38,6 @@ from .warm_start import WarmStart, require_unseen, warm_start_of
 
 WHITENING_IMAGES = 5000
 """At most so many training images tell how patches are to be whitened."""
-RESULTS = frozenset(
-    (
-        *("why_stopped", "epochs", "best_epoch", "metrics", "calibration", "flip_calibration"),
-        *("elapsed_s", "seconds_per_epoch", "weights_sha256"),
-    )
-)
-"""What a session adds to the record when it ends."""
 
 
 def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | None = None) -> Run:
@@ -69,10 +53,10 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
     now, parts = datetime.now().astimezone(), hold_out_of(dataset, job.train)
     record, seen = _first_record(job, dataset, parts, now), [digests(dataset.train.images)]
     if warm_start is not None:
-        require_unseen(warm_start, dataset, parts, record["hold_out"]["fingerprint"])
+        require_unseen(warm_start, dataset, parts, record.hold_out.fingerprint)
         load_features(build_model(job.model), warm_start.weights)  # raises unless they fit
         weights = warm_start.weights.read_bytes()
-        record["warm_start"] = warm_start.to_json(weights)
+        record = replace(record, warm_start=warm_start.recorded(weights))
         seen = [] if warm_start.seen is None else [*seen, warm_start.seen]
     run = create_run(root, job.recipe, choose(), now)
     with taken_away_if_ended(partial(shutil.rmtree, run.path)):
@@ -97,7 +81,7 @@ def carry_out(
     *,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Train what ``run`` says, from its newest checkpoint if it has one, and return the finished record.
 
     The test images are read once, after training, to score the best weights. Raises ``RunError`` when another process
@@ -107,27 +91,30 @@ def carry_out(
     with run.locked():
         require_resumable(run)
         record = run.read_record()
-        job = job_of(record)
-        _require_same_backend(run, record.get("backend"))
-        require_same_data(record, dataset)
+        job = record.job
+        _require_same_backend(run, record.backend)
+        require_same_data(record.data, dataset)
         finish_pointing_latest(run)
         _require_fitting(job.model, job.train, dataset)
         parts = hold_out_of(dataset, job.train)
-        _require_same_division(run, record.get("machine", {}), _machine(job, len(parts.train)))
+        _require_same_division(run, record.machine, _machine(job, len(parts.train)))
         model = initial_model(job, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
             load_features(model, warm_start.weights)
         # Only now: what is refused before keeps the results of an interrupted training.
-        record = {name: value for name, value in record.items() if name not in RESULTS} | {"status": "running"}
+        record = replace(record.without_results(), status="running")
         run.write_record(record)
         outcome = train(model, dataset.train, parts, job, run, observer, stop=stop, max_minutes=max_minutes)
-        record |= _result(outcome)
+        record = _with_result(record, outcome)
         if outcome.best_epoch:
-            record["calibration"] = _calibration(predictor(model), dataset, parts)
-            record["metrics"]["test"] = asdict(evaluate(predictor(model), dataset.test))
-            if not outcome.resumable:  # otherwise training may go on and replace the file
-                record["weights_sha256"] = weights_digest(run)
+            record = replace(
+                record,
+                calibration=_calibration(predictor(model), dataset, parts),
+                metrics=replace(record.metrics, test=RecordedScore(**asdict(evaluate(predictor(model), dataset.test)))),
+                # Of an interrupted run training may go on and replace the file.
+                weights_sha256=None if outcome.resumable else weights_digest(run),
+            )
         run.write_record(record)
         return record
 
@@ -143,39 +130,32 @@ def initial_model(job: Job, split: Split, parts: HoldOut) -> keras.Model:
 
 def calibration_of(
     run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False, epoch: int | None = None
-) -> dict[str, Any]:
+) -> Calibration:
     """Return the calibration of ``run`` as its record has it: temperature, coverage, abstention.
 
     With ``flip`` it is that of the mean over an image and its mirror image.
 
     Where the record lacks it, it is fitted with ``model``, which holds the run's best weights, and written down unless
     the training still goes on, so that every export has the same. With ``epoch``, that of the weights of ``model``, a
-    record of other weights counts as one that lacks it. Raises ``RunError`` when ``dataset`` is not the one of the run,
-    and ``DataError`` for a damaged record.
+    record of other weights counts as one that lacks it. Raises ``RunError`` when ``dataset`` is not the one of the run.
     """
-    record, name = run.read_record() if epoch is None else record_of(run, epoch), calibration_name(flip=flip)
-    if name in record:
-        temperature_of(record[name])
-        return dict(record[name])
-    require_same_data(record, dataset)
+    record = run.read_record() if epoch is None else record_of(run, epoch)
+    if (recorded := record.calibration_for(flip=flip)) is not None:
+        return recorded
+    require_same_data(record.data, dataset)
     forward = flip_averaged(predictor(model)) if flip else predictor(model)
-    found = _calibration(forward, dataset, hold_out_of(dataset, job_of(record).train))
-    if record.get("status") != "running":
+    found = _calibration(forward, dataset, hold_out_of(dataset, record.train))
+    if record.status != "running":
         with suppress(RunError, OSError), run.locked():  # a folder that only can be read is no obstacle
             now = run.read_record()
-            if now.get("best_epoch") == record.get("best_epoch"):
-                run.write_record(now | {name: found})
+            if now.best_epoch == record.best_epoch:
+                run.write_record(replace(now, flip_calibration=found) if flip else replace(now, calibration=found))
     return found
 
 
-def calibration_name(*, flip: bool) -> str:
-    """Return what the calibration is called in the record of a run."""
-    return "flip_calibration" if flip else "calibration"
-
-
-def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut) -> dict[str, Any]:
+def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut) -> Calibration:
     logits = predict(forward, dataset.train.images[parts.validation])
-    return calibrate(logits, dataset.train.labels[parts.validation]).to_json()
+    return calibrate(logits, dataset.train.labels[parts.validation])
 
 
 @dataclass(frozen=True)
@@ -195,17 +175,15 @@ def load_best(run: Run) -> keras.Model:
 def load_best_and_epoch(run: Run) -> Best:
     """Return what ``load_best`` does, and the epoch of those very weights, even while training replaces them."""
     require_weights(run)
-    model = build_model(job_of(run.read_record()).model)
+    model = build_model(run.read_record().model)
     epoch = load_weights(model, run.best_weights)
     return Best(model, best_epoch_of(run) if epoch is None else epoch)
 
 
-def record_of(run: Run, epoch: int | None) -> dict[str, Any]:
+def record_of(run: Run, epoch: int | None) -> RunRecord:
     """Return the record of ``run`` for its weights of ``epoch``: without the results of a training that went on."""
     record = run.read_record()
-    if record.get("best_epoch") == epoch:
-        return record
-    return {name: value for name, value in record.items() if name not in RESULTS} | {"best_epoch": epoch}
+    return record if record.best_epoch == epoch else replace(record.without_results(), best_epoch=epoch)
 
 
 def _require_fitting(config: ModelConfig, train: TrainConfig, dataset: Dataset) -> None:
@@ -234,7 +212,7 @@ def _require_outside(root: Path, source: str | None) -> None:
         )
 
 
-def _require_same_backend(run: Run, backend: object) -> None:
+def _require_same_backend(run: Run, backend: str) -> None:
     if backend != choose():
         raise RunError(
             f"this process runs on {choose()}; expected {backend}, on which {run} began: "
@@ -242,75 +220,66 @@ def _require_same_backend(run: Run, backend: object) -> None:
         )
 
 
-def _require_same_division(run: Run, began: Any, now: dict[str, Any]) -> None:
-    if not isinstance(began, dict):
-        raise damaged(TypeError(f"machine is {began!r}"))
+def _require_same_division(run: Run, began: Machine, now: Machine) -> None:
     # Another division rounds in another way. With other cores it cannot be helped, and nothing is promised.
-    if began.get("cores") == now["cores"] and began.get("parts", now["parts"]) != now["parts"]:
+    if began.cores == now.cores and began.parts not in (None, now.parts):
         raise RunError(
-            f"this process divides a batch into {now['parts']} part(s); expected {began['parts']}, as when {run} "
+            f"this process divides a batch into {now.parts} part(s); expected {began.parts}, as when {run} "
             "began: resume it as it began, by the command or from Python (there with or without "
             "cifarnet.prepare_process()), with the same thread settings"
         )
 
 
-def require_same_data(record: Mapping[str, Any], dataset: Dataset) -> None:
-    """Raise ``RunError`` unless ``dataset`` is the one that a run's record tells of."""
-    try:
-        recorded, source = str(record["data"]["fingerprint"]), record["data"]["source"] or record["data"]["name"]
-    except (KeyError, TypeError) as error:
-        raise damaged(error) from error
-    if recorded != dataset.fingerprint:
+def require_same_data(data: DataRecord, dataset: Dataset) -> None:
+    """Raise ``RunError`` unless ``dataset`` is the one that a run records as ``data``."""
+    if data.fingerprint != dataset.fingerprint:
         raise RunError(
-            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when the run "
-            f"began: restore {source}, name its place with --data if it moved, or start a new run"
+            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
+            f"run began: restore {data.source or data.name}, name its place with --data if it moved, or start a new run"
         )
 
 
-def _first_record(job: Job, dataset: Dataset, parts: HoldOut, now: datetime) -> dict[str, Any]:
-    return {
-        "format": RECORD_FORMAT,
-        "status": "running",
-        "recipe": job.recipe,
-        "backend": choose(),
-        "seed": job.train.seed,
-        "started": now.astimezone(UTC).isoformat(timespec="seconds"),
-        "model": job.model.to_json(),
-        "train": job.train.to_json(),
-        "data": data_record(job, dataset),
-        "hold_out": _hold_out_record(parts),
-        "versions": versions(),
-        "machine": _machine(job, len(parts.train)),
-    }
+def _first_record(job: Job, dataset: Dataset, parts: HoldOut, now: datetime) -> RunRecord:
+    return RunRecord(
+        status="running",
+        recipe=job.recipe,
+        backend=choose(),
+        seed=job.train.seed,
+        started=now.astimezone(UTC).replace(microsecond=0),
+        model=job.model,
+        train=job.train,
+        data=DataRecord.of(job, dataset),
+        hold_out=_hold_out_record(parts),
+        versions=versions(),
+        machine=_machine(job, len(parts.train)),
+    )
 
 
-def _hold_out_record(parts: HoldOut) -> dict[str, Any]:
+def _hold_out_record(parts: HoldOut) -> HoldOutRecord:
     digest = hashlib.sha256(parts.train.tobytes() + parts.validation.tobytes()).hexdigest()
-    return {"train": len(parts.train), "validation": len(parts.validation), "fingerprint": digest}
+    return HoldOutRecord(train=len(parts.train), validation=len(parts.validation), fingerprint=digest)
 
 
-def _machine(job: Job, images: int) -> dict[str, Any]:
-    return {
-        "system": platform.system(),
-        "processor": processor(),
-        "cores": usable_cores(),
-        "devices": adapter().devices(),
-        "parts": len(adapter().parts(min(job.train.batch_size, images), job.model.ghost_batch)),
-    }
+def _machine(job: Job, images: int) -> Machine:
+    return Machine(
+        system=platform.system(),
+        processor=processor(),
+        cores=usable_cores(),
+        devices=tuple(adapter().devices()),
+        parts=len(adapter().parts(min(job.train.batch_size, images), job.model.ghost_batch)),
+    )
 
 
-def _result(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "status": "interrupted" if outcome.resumable else "finished",
-        "why_stopped": outcome.why_stopped,
-        "epochs": len(outcome.history),
-        "best_epoch": outcome.best_epoch or None,
-        "metrics": {"validation": _validation(outcome.history, outcome.best_epoch)} if outcome.best_epoch else {},
-        "elapsed_s": round(outcome.elapsed_s, 2),
-        "seconds_per_epoch": round(statistics.median(outcome.epoch_seconds), 2) if outcome.epoch_seconds else None,
-    }
-
-
-def _validation(history: list[EpochRecord], best_epoch: int) -> dict[str, float]:
-    best = history[best_epoch - 1]
-    return {"loss": best.validation_loss, "accuracy": best.validation_accuracy}
+def _with_result(record: RunRecord, outcome: Outcome) -> RunRecord:
+    best = outcome.history[outcome.best_epoch - 1] if outcome.best_epoch else None
+    validation = None if best is None else RecordedScore(loss=best.validation_loss, accuracy=best.validation_accuracy)
+    return replace(
+        record,
+        status="interrupted" if outcome.resumable else "finished",
+        why_stopped=outcome.why_stopped,
+        epochs=len(outcome.history),
+        best_epoch=outcome.best_epoch or None,
+        metrics=Metrics(validation=validation),
+        elapsed_s=round(outcome.elapsed_s, 2),
+        seconds_per_epoch=round(statistics.median(outcome.epoch_seconds), 2) if outcome.epoch_seconds else None,
+    )

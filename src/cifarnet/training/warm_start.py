@@ -1,16 +1,15 @@
 """Where a training starts from, if not anew: the convolutions of an earlier run, and what images they have seen."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cifarnet.contract import Dataset
 from cifarnet.data import HoldOut
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.job import require_weights
 from cifarnet.run_folder import Run
+from cifarnet.run_record import RunRecord, StartedFrom
+from cifarnet.run_state import require_weights
 
 from .seen import Digests, count_seen, digests, seen_by
 
@@ -28,15 +27,15 @@ class WarmStart:
     division: tuple[str, str] | None = None
     """Fingerprints of its data set and of the division into images to train on and images held out."""
 
-    def to_json(self, content: bytes) -> dict[str, Any]:
+    def recorded(self, content: bytes) -> StartedFrom:
         """Return what the record of the new run tells; ``content`` is that of the file with the weights."""
-        return {"run": self.run, "weights_sha256": hashlib.sha256(content).hexdigest()}
+        return StartedFrom(run=self.run, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
 def warm_start_from(run: Run) -> WarmStart:
     """Return the start from the best weights of ``run``. Raises ``RunError`` when it has none or a damaged record."""
     require_weights(run)
-    division = _division(run, run.read_record())
+    division = _division(run.read_record())
     return WarmStart(run.path.resolve().name, run.best_weights, seen_by(run), division)
 
 
@@ -46,25 +45,22 @@ def warm_start_of(run: Run) -> WarmStart | None:
     Its own images count as seen too. Raises ``RunError`` when the weights are not those that the run began with.
     """
     record = run.read_record()
-    recorded = record.get("warm_start")
+    recorded = record.warm_start
     if recorded is None:
         return None
     path = run.start_weights
     try:
-        name, digest = str(recorded["run"]), str(recorded["weights_sha256"])
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _damaged(run, error) from error
     except OSError as error:
         raise RunError(
             f"{path} could not be read ({error.strerror}); expected what the run began with: restore it or start anew"
         ) from error
-    if found != digest:
+    if found != recorded.weights_sha256:
         raise RunError(
-            f"{path} has the SHA-256 {found[:12]}…; expected {digest[:12]}… as when the run began: restore it or start "
-            "anew"
+            f"{path} has the SHA-256 {found[:12]}…; expected {recorded.weights_sha256[:12]}… as when the run "
+            "began: restore it or start anew"
         )
-    return WarmStart(name, path, seen_by(run), _division(run, record))
+    return WarmStart(recorded.run, path, seen_by(run), _division(record))
 
 
 def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold_out: str) -> None:
@@ -87,12 +83,5 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold
         )
 
 
-def _division(run: Run, record: Mapping[str, Any]) -> tuple[str, str]:
-    try:
-        return str(record["data"]["fingerprint"]), str(record["hold_out"]["fingerprint"])
-    except (KeyError, TypeError) as error:
-        raise _damaged(run, error) from error
-
-
-def _damaged(run: Run, error: Exception) -> RunError:
-    return RunError(f"{run} has a damaged run.json ({error!r}); expected the record of a run: start anew")
+def _division(record: RunRecord) -> tuple[str, str]:
+    return record.data.fingerprint, record.hold_out.fingerprint

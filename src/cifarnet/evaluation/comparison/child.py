@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from cifarnet.backends import adapter, choose
+from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import CifarnetError, RunError
-from cifarnet.job import Origin, job_of
+from cifarnet.job import Job
 from cifarnet.run_folder import EpochRecord
+from cifarnet.run_record import DataRecord
 from cifarnet.system import peak_memory_bytes, prepare_process, tell
+from cifarnet.typed_json import read
 
 
 def main(order: dict[str, Any]) -> None:
@@ -37,7 +40,7 @@ class _Teller:
         tell(epoch=asdict(record), seconds=progress.seconds)
 
 
-def _carry_out(record: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
+def _carry_out(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
     from cifarnet.evaluation.scoring import predict  # Keras comes with what follows, now that its framework is chosen
     from cifarnet.export.export import export_run
     from cifarnet.model.network import predictor
@@ -45,14 +48,16 @@ def _carry_out(record: dict[str, Any], runs: Path, arrays: Path) -> dict[str, An
     from cifarnet.training.first_step import first_step
     from cifarnet.training.train import carry_out, load_best, require_same_data, start
 
-    job = job_of(record)
-    dataset = Origin.read(record, job.source).open_dataset()
-    require_same_data(record, dataset)  # else it would be compared with trainings on other images
+    data: DataRecord = read(DataRecord, ordered["data"], "data")
+    model, train = ModelConfig.from_json(ordered["model"]), TrainConfig.from_json(ordered["train"])
+    job = Job(recipe=ordered["recipe"], model=model, train=train, source=data.source)
+    dataset = data.origin(train.seed).open_dataset()
+    require_same_data(data, dataset)  # else it would be compared with trainings on other images
     first = first_step(job, dataset)
     run = start(job, dataset, runs)
     record = carry_out(run, dataset, _Teller())
     memory = peak_memory_bytes()  # before the export, which is no part of training
-    if not record["best_epoch"]:
+    if not record.best_epoch:
         raise RunError("training ended without a usable epoch; expected a finite loss: lower the learning rate")
     exported = export_run(run, dataset)
     images = dataset.test.images

@@ -15,8 +15,9 @@ from typing import IO, Any
 from cifarnet.contract import Dataset
 from cifarnet.errors import BackendError
 from cifarnet.interruption import taken_away_if_ended
-from cifarnet.job import RECORD_FORMAT, Job, data_record
+from cifarnet.job import Job
 from cifarnet.run_folder import EpochRecord
+from cifarnet.run_record import DataRecord
 from cifarnet.system import told
 
 GOODBYE_S = 10
@@ -57,11 +58,10 @@ def train_in_child(
 
 def _as_record(job: Job, dataset: Dataset) -> dict[str, Any]:
     return {
-        "format": RECORD_FORMAT,
         "recipe": job.recipe,
         "model": job.model.to_json(),
         "train": job.train.to_json(),
-        "data": data_record(job, dataset),
+        "data": DataRecord.of(job, dataset).to_json(),
     }
 
 

@@ -14,6 +14,7 @@ from cifarnet.errors import UsageError
 from cifarnet.evaluation.intervals import wilson
 from cifarnet.job import Job
 from cifarnet.run_folder import Run, json_text
+from cifarnet.run_record import RecordedScore
 from cifarnet.system import processor, usable_cores, versions
 
 from .children import EpochWatcher, train_in_child
@@ -84,23 +85,29 @@ def _read(path: Path) -> Answers:
 def _training(backend: str, told: dict[str, Any], answers: Answers) -> Training:
     run = Run(Path(told.pop("run")))
     record = run.read_record()
+    validation, test = record.metrics.validation, record.metrics.test
+    assert record.best_epoch is not None  # or the child had failed
+    assert validation is not None
+    assert test is not None
+    assert record.seconds_per_epoch is not None
     return Training(
         backend=backend,
-        seed=record["seed"],
+        seed=record.seed,
         run=str(run),
         history=tuple(run.read_history()),
-        best_epoch=record["best_epoch"],
-        validation=_measured(**record["metrics"]["validation"], images=record["hold_out"]["validation"]),
-        test=_measured(**record["metrics"]["test"]),
-        seconds_per_epoch=record["seconds_per_epoch"],
+        best_epoch=record.best_epoch,
+        validation=_measured(validation, record.hold_out.validation),
+        test=_measured(test, len(answers.labels)),
+        seconds_per_epoch=record.seconds_per_epoch,
         file_agreement=float(np.mean(answers.logits.argmax(axis=1) == answers.file_logits.argmax(axis=1))),
         file_difference=_largest(answers.logits, answers.file_logits),
         **told,
     )
 
 
-def _measured(loss: float, accuracy: float, images: int) -> Measured:
-    return Measured(loss=loss, accuracy=accuracy, images=images, interval=wilson(round(accuracy * images), images))
+def _measured(score: RecordedScore, images: int) -> Measured:
+    interval = wilson(round(score.accuracy * images), images)
+    return Measured(loss=score.loss, accuracy=score.accuracy, images=images, interval=interval)
 
 
 def _largest(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

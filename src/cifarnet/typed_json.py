@@ -1,0 +1,94 @@
+"""JSON values read as typed ones: the annotations of a dataclass say what is expected of each field, and its range."""
+
+import sys
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import datetime
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from .config import MOST, Config
+
+Fraction = Annotated[float, (0.0, 1.0)]
+"""A number from 0 to 1."""
+Positive = Annotated[int, (1, MOST)]
+"""A whole number from 1."""
+EXPECTED: dict[Any, str] = {list: "an array", dict: "an object", str: "a string"}
+RANGES: dict[Any, tuple[float, float]] = {int: (0, MOST), float: (0.0, sys.float_info.max)}
+"""Of numbers whose annotation tells no range."""
+
+
+def read(kind: Any, value: Any, name: str) -> Any:
+    """Return the JSON value called ``name`` as ``kind``, the annotation of a field or a dataclass.
+
+    A missing field has its default; unknown members are passed over. Raises ``ValueError`` for a value of another type
+    or outside its range, and ``ConfigError`` for such a setting.
+    """
+    arguments = get_args(kind)
+    if NoneType in arguments:
+        return None if value is None else read(arguments[0], value, name)
+    if get_origin(kind) is tuple:
+        return tuple(read(arguments[0], each, f"{name}[{at}]") for at, each in enumerate(_of(list, value, name)))
+    if get_origin(kind) is dict:
+        return {key: read(arguments[1], each, f"{name}.{key}") for key, each in _of(dict, value, name).items()}
+    if is_dataclass(kind):
+        return _dataclass(kind, _of(dict, value, name), name)
+    if kind is datetime:
+        return _time(value, name)
+    return value if kind is Any else _plain(kind, value, name)
+
+
+def _dataclass(kind: Any, document: dict[str, Any], name: str) -> Any:
+    if issubclass(kind, Config):
+        return kind.from_json(document)
+    kinds = get_type_hints(kind, include_extras=True)
+    told = [each.name for each in fields(kind) if each.name in document or each.default is MISSING]
+    return kind(**{field: read(kinds[field], document.get(field), f"{name}.{field}".lstrip(".")) for field in told})
+
+
+def _plain(kind: Any, value: Any, name: str) -> Any:
+    kind, (low, high) = get_args(kind) if get_origin(kind) is Annotated else (kind, RANGES.get(kind, (0, 0)))
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise _unexpected(value, name, f"one of {', '.join(get_args(kind))}")
+    elif kind not in RANGES:
+        _of(kind, value, name)
+    elif type(value) not in (kind, int) or not low <= value <= high:
+        bounds = f"{low:g}" if high == RANGES[kind][1] else f"{low:g} to {high:g}"
+        raise _unexpected(value, name, f"a {'whole ' * (kind is int)}number from {bounds}")
+    return value
+
+
+def _of(kind: Any, value: Any, name: str) -> Any:
+    if type(value) is not kind:
+        raise _unexpected(value, name, EXPECTED[kind])
+    return value
+
+
+def _time(value: Any, name: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(_of(str, value, name))
+    except ValueError:
+        found = datetime.min
+    if found.tzinfo is None:
+        raise _unexpected(value, name, "a time in ISO 8601 format with its zone")
+    return found
+
+
+def _unexpected(value: Any, name: str, expected: str) -> ValueError:
+    return ValueError(f"{name or 'it'} is {value!r:.80}; expected {expected}")
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as the JSON value that ``read`` reads; one with a ``to_json`` of its own tells it itself."""
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return [plain(each) for each in value]
+    return members(value) if is_dataclass(value) else value
+
+
+def members(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON values."""
+    return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
