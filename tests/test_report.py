@@ -95,7 +95,7 @@ def test_the_page_tells_the_figures_of_the_evaluation(page, evaluation):
     assert f"Top-2 accuracy {100 * evaluation.top2_accuracy:.1f} %" in text
     assert f"Log loss {evaluation.loss:.3f} nats" in text
     assert f"Calibration error {100 * evaluation.reliability.ece:.1f} %" in text
-    assert f"{100 * evaluation.calibrated.ece:.1f} % with temperature" in text
+    assert f"{100 * evaluation.calibrated.ece:.1f} % calibrated" in text
     assert "Time per epoch 5.0 s on 2 cores" in text
 
 

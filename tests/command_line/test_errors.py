@@ -168,7 +168,7 @@ def test_all_names_of_an_export_are_checked_before_a_file_is_written(run, tmp_pa
     (folder / "model.int8.onnx").write_bytes(b"mine")
     message = fails_after_talk(run, "export", *names)
     assert message.startswith("the export would replace ")
-    assert "model.int8.onnx, which is not a file of an export" in message
+    assert "model.int8.onnx, which is not an exported model" in message
     assert {path.name for path in folder.glob("model*")} == {"model.int8.onnx"}
 
 

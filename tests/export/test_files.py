@@ -147,7 +147,7 @@ def test_a_name_whose_neighbours_are_no_files_of_an_export_is_refused_before_any
     monkeypatch.setattr(exporting, "check_parity", None)
     (run.path / "package.json").write_text('{"version": "1.0.0"}')
     before = {path.name: path.read_bytes() for path in run.path.glob("*.json")}
-    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not a file of an export"):
+    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not an exported model"):
         export_run(run, dataset, output=run.path / f"{name}.onnx")
     assert {path.name: path.read_bytes() for path in run.path.glob("*.json")} == before
 
@@ -371,7 +371,7 @@ def test_a_model_of_somebody_else_is_not_replaced(run, dataset, monkeypatch, tmp
     monkeypatch.setattr(exporting, "check_parity", None)
     content = onnx.ModelProto(ir_version=8, graph={"name": "theirs"}).SerializeToString()[:size]
     (tmp_path / "theirs.onnx").write_bytes(content)
-    with pytest.raises(UsageError, match=r"replace .*theirs\.onnx, which is not a file of an export \(.*\); expected"):
+    with pytest.raises(UsageError, match=r"replace .*theirs\.onnx, which is not an exported model \(.*\); expected"):
         export_run(run, dataset, output=tmp_path / "theirs.onnx")
     assert (tmp_path / "theirs.onnx").read_bytes() == content
     assert len(list(tmp_path.glob("theirs*"))) == 1

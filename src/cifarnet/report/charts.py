@@ -223,13 +223,13 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _png(figure: "Figure") -> bytes:
-    picture = io.BytesIO()
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         # Characters missing from the font become boxes here; the page uses the reader's fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="constrained_layout not applied")
-        figure.savefig(picture, format="png")
-    return picture.getvalue()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _svg(figure: "Figure", text: str) -> str:
@@ -239,11 +239,11 @@ def _svg(figure: "Figure", text: str) -> str:
     figure.set_facecolor("none")
     for axes in figure.axes:
         axes.set_facecolor("none")
-    picture = io.StringIO()
+    buffer = io.StringIO()
     # Text stays text, in the page's font. The salt makes ids unique to this figure.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": text}):
-        figure.savefig(picture, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    content = picture.getvalue()
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    content = buffer.getvalue()
     content = re.sub(r'<g id="\w+(\.\w+)?_\d+">', "<g>", content[content.index("<svg") :])
     content = re.sub(
         r"<(metadata|style).*?</\1>", "", content, flags=re.DOTALL

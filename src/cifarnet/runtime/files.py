@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
 
+from cifarnet.atomic import reason
 from cifarnet.errors import DataError
 
 WINDOW = 20_000
@@ -81,10 +82,11 @@ def _walk(folder: Path) -> Iterator[Found]:
             entry = next(entries, None)
         except OSError as error:
             entry = None
-            reason = error.strerror or error
             yield Found(
                 place,
-                DataError(f"{place} cannot be listed ({reason}); expected a readable folder: check its permissions"),
+                DataError(
+                    f"{place} cannot be listed ({reason(error)}); expected a readable folder: check its permissions"
+                ),
             )
         if entry is None:
             stack.pop()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.atomic import reason
 from cifarnet.contract import Shape
 from cifarnet.errors import DataError, SizeError
 
@@ -121,9 +122,8 @@ def _from_pillow(image: Any, shape: Shape) -> NDArray[np.uint8]:
     try:
         return pixels(image, shape)
     except Exception as error:  # Pillow decodes lazily, and its decoders raise nearly anything
-        reason = str(error) or type(error).__name__
         raise DataError(
-            f"the image cannot be used ({reason}); expected whole 8- or 16-bit pixels: convert it"
+            f"the image cannot be used ({reason(error)}); expected whole 8- or 16-bit pixels: convert it"
         ) from error
 
 
@@ -154,8 +154,7 @@ def _require_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read ({reason}); expected an image file: check the path") from error
+        raise DataError(f"{path} cannot be read ({reason(error)}); expected an image file: check the path") from error
     if stat.S_ISDIR(mode):
         raise DataError(f"{path} is a folder; expected an image: iterate over Classifier.stream(folder)")
     if not stat.S_ISREG(mode):  # reading a pipe or a device may never end

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from cifarnet.atomic import reason
 from cifarnet.contract import (
     BATCH_DIMENSION,
     CALIBRATED_NAME,
@@ -82,7 +83,7 @@ class OpenedModel:
         try:
             results: list[NDArray[np.float32]] = self.session.run(outputs or self.outputs, {INPUT_NAME: images})
         except Exception as error:  # onnxruntime's errors have no other common class
-            raise ModelError(f"the model fails in onnxruntime ({_reason(error)}); {WAY_OUT}") from error
+            raise ModelError(f"the model fails in onnxruntime ({reason(error)}); {WAY_OUT}") from error
         expected = (len(images), len(self.labels))
         if any(each.shape != expected for each in results):
             shapes = " and ".join(str(each.shape) for each in results)
@@ -109,7 +110,7 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimized: bool = True
         session = _session(content, threads=threads, optimized=optimized)
         signature, metadata = _signature(session), session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's errors have no other common class
-        raise ModelError(f"{name} is refused by onnxruntime ({_reason(error)}); {WAY_OUT}") from error
+        raise ModelError(f"{name} is refused by onnxruntime ({reason(error)}); {WAY_OUT}") from error
     contract = read_contract(metadata.get(CONTRACT_KEY, ""), name)
     _require_promised(signature, contract, name)
     return OpenedModel(contract, session, content, threads, optimized)
@@ -154,12 +155,7 @@ def _read(path: Path) -> bytes:
             raise ModelError(f"{path} has {status.st_size:,} bytes; expected at most {MAX_BYTES:,}: {WAY_OUT}")
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        raise ModelError(f"{path} cannot be read ({_reason(error)}); expected an ONNX file: check the path") from error
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
+        raise ModelError(f"{path} cannot be read ({reason(error)}); expected an ONNX file: check the path") from error
 
 
 def _session(content: bytes, *, threads: int, optimized: bool) -> Any:
