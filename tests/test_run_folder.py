@@ -421,7 +421,7 @@ def test_a_name_for_a_model_whose_files_are_those_of_an_earlier_export_is_allowe
 def test_a_name_for_a_model_that_would_replace_somebody_elses_file_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
-        UsageError, match=rf"an export would write .*{name}, which is not an exported model; expected"
+        UsageError, match=rf"an export would write .*{name}, which is not a file of an export; expected"
     ):
         require_writable_model(tmp_path / "package.onnx")
     assert (tmp_path / name).read_bytes() == content
@@ -429,16 +429,16 @@ def test_a_name_for_a_model_that_would_replace_somebody_elses_file_is_refused(tm
 
 def test_a_model_may_not_take_the_contract_of_another_for_its_parity_record(tmp_path):
     (tmp_path / "a.parity.json").write_text(json.dumps(CONTRACT))  # of a.parity.onnx
-    with pytest.raises(UsageError, match=r"a\.parity\.json, which is not an exported model"):
+    with pytest.raises(UsageError, match=r"a\.parity\.json, which is not a file of an export"):
         require_writable_model(tmp_path / "a.onnx")
     (tmp_path / "a.parity.json").write_text(json.dumps(PARITY))  # of a.onnx
-    with pytest.raises(UsageError, match=r"a\.parity\.json, which is not an exported model"):
+    with pytest.raises(UsageError, match=r"a\.parity\.json, which is not a file of an export"):
         require_writable_model(tmp_path / "a.parity.onnx")
 
 
 @pytest.mark.parametrize("name", ["run", "robustness", "reproduction"])
 def test_the_names_of_a_run_folder_are_refused_even_while_they_are_free(tmp_path, name):
-    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not an exported model"):
+    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not a file of an export"):
         require_writable_model(tmp_path / f"{name}.onnx")
 
 

@@ -147,7 +147,7 @@ def test_a_name_whose_neighbours_are_no_files_of_an_export_is_refused_before_any
     monkeypatch.setattr(exporting, "check_parity", None)
     (run.path / "package.json").write_text('{"version": "1.0.0"}')
     before = {path.name: path.read_bytes() for path in run.path.glob("*.json")}
-    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not an exported model"):
+    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not a file of an export"):
         export_run(run, dataset, output=run.path / f"{name}.onnx")
     assert {path.name: path.read_bytes() for path in run.path.glob("*.json")} == before
 
@@ -323,7 +323,7 @@ def test_a_run_of_before_there_was_a_calibration_is_fitted_once(run, dataset, tm
     run.write_record({name: value for name, value in record.items() if name != "calibration"})
     told = []
     fitted = export_run(run, dataset, notice=told.append)
-    assert told[0] == "fitting the temperature on the held-out images, once"
+    assert told[0] == "fitting the temperature on the validation split"
     assert run.read_record() == record
     again = export_run(run, dataset, output=tmp_path / "again.onnx", notice=told.append)
     assert (again.sha256, len(told)) == (fitted.sha256, 3)
