@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 from PIL import Image, ImageOps
 
-from cifarnet.apps.assets import shipped
+from cifarnet.apps.assets import package_data
 
-GOLDEN = shipped() / "golden"
+GOLDEN = package_data() / "golden"
 ENTRIES = {Path(entry["file"]).name: entry for entry in json.loads((GOLDEN / "golden.json").read_text())["images"]}
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -116,18 +116,18 @@ def with_calibrated(answers, calibrate=lambda logits: probabilities_of(logits, T
 
 
 MISTAKEN_APPS = {
-    "hands over BGR": lambda: app(lambda name: prepared(name)[:, :, [2, 1, 0]]),
-    "hands over channels first": lambda: app(from_channels_first),
+    "passes BGR": lambda: app(lambda name: prepared(name)[:, :, [2, 1, 0]]),
+    "passes channels first": lambda: app(from_channels_first),
     "divides by 255, which the model does again": lambda: app(lambda name: prepared(name) / 255, in_floats),
     "divides by 255, which the model does again, and casts": lambda: app(lambda name: prepared(name) / 255),
-    "leaves out the scaling": lambda: app(prepared, without_first_layer),
+    "bypasses the scaling": lambda: app(prepared, without_first_layer),
     "normalizes with ImageNet's mean and std": lambda: app(normalised, in_floats),
     "ignores the EXIF orientation": lambda: app(lambda name: prepared(name, orient=False)),
     "drops the alpha channel": lambda: app(lambda name: prepared(name, drop=True)),
     "clips 16-bit pixels": lambda: app(lambda name: prepared(name, clip=True)),
-    "squeezes the whole picture": lambda: app(squeezed),
+    "resizes without cropping": lambda: app(squeezed),
     "resizes with a bilinear filter that is not antialiased": lambda: app(sampled),
     "applies softmax twice": lambda: as_probabilities(as_probabilities(app())),
-    "leaves the temperature out": lambda: with_calibrated(app(), probabilities_of),
+    "omits the temperature": lambda: with_calibrated(app(), probabilities_of),
 }
 """Each mistake as an app that commits it alone, by the beginning of its name."""

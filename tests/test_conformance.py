@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from cifarnet.apps.conformance import judge, mistakes
+from cifarnet.apps.conformance import check_outputs, mistakes
 from cifarnet.errors import DataError
 from tests.mistaken_apps import (
     ENTRIES,
@@ -31,13 +31,13 @@ def right():
     ids=["logits", "probabilities", "logits and calibrated"],
 )
 def test_an_app_without_mistakes_conforms(right, change):
-    verdict = judge(change(right), GOLDEN)
+    verdict = check_outputs(change(right), GOLDEN)
     assert (verdict.conforms, verdict.mistakes) == (True, ())
 
 
 @pytest.mark.parametrize("mistake", MISTAKEN_APPS)
 def test_a_mistake_is_named_by_the_numbers_that_it_leaves(mistake):
-    verdict = judge(MISTAKEN_APPS[mistake](), GOLDEN)
+    verdict = check_outputs(MISTAKEN_APPS[mistake](), GOLDEN)
     (found,) = (name for each in (verdict, *verdict.others) for name in each.mistakes)
     named = max((name for name in MISTAKEN_APPS if found.startswith(name)), key=len)
     assert (verdict.conforms, named) == (False, mistake)
@@ -50,43 +50,43 @@ def test_every_mistake_that_can_be_named_is_committed_by_an_app():
 
 
 def test_a_mistake_is_named_from_probabilities_too():
-    verdict = judge(as_probabilities(MISTAKEN_APPS["hands over BGR"]()), GOLDEN)
-    assert verdict.mistakes == ("hands over BGR: blue and red are swapped",)
+    verdict = check_outputs(as_probabilities(MISTAKEN_APPS["passes BGR"]()), GOLDEN)
+    assert verdict.mistakes == ("passes BGR: blue and red are swapped",)
 
 
 def test_two_mistakes_at_once_are_not_explained():
     both = app(lambda name: prepared(name, drop=True)[..., ::-1])
-    assert judge(both, GOLDEN).mistakes == ()
+    assert check_outputs(both, GOLDEN).mistakes == ()
 
 
 def test_what_spoils_the_pixels_is_named_of_the_calibrated_numbers_alone_too():
-    spoiled = with_calibrated(MISTAKEN_APPS["hands over BGR"]())
+    spoiled = with_calibrated(MISTAKEN_APPS["passes BGR"]())
     alone = {name: {"calibrated": numbers["calibrated"]} for name, numbers in spoiled.items()}
-    verdict = judge(alone, GOLDEN)
+    verdict = check_outputs(alone, GOLDEN)
     assert (verdict.kind, verdict.others) == ("calibrated", ())
-    assert verdict.mistakes == ("hands over BGR: blue and red are swapped",)
+    assert verdict.mistakes == ("passes BGR: blue and red are swapped",)
 
 
 def test_every_output_may_be_handed_in_and_each_has_to_be_right(right):
     named = {
         name: {"probabilities": ENTRIES[name]["probabilities"], **row} for name, row in with_calibrated(right).items()
     }
-    verdict = judge(named, GOLDEN)
+    verdict = check_outputs(named, GOLDEN)
     assert [verdict.kind, *(other.kind for other in verdict.others)] == ["logits", "probabilities", "calibrated"]
     assert verdict.conforms
     named["tiny.png"]["calibrated"][0] += 0.01
-    spoiled = judge(named, GOLDEN)
+    spoiled = check_outputs(named, GOLDEN)
     assert (spoiled.conforms, spoiled.differing, [*spoiled.others[1].differing]) == (False, {}, ["tiny.png"])
 
 
 def test_an_app_may_be_without_calibrated_numbers_but_not_for_some_of_the_images(right):
     some = right | {"tiny.png": {"logits": right["tiny.png"], "calibrated": ENTRIES["tiny.png"]["calibrated"]}}
-    (calibrated,) = judge(some, GOLDEN).others
+    (calibrated,) = check_outputs(some, GOLDEN).others
     assert (calibrated.kind, len(calibrated.missing), calibrated.conforms) == ("calibrated", 17, False)
 
 
 def test_numbers_that_no_mistake_explains_are_not_explained(right):
-    verdict = judge({name: row[::-1] for name, row in right.items()}, GOLDEN)
+    verdict = check_outputs({name: row[::-1] for name, row in right.items()}, GOLDEN)
     assert (verdict.conforms, verdict.mistakes, verdict.is_near) == (False, (), False)
     assert set(verdict.differing) == set(ENTRIES)
 
@@ -94,21 +94,21 @@ def test_numbers_that_no_mistake_explains_are_not_explained(right):
 def test_pixels_that_are_off_by_one_step_are_called_near():
     rng = np.random.Generator(np.random.PCG64(7))
     moved = app(lambda name: np.clip(prepared(name) + rng.integers(-1, 2, (32, 32, 3)), 0, 255))
-    verdict = judge(moved, GOLDEN)
+    verdict = check_outputs(moved, GOLDEN)
     assert (verdict.conforms, verdict.is_near, verdict.mistakes) == (False, True, ())
-    (calibrated,) = judge(with_calibrated(moved), GOLDEN).others
+    (calibrated,) = check_outputs(with_calibrated(moved), GOLDEN).others
     assert (calibrated.conforms, calibrated.is_near, calibrated.mistakes) == (False, True, ())
 
 
 def test_an_image_without_an_answer_keeps_an_app_from_conforming(right):
-    verdict = judge({name: row for name, row in right.items() if name != "tiny.png"}, GOLDEN)
+    verdict = check_outputs({name: row for name, row in right.items() if name != "tiny.png"}, GOLDEN)
     assert (verdict.conforms, verdict.missing, verdict.differing) == (False, ("tiny.png",), {})
 
 
 def test_the_images_that_differ_are_listed_the_worst_first(right):
     changed = right | {"tiny.png": [value + 0.01 for value in right["tiny.png"]]}
     changed["wide.png"] = [value + 0.02 for value in right["wide.png"]]
-    assert list(judge(changed, GOLDEN).differing) == ["wide.png", "tiny.png"]
+    assert list(check_outputs(changed, GOLDEN).differing) == ["wide.png", "tiny.png"]
 
 
 def test_the_golden_pixels_are_what_a_careful_app_reads():
@@ -119,24 +119,24 @@ def test_the_golden_pixels_are_what_a_careful_app_reads():
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ({}, "there are 0 answers; expected one per golden image"),
+        ({}, "there are 0 outputs; expected one per golden image"),
         ({"cat.png": [0.0] * 10}, "cat.png is no golden image; expected exact.png, "),
-        ({"exact.png": [0.0] * 9}, "the answer for exact.png has shape (9,) and 9 finite numbers; expected (10,)"),
-        ({"exact.png": [float("nan")] + [0.0] * 9}, "the answer for exact.png has shape (10,) and 9 finite numbers"),
-        ({"exact.png": "frog"}, "the answer for exact.png is no list of numbers; expected 10 of them: give the logits"),
-        ({"exact.png": [10**400] + [0] * 9}, "the answer for exact.png is no list of numbers; expected 10"),
-        ({"exact.png": [{"frog": 1}]}, "the answer for exact.png is no list of numbers; expected 10"),
+        ({"exact.png": [0.0] * 9}, "the entry for exact.png has shape (9,) and 9 finite numbers; expected (10,)"),
+        ({"exact.png": [float("nan")] + [0.0] * 9}, "the entry for exact.png has shape (10,) and 9 finite numbers"),
+        ({"exact.png": "frog"}, "the entry for exact.png is no list of numbers; expected 10 of them: give the logits"),
+        ({"exact.png": [10**400] + [0] * 9}, "the entry for exact.png is no list of numbers; expected 10"),
+        ({"exact.png": [{"frog": 1}]}, "the entry for exact.png is no list of numbers; expected 10"),
         (
             {"exact.png": {"frog": 1}},
-            "the answer for exact.png names frog; expected one or more of logits, probabilities, calibrated: name",
+            "the entry for exact.png names frog; expected one or more of logits, probabilities, calibrated: name",
         ),
-        ({"exact.png": {}}, "the answer for exact.png names nothing; expected one or more of logits, probabilities"),
-        ({"exact.png": {"calibrated": [0.1]}}, "the answer for exact.png (calibrated) has shape (1,) and 1 finite num"),
+        ({"exact.png": {}}, "the entry for exact.png names nothing; expected one or more of logits, probabilities"),
+        ({"exact.png": {"calibrated": [0.1]}}, "the entry for exact.png (calibrated) has shape (1,) and 1 finite num"),
     ],
 )
 def test_what_is_no_answer_is_refused(answers, message):
     with pytest.raises(DataError) as caught:
-        judge(answers, GOLDEN)
+        check_outputs(answers, GOLDEN)
     assert str(caught.value).startswith(message)
 
 
@@ -162,9 +162,9 @@ def test_the_command_says_that_an_app_conforms(conformance, right):
 
 
 def test_the_command_names_the_mistake_and_exits_with_one(conformance):
-    code, said, talk = conformance(MISTAKEN_APPS["hands over BGR"]())
+    code, said, talk = conformance(MISTAKEN_APPS["passes BGR"]())
     assert (code, talk) == (1, "")
-    assert said.splitlines()[:2] == ["does not conform", "  the app hands over BGR: blue and red are swapped"]
+    assert said.splitlines()[:2] == ["does not conform", "  the app passes BGR: blue and red are swapped"]
 
 
 def test_the_command_says_what_was_judged_and_names_a_mistake_once(conformance, right):
@@ -173,25 +173,22 @@ def test_the_command_says_what_was_judged_and_names_a_mistake_once(conformance, 
         0,
         ["conforms: logits of 18 images", "conforms: calibrated of 18 images"],
     )
-    code, said, _ = conformance(with_calibrated(MISTAKEN_APPS["hands over BGR"]()))
+    code, said, _ = conformance(with_calibrated(MISTAKEN_APPS["passes BGR"]()))
     assert (code, said.count("the app ")) == (1, 1)
     assert "exact.png: logits differ by" in said
     assert "exact.png: calibrated differ by" in said
-    code, said, _ = conformance(MISTAKEN_APPS["leaves the temperature out"]())
+    code, said, _ = conformance(MISTAKEN_APPS["omits the temperature"]())
     assert (code, said.splitlines()[1]) == (
         1,
-        "  the app leaves the temperature out: that is `probabilities`, not `calibrated`",
+        "  the app omits the temperature: that is `probabilities`, not `calibrated`",
     )
 
 
 def test_the_command_says_what_it_cannot_explain(conformance, right):
     _, said, _ = conformance({name: row[::-1] for name, row in right.items()})
-    assert (
-        said.splitlines()[1]
-        == "  no single common mistake explains all of these; the images that differ say where to look"
-    )
+    assert said.splitlines()[1] == "  no single known mistake explains these differences; see which images differ"
     _, said, _ = conformance({"tiny.png": [value + 0.01 for value in right["tiny.png"]]})
-    assert said.splitlines()[1].startswith("  nearly right: pixels off by a step")
+    assert said.splitlines()[1].startswith("  close: pixels off by one")
     assert said.splitlines()[-1].startswith("  no logits for exact.png, square.png")
 
 
@@ -209,7 +206,7 @@ def test_the_command_writes_json(conformance, right):
         ("[1]", "answers.json holds a list; expected"),
         (
             '{"a/exact.png": [1], "b/tiny.png": [1], "b/exact.png": [2]}',
-            "answers.json has 2 answers for exact.png (a/exact.png, b/exact.png); expected one per golden image: leave",
+            "answers.json has 2 entries for exact.png (a/exact.png, b/exact.png); expected one per golden image: ",
         ),
     ],
 )

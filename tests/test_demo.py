@@ -17,14 +17,15 @@ import pytest
 
 from cifarnet.apps import assets as where
 from cifarnet.apps import demo
-from cifarnet.apps.assets import shipped
+from cifarnet.apps.assets import package_data
+from cifarnet.cli.runs import exported_model
 from cifarnet.errors import IntegrityError, ModelError, RunError, UsageError
 from cifarnet.run_folder import Run
 from tests.records import RUNNING
 from tests.report_runs import dataset_of, run_of, write_model
 from tests.runtime import models
 
-MODEL = shipped() / "golden" / "model.onnx"
+MODEL = package_data() / "golden" / "model.onnx"
 PROJECT = Path(__file__).parents[1]
 LEFT_AT_HOME = {".npmrc", "package-lock.json", "screenshot.png"}
 """Files of the page's folder that the wheel does without."""
@@ -70,7 +71,7 @@ def test_the_front_door_leads_to_the_page(get, server):
     assert (status, headers["Location"]) == (302, "/browser/")
     status, headers, content = get("/browser/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert content == (shipped() / "browser" / "index.html").read_bytes()
+    assert content == (package_data() / "browser" / "index.html").read_bytes()
     assert server.url.endswith("/browser/")
 
 
@@ -180,7 +181,7 @@ def test_a_browser_that_hangs_up_is_no_news(server, answered, capfd):
 
 
 def test_an_error_of_the_servers_own_is_not_hidden(server, answered, monkeypatch, capfd):
-    monkeypatch.setattr(server, "made", None)
+    monkeypatch.setattr(server, "in_memory", None)
     assert answer_to(server, f"GET /x HTTP/1.1\r\nHost: localhost:{server.server_port}\r\n\r\n".encode()) == b""
     assert answered.wait(timeout=10)
     assert "AttributeError" in capfd.readouterr().err
@@ -204,8 +205,8 @@ def page(monkeypatch, tmp_path):
     """Let the page lie in a folder where npm has not been, as in a fresh clone or an installed package."""
     folder = tmp_path / "package"
     (folder / "browser").mkdir(parents=True)
-    (folder / "browser" / "package.json").write_bytes((shipped() / "browser" / "package.json").read_bytes())
-    monkeypatch.setattr(demo, "shipped", lambda: folder)
+    (folder / "browser" / "package.json").write_bytes((package_data() / "browser" / "package.json").read_bytes())
+    monkeypatch.setattr(demo, "package_data", lambda: folder)
     return folder / "browser"
 
 
@@ -214,7 +215,7 @@ def test_a_missing_runtime_is_told_with_the_line_to_type(page, monkeypatch, tmp_
     monkeypatch.setenv("CIFARNET_CACHE", str(cache))
     with pytest.raises(UsageError) as caught:
         demo.open_demo(MODEL, 0)
-    pinned = json.loads((shipped() / "browser" / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    pinned = json.loads((package_data() / "browser" / "package.json").read_text())["dependencies"]["onnxruntime-web"]
     assert str(caught.value).endswith(
         f"npm install --ignore-scripts --prefix '{cache / 'browser'}' onnxruntime-web@{pinned}"
     )
@@ -236,8 +237,8 @@ def test_a_file_that_is_no_model_is_refused(runtime, tmp_path):
 
 
 def test_a_run_that_was_not_exported_is_told_how(tmp_path):
-    with pytest.raises(ModelError, match=r"has no model.onnx yet; expected one: `cifarnet export "):
-        demo.model_of(Run(tmp_path))
+    with pytest.raises(RunError, match=r"has no model.onnx; expected an exported model: `cifarnet export "):
+        exported_model(Run(tmp_path))
 
 
 def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
@@ -268,7 +269,10 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
         finally:
             process.kill()  # or leaving the block would wait for ever
     assert content == MODEL.read_bytes()
-    assert (process.returncode, talk) == (130, "runs/sto\\x1bred/model.onnx, until Ctrl-C\ninterrupted\n")
+    assert (process.returncode, talk) == (
+        130,
+        "serving runs/sto\\x1bred/model.onnx; press Ctrl-C to stop\ninterrupted\n",
+    )
 
 
 def test_the_wheel_takes_every_file_of_the_page_along():
@@ -284,7 +288,7 @@ def test_files_that_the_package_lacks_are_told_with_the_way_out(monkeypatch, tmp
     monkeypatch.setattr(where, "INSTALLED", tmp_path / "installed")
     monkeypatch.setattr(where, "CHECKOUT", tmp_path / "checkout")
     with pytest.raises(IntegrityError) as caught:
-        shipped()
+        package_data()
     assert str(caught.value) == (
         f"golden/golden.json is neither in {tmp_path}/installed nor in {tmp_path}/checkout; expected it in the "
         "package: pip install --force-reinstall --no-deps cifarnet"
@@ -293,9 +297,9 @@ def test_files_that_the_package_lacks_are_told_with_the_way_out(monkeypatch, tmp
 
 def test_a_file_of_another_epoch_is_not_shown_as_the_run(tmp_path):
     run = run_of(tmp_path / "mine", dataset_of(models.LABELS))
-    assert demo.model_of(run) == run.model
+    assert exported_model(run) == run.model
     write_model(run, training={"best_epoch": 3})
     with pytest.raises(
         RunError, match=r"is not the export of this run's best weights: its best_epoch is 3; expected 7"
     ):
-        demo.model_of(run)
+        exported_model(run)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened, wrapped
+from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened
 from cifarnet.cli.train import _announced, _say_result
 from cifarnet.contract import printable
 from cifarnet.run_folder import Run
@@ -95,7 +95,7 @@ def test_talk_of_an_end_takes_the_place_of_the_live_line_and_of_what_the_termina
         display.on_progress(PROGRESS)
         terminal.write("^C")
         assert _announced(True, display)
-    assert terminal.lines == [HEAD, "stopping: saving, then scoring the best weights so far", ""]
+    assert terminal.lines == [HEAD, "stopping: saving, then evaluating the best weights so far", ""]
 
 
 def test_elsewhere_there_is_no_live_line():
@@ -110,18 +110,6 @@ def test_a_training_goes_on_where_its_talk_cannot_be_written():
     with Path("/dev/full").open("w", encoding="utf-8") as full, shown_on(full) as display:
         display.on_epoch(RECORD, PROGRESS)
         display.say("stopping")
-
-
-def test_an_enumeration_is_broken_after_commas(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "30")
-    names = ("airplane", "a name in words", "a name longer than any line could ever be", "cat")
-    assert wrapped(f"3 classes: {', '.join(names)}") == [
-        "3 classes: airplane,",
-        "  a name in words,",
-        "  a name longer than any line could ever be,",
-        "  cat",
-    ]
-    assert wrapped("3 classes: airplane, cat, dog") == ["3 classes: airplane, cat, dog"]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from cifarnet.system import tell, told, versions
 def test_two_packages_of_onnxruntime_are_named_with_the_remedy_and_one_is_not():
     (sentence,) = known_bad_pairs({"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.0", "numpy": "2.4.6"})
     assert sentence == (
-        "onnxruntime 1.32.0 with onnxruntime-gpu 1.31.0: both install the module onnxruntime, and which one runs is "
-        "chance; pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu alone"
+        "onnxruntime 1.32.0 with onnxruntime-gpu 1.31.0: both install the module onnxruntime, so either may run; "
+        "pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu alone"
     )
     assert known_bad_pairs({"onnxruntime-gpu": "1.31.0"}) == known_bad_pairs({"onnxruntime": "1.32.0"}) == []
 
@@ -27,7 +27,7 @@ def test_settings_of_keras_that_are_not_its_own_are_told(monkeypatch, tmp_path):
     assert list(notes({})) == []
     (tmp_path / "keras.json").write_text(json.dumps({"floatx": "float16", "epsilon": 0.1}))
     (sentence,) = notes({})
-    assert sentence == (f"{tmp_path}/keras.json has floatx float16, epsilon 0.1: cifarnet's own models do not heed it")
+    assert sentence == (f"{tmp_path}/keras.json has floatx float16, epsilon 0.1: cifarnet's models ignore this")
 
 
 def test_what_is_installed_here_goes_together_and_is_named():
@@ -123,7 +123,7 @@ def test_the_folder_of_the_cache_does_not_command_the_terminal(run_doctor, monke
 def test_where_no_framework_is_installed_the_line_to_type_is_told(run_doctor, monkeypatch):
     monkeypatch.setattr("cifarnet.backends.installed", tuple)
     line = (
-        'backends        none; get one: pip install "cifarnet[torch]", or in a clone pip install --editable ".[torch]"'
+        'backends        none; install: pip install "cifarnet[torch]", or in a clone pip install --editable ".[torch]"'
     )
     assert line in run_doctor().splitlines()
 
@@ -133,4 +133,4 @@ def test_a_bad_pair_and_a_note_reach_the_reader(run_doctor, monkeypatch):
     monkeypatch.setattr(doctor, "notes", lambda _: ["a note"])
     document = json.loads(run_doctor("--json"))
     assert (document["known_bad"], document["notes"]) == (["a pair"], ["a note"])
-    assert {"known-bad pairs a pair", "note            a note"} <= set(run_doctor().splitlines())
+    assert {"known conflicts a pair", "note            a note"} <= set(run_doctor().splitlines())

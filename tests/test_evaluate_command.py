@@ -68,7 +68,7 @@ def test_the_figures_of_a_folder_of_images(evaluate, model, tmp_path):
     code, told, said = evaluate(model, "--images", images)
     assert (code, said[0], len(said)) == (0, "decoding", 2)
     assert told.splitlines()[0] == f"{model} on onnxruntime: 5 images of 3 classes"
-    assert "80.00 %   (95 %: 37.55 % to 96.38 %)" in told
+    assert "80.00 %   (95 % CI: 37.55 % to 96.38 %)" in told
     document = json.loads(evaluate(model, "--images", images, "--json")[1])
     assert (document["engine"], document["evaluation"]["confusion"]) == (
         "onnxruntime",
@@ -79,7 +79,7 @@ def test_the_figures_of_a_folder_of_images(evaluate, model, tmp_path):
 def test_a_class_without_images_is_named_and_its_figures_are_left_out(evaluate, model, tmp_path):
     code, told, said = evaluate(model, "--images", paint(tmp_path / "images", red=["red"], blue=["green"]))
     assert code == 0
-    assert "no images of green: figures that would need some are left out" in said
+    assert "no images of green: metrics that need them are omitted" in said
     assert "nan" not in told.lower()
     green = next(line.split() for line in told.splitlines() if line.startswith("green"))
     assert green[:4] == ["green", "0", "0.0", "%"]
@@ -89,14 +89,14 @@ def test_a_class_without_images_is_named_and_its_figures_are_left_out(evaluate, 
 def test_one_image_alone_has_a_wide_interval(evaluate, model, tmp_path):
     code, told, _ = evaluate(model, "--images", paint(tmp_path / "images", red=["red"]))
     assert code == 0
-    assert "100.00 %   (95 %: 20.65 % to 100.00 %)" in told
+    assert "100.00 %   (95 % CI: 20.65 % to 100.00 %)" in told
 
 
 def test_a_file_with_a_temperature_is_told_with_it(evaluate, tmp_path):
     calibrated = tmp_path / "calibrated.onnx"
     calibrated.write_bytes(models.calibrated(temperature=2.0))
     told = evaluate(calibrated, "--images", paint(tmp_path / "images", red=["red"]))[1]
-    assert "at temperature 2" in told
+    assert "confidence at temperature 2 " in told
 
 
 def test_two_models_are_compared_on_the_same_images(evaluate, model, tmp_path):
@@ -105,8 +105,8 @@ def test_two_models_are_compared_on_the_same_images(evaluate, model, tmp_path):
     images = paint(tmp_path / "images", red=["red"] * 4, green=["green"] * 4)
     code, told, _ = evaluate(model, tmp_path / "other.onnx", "--images", images)
     assert code == 0
-    assert "-100.00 points of accuracy" in told
-    assert "one of them is better" in told
+    assert "-100.00 percentage points of accuracy" in told
+    assert ": significant at the 5 % level" in told
     document = json.loads(evaluate(model, model, "--images", images, "--json")[1])
     assert (document["comparison"]["agreement"], document["comparison"]["p_value"]) == (1.0, 1.0)
 
@@ -223,7 +223,7 @@ def test_other_images_that_were_named_are_scored_and_told_to_be_others(evaluate,
 def test_models_of_other_classes_are_not_compared(fails, model, tmp_path):
     other = write_model(tmp_path / "other.onnx", labels=["red", "green", "violet"])
     message = fails(model, other, "--images", paint(tmp_path / "images", red=["red"]))
-    assert f"{other} tells red, green, violet apart; expected red, green, blue as {model}" in message
+    assert f"{other} has the classes red, green, violet; expected red, green, blue as {model}" in message
 
 
 def test_folders_that_are_no_class_of_the_model(fails, model, tmp_path):
@@ -310,4 +310,4 @@ def test_class_names_are_shortened_and_escaped_in_every_table(evaluate, tmp_path
 def test_a_class_without_images_is_named_in_short(evaluate, tmp_path):
     model = write_model(tmp_path / "odd.onnx", labels=["red", "green", "b" * 250])
     _, _, talk = evaluate(model, "--images", paint(tmp_path / "photos", red=["red"], green=["green"]))
-    assert talk[-2] == f"no images of {'b' * 39}…: figures that would need some are left out"
+    assert talk[-2] == f"no images of {'b' * 39}…: metrics that need them are omitted"

@@ -26,7 +26,7 @@ from cifarnet.job import Job
 from cifarnet.recipes import RECIPES
 from cifarnet.report import CARD, PAGE, write_report
 from cifarnet.report.card import draw_card
-from cifarnet.report.charts import draw_pictures
+from cifarnet.report.charts import draw_figures
 from cifarnet.report.commands import OPTIONS, settings_beyond_options, train_command
 from cifarnet.report.evidence import Absent, read_evidence
 from cifarnet.report.page import draw_page
@@ -35,7 +35,15 @@ from tests.records import document, put
 from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of, write_model
 
 ATTACK = '<script>alert("x")</script>'
-PARTS = ("Training", "Classes", "Confusion", "Most confident errors", "Confidence", "Abstention", "Robustness")
+PARTS = (
+    "Training",
+    "Classes",
+    "Confusion matrix",
+    "Most confident errors",
+    "Calibration",
+    "Selective prediction",
+    "Robustness",
+)
 PICTURES = ("curves", "confusion", "reliability", "classes", "errors", "robustness")
 
 
@@ -84,11 +92,11 @@ def page(run, evaluation, dataset):
 def test_the_page_tells_the_figures_of_the_evaluation(page, evaluation):
     text, low, high = text_of(page), evaluation.accuracy_interval.low, evaluation.accuracy_interval.high
     assert f"{100 * evaluation.accuracy:.1f} % of 120 test images classified correctly" in text
-    assert f"95 % interval {100 * low:.2f} % to {100 * high:.2f} %; guessing gives 33.3 %" in text
+    assert f"95 % interval {100 * low:.2f} % to {100 * high:.2f} %; chance level 33.3 %" in text
     assert f"Top-2 accuracy {100 * evaluation.top2_accuracy:.1f} %" in text
     assert f"Log loss {evaluation.loss:.3f} nats" in text
     assert f"Calibration error {100 * evaluation.reliability.ece:.1f} %" in text
-    assert f"{100 * evaluation.calibrated.ece:.1f} % with temperature" in text
+    assert f"{100 * evaluation.calibrated.ece:.1f} % calibrated" in text
     assert "Time per epoch 5.0 s on 2 cores" in text
 
 
@@ -102,9 +110,9 @@ def test_of_classes_that_are_equally_hard_none_is_called_the_worst(run, evaluati
 def test_the_page_has_every_part_with_its_data(page):
     assert tuple(re.findall(r"<h2[^>]*>([^<]*)</h2>", page)) == (
         *PARTS,
-        "Proof of the exported file",
-        "Record",
-        "Do it again",
+        "Parity check",
+        "Environment",
+        "Reproduce",
     )
     assert 'class="absent"' not in page
     text = text_of(page)
@@ -113,7 +121,7 @@ def test_the_page_has_every_part_with_its_data(page):
         "43.3 % of the answers are wrong on average, on clean ones 20.0 %. Worst: jpeg compression, pixelate, elastic "
         in text
     )
-    assert "Largest difference of a probability 1.5e-06 Allowed difference of a probability 1.0e-05" in text
+    assert "Largest probability difference 1.5e-06 Tolerance of probabilities 1.0e-05" in text
 
 
 def test_the_matrix_holds_the_number_of_every_cell(page, evaluation):
@@ -176,7 +184,7 @@ def test_the_parameters_are_counted_as_by_hand(config, count):
         ("model.onnx", "This run is not exported yet. To get it: cifarnet export 20260304-050607-seed-torch --onnx"),
         ("model.parity.json", "there is no model.parity.json. To get it: cifarnet export"),
         ("robustness.json", "there is no robustness.json. To get it: cifarnet robustness 20260304-050607-seed-torch"),
-        ("history.csv", "No epoch has ended yet. To go on: cifarnet train --resume"),
+        ("history.csv", "No epoch has finished yet. To resume: cifarnet train --resume"),
     ],
 )
 def test_a_file_that_is_missing_is_told_with_the_way_to_it(run, evaluation, dataset, file, told):
@@ -280,16 +288,16 @@ def test_a_file_that_takes_mirror_images_too_is_told_to(run, evaluation, dataset
     for text in (text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)):
         assert told in text
         assert "tells 3 classes apart, by the mean over each image and its mirror image: " in text
-        assert "4,321 held-out images" in text
-    assert "without mirror images" in card_of(run, evaluation)
-    command = "cifarnet evaluate --flip cifarnet export --onnx --flip cifarnet robustness"
+        assert "4,321 validation images" in text
+    assert "without TTA" in card_of(run, evaluation)
+    command = "cifarnet evaluate --tta cifarnet export --onnx --tta cifarnet robustness"
     assert command in text_of(page_of(run, evaluation, dataset))
     network = draw_card(read_evidence(run, "torch"), evaluation, "torch")
-    for told in ("apart, by the mean", "4,321", "without mirror images"):
+    for told in ("apart, by the mean", "4,321", "without TTA"):
         assert told not in network
     assert "Both take the mean over each image and its mirror image." in network  # the proof is of the file
     again = draw_page(read_evidence(run, "torch"), evaluation, dataset, "torch")
-    assert "cifarnet evaluate cifarnet export --onnx --flip cifarnet robustness" in text_of(again)
+    assert "cifarnet evaluate cifarnet export --onnx --tta cifarnet robustness" in text_of(again)
     write_model(run, flip=True, calibration=calibration | {"coverage": None})
     told = "model.onnx does not tell how its temperature was fitted. To get it: cifarnet export "
     assert told in text_of(page_of(run, evaluation, dataset))
@@ -307,7 +315,7 @@ def test_a_run_that_started_from_another_says_so(run, evaluation, dataset):
     put(run, document(run) | {"warm_start": origin})
     page, card = text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)
     assert "Started from the convolutions of 20260303-111213-fast-jax" in page
-    assert "The convolutions start from those of another run, 20260303-111213-fast-jax, and so" in card
+    assert "The convolutions were initialized from another run, 20260303-111213-fast-jax, which" in card
     assert "cifarnet train --from 20260303-111213-fast-jax --data" in page
     put(run, document(run) | {"warm_start": {}})
     with pytest.raises(RunError, match=r"run\.json is damaged"):
@@ -378,13 +386,15 @@ def test_a_damaged_record_is_refused(run, evaluation, dataset, missing):
 
 def test_other_images_are_refused_and_nothing_is_written(run, evaluation):
     before = sorted(run.path.iterdir())
-    with pytest.raises(RunError, match=r"expected [0-9a-f]{12} as when .* began: restore them, or name their place"):
+    with pytest.raises(
+        RunError, match=r"expected [0-9a-f]{12} as when .* began: restore them, or give their new location"
+    ):
         write_report(run, evaluation, dataset_of(images=90), "onnxruntime")
     assert sorted(run.path.iterdir()) == before
 
 
 def test_an_evaluation_of_other_images_is_refused(run, dataset):
-    with pytest.raises(DataError, match="90 images of 3 classes were scored; expected the 120 test images"):
+    with pytest.raises(DataError, match="90 images of 3 classes were evaluated; expected the 120 test images"):
         write_report(run, evaluation_of(dataset_of(images=90)), dataset, "onnxruntime")
 
 
@@ -445,7 +455,7 @@ def test_a_name_in_the_page_does_not_turn_round_what_follows_it(tmp_path):
 
 
 def test_names_of_classes_are_drawn_as_they_are(odd):
-    assert len(draw_pictures(evaluation_of(odd), odd, Absent("", ""))) == 4  # the suite makes errors of warnings
+    assert len(draw_figures(evaluation_of(odd), odd, Absent("", ""))) == 4  # the suite makes errors of warnings
 
 
 def test_a_hundred_classes_become_a_picture(tmp_path):
@@ -459,7 +469,7 @@ def test_a_hundred_classes_become_a_picture(tmp_path):
 def test_a_perfect_classifier_has_no_gallery(run, dataset):
     perfect = measure(9 * np.eye(3, dtype=np.float32)[dataset.test.labels], dataset.test.labels, dataset.labels)
     text = text_of(page_of(run, perfect, dataset))
-    assert "errors.png" not in draw_pictures(perfect, dataset, read_evidence(run, "onnxruntime").robustness)
+    assert "errors.png" not in draw_figures(perfect, dataset, read_evidence(run, "onnxruntime").robustness)
     assert "every test image was classified correctly" in text
     assert "No image was taken for another class." in text
 
@@ -504,7 +514,7 @@ def test_the_model_card_names_cifar10_as_the_hub_does(tmp_path, dataset, evaluat
 def test_the_model_card_has_every_section(run, evaluation):
     assert re.findall(r"^## (.*)", card_of(run, evaluation), flags=re.MULTILINE) == [
         *("Model details", "Intended use and limits", "Training data", "Training", "Evaluation", "Calibration"),
-        *("Robustness", "Cost", "How to use", "How to do it again"),
+        *("Robustness", "Cost", "How to use", "How to reproduce"),
     ]
 
 

@@ -74,7 +74,7 @@ def test_images_that_changed_are_refused_in_one_line(run, photos, tmp_path):
     (copy / "test" / "a red" / "0.png").unlink()
     code, _, said = report(tmp_path, "mine", "--data", copy)
     assert code == 1
-    assert re.fullmatch(r"error: the images have the fingerprint .*; expected .*: restore them, or name .*", said[-1])
+    assert re.fullmatch(r"error: the images have the fingerprint .*; expected .*: restore them, or give .*", said[-1])
     assert not (run.path / PAGE).exists()
 
 
@@ -95,7 +95,7 @@ def test_a_folder_without_runs_is_told_in_one_line(tmp_path):
 
 def test_a_file_of_an_epoch_that_is_no_longer_the_best_is_refused_in_one_line(run, tmp_path):
     stale = models.contract(labels=list(COLOURS), training={"best_epoch": 3})
-    for changes, way_out in (({"flip": True}, "cifarnet export runs/mine --onnx --flip"), ({}, "runs/mine --onnx")):
+    for changes, way_out in (({"flip": True}, "cifarnet export runs/mine --onnx --tta"), ({}, "runs/mine --onnx")):
         run.model.write_bytes(models.content(contract=stale | changes))
         code, _, said = report(tmp_path)
         assert (code, len(said)) == (1, 1)
@@ -115,6 +115,6 @@ def test_of_a_run_that_was_killed_the_history_tells_whose_weights_the_file_has(r
         run.model.write_bytes(models.content(contract=contract))
         code, _, said = report(tmp_path)
         assert code == expected, exported
-        assert said[0] == "note: runs/mine has not come to its end; its best weights so far are taken"
+        assert said[0] == "note: runs/mine has not finished training; using its best weights so far"
     assert "its best_epoch is None; expected 7" in said[-1]
     assert "after epoch 7; after epoch 12 training had not come to its end." in (run.path / PAGE).read_text()

@@ -266,7 +266,7 @@ def test_the_latest_run_is_measured_and_its_record_kept(run, run_folder):
     assert talk == ["decoding", "clean", *FAMILIES]
     lines = said.splitlines()
     assert [line.split()[0] for line in lines[1:16]] == list(FAMILIES)
-    assert "clean accuracy 100.00 % (95 %: 43.85 % to 100.00 %)" in said
+    assert "clean accuracy 100.00 % (95 % CI: 43.85 % to 100.00 %)" in said
     assert f"3 of 3 test images, seed 0, {run_folder.relative_to(run_folder.parents[1]) / 'model.onnx'}" in said
     kept = Robustness.from_json(json.loads((run_folder / ROBUSTNESS).read_text()))
     assert kept.sha256 == hashlib.sha256((run_folder / "model.onnx").read_bytes()).hexdigest()
@@ -375,7 +375,7 @@ def test_the_figures_of_other_images_are_told_and_never_kept_as_those_of_the_run
     code, said, talk = run("--data", tmp_path / "other", "--json")
     told = json.loads(said)["data"]
     assert (code, told["source"], told["images"], told["same_as_run"]) == (0, str(tmp_path / "other"), 3, False)
-    assert "the figures are not kept in its folder" in " ".join(talk)
+    assert "the results are not stored in its folder" in " ".join(talk)
     assert (run_folder / ROBUSTNESS).read_text() == "of the run"
 
 

@@ -96,7 +96,7 @@ def main(folder: Path) -> None:
 def _write_model(folder: Path) -> Weights:
     settle()
     from cifarnet.export.contract import describe  # Keras, now that its framework is chosen
-    from cifarnet.export.file import contract_text, serialise
+    from cifarnet.export.file import contract_text, serialize
     from cifarnet.export.writer import write_graph
     from cifarnet.model.network import build_model, get_weights, set_weights
 
@@ -105,7 +105,7 @@ def _write_model(folder: Path) -> Weights:
     weights["logits/kernel"] *= np.float32(LOGIT_SPREAD)
     set_weights(model, weights)
     contract = describe(RECORD, "float32", CALIBRATION)
-    content = serialise(write_graph(model, temperature=CALIBRATION["temperature"]), contract)
+    content = serialize(write_graph(model, temperature=CALIBRATION["temperature"]), contract)
     (folder / "model.onnx").write_bytes(content)
     (folder / "model.json").write_text(contract_text(contract) + "\n")
     (folder / "floats.onnx").write_bytes(from_floats(content))

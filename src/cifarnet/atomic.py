@@ -154,8 +154,9 @@ def _sync(descriptor: int) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Return what the system says of an error, without the path."""
-    return getattr(error, "strerror", None) or str(error)
+    """Return the first line of an error's message, without the path of an ``OSError``."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]
 
 
 def probe(path: Path) -> None:

@@ -53,7 +53,7 @@ def require_own_export(run: Run) -> None:
     ours = _exported_facts(record.to_json() | best)
     for name, value in theirs.items():
         if name in ours and value != ours[name]:
-            flip = " --flip" if contract.get("flip") else ""
+            flip = " --tta" if contract.get("flip") else ""
             raise RunError(
                 f"{run.model} is not the export of this run's best weights: its {name} is {value!s:.12}; expected "
                 f"{ours[name]!s:.12}: export it anew with `cifarnet export {shell_word(str(run))} --onnx{flip}`"

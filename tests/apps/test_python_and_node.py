@@ -11,7 +11,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from cifarnet.apps.conformance import judge
+from cifarnet.apps.conformance import check_outputs
 from cifarnet.preprocessing import pixels
 
 EXPORT = Path(__file__).parents[2] / "export"
@@ -52,7 +52,7 @@ def rewrite(golden, folder, change):
 
 def test_an_app_conforms(app, golden):
     answers = json.loads(said(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--json"))
-    verdict = judge(answers, golden)
+    verdict = check_outputs(answers, golden)
     assert (verdict.conforms, verdict.kind, [other.kind for other in verdict.others]) == (
         True,
         "logits",
@@ -60,7 +60,7 @@ def test_an_app_conforms(app, golden):
     )
     for kind in ("logits", "calibrated"):
         answers["exact.png"][kind][0] += 1e-3
-        assert not judge(answers, golden).conforms
+        assert not check_outputs(answers, golden).conforms
         answers["exact.png"][kind][0] -= 1e-3
 
 

@@ -139,7 +139,7 @@ def test_evaluating_a_run_without_weights(run, tmp_path):
     ("command", "facts", "told"),
     [
         ("evaluate", {}, "`cifarnet train --resume 'runs/my run'`"),
-        ("demo", {"has_weights": True}, "`cifarnet export 'runs/my run'`"),
+        ("demo", {"has_weights": True}, "`cifarnet export 'runs/my run' --onnx`"),
         ("robustness", {"has_weights": True}, "`cifarnet export 'runs/my run' --onnx`"),
     ],
 )
@@ -158,7 +158,7 @@ def test_a_run_that_does_not_know_the_place_of_its_images_goes_on_with_the_place
 
 
 def test_one_name_for_two_files(fails):
-    message = "--output names one file; expected one of --onnx, --fp16 and --int8 with it: export them apart"
+    message = "--output names one file; expected one of --onnx, --fp16 and --int8 with it: run one export per file"
     assert fails("export", "--onnx", "--int8", "--output", "model.onnx") == message
 
 
@@ -167,8 +167,8 @@ def test_all_names_of_an_export_are_checked_before_a_file_is_written(run, tmp_pa
     folder = tmp_path / "runs" / write_run(tmp_path, has_weights=True)
     (folder / "model.int8.onnx").write_bytes(b"mine")
     message = fails_after_talk(run, "export", *names)
-    assert message.startswith("an export would replace ")
-    assert "model.int8.onnx, which is not a file of an export" in message
+    assert message.startswith("the export would replace ")
+    assert "model.int8.onnx, which is not an exported model" in message
     assert {path.name for path in folder.glob("model*")} == {"model.int8.onnx"}
 
 
@@ -214,8 +214,8 @@ def test_settings_that_are_hardly_meant_for_so_few_images_are_told(run, tmp_path
     (tmp_path / "file").touch()  # so that it ends there
     _, _, lines = run("train", "--data", str(pets), "--runs", "file/runs")
     assert [line for line in lines if line.startswith("note: ")] == [
-        "note: batch size 30 is more than the 2 images to train on",
-        "note: of cat and of 1 more a single image is held out: the validation loss will be coarse",
+        "note: batch size 30 is larger than the training split of 2 images",
+        "note: cat and 1 more with a single validation image: the validation loss will be noisy",
     ]
 
 
@@ -301,7 +301,7 @@ def test_inspecting_a_model_that_was_never_trained_or_proven(run):
     golden = Path(__file__).parents[2] / "export" / "golden" / "model.onnx"
     code, told, said = run("inspect", str(golden))
     assert (code, said) == (0, [])
-    assert "nothing: it did not go through the gate" in told
+    assert "not verified: written without the parity check" in told
     assert "never trained" in told
 
 

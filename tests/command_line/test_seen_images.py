@@ -151,11 +151,11 @@ def test_of_a_model_file_alone_it_is_not_known(run, trained, tmp_path):
     shutil.copy(trained.model, tmp_path / "alone.onnx")
     code, said, talk = run("evaluate", "alone.onnx", "--images", "photos", "--json")
     assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
-    assert "note: it is not known here which images alone.onnx was trained on: figures on those are too good" in talk
+    assert "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in talk
     (tmp_path / "photos" / "cat" / "0.png").unlink()
     code, said, talk = run("robustness", "alone.onnx", "--data", "photos", "--json")
     assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
-    assert "note: it is not known here which images alone.onnx was trained on: figures on those are too good" in talk
+    assert "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in talk
 
 
 def test_the_file_of_another_run_is_alone_in_a_run_folder(run, trained, tmp_path):
@@ -172,7 +172,7 @@ def test_a_run_of_an_earlier_version_tells_by_its_own_images(run, trained, tmp_p
     (tmp_path / "photos" / "cat" / "0.png").unlink()
     code, said, talk = run("evaluate", "--images", other, "--json")
     assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
-    assert talk[-1].startswith("note: it is not known here which images ")
+    assert talk[-1].startswith("note: the training images of ")
 
 
 def test_a_damaged_list_of_images_is_refused(run, trained, tmp_path):
@@ -227,7 +227,9 @@ def test_weights_of_an_earlier_version_are_told_to_be_not_known(run, trained):
     put(trained, document(trained) | started)
     trained.seen.unlink()
     code, _, talk = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
-    note = f"note: it is not known here which images {trained.path.name} was trained on: figures on those are too good"
+    note = (
+        f"note: the training images of {trained.path.name} are not known here; on them its metrics are too optimistic"
+    )
     assert (code, note in talk) == (1, True)
     assert "images to be held out or tested by are training images of" in talk[-1]  # as their fingerprint tells
 

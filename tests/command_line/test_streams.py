@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cifarnet import cli
-from cifarnet.cli.export import _tell
+from cifarnet.cli.export import _print_result
 from cifarnet.data import open_dataset
 from tests.mistaken_apps import app
 from tests.records import document, put
@@ -123,7 +123,7 @@ def test_the_microseconds_of_an_export_are_printed_in_any_encoding(printed, monk
     exported = SimpleNamespace(
         path="a.onnx", precision="int8", size_bytes=1, sha256="0", parity=parity, latencies=[latency]
     )
-    monkeypatch.setattr(cli, "app", lambda: sys.exit(_tell(exported)))
+    monkeypatch.setattr(cli, "app", lambda: sys.exit(_print_result(exported)))
     for encoding in ("ascii", "gbk"):
         code, text = printed(encoding)
         assert (code, text.count("\\xb5s")) == (0, 2)

@@ -24,7 +24,7 @@ def test_the_newest_run_with_weights_is_taken_and_said(runs, capsys):
     assert trained_run(runs, None).path.name == "20260102-000000-seed-jax"
     assert capsys.readouterr() == (
         "",
-        f"taking {runs}/20260102-000000-seed-jax: the newest, 20260103-000000-seed-jax, has no best weights\n",
+        f"using {runs}/20260102-000000-seed-jax: the newest, 20260103-000000-seed-jax, has no best weights\n",
     )
 
 
@@ -41,20 +41,20 @@ def test_a_run_that_has_not_come_to_its_end_is_taken_with_a_note(run, tmp_path, 
     for command in ("evaluate", "export", "report"):
         for names in ((), ("stored",)):
             _, _, lines = run(command, *names)
-            assert lines[0] == "note: runs/stored has not come to its end; its best weights so far are taken"
+            assert lines[0] == "note: runs/stored has not finished training; using its best weights so far"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export", "report", "robustness", "demo", "reproduce"])
 def test_every_command_that_needs_a_trained_run_does_so(run, runs, command):
     _, _, lines = run(command)
-    assert lines[0].startswith("taking runs/20260102-000000-seed-jax: ")
+    assert lines[0].startswith("using runs/20260102-000000-seed-jax: ")
     assert "no best weights" not in lines[-1]
 
 
 def test_to_go_on_with_the_latest_still_means_the_newest(run, runs):
     assert find_run(runs).path.name == "20260103-000000-seed-jax"
     _, _, lines = run("train", "--resume", "latest")
-    assert any("going on with" in line and "20260103-000000-seed-jax" in line for line in lines)
+    assert any("resuming" in line and "20260103-000000-seed-jax" in line for line in lines)
 
 
 def test_a_run_that_is_named_is_never_passed_over(runs):

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.records import document
 
 from cifarnet.backends import NAMES
-from cifarnet.cli.compare import _tell
+from cifarnet.cli.compare import _print_result
 from cifarnet.config import ModelConfig
 from cifarnet.data import hold_out, open_dataset
 from cifarnet.errors import BackendError, UsageError
@@ -64,7 +64,7 @@ def test_gradients_are_those_of_the_objective_and_of_another_seed_are_refused(ph
 import json, numpy as np, cifarnet
 from dataclasses import replace
 cifarnet.choose_backend("torch")
-from cifarnet.cli.compare import _tell
+from cifarnet.cli.compare import _print_result
 from cifarnet.evaluation.comparison import Plan
 from cifarnet.evaluation.comparison.values import gradient_difference
 from cifarnet.training.first_step import first_step, _first_batch
@@ -141,7 +141,7 @@ def test_the_folder_holds_the_same_document_a_picture_and_the_runs(compared):
         assert min(picture.size) > 500
     assert {path.name for path in compared.folder.iterdir()} == {"comparison.json", "comparison.png", "runs"}
     assert "recipe seed: up to epoch 1 on a schedule of 9 epochs, in batches of 30" in compared.stderr
-    assert "Everything is in found" in compared.stderr
+    assert "Results are in found" in compared.stderr
 
 
 # What is refused, and what ends a comparison
@@ -346,7 +346,7 @@ def test_the_table_has_mean_and_standard_deviation_over_the_seeds_the_largest_me
 ):
     scores = [replace(two_seeds.trainings[0].test, accuracy=accuracy) for accuracy in (0.7, 0.7, 0.8, 0.8)]
     trainings = [replace(each, test=score) for each, score in zip(two_seeds.trainings, scores, strict=True)]
-    _tell(replace(two_seeds, trainings=tuple(trainings)))
+    _print_result(replace(two_seeds, trainings=tuple(trainings)))
     jax, torch = capsys.readouterr().out.splitlines()[1:3]
     assert " ".join(jax.split()) == "jax 70.00 ± 0.00 % 75.00 ± 7.07 % 10.5 not told 90.00 %"
     assert " ".join(torch.split()) == "torch 70.00 ± 0.00 % 75.00 ± 7.07 % 10.5 0 MB 90.00 %"

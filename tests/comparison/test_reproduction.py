@@ -42,7 +42,7 @@ def test_a_run_is_repeated_bit_for_bit_on_the_same_machine(story):
 def test_one_epoch_of_two_is_repeated_and_a_billionth_more_than_was_recorded_is_refused_with_its_place(story):
     code, stdout, _ = story.changed
     assert code == 1
-    assert stdout.startswith("diverged: 1 of 2 epochs; differs first in epoch 1, validation_loss: ")
+    assert stdout.startswith("diverged: 1 of 2 epochs; first difference: epoch 1, validation_loss: ")
     assert ", 1.0e-09 apart; how far rounding goes was measured for the recipe seed on CIFAR-10 alone" in stdout
 
 
@@ -137,7 +137,7 @@ def test_a_loss_of_nan_is_infinitely_far_from_a_number(judged):
 def test_a_repetition_that_ended_otherwise_has_diverged_even_with_equal_rows(judged, rows, why_stopped, ending):
     found = judged(rows, epochs=None, best_epoch=2, why_stopped=why_stopped)
     assert (found.outcome, found.first, found.ending) == ("diverged", None, ending)
-    assert f"epochs came out the same, and then the repetition {ending}" in _sentence(found, "original")
+    assert f"epochs are identical, then the repetition {ending}" in _sentence(found, "original")
 
 
 def test_where_a_part_was_asked_for_its_rows_count_and_what_comes_after_does_not(judged):
@@ -152,7 +152,7 @@ def test_rows_within_noise_that_end_otherwise_have_diverged_and_both_is_said(jud
     found = judged(changed(0, train_loss=1e-6)[:2], epochs=None, best_epoch=2, why_stopped="patience")
     assert found.outcome == "diverged"
     assert _sentence(found, "original").startswith(
-        "diverged: 2 of 3 epochs came out within noise, and then the repetition ended"
+        "diverged: 2 of 3 epochs agree within noise, then the repetition ended"
     )
 
 

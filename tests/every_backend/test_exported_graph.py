@@ -14,8 +14,8 @@ from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export as exporting
 from cifarnet.export.contract import describe
 from cifarnet.export.export import export_run
-from cifarnet.export.file import serialise
-from cifarnet.export.parity import Bars, extreme_images, file_heads, keras_heads
+from cifarnet.export.file import serialize
+from cifarnet.export.parity import Tolerances, extreme_images, keras_outputs, onnx_outputs
 from cifarnet.export.writer import write_graph
 from cifarnet.model.network import build_model
 from cifarnet.run_folder import Run
@@ -62,11 +62,11 @@ def test_whatever_build_model_makes_can_be_proven(contract, changes, flip):
     of_config = contract | {"labels": [f"class {index}" for index in range(config.classes)]}
     of_config["input"] = contract["input"] | {"shape": ["batch", *config.image_shape]}
     of_config["resize"] = contract["resize"] | dict(zip(("height", "width"), config.image_shape[:2], strict=True))
-    content = serialise(write_graph(model, flip=flip), of_config)
+    content = serialize(write_graph(model, flip=flip), of_config)
     images = extreme_images(config.image_shape)
-    exported = predict(file_heads(content, optimised=True), images)
-    trained, otherwise = (predict(keras_heads(model, flip=each), images) for each in (flip, not flip))
-    np.testing.assert_allclose(exported[:, :2], trained, rtol=0, atol=Bars().probability)
+    exported = predict(onnx_outputs(content, optimized=True), images)
+    trained, otherwise = (predict(keras_outputs(model, flip=each), images) for each in (flip, not flip))
+    np.testing.assert_allclose(exported[:, :2], trained, rtol=0, atol=Tolerances().probability)
     assert np.abs(exported[:, 1] - otherwise[:, 1]).max() > 1e-3
 
 
@@ -84,5 +84,5 @@ def test_batch_normalisation_is_folded_into_the_convolution_before_it(contract):
     graph = write_graph(model)
     assert "BatchNormalization" not in [each.op_type for each in graph.node]
     pictures = extreme_images((32, 32, 3))
-    found = file_heads(serialise(graph, contract), optimised=True)(pictures)
-    np.testing.assert_allclose(found[:, :2], keras_heads(model)(pictures), rtol=0, atol=Bars().probability)
+    found = onnx_outputs(serialize(graph, contract), optimized=True)(pictures)
+    np.testing.assert_allclose(found[:, :2], keras_outputs(model)(pictures), rtol=0, atol=Tolerances().probability)

@@ -13,7 +13,7 @@ from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import Dataset
 from cifarnet.data import synthetic
 from cifarnet.export.contract import describe
-from cifarnet.export.file import serialise
+from cifarnet.export.file import serialize
 from cifarnet.export.writer import write_graph
 from cifarnet.job import Job
 from cifarnet.run_folder import Run
@@ -59,7 +59,7 @@ def temperature(contract):
 @pytest.fixture(scope="package")
 def content(network, contract, temperature):
     """The float32 file of the network, still without its proof."""
-    return serialise(write_graph(network, temperature=temperature), contract)
+    return serialize(write_graph(network, temperature=temperature), contract)
 
 
 @pytest.fixture(scope="package")

@@ -41,7 +41,7 @@ import cifarnet
 cifarnet.choose_backend("torch")
 import numpy as np, onnxruntime
 from cifarnet.recipes import recipe
-from cifarnet.export.file import serialise
+from cifarnet.export.file import serialize
 from cifarnet.export.parity import extreme_images
 from cifarnet.export.writer import write_graph
 model = cifarnet.build_model(recipe("seed").model, seed=0)
@@ -55,7 +55,7 @@ with warnings.catch_warnings():
     model.export(sys.argv[1], format="onnx", verbose=False)
 cpu = ["CPUExecutionProvider"]
 judge = onnxruntime.InferenceSession(sys.argv[1], providers=cpu)
-ours = onnxruntime.InferenceSession(serialise(write_graph(model), {"version": 1}), providers=cpu)
+ours = onnxruntime.InferenceSession(serialize(write_graph(model), {"version": 1}), providers=cpu)
 (expected,) = judge.run(None, {judge.get_inputs()[0].name: images})
 (found,) = ours.run(["probabilities"], {"images": images})
 wrong = ours.run(["probabilities"], {"images": images[..., ::-1]})[0]

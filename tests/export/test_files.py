@@ -21,9 +21,9 @@ from cifarnet.evaluation.probability import softmax
 from cifarnet.evaluation.scoring import flip_averaged, predict
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
-from cifarnet.export.file import serialise
+from cifarnet.export.file import serialize
 from cifarnet.export.inspect import inspect_model
-from cifarnet.export.parity import Bars
+from cifarnet.export.parity import Tolerances
 from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
 from cifarnet.interruption import end_at_interrupt
@@ -146,7 +146,7 @@ def test_ctrl_c_between_two_renames_waits_for_the_last(run, dataset, monkeypatch
 def test_a_name_whose_neighbours_are_no_files_of_an_export_is_refused_before_anything_is_proven(
     run, dataset, monkeypatch, name
 ):
-    monkeypatch.setattr(exporting, "prove", None)
+    monkeypatch.setattr(exporting, "check_parity", None)
     (run.path / "package.json").write_text('{"version": "1.0.0"}')
     before = {path.name: path.read_bytes() for path in run.path.glob("*.json")}
     with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not a file of an export"):
@@ -173,13 +173,13 @@ def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(run, net
         np.testing.assert_array_equal(get_weights(again)[path], array, strict=True)
     contract = json.loads((run.path / "model.json").read_text())
     graph = write_graph(again, temperature=contract["calibration"]["temperature"], flip=flip)
-    assert serialise(graph, contract) == content
+    assert serialize(graph, contract) == content
 
 
 def test_a_normalised_network_comes_back_as_the_same_function_without_normalisation(contract, dataset, tmp_path):
     model = with_lively_moments(build_model(replace(MODEL, **NORMALISED), seed=2))
     path, described = tmp_path / "model.onnx", contract | {"model": replace(MODEL, **NORMALISED).to_json()}
-    path.write_bytes(serialise(write_graph(model), described))
+    path.write_bytes(serialize(write_graph(model), described))
     config, weights = import_weights(path)
     again = build_model(config)
     set_weights(again, weights)
@@ -193,9 +193,11 @@ def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, 
     classifier = Classifier(export_run(run, dataset, flip=True).path)
     both = flip_averaged(predictor(network))
     expected = softmax(predict(both, dataset.test.images), 1.0)
-    np.testing.assert_allclose(classifier.probabilities(dataset.test.images), expected, rtol=0, atol=Bars().probability)
+    np.testing.assert_allclose(
+        classifier.probabilities(dataset.test.images), expected, rtol=0, atol=Tolerances().probability
+    )
     mirrored = np.ascontiguousarray(dataset.test.images[:, :, ::-1])
-    np.testing.assert_allclose(classifier.probabilities(mirrored), expected, rtol=0, atol=Bars().probability)
+    np.testing.assert_allclose(classifier.probabilities(mirrored), expected, rtol=0, atol=Tolerances().probability)
     assert classifier.contract["flip"] is True
     assert classifier.contract["calibration"] == calibration_of(run, network, dataset, flip=True).to_json()
     assert classifier.contract["calibration"] == document(run)["flip_calibration"]  # the same for every export
@@ -314,7 +316,7 @@ def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(run, 
     assert classifier.abstention.threshold == recorded["abstention"]["threshold"]
     expected = softmax(predict(predictor(network), dataset.test.images), recorded["temperature"])
     found = classifier.calibrated(dataset.test.images)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=Bars().calibrated)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=Tolerances().calibrated)
     assert np.abs(classifier.probabilities(dataset.test.images) - expected).max() > 1e-3
 
 
@@ -323,7 +325,7 @@ def test_a_run_of_before_there_was_a_calibration_is_fitted_once(run, dataset, tm
     put(run, {name: value for name, value in record.items() if name != "calibration"})
     told = []
     fitted = export_run(run, dataset, notice=told.append)
-    assert told[0] == "fitting the temperature on the held-out images, once"
+    assert told[0] == "fitting the temperature on the validation split"
     assert document(run) == record
     again = export_run(run, dataset, output=tmp_path / "again.onnx", notice=told.append)
     assert (again.sha256, len(told)) == (fitted.sha256, 3)
@@ -361,17 +363,17 @@ def test_a_precision_or_a_drop_outside_its_range_is_refused(run, dataset, precis
 @pytest.mark.parametrize("name", ["model.json", "model", "taken.onnx", ""])
 def test_a_name_that_cannot_be_given_is_refused_before_anything_is_proven(run, dataset, monkeypatch, tmp_path, name):
     (tmp_path / "taken.onnx").mkdir()
-    monkeypatch.setattr(exporting, "prove", None)  # reaching it would be another error
+    monkeypatch.setattr(exporting, "check_parity", None)  # reaching it would be another error
     with pytest.raises(UsageError, match=r"expected a name that ends in \.onnx"):
         export_run(run, dataset, output=tmp_path / name)
 
 
 @pytest.mark.parametrize("size", [None, 0, 5], ids=["whole", "empty", "truncated"])
 def test_a_model_of_somebody_else_is_not_replaced(run, dataset, monkeypatch, tmp_path, size):
-    monkeypatch.setattr(exporting, "prove", None)
+    monkeypatch.setattr(exporting, "check_parity", None)
     content = onnx.ModelProto(ir_version=8, graph={"name": "theirs"}).SerializeToString()[:size]
     (tmp_path / "theirs.onnx").write_bytes(content)
-    with pytest.raises(UsageError, match=r"replace .*theirs\.onnx, which is not a file of an export \(.*\); expected"):
+    with pytest.raises(UsageError, match=r"replace .*theirs\.onnx, which is not an exported model \(.*\); expected"):
         export_run(run, dataset, output=tmp_path / "theirs.onnx")
     assert (tmp_path / "theirs.onnx").read_bytes() == content
     assert len(list(tmp_path.glob("theirs*"))) == 1

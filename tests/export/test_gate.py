@@ -11,8 +11,8 @@ from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
-from cifarnet.export.file import serialise
-from cifarnet.export.parity import Bars, _require_accuracy, keras_heads, prove
+from cifarnet.export.file import serialize
+from cifarnet.export.parity import Tolerances, _require_accuracy, check_parity, keras_outputs
 from cifarnet.export.writer import write_graph
 from cifarnet.model.network import build_model
 
@@ -44,10 +44,10 @@ def pad_at_the_end(graph):
     pads.ints[:] = [0, 0, 2, 2]
 
 
-OFFENDED = (
-    r"^[a-z0-9 ]+, (optimised|plain): a probability differs by \S+, a calibrated one by \S+, either from its own "
-    r"logits by \S+, and \d+ of \d+ images change their class, image \d+ first; expected 1e-05 and \S+ at most, \S+ "
-    r"from its own logits, no changed class: no file was written"
+MISMATCH = (
+    r"^[a-z0-9 ]+, (optimised|plain): probabilities differ by \S+, calibrated ones by \S+, either from the softmax of "
+    r"the file's logits by \S+; \d+ of \d+ predictions change, image \d+ is the first mismatch; expected at most 1e-05 "
+    r"and \S+ and \S+, no changed prediction: no file was written"
 )
 TEMPERED = "calibrated/temperature"
 OF_THE_TEMPERATURE = {
@@ -80,12 +80,12 @@ def few(dataset):
 def test_a_wrong_graph_is_refused(network, temperature, contract, few, mutation):
     graph = write_graph(network, temperature=temperature)
     MUTATIONS[mutation](graph)
-    with pytest.raises(ParityError, match=OFFENDED):
-        prove(keras_heads(network), serialise(graph, contract), few, Bars(), temperature)
+    with pytest.raises(ParityError, match=MISMATCH):
+        check_parity(keras_outputs(network), serialize(graph, contract), few, Tolerances(), temperature)
 
 
 def test_a_graph_that_is_right_passes_on_as_few_images(network, content, temperature, few):
-    assert prove(keras_heads(network), content, few, Bars(), temperature).images == len(few)
+    assert check_parity(keras_outputs(network), content, few, Tolerances(), temperature).images == len(few)
 
 
 def test_a_wrong_file_never_gets_its_name(run, dataset, monkeypatch):
@@ -95,7 +95,7 @@ def test_a_wrong_file_never_gets_its_name(run, dataset, monkeypatch):
         return graph
 
     monkeypatch.setattr(exporting, "write_graph", write_wrongly)
-    with pytest.raises(ParityError, match=OFFENDED):
+    with pytest.raises(ParityError, match=MISMATCH):
         export_run(run, dataset)
     assert not list(run.path.glob("model*"))
 
@@ -103,7 +103,7 @@ def test_a_wrong_file_never_gets_its_name(run, dataset, monkeypatch):
 @pytest.mark.parametrize("flip", [True, False])
 def test_a_file_that_flips_otherwise_than_its_contract_says_is_refused(run, dataset, monkeypatch, flip):
     monkeypatch.setattr(exporting, "write_graph", lambda *rest, flip: write_graph(*rest, flip=not flip))
-    with pytest.raises(ParityError, match=OFFENDED):
+    with pytest.raises(ParityError, match=MISMATCH):
         export_run(run, dataset, flip=flip)
 
 
@@ -111,19 +111,21 @@ def test_a_file_that_flips_otherwise_than_its_contract_says_is_refused(run, data
 @pytest.mark.parametrize("mutation", ["wrong temperature", "temperature left out"])
 def test_fewer_bits_are_no_excuse_for_a_wrong_temperature(network, temperature, contract, dataset, mutation, precision):
     """The bars of smaller files are wide or none; what is done with their own logits is still exact."""
-    bars = exporting._bars(precision, 0.5)
+    bars = exporting._tolerances(precision, 0.5)
     graph = write_graph(network, "float16", temperature)
-    content = serialise(graph, contract)
-    assert prove(keras_heads(network), content, dataset.test, bars, temperature).images == len(dataset.test)
+    content = serialize(graph, contract)
+    assert check_parity(keras_outputs(network), content, dataset.test, bars, temperature).images == len(dataset.test)
     MUTATIONS[mutation](graph)
     with pytest.raises(ParityError, match=r"either from its own logits by \S+, and .*; expected .*e-05 from its own"):
-        prove(keras_heads(network), serialise(graph, contract), dataset.test, bars, temperature)
+        check_parity(keras_outputs(network), serialize(graph, contract), dataset.test, bars, temperature)
 
 
 def test_below_one_a_temperature_widens_the_bars_as_it_magnifies_rounding():
-    assert (Bars().at(1.0), Bars().at(20.0)) == (Bars(), Bars())
-    assert Bars().at(0.5) == Bars(calibrated=2e-5, heads=2e-5)
-    assert Bars(probability=None, calibrated=None).at(0.05) == Bars(probability=None, calibrated=None, heads=2e-4)
+    assert (Tolerances().at(1.0), Tolerances().at(20.0)) == (Tolerances(), Tolerances())
+    assert Tolerances().at(0.5) == Tolerances(calibrated=2e-5, heads=2e-5)
+    assert Tolerances(probability=None, calibrated=None).at(0.05) == Tolerances(
+        probability=None, calibrated=None, heads=2e-4
+    )
 
 
 def test_a_refused_export_leaves_the_earlier_file_and_says_that_it_is_still_there(run, dataset, monkeypatch):
@@ -131,15 +133,13 @@ def test_a_refused_export_leaves_the_earlier_file_and_says_that_it_is_still_ther
     before = {path.name: path.read_bytes() for path in run.path.glob("model*")}
     other = build_model(MODEL, seed=5)
     monkeypatch.setattr(exporting, "write_graph", lambda _, *rest, **settings: write_graph(other, *rest, **settings))
-    with pytest.raises(
-        ParityError, match=r"the trained model stands; .*model\.onnx is still the file of an earlier exp"
-    ):
+    with pytest.raises(ParityError, match=r"no file was written; .*model\.onnx is still the file of an earlier exp"):
         export_run(run, dataset)
     assert {path.name: path.read_bytes() for path in run.path.glob("model*")} == before
 
 
 def test_the_whole_test_set_goes_through_and_parts_of_it_in_other_ways(network, content, temperature, dataset):
-    parity = prove(keras_heads(network), content, dataset.test, Bars(), temperature)
+    parity = check_parity(keras_outputs(network), content, dataset.test, Tolerances(), temperature)
     sizes = {"batches of 1": 40, "batches of 7": 200, "batches of 30": 200, "batches of 256": 200, "extreme inputs": 66}
     parts = [(f"{name}, {word}", count) for name, count in sizes.items() for word in ("optimised", "plain")]
     assert [(check.name, check.images) for check in parity.checks] == [("test set, optimised", 200), *parts]
@@ -149,7 +149,7 @@ def test_the_whole_test_set_goes_through_and_parts_of_it_in_other_ways(network, 
 @pytest.fixture
 def with_one_flipped(network, dataset):
     """The trained model, but that the two best classes of one test image are exchanged; and that image's index."""
-    trained = keras_heads(network)
+    trained = keras_outputs(network)
     is_right = predict(trained, dataset.test.images)[:, 1].argmax(axis=1) == dataset.test.labels
     index = int(np.flatnonzero(is_right)[3])
 
@@ -165,31 +165,35 @@ def with_one_flipped(network, dataset):
 
 def test_a_changed_class_is_refused_whatever_the_probabilities(content, temperature, dataset, with_one_flipped):
     flipped, index = with_one_flipped
-    with pytest.raises(ParityError, match=rf" 1 of 200 images change their class, image {index} first; expected "):
-        prove(flipped, content, dataset.test, Bars(probability=None, calibrated=None), temperature)
+    with pytest.raises(
+        ParityError, match=rf" 1 of 200 predictions change, image {index} is the first mismatch; expected "
+    ):
+        check_parity(flipped, content, dataset.test, Tolerances(probability=None, calibrated=None), temperature)
 
 
 def test_the_number_of_right_answers_has_to_be_the_same(content, temperature, dataset, with_one_flipped):
     flipped, index = with_one_flipped
-    exact = Bars(probability=None, calibrated=None, margin=None)
+    exact = Tolerances(probability=None, calibrated=None, margin=None)
     loose = replace(exact, equal_accuracy=False)
-    with pytest.raises(ParityError, match=rf"the file has an accuracy of .* image {index} differs first; expected the"):
-        prove(flipped, content, dataset.test, exact, temperature)
-    assert prove(flipped, content, dataset.test, loose, temperature).accuracy > 0.5  # it gained an image
+    with pytest.raises(
+        ParityError, match=rf"the file has an accuracy of .* image {index} is the first mismatch; expected the"
+    ):
+        check_parity(flipped, content, dataset.test, exact, temperature)
+    assert check_parity(flipped, content, dataset.test, loose, temperature).accuracy > 0.5  # it gained an image
 
 
 def test_a_loss_of_accuracy_beyond_the_bar_is_refused(network, contract, temperature, dataset):
-    untrained = serialise(write_graph(build_model(MODEL, seed=5), temperature=temperature), contract)
-    bars = Bars(probability=None, calibrated=None, margin=None, accuracy_drop=0.01, equal_accuracy=False)
+    untrained = serialize(write_graph(build_model(MODEL, seed=5), temperature=temperature), contract)
+    bars = Tolerances(probability=None, calibrated=None, margin=None, accuracy_drop=0.01, equal_accuracy=False)
     with pytest.raises(ParityError, match=r"the file has an accuracy of \d+\.\d\d %.* expected at most 1 points less"):
-        prove(keras_heads(network), untrained, dataset.test, bars, temperature)
+        check_parity(keras_outputs(network), untrained, dataset.test, bars, temperature)
 
 
 @pytest.mark.parametrize("images", [200, 10_000])
 @pytest.mark.parametrize("drop", [0.0, 0.005, 0.01, 0.29])
 def test_a_loss_exactly_at_the_bar_is_allowed_and_one_image_more_is_not(drop, images):
     labels, allowed = np.zeros(images, np.int32), round(drop * images)
-    bars = Bars(accuracy_drop=drop, equal_accuracy=False)
+    bars = Tolerances(accuracy_drop=drop, equal_accuracy=False)
 
     def answers(right):
         return np.eye(2, dtype=np.float32)[(np.arange(images) >= right).astype(int)]

@@ -41,8 +41,8 @@ def spoiled(variant):
 
 
 def test_int8_that_loses_too_much_is_refused(run, dataset, monkeypatch):
-    quantised = exporting.quantised
-    monkeypatch.setattr(exporting, "quantised", lambda *arguments: map(spoiled, quantised(*arguments)))
+    quantized = exporting.quantized
+    monkeypatch.setattr(exporting, "quantized", lambda *arguments: map(spoiled, quantized(*arguments)))
     with pytest.raises(ParityError, match=r"the file has an accuracy of .* expected at most 0\.5 points less"):
         export_run(run, dataset, precision="int8")
     assert not list(run.path.glob("model*"))
@@ -52,14 +52,14 @@ def test_int8_that_loses_too_much_is_refused(run, dataset, monkeypatch):
 def test_the_best_variant_on_held_out_images_is_taken_and_ranges_come_from_training_images(
     run, dataset, monkeypatch, backwards
 ):
-    quantised, seen = exporting.quantised, []
+    quantized, seen = exporting.quantized, []
 
     def good_and_bad(content, images):
         seen.append(images)
-        good = next(quantised(content, images))
+        good = next(quantized(content, images))
         return sorted([good, spoiled(good)], key=lambda variant: variant.name, reverse=backwards)
 
-    monkeypatch.setattr(exporting, "quantised", good_and_bad)
+    monkeypatch.setattr(exporting, "quantized", good_and_bad)
     assert export_run(run, dataset, precision="int8", max_drop=0.05).parity.accuracy > 0.6
     training = TrainConfig.from_json(document(run)["train"])
     parts = hold_out(dataset.train, training.validation_fraction, training.seed, len(dataset.labels))

@@ -9,7 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 from cifarnet.errors import ModelError
 from cifarnet.evaluation.probability import softmax
-from cifarnet.export.parity import keras_heads
+from cifarnet.export.parity import keras_outputs
 from cifarnet.export.writer import write_graph
 
 
@@ -32,7 +32,7 @@ def test_the_graph_has_no_node_that_does_nothing_and_is_named_after_the_layers(c
 def test_the_reference_evaluator_of_onnx_agrees(network, content, temperature, dataset):
     images = dataset.test.images[:8]
     *found, calibrated = ReferenceEvaluator(onnx.load_from_string(content)).run(None, {"images": images})
-    trained = keras_heads(network)(images)
+    trained = keras_outputs(network)(images)
     # Measured: 1e-6 and less on logits of up to 10.
     np.testing.assert_allclose(np.stack(found, axis=1), trained, rtol=0, atol=1e-5)
     np.testing.assert_allclose(calibrated, softmax(trained[:, 0], temperature), rtol=0, atol=1e-5)

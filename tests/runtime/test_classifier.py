@@ -171,7 +171,7 @@ def test_a_file_says_when_to_abstain_or_that_it_does_not_know(calibrated):
 def test_a_file_of_before_there_was_a_temperature_is_used_without(classifier, painted):
     prediction = classifier(painted("red"))
     assert (classifier.temperature, classifier.abstention, prediction.confidence) == (None, None, None)
-    message = "^the model has no calibrated probabilities; expected a file with a temperature: export the run anew$"
+    message = "^the model has no calibrated probabilities; expected a file with a temperature: export the run again$"
     with pytest.raises(ModelError, match=message):
         classifier.calibrated(painted("red"))
 

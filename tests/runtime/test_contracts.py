@@ -107,7 +107,7 @@ def test_a_recipe_of_another_kind_is_not_replaced_by_ours(recipe, message):
 def test_a_damaged_contract(contract, reason):
     message = refused(models.content(contract=contract))
     assert message.startswith(f"the model has a damaged contract ({reason}")
-    assert message.endswith("; expected one as `cifarnet export` writes it: redo it")
+    assert message.endswith("; expected one written by `cifarnet export`: export it again")
 
 
 def test_what_a_contract_adds_beside_is_left_alone():

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cifarnet.apps.assets import shipped
+from cifarnet.apps.assets import package_data
 from cifarnet.cli import inspect as inspect_command
 from cifarnet.export.inspect import Inspection, inspect_model
 from cifarnet.runtime import Classifier
@@ -151,8 +151,8 @@ def test_inspecting_damaged_graphs_whose_digest_agrees(tmp_path, tried):
 
 
 def test_inspecting_contracts_with_other_values(tmp_path, tried):
-    path, golden = tmp_path / "model.onnx", onnx.load(shipped() / "golden" / "model.onnx")
-    whole = json.loads((shipped() / "golden" / "model.json").read_text())
+    path, golden = tmp_path / "model.onnx", onnx.load(package_data() / "golden" / "model.onnx")
+    whole = json.loads((package_data() / "golden" / "model.json").read_text())
 
     @given(st.sampled_from(places(whole)), st.one_of(JSON, st.just(...)))
     @example(("outputs",), ...)

@@ -183,16 +183,14 @@ def test_bombs_are_refused_where_warnings_are_ignored(refuses):
 
 
 def test_floating_point_pictures(refuses):
-    message = (
-        "the picture cannot be used (floating-point pixels; expected integers); expected whole 8- or 16-bit pixels"
-    )
+    message = "the image cannot be used (floating-point pixels; expected integers); expected whole 8- or 16-bit pixels"
     assert refuses(Image.new("F", (32, 32))).startswith(message)
 
 
 def test_a_picture_whose_file_turns_out_to_be_cut(refuses, painted):
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (64, 64, 3), np.uint8)
     lazy = Image.open(io.BytesIO(encoded(Image.fromarray(noise))[:3000]))
-    assert refuses(lazy).startswith("the picture cannot be used (image file is truncated")
+    assert refuses(lazy).startswith("the image cannot be used (image file is truncated")
 
 
 # What is converted

@@ -17,7 +17,7 @@ from tests.lfs import POINTER
 from tests.runtime import models
 from tests.runtime.conftest import refused
 
-WAY_OUT = "use a file that `cifarnet export --onnx` wrote"
+WAY_OUT = "use a file written by `cifarnet export --onnx`"
 
 
 # Not ours
@@ -67,9 +67,7 @@ def test_a_file_too_large_to_be_one(tmp_path, monkeypatch):
 # Damaged or altered
 
 
-ALTERED = (
-    f"the model does not end in the SHA-256 of its content; expected a whole, unaltered file of cifarnet's: {WAY_OUT}"
-)
+ALTERED = f"the model does not end in the SHA-256 of its content; expected a complete, unaltered file: {WAY_OUT}"
 
 
 def test_an_empty_file():
@@ -193,26 +191,26 @@ def test_a_graph_that_answers_for_fewer_images(painted):
     first_row = numpy_helper.from_array(np.array([True]), "first")
     lazy = Classifier(models.content(ending_in("Compress", first_row, axis=0)))
     assert lazy(painted("red")).label == "red"
-    with pytest.raises(ModelError, match=r"^the model answers in shapes \(1, 3\); expected \(2, 3\): use"):
+    with pytest.raises(ModelError, match=r"^the model returns shapes \(1, 3\); expected \(2, 3\): use"):
         lazy([painted("red"), painted("red")])
 
 
 def test_a_graph_that_stops_half_way(painted):
     columns = numpy_helper.from_array(np.array([0, 1, 9]), "columns")
     halting = Classifier(models.content(ending_in("Gather", columns, axis=1)))
-    with pytest.raises(ModelError, match=r"^the model stops in onnxruntime \(.+\); use a file that"):
+    with pytest.raises(ModelError, match=r"^the model fails in onnxruntime \(.+\); use a file written"):
         halting(painted("red"))
 
 
 def test_weights_that_are_not_finite(painted):
     broken = Classifier(models.content(models.graph(tensors=[models.weights(np.nan)])))
-    with pytest.raises(ModelError, match=r"^the model answers with numbers that are not finite: train"):
+    with pytest.raises(ModelError, match=r"^the model returns numbers that are not finite: train"):
         broken(painted("red"))
 
 
 def test_a_temperature_in_the_graph_that_is_not_finite(painted):
     broken = models.content(models.graph(temperature=np.nan), models.contract(calibration=models.CALIBRATION))
-    with pytest.raises(ModelError, match=r"^the model answers with numbers that are not finite: train"):
+    with pytest.raises(ModelError, match=r"^the model returns numbers that are not finite: train"):
         Classifier(broken)(painted("red"))
 
 

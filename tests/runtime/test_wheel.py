@@ -99,14 +99,14 @@ import json, os
 from pathlib import Path
 from cifarnet.apps import demo
 from cifarnet.errors import UsageError
-from cifarnet.apps.assets import shipped
+from cifarnet.apps.assets import package_data
 os.environ["CIFARNET_CACHE"] = os.getcwd()
 try:
-    demo.open_demo(shipped() / "golden" / "model.onnx", 0)
+    demo.open_demo(package_data() / "golden" / "model.onnx", 0)
 except UsageError as error:
     place = str(error).partition("--prefix ")[2].split()[0]
 (Path(place) / demo.RUNTIME).mkdir(parents=True)  # as npm does
-with demo.open_demo(shipped() / "golden" / "model.onnx", 0) as server:
+with demo.open_demo(package_data() / "golden" / "model.onnx", 0) as server:
     print(server.runtime)
 """
 

@@ -85,15 +85,17 @@ def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes
     assert "has the classes cat, dog; expected horizontal stripes, " in refused.stderr
 
 
-def test_a_file_exported_with_flips_scores_as_the_run_does_with_them(trained, tmp_path, here, scored):
+def test_a_file_exported_with_tta_scores_as_the_run_does_with_it_whatever_the_option_is_called(
+    trained, tmp_path, here, scored
+):
     folder, done = trained
-    assert here("export", "--flip", "--output", tmp_path / "both.onnx", folder=folder).returncode == 0
-    flipped, plain = scored(folder, "--flip"), json.loads(done.stdout)["metrics"]["test"]["loss"]
+    assert here("export", "--tta", "--output", tmp_path / "both.onnx", folder=folder).returncode == 0
+    flipped, plain = scored(folder, "--tta"), json.loads(done.stdout)["metrics"]["test"]["loss"]
     assert scored(folder, tmp_path / "both.onnx")["loss"] == pytest.approx(flipped["loss"], rel=1e-5)
     assert plain != pytest.approx(flipped["loss"], rel=1e-5)
-    assert scored(folder, "--flip", tmp_path / "both.onnx") == scored(folder, tmp_path / "both.onnx")
+    assert scored(folder, "--tta", tmp_path / "both.onnx") == scored(folder, tmp_path / "both.onnx")
     assert json.loads(here("evaluate", tmp_path / "both.onnx", "--json", folder=folder).stdout)["flip"] is True
-    assert " with mirror images on " in here("evaluate", "latest", "--flip", folder=folder).stdout
+    assert " with TTA on " in here("evaluate", "latest", "--flip", folder=folder).stdout
 
 
 def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path, here):
@@ -116,7 +118,7 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path, here)
     assert again.returncode == 0, again.stderr
     assert (json.loads(again.stdout)["recipe"], json.loads(again.stdout)["train"]) == ("unknown here", run["train"])
     for refused, words in (
-        (("--from", f"runs/{origin}", "--recipe", "fast"), "was trained by seed; expected that one"),
+        (("--from", f"runs/{origin}", "--recipe", "fast"), "--recipe is fast; expected seed, the recipe of "),
         (("--from", f"runs/{origin}", "--resume", "latest"), "--from and --resume were both given"),
         (("--from", "nowhere"), "nowhere is no run folder; expected"),
         (("--from", "own/latest", "--seed", "1"), "images to be held out or tested by are training images"),
@@ -154,8 +156,8 @@ def test_export_writes_the_file_that_inspect_describes(trained, here):
     described = json.loads(here("inspect", exported["path"], "--json", folder=folder).stdout)
     assert described["sha256"] == exported["sha256"]
     told = here("inspect", exported["path"], folder=folder).stdout
-    assert "in all, per image" in told
-    assert "what was proven" in told
+    assert "total per image" in told
+    assert "parity check" in told
 
 
 def test_ctrl_c_ends_after_the_batch_with_everything_saved(tmp_path):

@@ -1,1 +1,1 @@
-"""Small programs around a model file: the browser demo, the conformance check, the doctor."""
+"""Applications around a model file: browser demo, conformance check, environment check."""

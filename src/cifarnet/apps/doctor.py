@@ -1,4 +1,4 @@
-"""What is installed here, whether it goes together, and how fast each backend is."""
+"""Check the environment: conflicting packages, known issues, and the speed of each backend."""
 
 import os
 import subprocess
@@ -10,55 +10,55 @@ from cifarnet.backends import KERAS_DEFAULTS, installed, keras_settings, keras_s
 from cifarnet.system import FAULTY_JAXLIB, corrected_xla_flags, told
 
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
-"""Packages that install the same module: with two of them, files of one lie over those of the other."""
+"""Packages that install the same module and overwrite each other's files."""
 
 TIMING_LIMIT_S = 300
-"""Longest wait for one backend's timing, its start included."""
+"""Timeout of one backend's timing in seconds, including its start."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How one backend did in a process of its own."""
+    """Training speed of one backend, measured in a subprocess."""
 
     backend: str
     images_per_s: int | None = None
-    """Training images per second; nothing when it failed."""
+    """Training images per second, or None if the process failed."""
     devices: list[str] = field(default_factory=list)
     failure: str = ""
-    """The last line that a failed process wrote."""
+    """Last line of stderr of a failed process."""
 
 
 def known_bad_pairs(found: dict[str, str]) -> list[str]:
-    """Return a sentence with the remedy for each pair among the versions ``found`` that does not go together."""
+    """Return a sentence with the remedy for each pair of conflicting packages in ``found``, versions by name."""
     here = [name for name in ONNXRUNTIMES if name in found]
     return [
-        f"{here[0]} {found[here[0]]} with {name} {found[name]}: both install the module onnxruntime, and which one "
-        f"runs is chance; pip uninstall {' '.join(here)}, then pip install {name} alone"
+        f"{here[0]} {found[here[0]]} with {name} {found[name]}: both install the module onnxruntime, so either may "
+        f"run; pip uninstall {' '.join(here)}, then pip install {name} alone"
         for name in here[1:]
     ]
 
 
 def notes(found: dict[str, str]) -> Iterator[str]:
-    """Yield a sentence for each thing here that cifarnet works around, given the versions ``found``.
+    """Yield a sentence for each known issue of the versions ``found`` and of Keras' settings.
 
-    Raises ``BackendError`` for a ``keras.json`` that cannot be read.
+    Raises ``BackendError`` if ``keras.json`` cannot be read.
     """
     jaxlib, flags = found.get("jaxlib"), os.environ.get("XLA_FLAGS", "")
     if jaxlib in FAULTY_JAXLIB:
         corrected = corrected_xla_flags(flags, jaxlib)
         remedy = (
-            f"cifarnet starts JAX with XLA_FLAGS={corrected!r}, with which they are right"
+            f"cifarnet corrects this with XLA_FLAGS={corrected!r}"
             if corrected != flags
-            else f"XLA_FLAGS is {flags!r} and stays so; JAX is refused if sums are wrong with it"
+            else f"XLA_FLAGS is {flags!r} and is not changed; cifarnet refuses JAX if sums are wrong with it"
         )
         yield f"jaxlib {jaxlib} computes wrong sums on a CPU: {remedy}"
     others = {name: value for name, value in keras_settings().items() if value != KERAS_DEFAULTS.get(name, value)}
     if changed := [f"{name} {value}" for name, value in others.items() if name != "backend"]:
-        yield f"{keras_settings_path()} has {', '.join(changed)}: cifarnet's own models do not heed it"
+        yield f"{keras_settings_path()} has {', '.join(changed)}: cifarnet's models ignore this"
 
 
 def time_backends(names: Iterable[str] | None = None) -> Iterable[Timing]:
-    """Yield the timing of each backend in ``names`` (every installed one by default), one process after the other."""
+    """Yield the timing of each backend in ``names``, by default every installed one, one process at a time."""
     return (_time_backend(name) for name in (installed() if names is None else names))
 
 
@@ -66,7 +66,7 @@ def _time_backend(name: str) -> Timing:
     command = [sys.executable, "-m", "cifarnet.training.timing"]
     environment = os.environ | {"KERAS_BACKEND": name}
     try:
-        done = subprocess.run(  # noqa: S603  # our own module in our own interpreter
+        done = subprocess.run(  # noqa: S603  # our module in this interpreter
             command,
             env=environment,
             capture_output=True,
@@ -86,6 +86,6 @@ def _time_backend(name: str) -> Timing:
 
 
 def fastest(timings: Iterable[Timing]) -> str | None:
-    """Return the backend with the most images per second, or nothing when none worked."""
+    """Return the backend with the most images per second, or None if all failed."""
     worked = {timing.backend: timing.images_per_s for timing in timings if timing.images_per_s is not None}
     return max(worked, key=lambda name: worked[name]) if worked else None

@@ -1,4 +1,4 @@
-"""The command line: parse, call one or two library functions, print. The only place that prints."""
+"""The command line: commands parse options, call the library and print."""
 
 import sys
 from typing import Annotated
@@ -30,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
@@ -46,7 +47,7 @@ app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
 
 
-def _say_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
@@ -56,11 +57,11 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def common_options(
-    version: Annotated[  # noqa: ARG001  # its callback says it
-        bool, typer.Option("--version", help="Say the version and end.", callback=_say_version, is_eager=True)
+    version: Annotated[  # noqa: ARG001  # handled by its callback
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Train one small image classifier on JAX, PyTorch or TensorFlow."""
+    """Train, evaluate and export a small image classifier on JAX, PyTorch or TensorFlow."""
     prepare_process()
 
 
@@ -68,11 +69,11 @@ EXTRAS = {
     **dict.fromkeys(("h5py", "keras"), "jax"),
     **dict.fromkeys(("jinja2", "matplotlib", "onnx", "scipy", "sklearn", "yaml"), "evidence"),
 }
-"""Modules that the base install lacks, and the extra that brings them: for training that of any framework does."""
+"""Modules missing from the base install, and an extra that installs each; any framework's extra does for training."""
 
 
 def main() -> None:
-    """Run the command; turn our errors into one line on stderr and exit code 1, and Ctrl-C into exit code 130."""
+    """Run a command. Our errors become one line on stderr and exit code 1, Ctrl-C exit code 130."""
     end_at_interrupt()
     prepare_streams()
     try:

@@ -1,4 +1,4 @@
-"""``cifarnet compare``: the same training on several backends, side by side."""
+"""``cifarnet compare``: train the same model on several backends and compare the results."""
 
 import statistics
 import sys
@@ -13,6 +13,7 @@ from cifarnet.interruption import INTERRUPTED
 
 from .display import download_bar, out, say
 from .options import DATA, JsonOption, filled
+from .tables import percent, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,39 +22,41 @@ if TYPE_CHECKING:
     from cifarnet.run_folder import EpochRecord
 
 EPOCHS = 3
-"""Trained by default: some minutes for CIFAR-10, and long enough for the curves to part."""
+"""Default number of epochs: a few minutes on CIFAR-10, long enough for the curves to diverge."""
 
 
 def command(
     backends: Annotated[
         list[str] | None,
-        typer.Argument(metavar="BACKEND", help="Two or more of jax, torch, tensorflow; all that are installed."),
+        typer.Argument(
+            metavar="BACKEND", help="Two or more of jax, torch, tensorflow; by default all that are installed."
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs of each training, on the recipe's schedule.", show_default=str(EPOCHS))
+        int | None, typer.Option(help="Epochs per training, on the recipe's schedule.", show_default=str(EPOCHS))
     ] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Train to the recipe's own end instead.")] = False,
-    seeds: Annotated[int, typer.Option(help="Train each backend with so many seeds, 0 and up.")] = 1,
+    whole: Annotated[bool, typer.Option("--whole", help="Train for the whole recipe instead.")] = False,
+    seeds: Annotated[int, typer.Option(help="Number of seeds per backend, starting at 0.")] = 1,
     data: Annotated[
         str,
         typer.Option(
             help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.", parser=filled("--data", DATA)
         ),
     ] = "cifar10",
-    recipe: Annotated[str, typer.Option(help="Named settings.", parser=filled("--recipe", "its name"))] = "seed",
+    recipe: Annotated[str, typer.Option(help="Recipe to train.", parser=filled("--recipe", "its name"))] = "seed",
     output: Annotated[
         Path | None,
         typer.Option(
-            help="New folder for results and runs.",
+            help="New folder for the results and runs.",
             show_default="comparisons/TIME",
             parser=filled("--output", "a folder", Path),
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the same on several backends, one after the other, and show how alike they come out.
+    """Train the same model on several backends and compare the results.
 
-    Writes comparison.json, comparison.png and the runs to one folder. With the defaults, some minutes on CIFAR-10.
+    Writes comparison.json, comparison.png and the runs to one folder. The defaults take a few minutes on CIFAR-10.
     """
     if whole and epochs is not None:
         raise UsageError(f"--whole and --epochs {epochs} contradict each other; expected one of them: leave one out")
@@ -81,45 +84,52 @@ def command(
     say(HEADER)
     try:
         with interruptible():
-            found = compare_backends(plan, dataset, folder, _tell_epoch)
+            found = compare_backends(plan, dataset, folder, _print_epoch)
     except KeyboardInterrupt:
         say(f"interrupted; the runs so far are in {folder}")
         sys.exit(INTERRUPTED)
     if as_json:
         out((folder / "comparison.json").read_text(encoding="utf-8").rstrip())
     else:
-        _tell(found)
-    say(f"Everything is in {folder}")
+        _print_result(found)
+    say(f"Results are in {folder}")
 
 
 HEADER = "backend     seed  epoch  train loss  accuracy  valid. loss  accuracy     time"
 
 
-def _tell_epoch(backend: str, seed: int, record: "EpochRecord", seconds: float) -> None:
+def _print_epoch(backend: str, seed: int, record: "EpochRecord", seconds: float) -> None:
     say(
         f"{backend:<10}  {seed:4}  {record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
         f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:6.2f} %  {seconds:5.1f} s"
     )
 
 
-def _tell(found: "Comparison") -> None:
-    out("backend     valid. accuracy  test accuracy            s/epoch    memory  ONNX file")
+def _print_result(found: "Comparison") -> None:
+    rows = []
     for backend in found.plan.backends:
         trainings = found.of(backend)
         seconds = statistics.median(each.seconds_per_epoch for each in trainings)
-        file_agreement = min(each.file_agreement for each in trainings)
-        out(
-            f"{backend:<10}  {_accuracy([each.validation for each in trainings]):<15}  {_test(trainings):<23}  "
-            f"{seconds:7.1f}  {_memory(trainings):>8}  {100 * file_agreement:7.2f} %"
-        )
+        agreement = percent(min(each.file_agreement for each in trainings), 2)
+        validation = _accuracy([each.validation for each in trainings])
+        rows.append((backend, validation, _test(trainings), f"{seconds:.1f}", _memory(trainings), agreement))
+    head = ("backend", "valid. accuracy", "test accuracy", "s/epoch", "peak memory", "ONNX agreement")
+    out("\n".join(table(head, rows, texts=3)))
     out("")
-    out("differences        seed  first loss  gradient  train loss  same class  McNemar's p")
-    for pair in found.pairs:
-        out(
-            f"{pair.first + ', ' + pair.second:<17}  {pair.seed:4}  {_size(pair.first_loss_difference):>10}  "
-            f"{_size(pair.gradient_difference):>8}  {_size(pair.curve_difference):>10}  {100 * pair.agreement:8.2f} %  "
-            f"{pair.p_value:11.2g}"
+    pairs = [
+        (
+            f"{pair.first}, {pair.second}",
+            str(pair.seed),
+            _size(pair.first_loss_difference),
+            _size(pair.gradient_difference),
+            _size(pair.curve_difference),
+            percent(pair.agreement, 2),
+            f"{pair.p_value:.2g}",
         )
+        for pair in found.pairs
+    ]
+    titles = ("differences", "seed", "first loss", "gradient", "train loss", "agreement", "McNemar's p")
+    out("\n".join(table(titles, pairs)))
 
 
 def _size(difference: float) -> str:
@@ -127,21 +137,21 @@ def _size(difference: float) -> str:
 
 
 def _accuracy(scores: "Sequence[Measured]") -> str:
-    """Return the mean accuracy over the seeds, and the standard deviation (n - 1) where there are several."""
+    """Return the mean accuracy over the seeds, with the sample standard deviation if there are several."""
     accuracies = [100 * each.accuracy for each in scores]
     mean = statistics.fmean(accuracies)
     return f"{mean:.2f} %" if len(accuracies) < 2 else f"{mean:.2f} ± {statistics.stdev(accuracies):.2f} %"
 
 
 def _test(trainings: "Sequence[Training]") -> str:
-    """Return the test accuracy, with its interval where it is of one training."""
-    told = _accuracy([each.test for each in trainings])
+    """Return the test accuracy, with its confidence interval if there is one training."""
+    accuracy = _accuracy([each.test for each in trainings])
     if len(trainings) > 1:
-        return told
+        return accuracy
     interval = trainings[0].test.interval
-    return f"{told} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
+    return f"{accuracy} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
 
 
 def _memory(trainings: "Sequence[Training]") -> str:
     largest = max((each.peak_memory_bytes or 0 for each in trainings), default=0)
-    return f"{largest / 1e6:,.0f} MB" if largest else "not told"
+    return f"{largest / 1e6:,.0f} MB" if largest else "unknown"

@@ -1,4 +1,4 @@
-"""``cifarnet conformance``: whether an app in any language answers as it should, or what it does wrong."""
+"""``cifarnet conformance``: compare the outputs of an app in any language with the golden ones."""
 
 import json
 from dataclasses import asdict
@@ -18,27 +18,30 @@ def command(
     answers: Annotated[
         Path,
         typer.Argument(
-            help="JSON of the app's numbers by golden image.",
+            help="JSON file with the app's outputs by golden image.",
             show_default=False,
             parser=filled("ANSWERS", "a JSON file", Path),
         ),
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Judge an app by its numbers for the golden images; name what it does wrong by the trace that it leaves."""
-    from cifarnet.apps.assets import shipped
-    from cifarnet.apps.conformance import judge, read_answers
+    """Check the outputs of another app on the golden images.
 
-    verdict = judge(read_answers(answers), shipped() / "golden")
+    Names the mistake if a common one explains the differences. Exits with code 1 if the app does not conform.
+    """
+    from cifarnet.apps.assets import package_data
+    from cifarnet.apps.conformance import check_outputs, read_outputs
+
+    verdict = check_outputs(read_outputs(answers), package_data() / "golden")
     if as_json:
         out(json.dumps({"conforms": verdict.conforms, **asdict(verdict)}, indent=2))
     else:
-        _tell(verdict)
+        _print_verdict(verdict)
     if not verdict.conforms:
         raise typer.Exit(1)
 
 
-def _tell(verdict: "Verdict") -> None:
+def _print_verdict(verdict: "Verdict") -> None:
     verdicts = (verdict, *verdict.others)
     if verdict.conforms:
         for each in verdicts:
@@ -46,22 +49,22 @@ def _tell(verdict: "Verdict") -> None:
             out(f"conforms: {each.kind} of {len(each.differences)} images, largest difference {worst:.1e}")
         return
     out("does not conform")
-    said = [f"the app {mistake}" for each in verdicts for mistake in each.mistakes]
-    said += [_guess(each) for each in verdicts if each.differing and not each.mistakes]
-    for line in dict.fromkeys(said):  # what spoils one output mostly spoils the others too
+    lines = [f"the app {mistake}" for each in verdicts for mistake in each.mistakes]
+    lines += [_unexplained(each) for each in verdicts if each.differing and not each.mistakes]
+    for line in dict.fromkeys(lines):  # one mistake usually affects every output
         out(f"  {line}")
     for each in verdicts:
-        _tell_differences(each)
+        _print_differences(each)
 
 
-def _tell_differences(verdict: "Verdict") -> None:
+def _print_differences(verdict: "Verdict") -> None:
     for name, difference in verdict.differing.items():
         out(f"  {name}: {verdict.kind} differ by up to {difference:.2g}")
     if verdict.missing:
         out(f"  no {verdict.kind} for {', '.join(verdict.missing)}")
 
 
-def _guess(verdict: "Verdict") -> str:
+def _unexplained(verdict: "Verdict") -> str:
     if verdict.is_near:
-        return "nearly right: pixels off by a step (other rounding, another decoder), or arithmetic in fewer bits"
-    return "no single common mistake explains all of these; the images that differ say where to look"
+        return "close: pixels off by one (other rounding, another decoder) or lower-precision arithmetic"
+    return "no single known mistake explains these differences; see which images differ"

@@ -1,4 +1,4 @@
-"""``cifarnet data``: bring CIFAR-10 here, and prove that it is CIFAR-10."""
+"""``cifarnet data``: download and verify CIFAR-10."""
 
 from typing import Annotated
 
@@ -8,14 +8,14 @@ from cifarnet.contract import printable
 
 from .display import download_bar, out
 
-app = typer.Typer(help="Fetch and verify CIFAR-10.", no_args_is_help=True)
+app = typer.Typer(help="Download or verify CIFAR-10.", no_args_is_help=True)
 
 
 @app.command("fetch")
 def fetch_command(
-    force: Annotated[bool, typer.Option("--force", help="Fetch again even if it is here.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download again even if it is in the cache.")] = False,
 ) -> None:
-    """Bring CIFAR-10 to the cache unless it is there."""
+    """Download CIFAR-10 to the cache unless it is there."""
     from cifarnet.data import fetch
 
     with download_bar() as progress:
@@ -25,7 +25,7 @@ def fetch_command(
 
 @app.command("verify")
 def verify_command() -> None:
-    """Compare every byte of the cached CIFAR-10 with the official files' SHA-256."""
+    """Verify the SHA-256 of every cached CIFAR-10 file."""
     from cifarnet.data import verify
 
     with download_bar() as progress:

@@ -1,4 +1,4 @@
-"""``cifarnet demo``: the browser app with a run's model, on this machine."""
+"""``cifarnet demo``: serve the browser app with a run's model on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,19 +11,19 @@ from .options import RunArgument, RunsOption
 
 def command(
     run: RunArgument = None,
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.", min=0, max=65535)] = 8000,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Show the exported model of a run in the browser: drop, paste or take a picture. Ctrl-C ends it.
+    """Serve a web page that classifies images with an exported model.
 
-    The page needs onnxruntime-web, which npm brings once; where it is missing, the line to type is told.
+    Press Ctrl-C to stop. The page needs onnxruntime-web; if it is missing, the npm command that installs it is printed.
     """
-    from cifarnet.apps.demo import model_of, open_demo
+    from cifarnet.apps.demo import open_demo
 
-    from .runs import recorded_run
+    from .runs import exported_model, recorded_run
 
-    model = model_of(recorded_run(runs, run))
+    model = exported_model(recorded_run(runs, run))
     with open_demo(model, port) as server:
-        say(f"{model}, until Ctrl-C")
+        say(f"serving {model}; press Ctrl-C to stop")
         out(server.url)
         server.serve_forever()

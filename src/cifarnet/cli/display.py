@@ -1,7 +1,6 @@
-"""How a person watches: a live line on a terminal, plain lines elsewhere. Data goes to stdout, talk to stderr."""
+"""Output of the commands: data on stdout, messages on stderr, live progress on a terminal."""
 
 import os
-import re
 import shutil
 import sys
 import time
@@ -17,39 +16,37 @@ if TYPE_CHECKING:
     from cifarnet.training.observer import Progress
 
 STDERR = 2
-"""File descriptor; those of stdin and stdout are smaller."""
+"""File descriptor."""
 ESCAPES = "backslashreplace"
-"""How a character is written that an encoding lacks."""
+"""Error handler for characters that an encoding lacks."""
 LONGEST_NAME = 40
-"""Characters of a class name in a table or a note; the whole name is in --json and --csv."""
+"""Maximum characters of a class name in a table or a note; --json and --csv have the full name."""
 REFRESH_S = 0.2
-"""Seconds between two writings of the live line."""
+"""Minimum seconds between two updates of the live line."""
 CLEAR_REST = "\x1b[K"
-"""Clears a terminal's line from the cursor on, with what the terminal itself wrote there for Ctrl-C."""
-INDENT = "  "
-"""Of what goes on from the line above."""
+"""Escape sequence that clears the line from the cursor on, with the ^C that a terminal writes."""
 BAR_FROM = 50
-"""Images: fewer are done before a bar is seen."""
+"""Minimum number of images for a progress bar."""
 
 
 def prepare_streams() -> None:
-    """Make stdout write characters that its encoding lacks as escapes, as stderr does, and replace closed streams.
+    """Make stdout escape characters that its encoding lacks, as stderr does, and replace closed streams.
 
-    Without a replacement the next file that is opened would become standard output. Writing to one fails.
+    Without a replacement, the next opened file would become standard output. Writing to a replacement fails.
     """
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= STDERR:
         pass
     os.close(descriptor)
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # Python found it closed
+        if getattr(sys, name) is None:  # it was closed when Python started
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", errors=ESCAPES, closefd=False))
-    if isinstance(sys.stdout, TextIOWrapper):  # not in a notebook
+    if isinstance(sys.stdout, TextIOWrapper):  # False in a notebook
         sys.stdout.reconfigure(errors=ESCAPES)
 
 
 def out(text: str) -> None:
-    """Print data. Raises ``OSError`` where it cannot be written."""
+    """Print data to stdout. Raises ``OSError`` if it cannot be written."""
     try:
         print(text, flush=True)
     except OSError as error:
@@ -57,17 +54,17 @@ def out(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line of talk, escaped as ``printable`` does."""
-    _write_talk(f"{printable(text)}\n")
+    """Print a message to stderr, escaped as ``printable`` does."""
+    _write_message(f"{printable(text)}\n")
 
 
 def say_not_known(model: str) -> None:
-    """Say that images which ``model`` was trained on would not be found out."""
-    say(f"note: it is not known here which images {model} was trained on: figures on those are too good")
+    """Warn that training images of ``model`` among those evaluated cannot be detected."""
+    say(f"note: the training images of {model} are not known here; on them its metrics are too optimistic")
 
 
-def _write_talk(text: str) -> None:
-    """Write to stderr; where that fails, the command goes on without its talk."""
+def _write_message(text: str) -> None:
+    """Write to stderr; if that fails, the command continues without messages."""
     try:
         print(text, end="", file=sys.stderr, flush=True)
     except OSError:
@@ -75,43 +72,33 @@ def _write_talk(text: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Drop what a stream could not write; otherwise Python tries again when it exits."""
+    """Discard the buffer of a stream that cannot be written, or Python would try again at exit."""
     with suppress(OSError, ValueError):
         descriptor = stream.fileno()
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def complain(error: object) -> None:
-    """Print an error as the one line that a person or a script looks for."""
+    """Print an error as one line that starts with ``error: ``."""
     say(f"error: {' '.join(str(error).split())}")
 
 
 def shortened(text: str, width: int = LONGEST_NAME) -> str:
-    """Return what ``printable`` does, cut to ``width`` characters."""
+    """Return ``text`` escaped by ``printable`` and cut to ``width`` characters."""
     shown = printable(text)
     return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
-def wrapped(text: str) -> list[str]:
-    """Return the lines of an enumeration as wide as the terminal, broken after commas and never within a name."""
-    width, lines = shutil.get_terminal_size().columns, [""]
-    for part in re.split(r"(?<=, )", text):
-        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
-            lines.append(INDENT)
-        lines[-1] += part
-    return [line.rstrip() for line in lines]
-
-
 @contextmanager
 def image_bar(total: int) -> Iterator[Callable[[], None]]:
-    """Yield what is to be called once per image; it moves a bar on a terminal, and does nothing for a handful."""
+    """Yield a callback to be called once per image, which advances a progress bar on a terminal."""
     if total < BAR_FROM:
         yield lambda: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    # Lines on stdout may pass through the bar, to stay above it, where both go to the terminal alone.
+    # Lines on stdout are printed above the bar if both go to the terminal.
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
     with bar:
@@ -156,7 +143,7 @@ def _plain_phases() -> Callable[[str, int, int | None], None]:
 
 
 class TrainingDisplay:
-    """Watches a training: one live line for the epoch under way, one lasting line per finished epoch."""
+    """Training observer that prints a live line for the current epoch and a line per finished epoch."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
@@ -171,7 +158,7 @@ class TrainingDisplay:
         self._clear()
 
     def on_progress(self, progress: "Progress") -> None:
-        """Rewrite the live line, a few times a second."""
+        """Update the live line, a few times a second."""
         now = time.monotonic()
         if not self._live or now - self._shown_at < REFRESH_S:
             return
@@ -184,7 +171,7 @@ class TrainingDisplay:
         )
 
     def on_epoch(self, record: "EpochRecord", progress: "Progress") -> None:
-        """Print the line that stays."""
+        """Print the line of a finished epoch."""
         self._clear()
         say(
             f"{record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
@@ -194,16 +181,16 @@ class TrainingDisplay:
         )
 
     def say(self, text: str) -> None:
-        """Print talk in place of the live line."""
+        """Print a message in place of the live line."""
         self._clear()
         say(text)
 
     def _rewrite(self, line: str) -> None:
-        line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be rewritten
-        _write_talk(f"\r{line}{CLEAR_REST}")
+        line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
+        _write_message(f"\r{line}{CLEAR_REST}")
         self._is_shown = True
 
     def _clear(self) -> None:
         if self._is_shown:
-            _write_talk(f"\r{CLEAR_REST}")
+            _write_message(f"\r{CLEAR_REST}")
             self._is_shown = False

@@ -1,4 +1,4 @@
-"""``cifarnet doctor``: what is installed here, whether it goes together, how fast it is."""
+"""``cifarnet doctor``: installed versions, known conflicts and the speed of each backend."""
 
 import json
 from dataclasses import asdict
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def command(
     timing: Annotated[
-        bool, typer.Option(help="Start each backend in a process of its own, to name its devices and time it.")
+        bool, typer.Option(help="Time a short training on each backend, in a subprocess, and list its devices.")
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is installed, what does not go together, whether CIFAR-10 is here, and which backend is fastest."""
+    """Show installed versions, known conflicts and the speed of each backend."""
     from cifarnet.apps import doctor
     from cifarnet.backends import NAMES, install_line, installed
     from cifarnet.data import cache_state
@@ -41,21 +41,21 @@ def command(
         return
     for package, number in found_versions.items():
         out(f"{package:<16}{number}")
-    out(f"{'backends':<16}{', '.join(installed()) or f'none; get one: {install_line(NAMES[1])}'}")
+    out(f"{'backends':<16}{', '.join(installed()) or f'none; install: {install_line(NAMES[1])}'}")
     out(f"{'CIFAR-10':<16}{printable(_cache_sentence(cache))}")
     for sentence in bad_pairs or ["none"]:
-        out(f"{'known-bad pairs':<16}{sentence}")
+        out(f"{'known conflicts':<16}{sentence}")
     for sentence in notes:
         out(f"{'note':<16}{printable(sentence)}")
     for each in timings:
         out(f"{each.backend:<16}{_timing_sentence(each)}")
     if winner := doctor.fastest(timings):
-        out(f"fastest here: {winner}")
+        out(f"{'fastest':<16}{winner}")
 
 
 def _cache_sentence(cache: "CacheState") -> str:
     if not cache.present:
-        return f"not fetched yet; `cifarnet data fetch` puts it in {cache.path}"
+        return f"not downloaded; `cifarnet data fetch` puts it in {cache.path}"
     return f"{cache.size_bytes / 1e6:,.0f} MB in {cache.path}"
 
 

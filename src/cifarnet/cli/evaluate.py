@@ -1,4 +1,4 @@
-"""``cifarnet evaluate``: how good a classifier is, where it fails, how far it can be trusted; or two side by side."""
+"""``cifarnet evaluate``: metrics of one model, or a paired comparison of two."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from cifarnet.contract import printable
 from cifarnet.errors import DataError, UsageError
 
 from .display import download_bar, out, say, say_not_known, shortened
-from .options import DATA, SUBJECT, BackendOption, JsonOption, RunsOption, filled
+from .options import DATA, MODEL, BackendOption, JsonOption, OldTtaOption, RunsOption, TtaOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from cifarnet.evaluation.target import Subject
 
 MOST_COLUMNS = 12
-"""Classes of which the confusion matrix fits a terminal; of more it is in the report and in --json."""
-MOST_LINES = 8
-"""Of a list whose whole is in --json."""
+"""Maximum number of classes for which the confusion matrix is printed; --json and the report always have it."""
+MOST_ROWS = 8
+"""Maximum rows of a list that --json has in full."""
 SHORT = 5
-"""Letters of a class name over a column of the confusion matrix."""
+"""Maximum characters of a class name above a column of the confusion matrix."""
 
 
 def command(
@@ -34,15 +34,15 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]",
-            help="The latest run by default.",
+            help="One model, or two to compare; the latest run by default.",
             show_default=False,
-            parser=filled("RUN", SUBJECT),
+            parser=filled("RUN", MODEL),
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Where the data set is, if it was moved; its test images are scored.",
+            help="Dataset to evaluate on its test split, if not that of the run.",
             show_default=False,
             parser=filled("--data", DATA),
         ),
@@ -51,45 +51,45 @@ def command(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Score every image of this folder of class folders.",
+            help="Evaluate on every image of this folder of class folders.",
             show_default=False,
             parser=filled("--images", "a folder of class folders"),
         ),
     ] = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Take the mean over each image and its mirror image: slower, often better.")
-    ] = False,
+    tta: TtaOption = False,
+    flip: OldTtaOption = False,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Score a run on its backend, or a model file in onnxruntime; of two, say whether one is better.
+    """Evaluate a run or a model file, or compare two models.
 
-    The figures: accuracy with a 95 % interval, top-2, log loss, precision, recall and F1 of each class, the confusion
-    matrix, how far the probabilities can be trusted, the pairs most often confused and the most confident errors.
+    Reports accuracy with a 95 % confidence interval, top-2 accuracy, log loss, metrics per class, the confusion matrix,
+    calibration, the most confused pairs and the most confident errors. A run is evaluated on its backend, a model file
+    in onnxruntime.
     """
     _require_sense(models, data, images)
     from cifarnet.evaluation.target import FlippedSubject, open_subject
 
     subjects = [open_subject(_target(named, runs), runs, backend) for named in models or (None,)]
-    if flip:
+    if tta or flip:
         subjects = [subject if subject.flip else FlippedSubject(subject) for subject in subjects]
     for other in subjects[1:]:
         _require_comparable(subjects[0], other, given=images is not None or data is not None)
     dataset, scored = _open_images(subjects, data, images)
     if len(subjects) == 1:
         evaluation = subjects[0].judge(dataset.test, dataset)
-        told = _told(subjects[0], evaluation)
+        lines = _evaluation_lines(subjects[0], evaluation)
         facts = _facts(subjects[0]) | {"data": scored, "evaluation": evaluation.to_json()}
     else:
         comparison = _compare(subjects, dataset.test)
-        told = _told_comparison(subjects, comparison)
+        lines = _comparison_lines(subjects, comparison)
         facts = {"models": [_facts(each) for each in subjects], "data": scored, "comparison": comparison.to_json()}
-    out(json.dumps(facts, indent=2) if as_json else "\n".join(map(printable, told)))
+    out(json.dumps(facts, indent=2) if as_json else "\n".join(map(printable, lines)))
 
 
 def _target(named: str | None, runs: Path) -> str:
-    """Return the name of a model file as it is, and of a run its folder."""
+    """Return the path of a model file unchanged, or the folder of a run."""
     from cifarnet.evaluation.target import names_file
 
     from .runs import trained_run
@@ -105,7 +105,7 @@ def _require_sense(models: list[str] | None, data: str | None, images: str | Non
 
 
 def _open_images(subjects: "list[Subject]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
-    """Return the data set whose test part is scored, and what the JSON document tells of it."""
+    """Return the dataset whose test split is evaluated, and its description for the JSON document."""
     from cifarnet.evaluation.target import is_own, open_images, require_unseen, scored_images
 
     place = images or data
@@ -124,7 +124,7 @@ def _open_images(subjects: "list[Subject]", data: str | None, images: str | None
 
 
 def _every_image(subject: "Subject", folder: str, progress: "Progress") -> "Dataset":
-    """Return a data set of which every image of a folder is the test part."""
+    """Return a dataset with every image of a folder in the test split."""
     from cifarnet.contract import Dataset, Split, durable
     from cifarnet.data import open_labelled_images
 
@@ -137,14 +137,14 @@ def _every_image(subject: "Subject", folder: str, progress: "Progress") -> "Data
 def _say_missing(subject: "Subject", split: "Split") -> None:
     present = set(split.labels.tolist())
     if missing := [label for index, label in enumerate(subject.labels) if index not in present]:
-        say(f"no images of {', '.join(map(shortened, missing))}: figures that would need some are left out")
+        say(f"no images of {', '.join(map(shortened, missing))}: metrics that need them are omitted")
 
 
 def _require_comparable(first: "Subject", second: "Subject", *, given: bool) -> None:
-    """Refuse what would be no comparison: other classes, or test images that one of the two was trained on."""
+    """Raise ``DataError`` for models of different classes or training data."""
     if first.labels != second.labels:
         raise DataError(
-            f"{second.name} tells {', '.join(second.labels)} apart; expected {', '.join(first.labels)} as "
+            f"{second.name} has the classes {', '.join(second.labels)}; expected {', '.join(first.labels)} as "
             f"{first.name}: compare models of the same classes"
         )
     if not given and first.origin.fingerprint != second.origin.fingerprint:
@@ -159,7 +159,7 @@ def _facts(subject: "Subject") -> dict[str, Any]:
 
 
 def _named(subject: "Subject") -> str:
-    return f"{subject.name}{' with mirror images' if subject.flip else ''} on {subject.engine}"
+    return f"{subject.name}{' with TTA' if subject.flip else ''} on {subject.engine}"
 
 
 def _compare(subjects: "list[Subject]", split: "Split") -> "PairedComparison":
@@ -170,11 +170,11 @@ def _compare(subjects: "list[Subject]", split: "Split") -> "PairedComparison":
     return compare(first, second, split.labels, subjects[0].labels)
 
 
-def _told(subject: "Subject", found: "Evaluation") -> list[str]:
+def _evaluation_lines(subject: "Subject", found: "Evaluation") -> list[str]:
     return [
         f"{_named(subject)}: {found.images:,} images of {len(found.labels)} classes",
         "",
-        *_whole(found),
+        *_overall(found),
         "",
         *_classes(found),
         *_confusion(found),
@@ -185,24 +185,24 @@ def _told(subject: "Subject", found: "Evaluation") -> list[str]:
     ]
 
 
-def _whole(found: "Evaluation") -> list[str]:
+def _overall(found: "Evaluation") -> list[str]:
     low, high = percent(found.accuracy_interval.low, 2), percent(found.accuracy_interval.high, 2)
     lines = [
-        f"accuracy     {percent(found.accuracy, 2)}   (95 %: {low} to {high})",
+        f"accuracy     {percent(found.accuracy, 2)}   (95 % CI: {low} to {high})",
         f"top-2        {percent(found.top2_accuracy, 2)}",
     ]
-    ways = [("as they are", found.reliability)]
-    if found.calibrated is not None:
-        ways.append((f"at temperature {found.calibrated.temperature:g}", found.calibrated))
-    rows = [(name, f"{way.loss:.4f}", f"{way.brier:.4f}", percent(way.ece, 2)) for name, way in ways]
     if found.abstaining is not None:
-        lines.append(_abstaining(found.abstaining))
-    return [*lines, "", *table(("probabilities", "log loss, nats", "Brier score", "calibration error"), rows)]
+        lines.append(_selective(found.abstaining))
+    rows = [("uncalibrated", found.reliability)]
+    if found.calibrated is not None:
+        rows.append((f"temperature {found.calibrated.temperature:g}", found.calibrated))
+    cells = [(name, f"{each.loss:.4f}", f"{each.brier:.4f}", percent(each.ece, 2)) for name, each in rows]
+    return [*lines, "", *table(("probabilities", "log loss, nats", "Brier score", "ECE"), cells)]
 
 
-def _abstaining(found: "Abstaining") -> str:
-    right = f", {percent(found.accuracy, 2)} of the answers right" if found.answered else ""
-    return f"when unsure  {percent(found.coverage, 2)} answered from a confidence of {percent(found.threshold)}{right}"
+def _selective(found: "Abstaining") -> str:
+    accuracy = f", accuracy {percent(found.accuracy, 2)}" if found.answered else ""
+    return f"selective    coverage {percent(found.coverage, 2)} at threshold {percent(found.threshold)}{accuracy}"
 
 
 def _classes(found: "Evaluation") -> list[str]:
@@ -216,9 +216,9 @@ def _classes(found: "Evaluation") -> list[str]:
 def _confusion(found: "Evaluation") -> list[str]:
     if len(found.labels) > MOST_COLUMNS:
         return []
-    heads = [printable(label)[:SHORT] for label in found.labels]
+    predicted = [printable(label)[:SHORT] for label in found.labels]
     rows = [(shortened(label), *map(str, row)) for label, row in zip(found.labels, found.confusion, strict=True)]
-    return ["", *table(("true class", *heads), rows)]
+    return ["", *table(("true \\ predicted", *predicted), rows)]
 
 
 def _reliability(found: "Reliability") -> list[str]:
@@ -232,41 +232,41 @@ def _reliability(found: "Reliability") -> list[str]:
         for each in found.bins
         if each.images
     ]
-    return table((f"confidence at temperature {found.temperature:g}", "images", "mean", "right"), rows)
+    return table((f"confidence at temperature {found.temperature:g}", "images", "mean confidence", "accuracy"), rows)
 
 
 def _pairs(found: "Evaluation") -> list[str]:
     rows = [
         (shortened(each.label), shortened(each.predicted), f"{each.images:,}", percent(each.share))
-        for each in found.confused_pairs[:MOST_LINES]
+        for each in found.confused_pairs[:MOST_ROWS]
     ]
-    return ["", *table(("confused most often", "taken for", "images", "of the class"), rows)] if rows else []
+    return ["", *table(("most confused", "predicted", "images", "share of class"), rows, texts=2)] if rows else []
 
 
 def _errors(found: "Evaluation") -> list[str]:
     rows = [
         (shortened(each.label), shortened(each.predicted), percent(each.probability), str(each.index))
-        for each in found.confident_errors[:MOST_LINES]
+        for each in found.confident_errors[:MOST_ROWS]
     ]
-    return ["", *table(("wrong with most confidence", "taken for", "probability", "image"), rows)] if rows else []
+    return ["", *table(("most confident errors", "predicted", "confidence", "index"), rows, texts=2)] if rows else []
 
 
-def _told_comparison(subjects: "list[Subject]", found: "PairedComparison") -> list[str]:
+def _comparison_lines(subjects: "list[Subject]", found: "PairedComparison") -> list[str]:
     names = [_named(each) for each in subjects]
-    rights = (found.first_accuracy, found.only_first_right), (found.second_accuracy, found.only_second_right)
-    rows = [(name, percent(accuracy, 2), f"{alone:,}") for name, (accuracy, alone) in zip(names, rights, strict=True)]
+    counts = (found.first_accuracy, found.only_first_right), (found.second_accuracy, found.only_second_right)
+    rows = [(name, percent(accuracy, 2), f"{only:,}") for name, (accuracy, only) in zip(names, counts, strict=True)]
     low, high = (f"{100 * end:+.2f}" for end in (found.difference_interval.low, found.difference_interval.high))
-    verdict = "one of them is better" if found.p_value < 0.05 else "chance alone can explain it"
+    verdict = "significant" if found.p_value < 0.05 else "not significant"
     lines = [
-        *table((f"{found.images:,} images", "accuracy", "right alone"), rows),
+        *table((f"{found.images:,} images", "accuracy", "only this one correct"), rows),
         "",
-        f"same class   {percent(found.agreement, 2)} of the images, {len(found.differences):,} differ",
-        f"difference   {100 * found.accuracy_difference:+.2f} points of accuracy, second over first "
-        f"(95 %: {low} to {high})",
-        f"McNemar      p = {found.p_value:.3g}: {verdict}",
+        f"agreement    {percent(found.agreement, 2)} of the predictions, {len(found.differences):,} differ",
+        f"difference   {100 * found.accuracy_difference:+.2f} percentage points of accuracy, second minus first "
+        f"(95 % CI: {low} to {high})",
+        f"McNemar      p = {found.p_value:.3g}: {verdict} at the 5 % level",
     ]
-    unlike = [
+    different = [
         (*map(shortened, (each.label, each.first, each.second)), str(each.index))
-        for each in found.differences[:MOST_LINES]
+        for each in found.differences[:MOST_ROWS]
     ]
-    return [*lines, "", *table(("true class", "first", "second", "image"), unlike)] if unlike else lines
+    return [*lines, "", *table(("true class", "first", "second", "index"), different, texts=3)] if different else lines

@@ -1,4 +1,4 @@
-"""``cifarnet export``: the best weights of a run as one proven ONNX file."""
+"""``cifarnet export``: write the best weights of a run as a verified ONNX file."""
 
 import json
 from dataclasses import asdict
@@ -12,24 +12,31 @@ from cifarnet.contract import printable
 from cifarnet.errors import UsageError
 
 from .display import download_bar, out, say
-from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
+from .options import (
+    BackendOption,
+    JsonOption,
+    MovedDataOption,
+    OldTtaOption,
+    RunArgument,
+    RunsOption,
+    TtaOption,
+    filled,
+)
 
 if TYPE_CHECKING:
     from cifarnet.export.export import Exported
 
 POINTS = 100
-"""Points of accuracy in a whole."""
+"""Percentage points in an accuracy of 1."""
 DEFAULT_DROP = 0.5
-"""Points of accuracy that a smaller file may lose."""
+"""Default of --max-drop, in percentage points."""
 
 
 def command(
     run: RunArgument = None,
-    onnx: Annotated[
-        bool, typer.Option("--onnx", help="Write float32, equal to the trained model: the default.")
-    ] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Write half the size, computed in float16.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Write a quarter of the size, computed in 8 bits.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write a float32 model; the default.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write a float16 model, half the size.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Write an int8 quantized model, a quarter of the size.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -39,18 +46,20 @@ def command(
         ),
     ] = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Points of accuracy that --fp16 and --int8 may lose.", show_default="0.5")
+        float | None,
+        typer.Option(help="Maximum accuracy loss of --fp16 and --int8, in percentage points.", show_default="0.5"),
     ] = None,
-    flip: Annotated[
-        bool,
-        typer.Option("--flip", help="Let the file take the mean over each image and its mirror image: twice the time."),
-    ] = False,
+    tta: TtaOption = False,
+    flip: OldTtaOption = False,
     data: MovedDataOption = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Write the best weights of a run as an ONNX file, once it is proven on every test image."""
+    """Write the best weights of a run as an ONNX file, after a parity check.
+
+    The parity check compares the file with the trained model on every test image; if it fails, no file is written.
+    """
     wanted = {"float32": onnx or not (fp16 or int8), "float16": fp16, "int8": int8}
     precisions = [name for name, is_wanted in wanted.items() if is_wanted]
     _require_sense(precisions, output, max_drop)
@@ -64,17 +73,20 @@ def command(
     say(f"backend {choose(backend)}, exporting {found}")
     from cifarnet.export.export import export_run, writable_path  # Keras, now that its framework is chosen
 
-    for name in precisions:  # all of them before the first is written
+    for name in precisions:  # check every name before the first file is written
         writable_path(found, name, output)
     with download_bar() as progress:
         dataset = found.read_record().origin.open_dataset(data, progress)
-    drop = float(Decimal(str(DEFAULT_DROP if max_drop is None else max_drop)) / POINTS)  # 0.7 points are 0.007 sharp
+    points = Decimal(str(DEFAULT_DROP if max_drop is None else max_drop))  # so that 0.7 becomes exactly 0.007
+    drop = float(points / POINTS)
     written = []
     for name in precisions:
-        exported = export_run(found, dataset, precision=name, output=output, max_drop=drop, flip=flip, notice=say)
+        exported = export_run(
+            found, dataset, precision=name, output=output, max_drop=drop, flip=tta or flip, notice=say
+        )
         written.append(asdict(exported) | {"path": str(exported.path)})
         if not as_json:
-            _tell(exported)
+            _print_result(exported)
     if as_json:
         out(json.dumps(written, indent=2))
 
@@ -82,28 +94,28 @@ def command(
 def _require_sense(precisions: list[str], output: Path | None, max_drop: float | None) -> None:
     if output is not None and len(precisions) > 1:
         raise UsageError(
-            "--output names one file; expected one of --onnx, --fp16 and --int8 with it: export them apart"
+            "--output names one file; expected one of --onnx, --fp16 and --int8 with it: run one export per file"
         )
     if max_drop is not None and precisions == ["float32"]:
         raise UsageError(
-            "--max-drop has no meaning for float32, which loses nothing; expected --fp16 or --int8 with it"
+            "--max-drop does not apply to float32, which loses no accuracy; expected --fp16 or --int8 with it"
         )
     if max_drop is not None and not 0 <= max_drop < POINTS:
-        raise UsageError(f"--max-drop is {max_drop:g}; expected points of accuracy, 0 up to but not including {POINTS}")
+        raise UsageError(f"--max-drop is {max_drop:g}; expected percentage points, 0 up to but not including {POINTS}")
 
 
-def _tell(exported: "Exported") -> None:
+def _print_result(exported: "Exported") -> None:
     parity = exported.parity
     worst = max(check.probability_difference for check in parity.checks)
     path = printable(str(exported.path))
     out(f"{path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
     out(
-        f"  proven on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f} %, as trained "
-        f"{POINTS * parity.trained_accuracy:.2f} %, largest difference of a probability {worst:.2g}"
+        f"  verified on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f} %, trained model "
+        f"{POINTS * parity.trained_accuracy:.2f} %, largest probability difference {worst:.2g}"
     )
     for latency in exported.latencies:
-        verdict = f"{latency.speedup:.2f} times as fast" if latency.speedup > 1 else "not faster here"
+        verdict = f"{latency.speedup:.2f}x speedup" if latency.speedup > 1 else "no speedup"
         out(
-            f"  {latency.batch_size:3} at a time: {latency.microseconds:,.0f} µs per image, float32 "
+            f"  batch size {latency.batch_size:3}: {latency.microseconds:,.0f} µs per image, float32 "
             f"{latency.float32_microseconds:,.0f} µs, {verdict}"
         )

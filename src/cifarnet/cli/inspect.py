@@ -1,4 +1,4 @@
-"""``cifarnet inspect``: what is in a model file."""
+"""``cifarnet inspect``: the contract, layers and measurements of a model file."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,22 +13,24 @@ from cifarnet.errors import ModelError
 
 from .display import out
 from .options import JsonOption, filled
-from .tables import GAP, WIDEST, table
+from .tables import table
 
 TABLES = {
-    "checks": "checks: the largest difference of a probability and of a logit, and classes that changed",
-    "latencies": "latencies: microseconds per image in one thread, and those of float32",
+    "checks": "checks: largest absolute difference of a probability and of a logit, and changed classes",
+    "latencies": "latencies: microseconds per image in one thread, compared with float32",
 }
 COLUMNS = {
     "name": "check",
     "probability_difference": "probability",
     "calibrated_difference": "calibrated",
-    "head_difference": "head",
+    "head_difference": "softmax",
     "logit_difference": "logit",
     "changed_classes": "changed",
     "float32_microseconds": "float32",
 }
-"""Words instead of the names in the record."""
+"""Column titles for names in the parity file."""
+WORDS = {"bars": "tolerance", "abstention": "selective"}
+"""Terms for JSON keys."""
 
 if TYPE_CHECKING:
     from cifarnet.export.inspect import Inspection
@@ -36,25 +38,35 @@ if TYPE_CHECKING:
 
 def command(
     model: Annotated[
-        Path, typer.Argument(help="File that `cifarnet export` wrote.", parser=filled("MODEL", "a model file", Path))
+        Path, typer.Argument(help="File written by `cifarnet export`.", parser=filled("MODEL", "a model file", Path))
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a model file promises, what it is made of, how it was trained and what was proven of it."""
+    """Show the layers, training and parity check of a model file."""
     from cifarnet.export.inspect import inspect_model
 
     found = inspect_model(model)
     try:
-        told = json.dumps(asdict(found), indent=2) if as_json else _told(found)
+        text = json.dumps(asdict(found), indent=2) if as_json else _text(found)
     except RecursionError as error:
         raise ModelError(
-            f"{model} has facts nested too deeply to be told; expected those of `cifarnet export`: export it anew"
+            f"{model} has metadata nested too deeply to print; expected that of `cifarnet export`: export it again"
         ) from error
-    out(told)
+    out(text)
 
 
-def _told(found: "Inspection") -> str:
-    lines = (*_file(found), "", *_layers(found), "", *_training(found), "", *_calibration(found), "", *_proof(found))
+def _text(found: "Inspection") -> str:
+    contract = found.contract
+    calibration = dict(_entries(contract.get("calibration")))
+    calibration.pop("coverage", None)  # a table of its own, in --json and in the report
+    lines = (
+        *_file(found),
+        *("", *_layers(found)),
+        *("", "training", *_facts_lines(contract.get("training"), "not recorded in the file")),
+        *("", "calibration", *_facts_lines(calibration, "not recorded in the file")),
+        *("", "parity check", *_facts_lines(contract.get("proof"), "not verified: written without the parity check")),
+        *_measured(found.parity),
+    )
     return "\n".join(map(printable, lines))
 
 
@@ -74,7 +86,7 @@ def _file(found: "Inspection") -> list[str]:
             _row("output", ", ".join([f"{name}: float32 (batch, {len(contract['labels'])})", *_meaning(each)]))
             for name, each in _entries(contract.get("outputs"))
         ),
-        *([_row("answers", "the mean over an image and its mirror image")] if contract.get("flip") else ()),
+        *([_row("TTA", "logits averaged over each image and its mirror image")] if contract.get("flip") else ()),
         _row("classes", ", ".join(contract["labels"])),
         _row("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
     ]
@@ -85,7 +97,7 @@ def _meaning(output: object) -> list[str]:
 
 
 def _entries(value: object) -> Iterable[tuple[str, Any]]:
-    """Return the entries of a part of the contract, none where the file has something else there or nothing."""
+    """Return the items of a part of the contract, or none if it is missing or not an object."""
     return value.items() if isinstance(value, dict) else ()
 
 
@@ -95,33 +107,23 @@ def _layers(found: "Inspection") -> list[str]:
         (each.name, each.operator, "x".join(map(str, each.shape)), f"{each.parameters:,}", f"{each.multiply_adds:,}")
         for each in found.layers
     ]
-    total = ("in all, per image", "", "", f"{found.parameters:,}", f"{found.multiply_adds:,}")
+    total = ("total per image", "", "", f"{found.parameters:,}", f"{found.multiply_adds:,}")
     return table(head, [*rows, total], texts=3)
 
 
-def _training(found: "Inspection") -> list[str]:
-    return ["how it was trained", *_facts_lines(found.contract.get("training"), "nothing is told of it")]
-
-
-def _calibration(found: "Inspection") -> list[str]:
-    facts = dict(_entries(found.contract.get("calibration")))
-    facts.pop("coverage", None)  # a table of its own, in --json and in the report
-    return ["how far its probabilities can be trusted", *_facts_lines(facts, "nothing is told of it")]
-
-
-def _proof(found: "Inspection") -> list[str]:
-    lines = ["what was proven", *_facts_lines(found.contract.get("proof"), "nothing: it did not go through the gate")]
-    if found.parity is not None:
-        tables = {name: value for name, value in found.parity.items() if _is_table(value)}
-        rest = {name: value for name, value in found.parity.items() if name not in tables}
-        lines += ["", "what was measured then", *_facts_lines(rest, "nothing is told of it")]
-        for name, entries in tables.items():
-            lines += ["", TABLES.get(name, _spaced(name)), *_indented(_table(entries))]
-    return lines
+def _measured(parity: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield the lines about the parity file beside the model, if there is one."""
+    if parity is None:
+        return
+    tables = {name: value for name, value in parity.items() if _is_table(value)}
+    rest = {name: value for name, value in parity.items() if name not in tables}
+    yield from ("", "measured at export", *_facts_lines(rest, "nothing recorded"))
+    for name, entries in tables.items():
+        yield from ("", TABLES.get(name, _spaced(name)), *_indented(_table(entries)))
 
 
 def _is_table(value: object) -> bool:
-    """Tell whether a fact is a list of entries that have the same names and no parts of their own."""
+    """Return whether a value is a list of flat objects with the same keys."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -131,29 +133,28 @@ def _is_table(value: object) -> bool:
 
 
 def _table(entries: Sequence[Mapping[str, object]]) -> list[str]:
-    """Return a line of names, without what is nothing throughout, and a line per entry."""
+    """Return a table with a row per entry, without the columns that are None throughout."""
     names = [name for name in entries[0] if any(each[name] is not None for each in entries)]
     rows = [[_number(each[name]) for name in names] for each in entries]
     return table([COLUMNS.get(name, _spaced(name)) for name in names], rows)
 
 
 def _number(value: object) -> str:
-    """Return a measured difference or time with as many digits as mean something."""
+    """Return a number as text, floats with three significant digits."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if type(value) is int else str(value)
 
 
 def _spaced(name: str) -> str:
-    """Return the name of a fact as words."""
+    """Return a JSON key as words."""
     return name.replace("_", " ")
 
 
 def _facts_lines(value: object, otherwise: str) -> list[str]:
-    """Return a line per fact that is known, or one that says what is so where none is."""
-    rows = list(_facts(value)) or [("", otherwise)]
-    width = min(max(len(name) for name, _ in rows), WIDEST)
-    return _indented(f"{name:<{width}}{GAP if name else ''}{text}".rstrip() for name, text in rows)
+    """Return a line per known value, or ``otherwise`` if there is none."""
+    rows = list(_facts(value))
+    return _indented(table(("", ""), rows, texts=2) if rows else [otherwise])
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
@@ -161,10 +162,10 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 
 def _facts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield name, from the outside in, and value of each fact that is known, whatever the file holds."""
+    """Yield the path and the value of every non-empty leaf, whatever the file contains."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _facts(inner, f"{name} {key}".strip())
+            yield from _facts(inner, f"{name} {WORDS.get(key, key)}".strip())
     elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
         for each in value:
             yield from _facts(each, name)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what every option with a text has in common."""
+"""Options shared by several commands."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +10,17 @@ from cifarnet.errors import UsageError
 
 
 def filled(name: str, expected: str, kind: Callable[[str], Any] = str) -> Callable[[str], Any]:
-    """Return the parser of an option or argument called ``name``, which refuses the text that an unset variable leaves.
+    """Return a parser of the option ``name`` that refuses empty text, which an unset shell variable leaves.
 
-    To ``Path`` that text would be the working folder, and to ``or`` the same as no option at all.
+    ``Path("")`` would be the working directory, and ``"" or default`` the default.
     """
 
-    def text(given: str) -> Any:
+    def parse(given: str) -> Any:
         if given == "":
             raise UsageError(f"{name} is empty; expected {expected}: is the variable set?")
         return kind(given)
 
-    return text
+    return parse
 
 
 def _no_file(given: str) -> Path:
@@ -32,29 +32,37 @@ def _no_file(given: str) -> Path:
 
 DATA = "cifar10, synthetic or a path"
 RUN = "a run folder or its name"
-SUBJECT = "a run folder, its name, or a model file"
+MODEL = "a run folder, its name, or a model file"
 RunArgument = Annotated[
     str | None,
-    typer.Argument(help="Run folder; the latest by default.", show_default=False, parser=filled("RUN", RUN)),
+    typer.Argument(
+        help="Run folder or its name; the latest run by default.", show_default=False, parser=filled("RUN", RUN)
+    ),
 ]
 BackendOption = Annotated[
     str | None,
     typer.Option(
-        help="jax, torch or tensorflow; wins over KERAS_BACKEND.",
+        help="jax, torch or tensorflow; overrides KERAS_BACKEND.",
         show_default=False,
         parser=filled("--backend", "jax, torch or tensorflow"),
     ),
 ]
 RunsOption = Annotated[
-    Path, typer.Option(help="Folder of the run folders.", parser=filled("--runs", "a folder", _no_file))
+    Path, typer.Option(help="Folder that contains the runs.", parser=filled("--runs", "a folder", _no_file))
 ]
 MovedDataOption = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Where the run's images are now, if they were moved.",
+        help="New location of the run's images, if they were moved.",
         show_default=False,
         parser=filled("--data", DATA),
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+TtaOption = Annotated[
+    bool,
+    typer.Option("--tta", help="Test-time augmentation: average the logits over each image and its mirror image."),
+]
+OldTtaOption = Annotated[bool, typer.Option("--flip", hidden=True)]
+"""Former name of --tta."""

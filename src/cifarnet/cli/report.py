@@ -1,4 +1,4 @@
-"""``cifarnet report``: a run as one page to show, its pictures, and a model card."""
+"""``cifarnet report``: an HTML page about a run, its figures and a model card."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ def command(
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Write a run's report.html, one page that needs no network, with its pictures as PNG files and MODELCARD.md.
+    """Write an HTML report, figures and a model card of a run.
 
-    The exported model is scored in onnxruntime; where there is none, or with --backend, the weights on a framework.
+    Evaluates the exported model in onnxruntime, or without one, or with --backend, the run's weights on a backend.
     """
     from cifarnet.evaluation.target import open_subject, require_labels
     from cifarnet.report import require_reportable, write_report
@@ -31,6 +31,6 @@ def command(
     with download_bar() as progress:
         dataset = found.read_record().origin.open_dataset(data, progress)
     require_labels(subject, dataset)
-    require_reportable(found, dataset)  # before the images are scored
+    require_reportable(found, dataset)  # before minutes of evaluation
     evaluation = subject.judge(dataset.test, dataset, found.read_record().calibration)
     out(printable(str(write_report(found, evaluation, dataset, subject.engine))))

@@ -1,4 +1,4 @@
-"""``cifarnet reproduce``: repeat a run from its record, and say whether the same came out."""
+"""``cifarnet reproduce``: repeat a run and compare the results."""
 
 import sys
 from pathlib import Path
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 def command(
     run: RunArgument = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Repeat the first epochs alone, on the run's own schedule.", show_default="all")
+        int | None, typer.Option(help="Repeat only the first epochs, on the run's schedule.", show_default="all")
     ] = None,
     backend: BackendOption = None,
     data: MovedDataOption = None,
     runs: RunsOption = Path("runs"),
     output: Annotated[
-        Path, typer.Option(help="Folder for the repeated run's folder.", parser=filled("--output", "a folder", Path))
+        Path,
+        typer.Option(help="Folder in which to create the repeated run.", parser=filled("--output", "a folder", Path)),
     ] = Path("reproductions"),
     as_json: JsonOption = False,
 ) -> None:
-    """Repeat a run from its record and say whether it is bit-equal, equal within rounding noise, or diverged.
+    """Repeat a run: bit-equal, equal within rounding noise, or diverged.
 
-    Ends with exit code 1 when it diverged. It trains on the run's own backend unless --backend names another, from
-    which equal bits are not expected.
+    Exits with code 1 if it diverged. Trains on the run's backend; another --backend is not expected to be bit-equal.
     """
     from cifarnet.backends import choose
     from cifarnet.evaluation.reproduce import planned_epochs, reproduce
@@ -61,17 +61,17 @@ def command(
     if as_json:
         out(json_text(result.to_json()))
     else:
-        _tell(result, str(found))
+        _print_result(result, str(found))
     sys.exit(1 if result.outcome == "diverged" else 0)
 
 
-def _tell(result: "Reproduction", original: str) -> None:
+def _print_result(result: "Reproduction", original: str) -> None:
     out(printable(_sentence(result, original)))
     for change in result.changes:
         out(printable(f"  {change}"))
     if not result.changes:
-        expected = "" if result.outcome == "bit-equal" else ", so that equal bits were expected"
-        out(f"  backend, versions and machine are the same{expected}")
+        expected = "" if result.outcome == "bit-equal" else ", so bit-equality was expected"
+        out(f"  same backend, versions and machine{expected}")
     say(f"The repeated run is in {result.run}")
 
 
@@ -79,27 +79,25 @@ def _sentence(result: "Reproduction", original: str) -> str:
     compared = f"{result.epochs} of {result.recorded_epochs} epochs"
     if result.outcome == "bit-equal":
         weights = "and the best weights " if result.weights_equal else ""
-        return f"bit-equal: {compared} {weights}came out the same, bit for bit"
+        return f"bit-equal: {compared} {weights}are identical"
     if result.ending and (result.first is None or result.first.explained):
-        same = "came out the same" if result.first is None else "came out within noise"
-        return f"diverged: {compared} {same}, and then the repetition {result.ending}: --epochs compares a part alone"
+        same = "are identical" if result.first is None else "agree within noise"
+        return f"diverged: {compared} {same}, then the repetition {result.ending}; compare fewer with --epochs"
     if result.first is None:
-        return f"diverged: {compared} came out the same, but the best weights did not: was {original} changed since?"
-    first = f"differs first in {_of(result.first)}"
+        return f"diverged: {compared} are identical, but the best weights differ: was {original} changed since?"
+    first = f"first difference: {_description(result.first)}"
     if result.outcome == "within noise":
-        return f"equal within noise: {compared}, no figure further off than rounding explains; {first}"
+        return f"equal within noise: {compared}, every difference is within rounding noise; {first}"
     assert result.unexplained is not None
     if not result.noise_known:
-        return (
-            f"diverged: {compared}; {first}; how far rounding goes was measured for the recipe seed on CIFAR-10 alone"
-        )
-    told = f"diverged: {compared}; more than rounding explains in {_of(result.unexplained)}"
-    return told if result.first == result.unexplained else f"{told}; {first}"
+        return f"diverged: {compared}; {first}; rounding noise is only known for the recipe seed on CIFAR-10"
+    text = f"diverged: {compared}; beyond rounding noise: {_description(result.unexplained)}"
+    return text if result.first == result.unexplained else f"{text}; {first}"
 
 
-def _of(difference: "Difference") -> str:
+def _description(difference: "Difference") -> str:
     bound = "" if difference.noise is None else f" (noise up to {difference.noise:.2g})"
     return (
         f"epoch {difference.epoch}, {difference.column}: {difference.repeated:.7g} instead of "
-        f"{difference.recorded:.7g}, {difference.size:.1e} apart{bound}"
+        f"{difference.recorded:.7g}, difference {difference.size:.1e}{bound}"
     )

@@ -1,9 +1,11 @@
-"""Which run a command takes that needs one that was trained."""
+"""Resolve the RUN argument of a command."""
 
 from pathlib import Path
 
+from cifarnet.contract import shell_word
+from cifarnet.errors import RunError
 from cifarnet.run_folder import Run, find_run
-from cifarnet.run_state import require_weights
+from cifarnet.run_state import require_own_export, require_weights
 
 from .display import say
 
@@ -11,27 +13,38 @@ from .display import say
 def trained_run(root: Path, name: str | None) -> Run:
     """Return the run called ``name``, by default the newest with best weights.
 
-    A line tells where a newer one has none, and where training has not come to its end. Raises ``RunError`` when there
-    is no such run, or it has no best weights.
+    Prints a note if a newer run has none, or if training has not finished. Raises ``RunError`` if there is no such run
+    or it has no best weights.
     """
     found = find_run(root, name, with_weights=True)
     require_weights(found)
-    _said(found, find_run(root, name))
+    _noted(found, find_run(root, name))
     if found.read_record().status != "finished":
-        say(f"note: {found} has not come to its end; its best weights so far are taken")
+        say(f"note: {found} has not finished training; using its best weights so far")
     return found
 
 
 def recorded_run(root: Path, name: str | None) -> Run:
-    """Return the same run, for what needs its history or its exported model, not the weights themselves.
+    """Return the run called ``name``, which may have lost its weights, by default the newest with best weights.
 
-    Raises ``RunError`` when there is no such run.
+    Raises ``RunError`` if there is no such run.
     """
-    return _said(find_run(root, name, with_weights=True), find_run(root, name))
+    return _noted(find_run(root, name, with_weights=True), find_run(root, name))
 
 
-def _said(found: Run, newest: Run) -> Run:
-    """Return the run that was found; say so where it is not the newest."""
+def exported_model(run: Run) -> Path:
+    """Return the model file of ``run``. Raises ``RunError`` if it has none, or one of other weights."""
+    if not run.model.is_file():
+        raise RunError(
+            f"{run} has no {run.model.name}; expected an exported model: "
+            f"`cifarnet export {shell_word(str(run))} --onnx` first"
+        )
+    require_own_export(run)
+    return run.model
+
+
+def _noted(found: Run, newest: Run) -> Run:
+    """Return ``found``; print a note if it is not the newest run."""
     if found.path.resolve() != newest.path.resolve():
-        say(f"taking {found}: the newest, {newest.path.name}, has no best weights")
+        say(f"using {found}: the newest, {newest.path.name}, has no best weights")
     return found

@@ -1,34 +1,39 @@
-"""Figures in columns that stay in line, readable without colour."""
+"""Tables for the terminal, laid out by rich and returned as plain text."""
 
 from collections.abc import Iterable, Sequence
 
 from cifarnet.contract import printable
 
-GAP = "  "
-"""Between two columns."""
-WIDEST = 60
-"""Characters that a column grows to."""
+WIDEST = 80
+"""Maximum width of a column in characters; longer cells are wrapped."""
+UNLIMITED = 100_000
+"""Width of the page in characters, so that rich never truncates a number to fit a terminal."""
 NONE = "-"
-"""Where there is no figure."""
+"""Shown for a missing value."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> list[str]:
-    """Return lines, the first ``texts`` columns to the left, the others to the right, each as wide as its widest cell.
+    """Return the lines of a table whose first ``texts`` columns are aligned left, the others right.
 
-    What is wider than any column may be runs on: the names in a model file of somebody else may have any length.
+    Columns named "" throughout have no header line.
     """
-    cells = [[printable(cell) for cell in row] for row in (head, *rows)]
-    widths = [min(max(map(len, column)), WIDEST) for column in zip(*cells, strict=True)]
-    lines = (
-        GAP.join(
-            cell.ljust(width) if place < texts else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(head))
+    for place, name in enumerate(head):
+        drawn.add_column(
+            Text(printable(name)), justify="left" if place < texts else "right", overflow="fold", max_width=WIDEST
         )
-        for row in cells
-    )
-    return [line.rstrip() for line in lines]
+    for row in rows:
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console(width=UNLIMITED, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(drawn)
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
-    """Return a fraction, 0 to 1, in hundredths, and a dash where there is none."""
+    """Return a fraction, 0 to 1, as a percentage, or a dash for None."""
     return NONE if fraction is None else f"{100 * fraction:.{decimals}f} %"

@@ -1,13 +1,15 @@
-"""``cifarnet train``: the main job."""
+"""``cifarnet train``: train, resume or fine-tune the classifier."""
 
 import json
 import math
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -21,7 +23,7 @@ from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run_folder import Run, find_run
 from cifarnet.run_state import require_resumable
 
-from .display import TrainingDisplay, download_bar, out, say, say_not_known, shortened, wrapped
+from .display import TrainingDisplay, download_bar, out, say, say_not_known, shortened
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import trained_run
 
@@ -34,18 +36,18 @@ if TYPE_CHECKING:
     from cifarnet.training.warm_start import WarmStart
 
 SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind))
-"""Names that an option shares with a field of the recipe."""
+"""Options that override a field of the recipe."""
 MOST_NAMES = 12
-"""Class names that are told before training."""
+"""Maximum class names printed before training."""
 
 
 def override(text: str) -> Any:
-    """Return the option of a setting that the recipe has a value for."""
-    return typer.Option(help=text, show_default=False, rich_help_panel="Settings instead of the recipe's")
+    """Return an option that overrides a setting of the recipe."""
+    return typer.Option(help=text, show_default=False, rich_help_panel="Override the recipe")
 
 
 def one_of(choices: Any) -> str:
-    """Name the values that a setting admits."""
+    """Return the allowed values of a setting as a sentence."""
     return f"One of {', '.join(get_args(choices))}."
 
 
@@ -55,7 +57,7 @@ def command(
         str | None,
         typer.Option(
             "--recipe",
-            help=f"Named settings: {', '.join(RECIPES)}.",
+            help=f"One of {', '.join(RECIPES)}.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),
@@ -63,7 +65,7 @@ def command(
     data: Annotated[
         str | None,
         typer.Option(
-            help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.",
+            help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.",
             show_default="cifar10",
             parser=filled("--data", DATA),
         ),
@@ -71,60 +73,66 @@ def command(
     backend: BackendOption = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Go on with this run.", show_default=False, parser=filled("--resume", RUN)),
+        typer.Option(metavar="RUN", help="Resume this run.", show_default=False, parser=filled("--resume", RUN)),
     ] = None,
     warm_start: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="RUN",
-            help="Start from the convolutions of this run, with its recipe; the dense layers start anew.",
+            help="Fine-tune: start from the convolutions of this run, with its recipe and new dense layers.",
             show_default=False,
             parser=filled("--from", RUN),
         ),
     ] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0)] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; continue with --resume.", min=0)
+    ] = None,
     track: Annotated[
         list[str] | None,
-        typer.Option(metavar="tensorboard", help="Show it in TensorBoard too.", show_default=False),
+        typer.Option(metavar="tensorboard", help="Also write TensorBoard logs.", show_default=False),
     ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
-    seed: Annotated[int | None, override("Root of every random draw.")] = None,
-    epochs: Annotated[int | None, override("Most epochs.")] = None,
-    patience: Annotated[int | None, override("Epochs without improvement before training stops.")] = None,
-    min_delta: Annotated[float | None, override("Least fall of the validation loss that is an improvement.")] = None,
-    batch_size: Annotated[int | None, override("Images per step.")] = None,
-    validation_fraction: Annotated[float | None, override("Part of the training images held out, 0 to 1.")] = None,
+    seed: Annotated[int | None, override("Random seed.")] = None,
+    epochs: Annotated[int | None, override("Maximum number of epochs.")] = None,
+    patience: Annotated[int | None, override("Early stopping: epochs without improvement.")] = None,
+    min_delta: Annotated[float | None, override("Early stopping: minimum decrease of the validation loss.")] = None,
+    batch_size: Annotated[int | None, override("Images per training step.")] = None,
+    validation_fraction: Annotated[float | None, override("Fraction of training images for validation.")] = None,
     optimizer: Annotated[str | None, override(one_of(OptimizerName))] = None,
-    learning_rate: Annotated[float | None, override("Peak step size.")] = None,
+    learning_rate: Annotated[float | None, override("Peak learning rate.")] = None,
     schedule: Annotated[str | None, override(one_of(Schedule))] = None,
-    schedule_epochs: Annotated[int | None, override("Epochs until the schedule reaches its floor; 0 for all.")] = None,
-    label_smoothing: Annotated[float | None, override("Part of the target that all classes share, 0 to 1.")] = None,
-    flip: Annotated[str | None, override("Mirror training images. " + one_of(Flip))] = None,
-    translation: Annotated[int | None, override("Shift training images by up to so many pixels.")] = None,
-    cutout: Annotated[int | None, override("Height and width of a grey square in training images.")] = None,
-    precision: Annotated[str | None, override("What convolutions multiply. " + one_of(Precision))] = None,
-    weight_decay: Annotated[float | None, override("Decoupled decay per step, times the learning rate.")] = None,
-    dropout: Annotated[float | None, override("Fraction of dense outputs dropped in training, 0 to 1.")] = None,
+    schedule_epochs: Annotated[int | None, override("Length of the schedule in epochs; 0 for all.")] = None,
+    label_smoothing: Annotated[float | None, override("Label smoothing, 0 to 1.")] = None,
+    flip: Annotated[str | None, override("Horizontal flip augmentation. " + one_of(Flip))] = None,
+    translation: Annotated[int | None, override("Random translation augmentation: maximum shift in pixels.")] = None,
+    cutout: Annotated[int | None, override("Cutout augmentation: side of the square in pixels.")] = None,
+    precision: Annotated[str | None, override("Compute dtype of convolutions. " + one_of(Precision))] = None,
+    weight_decay: Annotated[float | None, override("Decoupled weight decay, multiplied by the learning rate.")] = None,
+    dropout: Annotated[float | None, override("Dropout rate of the dense layers, 0 to 1.")] = None,
 ) -> None:
-    """Train the classifier; with no option, the recipe `seed` on CIFAR-10."""
+    """Train, resume or fine-tune the classifier.
+
+    Without options, trains the recipe `seed` on CIFAR-10.
+    """
     given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
-    from cifarnet.training.tracking import require_trackers  # with the help it would cost numpy's time
+    from cifarnet.training.tracking import require_trackers  # imports numpy, which --help does not need
 
     require_trackers(track or ())
     if warm_start is not None and data is None and resume is None:
         raise UsageError("--from was given without --data; expected the images to train on: add --data")
     if resume is None:
-        run, dataset = _start(_wish(recipe_name, warm_start, runs, given), data or "cifar10", backend, runs)
+        job, weights = _new_job(recipe_name, warm_start, runs, given)
+        run, dataset = _start(job, weights, given, data or "cifar10", backend, runs)
     elif warm_start is not None:
-        raise UsageError("--from and --resume were both given; expected one of them: a resumed run has begun already")
+        raise UsageError("--from and --resume were both given; expected one of them: leave one out")
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
-    record, tracking = _carry_out(run, dataset, max_minutes, track or [])
+    record, tracking = _train(run, dataset, max_minutes, track or [])
     _say_result(run, record)
     try:
-        _draw(run, record.best_epoch)
+        _draw_curves(run, record.best_epoch)
         tracking.finish(record)
     finally:
         if as_json:
@@ -132,63 +140,54 @@ def command(
     sys.exit(_exit_code(record))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What is to be trained, before the images are known."""
-
-    recipe: str
-    settings: Recipe
-    given: Collection[str]
-    """Names of the settings that have their own options."""
-    warm_start: "WarmStart | None" = None
-
-
-def _wish(name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]) -> Wish:
+def _new_job(
+    name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]
+) -> "tuple[Job, WarmStart | None]":
+    """Return the job that the options describe, before it is adapted to the images, and the weights to start from."""
     if warm_start is None:
-        return Wish(recipe=name or "seed", settings=recipe(name or "seed").changed(given), given=given)
-    from cifarnet.training.warm_start import warm_start_from  # numpy, which the help has no time for
+        settings = recipe(name or "seed").changed(given)
+        return Job(recipe=name or "seed", model=settings.model, train=settings.train), None
+    from cifarnet.training.warm_start import warm_start_from  # imports numpy, which --help does not need
 
     run = trained_run(runs, None if warm_start == "latest" else warm_start)
     job = run.read_record().job
     if name not in (None, job.recipe):
-        raise UsageError(
-            f"--recipe is {name}, {run} was trained by {job.recipe}; expected that one: leave --recipe out"
-        )
-    # Not its epochs, say, which may have been fitted to other images; but what it holds out stays unseen.
+        raise UsageError(f"--recipe is {name}; expected {job.recipe}, the recipe of {run}: leave --recipe out")
+    # The run's own settings may have been adapted to other images. Its validation split must stay unseen.
     train = RECIPES[job.recipe].train if job.recipe in RECIPES else job.train
     train = replace(train, seed=job.train.seed, validation_fraction=job.train.validation_fraction)
     settings = Recipe(model=job.model, train=train).changed(given)
-    return Wish(recipe=job.recipe, settings=settings, given=given, warm_start=warm_start_from(run))
+    return Job(recipe=job.recipe, model=settings.model, train=settings.train), warm_start_from(run)
 
 
-def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[Run, Dataset]":
+def _start(
+    job: Job, warm_start: "WarmStart | None", given: Collection[str], source: str, backend: str | None, runs: Path
+) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out_of, open_dataset
 
-    if "dropout" in wish.given and not wish.settings.model.dense_units:
+    if "dropout" in given and not job.model.dense_units:
         raise UsageError(
-            f"--dropout is {wish.settings.model.dropout}, which drops nothing in a network without hidden dense "
-            "layers; expected no such option: leave it out, or take another recipe"
+            f"--dropout is {job.model.dropout}, but the network has no hidden dense layers; expected no --dropout: "
+            "leave it out, or use another recipe"
         )
-    wanted = wish.settings.train
-    job = Job(recipe=wish.recipe, model=wish.settings.model, train=wanted)  # or it is refused
-    say(f"backend {choose(backend)}, recipe {wish.recipe}, data {source}")
-    if wish.warm_start is not None:
-        say(f"starting from the convolutions of {wish.warm_start.run}")
-        if wish.warm_start.seen is None:
-            say_not_known(wish.warm_start.run)
+    say(f"backend {choose(backend)}, recipe {job.recipe}, data {source}")
+    if warm_start is not None:
+        say(f"starting from the convolutions of {warm_start.run}")
+        if warm_start.seen is None:
+            say_not_known(warm_start.run)
     with download_bar() as progress:
-        dataset = open_dataset(source, seed=wanted.seed, progress=progress)
-    parts = hold_out_of(dataset, wanted)
-    train = wish.settings.fitted(len(parts.train), wish.given).train
-    notes = (*_changes(wanted, train, len(parts.train)), *_oddities(dataset, parts, train.batch_size))
-    for line in (*wrapped(_contents(dataset)), *notes):
+        dataset = open_dataset(source, seed=job.train.seed, progress=progress)
+    parts = hold_out_of(dataset, job.train)
+    train = Recipe(model=job.model, train=job.train).fitted(len(parts.train), given).train
+    for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
         say(line)
+    for note in (*_changes(job.train, train, len(parts.train)), *_warnings(dataset, parts, train.batch_size)):
+        say(note)
     from cifarnet.training.train import start  # Keras, now that its framework is chosen
 
-    model = replace(wish.settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
-    job = replace(job, model=model, train=train)
-    return start(job, dataset, runs, warm_start=wish.warm_start), dataset
+    model = replace(job.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
+    return start(replace(job, model=model, train=train), dataset, runs, warm_start=warm_start), dataset
 
 
 def _contents(dataset: "Dataset") -> str:
@@ -198,24 +197,24 @@ def _contents(dataset: "Dataset") -> str:
 
 
 def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[str]:
-    """Yield a line if settings were made to fit the images, or the epochs that were asked for."""
+    """Yield a note if settings were adapted to the number of images or of epochs."""
     was, now = wanted.to_json(), train.to_json()
     changed = [name for name in now if now[name] != was[name]]
     if changed:
         why = f"{train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images"
-        told = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
-        yield f"note: for {why}: {', '.join(told)}"
+        listed = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
+        yield f"note: for {why}: {', '.join(listed)}"
 
 
-def _oddities(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
-    """Yield a line for each setting that is allowed, and hardly meant for so few images."""
+def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
+    """Yield a note for each setting that is valid but unusual for so few images."""
     if batch_size > len(parts.train):
-        yield f"note: batch size {batch_size:,} is more than the {len(parts.train):,} images to train on"
+        yield f"note: batch size {batch_size:,} is larger than the training split of {len(parts.train):,} images"
     held_out = Counter(dataset.train.labels[parts.validation].tolist())
     alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]
     if alone:
-        more = f" and of {len(alone) - 1} more" if len(alone) > 1 else ""
-        yield f"note: of {shortened(alone[0])}{more} a single image is held out: the validation loss will be coarse"
+        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        yield f"note: {shortened(alone[0])}{more} with a single validation image: the validation loss will be noisy"
 
 
 def _reopen(
@@ -226,18 +225,18 @@ def _reopen(
     run = find_run(runs, None if name == "latest" else name)
     record = run.read_record()
     require_resumable(run)
-    wishes = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
-    wishes["data"] = None if data is None or record.data.source is None else durable(data)
-    _require_same_settings(record, wishes)
-    say(f"backend {choose(record.backend)}, going on with {run}")
+    requested = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
+    requested["data"] = None if data is None or record.data.source is None else durable(data)
+    _require_same_settings(record, requested)
+    say(f"backend {choose(record.backend)}, resuming {run}")
     with download_bar() as progress:
         return run, record.origin.open_dataset(data, progress)
 
 
-def _require_same_settings(record: "RunRecord", wishes: dict[str, Any]) -> None:
+def _require_same_settings(record: "RunRecord", requested: dict[str, Any]) -> None:
     was = record.model.to_json() | record.train.to_json()
     was |= {"data": record.data.source, "recipe": record.recipe, "backend": record.backend}
-    for name, value in wishes.items():
+    for name, value in requested.items():
         if value is not None and value != was.get(name):
             raise UsageError(
                 f"{name.replace('_', '-')} is {value}; expected {was.get(name)} as when the run began: "
@@ -245,9 +244,7 @@ def _require_same_settings(record: "RunRecord", wishes: dict[str, Any]) -> None:
             )
 
 
-def _carry_out(
-    run: "Run", dataset: "Dataset", max_minutes: float | None, track: list[str]
-) -> "tuple[RunRecord, Tracking]":
+def _train(run: "Run", dataset: "Dataset", max_minutes: float | None, track: list[str]) -> "tuple[RunRecord, Tracking]":
     from cifarnet.training.interrupt import stop_on_signal
     from cifarnet.training.tracking import Tracking
     from cifarnet.training.train import carry_out
@@ -260,11 +257,11 @@ def _carry_out(
 
 def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
     if stop:
-        display.say("stopping: saving, then scoring the best weights so far")
+        display.say("stopping: saving, then evaluating the best weights so far")
     return bool(stop)
 
 
-def _draw(run: "Run", best_epoch: int | None) -> None:
+def _draw_curves(run: "Run", best_epoch: int | None) -> None:
     history = run.read_history()
     if history:
         from cifarnet.report import draw_curves
@@ -276,10 +273,10 @@ STOPPED = {
     "patience": "the validation loss stopped improving",
     "epochs": "the last epoch is done",
     "interrupted": "interrupted",
-    "nan": "the loss is not a number",
+    "nan": "the loss is NaN",
     "time limit": "the time limit is reached",
 }
-"""Why training stopped, for people."""
+"""Reasons to stop as they are printed, by their name in run.json."""
 
 
 def _say_result(run: "Run", record: "RunRecord") -> None:
@@ -292,11 +289,11 @@ def _say_result(run: "Run", record: "RunRecord") -> None:
             f"test accuracy {100 * test.accuracy:.2f} %."
         )
     else:
-        say("No epoch has ended yet with a usable loss, so there are no best weights.")
-    say(f"Everything is in {run}")
+        say("No epoch has finished with a finite loss, so there are no best weights.")
+    say(f"Results are in {run}")
     name = shell_word(str(run))
     if record.status == "interrupted":
-        say(f"Go on with:   cifarnet train --resume {name}")
+        say(f"Resume with:  cifarnet train --resume {name}")
     elif record.best_epoch:
         say(f"Next:         cifarnet export {name} --onnx")
 
@@ -305,5 +302,5 @@ def _exit_code(record: "RunRecord") -> int:
     if record.why_stopped == "interrupted":
         return INTERRUPTED
     if not record.best_epoch and record.status == "finished":
-        raise RunError("training ended without a usable epoch; expected a finite loss: lower --learning-rate")
+        raise RunError("training ended without an epoch of finite loss; expected one: lower --learning-rate")
     return 0

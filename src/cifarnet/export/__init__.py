@@ -1,1 +1,1 @@
-"""Turn the weights of a run into one self-describing ONNX file, and prove it before it gets its name."""
+"""Export the weights of a run to a self-describing ONNX file, verified by a parity check."""

@@ -12,30 +12,31 @@ from onnx import TensorProto, helper, numpy_helper
 from cifarnet.contract import INPUT_NAME
 
 FLOATS = {"float32": (TensorProto.FLOAT, np.float32), "float16": (TensorProto.FLOAT16, np.float16)}
-"""ONNX type and numpy dtype of what is computed, by its name."""
+"""ONNX type and numpy dtype of each precision."""
 
 
 @dataclass
-class Draft:
-    """A graph under construction, and the value that its last node put out."""
+class GraphBuilder:
+    """Builds a chain of ONNX nodes, each of which takes the output of the one before."""
 
     weights: Mapping[str, NDArray[np.float32]]
     precision: str
     flip: bool = False
-    """Whether every image's mirror image goes along with it."""
+    """Whether to apply test-time augmentation (TTA) with horizontally flipped images."""
     value: str = INPUT_NAME
+    """Name of the last node's output."""
     shape: tuple[int, ...] = ()
-    """Of one image's ``value``, as Keras has it: (height, width, channels) or (units,)."""
+    """Shape of ``value`` for one image in Keras' layout: (height, width, channels) or (units,)."""
     rows: tuple[int, int, int] | None = None
-    """Height, width and channels that were flattened last, until a dense layer has taken its rows in that order."""
+    """Height, width and channels before the last flattening, until a dense layer has permuted its rows accordingly."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """What becomes an initializer, by name, not yet rounded to ``precision``."""
+    """Initializers by name, before they are rounded to ``precision``."""
     exact: list[onnx.TensorProto] = field(default_factory=list)
-    """Initializers that are the same in every precision."""
+    """Initializers that do not depend on the precision."""
 
     def add(self, operator: str, name: str, *constants: str, **attributes: Any) -> None:
-        """Append a node that takes the last value and ``constants``; node and output are both called ``name``."""
+        """Append a node with the inputs ``value`` and ``constants``; ``name`` names the node and its output."""
         inputs = [self.value, *constants]
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         self.value = name
@@ -45,15 +46,15 @@ class Draft:
         self.constants[name] = np.asarray(array)
         return name
 
-    def whole_numbers(self, name: str, values: list[int]) -> str:
-        """Add a constant of int64 and return its name."""
+    def int64_constant(self, name: str, values: list[int]) -> str:
+        """Add an int64 constant and return its name."""
         self.exact.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
     def initializers(self) -> list[onnx.TensorProto]:
         """Return the constants in the graph's precision."""
         dtype = FLOATS[self.precision][1]
-        # One dimension at least, as numpy makes it of a scalar here: it is broadcast all the same.
+        # ascontiguousarray makes scalars one-dimensional, which broadcasts the same way.
         rounded = [
             numpy_helper.from_array(np.ascontiguousarray(each, dtype), name) for name, each in self.constants.items()
         ]

@@ -1,4 +1,4 @@
-"""What a model file says of itself, so that no app has to be told anything else."""
+"""The contract of a model file: the metadata that an app needs to use it."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from cifarnet.contract import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS,
 from cifarnet.run_record import Calibration, RunRecord
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
-"""What is taken over from a run's record: nothing that names a time, a path or a machine."""
+"""Keys copied from run.json; none names a time, a path or a machine."""
 DATA_FACTS = ("name", "fingerprint", "split_by", "split_seed", "train_images", "test_images")
-"""What of its data set."""
+"""Keys copied from its dataset."""
 
 
 def describe(record: RunRecord, precision: str, calibration: Calibration, *, flip: bool = False) -> dict[str, Any]:
-    """Return the contract of the model that the run with ``record`` trained, still without its proof.
+    """Return the contract of the model trained by the run with ``record``, without the parity check's result.
 
-    ``calibration`` is what was fitted to the trained model's logits; it holds for every precision.
-    ``flip`` says that the graph takes the mean of an image and its mirror image.
+    ``calibration`` was fitted to the trained model and applies to every precision. ``flip`` is whether the graph
+    applies test-time augmentation.
     """
     document, data, labels = record.to_json(), record.data.to_json(), list(record.data.labels)
     height, width, channels = record.model.image_shape
@@ -31,7 +31,7 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, *, fli
         "precision": precision,
         "flip": flip,
         "model": record.model.to_json(),
-        # A run that is still training, or was killed, has no results yet: then they are null, save its best epoch.
+        # Except for its best epoch, the results of an unfinished run are null.
         "training": {name: document.get(name) for name in TRAINING_FACTS}
         | {
             "data": {name: data[name] for name in DATA_FACTS if name in data},

@@ -1,4 +1,4 @@
-"""From a run to a proven model file: write, prove, and only then give it its name."""
+"""Export a run: write the graph, check its parity with the trained model, then publish the files."""
 
 import hashlib
 import json
@@ -28,32 +28,32 @@ from cifarnet.system import processor, versions
 from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, require_same_data
 
 from .contract import describe
-from .file import contract_text, serialise
+from .file import contract_text, serialize
 from .latency import Latency, compare_latency
-from .parity import Bars, Parity, keras_heads, prove
-from .quantize import Variant, quantised
+from .parity import Parity, Tolerances, check_parity, keras_outputs
+from .quantize import Variant, quantized
 from .writer import OPSET, write_graph
 
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
-"""What stands between ``model`` and ``.onnx`` in the default name, by what the graph computes in."""
+"""Suffix of the default file name ``model.onnx`` for each precision."""
 FLOAT16_PROBABILITY = 0.02
-"""Largest difference of a probability through float16, whose numbers have 11 bits. Measured: 2e-3."""
+"""Maximum difference of a probability in float16, with its 11-bit significand. Measured: 2e-3."""
 CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
-"""Training images that set the ranges of int8, and held-out images that choose among its variants."""
+"""Training images that calibrate int8 ranges, and validation images that select the best variant."""
 RENAMES_S = 60.0
-"""Seconds that three renames of another export may take."""
+"""Maximum seconds to wait while another export renames its files."""
 
 Notice = Callable[[str], object]
-"""Told what is being done, for whoever waits."""
+"""Receives progress messages."""
 
 
 def no_notice(text: str) -> None:
-    """Say nothing."""
+    """Ignore a progress message."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A model file that went through the gate."""
+    """A model file that passed the parity check."""
 
     path: Path
     size_bytes: int
@@ -61,7 +61,7 @@ class Exported:
     precision: str
     parity: Parity
     latencies: tuple[Latency, ...]
-    """Against float32 on this machine; empty for float32 itself."""
+    """Latency compared with float32 on this machine; empty for float32 itself."""
 
 
 def export_run(
@@ -74,29 +74,30 @@ def export_run(
     flip: bool = False,
     notice: Notice = no_notice,
 ) -> Exported:
-    """Write the best weights of ``run`` as an ONNX file, once it is proven on every test image of ``dataset``.
+    """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
-    of the accuracy, as a fraction). With ``flip`` the file says the mean of an image and its mirror image. Beside the
-    file X.onnx lie X.json, its contract, and X.parity.json, what was measured. They replace those of an earlier export
-    once all three are complete. Raises ``ParityError`` when a bar is not held, and then the files of an earlier export
-    stay; ``RunError`` for a run without best weights or of other images, ``ModelError`` for weights that do not fit it,
-    ``ConfigError`` for settings outside their range and ``UsageError`` for a name that cannot be given.
+    accuracy, a fraction). ``flip`` adds test-time augmentation to the graph. Writes X.onnx, its contract X.json and the
+    measurements X.parity.json; they replace those of an earlier export once all three are complete.
+
+    Raises ``ParityError`` if the parity check fails, and then the files of an earlier export stay; ``RunError`` for a
+    run without best weights or with another dataset, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
+    settings out of range and ``UsageError`` for a path that cannot be written.
     """
-    bars = _bars(precision, max_drop)
+    tolerances = _tolerances(precision, max_drop)
     require_same_data(run.read_record().data, dataset)
     path = writable_path(run, precision, output)
     best = load_best_and_epoch(run)
     model, record = best.model, record_of(run, best.epoch)
     if record.calibration_for(flip=flip) is None:
-        notice(f"fitting the temperature on the held-out images{' with mirror images' if flip else ''}, once")
+        notice(f"fitting the temperature on the validation split{' with TTA' if flip else ''}")
     calibration = calibration_of(run, model, dataset, flip=flip, epoch=best.epoch)
     contract, temperature = describe(record, precision, calibration, flip=flip), calibration.temperature
     graph, opset = _graph(model, contract, dataset, notice)
-    notice(f"proving {precision} on {len(dataset.test):,} test images")
+    notice(f"checking {precision} on {len(dataset.test):,} test images")
     try:
-        parity = prove(
-            keras_heads(model, flip=flip), serialise(graph, contract, opset), dataset.test, bars, temperature
+        parity = check_parity(
+            keras_outputs(model, flip=flip), serialize(graph, contract, opset), dataset.test, tolerances, temperature
         )
     except ParityError as error:
         if not path.exists():
@@ -105,35 +106,35 @@ def export_run(
     contract["proof"] = {
         "images": parity.images,
         "accuracy": parity.accuracy,
-        "bars": bars.at(temperature).to_json(),
+        "bars": tolerances.at(temperature).to_json(),
         "checks": [check.name for check in parity.checks],
     }
-    content = serialise(graph, contract, opset)
-    latencies = () if precision == "float32" else compare_latency(content, _plain(model, contract))
+    content = serialize(graph, contract, opset)
+    latencies = () if precision == "float32" else compare_latency(content, _float32(model, contract))
     digest = hashlib.sha256(content).hexdigest()
     exported = Exported(path, len(content), digest, precision, parity, latencies)
     _write(exported, content, contract)
     return exported
 
 
-def _bars(precision: str, max_drop: float) -> Bars:
+def _tolerances(precision: str, max_drop: float) -> Tolerances:
     if precision not in SUFFIXES or not 0 <= max_drop < 1:
         raise ConfigError(
-            f"precision is {precision}, the largest drop {max_drop}; expected one of {', '.join(SUFFIXES)} and a "
+            f"precision is {precision} and max_drop {max_drop}; expected one of {', '.join(SUFFIXES)} and a "
             "fraction from 0 up to but not including 1"
         )
     if precision == "float32":
-        return Bars()
+        return Tolerances()
     probability = FLOAT16_PROBABILITY if precision == "float16" else None
-    return Bars(
+    return Tolerances(
         probability=probability, calibrated=probability, margin=None, accuracy_drop=max_drop, equal_accuracy=False
     )
 
 
 def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
-    """Return the file that an export of ``run`` writes, ``output`` if given, in a folder that is there.
+    """Return the path that an export of ``run`` writes, ``output`` if given; its folder is created.
 
-    Raises ``UsageError`` and ``RunError`` for a name that cannot be given: before minutes of proving.
+    Raises ``UsageError`` or ``RunError`` for a path that cannot be written, before minutes of checking.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_writable_model(path)
@@ -142,68 +143,68 @@ def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{path.parent} could not be made ({error.strerror}): choose another folder") from error
-    with _naming_lock(path):  # where the file system cannot lock, that is told now
+    with _naming_lock(path):  # fails now if the file system does not support locks
         return path
 
 
 def _naming_lock(path: Path) -> AbstractContextManager[None]:
-    """Return the lock under which ``path`` and the files beside it get their names, those of one export together."""
+    """Return the lock that keeps the three files of one export together."""
     lock = path.parent / EXPORT_LOCK
-    in_use = f"{lock} was held by another export for {RENAMES_S:.0f} s; expected milliseconds: stop that one"
+    in_use = f"{lock} was held by another export for {RENAMES_S:.0f} s; expected milliseconds: stop that export"
     return locked(lock, in_use, "write to a local disk (--output)", timeout_s=RENAMES_S)
 
 
 def _require_own(path: Path) -> None:
-    """Raise ``UsageError`` where ``path`` is there and is no whole file of an export."""
+    """Raise ``UsageError`` if ``path`` exists and was not written by an export."""
     if os.path.lexists(path):
         try:
             read_model(path)
         except ModelError as error:
             raise UsageError(
-                f"an export would replace {path}, which is not a file of an export ({error}); expected a free name: "
-                "move that file away or give another name"
+                f"the export would replace {path}, which is not an exported model ({error}); expected a free name: "
+                "move that file or give another name"
             ) from error
 
 
 def _graph(
     model: keras.Model, contract: Mapping[str, Any], dataset: Dataset, notice: Notice
 ) -> tuple[onnx.GraphProto, int]:
-    """Return the graph in the contract's precision, and the operator set that it needs."""
+    """Return the graph in the contract's precision and its opset version."""
     if contract["precision"] != "int8":
         return _written(model, contract, contract["precision"]), OPSET
-    best = _best_variant(_plain(model, contract), contract, dataset, notice)
+    best = _best_variant(_float32(model, contract), contract, dataset, notice)
     return best.graph, best.opset
 
 
-def _plain(model: keras.Model, contract: Mapping[str, Any]) -> bytes:
-    """Return the float32 file that a smaller one is made from and compared with."""
-    return serialise(_written(model, contract, "float32"), contract)
+def _float32(model: keras.Model, contract: Mapping[str, Any]) -> bytes:
+    """Return the float32 model file."""
+    return serialize(_written(model, contract, "float32"), contract)
 
 
 def _written(model: keras.Model, contract: Mapping[str, Any], precision: str) -> onnx.GraphProto:
     return write_graph(model, precision, contract["calibration"]["temperature"], flip=contract["flip"])
 
 
-def _best_variant(plain: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:
-    """Return the variant with the lowest loss on held-out images; the test images have no say in it."""
+def _best_variant(float32: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:
+    """Return the int8 variant with the lowest loss on the validation split."""
     parts = hold_out_of(dataset, TrainConfig.from_json(contract["training"]["train"]))
     calibration = dataset.train.images[evenly_chosen(parts.train, CALIBRATION_IMAGES)]
     chosen = evenly_chosen(parts.validation, SELECTION_IMAGES)
-    held_out = Split(dataset.train.images[chosen], dataset.train.labels[chosen])
+    validation = Split(dataset.train.images[chosen], dataset.train.labels[chosen])
     variants: list[tuple[float, Variant]] = []
-    for variant in quantised(plain, calibration):
-        opened = open_model(serialise(variant.graph, contract, variant.opset), threads=0)
-        loss = evaluate(opened.logits, held_out).loss
-        notice(f"int8, {variant.name}: loss {loss:.4f} on {len(held_out):,} held-out images")
+    for variant in quantized(float32, calibration):
+        opened = open_model(serialize(variant.graph, contract, variant.opset), threads=0)
+        loss = evaluate(opened.logits, validation).loss
+        notice(f"int8, {variant.name}: loss {loss:.4f} on {len(validation):,} validation images")
         variants.append((loss if math.isfinite(loss) else math.inf, variant))
     return min(variants, key=itemgetter(0))[1]
 
 
 def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> None:
-    """Give the three files their names once all are on the disk.
+    """Write the three files to temporary names, then rename them.
 
-    A crash between two renames is seen by whoever reads: a parity record has the SHA-256 of its model, and the contract
-    of the old model is taken away before the new model comes. Of two exports to one name the second waits.
+    A crash between two renames is detectable: the parity file has the SHA-256 of its model, and the old contract is
+    removed before the model is replaced. A concurrent export to the same name waits.
     """
     path = exported.path
     beside = path.with_suffix(CONTRACT_SUFFIX)

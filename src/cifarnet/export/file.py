@@ -1,4 +1,4 @@
-"""A graph and its contract as one file: deterministic bytes, sealed with their digest."""
+"""Serialize a graph and its contract to one file with deterministic bytes and a digest."""
 
 import json
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from .writer import IR_VERSION, OPSET
 PRODUCER = "cifarnet"
 
 
-def serialise(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = OPSET) -> bytes:
-    """Return the content of a model file: shapes inferred, checked, sealed. Raises ``ModelError`` for a bad graph."""
+def serialize(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = OPSET) -> bytes:
+    """Return the content of a model file: checked, with shapes and a digest. Raises ``ModelError`` for a bad graph."""
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name=PRODUCER
     )
@@ -32,6 +32,6 @@ def serialise(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = 
 
 
 def contract_text(contract: Mapping[str, Any]) -> str:
-    """Return the contract as JSON whose bytes depend on its values alone."""
+    """Return the contract as canonical JSON."""
     text = json.dumps(contract, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode(errors="backslashreplace").decode()  # the name of a folder that is no UTF-8, as JSON escapes it
+    return text.encode(errors="backslashreplace").decode()  # a folder name may be invalid UTF-8

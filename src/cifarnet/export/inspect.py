@@ -1,4 +1,4 @@
-"""What is in a model file: its contract, and what each of its layers costs."""
+"""Inspect a model file: its contract, and the parameters and multiply-adds of its layers."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ from cifarnet.errors import ModelError
 from cifarnet.runtime import read_model
 
 MOST_NUMBERS = 10**15
-"""Of one tensor: beyond any file, and small enough that whatever is computed from a few of them can be written out."""
-WAY_OUT = "use a file that `cifarnet export` wrote"
+"""Maximum elements of one tensor: more than any file has, few enough that products of them can be printed."""
+WAY_OUT = "use a file written by `cifarnet export`"
 Shapes = Mapping[str, tuple[int, ...]]
-"""Sizes by the name of a value."""
+"""Tensor shapes by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +29,16 @@ class Layer:
     name: str
     operator: str
     shape: tuple[int, ...]
-    """Of what it puts out for one image, channels first; empty where the file does not tell it."""
+    """Output shape for one image, channels first; empty if the file does not contain it."""
     parameters: int
-    """Numbers learned or set that it works with; one that several layers share counts for each of them."""
+    """Number of parameters; shared ones count for each layer."""
     multiply_adds: int
-    """Per image; 0 where the file does not tell the shapes."""
+    """Multiply-adds per image; 0 if the file does not contain the shapes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """A model file, described."""
+    """Description of a model file."""
 
     path: str
     size_bytes: int
@@ -47,18 +47,18 @@ class Inspection:
     contract: dict[str, Any]
     layers: tuple[Layer, ...]
     parameters: int
-    """Numbers learned or set in the graph, each counted once."""
+    """Number of parameters in the graph, each counted once."""
     parity: dict[str, Any] | None
-    """What the gate measured when this very file was written, where the record of it still lies beside the file."""
+    """Content of the parity file beside the model, or None if there is none for this very model."""
 
     @property
     def multiply_adds(self) -> int:
-        """Multiplications with an addition, per image, in convolutions and dense layers."""
+        """Multiply-adds per image in convolutions and dense layers."""
         return sum(layer.multiply_adds for layer in self.layers)
 
 
 def inspect_model(path: str | Path) -> Inspection:
-    """Describe a model file without running it. Raises ``ModelError`` for anything but an unaltered one of ours."""
+    """Describe a model file without running it. Raises ``ModelError`` for a file that is not ours or was altered."""
     content, contract = read_model(Path(path))
     model = _parsed(content, path)
     digest = hashlib.sha256(content).hexdigest()
@@ -77,32 +77,32 @@ def inspect_model(path: str | Path) -> Inspection:
 def _parsed(content: bytes, path: str | Path) -> onnx.ModelProto:
     try:
         return onnx.load_from_string(content)
-    except DecodeError as error:  # what onnxruntime reads may still be too deep for Python
+    except DecodeError as error:  # nested too deeply for Python, if not for onnxruntime
         raise ModelError(f"{path} cannot be read by onnx ({error}); {WAY_OUT}") from error
 
 
 def _opset(model: onnx.ModelProto, path: str | Path) -> int:
-    """Return the version of the standard operators. Of several the last counts, as it does in onnxruntime."""
+    """Return the opset version of the standard domain, the last one if there are several, as in onnxruntime."""
     versions = [each.version for each in model.opset_import if each.domain in STANDARD_DOMAINS]
     if not versions:
-        raise ModelError(f"{path} names no version of the standard operators; expected one: {WAY_OUT}")
+        raise ModelError(f"{path} has no opset version of the standard operators; expected one: {WAY_OUT}")
     return int(versions[-1])
 
 
 def _layers(graph: onnx.GraphProto, rows: int) -> tuple[Layer, ...]:
-    """Return the layers, with the multiplications for ``rows`` inputs of the network per image."""
+    """Return the layers, with multiply-adds for ``rows`` network inputs per image."""
     own = _weights(graph)
     shapes = own | {each.name: _shape(each) for each in (*graph.input, *graph.value_info, *graph.output)}
     return tuple(_layer(node, own, shapes, rows) for node in graph.node)
 
 
 def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what the network computes with; whole numbers of 64 bits say where to cut an image."""
+    """Return the shapes of the parameters; int64 initializers are indices and shapes, not parameters."""
     return {each.name: tuple(each.dims) for each in graph.initializer if each.data_type != onnx.TensorProto.INT64}
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """Return the sizes, 0 for the batch."""
+    """Return the shape, 0 for the batch dimension."""
     return tuple(each.dim_value for each in value.type.tensor_type.shape.dim)
 
 
@@ -118,7 +118,7 @@ def _layer(node: onnx.NodeProto, own: Shapes, shapes: Shapes, rows: int) -> Laye
 
 
 def _multiply_adds(node: onnx.NodeProto, shape: tuple[int, ...], shapes: Shapes) -> int:
-    """Each weight of a convolution is used once per pixel that comes out, each of a dense layer once."""
+    """Return the multiply-adds: a weight is used once per output pixel of a convolution, once in a dense layer."""
     weights = shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
     if node.op_type not in ("Conv", "Gemm") or not (shape and weights):
         return 0
@@ -126,20 +126,20 @@ def _multiply_adds(node: onnx.NodeProto, shape: tuple[int, ...], shapes: Shapes)
 
 
 def _count(sizes: Iterable[int]) -> int:
-    """Return how many numbers a tensor of these sizes has."""
+    """Return the number of elements of a tensor of this shape."""
     count = math.prod(sizes)
     if not 0 <= count <= MOST_NUMBERS:
-        raise ModelError(f"the graph has a tensor of sizes {str([*sizes])[:60]}; expected those of a file: {WAY_OUT}")
+        raise ModelError(f"the graph has a tensor of shape {str([*sizes])[:60]}; expected a smaller one: {WAY_OUT}")
     return count
 
 
 def _text(name: str | bytes) -> str:
-    """Return a name of the graph, which comes as bytes where it is no UTF-8, with escapes in it then."""
+    """Return a name in the graph as text; names that are invalid UTF-8 come as bytes."""
     return name if isinstance(name, str) else name.decode(errors="backslashreplace")
 
 
 def _measured(path: Path, digest: str) -> dict[str, Any] | None:
-    """Return the record at ``path`` if it is that of the file with this digest, and not of one that lay there once."""
+    """Return the parity file at ``path`` if it belongs to the model with this digest, or None."""
     try:
         found = json.loads(path.read_bytes()) if path.is_file() else None
     except (OSError, ValueError, RecursionError):

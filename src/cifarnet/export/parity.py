@@ -1,4 +1,4 @@
-"""The proof that a model file says what the trained model says: the whole test set, and inputs of the extreme kind."""
+"""Parity check: compare a model file with the trained model on the test set and on extreme inputs."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,51 +17,48 @@ from cifarnet.evaluation.probability import softmax
 from cifarnet.evaluation.scoring import flip_averaged, predict, score
 from cifarnet.runtime import open_model
 
-Heads = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Images (n, h, w, 3) to float32 (n, heads, classes): logits, then probabilities, and of a file the calibrated ones."""
+OutputFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Maps images (n, h, w, 3) to float32 (n, outputs, classes): logits, probabilities and, for a file, calibrated ones."""
 
 WHOLE_BATCH = 256
-"""Images per call for the whole test set."""
+"""Batch size for the whole test set."""
 PART_BATCHES = (1, 7, 30)
-"""Other batch sizes, each on this many batches of the test set."""
+"""Other batch sizes, each checked on ``PART_CALLS`` batches of the test set."""
 PART_CALLS = 40
 NOISE_IMAGES, HOT_PIXELS = 32, 32
-"""Extreme inputs beside an all-0 and an all-255 image."""
+"""Number of extreme inputs in addition to an all-0 and an all-255 image."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bars:
-    """What a file has to hold against the trained model. The defaults are those of float32."""
+class Tolerances:
+    """Tolerances of the parity check; the defaults are for float32."""
 
     probability: float | None = 1e-5
-    """Largest difference of a probability; nothing where fewer bits make a difference as such meaningless. Measured for
-    float32: 2e-6 and less (the README's table)."""
+    """Maximum absolute difference of a probability, or None for no limit. Measured for float32: up to 2e-6."""
     calibrated: float | None = 1e-5
-    """The same of a calibrated probability; the trained model's are its logits' softmax at the temperature. Measured:
-    2e-6 and less."""
+    """Maximum absolute difference of a calibrated probability, or None for no limit. Measured: up to 2e-6."""
     heads: float = 1e-5
-    """Largest difference of either from the softmax of the file's own logits, whatever those were computed in.
-    Measured: 3e-7 and less in float32, float16 and int8."""
+    """Maximum absolute difference of either from the softmax of the file's own logits. Measured: up to 3e-7 in float32,
+    float16 and int8."""
     margin: float | None = 1e-4
-    """Where the two best probabilities differ by more than this, the class has to be the same; nothing where it may
-    change."""
+    """Top-2 margin above which the predicted class must match, or None to disable the check."""
     accuracy_drop: float = 0.0
-    """Largest loss of accuracy, as a fraction of the test set."""
+    """Maximum loss of accuracy, as a fraction of the test set."""
     equal_accuracy: bool = True
-    """Whether the number of right answers has to be the same, so that none may be gained either."""
+    """Whether the number of correct predictions must be equal, so that it must not increase either."""
 
-    def at(self, temperature: float) -> "Bars":
-        """Return the bars of a file with this temperature, above 0: below 1 it magnifies how its logits are rounded."""
+    def at(self, temperature: float) -> "Tolerances":
+        """Return the tolerances at a temperature, above 0; below 1 it magnifies the rounding of logits."""
         factor = max(1.0, 1.0 / temperature)
         calibrated = None if self.calibrated is None else self.calibrated * factor
         return replace(self, calibrated=calibrated, heads=self.heads * factor)
 
     def images_lost(self, images: int) -> int:
-        """Return how many of ``images`` fewer may be right; the fraction counts as it is written in decimals."""
+        """Return how many fewer of ``images`` may be correct, computed exactly from the decimal fraction."""
         return math.floor(Fraction(str(self.accuracy_drop)) * images)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the bars that there are."""
+        """Return the tolerances that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -72,41 +69,41 @@ class Check:
     name: str
     images: int
     probability_difference: float
-    """Largest of ``probabilities``, absolute; NaN where either side is not finite."""
+    """Largest absolute difference of ``probabilities``; NaN if either side is not finite."""
     calibrated_difference: float
-    """Largest of ``calibrated``."""
+    """Largest absolute difference of ``calibrated``."""
     head_difference: float
-    """Largest of either, from the softmax of the file's own logits."""
+    """Largest absolute difference of either from the softmax of the file's own logits."""
     logit_difference: float
     changed_classes: int
-    """Images whose class differs, those within the margin left out."""
+    """Images whose predicted class differs, except near ties within the margin."""
     first_offender: int | None
-    """Index, among the images of this check, of the first one past a bar."""
+    """Index of the first mismatch among the images of this check, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """What was measured by the gate."""
+    """Result of a parity check."""
 
     images: int
-    """Test images scored."""
+    """Number of test images."""
     trained_accuracy: float
-    """Of the trained model, fraction."""
+    """Accuracy of the trained model, 0 to 1."""
     accuracy: float
-    """Of the file in onnxruntime, fraction."""
+    """Accuracy of the file in onnxruntime, 0 to 1."""
     checks: tuple[Check, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
+        """Return the result as JSON values."""
         return asdict(self)
 
 
-def keras_heads(model: keras.Model, *, flip: bool = False) -> Heads:
-    """Return logits and probabilities of the trained model, as it computes them itself.
+def keras_outputs(model: keras.Model, *, flip: bool = False) -> OutputFunction:
+    """Return a function that computes logits and probabilities with the trained model.
 
-    With ``flip`` the logits are the mean over an image and its mirror image, the probabilities the softmax of that.
+    With ``flip`` it applies test-time augmentation: the logits are averaged over each image and its mirror image.
     """
-    both = keras.Model(model.inputs[0], [model.get_layer("logits").output, model.outputs[0]], name="cifarnet_heads")
+    both = keras.Model(model.inputs[0], [model.get_layer("logits").output, model.outputs[0]], name="cifarnet_outputs")
 
     def heads(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.stack([np.asarray(head, np.float32) for head in both.predict_on_batch(images)], axis=1)
@@ -118,31 +115,33 @@ def keras_heads(model: keras.Model, *, flip: bool = False) -> Heads:
     return flipped_heads if flip else heads
 
 
-def file_heads(content: bytes, *, optimised: bool) -> Heads:
-    """Return logits, probabilities and calibrated probabilities of a model file in onnxruntime."""
-    opened = open_model(content, threads=0, optimised=optimised)
+def onnx_outputs(content: bytes, *, optimized: bool) -> OutputFunction:
+    """Return a function that computes the three outputs of a model file in onnxruntime."""
+    opened = open_model(content, threads=0, optimized=optimized)
     return lambda images: np.stack(opened.run(images), axis=1)
 
 
-def prove(trained: Heads, content: bytes, test: Split, bars: Bars, temperature: float) -> Parity:
-    """Compare a model file with the trained model and return what was measured.
+def check_parity(
+    trained: OutputFunction, content: bytes, test: Split, tolerances: Tolerances, temperature: float
+) -> Parity:
+    """Compare a model file with the trained model and return the differences.
 
-    What is calibrated is compared with the softmax of the trained model's logits divided by ``temperature``.
-    Raises ``ParityError`` with the figures and the first offending image where a bar is not held.
+    ``calibrated`` is compared with the softmax of the trained model's logits divided by ``temperature``. Raises
+    ``ParityError`` with the differences and the first mismatch if a tolerance is exceeded.
     """
-    contenders = {word: file_heads(content, optimised=word == "optimised") for word in ("optimised", "plain")}
+    files = {word: onnx_outputs(content, optimized=word == "optimised") for word in ("optimised", "plain")}
     reference = predict(trained, test.images, WHOLE_BATCH)
-    whole = predict(contenders["optimised"], test.images, WHOLE_BATCH)
-    compare = partial(_compare, bars=bars.at(temperature), temperature=temperature)
+    whole = predict(files["optimised"], test.images, WHOLE_BATCH)
+    compare = partial(_compare, tolerances=tolerances.at(temperature), temperature=temperature)
     checks = [compare("test set, optimised", reference, whole)]
     checks += [
         compare(f"{name}, {word}", expected, predict(heads, images, size))
         for name, images, size, expected in _parts(trained, test)
-        for word, heads in contenders.items()
+        for word, heads in files.items()
     ]
     for check in checks:
-        _require_no_offender(check, bars.at(temperature))
-    _require_accuracy(reference[:, 0], whole[:, 0], test.labels, bars)
+        _require_no_mismatch(check, tolerances.at(temperature))
+    _require_accuracy(reference[:, 0], whole[:, 0], test.labels, tolerances)
     return Parity(
         images=len(test),
         trained_accuracy=score(reference[:, 0], test.labels).accuracy,
@@ -151,19 +150,19 @@ def prove(trained: Heads, content: bytes, test: Split, bars: Bars, temperature: 
     )
 
 
-def _parts(trained: Heads, test: Split) -> Iterator[tuple[str, NDArray[np.uint8], int, NDArray[np.float32]]]:
-    """Yield name, images, batch size and the trained model's answers of each check beside the whole test set."""
+def _parts(trained: OutputFunction, test: Split) -> Iterator[tuple[str, NDArray[np.uint8], int, NDArray[np.float32]]]:
+    """Yield name, images, batch size and trained outputs of each check besides the one on the whole test set."""
     for size in PART_BATCHES:
         images = test.images[: size * PART_CALLS]
         yield f"batches of {size}", images, size, predict(trained, images, size)
     images = test.images[: WHOLE_BATCH * 4]
     yield f"batches of {WHOLE_BATCH}", images, WHOLE_BATCH, predict(trained, images, WHOLE_BATCH)
     images = extreme_images(test.images.shape[1:])
-    yield "extreme inputs", images, size, predict(trained, images, size)  # no size that is new to a compiler
+    yield "extreme inputs", images, size, predict(trained, images, size)  # a batch size that is compiled already
 
 
 def extreme_images(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return images uint8 (n, h, w, c) of all 0, all 255, noise, and single hot pixels, always the same ones."""
+    """Return fixed images uint8 (n, h, w, c): all 0, all 255, noise, and single hot pixels."""
     rng = np.random.Generator(np.random.PCG64(0))
     flat = np.stack([np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)])
     noise = rng.integers(0, 256, (NOISE_IMAGES, *shape), np.uint8)
@@ -173,15 +172,15 @@ def extreme_images(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _compare(
-    name: str, expected: NDArray[np.float32], found: NDArray[np.float32], bars: Bars, temperature: float
+    name: str, expected: NDArray[np.float32], found: NDArray[np.float32], tolerances: Tolerances, temperature: float
 ) -> Check:
     logits, probabilities = (_distance(expected[:, head], found[:, head]) for head in (0, 1))
     calibrated = _distance(_softmax(expected[:, 0], temperature), found[:, 2])
     own = [_distance(_softmax(found[:, 0], each), found[:, head]) for head, each in ((1, 1.0), (2, temperature))]
-    heads, changed = np.maximum(*own), _changed(expected[:, 1], found[:, 1], bars.margin or 0.0)
-    pairs = ((probabilities, bars.probability), (calibrated, bars.calibrated), (heads, bars.heads))
-    offends = np.any([_is_past(differences, bar) for differences, bar in pairs], axis=0)
-    offenders = np.flatnonzero(offends | (changed if bars.margin is not None else False))
+    heads, changed = np.maximum(*own), _changed(expected[:, 1], found[:, 1], tolerances.margin or 0.0)
+    pairs = ((probabilities, tolerances.probability), (calibrated, tolerances.calibrated), (heads, tolerances.heads))
+    exceeds = np.any([_exceeds(differences, tolerance) for differences, tolerance in pairs], axis=0)
+    mismatches = np.flatnonzero(exceeds | (changed if tolerances.margin is not None else False))
     return Check(
         name=name,
         images=len(expected),
@@ -190,29 +189,29 @@ def _compare(
         head_difference=float(heads.max()),
         logit_difference=float(logits.max()),
         changed_classes=int(changed.sum()),
-        first_offender=int(offenders[0]) if len(offenders) else None,
+        first_offender=int(mismatches[0]) if len(mismatches) else None,
     )
 
 
 def _distance(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[Any]:
-    """Return how far each row (n, classes) is from the other at most (n,)."""
+    """Return the largest absolute difference of each row, (n,), of arrays (n, classes)."""
     farthest: NDArray[Any] = np.abs(expected - found).max(axis=1)
     return farthest
 
 
 def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # what is infinite becomes no number, and that is past every bar
+    with np.errstate(invalid="ignore"):  # infinite logits become NaN, which exceeds every tolerance
         return softmax(logits, temperature)
 
 
-def _is_past(differences: NDArray[Any], bar: float | None) -> NDArray[np.bool_]:
-    # Not `>`: a difference that is no number is past every bar.
-    past: NDArray[np.bool_] = ~(differences <= (np.inf if bar is None else bar))
-    return past
+def _exceeds(differences: NDArray[Any], tolerance: float | None) -> NDArray[np.bool_]:
+    # Not `>`: NaN exceeds every tolerance.
+    exceeds: NDArray[np.bool_] = ~(differences <= (np.inf if tolerance is None else tolerance))
+    return exceeds
 
 
 def _changed(expected: NDArray[np.float32], found: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
-    """Return which images (n,) change their class though the two best probabilities are ``margin`` apart."""
+    """Return which images (n,) have another predicted class although their top-2 margin exceeds ``margin``."""
     best = np.sort(expected, axis=1)
     changed: NDArray[np.bool_] = (best[:, -1] - best[:, -2] > margin) & (
         expected.argmax(axis=1) != found.argmax(axis=1)
@@ -220,27 +219,27 @@ def _changed(expected: NDArray[np.float32], found: NDArray[np.float32], margin: 
     return changed
 
 
-def _require_no_offender(check: Check, bars: Bars) -> None:
+def _require_no_mismatch(check: Check, tolerances: Tolerances) -> None:
     if check.first_offender is not None:
-        wanted = [] if bars.probability is None else [f"{bars.probability:.2g} and {bars.calibrated:.2g} at most"]
-        wanted += [f"{bars.heads:.2g} from its own logits"] + ([] if bars.margin is None else ["no changed class"])
+        limits = (tolerances.probability, tolerances.calibrated, tolerances.heads)
+        expected = [f"at most {' and '.join(f'{limit:.2g}' for limit in limits if limit is not None)}"]
+        expected += [] if tolerances.margin is None else ["no changed prediction"]
         raise ParityError(
-            f"{check.name}: a probability differs by {check.probability_difference:.2g}, a calibrated one by "
-            f"{check.calibrated_difference:.2g}, either from its own logits by {check.head_difference:.2g}, and "
-            f"{check.changed_classes} of {check.images} images change their class, image {check.first_offender} first; "
-            f"expected {', '.join(wanted)}: no file was written, the trained model stands"
+            f"{check.name}: probabilities differ by {check.probability_difference:.2g}, calibrated ones by "
+            f"{check.calibrated_difference:.2g}, either from the softmax of the file's logits by "
+            f"{check.head_difference:.2g}; {check.changed_classes} of {check.images} predictions change, image "
+            f"{check.first_offender} is the first mismatch; expected {', '.join(expected)}: no file was written"
         )
 
 
 def _require_accuracy(
-    expected: NDArray[np.float32], found: NDArray[np.float32], labels: NDArray[np.int32], bars: Bars
+    expected: NDArray[np.float32], found: NDArray[np.float32], labels: NDArray[np.int32], tolerances: Tolerances
 ) -> None:
-    was_right, is_right = expected.argmax(axis=1) == labels, found.argmax(axis=1) == labels
-    lost = int(was_right.sum()) - int(is_right.sum())
-    if lost > bars.images_lost(len(labels)) or (bars.equal_accuracy and lost):
-        wanted = "the same" if bars.equal_accuracy else f"at most {100 * bars.accuracy_drop:g} points less"
+    before, after = (outputs.argmax(axis=1) == labels for outputs in (expected, found))
+    lost = int(before.sum()) - int(after.sum())
+    if lost > tolerances.images_lost(len(labels)) or (tolerances.equal_accuracy and lost):
+        wanted = "the same" if tolerances.equal_accuracy else f"at most {100 * tolerances.accuracy_drop:g} points less"
         raise ParityError(
-            f"the file has an accuracy of {100 * is_right.mean():.2f} %, the trained model of "
-            f"{100 * was_right.mean():.2f} %, image {np.flatnonzero(was_right != is_right)[0]} differs first; expected "
-            f"{wanted}: no file was written, the trained model stands"
+            f"the file has an accuracy of {100 * after.mean():.2f} %, the trained model {100 * before.mean():.2f} %, "
+            f"image {np.flatnonzero(before != after)[0]} is the first mismatch; expected {wanted}: no file was written"
         )

@@ -1,4 +1,4 @@
-"""Eight-bit variants of a model file, by onnxruntime's own tools."""
+"""Quantize a model file to int8 with onnxruntime's tools."""
 
 import io
 import logging
@@ -16,17 +16,17 @@ from cifarnet.contract import INPUT_NAME, STANDARD_DOMAINS
 
 CALIBRATION_BATCH = 64
 METHODS = ("MinMax", "Percentile")
-"""Ways to choose the range of each value, by their names in ``onnxruntime.quantization.CalibrationMethod``.
+"""Names of ``onnxruntime.quantization.CalibrationMethod``.
 
-Not Entropy: as ``quantize_static`` calls it, it merges 128 bins into 128, so that its ranges are those of MinMax.
+Not Entropy: as ``quantize_static`` calls it, it merges 128 bins into 128 and gives the ranges of MinMax.
 """
 OPERATORS = ("Conv", "Gemm", "MaxPool")
-"""What is computed in eight bits; the first scaling, the temperature and each softmax stay in float32."""
+"""Quantized operators; rescaling, temperature and softmax stay in float32."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to quantise, and the graph that it gave."""
+    """One quantization scheme and its graph."""
 
     name: str
     graph: onnx.GraphProto
@@ -34,7 +34,7 @@ class Variant:
 
 
 class _Images:
-    """What the calibration reads: batches of one size, which its histograms need, until there are no more."""
+    """Calibration data reader of equally sized batches, which onnxruntime's histograms need."""
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
         size = min(CALIBRATION_BATCH, len(images))
@@ -47,32 +47,32 @@ class _Images:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the tools from talking: on stdout, and of a preparation that a graph of ours has no use for."""
+    """Suppress output of onnxruntime's tools, such as advice to preprocess the graph."""
     root = logging.getLogger()
-    root.addFilter(_nothing)
+    root.addFilter(_reject)
     try:
         with redirect_stdout(io.StringIO()):
             yield
     finally:
-        root.removeFilter(_nothing)
+        root.removeFilter(_reject)
 
 
-def _nothing(_: logging.LogRecord) -> bool:
+def _reject(_: logging.LogRecord) -> bool:
     return False
 
 
-def quantised(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
-    """Yield each variant of a float32 model file: two calibrations, per channel and per tensor.
+def quantized(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
+    """Yield int8 variants of a float32 model file: two calibration methods, per channel and per tensor.
 
-    ``images`` uint8 (n, h, w, 3) set the ranges and must be training images. Activations are unsigned, weights signed,
-    with seven bits: with eight, processors without VNNI saturate (Intel's own advice for them).
+    ``images``, uint8 (n, h, w, 3), calibrate the ranges and must be training images. Activations are unsigned, weights
+    signed with seven bits, since eight saturate on processors without VNNI, as Intel advises.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     for method in METHODS:
         for per_channel in (True, False):
             with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
-                path = Path(folder) / "quantised.onnx"
+                path = Path(folder) / "quantized.onnx"
                 with _silence():
                     quantize_static(
                         onnx.load_from_string(content),

@@ -1,7 +1,7 @@
-"""A run as something to show: one page that needs no network, its pictures as PNG files, and a model card.
+"""Report of a run: a self-contained HTML page, its figures as PNG files, and a model card.
 
-``write_report`` makes all of them. The page is drawn by templates in HTML and SVG, so that it follows the reader's
-theme; matplotlib draws the PNG files. Jinja, matplotlib, Pillow and PyYAML are imported when something is drawn.
+``write_report`` writes all of them. matplotlib draws the figures, as SVG in the page, which follows the reader's theme.
+Jinja, matplotlib, Pillow and PyYAML are imported on use.
 """
 
 from .charts import draw_curves

@@ -1,4 +1,4 @@
-"""The model card: Markdown with the header that model hubs read, from the run's record alone."""
+"""Write the model card: Markdown with the metadata header of the Hugging Face Hub."""
 
 import re
 from typing import Any
@@ -13,23 +13,23 @@ from .page import environment
 from .words import spaced
 
 HUB_NAMES = {"cifar10": "uoft-cs/cifar10"}
-"""What the hub calls the data sets that it has."""
+"""Dataset names on the hub."""
 FOLDER = "imagefolder"
-"""What the hub calls a folder of images."""
+"""Dataset type of a folder of images on the hub."""
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#$])")
-"""Letters that Markdown may read as its own, in the middle of a line too."""
+"""Characters with a meaning in Markdown."""
 
 
 class Verbatim(str):
-    """Text that goes into a card as it is: a line of a block of code."""
+    """Text that is not escaped, for code blocks."""
 
     __slots__ = ()
 
 
 def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
-    """Return the model card as Markdown, with the metadata of the Hugging Face Hub at its top.
+    """Return the model card as Markdown, with the metadata of the Hugging Face Hub at the top.
 
-    It states no license: a run does not tell under which its weights and images are.
+    It states no license, since the licenses of weights and images are unknown.
     """
     import yaml
 
@@ -41,8 +41,8 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         engine=engine,
         findings=findings,
         is_absent=lambda part: isinstance(part, Absent),
-        settings={spaced(name): _told(value) for name, value in evidence.job.train.to_json().items()},
-        model={spaced(name): _told(value) for name, value in evidence.job.model.to_json().items()},
+        settings={spaced(name): _text(value) for name, value in evidence.job.train.to_json().items()},
+        model={spaced(name): _text(value) for name, value in evidence.job.model.to_json().items()},
         export=Verbatim(export_command(evidence.words, flip=evidence.export_flip)),
         train=Verbatim(train_command(evidence.job, evidence.record.backend, evidence.started_from)),
         beyond=settings_beyond_options(evidence.job, evidence.started_from),
@@ -51,18 +51,18 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
     )
     facts = _header(evidence, evaluation)
     is_printable = all(line.isprintable() for line in yaml.safe_dump(facts, allow_unicode=True).splitlines())
-    header = yaml.safe_dump(facts, allow_unicode=is_printable, sort_keys=False)  # or with escapes, which YAML reads
+    header = yaml.safe_dump(facts, allow_unicode=is_printable, sort_keys=False)  # otherwise with YAML escapes
     return f"---\n{header}---\n\n{body}"
 
 
 def _escaped(value: Any) -> Any:
-    """Return what a template puts in, on one line and with nothing that Markdown takes for its own."""
+    """Return a template value on one line, with Markdown escaped."""
     if isinstance(value, Verbatim):
         return value
     return SPECIAL.sub(r"\\\1", printable(" ".join(str(value).split())))
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -83,7 +83,7 @@ def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _kind(source: str | None) -> str:
-    """Return what a hub is told that the images are: its own data set, one of ours, or a folder of a person's own."""
+    """Return the dataset type in the metadata: a dataset of the hub, one of ours, or a folder of images."""
     return HUB_NAMES.get(source or FOLDER, source if source in NAMED_SOURCES else FOLDER)
 
 

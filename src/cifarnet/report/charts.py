@@ -1,4 +1,4 @@
-"""The figures of a run: PNG files, and SVG elements for the page."""
+"""Draw the figures of a report as PNG files and as SVG elements."""
 
 import html
 import io
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-PICTURES = ("confusion.png", "reliability.png", "classes.png", "errors.png", "robustness.png")
-"""What ``draw_pictures`` may give."""
+FIGURES = ("confusion.png", "reliability.png", "classes.png", "errors.png", "robustness.png")
+"""File names that ``draw_figures`` may return."""
 RIGHT, WRONG, QUIET = "#4f5bd5", "#b4530a", "0.6"
-"""An indigo and an orange that the colour-blind tell apart."""
+"""Indigo and orange, distinguishable with color blindness."""
 MOST_NUMBERED = 20
-"""Classes of which a matrix with a number in every cell is readable."""
+"""Maximum classes for numbers in the cells of the confusion matrix."""
 COLUMNS = 6
-"""Of the gallery."""
+"""Images per row of the most confident errors."""
 LETTERS = 16
-"""Of a class name under a small picture."""
+"""Maximum characters of a class name above a small image."""
 CURVES = {"loss": ("loss, nats", 1), "accuracy": ("accuracy, %", 100)}
-"""Title of each curve, and what its values are multiplied by."""
-SPLITS = {"train": ("training (as it is minimised)", WRONG), "validation": ("validation", RIGHT)}
+"""Title and factor of each curve."""
+SPLITS = {"train": ("training", WRONG), "validation": ("validation", RIGHT)}
 """Label and color of each line."""
 MOST_MARKED = 60
-"""Epochs that are marked one by one."""
+"""Maximum epochs with a marker each."""
 PANEL = (5, 3.3)
-"""Inches of a curve on the page: about as wide as a phone, so that text keeps its size there."""
+"""Size of a curve in inches: about the width of a phone, where text keeps its size."""
 THEME = {RIGHT: "var(--accent)", WRONG: "var(--warm)", "#999999": "var(--neutral)", "#000000": "currentColor"}
-"""Colors of the page's theme for those of a figure."""
+"""CSS variables of the page's theme for the colors of a figure."""
 
 
 def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Path) -> None:
-    """Draw loss and accuracy against the epoch to a PNG at ``path``, the best epoch marked where there is one."""
+    """Draw loss and accuracy per epoch to a PNG at ``path``, and mark the best epoch if there is one."""
     figure = _figure(9, 3.6)
     loss, accuracy = figure.subplots(1, 2)
     _plot_curves(loss, history, best_epoch, "loss")
@@ -58,13 +58,13 @@ def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Pa
 
 
 def curves_svg(history: Sequence[EpochRecord], best_epoch: int | None) -> list[str]:
-    """Return loss and accuracy against the epoch as two SVG elements for a page."""
+    """Return loss and accuracy per epoch as two SVG elements."""
     drawn = []
     for name in CURVES:
         figure = _figure(*PANEL)
         _plot_curves(figure.subplots(), history, best_epoch, name)
         last = getattr(history[-1], f"validation_{name}")
-        drawn.append(_svg(figure, f"{name} against the epoch; on the held-out images it ends at {last:.4g}"))
+        drawn.append(_svg(figure, f"{name} per epoch; final validation {name} {last:.4g}"))
     return drawn
 
 
@@ -81,22 +81,22 @@ def _plot_curves(axes: "Axes", history: Sequence[EpochRecord], best_epoch: int |
     axes.locator_params(axis="x", integer=True)
 
 
-def draw_pictures(evaluation: Evaluation, dataset: Dataset, robustness: Robustness | Absent) -> dict[str, bytes]:
-    """Return the pictures that an evaluation gives, as PNG files by name."""
-    pictures = {
+def draw_figures(evaluation: Evaluation, dataset: Dataset, robustness: Robustness | Absent) -> dict[str, bytes]:
+    """Return the figures of an evaluation as PNG files by name."""
+    figures = {
         "confusion.png": draw_confusion(evaluation),
         "reliability.png": draw_reliability(evaluation),
         "classes.png": draw_classes(evaluation),
     }
     if evaluation.confident_errors:
-        pictures["errors.png"] = draw_errors(evaluation, dataset)
+        figures["errors.png"] = draw_errors(evaluation, dataset)
     if isinstance(robustness, Robustness):
-        pictures["robustness.png"] = draw_robustness(robustness)
-    return pictures
+        figures["robustness.png"] = draw_robustness(robustness)
+    return figures
 
 
 def draw_confusion(evaluation: Evaluation) -> bytes:
-    """Return the matrix as a PNG file, a row per true class, each in shares of its row."""
+    """Return the confusion matrix as a PNG file, colors normalized by row."""
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(5.0, 1.5 + 0.55 * len(counts)), 16)
@@ -107,31 +107,31 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
         _number_cells(axes, image, [[str(count) for count in row] for row in counts])
     _name_classes(axes.xaxis, evaluation.labels, rotation=90)
     _name_classes(axes.yaxis, evaluation.labels)
-    axes.set(xlabel="taken for", ylabel="true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     return _png(figure)
 
 
 def draw_reliability(evaluation: Evaluation) -> bytes:
-    """Return accuracy against confidence as a PNG file, before and after the temperature."""
+    """Return the reliability diagram as a PNG file, before and after temperature scaling."""
     figure = _reliability_figure(evaluation)
     figure.axes[0].legend(frameon=False)
     return _png(figure)
 
 
 def reliability_svg(evaluation: Evaluation) -> str:
-    """Return accuracy against confidence as an SVG element for a page."""
-    told = f"Accuracy against confidence: calibration error {100 * evaluation.reliability.ece:.1f} points"
+    """Return the reliability diagram as an SVG element."""
+    text = f"Reliability diagram: expected calibration error {100 * evaluation.reliability.ece:.1f} points"
     if evaluation.calibrated is not None:
-        told += f", {100 * evaluation.calibrated.ece:.1f} at the fitted temperature"
-    return _svg(_reliability_figure(evaluation), told)
+        text += f", {100 * evaluation.calibrated.ece:.1f} after temperature scaling"
+    return _svg(_reliability_figure(evaluation), text)
 
 
 def _reliability_figure(evaluation: Evaluation) -> "Figure":
-    """Draw accuracy against confidence, and below it how many images have which confidence."""
+    """Draw the reliability diagram above a histogram of the confidence."""
     figure = _figure(5, 5.4)
     axes, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1))
-    axes.plot([0, 100], [0, 100], color=QUIET, linestyle="--", label="as it should be")
-    _plot_reliability(axes, evaluation.reliability, WRONG, "as it is")
+    axes.plot([0, 100], [0, 100], color=QUIET, linestyle="--", label="perfect calibration")
+    _plot_reliability(axes, evaluation.reliability, WRONG, "uncalibrated")
     if evaluation.calibrated is not None:
         name = f"temperature {evaluation.calibrated.temperature:g}"
         _plot_reliability(axes, evaluation.calibrated, RIGHT, name)
@@ -150,7 +150,7 @@ def _plot_reliability(axes: "Axes", found: Reliability, color: str, name: str) -
     full = [each for each in found.bins if each.images]
     confidence = [100 * (each.confidence or 0) for each in full]
     accuracy = [100 * (each.accuracy or 0) for each in full]
-    axes.plot(confidence, accuracy, marker="o", color=color, label=f"{name}: error {100 * found.ece:.1f} %")
+    axes.plot(confidence, accuracy, marker="o", color=color, label=f"{name}: ECE {100 * found.ece:.1f} %")
 
 
 def draw_classes(evaluation: Evaluation) -> bytes:
@@ -172,7 +172,7 @@ def draw_classes(evaluation: Evaluation) -> bytes:
 
 
 def draw_errors(evaluation: Evaluation, dataset: Dataset) -> bytes:
-    """Return the most confident errors as a PNG file, each with its true class and what it was taken for."""
+    """Return the most confident errors as a PNG file, with true and predicted classes."""
     errors = evaluation.confident_errors
     rows = -(-len(errors) // COLUMNS)
     figure = _figure(1.7 * COLUMNS, 2.2 * rows)
@@ -181,13 +181,13 @@ def draw_errors(evaluation: Evaluation, dataset: Dataset) -> bytes:
     for axes, error in zip(figure.axes, errors, strict=False):
         axes.imshow(np.asarray(dataset.test.images[error.index]), interpolation="nearest")
         label, predicted = (short(name)[:LETTERS] for name in (error.label, error.predicted))
-        text = f"{label}\ntaken for {predicted}\n{confidence(error.probability)}"
+        text = f"{label}\npredicted {predicted}\n{confidence(error.probability)}"
         axes.set_title(text, fontsize=8, parse_math=False)
     return _png(figure)
 
 
 def draw_robustness(found: Robustness) -> bytes:
-    """Return the accuracy under each family and severity of corruption as a PNG file."""
+    """Return the accuracy by corruption and severity as a PNG file."""
     accuracies = 100 * np.array([family.accuracies for family in found.families])
     figure = _figure(6, 1.4 + 0.36 * len(accuracies))
     axes = figure.subplots()
@@ -201,9 +201,9 @@ def draw_robustness(found: Robustness) -> bytes:
 
 
 def _number_cells(axes: "Axes", image: "AxesImage", texts: Sequence[Sequence[str]]) -> None:
-    """Write a text on each cell, in black or white, whichever stands out more from the colour below."""
+    """Write a text on each cell, in black or white, whichever has more contrast."""
     colors = image.to_rgba(np.asarray(image.get_array()))[..., :3]
-    # WCAG's relative luminance; at 0.179 black and white stand out alike.
+    # Relative luminance of WCAG; at 0.179 black and white have equal contrast.
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
     for row, column in np.ndindex(luminance.shape):
@@ -213,7 +213,7 @@ def _number_cells(axes: "Axes", image: "AxesImage", texts: Sequence[Sequence[str
 
 def _name_classes(axis: Any, names: Sequence[str], **looks: Any) -> None:
     size = 9 if len(names) <= MOST_NUMBERED else 5
-    # A dollar sign in a person's class name is no mathematics.
+    # A dollar sign in a class name is not mathematics.
     axis.set_ticks(range(len(names)), [short(name) for name in names], parse_math=False, fontsize=size, **looks)
 
 
@@ -224,34 +224,34 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _png(figure: "Figure") -> bytes:
-    picture = io.BytesIO()
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A script that the font lacks comes out as boxes here; the page has it in the reader's own fonts.
+        # Characters missing from the font become boxes here; the page uses the reader's fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="constrained_layout not applied")
-        figure.savefig(picture, format="png")
-    return picture.getvalue()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
-def _svg(figure: "Figure", told: str) -> str:
-    """Return the figure as an SVG element in the colors of the page's theme; ``told`` says in words what it shows."""
+def _svg(figure: "Figure", text: str) -> str:
+    """Return the figure as an SVG element in the colors of the page's theme, with ``text`` as its description."""
     from matplotlib import rc_context
 
     figure.set_facecolor("none")
     for axes in figure.axes:
         axes.set_facecolor("none")
-    picture = io.StringIO()
-    # Text stays text, in the page's font. Names within the element are drawn from the salt: two figures share none.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": told}):
-        figure.savefig(picture, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    content = picture.getvalue()
+    buffer = io.StringIO()
+    # Text stays text, in the page's font. The salt makes ids unique to this figure.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": text}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    content = buffer.getvalue()
     content = re.sub(r'<g id="\w+(\.\w+)?_\d+">', "<g>", content[content.index("<svg") :])
     content = re.sub(
         r"<(metadata|style).*?</\1>", "", content, flags=re.DOTALL
-    )  # a style would hold for the whole page
+    )  # a style would apply to the whole page
     content = re.sub(r"font-family: [^;\"]+;? ?", "", content)
     for color, variable in THEME.items():
         content = content.replace(color, variable)
     size = re.search(r'viewBox="[^"]+"', content)
-    opening = f'<svg class="plot" {size[0] if size else ""} role="img" aria-label="{html.escape(told)}">'
+    opening = f'<svg class="plot" {size[0] if size else ""} role="img" aria-label="{html.escape(text)}">'
     return opening + content[content.index(">") + 1 :]

@@ -1,4 +1,4 @@
-"""The commands that do a run again."""
+"""Commands that reproduce a run."""
 
 import dataclasses
 from pathlib import Path
@@ -11,9 +11,9 @@ from cifarnet.recipes import RECIPES
 from cifarnet.run_folder import Run
 
 RUNS = Path("runs")
-"""Where every command looks for runs unless told otherwise."""
+"""Default of --runs."""
 FROM_DATA = frozenset(("classes", "image_shape"))
-"""Settings that the images decide."""
+"""Settings determined by the images."""
 OPTIONS = frozenset(
     (
         *("seed", "epochs", "patience", "min_delta", "batch_size", "validation_fraction", "optimizer"),
@@ -21,18 +21,18 @@ OPTIONS = frozenset(
         *("label_smoothing", "flip", "translation", "cutout", "precision"),
     )
 )
-"""Settings that `cifarnet train` has an option for."""
+"""Settings with an option of `cifarnet train`."""
 
 
 def train_command(job: Job, backend: str, started_from: str | None = None) -> str:
-    """Return the `cifarnet train` that does the job again, from the weights of the run folder ``started_from``.
+    """Return the `cifarnet train` command of a job, fine-tuning the run folder ``started_from`` if given.
 
-    A folder of images is named by its own name alone: where it lies is the business of whoever trained.
+    A folder of images is given by its name without its location, which may be private.
     """
     start = ["--recipe", job.recipe] if started_from is None else ["--from", started_from]
     words = ["cifarnet", "train", *start, "--data", place_of(job.source), "--backend", backend]
     changes = _changes(job)
-    if started_from is not None:  # these are that run's, whatever the recipe's are
+    if started_from is not None:  # taken from that run, not from the recipe
         changes["validation_fraction"] = job.train.validation_fraction
         changes |= {"dropout": job.model.dropout} if job.model.dense_units else {}
     for name, value in changes.items():
@@ -42,35 +42,35 @@ def train_command(job: Job, backend: str, started_from: str | None = None) -> st
 
 
 def run_words(run: Run) -> str:
-    """Return the words of a shell by which a command finds ``run``: its name, and where it lies unless in ``runs``."""
+    """Return the shell arguments that identify ``run``: its name, and --runs unless it is in ``runs``."""
     path, here = run.path.absolute(), Path.cwd()
     place = path.parent.relative_to(here) if path.parent.is_relative_to(here) else path.parent
     return " ".join(map(shell_word, [path.name, *([] if place == RUNS else ["--runs", str(place)])]))
 
 
 def export_command(run: str = "", *, flip: bool) -> str:
-    """Return the `cifarnet export` of the run of these words of a shell, or of the latest run."""
-    return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *(["--flip"] if flip else [])])
+    """Return the `cifarnet export` command of the run given by shell arguments, by default the latest."""
+    return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *(["--tta"] if flip else [])])
 
 
 def settings_beyond_options(job: Job, started_from: str | None = None) -> dict[str, Any]:
-    """Return what is set in Python alone: what differs from the recipe, or for the network from ``started_from``."""
+    """Return the settings that differ from the recipe and have no option."""
     brought = set() if started_from is None else {field.name for field in dataclasses.fields(job.model)}
     return {name: value for name, value in _changes(job).items() if name not in OPTIONS | brought}
 
 
 def place_of(source: str | None) -> str:
-    """Return the name of the data set, or of the folder that it is in."""
+    """Return the name of the dataset, or a placeholder path for a folder."""
     return source if source in NAMED_SOURCES else f"path/to/{Path(source or 'images').name}"
 
 
 def _changes(job: Job) -> dict[str, Any]:
-    """Return what differs from the recipe; the seed always, for clarity, and what `train` would fit to the images."""
+    """Return the settings that differ from the recipe, the seed, and those that `train` would adapt to the images."""
     recipe = RECIPES.get(job.recipe, RECIPES["seed"])
     changes = _differing(job.model, recipe.model) | _differing(job.train, recipe.train)
     always = ("seed",) if job.train.schedule_epochs else ("batch_size", "epochs", "patience", "seed")
-    told = {name: value for name, value in changes.items() if name not in FROM_DATA}
-    return told | {name: getattr(job.train, name) for name in always}
+    chosen = {name: value for name, value in changes.items() if name not in FROM_DATA}
+    return chosen | {name: getattr(job.train, name) for name in always}
 
 
 def _differing(found: Config, recipe: Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything inside, for any width, both themes and paper."""
+"""Render the report as one self-contained HTML file."""
 
 import base64
 import io
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 DEEPEST = 46
-"""Hundredths of the darkest tint behind text: with more, text would not keep a contrast of 4.5 in both themes."""
+"""Darkest tint behind text in percent, which keeps a contrast of 4.5 in both themes."""
 
 
 def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engine: str) -> str:
-    """Return the page as HTML. ``engine`` is what the network was scored on."""
+    """Return the page as HTML. ``engine`` is the backend or runtime of the evaluation."""
     template = environment().get_template("report.html")
     return template.render(
         run=evidence.words,
@@ -52,7 +52,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
 
 
 def environment(**changes: Any) -> "Environment":
-    """Return the templates' surroundings: everything that is put into a page is escaped, and printable."""
+    """Return the Jinja environment, which escapes every value."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     settings: dict[str, Any] = {
@@ -68,14 +68,14 @@ def environment(**changes: Any) -> "Environment":
 
 
 def _printable(value: Any) -> Any:
-    """Return text with what is not printable escaped, but for the space before a unit, and markup as it is."""
+    """Return text with unprintable characters escaped, except no-break spaces; markup is unchanged."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return SPACE.join(map(printable, value.split(SPACE)))
 
 
 def _confusion(evaluation: Evaluation) -> list[list[dict[str, int]]]:
-    """Return value and tint of each cell: mistakes by their share of the class against the largest such share."""
+    """Return value and tint of each cell; errors are tinted relative to the largest share of a class."""
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = shares * (1 - np.eye(len(counts)))
@@ -87,7 +87,7 @@ def _confusion(evaluation: Evaluation) -> list[list[dict[str, int]]]:
 
 
 def _corrupted(found: Robustness | Absent) -> list[list[int]]:
-    """Return the tint of each accuracy under corruptions: what it lost, against the largest loss."""
+    """Return the tint of each accuracy on corrupted images, relative to the largest loss."""
     if isinstance(found, Absent):
         return []
     lost = np.maximum(found.clean.accuracy - np.array([family.accuracies for family in found.families]), 0)
@@ -96,13 +96,13 @@ def _corrupted(found: Robustness | Absent) -> list[list[int]]:
 
 
 def _mistakes(evaluation: Evaluation, dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """Yield each confident error, with the address of its picture."""
+    """Yield each confident error with the data URL of its image."""
     for error in evaluation.confident_errors:
-        yield asdict(error) | {"source": picture_address(dataset.test.images[error.index])}
+        yield asdict(error) | {"source": data_url(dataset.test.images[error.index])}
 
 
-def picture_address(pixels: NDArray[np.uint8]) -> str:
-    """Return an address that holds pixels uint8 (h, w, 3) as a PNG file."""
+def data_url(pixels: NDArray[np.uint8]) -> str:
+    """Return pixels uint8 (h, w, 3) as the data URL of a PNG file."""
     from PIL import Image
 
     content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""How figures read in a report: units, rounding, and a dash where there is none."""
+"""Format numbers, units and names for a report."""
 
 import math
 from datetime import datetime
@@ -6,50 +6,50 @@ from datetime import datetime
 from cifarnet.contract import printable
 
 NONE = "\u2013"
-"""Where there is no figure."""
+"""Shown for a missing value."""
 SPACE = "\u00a0"
-"""Before a unit: no line ends there."""
+"""No-break space before a unit."""
 LONG_NAME = 40
-"""Letters of a class name where there is little room."""
+"""Maximum characters of a name in a sentence."""
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
-    """Return a fraction, 0 to 1, in hundredths."""
+    """Return a fraction, 0 to 1, as a percentage."""
     return NONE if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{decimals}f}{SPACE}%"
 
 
 def confidence(probability: float) -> str:
-    """Return a probability in hundredths; one below 1 is never rounded up to it."""
+    """Return a probability as a percentage; one below 1 is never rounded up to 100 %."""
     return f">{SPACE}99.9{SPACE}%" if 0.9995 <= probability < 1 else percent(probability)
 
 
 def number(value: float | None, decimals: int = 0) -> str:
-    """Return a number with its thousands apart."""
+    """Return a number with thousands separators."""
     return NONE if value is None or not math.isfinite(value) else f"{value:,.{decimals}f}"
 
 
 def tiny(value: float) -> str:
-    """Return a small number by its power of ten."""
+    """Return a small number in scientific notation."""
     return "0" if value == 0 else f"{value:.1e}"
 
 
 def millions(count: int) -> str:
-    """Return a large number in a handful of letters."""
+    """Return a count, in millions from one million on."""
     return f"{count / 1e6:.2f} million" if count >= 1e6 else f"{count:,}"
 
 
 def compact(count: int) -> str:
-    """Return a large number where there is little room."""
+    """Return a count, abbreviated from one million on."""
     return f"{count / 1e6:.2f}{SPACE}M" if count >= 1e6 else f"{count:,}"
 
 
 def megabytes(size_bytes: int) -> str:
-    """Return a size in megabytes (10**6 bytes), a small one in kilobytes."""
+    """Return a size in megabytes (10**6 bytes) or kilobytes."""
     return f"{size_bytes / 1e6:.2f}{SPACE}MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f}{SPACE}kB"
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time as people say it."""
+    """Return a duration in seconds, minutes or hours."""
     if seconds is None:
         return NONE
     if seconds < 120:
@@ -58,7 +58,7 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(text: object) -> str:
-    """Return a time as ISO 8601 has it, to the minute; anything else as it is."""
+    """Return an ISO 8601 time to the minute; other text unchanged."""
     try:
         when = datetime.fromisoformat(str(text))
     except ValueError:
@@ -67,12 +67,12 @@ def moment(text: object) -> str:
 
 
 def spaced(name: str) -> str:
-    """Return the name of a corruption as words."""
+    """Return an identifier as words."""
     return name.replace("_", " ")
 
 
 def short(name: str) -> str:
-    """Return a name cut to what fits into a sentence, on one line."""
+    """Return a name on one line, cut to ``LONG_NAME`` characters."""
     line = printable(" ".join(name.split()))
     return line if len(line) <= LONG_NAME else f"{line[: LONG_NAME - 1]}…"
 
@@ -81,4 +81,4 @@ FILTERS = {
     each.__name__: each
     for each in (percent, confidence, number, tiny, millions, compact, megabytes, duration, moment, spaced)
 }
-"""What the templates may call."""
+"""Filters of the templates."""

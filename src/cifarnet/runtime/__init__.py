@@ -1,6 +1,6 @@
-"""Use an exported model file in an app: numpy and onnxruntime, no Keras and no framework.
+"""Inference with an exported model, with numpy and onnxruntime, without Keras or a framework.
 
-``Classifier`` is all that an app needs; Pillow is loaded when it is given a file or a picture.
+Apps only need ``Classifier``. Pillow is imported when it is given a file or a Pillow image.
 """
 
 from .classifier import Classifier, Outcome

@@ -1,4 +1,4 @@
-"""The classifier for apps: images in, predictions out."""
+"""``Classifier``: predictions of an exported model for images, files and folders."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from .files import Found, find_images
 from .inputs import as_batch, is_batch, read_file
 from .session import open_model
 
-if TYPE_CHECKING:  # arrays need no Pillow, and a single image no pool of threads
+if TYPE_CHECKING:  # arrays do not need Pillow
     from PIL import Image
 
     File = str | os.PathLike[str] | bytes | bytearray | memoryview
     Pixels = NDArray[np.uint8]
 
 LARGEST_CALL = 64
-"""Images that go through the model at once: what they need stays in the processor's cache. 256 are 12 % slower."""
+"""Batch size of a call to the model: its activations fit the CPU cache. 256 is 12 % slower."""
 FILES_PER_TASK = 32
-"""At most so many files of a stream are decoded and classified by one thread at a time; the first tasks are smaller."""
+"""Maximum files per task of a stream; the first tasks are smaller."""
 TASKS_PER_WORKER = 3
-"""One under way, the others waiting for a thread or for whoever listens."""
+"""Tasks in flight per worker thread."""
 SMALL_BYTES = 8192
-"""Mean size of files up to which decoding them takes Python longer than it takes the decoder."""
+"""Mean file size up to which decoding is dominated by Python rather than by the decoder."""
 _decoding = Lock()
-"""Held while small files are decoded. Decoding them is Python's work for the most part, which one thread at a time can
-do: two that try wait for each other longer than they work. While one decodes, the others are in the model."""
+"""Held while small files are decoded. Because of the GIL, two threads that decode them at once are slower than one; the
+others run the model meanwhile."""
 MAX_WORKERS = 8
-"""Threads of a stream: each may hold a picture of a quarter of a gigabyte."""
+"""Maximum threads of a stream, since each may hold an image of a quarter of a gigabyte."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file of a stream: a prediction, or the error that kept it from one."""
+    """Result for one file of a stream: a prediction or an error."""
 
     path: Path
     prediction: Prediction | None = None
@@ -54,18 +54,18 @@ class Outcome:
 
 
 class Classifier:
-    """An exported model, ready to classify; one may be used by many threads at once.
+    """Image classifier that runs an exported model; thread-safe.
 
-    ``model`` is the path or the content of a file from ``cifarnet export``. ``threads`` is the number of threads that
-    one call uses, 0 for one per core: the network is so small that one is fastest for a single image, and several
-    calls may run at once from threads of the app. Raises ``ModelError`` when the file is not one of ours, was altered,
-    or is newer than this package, and ``UsageError`` for a number of threads that cannot be.
+    ``model`` is the path or the content of a file written by ``cifarnet export``. ``threads`` is the number of threads
+    per call, 0 for one per core; one is fastest for a single image, since the network is small. Raises ``ModelError``
+    if the file is not ours, was altered or is newer than this package, and ``UsageError`` for an invalid number of
+    threads.
 
-    A classifier can be pickled, for worker processes for example; the copy carries the content of the model file.
+    A classifier can be pickled; the pickle contains the model file.
     """
 
     def __init__(self, model: str | os.PathLike[str] | bytes, *, threads: int = 1) -> None:
-        if model == "":  # to Path this is the working folder
+        if model == "":  # Path("") is the working directory
             raise ModelError("the model's path is empty; expected an ONNX file: is the variable set?")
         self._model = open_model(model if isinstance(model, bytes) else Path(model), threads=threads)
 
@@ -76,20 +76,20 @@ class Classifier:
 
     @property
     def contract(self) -> dict[str, Any]:
-        """What the file says of itself: labels, input, resize recipe, calibration, training, proof."""
+        """Metadata of the file: labels, input, preprocessing, calibration, training, parity check."""
         return self._model.contract
 
     @property
     def temperature(self) -> float | None:
-        """What the logits are divided by to be calibrated, above 0; None of a file without one."""
+        """Temperature of the calibrated probabilities, above 0, or None if the file has none."""
         calibration = self.contract.get("calibration")
         return None if calibration is None else float(calibration["temperature"])
 
     @property
     def abstention(self) -> Abstention | None:
-        """From which confidence on to answer, and how well that went on held-out images; None where the file has none.
+        """Threshold for selective prediction with its coverage and accuracy on the validation split, or None.
 
-        The file names the threshold that answers most of those whose answers are right often enough.
+        The threshold has the largest coverage that reached the target accuracy.
         """
         found = (self.contract.get("calibration") or {}).get("abstention")
         return found and Abstention(**{key: float(found[key]) for key in ("threshold", "coverage", "accuracy")})
@@ -101,19 +101,18 @@ class Classifier:
     @overload
     def __call__(self, images: Pixels) -> Any: ...
     def __call__(self, images: Any) -> Any:
-        """Classify one image or several.
+        """Classify one image or a batch.
 
-        One image is a uint8 array (h, w, 3), RGB, 0-255; the path or the bytes of an image file; or a Pillow image.
-        Several are an array (n, h, w, 3), or a list or tuple of the former, of any sizes. Returns a ``Prediction`` for
-        one and a list of them for several: of an array, its number of dimensions decides.
+        One image is a uint8 array (h, w, 3), RGB, 0-255; the path or the bytes of an image file; or a Pillow image. A
+        batch is an array (n, h, w, 3), or a list or tuple of images of any sizes. Returns a ``Prediction`` for one
+        image and a list of them for a batch.
 
-        An image of another size is cropped to its centre square and scaled, as the recipe in the file has it. Grey
-        images, (h, w) or (h, w, 1), get three equal channels; transparent ones, (h, w, 4), are laid on white; CMYK
-        becomes RGB, without colour profiles; of 16 bits the high byte counts, of an animation the first frame; a
-        photograph is turned upright by its EXIF tag.
+        An image of another size is cropped to its center square and resized. Grayscale images, (h, w) or (h, w, 1), are
+        converted to RGB; transparent ones, (h, w, 4), are blended over white; CMYK is converted without color profiles;
+        16-bit channels keep the high byte, animations the first frame; the EXIF orientation is applied.
 
-        Raises ``DataError`` for anything else: other dtypes, pixels scaled to 0-1, channels first, an empty batch,
-        a file that is damaged, too large (over 89 million pixels) or no image.
+        Raises ``DataError`` for anything else: other dtypes, pixels scaled to 0-1, channels first, an empty batch, and
+        files that are damaged, too large (over 89 million pixels) or not images.
         """
         predictions = self._predictions(images)
         return predictions if is_batch(images) else predictions[0]
@@ -121,39 +120,39 @@ class Classifier:
     def probabilities(self, images: Any) -> NDArray[np.float32]:
         """Return the probability of each class, float32 (n, classes), 0 to 1, in the order of ``labels``.
 
-        Takes and refuses what a call does; one image is a batch of one.
+        Accepts the same images as a call; one image is a batch of one.
         """
-        return self._answers(images, PROBABILITIES_NAME)[0]
+        return self._outputs(images, PROBABILITIES_NAME)[0]
 
     def calibrated(self, images: Any) -> NDArray[np.float32]:
         """Return the calibrated probability of each class, float32 (n, classes), 0 to 1, in the order of ``labels``.
 
-        It is the softmax of the logits divided by the temperature that fits held-out images best, so that of the
-        answers with 0.8 about 80 in 100 are right. Takes and refuses what a call does; one image is a batch of one.
-        Raises ``ModelError`` where the file has no temperature.
+        Temperature scaling fitted on the validation split: about 80 % of the predictions with a confidence of 0.8 are
+        correct. Accepts the same images as a call; one image is a batch of one. Raises ``ModelError`` if the file has
+        no temperature.
         """
         if not self._is_calibrated:
             raise ModelError(
-                "the model has no calibrated probabilities; expected a file with a temperature: export the run anew"
+                "the model has no calibrated probabilities; expected a file with a temperature: export the run again"
             )
-        return self._answers(images, CALIBRATED_NAME)[0]
+        return self._outputs(images, CALIBRATED_NAME)[0]
 
     def logits(self, images: Any) -> NDArray[np.float32]:
         """Return the model's logits, float32 (n, classes), in the order of ``labels``.
 
-        Takes and refuses what a call does; one image is a batch of one.
+        Accepts the same images as a call; one image is a batch of one.
         """
-        return self._answers(images, LOGITS_NAME)[0]
+        return self._outputs(images, LOGITS_NAME)[0]
 
     def stream(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
-        """Classify image files one after the other, in constant memory however many there are.
+        """Classify any number of image files in constant memory.
 
-        ``paths`` is one path or several, of files and of folders; those are searched at any depth, in sorted order,
-        while the stream goes on. Files are decoded by threads while the model runs. Yields an ``Outcome`` per file, in
-        order; one that cannot be used, a folder without images too, does not end the stream. Raises ``UsageError`` when
-        ``paths`` is nothing of the kind; what its iteration raises is raised after the last file found before.
+        ``paths`` is one or several paths of files and folders; folders are searched recursively in sorted order. Files
+        are decoded in threads while the model runs. Yields an ``Outcome`` per file, in order; a file that cannot be
+        used and a folder without images have an error and do not end the stream. Raises ``UsageError`` if ``paths`` are
+        not paths; an exception while iterating over ``paths`` is raised after the outcomes of the files before it.
 
-        A process that is forked while a stream is open may open one of its own, but not go on with that one.
+        A forked process may open a new stream, but not continue one of its parent.
         """
         return self._stream(find_images(_several(paths)))
 
@@ -163,25 +162,25 @@ class Classifier:
         failures: list[Exception] = []
         found = _before_failure(images, failures)
         workers = min(os.cpu_count() or 1, MAX_WORKERS)
-        pool, waiting, left = ThreadPoolExecutor(workers), deque[Future[list[Outcome]]](), Event()
+        pool, waiting, closed = ThreadPoolExecutor(workers), deque[Future[list[Outcome]]](), Event()
         try:
             for some in _growing(found):
-                waiting.append(pool.submit(self._outcomes, some, left))
+                waiting.append(pool.submit(self._outcomes, some, closed))
                 while waiting and (waiting[0].done() or len(waiting) == TASKS_PER_WORKER * workers):
                     yield from waiting.popleft().result()
             for task in waiting:
                 yield from task.result()
             if failures:
                 raise failures[0]
-        finally:  # whoever stops listening waits for the file under way at most
-            left.set()
+        finally:  # a consumer that stops waits for at most one file per thread
+            closed.set()
             pool.shutdown(cancel_futures=True)
 
-    def _outcomes(self, files: list[Found], left: Event) -> list[Outcome]:
-        """Decode files and classify them, in one thread; once nobody listens, nothing is worth the time."""
+    def _outcomes(self, files: list[Found], closed: Event) -> list[Outcome]:
+        """Decode and classify files in one thread; stop early once the stream is closed."""
         with _decoding if _are_small(files) else nullcontext():
-            decoded = [self._decoded(each) for each in files if not left.is_set()]
-        if left.is_set():
+            decoded = [self._decoded(each) for each in files if not closed.is_set()]
+        if closed.is_set():
             return []
         images = [pixels for pixels in decoded if not isinstance(pixels, DataError)]
         predictions = iter(self._predictions(np.stack(images)) if images else [])
@@ -202,33 +201,33 @@ class Classifier:
     def _is_calibrated(self) -> bool:
         return CALIBRATED_NAME in self._model.outputs
 
-    def _answers(self, images: Any, *outputs: str) -> list[NDArray[np.float32]]:
-        """Return what the model says of the images, of each of ``outputs`` float32 (n, classes)."""
+    def _outputs(self, images: Any, *outputs: str) -> list[NDArray[np.float32]]:
+        """Return each of ``outputs``, float32 (n, classes)."""
         batch = as_batch(images, self._model.image_shape)
         if len(batch) <= LARGEST_CALL:
-            answers = self._model.run(batch, outputs)
+            results = self._model.run(batch, outputs)
         else:
             starts = range(0, len(batch), LARGEST_CALL)
             parts = [self._model.run(batch[at : at + LARGEST_CALL], outputs) for at in starts]
-            answers = [np.concatenate(each) for each in zip(*parts, strict=True)]
-        if not all(np.isfinite(each).all() for each in answers):
-            raise ModelError("the model answers with numbers that are not finite: train and export it anew")
-        return answers
+            results = [np.concatenate(each) for each in zip(*parts, strict=True)]
+        if not all(np.isfinite(each).all() for each in results):
+            raise ModelError("the model returns numbers that are not finite: train and export it again")
+        return results
 
     def _predictions(self, images: Any) -> list[Prediction]:
-        """Return a prediction per image; of equal probabilities, the class that comes first in the file leads."""
+        """Return a prediction per image; ties are broken by the order of ``labels``."""
         names = (PROBABILITIES_NAME, CALIBRATED_NAME) if self._is_calibrated else (PROBABILITIES_NAME,)
-        probabilities, *calibrated = self._answers(images, *names)
+        probabilities, *calibrated = self._outputs(images, *names)
         orders = np.argsort(-probabilities, axis=1, kind="stable").tolist()
-        certain = calibrated[0].tolist() if calibrated else [None] * len(orders)
+        confidences = calibrated[0].tolist() if calibrated else [None] * len(orders)
         return [
-            Prediction(tuple((self.labels[index], row[index]) for index in order), sure and sure[order[0]])
-            for row, order, sure in zip(probabilities.tolist(), orders, certain, strict=True)
+            Prediction(tuple((self.labels[index], row[index]) for index in order), confidence and confidence[order[0]])
+            for row, order, confidence in zip(probabilities.tolist(), orders, confidences, strict=True)
         ]
 
 
 def _renew_lock() -> None:
-    global _decoding  # noqa: PLW0603  # a thread of the parent may hold the old one, and is not there in the child
+    global _decoding  # noqa: PLW0603  # a thread that does not exist in the child may hold the old one
     _decoding = Lock()
 
 
@@ -239,7 +238,7 @@ if hasattr(os, "register_at_fork"):
 def _are_small(files: list[Found]) -> bool:
     try:
         return sum(file.path.stat().st_size for file in files) <= SMALL_BYTES * len(files)
-    except (OSError, ValueError):  # decoding will say what is wrong
+    except (OSError, ValueError):  # decoding raises a better error
         return False
 
 
@@ -255,15 +254,15 @@ def _several(paths: Any) -> Iterable[str | os.PathLike[str]]:
 
 
 def _before_failure(found: Iterator[Found], failures: list[Exception]) -> Iterator[Found]:
-    """Yield what is found until that fails, and put into ``failures`` what it then raises."""
+    """Yield from ``found`` until it raises, and append the exception to ``failures``."""
     try:
         yield from found
-    except Exception as error:  # noqa: BLE001  # raised again by whoever reads `failures`
+    except Exception as error:  # noqa: BLE001  # raised again by the caller
         failures.append(error)
 
 
 def _growing(found: Iterator[Found]) -> Iterator[list[Found]]:
-    """Divide files into tasks of 1, 1, 2, 2, 4, 4 and so on: answers come soon, few files occupy all cores."""
+    """Divide files into tasks of 1, 1, 2, 2, 4, 4, ... for low latency and even load with few files."""
     for doubled in count():
         size = min(2 ** (doubled // 2), FILES_PER_TASK)
         if not (some := list(islice(found, size))):

@@ -1,4 +1,4 @@
-"""What a model file says of itself, and whether this package can do what it asks for."""
+"""Parse and validate the contract of a model file."""
 
 import json
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from cifarnet.contract import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, RECIPE, 
 from cifarnet.errors import ModelError
 
 MAX_SIDE = 4096
-"""Pixels: beyond any network here, and small enough that no file can ask for much memory."""
+"""Maximum image height and width in pixels, which limits the memory that a file can request."""
 SIZES = frozenset(("height", "width"))
-"""The words of the recipe that are the model's own; of the others each is known or makes the file a newer one."""
+"""Preprocessing settings that differ between models; the others must have the known values."""
 MAX_TEMPERATURE = 1000
-"""Beyond any that is fitted: all classes would be equally probable."""
+"""Maximum temperature, at which all classes are nearly equally probable."""
 SHARES = ("threshold", "coverage", "accuracy")
-"""What a file says of when to abstain."""
+"""Keys of the selective prediction threshold."""
 KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
 
 
 def read_contract(text: str, name: str) -> dict[str, Any]:
-    """Return the contract in a file called ``name``, once it is one that this package can work by.
+    """Parse and validate the contract of the file ``name``.
 
-    Raises ``ModelError`` for what is no contract, for a damaged one and for that of a newer file.
+    Raises ``ModelError`` for a contract that is missing, damaged or of a newer version.
     """
     try:
         contract = json.loads(text)
@@ -39,7 +39,7 @@ def read_contract(text: str, name: str) -> dict[str, Any]:
 
 
 def _require_usable(contract: Mapping[str, Any], name: str) -> None:
-    """Raise ``ModelError`` unless labels, input and resize recipe are what this package works by."""
+    """Raise ``ModelError`` unless labels, input, preprocessing and calibration are valid."""
     for key, kind in KINDS.items():
         if not isinstance(contract.get(key), kind):
             raise _damaged(name, f"its {key} is {_short(contract.get(key))}")
@@ -47,7 +47,7 @@ def _require_usable(contract: Mapping[str, Any], name: str) -> None:
         raise _damaged(name, f"its labels are {_short(contract['labels'])}, not two or more different names")
     _require_input(contract["input"], name)
     _require_recipe(contract["resize"], contract["input"]["shape"], name)
-    if contract.get("calibration") is not None:  # absent in files of before there was one
+    if contract.get("calibration") is not None:  # absent in files of earlier versions
         _require_calibration(contract["calibration"], name)
 
 
@@ -92,7 +92,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _damaged(name: str, reason: str) -> ModelError:
-    return ModelError(f"{name} has a damaged contract ({reason}); expected one as `cifarnet export` writes it: redo it")
+    return ModelError(
+        f"{name} has a damaged contract ({reason}); expected one written by `cifarnet export`: export it again"
+    )
 
 
 def _newer(name: str, found: str) -> ModelError:
@@ -100,6 +102,6 @@ def _newer(name: str, found: str) -> ModelError:
 
 
 def _short(value: Any) -> str:
-    """Return a value as Python writes it, cut to what fits into a sentence."""
+    """Return the repr of a value, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""The image files that paths stand for, found one after the other: those of a folder at any depth, in sorted order."""
+"""Find the image files in paths and, recursively and in sorted order, in folders."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -6,33 +6,34 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
 
+from cifarnet.atomic import reason
 from cifarnet.errors import DataError
 
 WINDOW = 20_000
-"""Names of one folder that are held at once. A larger folder is listed again for the next ones: sorting it whole would
-take memory that grows with it, and listing is quick beside decoding."""
+"""Maximum names of one folder in memory. A larger folder is listed again for the next names, which takes little time
+compared with decoding."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file to classify, or the folder in which none could be found, with the reason."""
+    """A file to classify, or a path with the reason why there is none."""
 
     path: Path
     error: DataError | None = None
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
-    """Yield each file of ``paths`` as it is, and for each folder the image files in it, in constant memory.
+    """Yield each file in ``paths`` and the image files in each folder, in constant memory.
 
-    In folders, hidden names, files without an image extension and links to folders are left out. A folder without
-    images, or one that cannot be listed, is yielded with its error.
+    In folders, hidden names, files without an image extension and links to folders are skipped. A folder without
+    images or one that cannot be listed is yielded with an error.
     """
     for given in paths:
         if not isinstance(given, str | os.PathLike):
             yield Found(Path(f"<{type(given).__name__}>"), _no_path(given))
             continue
         path = Path(given)
-        if not os.fspath(given):  # to Path this is the working folder
+        if not os.fspath(given):  # Path("") is the working directory
             yield Found(path, DataError("an image path is empty; expected a file or folder: is the variable set?"))
             continue
         if not _is_folder(path):
@@ -56,7 +57,7 @@ def _no_path(given: object) -> DataError:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # a name too long, a folder that may not be entered: reading it will say what is wrong
+    except OSError:  # for example a name that is too long: reading the file raises a better error
         return False
 
 
@@ -70,9 +71,9 @@ def _without_images(folder: Path) -> DataError:
 
 
 def _walk(folder: Path) -> Iterator[Found]:
-    """Yield the images of a folder and of those in it, sorted by the parts of their paths.
+    """Yield the images in a folder, recursively, sorted by the parts of their paths.
 
-    With a stack of its own: folders may lie deeper in each other than Python's calls may.
+    Not a recursive function, since folders may be nested deeper than Python's recursion limit.
     """
     stack = [(folder, _sorted_entries(folder))]
     while stack:
@@ -81,9 +82,11 @@ def _walk(folder: Path) -> Iterator[Found]:
             entry = next(entries, None)
         except OSError as error:
             entry = None
-            reason = error.strerror or error
             yield Found(
-                place, DataError(f"{place} cannot be listed ({reason}); expected a readable folder: open it up")
+                place,
+                DataError(
+                    f"{place} cannot be listed ({reason(error)}); expected a readable folder: check its permissions"
+                ),
             )
         if entry is None:
             stack.pop()
@@ -94,7 +97,7 @@ def _walk(folder: Path) -> Iterator[Found]:
 
 
 def _sorted_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield what a folder holds, hidden names aside, by name, in windows of the next smallest names."""
+    """Yield the entries of a folder sorted by name, except hidden ones, ``WINDOW`` at a time."""
     last = ""
     while True:
         with os.scandir(folder) as entries:
@@ -111,5 +114,5 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
 
     try:
         return entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
-    except OSError:  # a link in a circle, for one: reading it will say what is wrong
+    except OSError:  # for example a circular link: reading the file raises a better error
         return True

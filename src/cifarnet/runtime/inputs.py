@@ -1,4 +1,4 @@
-"""Whatever an app hands over becomes the batch that the model takes, or an error that says what to hand over."""
+"""Convert images of any supported kind to the batch that the model takes."""
 
 import io
 import os
@@ -10,34 +10,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.atomic import reason
 from cifarnet.contract import Shape
 from cifarnet.errors import DataError, SizeError
 
 CHANNELS = (1, 3, 4)
-"""Last sizes of an array that holds grey, RGB or RGBA pixels."""
+"""Channels of grayscale, RGB and RGBA arrays."""
 
 
 def is_batch(images: Any) -> bool:
-    """Tell whether ``images`` stands for several: an array of four dimensions, or a list or tuple."""
+    """Return whether ``images`` is a batch: a four-dimensional array, a list or a tuple."""
     return images.ndim == 4 if isinstance(images, np.ndarray) else isinstance(images, list | tuple)
 
 
 def as_batch(images: Any, shape: Shape) -> NDArray[np.uint8]:
-    """Return uint8 (n, h, w, 3), RGB, 0-255, of the model's ``shape``. Raises ``DataError`` for what cannot be one."""
+    """Return a batch uint8 (n, h, w, 3), RGB, 0-255, of the model's ``shape``. Raises ``DataError`` for other input."""
     if isinstance(images, np.ndarray):
         return _from_array(images, shape)
     if is_batch(images):
-        return _from_several(images, shape)
-    return _from_picture(images, shape)[None]
+        return _from_list(images, shape)
+    return _from_image(images, shape)[None]
 
 
-def _from_several(images: Sequence[Any], shape: Shape) -> NDArray[np.uint8]:
+def _from_list(images: Sequence[Any], shape: Shape) -> NDArray[np.uint8]:
     if not len(images):
         raise DataError("the batch has 0 images; expected at least 1: leave the call out")
     fitted = []
     for index, image in enumerate(images):
         try:
-            fitted.append(_from_picture(image, shape))
+            fitted.append(_from_image(image, shape))
         except DataError as error:
             raise DataError(f"image {index} of the batch of {len(images)}: {error}") from error
     return np.stack(fitted)
@@ -51,7 +52,7 @@ def _from_array(images: NDArray[Any], shape: Shape) -> NDArray[np.uint8]:
     if images.shape[1:] == shape and len(images):
         batch: NDArray[np.uint8] = images
         return batch
-    return _from_several(images, shape)  # type: ignore[arg-type]  # an array has length and items too
+    return _from_list(images, shape)  # type: ignore[arg-type]  # an array has length and items too
 
 
 def _require_pixels(images: NDArray[Any]) -> None:
@@ -85,7 +86,7 @@ def _require_channels_last(images: NDArray[Any]) -> None:
 
 
 def _fitted(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
-    """Return one image (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) in the model's size, by the file's recipe."""
+    """Preprocess one image (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) to the model's size."""
     if image.shape == shape:
         fitting: NDArray[np.uint8] = image
         return fitting
@@ -93,11 +94,11 @@ def _fitted(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
         raise DataError(f"the image has shape {image.shape}; expected at least one pixel: pass a whole image")
     from PIL import Image
 
-    is_grey = image.ndim == 3 and image.shape[-1] == 1
-    return _from_picture(Image.fromarray(image[:, :, 0] if is_grey else image), shape)
+    is_gray = image.ndim == 3 and image.shape[-1] == 1
+    return _from_image(Image.fromarray(image[:, :, 0] if is_gray else image), shape)
 
 
-def _from_picture(image: Any, shape: Shape) -> NDArray[np.uint8]:
+def _from_image(image: Any, shape: Shape) -> NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         if image.ndim == 4:
             raise DataError(f"it has shape {image.shape}; expected one image: pass the batch itself")
@@ -120,17 +121,16 @@ def _from_pillow(image: Any, shape: Shape) -> NDArray[np.uint8]:
 
     try:
         return pixels(image, shape)
-    except Exception as error:  # a picture is decoded when it is first looked at, and decoders raise nearly anything
-        reason = str(error) or type(error).__name__
+    except Exception as error:  # Pillow decodes lazily, and its decoders raise nearly anything
         raise DataError(
-            f"the picture cannot be used ({reason}); expected whole 8- or 16-bit pixels: convert it"
+            f"the image cannot be used ({reason(error)}); expected whole 8- or 16-bit pixels: convert it"
         ) from error
 
 
 def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, shape: Shape) -> NDArray[np.uint8]:
-    """Decode one image file, given by its path or as its bytes, to uint8 of ``shape``, RGB, 0-255.
+    """Decode an image file, given as a path or as bytes, and preprocess it to uint8 of ``shape``, RGB, 0-255.
 
-    Raises ``DataError`` that names it.
+    Raises ``DataError`` if it cannot be used.
     """
     from cifarnet.preprocessing import MAX_PIXELS, read_pixels
 
@@ -153,10 +153,9 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
 def _require_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read ({reason}); expected an image file: check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        raise DataError(f"{path} cannot be read ({reason(error)}); expected an image file: check the path") from error
     if stat.S_ISDIR(mode):
         raise DataError(f"{path} is a folder; expected an image: iterate over Classifier.stream(folder)")
-    if not stat.S_ISREG(mode):  # a pipe would keep us waiting, a device may have no end
+    if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
         raise DataError(f"{path} is no regular file; expected an image file: pass its bytes")

@@ -1,6 +1,6 @@
-"""Judge an app in any language by its numbers for the golden images, and name the mistake that explains them."""
+"""Check the outputs of an app in any language on the golden images, and name common mistakes."""
 
-from .answers import read_answers
-from .judging import Verdict, judge
+from .answers import read_outputs
+from .judging import Verdict, check_outputs
 
-__all__ = ["Verdict", "judge", "read_answers"]
+__all__ = ["Verdict", "check_outputs", "read_outputs"]
