@@ -295,7 +295,7 @@ def _machine(job: Job, images: int) -> dict[str, Any]:
         "processor": processor(),
         "cores": usable_cores(),
         "devices": adapter().devices(),
-        "parts": len(adapter().parts(min(job.train.batch_size, images), job.model.ghost_batch)),
+        "parts": len(adapter().micro_batches(min(job.train.batch_size, images), job.model.ghost_batch)),
     }
 
 
