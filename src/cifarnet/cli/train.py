@@ -178,7 +178,7 @@ def _start(wish: Wish, source: str, backend: str | None, runs: Path) -> "tuple[R
     with download_bar() as progress:
         dataset = open_dataset(source, seed=wanted.seed, progress=progress)
     parts = hold_out_of(dataset, wanted)
-    train = wish.settings.fitted(len(parts.train), wish.given).train
+    train = wish.settings.adapted_to(len(parts.train), wish.given).train
     notes = (*_changes(wanted, train, len(parts.train)), *_oddities(dataset, parts, train.batch_size))
     for line in (*wrapped(_contents(dataset)), *notes):
         say(line)

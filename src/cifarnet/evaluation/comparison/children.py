@@ -17,7 +17,7 @@ from cifarnet.errors import BackendError
 from cifarnet.interruption import taken_away_if_ended
 from cifarnet.job import RECORD_FORMAT, Job, data_record
 from cifarnet.run_folder import EpochRecord
-from cifarnet.system import told
+from cifarnet.system import results_in
 
 GOODBYE_S = 10
 """Seconds that a process has to end before it is killed."""
@@ -69,7 +69,7 @@ def _listen(process: subprocess.Popen[str], backend: str, seed: int, watch: Epoc
     """Return what the process told last, once its output has ended; nothing when it told no result."""
     assert process.stdout is not None
     result = None
-    for what in told(process.stdout):
+    for what in results_in(process.stdout):
         if "epoch" in what:
             watch(backend, seed, EpochRecord(**what["epoch"]), what["seconds"])
         else:

@@ -61,7 +61,7 @@ class Plan:
     def job(self, dataset: Dataset, seed: int) -> Job:
         """Return what is trained with one of the seeds. Raises ``DataError`` for a class with a single image."""
         wanted = recipe(self.recipe).changed({"seed": seed})
-        settings = wanted.fitted(len(hold_out_of(dataset, wanted.train).train))
+        settings = wanted.adapted_to(len(hold_out_of(dataset, wanted.train).train))
         model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
         train = replace(
             settings.train,
