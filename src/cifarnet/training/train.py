@@ -24,7 +24,7 @@ from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation.calibration import calibrate, temperature_of
 from cifarnet.evaluation.scoring import Predictor, evaluate, flip_averaged, predict
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt
 from cifarnet.job import (
     RECORD_FORMAT,
     Job,
@@ -75,7 +75,7 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
         record["warm_start"] = warm_start.to_json(weights)
         seen = [] if warm_start.seen is None else [*seen, warm_start.seen]
     run = create_run(root, job.recipe, choose(), now)
-    with taken_away_if_ended(partial(shutil.rmtree, run.path)):
+    with cleanup_on_interrupt(partial(shutil.rmtree, run.path)):
         try:
             with run.locked():  # what cannot be locked cannot be trained: that is told before `latest` points to it
                 if warm_start is not None:

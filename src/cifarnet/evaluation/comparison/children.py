@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from cifarnet.contract import Dataset
 from cifarnet.errors import BackendError
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt
 from cifarnet.job import RECORD_FORMAT, Job, data_record
 from cifarnet.run_folder import EpochRecord
 from cifarnet.system import results_in
@@ -43,7 +43,7 @@ def train_in_child(
             command, env=environment, stdout=subprocess.PIPE, stderr=talk, encoding="utf-8", errors="replace"
         ) as process:
             try:
-                with taken_away_if_ended(process.kill):
+                with cleanup_on_interrupt(process.kill):
                     result = _listen(process, backend, job.train.seed, watch)
             finally:
                 _end(process)
