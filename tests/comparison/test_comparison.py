@@ -23,7 +23,7 @@ from cifarnet.evaluation.comparison import Plan
 from cifarnet.evaluation.comparison.children import train_in_child
 from cifarnet.evaluation.comparison.picture import agreement_matrix, draw
 from cifarnet.evaluation.comparison.values import Comparison, Measured, Pair, Training, gradient_difference
-from cifarnet.evaluation.intervals import Interval
+from cifarnet.evaluation.significance import Interval
 from cifarnet.recipes import RECIPES
 from cifarnet.run_folder import EpochRecord, Run
 from cifarnet.runtime import open_model

@@ -17,8 +17,7 @@ import pytest
 
 from cifarnet.contract import CALIBRATION, CONTRACT_KEY
 from cifarnet.errors import ConfigError, RunError, UsageError
-from cifarnet.evaluation.probability import softmax
-from cifarnet.evaluation.scoring import flip_averaged, predict
+from cifarnet.evaluation.scoring import flip_averaged, predict, softmax
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.file import serialise
@@ -26,7 +25,7 @@ from cifarnet.export.inspect import inspect_model
 from cifarnet.export.parity import Bars
 from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
-from cifarnet.interruption import end_at_interrupt
+from cifarnet.interruption import exit_on_interrupt
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.runtime import Classifier
 from cifarnet.training.train import RESULTS, calibration_of, load_best_and_epoch, require_same_data
@@ -133,7 +132,7 @@ def test_ctrl_c_between_two_renames_waits_for_the_last(run, dataset, monkeypatch
     replace_file = Path.replace
     monkeypatch.setattr(Path, "replace", named_while_interrupted)
     monkeypatch.setattr(os, "_exit", end)
-    end_at_interrupt()
+    exit_on_interrupt()
     with pytest.raises(CrashError, match="130"):
         export_run(run, dataset)
     assert inspect_model(run.path / "model.onnx").parity is not None

@@ -16,7 +16,7 @@ from .tables import percent, table
 if TYPE_CHECKING:
     from cifarnet.contract import Dataset, Split
     from cifarnet.data import Progress
-    from cifarnet.evaluation.calibration import Abstaining, Reliability
+    from cifarnet.evaluation.calibration import Reliability, SelectivePrediction
     from cifarnet.evaluation.metrics import Evaluation
     from cifarnet.evaluation.significance import PairedComparison
     from cifarnet.evaluation.target import Subject
@@ -200,7 +200,7 @@ def _whole(found: "Evaluation") -> list[str]:
     return [*lines, "", *table(("probabilities", "log loss, nats", "Brier score", "calibration error"), rows)]
 
 
-def _abstaining(found: "Abstaining") -> str:
+def _abstaining(found: "SelectivePrediction") -> str:
     right = f", {percent(found.accuracy, 2)} of the answers right" if found.answered else ""
     return f"when unsure  {percent(found.coverage, 2)} answered from a confidence of {percent(found.threshold)}{right}"
 

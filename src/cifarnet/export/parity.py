@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from cifarnet.contract import Split
 from cifarnet.errors import ParityError
-from cifarnet.evaluation.probability import softmax
-from cifarnet.evaluation.scoring import flip_averaged, predict, score
+from cifarnet.evaluation.scoring import flip_averaged, predict, score, softmax
 from cifarnet.runtime import open_model
 
 Heads = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
+from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS, Coverage
 from cifarnet.errors import DataError, RunError
-from cifarnet.evaluation.calibration import Calibration, Coverage, temperature_of
+from cifarnet.evaluation.calibration import Calibration, temperature_of
 from cifarnet.job import Job, best_epoch_of, job_of
 from cifarnet.run_folder import EpochRecord, Run
 from cifarnet.runtime import read_model

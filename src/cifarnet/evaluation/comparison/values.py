@@ -13,8 +13,7 @@ from cifarnet.backends import NAMES, install_line, installed, require_usable
 from cifarnet.contract import Dataset
 from cifarnet.data import hold_out_of
 from cifarnet.errors import UsageError
-from cifarnet.evaluation.intervals import Interval
-from cifarnet.evaluation.significance import compare
+from cifarnet.evaluation.significance import Interval, compare
 from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.run_folder import EpochRecord
