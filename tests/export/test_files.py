@@ -17,7 +17,7 @@ import pytest
 
 from cifarnet.contract import CALIBRATION, CONTRACT_KEY
 from cifarnet.errors import ConfigError, RunError, UsageError
-from cifarnet.evaluation.scoring import flip_averaged, predict, softmax
+from cifarnet.evaluation.scoring import predict, softmax, with_tta
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.file import serialise
@@ -188,7 +188,7 @@ def test_a_normalised_network_comes_back_as_the_same_function_without_normalisat
 
 def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, network, dataset):
     classifier = Classifier(export_run(run, dataset, flip=True).path)
-    both = flip_averaged(predictor(network))
+    both = with_tta(predictor(network))
     expected = softmax(predict(both, dataset.test.images), 1.0)
     np.testing.assert_allclose(classifier.probabilities(dataset.test.images), expected, rtol=0, atol=Bars().probability)
     mirrored = np.ascontiguousarray(dataset.test.images[:, :, ::-1])

@@ -126,9 +126,9 @@ def _open_images(subjects: "list[Subject]", data: str | None, images: str | None
 def _every_image(subject: "Subject", folder: str, progress: "Progress") -> "Dataset":
     """Return a data set of which every image of a folder is the test part."""
     from cifarnet.contract import Dataset, Split, durable
-    from cifarnet.data import open_labelled_images
+    from cifarnet.data import open_labeled_images
 
-    split = open_labelled_images(folder, subject.labels, progress)
+    split = open_labeled_images(folder, subject.labels, progress)
     _say_missing(subject, split)
     nothing = Split(split.images[:0], split.labels[:0])
     return Dataset(Path(folder).resolve().name, nothing, split, subject.labels).opened_by(durable(folder))

@@ -27,7 +27,7 @@ __all__ = [
     "hold_out",
     "hold_out_of",
     "open_dataset",
-    "open_labelled_images",
+    "open_labeled_images",
     "synthetic",
     "verify",
 ]
@@ -67,16 +67,16 @@ def open_dataset(
         raise DataError(f"{error.filename or source} cannot be read ({error.strerror}): check permissions") from error
 
 
-def open_labelled_images(path: str | Path, labels: Sequence[str], progress: Progress | None = None) -> Split:
+def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progress | None = None) -> Split:
     """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
     Unlike ``open_dataset`` it does not split the images, and accepts classes without images, or a single image. Raises
     DataError for subfolders that are not classes of the model, and if there is no image at all.
     """
-    from .folder import read_labelled_images  # imported here: it loads Pillow
+    from .folder import read_labeled_images  # imported here: it loads Pillow
 
     try:
-        return read_labelled_images(Path(path).expanduser(), labels, progress or silent)
+        return read_labeled_images(Path(path).expanduser(), labels, progress or silent)
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): check permissions") from error
 

@@ -7,7 +7,7 @@ from cifarnet.config import TrainConfig
 
 _FLIP_TAG, _CROP_TAG, _CUTOUT_TAG = 0x666C_6970, 0x7368_6966, 0x6375_746F
 """Separate these random streams from all others with the same seed (ASCII "flip", "shif", "cuto")."""
-GREY = 128
+GRAY = 128
 """Fill value of cutout, 0-255."""
 
 
@@ -28,7 +28,7 @@ class Augmentation:
         self._centers = rng.random((2, count)) if self._cutout else None
 
     def __call__(self, images: NDArray[np.uint8], positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Augment ``images``, uint8 (n, h, w, c), 0-255, found at ``positions``, (n,), of the training set.
+        """Augment ``images``, uint8 (n, h, w, c), 0-255, at the ``positions`` (n,) of the training set.
 
         Returns new images of the same shape, dtype and range.
         """
@@ -81,7 +81,7 @@ def _with_cutout(
         _within(length, size, centers) for length, centers in zip(images.shape[1:3], (rows, columns), strict=True)
     )
     is_cut = is_row[:, :, None] & is_column[:, None, :]
-    return np.where(is_cut[..., None], np.uint8(GREY), images)
+    return np.where(is_cut[..., None], np.uint8(GRAY), images)
 
 
 def _within(length: int, size: int, centers: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -52,7 +52,7 @@ def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progr
     return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed)
 
 
-def read_labelled_images(path: Path, labels: Sequence[str], progress: Progress = silent) -> Split:
+def read_labeled_images(path: Path, labels: Sequence[str], progress: Progress = silent) -> Split:
     """Read all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
     A class may have an empty subfolder or none. Images are uint8 (n, 32, 32, 3). Raises DataError for subfolders that

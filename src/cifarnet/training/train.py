@@ -23,7 +23,7 @@ from cifarnet.contract import NAMED_SOURCES, Dataset, Split
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation.calibration import calibrate, temperature_of
-from cifarnet.evaluation.scoring import Predictor, evaluate, flip_averaged, predict
+from cifarnet.evaluation.scoring import Predictor, evaluate, predict, with_tta
 from cifarnet.interruption import cleanup_on_interrupt
 from cifarnet.job import (
     RECORD_FORMAT,
@@ -158,7 +158,7 @@ def calibration_of(
         temperature_of(record[name])
         return dict(record[name])
     require_same_data(record, dataset)
-    forward = flip_averaged(predictor(model)) if flip else predictor(model)
+    forward = with_tta(predictor(model)) if flip else predictor(model)
     found = _calibration(forward, dataset, hold_out_of(dataset, job_of(record).train))
     if record.get("status") != "running":
         with suppress(RunError, OSError), run.locked():  # a folder that only can be read is no obstacle
