@@ -181,7 +181,8 @@ def _append(
     with disk_errors(partial_file):
         file = partial_file.open("ab" if done_bytes else "wb")
     with file:
-        while done_bytes <= source.size_bytes and (chunk := response.read(_CHUNK_BYTES)):
+        # read1 returns the bytes that have arrived; read would lose them if the connection stalls
+        while done_bytes <= source.size_bytes and (chunk := response.read1(_CHUNK_BYTES)):
             try:
                 with disk_errors(partial_file):
                     write_all(file, chunk)
