@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cifarnet.config import TrainConfig
-from cifarnet.data.augmentation import GREY, Augmentation
+from cifarnet.data.augmentation import GRAY, Augmentation
 
 COUNT = 60
 IMAGES = np.random.default_rng(3).integers(0, 256, (COUNT, 9, 7, 3), np.uint8)
@@ -94,7 +94,7 @@ def cuts(config, epoch):
         rows, columns = np.nonzero((view != image).any(axis=-1))
         expected = image.copy()
         if len(rows):
-            expected[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = GREY
+            expected[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = GRAY
             found.append((rows.min(), rows.max(), columns.min(), columns.max()))
         np.testing.assert_array_equal(view, expected)
     assert len(found) == COUNT

@@ -83,7 +83,7 @@ def test_the_file_is_looked_for_below_home_when_keras_has_no_home_of_its_own(mon
 @pytest.mark.parametrize("content", ["", "{", "[]", '"jax"', "null", "\0"])
 def test_a_broken_file_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "keras.json").write_text(content)
-    with pytest.raises(BackendError, match=rf"{tmp_path}/keras\.json could not be read .*: mend or remove it"):
+    with pytest.raises(BackendError, match=rf"{tmp_path}/keras\.json could not be read .*: fix or remove it"):
         choose()
 
 

@@ -169,8 +169,8 @@ def test_a_camera_moves_along_its_angle_by_half_a_gaussian():
     point[0, 10, 10] = 1
     trace = np.exp(-np.square(np.arange(5) / 1.5) / 2)
     trace /= trace.sum()
-    np.testing.assert_allclose(blur.dragged(point, 2, 1.5, [0])[0, 10, 6:11, 0], trace[::-1], atol=1e-6)
-    np.testing.assert_allclose(blur.dragged(point, 2, 1.5, [90])[0, 6:11, 10, 0], trace[::-1], atol=1e-6)
+    np.testing.assert_allclose(blur.motion_blurred(point, 2, 1.5, [0])[0, 10, 6:11, 0], trace[::-1], atol=1e-6)
+    np.testing.assert_allclose(blur.motion_blurred(point, 2, 1.5, [90])[0, 6:11, 10, 0], trace[::-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1, 1.05, 1.25, 2.25])
@@ -209,14 +209,14 @@ def test_a_warp_samples_like_scipy_beyond_the_borders_too(fold, mode):
 
 
 def test_a_pull_of_nothing_leaves_each_pixel_where_it_is():
-    rows, columns = digital._pulled((32, 24), np.zeros((1, 3, 2), np.float32))
+    rows, columns = digital._affine((32, 24), np.zeros((1, 3, 2), np.float32))
     y, x = np.mgrid[:32, :24]
     np.testing.assert_allclose([rows[0], columns[0]], [y, x], atol=1e-4)
 
 
 def test_a_pull_by_one_step_moves_the_image_by_one_step():
     pulls = np.broadcast_to(np.array([1, -2], np.float32), (1, 3, 2))
-    rows, columns = digital._pulled((32, 32), pulls)
+    rows, columns = digital._affine((32, 32), pulls)
     y, x = np.mgrid[:32, :32]
     np.testing.assert_allclose([rows[0], columns[0]], [y - 1, x + 2], atol=1e-4)
 
@@ -235,7 +235,7 @@ def test_frost_is_whiter_than_what_it_covers_and_differs_from_place_to_place():
     assert ice.std() > 20
     assert (ice[..., 2] >= ice[..., 0]).all()
     assert np.ptp(ice.mean(axis=(1, 2, 3))) > 20
-    assert len({frost._pane(number).tobytes() for number in range(frost.PANES)}) == frost.PANES
+    assert len({frost._texture(number).tobytes() for number in range(frost.TEXTURES)}) == frost.TEXTURES
 
 
 def test_fog_keeps_the_brightest_value_within_reach_and_takes_contrast_away():

@@ -8,7 +8,7 @@ import pytest
 from cifarnet.apps import doctor
 from cifarnet.apps.doctor import Timing, fastest, known_bad_pairs, notes, time_backends
 from cifarnet.backends import KERAS_DEFAULTS
-from cifarnet.system import tell, told, versions
+from cifarnet.system import print_result, results_in, versions
 
 
 def test_two_packages_of_onnxruntime_are_named_with_the_remedy_and_one_is_not():
@@ -53,9 +53,9 @@ def test_a_process_that_ends_without_a_result_is_a_failure(said, monkeypatch, tm
 
 def test_a_result_is_found_among_what_a_framework_prints(capsys):
     print("{a framework talks}")
-    tell(images_per_s=3)
+    print_result(images_per_s=3)
     print("{again}")
-    assert list(told(capsys.readouterr().out.splitlines())) == [{"images_per_s": 3}]
+    assert list(results_in(capsys.readouterr().out.splitlines())) == [{"images_per_s": 3}]
 
 
 @pytest.mark.parametrize(

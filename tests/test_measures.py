@@ -9,11 +9,9 @@ import pytest
 from cifarnet.contract import Split
 from cifarnet.errors import DataError
 from cifarnet.evaluation.calibration import BINS, TEMPERATURES, calibrate, reliability
-from cifarnet.evaluation.intervals import Interval, wilson
 from cifarnet.evaluation.metrics import measure
-from cifarnet.evaluation.probability import softmax
-from cifarnet.evaluation.scoring import evaluate, score
-from cifarnet.evaluation.significance import compare
+from cifarnet.evaluation.scoring import evaluate, score, softmax
+from cifarnet.evaluation.significance import Interval, compare, wilson
 from cifarnet.run_record import Calibration
 from cifarnet.typed_json import read
 

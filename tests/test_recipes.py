@@ -43,25 +43,25 @@ def test_an_unknown_recipe_is_refused_with_the_known_names():
     ],
 )
 def test_few_images_are_trained_on_in_smaller_batches_for_more_epochs(images, given, batch_size, epochs, patience):
-    found = RECIPES["fast"].fitted(images, given)
+    found = RECIPES["fast"].adapted_to(images, given)
     changes = {"batch_size": batch_size, "epochs": epochs, "patience": patience}
     assert found == RECIPES["fast"].changed(changes)
 
 
 def test_early_stopping_does_not_end_a_schedule_before_the_learning_rate_came_down():
     longer = RECIPES["fast"].changed({"epochs": 50})
-    assert longer.fitted(45_000, ("epochs",)) == longer.changed({"patience": 50})
-    assert longer.fitted(45_000, ("epochs", "patience")) == longer
+    assert longer.adapted_to(45_000, ("epochs",)) == longer.changed({"patience": 50})
+    assert longer.adapted_to(45_000, ("epochs", "patience")) == longer
     for each in RECIPES.values():
-        assert each.fitted(45_000) == each
+        assert each.adapted_to(45_000) == each
 
 
 def test_a_setting_that_there_is_none_of_is_refused():
-    with pytest.raises(ConfigError, match="no setting is called colour; expected one of"):
+    with pytest.raises(ConfigError, match="there is no setting named colour; expected one of"):
         RECIPES["fast"].changed({"colour": 1, "epochs": 2})
 
 
 def test_a_recipe_that_early_stopping_ends_is_left_alone():
     constant = RECIPES["fast"].changed({"schedule": "constant", "epochs": 300})
     for each in (RECIPES["seed"], constant):
-        assert each.fitted(12) == each
+        assert each.adapted_to(12) == each

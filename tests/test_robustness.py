@@ -15,8 +15,8 @@ from cifarnet.data import open_dataset, synthetic
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
 from cifarnet.evaluation import robustness
 from cifarnet.evaluation.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
-from cifarnet.evaluation.intervals import wilson
 from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally, choose_images, measure_robustness
+from cifarnet.evaluation.significance import wilson
 from cifarnet.runtime import open_model
 from tests.records import RUNNING
 from tests.runtime import models
@@ -113,7 +113,7 @@ def test_images_of_another_size_are_refused():
 def test_a_model_without_finite_numbers_is_refused():
     endless = numpy_helper.from_array(np.full((3, 3), np.inf, np.float32), "weights")
     graph = models.graph(tensors=[endless])
-    with pytest.raises(ModelError, match="numbers that are not finite; expected logits: export it anew"):
+    with pytest.raises(ModelError, match="values that are not finite; expected logits: export it again"):
         measure_robustness(open_model(models.content(graph)), SPLIT, sha256="")
 
 

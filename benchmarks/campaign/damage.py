@@ -24,7 +24,7 @@ from tests.runtime.fuzzing import JSON, damaged, image_files, places, replaced
 from benchmarks.campaign.fuzz import Kind
 from cifarnet.backends import choose
 from cifarnet.config import ModelConfig
-from cifarnet.data import open_dataset, open_labelled_images
+from cifarnet.data import open_dataset, open_labeled_images
 from cifarnet.errors import CifarnetError
 from cifarnet.evaluation.reproduce import planned_epochs
 from cifarnet.evaluation.target import RunSubject
@@ -125,7 +125,7 @@ class Readers:
         try:
             for path, content in files:
                 path.write_bytes(content)
-            _each(lambda: open_dataset(self.photos), lambda: open_labelled_images(self.photos, ["a", "b", "c"]))
+            _each(lambda: open_dataset(self.photos), lambda: open_labeled_images(self.photos, ["a", "b", "c"]))
         finally:
             for path, content in whole.items():
                 path.write_bytes(content)

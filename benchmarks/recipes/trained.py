@@ -39,11 +39,11 @@ def main(name: str, backend: str, seed: int, folder: Path, source: str, changed:
     run = cifarnet.start(job, dataset, folder)
     record = cifarnet.carry_out(run, dataset, Reporter())
     report(test_accuracy=record.metrics.test.accuracy)
-    from cifarnet.evaluation.scoring import evaluate, flip_averaged
+    from cifarnet.evaluation.scoring import evaluate, with_tta
     from cifarnet.model.network import predictor  # Keras, now that its framework is chosen
     from cifarnet.training.train import load_best
 
-    averaged = evaluate(flip_averaged(predictor(load_best(run))), dataset.test)
+    averaged = evaluate(with_tta(predictor(load_best(run))), dataset.test)
     report(flip_test_accuracy=averaged.accuracy)
 
 

@@ -17,7 +17,7 @@ from draw import Drawing, drawings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cifarnet.backends import settle
+from cifarnet.backends import ensure_backend
 from cifarnet.config import ModelConfig
 from cifarnet.contract import (
     CALIBRATED_NAME,
@@ -94,7 +94,7 @@ def main(folder: Path) -> None:
 
 
 def _write_model(folder: Path) -> Weights:
-    settle()
+    ensure_backend()
     from cifarnet.export.contract import describe  # Keras, now that its framework is chosen
     from cifarnet.export.file import contract_text, serialize
     from cifarnet.export.writer import write_graph

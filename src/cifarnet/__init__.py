@@ -65,7 +65,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _HOMES[name].partition(":")
     if name in _NEED_KERAS:
-        importlib.import_module(".backends", __name__).settle()
+        importlib.import_module(".backends", __name__).ensure_backend()
     return getattr(importlib.import_module(f".{module}", __name__), attribute)
 
 

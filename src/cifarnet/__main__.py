@@ -1,11 +1,11 @@
 """``python -m cifarnet`` and ``cifarnet`` are the same command."""
 
-from .interruption import end_at_interrupt
+from .interruption import exit_on_interrupt
 
 
 def main() -> None:
     """Run the command; Ctrl-C has its say from the first import to the last breath of the process."""
-    end_at_interrupt()
+    exit_on_interrupt()
     from .cli import main as run  # typer, and what it brings
 
     run()

@@ -1,4 +1,4 @@
-"""Files that have their name only once they are whole: a crash at any instant leaves the old content or the new."""
+"""Atomic file writes and file locks: after a crash a file has either its old or its new content."""
 
 import errno
 import os
@@ -13,43 +13,43 @@ from functools import partial
 from pathlib import Path
 
 from .errors import RunError
-from .interruption import taken_away_if_ended
+from .interruption import cleanup_on_interrupt
 
 
 def _host() -> str:
-    """Return eight digits for this machine, and for the container: process ids of others mean nothing here."""
+    """Return eight hex digits that identify this machine and container, because process IDs are only valid there."""
     namespace = Path("/proc/self/ns/pid")
     container = namespace.readlink() if namespace.is_symlink() else ""
     return f"{zlib.crc32(f'{platform.node()} {container}'.encode()):08x}"
 
 
 HOST = _host()
-"""Marks the temporary files of this machine: on a shared disk others write too."""
+"""Identifies temporary files of this machine; a shared disk may have those of others."""
 TEMPORARY = re.compile(r"\..+-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part")
-"""Name of a temporary file of this package, as ``temporary_name`` makes it."""
+"""Pattern of the names of temporary files; see ``temporary_name``."""
 ABANDONED_S = 24 * 3600
-"""Age in seconds at which a temporary file of another machine counts as abandoned: writing one takes seconds."""
+"""Age, in seconds, at which a temporary file of another machine is considered abandoned. Writing takes seconds."""
 LOST = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT))
-"""Errors of ``fsync`` after which data may be lost; the others say that the file system has no such operation."""
+"""Errors of ``fsync`` after which data may be lost. Other errors mean that the file system does not support it."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Give ``content`` the name ``path`` only once it is whole and on the disk. Raises ``RunError`` when it cannot."""
+    """Write a file atomically: its name appears once its content is on disk. Raises ``RunError`` if that fails."""
     with written_aside(path, content) as publish:
         publish()
 
 
 @contextmanager
 def written_aside(path: Path, content: bytes) -> Iterator[Callable[[], None]]:
-    """Write ``content`` to a temporary file beside ``path``, and yield the function that gives it the name.
+    """Write ``content`` to a temporary file beside ``path``, and yield a function that renames it to ``path``.
 
-    Unless that is called nothing stays, and what a killed process left in that folder goes. Raises ``RunError`` when
-    the system refuses to write.
+    The temporary file is removed if that function is not called, and so are those of killed processes. Raises
+    ``RunError`` if the file cannot be written.
     """
     remove_abandoned(path.parent)
     temporary = temporary_name(path)
     try:
-        with taken_away_if_ended(partial(temporary.unlink, missing_ok=True)):
+        with cleanup_on_interrupt(partial(temporary.unlink, missing_ok=True)):
             with naming(path), temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
@@ -62,7 +62,7 @@ def written_aside(path: Path, content: bytes) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name ``path`` in the error where the system refuses to write it."""
+    """Convert an ``OSError`` into a ``RunError`` that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -73,10 +73,10 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path, in_use: str, way_out: str, *, timeout_s: float = 0) -> Iterator[None]:
-    """Hold the lock file ``path``, which stays, for this process alone.
+    """Hold an exclusive lock on the lock file ``path``, which is not removed.
 
-    Raises ``RunError``: with ``in_use`` where another process has it for longer than ``timeout_s``, and with
-    ``way_out`` where the file system cannot lock.
+    Raises ``RunError`` with the message ``in_use`` if another process holds it for longer than ``timeout_s``, and with
+    ``way_out`` as the solution if the file system does not support locks.
     """
     from filelock import FileLock, Timeout  # imported here: it loads asyncio
 
@@ -85,7 +85,7 @@ def locked(path: Path, in_use: str, way_out: str, *, timeout_s: float = 0) -> It
         lock.acquire()
     except Timeout as error:
         raise RunError(in_use) from error
-    except (OSError, NotImplementedError) as error:  # the latter where older versions of filelock find no flock
+    except (OSError, NotImplementedError) as error:  # older versions of filelock raise the latter without flock
         raise RunError(
             f"{path} could not be locked ({reason(error)}); expected a writable folder on a file system with file "
             f"locks: {way_out}"
@@ -97,20 +97,20 @@ def locked(path: Path, in_use: str, way_out: str, *, timeout_s: float = 0) -> It
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a name beside ``path`` that no other thread, process or machine takes, for what is to be renamed to it."""
+    """Return the path of a temporary file beside ``path``, unique across threads, processes and machines."""
     return path.with_name(f".{path.name}-{HOST}-{os.getpid()}-{os.urandom(4).hex()}.part")
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove from ``folder`` the temporary files of processes that were killed while they wrote, and nothing else."""
+    """Remove the temporary files of killed processes from ``folder``, and nothing else."""
     for path in folder.glob(".*.part"):
-        with suppress(OSError):  # gone already, or not ours to remove
+        with suppress(OSError):  # already removed, or no permission
             if _is_abandoned(path):
                 path.unlink()
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Return whether ``path`` is a temporary file of a process that is gone."""
+    """Return whether ``path`` is a temporary file of a process that no longer exists."""
     name = TEMPORARY.fullmatch(path.name)
     status = path.lstat()
     if name is None or stat.S_ISDIR(status.st_mode):
@@ -121,22 +121,22 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def _is_running(pid: int) -> bool:
-    if os.name != "posix":  # there os.kill would end the process
+    if os.name != "posix":  # os.kill would end the process there
         return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # of another user
+    except OSError:  # the process of another user
         return True
     return True
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Rename a finished file into place, durably."""
+    """Rename a complete temporary file to ``path`` and sync the folder."""
     temporary.replace(path)
-    if hasattr(os, "O_DIRECTORY"):  # the folder entry is synced where the system can open folders
-        with suppress(PermissionError):  # a folder that may be written to and not listed
+    if hasattr(os, "O_DIRECTORY"):  # not on Windows, which cannot open folders
+        with suppress(PermissionError):  # a folder with write but no read permission
             folder = os.open(path.parent, os.O_DIRECTORY)
             try:
                 _sync(folder)
@@ -145,7 +145,7 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    """Wait until a file or folder is on the disk, where the file system can: some network shares cannot for folders."""
+    """Sync a file or folder to disk, if the file system supports it; some network shares do not for folders."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -160,15 +160,15 @@ def reason(error: BaseException) -> str:
 
 
 def probe(path: Path) -> None:
-    """Make and remove a temporary file beside ``path``, as ``write_atomically`` would. Raises ``OSError``."""
+    """Create and remove a temporary file beside ``path``, to test write access. Raises ``OSError``."""
     temporary = temporary_name(path)
-    with taken_away_if_ended(partial(temporary.unlink, missing_ok=True)):
+    with cleanup_on_interrupt(partial(temporary.unlink, missing_ok=True)):
         temporary.touch(exist_ok=False)
         temporary.unlink()
 
 
 def require_writable(path: Path) -> None:
-    """Raise ``RunError`` unless ``write_atomically`` may give a file the name ``path``; nothing is left behind."""
+    """Raise ``RunError`` unless ``write_atomically`` can write ``path``."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

@@ -1,4 +1,4 @@
-"""Frozen settings of the model and of its training."""
+"""Configuration of the model and of its training."""
 
 import dataclasses
 import math
@@ -21,16 +21,16 @@ Flip = Literal["none", "random", "alternating"]
 Precision = Literal["float32", "bfloat16"]
 
 KERNEL_SIZES = range(1, 12, 2)
-"""Odd, so that ``same`` padding is the same on both sides."""
+"""Valid kernel sizes: odd, so that ``same`` padding is symmetric."""
 MOST = 2**31 - 1
-"""Largest whole number that every framework's int32 holds."""
+"""Largest int32, which all frameworks support."""
 
 
 class Config:
-    """What both configurations share: a check per field, and a loss-free way to JSON and back."""
+    """Base class of the configurations: field checks, and lossless conversion to and from JSON."""
 
     ADDED: ClassVar[frozenset[str]] = frozenset()
-    """Fields that came later: in a document from before, their default is what was done."""
+    """Fields added in later versions. An older document lacks them; the default is the older behavior."""
 
     def _require(self, field: str, holds: bool, expected: str) -> None:  # noqa: FBT001  # reads as a sentence
         if not holds:
@@ -38,7 +38,7 @@ class Config:
 
     def _require_number(self, field: str, holds: Callable[[float], bool], expected: str) -> None:
         value = getattr(self, field)
-        is_number = type(value) is float or (type(value) is int and abs(value) <= MOST)  # larger ones are no float
+        is_number = type(value) is float or (type(value) is int and abs(value) <= MOST)  # float() loses precision above
         self._require(field, is_number and holds(value), expected)
 
     def _require_whole(self, field: str, low: int, high: int) -> None:
@@ -50,16 +50,16 @@ class Config:
         self._require(field, getattr(self, field) in names, "one of " + ", ".join(names))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values: tuples become lists."""
+        """Return the fields as JSON values; tuples become lists."""
         values = dataclasses.asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Build the configuration from ``to_json``'s document.
+        """Create a configuration from the result of ``to_json``.
 
-        A missing field that is one of ``ADDED`` has its default. Raises ``ConfigError`` for another missing field or an
-        unknown one and for a value of another type or outside its range.
+        Missing fields in ``ADDED`` have their defaults. Raises ``ConfigError`` for other missing fields, for unknown
+        fields, and for values of the wrong type or out of range.
         """
         fields = {field.name: field.type for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if not set(fields) - cls.ADDED <= set(document) <= set(fields):
@@ -89,48 +89,48 @@ def _positive_integers(values: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config):
-    """The network: blocks of convolutions and max-pooling, then dense layers with dropout, then softmax.
+    """Configuration of the network: blocks of convolutions and max-pooling, dense layers with dropout, and softmax.
 
-    The defaults are the recipe ``seed``. Raises ``ConfigError`` for a value outside its range.
+    The defaults are the recipe ``seed``. Raises ``ConfigError`` for a value out of range.
     """
 
     ADDED = frozenset({"whitening", "pooling", "ghost_batch", "global_pooling"})
 
     image_shape: tuple[int, ...] = IMAGE_SHAPE
-    """Height, width and channels of the input, pixels."""
+    """Height and width of the input in pixels, and its channels."""
     classes: int = 10
-    """Width of the softmax output, 2 to 10,000."""
+    """Number of classes, 2 to 10,000."""
     pixel_range: PixelRange = "signed"
-    """What the first layer scales 0-255 to: ``unit`` 0 to 1, ``signed`` -1 to 1."""
+    """Range to which the first layer scales pixels: ``unit`` is 0 to 1, ``signed`` is -1 to 1."""
     whitening: int = 0
-    """Height and width of a first convolution that whitens patches of the training images, 1 to 4; 0 for none.
+    """Kernel size, in pixels, of a fixed first convolution that whitens patches of the images, 1 to 4; 0 for none.
 
-    It is not trained, and has twice as many filters as a patch has values.
+    It is not trained and has twice as many filters as a patch has values.
     """
     filters: tuple[int, ...] = (32, 64, 128)
-    """Filters of each block; each block halves height and width."""
+    """Number of filters in each block. Each block halves height and width."""
     convolutions_per_block: int = 1
-    """Convolutions in each block, 1 to 8."""
+    """Number of convolutions in each block, 1 to 8."""
     pooling: Pooling = "last"
-    """The convolution of a block that its max-pooling follows."""
+    """Whether max-pooling follows the first or the last convolution of a block."""
     ghost_batch: int = 0
-    """Images over which batch normalisation averages in training, 2 or more; 0 for no normalisation.
+    """Maximum number of images in a ghost batch, 2 or more; 0 for no batch normalization.
 
-    A batch goes through the network in parts of at most so many, which do not see each other (Hoffer et al. 2017).
-    Images that fill up the last batch of an epoch are averaged over with the rest.
+    A batch is divided into ghost batches, which are normalized separately in training (Hoffer et al. 2017). Padding of
+    an epoch's last batch is included in the statistics.
     """
     kernel_size: int = 3
-    """Height and width of the convolutions, pixels, odd, 1 to 11."""
+    """Height and width of the kernels in pixels, odd, 1 to 11."""
     padding: Padding = "same"
-    """``same`` keeps height and width in a convolution, ``valid`` shrinks them by ``kernel_size - 1``."""
+    """Padding of convolutions: ``same`` keeps height and width, ``valid`` reduces them by ``kernel_size - 1``."""
     global_pooling: GlobalPooling = "none"
-    """What is left of each filter after the blocks: all its values, their ``average`` or their ``max``."""
+    """Global pooling after the blocks: ``average``, ``max``, or ``none`` to flatten the features."""
     dense_units: tuple[int, ...] = (512, 256, 128)
-    """Widths of the dense layers before the last one, if any."""
+    """Units of the hidden dense layers; may be empty."""
     dropout: float = 0.3
-    """Fraction of each dense layer's outputs dropped in training, 0 up to but not including 1."""
+    """Dropout rate after each hidden dense layer, from 0 up to but not including 1."""
     initializer: Initializer = "he_normal"
-    """Distribution of the initial kernels; biases start at 0."""
+    """Initializer of the kernels. Biases start at 0."""
 
     def __post_init__(self) -> None:
         shape = self.image_shape
@@ -155,7 +155,7 @@ class ModelConfig(Config):
         self._require_choice("global_pooling", GlobalPooling)
         self._require_choice("initializer", Initializer)
         smallest = min(min(shape) for shape in self._sizes())
-        self._require("filters", smallest >= 1, f"fewer blocks or no whitening: {shape} images shrink to nothing")
+        self._require("filters", smallest >= 1, f"fewer blocks or no whitening: {shape} images shrink to zero pixels")
 
     def _sizes(self) -> Iterator[tuple[int, int]]:
         """Yield height and width after each block."""
@@ -169,18 +169,18 @@ class ModelConfig(Config):
 
     @property
     def whitened_channels(self) -> int:
-        """Channels that the first block sees."""
+        """Number of input channels of the first block."""
         return 2 * self.whitening**2 * self.image_shape[2] if self.whitening else self.image_shape[2]
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of what is flattened for the first dense layer."""
+        """Height, width and channels of the features that the first dense layer receives."""
         height, width = (1, 1) if self.global_pooling != "none" else list(self._sizes())[-1]
         return height, width, self.filters[-1]
 
     @property
     def parameters(self) -> int:
-        """How many values the network learns: kernels and biases, or what a normalisation adds instead."""
+        """Number of trainable parameters."""
         total, channels = 0, self.whitened_channels
         for filters in self.filters:
             for _ in range(self.convolutions_per_block):
@@ -192,60 +192,60 @@ class ModelConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
-    """How the network is trained. The defaults are the recipe ``seed``.
+    """Configuration of training. The defaults are the recipe ``seed``.
 
-    Raises ``ConfigError`` for a value outside its range.
+    Raises ``ConfigError`` for a value out of range.
     """
 
     ADDED = frozenset({"label_smoothing", "flip", "translation", "cutout", "precision"})
 
     optimizer: OptimizerName = "adam"
-    """Update rule, by its name in ``keras.optimizers``, with that class' own defaults for what is not set here.
+    """Optimizer, by its name in ``keras.optimizers``; Keras' defaults apply to settings that are not listed here.
 
-    ``muon`` is not the class of that name in Keras: it orthogonalises the steps of convolutions, and takes Adam's for
-    all else.
+    ``muon`` is our own implementation: it orthogonalizes the updates of convolution kernels and uses Adam for all other
+    variables.
     """
     learning_rate: float = 2e-3
-    """Peak step size, above 0."""
+    """Peak learning rate, above 0."""
     schedule: Schedule = "cosine"
-    """``constant``, or from the peak to the floor over ``schedule_epochs``: ``linear``, or half a ``cosine``."""
+    """Learning rate schedule: ``constant``, or ``linear`` or ``cosine`` decay over ``schedule_epochs``."""
     schedule_epochs: int = 9
-    """Epochs until the floor is reached; 0 for as many as ``epochs``; unused when constant."""
+    """Epochs of the decay; 0 means ``epochs``. Not used by ``constant``."""
     floor_fraction: float = 0.01
-    """Learning rate after the schedule, as a fraction of the peak, 0 to 1; unused when constant."""
+    """Learning rate after the decay, as a fraction of the peak, 0 to 1. Not used by ``constant``."""
     warmup_epochs: float = 0.25
-    """Epochs over which the learning rate first rises from 0 to the schedule, 0 or more."""
+    """Epochs of linear learning rate warmup, 0 or more."""
     weight_decay: float = 0.3
-    """Decoupled decay of kernels (not biases) per step, as a multiple of the learning rate, 0 or more.
+    """Decoupled weight decay of kernels (not biases) per step, as a multiple of the learning rate, 0 or more.
 
-    ``muon`` sets the scale of convolutions itself: with it dense layers alone decay.
+    With ``muon``, which normalizes convolution kernels, it only applies to dense layers.
     """
     label_smoothing: float = 0.0
-    """Part of the target that is shared by all classes, 0 up to but not including 1; in training alone."""
+    """Label smoothing in training, from 0 up to but not including 1."""
     flip: Flip = "none"
-    """Whether images are mirrored left to right: half of them by ``random``, or each in every other epoch."""
+    """Horizontal flip: of a ``random`` half of the images, or ``alternating``, of each image in every other epoch."""
     translation: int = 0
-    """Most pixels by which images are shifted each way, at random; what is uncovered mirrors what is beside it."""
+    """Random translation (crop) by up to this many pixels in each direction, with reflection padding."""
     cutout: int = 0
-    """Height and width of a grey square in each image, at random, pixels; near an edge a part of it is outside."""
+    """Height and width of a gray cutout square in pixels; part of it may lie outside the image. 0 for none."""
     precision: Precision = "float32"
-    """What convolutions multiply, and give, in training; sums, weights, all other layers and all else are float32.
+    """Precision of the inputs and outputs of convolutions in training. Everything else is float32.
 
-    ``bfloat16`` has 8 significant bits. TensorFlow and torch multiply more of them at a time on a processor
-    with instructions for it; JAX, and other processors, only round.
+    ``bfloat16`` has 8 significant bits. It is faster in TensorFlow and torch on CPUs with bfloat16 instructions; in JAX
+    and on other CPUs values are only rounded.
     """
     batch_size: int = 30
-    """Images per step, 1 or more; the last batch of an epoch may be smaller."""
+    """Batch size, 1 or more. The last batch of an epoch may be smaller."""
     epochs: int = 1000
-    """Most epochs, 1 or more."""
+    """Maximum number of epochs, 1 or more."""
     patience: int = 20
-    """Epochs without improvement of the validation loss before training stops, 1 or more."""
+    """Early stopping: epochs without improvement of the validation loss, 1 or more."""
     min_delta: float = 1e-3
-    """An improvement is a fall of the validation loss by more than this, nats, 0 or more."""
+    """Minimum decrease of the validation loss that counts as an improvement, nats, 0 or more."""
     validation_fraction: float = 0.3
-    """Part of the training images held out, stratified by class, above 0 and below 1."""
+    """Fraction of the training images in the validation split, stratified by class, above 0 and below 1."""
     seed: int = 0
-    """Root of every random draw, 0 to 2,147,483,647."""
+    """Random seed, 0 to 2,147,483,647."""
 
     def __post_init__(self) -> None:
         self._require_choice("optimizer", OptimizerName)

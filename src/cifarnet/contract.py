@@ -1,4 +1,4 @@
-"""The contract that the stages share: image shape, class names, the model file, and the value types between them."""
+"""Shared definitions: image shape, class names, the model file format, and the value types between stages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 from .errors import DataError, UsageError
 
-if TYPE_CHECKING:  # the help reads the image shape here and has no time for numpy
+if TYPE_CHECKING:  # `--help` reads the image shape here, and numpy is slow to import
     import numpy as np
     from numpy.typing import NDArray
 
@@ -22,15 +22,15 @@ Shape = tuple[int, int, int]
 """Height, width and channels of one image."""
 
 IMAGE_SHAPE = (32, 32, 3)
-"""Height, width, channels of one image: uint8, RGB, 0-255."""
+"""Default height, width and channels of one image: uint8, RGB, 0-255."""
 
 NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
-"""Data sets that everybody can open by their name."""
+"""Names of built-in datasets."""
 
 SplitBy = Literal["content", "position"]
-"""Rule that draws the test part of a folder without one: by each file's bytes, or by its place among the others.
+"""How the test split of a folder without one is chosen: by the bytes of each file, or by its position in the list.
 
-The second is that of runs whose record does not name a rule, as earlier versions wrote them.
+Runs of earlier versions, whose record does not name a rule, used the position.
 """
 
 CIFAR10_LABELS = (
@@ -58,32 +58,32 @@ RECIPE: Final[Mapping[str, str | int]] = {
     "height": IMAGE_SHAPE[0],
     "width": IMAGE_SHAPE[1],
 }
-"""What ``pictures.pixels`` does, in order, in words that travel with a model file; its size is the model's own."""
+"""Steps of ``preprocessing.pixels``, in order, as stored in a model file with the model's own height and width."""
 
 STANDARD_DOMAINS = frozenset(("", "ai.onnx"))
-"""Names of the operator set that every ONNX runtime has."""
+"""Names of the standard ONNX operator set."""
 CONTRACT_VERSION = 1
-"""Version of what a model file promises; a reader refuses a newer one."""
+"""Version of the model file's contract; a reader refuses newer ones."""
 CONTRACT_KEY = "cifarnet"
-"""Key of the file's metadata under which its contract lies, as JSON."""
+"""Metadata key of the contract (JSON)."""
 DIGEST_KEY = "cifarnet.sha256"
-"""Key of the file's last entry of metadata, the SHA-256 (hex) of all bytes before it: what was proven is what runs."""
+"""Key of the last metadata entry: the SHA-256 (hex) of all bytes before it, to detect changes after verification."""
 FILE_ENGINE = "onnxruntime"
-"""What a model file is judged on; every other engine runs the trained network."""
+"""Engine that evaluates model files; every other engine runs the trained network."""
 CONTRACT_SUFFIX = ".json"
-"""Of the file beside a model that holds its contract, for whoever cannot read metadata."""
+"""Suffix of the file beside a model with its contract, for readers without access to ONNX metadata."""
 PARITY_SUFFIX = ".parity.json"
-"""Of the file beside a model that holds what was measured when it was proven."""
+"""Suffix of the file beside a model with the results of its parity check."""
 EPOCH_ATTRIBUTE = "cifarnet_epoch"
-"""Attribute of a weights file (HDF5) that tells the epoch of its weights, counted from 1."""
+"""Attribute of a weights file (HDF5): the epoch of the weights, counted from 1."""
 ROBUSTNESS = "robustness.json"
-"""Of the file in a run folder that holds what was measured on corrupted images."""
+"""Name of the file in a run folder with the results on corrupted images."""
 INPUT_NAME = "images"
-"""The one input: uint8 (batch, height, width, 3), RGB, 0-255."""
+"""Name of the input: uint8 (batch, height, width, 3), RGB, 0-255."""
 LOGITS_NAME, PROBABILITIES_NAME, CALIBRATED_NAME = "logits", "probabilities", "calibrated"
-"""The three outputs: float32 (batch, classes)."""
+"""Names of the three outputs: float32 (batch, classes)."""
 BATCH_DIMENSION = "batch"
-"""Name of the one dimension that is free."""
+"""Name of the dynamic dimension."""
 INPUT: Final[Mapping[str, Any]] = {
     "name": INPUT_NAME,
     "dtype": "uint8",
@@ -91,13 +91,13 @@ INPUT: Final[Mapping[str, Any]] = {
     "color": "RGB",
     "range": [0, 255],
 }
-"""What a model file says of its input, beside the shape."""
+"""Description of the input in a model file; the shape is added."""
 OUTPUTS: Final[Mapping[str, Mapping[str, str]]] = {
     LOGITS_NAME: {"dtype": "float32", "meaning": "before the softmax"},
     PROBABILITIES_NAME: {"dtype": "float32", "meaning": "softmax of the logits"},
     CALIBRATED_NAME: {"dtype": "float32", "meaning": "softmax of the logits divided by the temperature"},
 }
-"""What a model file says of each output, beside the shape."""
+"""Description of the outputs in a model file; the shape is added."""
 CALIBRATION: Final[Mapping[str, str]] = {
     "temperature": "what the logits are divided by for `calibrated`, above 0",
     "images": "held-out images that all of this was measured on",
@@ -109,43 +109,43 @@ CALIBRATION: Final[Mapping[str, str]] = {
     "abstention": "the threshold with the largest coverage whose answers reach the target, or null where none does",
     "target_accuracy": "share of the answers that have to be right, 0 to 1",
 }
-"""What a model file says of its temperature; confidence is the largest number of a row of ``calibrated``."""
+"""Description of the calibration in a model file. Confidence is the largest value of a row of ``calibrated``."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""The first bytes of the text that Git LFS leaves in place of a file that was not fetched."""
+"""First bytes of a Git LFS pointer, which stands for a file that was not fetched."""
 LFS_ADVICE = "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"
 IMAGE_METADATA = {
     "Image.BitmapPixelFormat": "Rgb8",
     "Image.ColorSpaceGamma": "SRGB",
     "Image.NominalPixelRange": "NominalRange_0_255",
 }
-"""What the ONNX standard (MetadataProps) offers to say about an input that is an image."""
+"""Standard ONNX metadata of an image input (MetadataProps)."""
 
 
 def printable(text: str) -> str:
-    """Return the text with escapes for what would break its line or command a terminal, as file names may."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    """Escape characters that would break the line or control the terminal, which file names may contain."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shell_word(text: str) -> str:
-    """Return the text as a shell takes it for one word, in printable characters alone: bash's and zsh's $'...'."""
+    """Quote the text as one word of a shell command, with bash's and zsh's $'...' for unprintable characters."""
     plain = text.replace("\\", r"\\").replace("'", r"\'")
     hexed = (c if c.isprintable() else "".join(rf"\x{byte:02x}" for byte in os.fsencode(c)) for c in plain)
     return shlex.quote(text) if text.isprintable() else f"$'{''.join(hexed)}'"
 
 
 def reason_or_pointer(reason: object, file: Path | BinaryIO) -> str:
-    """Return why ``file`` cannot be read: ``reason``, or that it is a Git LFS pointer, where it is one."""
+    """Return ``reason`` as text, or that ``file`` is a Git LFS pointer if it is one."""
     try:
         with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
             opened.seek(0)
             is_pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
-    except OSError:  # the reason is told
+    except OSError:  # `reason` is enough
         is_pointer = False
     return LFS_ADVICE if is_pointer else str(reason)
 
 
 def seal(content: bytes | memoryview) -> bytes:
-    """Return what ends a model file: the digest of all bytes before it, as one more entry of the file's metadata."""
+    """Return the last metadata entry of a model file: the SHA-256 of ``content``, which is all bytes before it."""
     parts = (DIGEST_KEY.encode(), hashlib.sha256(content).hexdigest().encode())
     # Fields 1 and 2 of a StringStringEntryProto, in field 14 of a ModelProto; each length is below 128, one byte.
     entry = b"".join(bytes([tag, len(part)]) + part for tag, part in zip((0x0A, 0x12), parts, strict=True))
@@ -153,26 +153,25 @@ def seal(content: bytes | memoryview) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Abstention:
-    """When to give no answer, as it was measured on held-out images."""
+class Coverage:
+    """Coverage and accuracy of selective prediction at a confidence threshold, measured on validation images."""
 
-    threshold: float
-    """An answer counts where its confidence is at least this, 0 to 1."""
     coverage: float
-    """Share of the images that is answered then, 0 to 1."""
+    """Share of the images whose confidence is at least ``threshold``, 0 to 1."""
+    threshold: float
+    """Minimum calibrated confidence, 0 to 1."""
     accuracy: float
-    """Share of those answers that are right, 0 to 1."""
+    """Accuracy on those images, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one image."""
+    """The prediction for one image."""
 
     scores: tuple[tuple[str, float], ...]
-    """Every class with its probability, 0 to 1, the most probable first."""
+    """All classes with their probabilities, 0 to 1, most probable first."""
     confidence: float | None = None
-    """Calibrated probability of the most probable class, 0 to 1; None where the model file has no temperature, since
-    a probability that was not calibrated does not say how often it is right."""
+    """Calibrated probability of the most probable class, 0 to 1, or None if the model file has no temperature."""
 
     @property
     def label(self) -> str:
@@ -196,10 +195,10 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their labels; two are equal only where they are the same object.
+    """Images with labels. Instances are compared by identity.
 
-    ``images`` is uint8 (n, height, width, 3), RGB, 0-255, possibly memory-mapped; ``labels`` is int32 (n,),
-    each an index into the class names.
+    ``images`` is uint8 (n, height, width, 3), RGB, 0-255, possibly memory-mapped; ``labels`` is int32 (n,), indices
+    into the class names. Raises ``DataError`` for other shapes and dtypes.
     """
 
     images: NDArray[np.uint8]
@@ -223,10 +222,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training split, a test split and the names of their classes.
+    """A training split, a test split and the class names.
 
-    Two are equal only where they are the same object; compare fingerprints. Raises ``DataError`` for class names that
-    no model file could carry, and for labels without a name.
+    Instances are compared by identity; compare fingerprints instead. Raises ``DataError`` for invalid class names and
+    for labels without a name.
     """
 
     name: str
@@ -234,11 +233,11 @@ class Dataset:
     test: Split
     labels: tuple[str, ...]
     source: str | None = field(default=None, init=False)
-    """Name or absolute path that ``open_dataset`` opened it by, or None; ``replace`` drops it, as the next two."""
+    """Name or absolute path passed to ``open_dataset``, or None. ``replace`` resets this and the next two fields."""
     split_by: SplitBy | None = field(default=None, init=False)
-    """Rule that drew the test part, or None where the test part was given."""
+    """How the test split was chosen, or None if it was given."""
     split_seed: int | None = field(default=None, init=False)
-    """Seed that drew the test part, or the synthetic images, or None where nothing was drawn."""
+    """Seed of the test split or of the synthetic images, or None if neither is random."""
 
     def __post_init__(self) -> None:
         if fault := fault_of_labels(self.labels):
@@ -251,9 +250,9 @@ class Dataset:
                 )
 
     def opened_by(self, source: str, *, split_by: SplitBy | None = None, split_seed: int | None = None) -> Dataset:
-        """Return the same images, which now tell how to open them again."""
+        """Return the same dataset with the arguments of ``open_dataset`` that open it again."""
         opened = replace(self)
-        vars(opened).update(source=source, split_by=split_by, split_seed=split_seed)  # frozen, but only just made
+        vars(opened).update(source=source, split_by=split_by, split_seed=split_seed)  # the class is frozen
         return opened
 
     @cached_property
@@ -270,7 +269,7 @@ class Dataset:
 
 
 def fault_of_labels(labels: Sequence[Any]) -> str | None:
-    """Return what is wrong with class names, what was expected and what to do, or None for usable ones."""
+    """Return an error message (problem, expectation, solution) for invalid class names, or None for valid ones."""
     if len(labels) < 2:
         return f"{len(labels)} class; expected at least 2: add a class folder"
     seen: set[str] = set()
@@ -286,7 +285,7 @@ def fault_of_labels(labels: Sequence[Any]) -> str | None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Return False for half a surrogate pair: what Python makes of a folder's name that is no UTF-8."""
+    """Return False for a lone surrogate, which Python uses for file names that are not valid UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -295,5 +294,5 @@ def _is_unicode(text: str) -> bool:
 
 
 def durable(source: str | Path) -> str:
-    """Return what ``open_dataset`` is given so that it means the same from another working folder."""
+    """Return a name unchanged and a path as absolute, so that it is valid in any working directory."""
     return str(source) if source in NAMED_SOURCES else str(Path(source).expanduser().absolute())

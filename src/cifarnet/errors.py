@@ -1,37 +1,37 @@
-"""Every exception that cifarnet raises on purpose.
+"""The exceptions of cifarnet.
 
 CifarnetError
-├── UsageError            options that contradict each other, or are out of range
-├── ConfigError           a model or training setting outside its range
-├── BackendError          no framework, the wrong one, or one asked for too late
+├── UsageError            options that contradict each other or are out of range
+├── ConfigError           a model or training setting out of range
+├── BackendError          no framework, the wrong one, or one chosen too late
 ├── DataError             images or labels that cannot be used
-│   ├── SizeError         a picture of more pixels than is safe to decode
-│   ├── FetchError        CIFAR-10 could not be brought here
-│   └── IntegrityError    bytes that are not the bytes that were promised
-├── ModelError            weights or a model file that do not fit
-│   └── ParityError       an exported file that does not say what the trained model says
+│   ├── SizeError         an image with more pixels than is safe to decode
+│   ├── FetchError        CIFAR-10 could not be downloaded
+│   └── IntegrityError    bytes that do not match their expected hash or size
+├── ModelError            weights or a model file that do not match
+│   └── ParityError       an exported file that does not match the trained model
 ├── RunError              a run folder that is missing, incomplete or in use
-│   └── CheckpointError   no checkpoint from which training could go on
-└── TrackingError         a place to watch a training in that is missing or fails
+│   └── CheckpointError   no checkpoint to resume training from
+└── TrackingError         a tracking backend that is missing or fails
 
-Each message says what came, what was expected and what to do, in one line.
+Each message states in one line the actual value, the expected value and what to do.
 """
 
 
 class CifarnetError(Exception):
-    """The root: catch this to catch everything that cifarnet raises on purpose."""
+    """Base class of all exceptions of cifarnet."""
 
 
 class UsageError(CifarnetError):
-    """Options that contradict each other, or are out of range."""
+    """Options that contradict each other or are out of range."""
 
 
 class ConfigError(CifarnetError):
-    """A model or training setting outside its range."""
+    """A model or training setting out of range."""
 
 
 class BackendError(CifarnetError):
-    """No framework, the wrong one, or one asked for too late."""
+    """No framework, the wrong one, or one chosen too late."""
 
 
 class DataError(CifarnetError):
@@ -39,23 +39,23 @@ class DataError(CifarnetError):
 
 
 class SizeError(DataError):
-    """A picture of more pixels than is safe to decode."""
+    """An image with more pixels than is safe to decode."""
 
 
 class FetchError(DataError):
-    """CIFAR-10 could not be brought here."""
+    """CIFAR-10 could not be downloaded."""
 
 
 class IntegrityError(DataError):
-    """Bytes that are not the bytes that were promised."""
+    """Bytes that do not match their expected hash or size."""
 
 
 class ModelError(CifarnetError):
-    """Weights or a model file that do not fit."""
+    """Weights or a model file that do not match."""
 
 
 class ParityError(ModelError):
-    """An exported file that does not say what the trained model says."""
+    """An exported file that does not match the trained model."""
 
 
 class RunError(CifarnetError):
@@ -63,8 +63,8 @@ class RunError(CifarnetError):
 
 
 class CheckpointError(RunError):
-    """No checkpoint from which training could go on."""
+    """No checkpoint to resume training from."""
 
 
 class TrackingError(CifarnetError):
-    """A place to watch a training in that is missing or fails."""
+    """A tracking backend that is missing or fails."""

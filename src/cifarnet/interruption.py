@@ -1,7 +1,7 @@
-"""Ctrl-C outside the training loop: the process ends by itself, at once, and nothing half-made stays behind.
+"""Ctrl-C outside the training loop: remove incomplete files and exit immediately.
 
-Python's own way, an exception at whatever line the signal finds, does not get through the frameworks: it is lost in a
-callback, or crashes the C++ code that called it.
+Python's ``KeyboardInterrupt`` is not reliable with the frameworks: it is lost in a callback, or crashes the C++ code
+that called it.
 """
 
 import os
@@ -13,66 +13,66 @@ from contextlib import contextmanager, suppress
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports it."""
-LAST_WORD = "interrupted\n"
-FRESH_LINE = "\r\x1b[K\x1b[?25h"
-"""On a terminal: clear the line that was under way, and show the cursor that a bar has hidden."""
+MESSAGE = "interrupted\n"
+CLEAR_LINE = "\r\x1b[K\x1b[?25h"
+"""Terminal codes that clear the current line and show the cursor, which a progress bar hides."""
 
-_half_made: list[Callable[[], object]] = []
-"""What takes away each thing that is being made just now, the outermost first."""
-_put_off: list[bool] = []
-"""For each block that puts the end off, the innermost last: whether it was asked for within."""
+_cleanups: list[Callable[[], object]] = []
+"""Cleanup callbacks of files that are being written and processes that are running, outermost first."""
+_deferred: list[bool] = []
+"""Whether Ctrl-C was pressed in each of the current ``defer_interrupt`` blocks, outermost first."""
 
 
 @contextmanager
-def taken_away_if_ended(take_away: Callable[[], object]) -> Iterator[None]:
-    """Have ``take_away`` called should the process be ended within the block; an exception is the block's own to mind.
+def cleanup_on_interrupt(cleanup: Callable[[], object]) -> Iterator[None]:
+    """Call ``cleanup`` if Ctrl-C ends the process within the block. It is not called for exceptions.
 
-    It may be called at any line of the block, before the thing is there too.
+    It may be called at any line of the block, even before there is anything to clean up.
     """
-    _half_made.append(take_away)
+    _cleanups.append(cleanup)
     try:
         yield
     finally:
-        _half_made.remove(take_away)
+        _cleanups.remove(cleanup)
 
 
 @contextmanager
-def end_put_off() -> Iterator[None]:
-    """Have the process ended not before the block is left: for a moment in which nothing could be taken away."""
-    _put_off.append(False)
+def defer_interrupt() -> Iterator[None]:
+    """Defer Ctrl-C until the block exits, for steps that cannot be cleaned up halfway."""
+    _deferred.append(False)
     try:
         yield
     finally:
-        if _put_off.pop():
-            _end()
+        if _deferred.pop():
+            _exit()
 
 
-def take_away_half_made() -> None:
-    """Take away what is being made just now, the innermost first, and go on past whatever cannot be."""
-    for take_away in reversed(_half_made):
+def run_cleanups() -> None:
+    """Call all cleanup callbacks, innermost first, and ignore their ``OSError``."""
+    for cleanup in reversed(_cleanups):
         with suppress(OSError):
-            take_away()
+            cleanup()
 
 
-def end_at_interrupt() -> None:
-    """Let Ctrl-C end this process, to its last breath, with one word on stderr and exit code 130.
+def exit_on_interrupt() -> None:
+    """Make Ctrl-C end this process with the message "interrupted" on stderr and exit code 130.
 
-    Where Ctrl-C is ignored, as in a shell's background, it stays so; and only a process' main thread can ask for it.
+    Has no effect if Ctrl-C is ignored, as for a background job of a shell, or outside the main thread.
     """
     is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if not is_ignored and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _end)
+        signal.signal(signal.SIGINT, _exit)
 
 
-def _end(*_: object) -> None:
-    if _put_off:
-        _put_off[-1] = True
+def _exit(*_: object) -> None:
+    if _deferred:
+        _deferred[-1] = True
         return
-    # Neither Python's streams, which may be in the middle of a write, nor its shutdown, which waits for the frameworks.
+    # Python's streams may be in the middle of a write, and its shutdown waits for the frameworks: neither is used.
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        take_away_half_made()
+        run_cleanups()
         with suppress(OSError, ValueError):
-            os.write(sys.stderr.fileno(), f"{FRESH_LINE * sys.stderr.isatty()}{LAST_WORD}".encode())
+            os.write(sys.stderr.fileno(), f"{CLEAR_LINE * sys.stderr.isatty()}{MESSAGE}".encode())
     finally:
         os._exit(INTERRUPTED)

@@ -1,6 +1,6 @@
-"""From any picture to the small square of RGB pixels that the model sees: one recipe for training and for use.
+"""Preprocessing of image files to RGB pixels of the model's input size, the same for training and inference.
 
-Needs numpy and Pillow alone, so that the runtime can share it.
+It needs only numpy and Pillow.
 """
 
 import warnings
@@ -20,20 +20,19 @@ from .errors import DataError, SizeError
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""Named one by one, because Pillow also opens formats that start other programs."""
+"""Accepted formats. Pillow also opens formats that start other programs."""
 
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit, above which it warns of a decompression bomb: a quarter of a gigabyte as RGB."""
+"""Maximum size of an image; Pillow's limit for decompression bombs, 256 MiB as RGB."""
 
 UPRIGHT = 1
-"""EXIF's number for a picture that is to be shown as it is stored."""
+"""EXIF orientation of an image that is stored upright."""
 
 
 def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
-    """Decode an image file and return its pixels by the recipe, uint8 of ``shape``, RGB, 0-255.
+    """Decode and preprocess an image file to uint8 of ``shape`` (height, width, 3), RGB, 0-255.
 
-    Raises DataError with the reason alone: the caller knows how to name the file. It is a SizeError for more than
-    ``MAX_PIXELS``.
+    Raises DataError with only the reason, so the caller has to name the file; SizeError above ``MAX_PIXELS``.
     """
     try:
         return _decoded(file, shape)
@@ -47,7 +46,7 @@ def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np
 
 def _decoded(file: Path | BinaryIO, shape: Shape) -> NDArray[np.uint8]:
     with Image.open(file, formats=_FORMATS) as image:
-        # Again by hand: a newer Python may keep the filters of warnings away from threads.
+        # Checked here as well, because newer Python versions may not apply warning filters in threads.
         if image.width * image.height > MAX_PIXELS:
             raise SizeError(f"{image.width}x{image.height} pixels")
         return pixels(image, shape)
@@ -55,9 +54,9 @@ def _decoded(file: Path | BinaryIO, shape: Shape) -> NDArray[np.uint8]:
 
 @contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Make Pillow refuse a decompression bomb where it only warns.
+    """Make Pillow raise an error for a decompression bomb, not a warning.
 
-    Around a pool of threads, not inside it: the filters of warnings belong to the whole process.
+    Use it around a thread pool and not inside it, because warning filters are process-wide.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -65,21 +64,21 @@ def bombs_refused() -> Iterator[None]:
 
 
 def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
-    """Return the picture as uint8 of ``shape`` (height, width, 3), RGB, 0-255, by the recipe in ``spec.RECIPE``.
+    """Preprocess an image to uint8 of ``shape`` (height, width, 3), RGB, 0-255, as ``contract.RECIPE`` describes.
 
-    An RGB picture of that size comes through untouched. Raises ValueError for a mode without a meaning in 8-bit RGB.
+    An RGB image of that size is returned unchanged. Raises ValueError for floating-point pixels.
     """
     return np.asarray(resized(rgb(upright(image)), shape))
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn a photograph as its EXIF tag says; without one it stays as it is."""
+    """Rotate an image by its EXIF orientation, if it has one."""
     is_upright = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) == UPRIGHT
     return image if is_upright else ImageOps.exif_transpose(image)
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to RGB: transparent parts over white, 16 bits to their high byte."""
+    """Convert an image of any mode to RGB: transparency over white, 16 bits to the high byte."""
     if image.mode == "F":
         raise ValueError("floating-point pixels; expected integers")
     if image.mode.startswith("I"):
@@ -90,9 +89,9 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def resized(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> Image.Image:
-    """Cut the largest square out of the middle, then scale it.
+    """Center-crop an image to a square and resize it to ``shape``.
 
-    The crop comes first and by itself, so that no pixel from outside the square reaches the antialiasing filter.
+    Cropping is a separate first step, so that the antialiasing filter does not read pixels outside the square.
     """
     if image.size == (shape[1], shape[0]) and image.width == image.height:
         return image
@@ -100,14 +99,14 @@ def resized(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> Image.Image:
 
 
 def cropped(image: Image.Image) -> Image.Image:
-    """Return the largest square in the middle; the spare pixel of an odd margin stays right or below."""
+    """Return the largest centered square. An odd margin is one pixel larger on the right or at the bottom."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))
 
 
 def _high_byte(values: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Keep the upper 8 of 16 bits, as Pillow itself does for 16-bit colour; what is outside of 16 bits is clipped."""
+    """Return the upper 8 of 16 bits, as Pillow does for 16-bit color. Other values are clipped to 16 bits first."""
     high: NDArray[np.uint8] = (np.clip(values, 0, 0xFFFF) >> 8).astype(np.uint8)
     return high
 

@@ -1,4 +1,4 @@
-"""The named recipes, and how their schedule fits few images."""
+"""The named training recipes, and their adaptation to small datasets."""
 
 import dataclasses
 import math
@@ -10,41 +10,43 @@ from .config import ModelConfig, TrainConfig
 from .errors import ConfigError
 
 LEAST_BATCH = 64
-"""Images: smaller batches have too few of each class for the statistics of a normalisation."""
+"""Minimum batch size, because batch normalization needs several images of each class."""
 LEAST_STEPS_PER_EPOCH = 16
-"""Where an epoch would have fewer, batches are halved."""
+"""Minimum number of steps per epoch; the batch size is halved until it is reached."""
 LEAST_SEEN = 200_000
-"""Images, each counted as often as it is trained on; the recipe ``fast`` sees 450,000 on CIFAR-10."""
+"""Minimum number of training images over all epochs; the recipe ``fast`` uses 450,000 on CIFAR-10."""
 MOST_EPOCHS = 100
-"""However few the images are. This and the three numbers above are a choice by hand, not by trials."""
+"""Maximum number of epochs. This and the three values above were chosen, not tuned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A named pair of settings."""
+    """A model configuration and a training configuration."""
 
     model: ModelConfig
     train: TrainConfig
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
-        """Return the recipe with other values for the named fields of either configuration.
+        """Return a copy with other values for the named fields of either configuration.
 
-        Raises ``ConfigError`` for a name that neither has, and for a value outside its range.
+        Raises ``ConfigError`` for an unknown name and for a value outside its range.
         """
         names = {field.name for kind in (ModelConfig, TrainConfig) for field in dataclasses.fields(kind)}
         if unknown := set(settings) - names:
-            raise ConfigError(f"no setting is called {', '.join(sorted(unknown))}; expected one of {sorted(names)}")
+            raise ConfigError(
+                f"there is no setting named {', '.join(sorted(unknown))}; expected one of {sorted(names)}"
+            )
         of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(settings)
         model = dataclasses.replace(self.model, **{name: settings[name] for name in of_model})
         train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
         return dataclasses.replace(self, model=model, train=train)
 
-    def fitted(self, images: int, given: Collection[str] = ()) -> Self:
-        """Return the recipe with smaller batches and more epochs where ``images`` to train on are few for its schedule.
+    def adapted_to(self, images: int, given: Collection[str] = ()) -> Self:
+        """Return the recipe with smaller batches and more epochs if there are few training ``images``.
 
-        A schedule over as many epochs as there are takes too few steps then. Its patience is at least its epochs: early
-        stopping is not to end it before the learning rate came down. A recipe that early stopping is meant to end, with
-        a shorter schedule or none, is left alone, and so are the settings ``given``.
+        Otherwise a schedule over all epochs would have too few steps. Patience is raised to the number of epochs, so
+        that early stopping does not end training before the learning rate has decayed. A recipe with a shorter or
+        constant schedule, which early stopping ends, is not changed, and neither are the settings ``given``.
         """
         train = self.train
         if train.schedule_epochs or train.schedule == "constant":
@@ -62,7 +64,7 @@ class Recipe:
         return self.changed(changes)
 
 
-_NORMALISED = ModelConfig(
+_BATCH_NORMALIZED = ModelConfig(
     whitening=2,
     filters=(48, 128, 128),
     convolutions_per_block=2,
@@ -91,17 +93,17 @@ _FAST = TrainConfig(
 
 RECIPES = {
     "seed": Recipe(model=ModelConfig(), train=TrainConfig()),
-    "fast": Recipe(model=_NORMALISED, train=_FAST),
+    "fast": Recipe(model=_BATCH_NORMALIZED, train=_FAST),
     "strong": Recipe(
-        model=dataclasses.replace(_NORMALISED, filters=(64, 256, 256), convolutions_per_block=3),
+        model=dataclasses.replace(_BATCH_NORMALIZED, filters=(64, 256, 256), convolutions_per_block=3),
         train=dataclasses.replace(_FAST, epochs=27, patience=27, translation=4, cutout=12),
     ),
 }
-"""Recipe by name; ``seed`` is the published one, and its values are the defaults of the configurations."""
+"""Recipe by name. The values of ``seed`` are the defaults of the configurations."""
 
 
 def recipe(name: str) -> Recipe:
-    """Return the recipe called ``name``. Raises ``ConfigError`` for an unknown name."""
+    """Return the recipe named ``name``. Raises ``ConfigError`` for an unknown name."""
     if name not in RECIPES:
-        raise ConfigError(f"no recipe is called {name!r}; expected one of {', '.join(sorted(RECIPES))}")
+        raise ConfigError(f"there is no recipe named {name!r}; expected one of {', '.join(sorted(RECIPES))}")
     return RECIPES[name]

@@ -18,7 +18,7 @@ from typing import Any
 from .atomic import locked, probe, reason, remove_abandoned, temporary_name, write_atomically
 from .contract import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
 from .errors import RunError, UsageError
-from .interruption import taken_away_if_ended
+from .interruption import cleanup_on_interrupt
 from .run_record import RunRecord
 
 RECORD = "run.json"
@@ -195,7 +195,7 @@ def point_latest(run: Run) -> None:
     if os.path.lexists(latest) and not _is_own_link(latest):
         return
     link = temporary_name(latest)
-    with suppress(OSError), taken_away_if_ended(partial(link.unlink, missing_ok=True)):
+    with suppress(OSError), cleanup_on_interrupt(partial(link.unlink, missing_ok=True)):
         link.symlink_to(run.path.name, target_is_directory=True)
         link.replace(latest)
     with suppress(OSError):

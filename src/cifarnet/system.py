@@ -1,4 +1,4 @@
-"""What this process runs on: packages and machine, as a record of a run tells them."""
+"""Versions, CPU, memory and process-wide settings."""
 
 import json
 import os
@@ -14,40 +14,40 @@ PACKAGES = (
     *("cifarnet", "keras", "jax", "jaxlib", "torch", "tensorflow", "tensorflow-cpu"),
     *("numpy", "h5py", "onnx", "onnxruntime"),
 )
-"""Packages whose versions can change a figure."""
+"""Packages whose versions may affect results; they are stored in the run record."""
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Names that Linux has for instructions that multiply bfloat16, on x86 and on Arm."""
+"""Linux' names of the x86 and Arm instruction sets for bfloat16 products."""
 FAULTY_JAXLIB = frozenset({"0.10.2"})
-"""Versions of jaxlib that can compute wrong sums on a CPU (jax-ml/jax#39103); 0.10.1 and 0.11.0 are right."""
+"""Versions of jaxlib that can compute wrong sums on a CPU (jax-ml/jax#39103); 0.10.1 and 0.11.0 are correct."""
 YNNPACK_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
-"""XLA's flag for what its YNNPACK library computes: the wrong sums are among its reductions."""
+"""XLA flag that selects what the YNNPACK library computes. The wrong sums are among its reductions."""
 CPUINFO = Path("/proc/cpuinfo")
-"""What Linux tells of each core."""
+"""Linux' description of each CPU core."""
 OWNS_PROCESS = Event()
-"""Set where the process does nothing but what cifarnet does."""
+"""Set if ``prepare_process`` was called."""
 RESULT = "cifarnet-result: "
-"""Opens each line of a process of ours that is JSON for the process that started it: frameworks print too."""
+"""Prefix of a line of JSON from a child process, because frameworks print to stdout as well."""
 KIBIBYTE = 1024
-"""Unit in which Linux tells memory, bytes; macOS tells bytes."""
+"""Unit of memory sizes on Linux, in bytes; macOS uses bytes."""
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Return the version of Python and of each of ``packages`` that is installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def corrected_xla_flags(flags: str, jaxlib: str | None) -> str:
-    """Return ``XLA_FLAGS`` with YNNPACK's reductions off, if the installed version ``jaxlib`` gets them wrong.
+    """Return ``XLA_FLAGS`` with YNNPACK's reductions disabled, if the installed ``jaxlib`` computes them wrong.
 
-    A person's own choice for YNNPACK stays, and so does the name of a file of flags. No other version gets the flag:
-    XLA ends the process on one that it does not know.
+    A user's setting for YNNPACK and the name of a flag file are kept. Other versions of jaxlib do not get the flag,
+    because XLA aborts on an unknown one.
     """
     is_file = bool(flags.strip()) and not flags.lstrip().startswith("--")
     if jaxlib not in FAULTY_JAXLIB or YNNPACK_FLAG in flags or is_file:
@@ -56,60 +56,60 @@ def corrected_xla_flags(flags: str, jaxlib: str | None) -> str:
 
 
 def prepare_process() -> None:
-    """Let cifarnet set up the whole process for training: threads, memory and messages of the framework.
+    """Allow process-wide settings that make training faster: threads, memory and log level of the framework.
 
-    For a program that does nothing else, as the commands do: training is faster then. To be called before Keras is
-    imported. Without it cifarnet leaves alone what affects more than itself.
+    Call it before Keras is imported, in a program that only uses cifarnet; the commands do. By default cifarnet does
+    not change process-wide settings.
     """
     OWNS_PROCESS.set()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read on import: TensorFlow would talk of the processor
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read on import; hides messages about the CPU
 
 
-def told(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Yield what a process of ours told on stdout, whatever a framework printed between."""
+def results_in(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield the values that a child process printed with ``print_result``, and ignore all other lines."""
     return (json.loads(line.removeprefix(RESULT)) for line in lines if line.startswith(RESULT))
 
 
-def tell(**what: Any) -> None:
-    """Tell the process that started this one, in a line that ``told`` reads."""
-    print(RESULT + json.dumps(what), flush=True)  # noqa: T201  # what the parent process reads
+def print_result(**values: Any) -> None:
+    """Print values for the parent process, which reads them with ``results_in``."""
+    print(RESULT + json.dumps(values), flush=True)  # noqa: T201  # the parent process reads it
 
 
 def processor() -> str:
-    """Return the processor's name, or its architecture where the system does not tell."""
-    # platform.processor() is empty on Debian, where the kernel tells.
-    return _told_by_kernel("model name") or platform.processor() or platform.machine()
+    """Return the name of the CPU, or its architecture if the name is unknown."""
+    # platform.processor() is empty on Debian.
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether the processor has instructions for products of bfloat16, so far as the kernel tells."""
-    return not BFLOAT16_FLAGS.isdisjoint((_told_by_kernel("flags") or _told_by_kernel("Features")).split())
+    """Return whether the CPU has instructions for bfloat16 products; False if unknown."""
+    return not BFLOAT16_FLAGS.isdisjoint((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 
-def _told_by_kernel(field: str) -> str:
-    """Return what Linux says of the first core under ``field``, or nothing."""
+def _cpuinfo(field: str) -> str:
+    """Return a field of the first core in ``/proc/cpuinfo``, or an empty string."""
     lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")
 
 
 def usable_cores() -> int | None:
-    """Return the number of cores that this process may use."""
-    # A process can be confined to fewer cores than the machine has; macOS does not tell.
+    """Return the number of CPU cores available to this process, or None if unknown."""
+    # A process may be restricted to some of the cores; macOS does not report it.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def peak_memory_bytes() -> int | None:
-    """Return the most memory that this process has held so far, or nothing where the system does not tell."""
-    # getrusage is the second choice: on Linux it counts the peak of the process that started this one as well.
+    """Return the peak resident memory of this process in bytes, or None if unknown."""
+    # getrusage is the second choice, because on Linux it includes the peak of the parent process.
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return KIBIBYTE * peaks[0] if peaks else _most_resident_bytes()
+    return KIBIBYTE * peaks[0] if peaks else _peak_of_getrusage()
 
 
-def _most_resident_bytes() -> int | None:
+def _peak_of_getrusage() -> int | None:
     try:
-        import resource  # of POSIX alone
+        import resource  # POSIX only
     except ModuleNotFoundError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

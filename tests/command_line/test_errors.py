@@ -20,7 +20,7 @@ OTHER = next(name for name in NAMES if name != BACKEND)
 
 
 def test_an_unknown_recipe(fails):
-    assert fails("train", "--recipe", "sead") == "no recipe is called 'sead'; expected one of fast, seed, strong"
+    assert fails("train", "--recipe", "sead") == "there is no recipe named 'sead'; expected one of fast, seed, strong"
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

@@ -24,7 +24,7 @@ from cifarnet.evaluation.comparison import Plan
 from cifarnet.evaluation.comparison.children import train_in_child
 from cifarnet.evaluation.comparison.picture import agreement_matrix, draw
 from cifarnet.evaluation.comparison.values import Comparison, Measured, Pair, Training, gradient_difference
-from cifarnet.evaluation.intervals import Interval
+from cifarnet.evaluation.significance import Interval
 from cifarnet.recipes import RECIPES
 from cifarnet.run_folder import EpochRecord, Run
 from cifarnet.runtime import open_model
@@ -174,7 +174,7 @@ def fails(typed, monkeypatch, tmp_path):
         (["--whole", "--epochs", "3"], "--whole and --epochs 3 contradict each other"),
         (["--data", ""], "--data is empty"),
         (["--data", "nowhere"], "nowhere is no such file or folder"),
-        (["--data", "synthetic", "--recipe", "sede"], "no recipe is called 'sede'"),
+        (["--data", "synthetic", "--recipe", "sede"], "there is no recipe named 'sede'"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_made(fails, tmp_path, arguments, sentence):
@@ -365,9 +365,9 @@ def test_a_plan_for_the_whole_recipe_ends_as_the_recipe_does():
     assert Plan(backends=("jax", "torch"), epochs=None).job(dataset, 1).train.epochs == 1000
     assert Plan(backends=("jax", "torch"), epochs=2).job(dataset, 1).train.seed == 1
     short = Plan(backends=("jax", "torch"), epochs=2, recipe="fast").job(dataset, 1).train
-    fitted = RECIPES["fast"].fitted(len(hold_out(dataset.train, 0.1, 1, 10).train)).train
-    assert fitted != RECIPES["fast"].train
-    assert short == replace(fitted, epochs=2, schedule_epochs=fitted.epochs, seed=1)
+    adapted = RECIPES["fast"].adapted_to(len(hold_out(dataset.train, 0.1, 1, 10).train)).train
+    assert adapted != RECIPES["fast"].train
+    assert short == replace(adapted, epochs=2, schedule_epochs=adapted.epochs, seed=1)
     with pytest.raises(UsageError, match="expected two or more"):
         Plan(backends=(), epochs=None)
 

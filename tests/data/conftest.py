@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from cifarnet.contract import CIFAR10_LABELS
-from cifarnet.data.release import RecordFile, Release
-from cifarnet.data.sources import HttpArchive
+from cifarnet.data.cifar10 import HttpArchive, RecordFile, Release
 
 IMAGES_PER_FILE = 20
 
@@ -132,6 +131,7 @@ class Server:
     status: int = 200
     drop_after_bytes: int | None = None
     may_answer: threading.Event = field(default_factory=threading.Event)
+    may_end: threading.Event = field(default_factory=threading.Event)
     ranges: list[str | None] = field(default_factory=list)
 
     def source(self, body: bytes) -> HttpArchive:
@@ -153,6 +153,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             end = None if server.drop_after_bytes is None else start + server.drop_after_bytes
             self.wfile.write(server.body[start:end])
+            server.may_end.wait(30)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -164,11 +165,13 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 def server() -> Iterator[Server]:
     state = Server()
     state.may_answer.set()
+    state.may_end.set()
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(state)) as listener:
         state.address = f"http://127.0.0.1:{listener.server_port}"
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield state
+        state.may_end.set()
         listener.shutdown()
         thread.join()
 

@@ -7,8 +7,8 @@ import pytest
 
 from cifarnet.data import cache_folder, cache_state, verify
 from cifarnet.data.cache import open_cache, write_cache
+from cifarnet.data.cifar10 import dataset_from_records, records_from_bytes
 from cifarnet.data.progress import silent
-from cifarnet.data.records import dataset_from_records, records_from_bytes
 from cifarnet.errors import DataError, IntegrityError
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import cifarnet.data
-from cifarnet.data.release import CIFAR10
-from cifarnet.data.sources import MIRROR, OFFICIAL, SOURCES
+from cifarnet.data.cifar10 import CIFAR10, MIRROR, OFFICIAL, SOURCES
 
 
 def test_the_list_of_public_names_is_sorted_and_each_can_be_imported():

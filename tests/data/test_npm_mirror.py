@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from cifarnet.data.cache import open_cache
-from cifarnet.data.fetching import fetch
+from cifarnet.data.cifar10 import NpmPackage
+from cifarnet.data.download import fetch
 from cifarnet.data.npm import records_from_npm
 from cifarnet.data.progress import silent
-from cifarnet.data.sources import NpmPackage
 from cifarnet.errors import FetchError, IntegrityError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stands in for npm with a shell script")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tests.lfs import POINTER
 
-from cifarnet.data import archives
-from cifarnet.data.official import holds_release, read_release
+from cifarnet.data import official_files
+from cifarnet.data.official_files import holds_release, read_release
 from cifarnet.errors import DataError, IntegrityError
 
 
@@ -93,14 +93,14 @@ def test_a_member_that_is_a_link_is_refused(tiny, tmp_path):
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(member)
     (tmp_path / "cifar.tar").write_bytes(buffer.getvalue())
-    with pytest.raises(DataError, match="expected a plain file"):
+    with pytest.raises(DataError, match="expected a regular file"):
         read_release(tmp_path / "cifar.tar", tiny.release)
 
 
 def test_an_archive_that_unfolds_without_end_is_refused(tiny, make_tar, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_MAX_TOTAL_BYTES", 100_000)
+    monkeypatch.setattr(official_files, "_MAX_TOTAL_BYTES", 100_000)
     (tmp_path / "cifar.tgz").write_bytes(make_tar({"zeros": bytes(100_001), **tiny.files}))
-    with pytest.raises(DataError, match="unfolds into 1 members, 100001 bytes"):
+    with pytest.raises(DataError, match="expands to 1 members, 100001 bytes"):
         read_release(tmp_path / "cifar.tgz", tiny.release)
 
 

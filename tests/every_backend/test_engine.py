@@ -227,9 +227,9 @@ def test_the_gradients_of_one_changed_weight_are_refused_by_the_same_check():
 def parts_of_four(monkeypatch):
     """Let the adapter divide batches into parts of about four images."""
     module = importlib.import_module(f"cifarnet.backends.{keras.config.backend()}")
-    if not (hasattr(module, "operations_at_once") or hasattr(module, "IMAGES_PER_CORE")):
+    if not (hasattr(module, "parallel_operations") or hasattr(module, "IMAGES_PER_CORE")):
         pytest.skip("this backend takes whole batches")
-    monkeypatch.setattr(module, "operations_at_once", lambda: 3, raising=False)
+    monkeypatch.setattr(module, "parallel_operations", lambda: 3, raising=False)
     monkeypatch.setattr(module, "IMAGES_PER_CORE", 2, raising=False)
     monkeypatch.setattr(module, "usable_cores", lambda: 2)
 
@@ -392,7 +392,7 @@ def test_a_step_that_cannot_be_replayed_is_refused(operation):
         build_optimizer(TrainConfig(), network),
         lambda logits, labels, weights: objective(logits, labels, getattr(weights * 0.5, operation)(0.5)),
     )
-    with pytest.raises(BackendError, match=f"torch recorded aten.{operation}.*; expected operations that neither"):
+    with pytest.raises(BackendError, match=f"torch traced aten.{operation}.*; expected operations that neither"):
         engine.train(steps_of([batch_of(NOISE)], 1e-3))
 
 
@@ -400,7 +400,7 @@ BUILT = """
 import cifarnet
 {prepared}
 from cifarnet.config import ModelConfig; cifarnet.build_model(ModelConfig())
-from cifarnet.backends import adapter; print(len(adapter().parts(64)))
+from cifarnet.backends import adapter; print(len(adapter().micro_batches(64)))
 """
 
 

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from cifarnet.backends import Steps, Sums, adapter
-from cifarnet.backends.microbatches import Part, calling_on
+from cifarnet.backends.microbatches import MicroBatch, calling_on
 from cifarnet.model.layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
 
 RNG = np.random.default_rng(0)
@@ -110,7 +110,7 @@ def processor(request, monkeypatch):
 
 def products(images, kernel, precision):
     """The convolution of what training would multiply in ``precision``."""
-    with calling_on(Part(0, len(images)), precision):
+    with calling_on(MicroBatch(0, len(images)), precision):
         return ops.convert_to_numpy(adapter().conv2d(*map(ops.convert_to_tensor, (images, kernel)), "valid"))
 
 
@@ -242,7 +242,7 @@ def test_the_epsilon_of_batch_normalisation_counts_in_a_channel_that_hardly_vari
 
 def test_the_mask_of_a_part_is_that_of_its_rows_in_the_batch():
     layer, ones = Dropout(0.5, seed=3, stream=1), np.ones((12, 40), np.float32)
-    parts = [Part(0, 5), Part(5, 12)]
+    parts = [MicroBatch(0, 5), MicroBatch(5, 12)]
     layer(ones)
     for step in range(2):
         whole = numpy_mask((12, 40), 0.5, 3, 1, step)

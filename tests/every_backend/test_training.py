@@ -58,7 +58,7 @@ def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, m
         optimizer, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings)
     )
     finished(with_training(job, epochs=2), dataset, runs, watcher)
-    parts = len(adapter().parts(30))
+    parts = len(adapter().micro_batches(30))
     assert len(traced) == parts
     assert {tuple(shape) for shape in traced} == {(30 // parts, 10)}
 

@@ -17,8 +17,7 @@ import pytest
 
 from cifarnet.contract import CALIBRATION, CONTRACT_KEY
 from cifarnet.errors import ConfigError, RunError, UsageError
-from cifarnet.evaluation.probability import softmax
-from cifarnet.evaluation.scoring import flip_averaged, predict
+from cifarnet.evaluation.scoring import predict, softmax, with_tta
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.file import serialize
@@ -26,7 +25,7 @@ from cifarnet.export.inspect import inspect_model
 from cifarnet.export.parity import Tolerances
 from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
-from cifarnet.interruption import end_at_interrupt
+from cifarnet.interruption import exit_on_interrupt
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.run_record import RESULTS
 from cifarnet.runtime import Classifier
@@ -135,7 +134,7 @@ def test_ctrl_c_between_two_renames_waits_for_the_last(run, dataset, monkeypatch
     replace_file = Path.replace
     monkeypatch.setattr(Path, "replace", named_while_interrupted)
     monkeypatch.setattr(os, "_exit", end)
-    end_at_interrupt()
+    exit_on_interrupt()
     with pytest.raises(CrashError, match="130"):
         export_run(run, dataset)
     assert inspect_model(run.path / "model.onnx").parity is not None
@@ -191,7 +190,7 @@ def test_a_normalised_network_comes_back_as_the_same_function_without_normalisat
 
 def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, network, dataset):
     classifier = Classifier(export_run(run, dataset, flip=True).path)
-    both = flip_averaged(predictor(network))
+    both = with_tta(predictor(network))
     expected = softmax(predict(both, dataset.test.images), 1.0)
     np.testing.assert_allclose(
         classifier.probabilities(dataset.test.images), expected, rtol=0, atol=Tolerances().probability

@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cifarnet.errors import ModelError
-from cifarnet.evaluation.probability import softmax
+from cifarnet.evaluation.scoring import softmax
 from cifarnet.export.parity import keras_outputs
 from cifarnet.export.writer import write_graph
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.contract import Abstention, Prediction
+from cifarnet.contract import Coverage, Prediction
 from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.runtime import Classifier, Outcome, files
 from cifarnet.runtime import classifier as module
@@ -163,7 +163,7 @@ def test_a_confidence_is_the_calibrated_probability_of_the_label(calibrated, pho
 
 def test_a_file_says_when_to_abstain_or_that_it_does_not_know(calibrated):
     assert calibrated.temperature == 3
-    assert calibrated.abstention == Abstention(threshold=0.6, coverage=0.7, accuracy=0.9)
+    assert calibrated.abstention == Coverage(threshold=0.6, coverage=0.7, accuracy=0.9)
     unsure = Classifier(models.calibrated(abstention=None))
     assert (unsure.temperature, unsure.abstention) == (3, None)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cifarnet.backends import KERAS_DEFAULTS, installed, keras_settings, keras_settings_path
-from cifarnet.system import FAULTY_JAXLIB, corrected_xla_flags, told
+from cifarnet.system import FAULTY_JAXLIB, corrected_xla_flags, results_in
 
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 """Packages that install the same module and overwrite each other's files."""
@@ -79,7 +79,7 @@ def _time_backend(name: str) -> Timing:
         return Timing(name, failure=f"no answer within {TIMING_LIMIT_S} s")
     if done.returncode:
         return Timing(name, failure=(done.stderr.strip().splitlines() or ["no message"])[-1])
-    answer = next(told(done.stdout.splitlines()), None)
+    answer = next(results_in(done.stdout.splitlines()), None)
     if answer is None:
         return Timing(name, failure="the process ended without a result")
     return Timing(name, images_per_s=answer["images_per_s"], devices=answer["devices"])

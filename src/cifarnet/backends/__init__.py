@@ -1,7 +1,6 @@
-"""Choose the framework under Keras, once and before Keras exists, and hand out its adapter.
+"""Choose the Keras backend, once and before Keras is imported, and return its adapter.
 
-Each adapter is one file with the same few names, written out in ``protocol.py``. A framework is imported by
-its own adapter alone.
+Each adapter is one module that implements ``protocol.Adapter``. A framework is imported only by its own adapter.
 """
 
 import functools
@@ -18,7 +17,7 @@ from cifarnet.atomic import reason
 from cifarnet.errors import BackendError
 from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
-from .microbatches import current_part, keras_defaults
+from .microbatches import current_micro_batch, keras_defaults
 from .protocol import AdamStep, Adapter, Engine, Steps, Sums
 
 __all__ = [
@@ -30,17 +29,17 @@ __all__ = [
     "Sums",
     "adapter",
     "choose",
-    "current_part",
+    "current_micro_batch",
+    "ensure_backend",
     "install_line",
     "installed",
     "keras_defaults",
     "not_installed",
     "require_usable",
-    "settle",
 ]
 
 NAMES = ("jax", "torch", "tensorflow")
-"""Backends in the order in which they are tried when none is asked for."""
+"""Supported backends; by default the first installed one is used."""
 
 KERAS_DEFAULTS = {
     "floatx": "float32",
@@ -48,25 +47,25 @@ KERAS_DEFAULTS = {
     "backend": "tensorflow",
     "image_data_format": "channels_last",
 }
-"""The ``keras.json`` that Keras leaves behind on its first import, whatever it runs on: nobody's wish."""
+"""The ``keras.json`` that Keras writes on its first import, whatever its backend. It does not count as a choice."""
 KERAS_CHOICES = {
     "floatx": ("float32", "float16", "float64"),
     "image_data_format": ("channels_last", "channels_first"),
 }
-"""The values in ``keras.json`` with which Keras can be imported."""
+"""Valid values in ``keras.json``; Keras cannot be imported with others."""
 
 
 def installed() -> tuple[str, ...]:
-    """Return the backends whose framework can be imported here, without importing it."""
+    """Return the installed backends, without importing their frameworks."""
     return tuple(name for name in NAMES if importlib.util.find_spec(name) is not None)
 
 
 def choose(name: str | None = None) -> str:
-    """Fix the framework under Keras for the rest of this process and return its name.
+    """Set the Keras backend for the rest of this process and return its name.
 
-    ``name`` wins over the variable ``KERAS_BACKEND``, that over ``keras.json``; with none of them the first
-    installed of jax, torch and tensorflow is taken. Raises ``BackendError`` for an unknown or missing framework,
-    and where Keras already runs on another.
+    ``name`` takes precedence over the environment variable ``KERAS_BACKEND``, which takes precedence over
+    ``keras.json``. By default the first installed of jax, torch and tensorflow is used. Raises ``BackendError`` if the
+    framework is unknown or missing, or if Keras already runs on another one.
     """
     if _running() is None:
         _require_keras_starts()
@@ -84,26 +83,26 @@ def choose(name: str | None = None) -> str:
 def _correct_xla_flags() -> None:
     given = os.environ.get("XLA_FLAGS", "")
     flags = corrected_xla_flags(given, versions(("jaxlib",)).get("jaxlib"))
-    if flags != given:  # read when JAX is first used, and by its compilation cache after that
+    if flags != given:  # read when JAX is first used, and later by its compilation cache
         os.environ["XLA_FLAGS"] = flags
 
 
-def settle() -> str:
-    """Return the framework that Keras runs on, choosing one if Keras is not there yet. Raises ``BackendError``."""
+def ensure_backend() -> str:
+    """Return the Keras backend, choosing one if Keras is not imported yet. Raises ``BackendError``."""
     return choose(_running())
 
 
-@functools.cache  # layers ask for it at each call, and the choice is made once
+@functools.cache  # layers call it every time
 def adapter() -> Adapter:
-    """Return the adapter of the chosen framework, importing that framework. Raises ``BackendError``."""
-    found = cast("Adapter", importlib.import_module(f".{settle()}", __name__))
+    """Return the adapter of the chosen framework, which is imported. Raises ``BackendError``."""
+    chosen = cast("Adapter", importlib.import_module(f".{ensure_backend()}", __name__))
     if OWNS_PROCESS.is_set():
-        found.prepare_process()
-    return found
+        chosen.prepare_process()
+    return chosen
 
 
 def require_usable(wanted: str) -> None:
-    """Raise ``BackendError`` unless ``wanted`` is a backend and its framework is installed; import nothing."""
+    """Raise ``BackendError`` unless ``wanted`` is a backend and its framework is installed. Nothing is imported."""
     if wanted not in NAMES:
         raise BackendError(f"the backend {wanted!r} is not supported; expected one of {', '.join(NAMES)}")
     missing = [module for module in (wanted, "keras", "h5py") if importlib.util.find_spec(module) is None]
@@ -119,7 +118,7 @@ def _running() -> str | None:
 def _configured() -> str | None:
     settings = keras_settings()
     backend = None if settings == KERAS_DEFAULTS else settings.get("backend")
-    # A framework that is not here may have been named for another environment of the same person.
+    # keras.json may name a framework of another environment of the same user.
     return backend if backend in installed() else None
 
 
@@ -127,52 +126,54 @@ def _require_keras_starts() -> None:
     try:
         keras_settings()
     except BackendError as error:
-        if not isinstance(error.__cause__, ValueError):  # Keras takes what is no JSON for an empty file
+        if not isinstance(error.__cause__, ValueError):  # Keras treats invalid JSON as an empty file
             raise
 
 
 def keras_settings_path() -> Path:
-    """Return where Keras looks for its settings."""
+    """Return the path of Keras' settings file."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home).expanduser() if home else Path.home() / ".keras") / "keras.json"
 
 
 def keras_settings() -> dict[str, Any]:
-    """Return what a person's ``keras.json`` says; nothing where there is none.
+    """Return the settings in the user's ``keras.json``, or an empty dictionary if there is no such file.
 
-    Raises ``BackendError`` for one that cannot be read, or with which Keras cannot be imported.
+    Raises ``BackendError`` if the file cannot be read, or if Keras cannot be imported with it.
     """
     path = keras_settings_path()
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")).items())
+        settings = dict(json.loads(path.read_text(encoding="utf-8")).items())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
         raise BackendError(
-            f"{path} could not be read ({reason(error)}); expected JSON with a backend: mend or remove it"
+            f"{path} could not be read ({reason(error)}); expected JSON with a backend: fix or remove it"
         ) from error
     for name, choices in KERAS_CHOICES.items():
-        if found.get(name, choices[0]) not in choices:
-            raise BackendError(f"{path} has {name} {found[name]!r}; expected {' or '.join(choices)}: mend or remove it")
-    if not isinstance(found.get("epsilon", 0.0), float):
-        raise BackendError(f"{path} has epsilon {found['epsilon']!r}; expected a float: mend or remove it")
-    return found
+        if settings.get(name, choices[0]) not in choices:
+            raise BackendError(
+                f"{path} has {name} {settings[name]!r}; expected {' or '.join(choices)}: fix or remove it"
+            )
+    if not isinstance(settings.get("epsilon", 0.0), float):
+        raise BackendError(f"{path} has epsilon {settings['epsilon']!r}; expected a float: fix or remove it")
+    return settings
 
 
 def _first_installed() -> str:
-    found = installed()
-    if not found:
+    names = installed()
+    if not names:
         raise BackendError(f"no framework is installed; expected one of {', '.join(NAMES)}: {install_line(NAMES[0])}")
-    return found[0]
+    return names[0]
 
 
 def not_installed(packages: Sequence[str], wanted: str, extra: str) -> str:
-    """Return that ``packages``, which ``wanted`` needs and ``extra`` brings, are missing, and what to type."""
+    """Return the message that ``packages``, required for ``wanted``, are missing; ``extra`` installs them."""
     *first, last = packages
     names = f"{', '.join(first)} and {last} are" if first else f"{last} is"
     return f"{names} not installed; expected for {wanted}: {install_line(extra)}"
 
 
 def install_line(name: str) -> str:
-    """Return what a person types to get an extra: a framework with all else that training needs, or another one."""
+    """Return the shell command that installs an extra of this package."""
     return f'pip install "cifarnet[{name}]", or in a clone pip install --editable ".[{name}]"'

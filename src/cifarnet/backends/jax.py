@@ -15,40 +15,48 @@ from cifarnet.config import Precision
 from cifarnet.errors import BackendError
 from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, usable_cores, versions
 
-from .microbatches import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
+from .microbatches import (
+    MicroBatch,
+    calling_on,
+    current_precision,
+    divided,
+    ghost_batches,
+    keras_defaults,
+    merge_updates,
+)
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
 PATCH_BYTES = 12 * 2**20
-"""Up to here a convolution on the processor is a product of patches, past it XLA's own is the faster one.
+"""Maximum size of the patches, in bytes, up to which a CPU convolution is a matrix product; XLA's is faster beyond it.
 
-Milliseconds for value and gradients of 30 images, patches against XLA, AMD EPYC, two cores: 3.5 against 6.4 at 3 MB
-(32x32, 3 to 64 channels), 5.3 against 6.9 at 4 MB (8x8, 64 to 128), 7.4 against 8.4 at 9 MB (16x16, 32 to 64), but 9.0
-against 6.0 at 18 MB (32x32, 16 to 16) and 94 against 36 at 35 MB (16x16, 128 to 128).
+Milliseconds for value and gradients of 30 images, matrix product against XLA, AMD EPYC, two cores: 3.5 against 6.4 at
+3 MB (32x32, 3 to 64 channels), 5.3 against 6.9 at 4 MB (8x8, 64 to 128), 7.4 against 8.4 at 9 MB (16x16, 32 to 64), but
+9.0 against 6.0 at 18 MB (32x32, 16 to 16) and 94 against 36 at 35 MB (16x16, 128 to 128).
 """
 IMAGES_PER_CONVOLUTION = 16
-"""Of more, XLA's convolution on a processor leaves the cache.
+"""Images per call of XLA's CPU convolution; with more it no longer fits in the cache.
 
-Milliseconds for value and gradients of 256 images, so many at a time against all at once, AMD EPYC, two cores: 80
-against 307 (15x15, 48 to 128 channels), 195 against 736 (15x15, 64 to 256); without the gradient of the images 78
+Milliseconds for value and gradients of 256 images, in calls of this size against one call, AMD EPYC, two cores: 80
+against 307 (15x15, 48 to 128 channels), 195 against 736 (15x15, 64 to 256); without the gradient of the images, 78
 against 342 (31x31, 24 to 48).
 """
 IMAGES_PER_CORE = 16
-"""A larger batch goes through the processor in parts, so that what a part needs stays in its cache.
+"""Images of a micro-batch per CPU core, so that its activations stay in the cache.
 
-On two cores, images per second in parts and at once: 1,767 against 1,012 at batch 128, 1,769 against 591 at 512.
+On two cores, images per second with and without micro-batches: 1,767 and 1,012 at batch size 128, 1,769 and 591 at 512.
 """
 
 
 def sums_are_right() -> bool:
-    """Return whether XLA gets right what a faulty jaxlib gets wrong: more than 32,768 rows of products, summed."""
+    """Return whether XLA sums more than 32,768 rows of products correctly, which a faulty jaxlib does not."""
     rows = np.random.default_rng(0).standard_normal((2**15 + 1, 3), np.float32)
-    found = jax.jit(jax.vmap(lambda row: jnp.sum(jnp.square(np.eye(3, dtype=np.float32) @ row))))(rows)
-    return bool(np.allclose(found, np.square(rows).sum(axis=1), rtol=1e-3))
+    sums = jax.jit(jax.vmap(lambda row: jnp.sum(jnp.square(np.eye(3, dtype=np.float32) @ row))))(rows)
+    return bool(np.allclose(sums, np.square(rows).sum(axis=1), rtol=1e-3))
 
 
 @functools.cache
 def _require_right_sums() -> None:
-    # Not on import: JAX could no longer be set up after it, for several processes say.
+    # Not on import, because JAX cannot be configured (for several processes, for example) after its first use.
     jaxlib = versions(("jaxlib",)).get("jaxlib")
     if jaxlib in FAULTY_JAXLIB and not sums_are_right():
         raise BackendError(
@@ -59,32 +67,32 @@ def _require_right_sums() -> None:
 
 
 def prepare_process() -> None:
-    """Change nothing: XLA shares out cores and memory by itself."""
+    """Do nothing: XLA manages cores and memory itself."""
 
 
 def conv2d(images: jax.Array, kernel: jax.Array, padding: str, bias: jax.Array | None = None) -> jax.Array:
     """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
     images, kernel = _rounded(images), _rounded(kernel)
-    is_symbol = not isinstance(images.shape[0], int)  # the number of images, where Keras asks for the shape alone
+    is_symbol = not isinstance(images.shape[0], int)  # Keras infers shapes with a symbolic number of images
     if is_symbol or jax.default_backend() != "cpu":
         features = _conv2d(images, kernel, padding)
     elif 4 * math.prod(images.shape) * math.prod(kernel.shape[:2]) <= PATCH_BYTES:
-        features = _conv2d_by_patches(images, kernel, padding)
+        features = _conv2d_as_matrix_product(images, kernel, padding)
     else:
-        features = _conv2d_by_few(images, kernel, padding)
+        features = _conv2d_in_calls(images, kernel, padding)
     features = _rounded(features)
     return features if bias is None else features + bias
 
 
 def _rounded(values: jax.Array) -> jax.Array:
-    """Return ``values`` with no more digits than the running precision has; their gradient is rounded too.
+    """Round ``values`` and their gradient to the current precision. They stay float32.
 
-    They stay float32: XLA's convolutions on a processor gain nothing from bfloat16.
+    XLA's CPU convolutions are not faster in bfloat16.
     """
     if current_precision() == "float32":
         return values
-    kept = jnp.finfo(jnp.bfloat16)
-    return jax.lax.reduce_precision(values, kept.nexp, kept.nmant)
+    bfloat16 = jnp.finfo(jnp.bfloat16)
+    return jax.lax.reduce_precision(values, bfloat16.nexp, bfloat16.nmant)
 
 
 def _conv2d(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
@@ -92,12 +100,12 @@ def _conv2d(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
     return jax.lax.conv_general_dilated(images, kernel, (1, 1), padding.upper(), dimension_numbers=dimensions)
 
 
-def _conv2d_by_few(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
-    few = parts_of(images.shape[0], math.ceil(images.shape[0] / IMAGES_PER_CONVOLUTION))
-    return jnp.concatenate([_conv2d(images[part.first : part.stop], kernel, padding) for part in few])
+def _conv2d_in_calls(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+    calls = divided(images.shape[0], math.ceil(images.shape[0] / IMAGES_PER_CONVOLUTION))
+    return jnp.concatenate([_conv2d(images[slice(*rows)], kernel, padding) for rows in calls])
 
 
-def _conv2d_by_patches(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+def _conv2d_as_matrix_product(images: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
     size, _, channels, filters = kernel.shape
     if padding == "same":
         images = jnp.pad(images, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
@@ -108,7 +116,7 @@ def _conv2d_by_patches(images: jax.Array, kernel: jax.Array, padding: str) -> ja
 
 
 def max_pool2d(images: jax.Array) -> jax.Array:
-    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
+    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is dropped."""
     count, height, width, channels = images.shape
     images = images[:, : height // 2 * 2, : width // 2 * 2, :]
     windows = images.reshape(count, height // 2, 2, width // 2, 2, channels)
@@ -117,12 +125,12 @@ def max_pool2d(images: jax.Array) -> jax.Array:
 
 
 def _first_maximum(first: jax.Array, second: jax.Array) -> jax.Array:
-    # Not jnp.maximum: that shares the gradient of a tie, the other frameworks give it to the first.
+    # Not jnp.maximum, which divides the gradient of a tie; the other frameworks give it to the first value.
     return jnp.where(first >= second, first, second)
 
 
 def batch_norm(images: jax.Array, offset: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
+    """Normalize (n, h, w, c) over all but the last axis; see ``Adapter``."""
     mean = jnp.mean(images, (0, 1, 2))
     variance = jnp.mean(jnp.square(images - mean), (0, 1, 2))
     return (images - mean) * jax.lax.rsqrt(variance + epsilon) + offset, mean, variance
@@ -138,27 +146,27 @@ def apply_adam(
     """Take one step of Adam; see ``Adapter``."""
     count = step.count.astype(jnp.float32)
     scale = step.learning_rate * jnp.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
-    kept = 1 - step.learning_rate * step.weight_decay
+    decay = 1 - step.learning_rate * step.weight_decay
     for variable, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
         m = first.value + (gradient - first.value) * (1 - step.beta_1)
         v = second.value + (jnp.square(gradient) - second.value) * (1 - step.beta_2)
         first.assign(m)
         second.assign(v)
-        value = variable.value * kept if gradient.ndim > 1 else variable.value
+        value = variable.value * decay if gradient.ndim > 1 else variable.value
         variable.assign(value - m * scale / (jnp.sqrt(v) + step.epsilon))
 
 
 def devices() -> list[str]:
-    """Return the names of the devices that JAX sees."""
+    """Return the names of the devices available to JAX."""
     return [str(device) for device in jax.devices()]
 
 
-def parts(size: int, ghost_batch: int = 0) -> list[Part]:
-    """Divide a batch: what takes parts is compiled once or, where they are not all of a size, twice."""
+def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:
+    """Divide a batch into micro-batches of at most two different sizes, so at most two functions are compiled."""
     if ghost_batch:
-        return ghosts_of(size, ghost_batch)
+        return ghost_batches(size, ghost_batch)
     most = IMAGES_PER_CORE * (usable_cores() or 1) if jax.default_backend() == "cpu" else size
-    return parts_of(size, math.ceil(size / most))
+    return divided(size, math.ceil(size / most))
 
 
 def predictor(network: Any) -> Forward:
@@ -174,19 +182,19 @@ def predictor(network: Any) -> Forward:
 
 
 def _logits_of(network: Any) -> Callable[[Any, Any, NDArray[np.uint8]], NDArray[np.float32]]:
-    """Return the function from weights, other variables and images (n, h, w, c) to logits (n, classes)."""
+    """Return a function from trainable variables, other variables and images (n, h, w, c) to logits (n, classes)."""
     _require_right_sums()
     pure = jax.jit(lambda *arguments: network.stateless_call(*arguments, training=False)[0])
 
     def forward(trainable: Any, fixed: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found = [pure(trainable, fixed, images[part.first : part.stop]) for part in parts(len(images))]
-        return np.concatenate(jax.device_get(found))
+        ranges = [slice(*micro_batch) for micro_batch in micro_batches(len(images))]
+        return np.concatenate(jax.device_get([pure(trainable, fixed, images[rows]) for rows in ranges]))
 
     return forward
 
 
 class JaxEngine:
-    """A network and its optimizer as one pytree of arrays that each step consumes and returns."""
+    """A network and its optimizer as one pytree of arrays, which each step consumes and returns."""
 
     def __init__(
         self,
@@ -204,14 +212,14 @@ class JaxEngine:
         self._add = jax.jit(self._pure_addition, donate_argnums=0)
         self._apply = jax.jit(self._pure_application, donate_argnums=0)
         self._logits = _logits_of(network)
-        # Copies, because a step donates its state and Keras still holds the originals.
+        # Copied, because a step donates its state and Keras still uses the originals.
         self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
 
-    @keras_defaults()  # Keras asks for them where the step is traced
+    @keras_defaults()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
-        found = [self._take_step(*batch) for batch in zip(*steps, strict=True)]
-        return [Sums(*row) for row in jax.device_get(found)]
+        sums = [self._take_step(*batch) for batch in zip(*steps, strict=True)]
+        return [Sums(*row) for row in jax.device_get(sums)]
 
     @keras_defaults()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -219,12 +227,12 @@ class JaxEngine:
         return self._logits(self._state[0], self._state[1], images)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of every variable, by path."""
+        """Return copies of all variables, by path."""
         self._write_back()
         return {path: np.array(variable.value) for path, variable in paths(self._network, self._optimizer)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set every variable from what ``state`` returned."""
+        """Set all variables from the result of ``state``."""
         for path, variable in paths(self._network, self._optimizer):
             variable.assign(state[path])
         self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
@@ -237,20 +245,20 @@ class JaxEngine:
     def _take_step(
         self, images: NDArray[np.uint8], labels: NDArray[np.int32], weights: NDArray[np.float32], rate: np.float32
     ) -> jax.Array:
-        divided = parts(len(images), self._ghost_batch)
-        if len(divided) == 1:
+        ranges = micro_batches(len(images), self._ghost_batch)
+        if len(ranges) == 1:
             self._state, sums = self._step(self._state, (images, labels, weights), rate)
             return sums
         trainable, fixed, _ = self._state
         added = (jax.tree.map(jnp.zeros_like, trainable), jnp.zeros(len(Sums._fields)))
-        total, found = weights.sum(), []
-        for part in divided:
-            rows = slice(part.first, part.stop)
+        total, updates = weights.sum(), []
+        for micro_batch in ranges:
+            rows = slice(*micro_batch)
             batch = (images[rows], labels[rows], weights[rows])
-            added, changed = self._add(added, trainable, fixed, batch, total, part.first)
-            found.append(changed)
+            added, changed = self._add(added, trainable, fixed, batch, total, micro_batch.first)
+            updates.append(changed)
         gradients, sums = added
-        self._state = self._apply(self._state, gradients, rate, found)
+        self._state = self._apply(self._state, gradients, rate, updates)
         return sums
 
     def _pure_step(self, state: Any, batch: Any, rate: Any) -> tuple[Any, jax.Array]:
@@ -259,18 +267,18 @@ class JaxEngine:
         return self._pure_application(state, gradients, rate, [changed]), sums
 
     def _pure_addition(self, added: Any, *arguments: Any) -> tuple[Any, Any]:
-        found, fixed = self._differentiated(*arguments)
-        return jax.tree.map(jnp.add, added, found), fixed
+        new, changed = self._differentiated(*arguments)
+        return jax.tree.map(jnp.add, added, new), changed
 
-    def _pure_application(self, state: Any, gradients: Any, rate: Any, found: list[Any]) -> Any:
+    def _pure_application(self, state: Any, gradients: Any, rate: Any, updates: list[Any]) -> Any:
         trainable, fixed, moments = state
         moments = [rate if index == self._rate_index else value for index, value in enumerate(moments)]
         trainable, moments = self._optimizer.stateless_apply(moments, gradients, trainable)
-        fixed = [settled(before, after) for before, *after in zip(fixed, *found, strict=True)]
+        fixed = [merge_updates(before, after) for before, *after in zip(fixed, *updates, strict=True)]
         return list(trainable), fixed, list(moments)
 
     def _differentiated(self, trainable: Any, fixed: Any, batch: Any, total: Any, first: Any) -> tuple[Any, Any]:
-        """Return what the images from ``first`` on add to gradients and sums, and the changed other variables."""
+        """Return the gradients and sums of the images from position ``first`` on, and the updated other variables."""
 
         def loss(trainable: Any) -> tuple[Any, Any]:
             images, labels, weights = batch
@@ -278,7 +286,7 @@ class JaxEngine:
             sums = self._objective(logits, labels, weights)
             return sums.loss / total, (jnp.stack(sums), list(changed))
 
-        with calling_on(Part(first, first + len(batch[0])), self._precision):
+        with calling_on(MicroBatch(first, first + len(batch[0])), self._precision):
             gradients, (sums, changed) = jax.grad(loss, has_aux=True)(trainable)
         return (gradients, sums), changed
 

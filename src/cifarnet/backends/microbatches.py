@@ -1,4 +1,4 @@
-"""The running step: the parts that a batch is divided into, and what the network is to know when called on one."""
+"""Micro-batches: how a batch is divided, and the context in which layers are called on one."""
 
 import math
 import sys
@@ -11,33 +11,33 @@ from typing import Any, NamedTuple
 from cifarnet.config import Precision
 
 
-class Part(NamedTuple):
-    """Consecutive images of a batch, which the network sees alone."""
+class MicroBatch(NamedTuple):
+    """Consecutive images of a batch that go through the network together, as a range of positions in the batch."""
 
     first: int
-    """Position of its first image in the batch."""
+    """Position of the first image."""
     stop: int
-    """Position after its last one."""
+    """Position after the last image."""
 
 
-_CURRENT: ContextVar[Part | None] = ContextVar("part", default=None)
+_CURRENT: ContextVar[MicroBatch | None] = ContextVar("micro_batch", default=None)
 _PRECISION: ContextVar[Precision] = ContextVar("precision", default="float32")
 
 
-def current_part(size: Any) -> Part:
-    """Return the part that the network is being called on: unless something says otherwise, a batch of ``size``."""
-    return _CURRENT.get() or Part(0, size)
+def current_micro_batch(size: Any) -> MicroBatch:
+    """Return the micro-batch that the network is called on; by default a batch of ``size`` images."""
+    return _CURRENT.get() or MicroBatch(0, size)
 
 
 def current_precision() -> Precision:
-    """Return what convolutions are to multiply: float32, unless a training says otherwise."""
+    """Return the precision of convolutions; by default float32."""
     return _PRECISION.get()
 
 
 @contextmanager
-def calling_on(part: Part, precision: Precision = "float32") -> Iterator[None]:
-    """Let layers know, within, that the network is called on ``part`` and is to multiply in ``precision``."""
-    tokens = _CURRENT.set(part), _PRECISION.set(precision)
+def calling_on(micro_batch: MicroBatch, precision: Precision = "float32") -> Iterator[None]:
+    """Set the current micro-batch and the precision of convolutions within the block."""
+    tokens = _CURRENT.set(micro_batch), _PRECISION.set(precision)
     try:
         yield
     finally:
@@ -45,33 +45,33 @@ def calling_on(part: Part, precision: Precision = "float32") -> Iterator[None]:
         _PRECISION.reset(tokens[1])
 
 
-def parts_of(size: int, count: int) -> list[Part]:
-    """Divide ``size`` images into at most ``count`` parts, as equal as can be."""
+def divided(size: int, count: int) -> list[MicroBatch]:
+    """Divide ``size`` images into at most ``count`` micro-batches, as equal as possible."""
     count = max(1, min(count, size))
     edges = [index * size // count for index in range(count + 1)]
-    return [Part(first, stop) for first, stop in pairwise(edges)]
+    return [MicroBatch(first, stop) for first, stop in pairwise(edges)]
 
 
-def ghosts_of(size: int, most: int) -> list[Part]:
-    """Divide ``size`` images into parts of at most ``most``, as equal as can be."""
-    return parts_of(size, math.ceil(size / most))
+def ghost_batches(size: int, most: int) -> list[MicroBatch]:
+    """Divide ``size`` images into micro-batches of at most ``most`` images, as equal as possible."""
+    return divided(size, math.ceil(size / most))
 
 
-def settled(before: Any, found: Sequence[Any]) -> Any:
-    """Return what a variable that is not trained becomes, of what each part would make of ``before``.
+def merge_updates(before: Any, updated: Sequence[Any]) -> Any:
+    """Merge the values of a non-trainable variable after each micro-batch, all updated from ``before``.
 
-    A moving average moves by the mean of what it would, each part counting alike, a counter as far as in any one part.
+    A moving average changes by the mean of its updates; a counter counts one step.
     """
     if "float" not in str(before.dtype):
-        return found[-1]
-    return before + sum(after - before for after in found) / len(found)
+        return updated[-1]
+    return before + sum(after - before for after in updated) / len(updated)
 
 
 @contextmanager
 def keras_defaults() -> Iterator[None]:
-    """Let Keras make and run layers and optimizers, within, as it does without a ``keras.json``.
+    """Use Keras' default settings within the block, whatever ``keras.json`` or the calling program has set.
 
-    A program that has other settings for models of its own finds them unchanged after it.
+    The previous settings are restored afterwards.
     """
     config = sys.modules["keras"].config
     before = (config.dtype_policy(), config.floatx(), config.image_data_format())

@@ -1,4 +1,4 @@
-"""What every adapter offers, so that one algorithm runs on three frameworks."""
+"""The interface of the framework adapters."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -8,36 +8,36 @@ from numpy.typing import NDArray
 
 from cifarnet.config import Precision
 
-from .microbatches import Part
+from .microbatches import MicroBatch
 
 Tensor = Any
-"""A tensor of whichever framework is running."""
+"""A tensor of the current framework."""
 
 
 class Sums(NamedTuple):
-    """Sums over the images of one batch, as scalars of the framework, of numpy or of Python."""
+    """Sums over the images of one batch, as framework, numpy or Python scalars."""
 
     loss: Tensor
-    """Cross-entropy as it is minimised, nats, float32."""
+    """Training loss (cross-entropy with label smoothing), nats, float32."""
     correct: Tensor
-    """Number of images whose largest logit is the label's, float32."""
+    """Number of correct predictions, float32."""
 
 
 Objective = Callable[[Tensor, Tensor, Tensor], Sums]
-"""(logits, labels, weights) to sums. Training minimises the loss over the sum of the weights."""
+"""Maps (logits, labels, weights) to sums. Training minimizes the loss divided by the sum of the weights."""
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Images (n, h, w, c), 0-255, to logits (n, classes)."""
+"""Maps images uint8 (n, h, w, c), 0-255, to logits float32 (n, classes)."""
 
 
 class Steps(NamedTuple):
-    """The batches of several steps, all of one size."""
+    """The batches of several optimizer steps, all of the same size."""
 
     images: NDArray[np.uint8]
     """(steps, n, h, w, c), 0-255."""
     labels: NDArray[np.int32]
     """(steps, n)."""
     weights: NDArray[np.float32]
-    """(steps, n), 1, or 0 for an image that does not count."""
+    """(steps, n): 1, or 0 for padding."""
     learning_rates: NDArray[np.float32]
     """(steps,)."""
 
@@ -45,16 +45,15 @@ class Steps(NamedTuple):
 class AdamStep(NamedTuple):
     """One step of Adam (Kingma and Ba 2015, as reordered at the end of section 2) with decoupled weight decay.
 
-    A variable is multiplied by ``1 - learning_rate * weight_decay``, unless it has one dimension only, as a bias has.
-    Then ``scale * m / (sqrt(v) + epsilon)`` is taken from it, with ``m`` and ``v`` the moving averages of its gradient
-    and of the gradient squared, and ``scale`` the learning rate times
-    ``sqrt(1 - beta_2**count) / (1 - beta_1**count)``.
+    A variable is multiplied by ``1 - learning_rate * weight_decay``, unless it is one-dimensional like a bias. Then
+    ``scale * m / (sqrt(v) + epsilon)`` is subtracted, with ``m`` and ``v`` the moving averages of the gradient and of
+    its square, and ``scale`` the learning rate times ``sqrt(1 - beta_2**count) / (1 - beta_1**count)``.
     """
 
     learning_rate: Tensor
-    """A float32 scalar."""
+    """float32 scalar."""
     count: Tensor
-    """An integer scalar, 1 at the first step."""
+    """Integer scalar, 1 at the first step."""
     weight_decay: float
     beta_1: float
     beta_2: float
@@ -62,44 +61,45 @@ class AdamStep(NamedTuple):
 
 
 class Engine(Protocol):
-    """A network and its optimizer, compiled and resident on the framework's device."""
+    """A network and its optimizer, compiled, on the framework's device."""
 
     def train(self, steps: Steps) -> list[Sums]:
-        """Take one or more optimizer steps and return the sums of each; images of weight 0 do not count."""
+        """Take one or more optimizer steps and return the sums of each. Images of weight 0 do not count."""
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (n, classes) of a batch (n, h, w, c), dropout off."""
+        """Return the logits (n, classes) of a batch (n, h, w, c), in inference mode."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of every variable of network and optimizer, by path; Keras' own then hold them too."""
+        """Return copies of all variables of network and optimizer, by path, and update the Keras variables."""
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set every variable of network and optimizer from what ``state`` returned."""
+        """Set all variables of network and optimizer from the result of ``state``."""
 
 
 class Adapter(Protocol):
-    """The names that each of ``jax.py``, ``torch.py`` and ``tensorflow.py`` defines.
+    """The functions that each of the modules ``jax``, ``torch`` and ``tensorflow`` defines.
 
-    Importing one changes nothing for the rest of the process.
+    Importing one of them has no effect on the rest of the process.
     """
 
     def prepare_process(self) -> None:
-        """Set up for training what affects the whole process; called before the framework is used."""
+        """Configure process-wide settings for training. Called before the framework is used."""
 
     def conv2d(self, images: Tensor, kernel: Tensor, padding: str, bias: Tensor | None = None) -> Tensor:
         """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias`` (filters,).
 
-        ``padding`` is ``same``, for an odd k, or ``valid``. Where ``current_precision`` is bfloat16, images, kernel and
-        their convolution are rounded to it, and so is every gradient of these three; products are summed in float32.
+        ``padding`` is ``same`` (odd k only) or ``valid``. If ``current_precision`` is bfloat16, the images, the kernel,
+        their convolution and the gradients of all three are rounded to it; products are summed in float32.
         """
 
     def max_pool2d(self, images: Tensor) -> Tensor:
-        """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
+        """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is dropped."""
 
     def batch_norm(self, images: Tensor, offset: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalise (n, h, w, c) over all but the last axis and add ``offset`` (c,).
+        """Normalize (n, h, w, c) over all but the last axis and add ``offset`` (c,).
 
-        Returns it with the mean and the variance (c,) of ``images``; ``epsilon`` is added to the variance.
+        Returns the normalized images, and the mean and the biased variance (c,) of ``images``. ``epsilon`` is added to
+        the variance before dividing.
         """
 
     def apply_adam(
@@ -110,7 +110,7 @@ class Adapter(Protocol):
         velocities: Sequence[Any],
         gradients: Sequence[Tensor],
     ) -> None:
-        """Take one step of Adam: change the Keras variables and their moving averages, all in one order and shape."""
+        """Take one step of Adam: update the Keras variables and their moving averages, given in the same order."""
 
     def compile(
         self,
@@ -120,26 +120,26 @@ class Adapter(Protocol):
         ghost_batch: int = 0,
         precision: Precision = "float32",
     ) -> Engine:
-        """Return the engine that trains the Keras model ``network`` (images to logits).
+        """Return the engine that trains the Keras model ``network``, which maps images to logits.
 
-        It divides a batch into parts of at most ``ghost_batch`` images; 0 leaves it to the adapter. In steps, not in
-        logits, convolutions multiply in ``precision``.
+        It divides a batch into micro-batches of at most ``ghost_batch`` images, or as the adapter chooses if that is 0.
+        Convolutions multiply in ``precision`` in training steps, and in float32 in ``logits``.
         """
 
     def predictor(self, network: Any) -> Forward:
-        """Return ``network`` as a function, with the weights that it has at each call, dropout off."""
+        """Return ``network`` in inference mode as a function that uses the current weights at each call."""
 
-    def parts(self, size: int, ghost_batch: int = 0) -> list[Part]:
-        """Return how a batch of ``size`` images is divided here: another division rounds in another way.
+    def micro_batches(self, size: int, ghost_batch: int = 0) -> list[MicroBatch]:
+        """Divide a batch of ``size`` images into micro-batches, of at most ``ghost_batch`` images unless that is 0.
 
-        None of the parts has more than ``ghost_batch`` images, unless that is 0.
+        The division affects rounding.
         """
 
     def devices(self) -> list[str]:
-        """Return the framework's names of the devices that it sees."""
+        """Return the framework's names of the available devices."""
 
 
 def paths(network: Any, optimizer: Any) -> list[tuple[str, Any]]:
-    """Return every Keras variable of network and optimizer with a name that is the same on all backends."""
+    """Return all Keras variables of network and optimizer, with names that are the same on all backends."""
     named = [(f"model/{variable.path}", variable) for variable in network.variables]
     return named + [(f"optimizer/{variable.path}", variable) for variable in optimizer.variables]

@@ -1,4 +1,4 @@
-"""The adapter for TensorFlow: many steps per call inside one graph, variables updated in place."""
+"""The adapter for TensorFlow: several steps per call in one graph, with variables updated in place."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,36 +12,44 @@ from numpy.typing import NDArray
 from cifarnet.config import Precision
 from cifarnet.system import multiplies_bfloat16, usable_cores
 
-from .microbatches import Part, calling_on, current_precision, ghosts_of, keras_defaults, parts_of, settled
+from .microbatches import (
+    MicroBatch,
+    calling_on,
+    current_precision,
+    divided,
+    ghost_batches,
+    keras_defaults,
+    merge_updates,
+)
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
-CHOSEN = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
-"""Variables by which a person has the numbers of threads as they want them."""
+THREAD_VARIABLES = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
+"""Environment variables with which a user sets the numbers of threads."""
 
 
 def prepare_process() -> None:
-    """Give every operation one thread where that is faster: ``parts`` then divides a batch.
+    """Run each operation on one thread if that is faster; ``micro_batches`` then divides a batch.
 
-    On two cores, two halves of a batch side by side, each operation on one thread, wait less for each other than every
-    operation divided between two threads: 12.8 ms per step of the recipe ``seed`` against 14.7.
+    On two cores, two micro-batches in parallel, each on one thread, wait less for each other than operations that use
+    two threads: 12.8 ms per step of the recipe ``seed`` instead of 14.7.
     """
     threads = tf.config.threading
     chosen = threads.get_intra_op_parallelism_threads() or threads.get_inter_op_parallelism_threads()
-    if usable_cores() != 2 or chosen or CHOSEN & set(os.environ) or tf.config.list_physical_devices("GPU"):
+    if usable_cores() != 2 or chosen or THREAD_VARIABLES & set(os.environ) or tf.config.list_physical_devices("GPU"):
         return
-    with suppress(RuntimeError):  # something in this process has used TensorFlow before us
+    with suppress(RuntimeError):  # TensorFlow was already used in this process
         threads.set_intra_op_parallelism_threads(1)
         threads.set_inter_op_parallelism_threads(2)
 
 
-def operations_at_once() -> int:
-    """Return how many operations of one thread each run side by side; 1 if an operation has all threads to itself."""
+def parallel_operations() -> int:
+    """Return how many single-threaded operations run in parallel; 1 if operations use several threads."""
     threads = tf.config.threading
     return max(1, threads.get_inter_op_parallelism_threads()) if threads.get_intra_op_parallelism_threads() == 1 else 1
 
 
 CAN_MULTIPLY_BFLOAT16 = multiplies_bfloat16() or bool(tf.config.list_physical_devices("GPU"))
-"""Elsewhere TensorFlow's convolution of bfloat16 is the slower one, by far."""
+"""Whether bfloat16 convolutions are fast here; on other CPUs they are much slower than float32."""
 
 
 def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str, bias: tf.Tensor | None = None) -> tf.Tensor:
@@ -51,7 +59,7 @@ def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str, bias: tf.Tensor |
 
 
 def _rounded(tensor: tf.Tensor) -> tf.Tensor:
-    """Return ``tensor`` in the running precision; its gradient is rounded too."""
+    """Round ``tensor`` and its gradient to the current precision."""
     if current_precision() == "float32":
         return tensor
     rounded = tf.cast(tensor, tf.bfloat16)
@@ -59,19 +67,19 @@ def _rounded(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def max_pool2d(images: tf.Tensor) -> tf.Tensor:
-    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
+    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is dropped."""
     return tf.nn.max_pool2d(images, 2, 2, "VALID")
 
 
 def batch_norm(images: tf.Tensor, offset: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
-    # The raw operation: no function between may put another epsilon in the place of the given one.
+    """Normalize (n, h, w, c) over all but the last axis; see ``Adapter``."""
+    # The raw operation, because the public function replaces a small epsilon.
     none = tf.zeros((0,), tf.float32)
     features, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=images, scale=tf.ones_like(offset), offset=offset, mean=none, variance=none, epsilon=epsilon
     )
     count = tf.cast(tf.size(images) // tf.size(offset), tf.float32)
-    return features, mean, variance * (count - 1) / count  # TensorFlow's is the estimate for a larger population
+    return features, mean, variance * (count - 1) / count  # TensorFlow returns the unbiased variance
 
 
 def apply_adam(
@@ -102,13 +110,13 @@ def apply_adam(
 
 
 def devices() -> list[str]:
-    """Return the names of the devices that TensorFlow sees."""
+    """Return the names of the devices available to TensorFlow."""
     return [device.name for device in tf.config.list_logical_devices()]
 
 
-def parts(size: int, ghost_batch: int = 0) -> list[Part]:
+def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:
     """Divide a batch; see ``Adapter``."""
-    return ghosts_of(size, ghost_batch) if ghost_batch else parts_of(size, operations_at_once())
+    return ghost_batches(size, ghost_batch) if ghost_batch else divided(size, parallel_operations())
 
 
 def predictor(network: Any) -> Forward:
@@ -116,8 +124,8 @@ def predictor(network: Any) -> Forward:
 
     @keras_defaults()
     def traced(images: tf.Tensor) -> tf.Tensor:
-        divided = parts(images.shape[0])
-        return tf.concat([network(images[part.first : part.stop], training=False) for part in divided], axis=0)
+        ranges = [slice(*micro_batch) for micro_batch in micro_batches(images.shape[0])]
+        return tf.concat([network(images[rows], training=False) for rows in ranges], axis=0)
 
     function = tf.function(traced, autograph=False)
     return lambda images: np.array(function(tf.constant(images)))
@@ -140,7 +148,7 @@ class TensorFlowEngine:
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
 
-    @keras_defaults()  # Keras asks for them where the step is traced
+    @keras_defaults()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         size = steps.images.shape[1]
@@ -150,47 +158,47 @@ class TensorFlowEngine:
         return [Sums(*row) for row in self._train[size](*map(tf.constant, steps)).numpy()]
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of every variable, by path."""
+        """Return copies of all variables, by path."""
         return {path: np.array(variable.value) for path, variable in paths(self._network, self._optimizer)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set every variable from what ``state`` returned."""
+        """Set all variables from the result of ``state``."""
         for path, variable in paths(self._network, self._optimizer):
             variable.assign(state[path])
 
     def _traced_train(self, *steps: tf.Tensor) -> tf.Tensor:
         count = tf.shape(steps[0])[0]
 
-        def body(step: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            return step + 1, found.write(step, self._traced_step(*(array[step] for array in steps)))
+        def body(step: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return step + 1, rows.write(step, self._traced_step(*(array[step] for array in steps)))
 
-        found = tf.TensorArray(tf.float32, count, element_shape=(len(Sums._fields),))
-        _, found = tf.while_loop(lambda step, _: step < count, body, (0, found), parallel_iterations=1)
-        return found.stack()
+        rows = tf.TensorArray(tf.float32, count, element_shape=(len(Sums._fields),))
+        _, rows = tf.while_loop(lambda step, _: step < count, body, (0, rows), parallel_iterations=1)
+        return rows.stack()
 
     def _traced_step(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-        found: list[Any] = []
-        total, at_once = tf.reduce_sum(weights), operations_at_once()
-        for part in parts(images.shape[0], self._ghost_batch):
-            batch = [array[part.first : part.stop] for array in (images, labels, weights)]
-            # As many at once as there are cores for; the next when these are done, so that memory stays in the cache.
-            with tf.control_dependencies([sums for *_, sums in found[: len(found) // at_once * at_once]]):
+        results: list[Any] = []
+        total, parallel = tf.reduce_sum(weights), parallel_operations()
+        for micro_batch in micro_batches(images.shape[0], self._ghost_batch):
+            batch = [array[micro_batch.first : micro_batch.stop] for array in (images, labels, weights)]
+            # One micro-batch per core at a time: the next ones start when these are done, so memory stays in the cache.
+            with tf.control_dependencies([sums for *_, sums in results[: len(results) // parallel * parallel]]):
                 batch = [tf.identity(array) for array in batch]
-            found.append(self._differentiated(part, total, *batch))
-        gradients, changed, sums = zip(*found, strict=True)
+            results.append(self._differentiated(micro_batch, total, *batch))
+        gradients, changed, sums = zip(*results, strict=True)
         self._optimizer.learning_rate.assign(rate)
         self._optimizer.apply([tf.add_n(each) for each in zip(*gradients, strict=True)], self._variables)
         for variable, *after in zip(self._network.non_trainable_variables, *changed, strict=True):
-            variable.assign(settled(variable.value, after))
+            variable.assign(merge_updates(variable.value, after))
         return tf.add_n(sums)
 
     def _differentiated(
-        self, part: Part, total: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+        self, micro_batch: MicroBatch, total: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
-        """Return the gradients of ``part``, what it makes of the other variables, and its sums."""
+        """Return the gradients of ``micro_batch``, the updated other variables, and its sums."""
         trainable = [tf.identity(variable.value) for variable in self._variables]
         fixed = [variable.value for variable in self._network.non_trainable_variables]
-        with calling_on(part, self._precision), tf.GradientTape() as tape:
+        with calling_on(micro_batch, self._precision), tf.GradientTape() as tape:
             tape.watch(trainable)
             logits, changed = self._network.stateless_call(trainable, fixed, images, training=True)
             sums = self._objective(logits, labels, weights)

@@ -1,4 +1,4 @@
-"""The adapter for PyTorch: recorded steps on channels-last memory."""
+"""The adapter for PyTorch: traced steps in the channels-last memory format."""
 
 import ctypes
 import math
@@ -17,36 +17,36 @@ from cifarnet.config import Precision
 from cifarnet.errors import BackendError
 from cifarnet.system import multiplies_bfloat16
 
-from .microbatches import Part, calling_on, current_precision, ghosts_of, keras_defaults, settled
+from .microbatches import MicroBatch, calling_on, current_precision, ghost_batches, keras_defaults, merge_updates
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Names of glibc's ``malloc.h``."""
+"""Constants of glibc's ``malloc.h``."""
 KEPT_BYTES = 2**30
-"""Larger blocks than any of a step."""
-OLDER_MOST = 2**25
-"""The most that ``M_MMAP_THRESHOLD`` may be in a glibc before 2.35, which refuses more."""
+"""More than the largest allocation of a step, in bytes."""
+OLDER_MAXIMUM = 2**25
+"""Maximum of ``M_MMAP_THRESHOLD`` before glibc 2.35, in bytes."""
 CAN_MULTIPLY_BFLOAT16 = multiplies_bfloat16()
-"""Whether the processor has what makes torch's convolution of bfloat16 the faster one."""
+"""Whether the CPU has the instructions that make torch's bfloat16 convolution the faster one."""
 MANY_STEPS = 1e9
-"""Makes torch's own bias correction a multiplication by one."""
+"""A step count at which torch's own bias correction is a multiplication by one."""
 
 
 def prepare_process() -> None:
-    """Let the C library keep what is freed: torch frees all of a step's tensors and asks for the same again.
+    """Let the C library keep freed memory, because every step allocates tensors of the same sizes again.
 
-    Otherwise glibc gives large ones back to the system, which then has to clear every page anew: up to 4,000 pages and
+    By default glibc returns large blocks to the system, which then has to clear each page again: up to 4,000 pages and
     10 ms per step of the recipe ``seed``.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        if any(libc.mallopt(M_MMAP_THRESHOLD, most) for most in (KEPT_BYTES, OLDER_MOST)):
+        if any(libc.mallopt(M_MMAP_THRESHOLD, size) for size in (KEPT_BYTES, OLDER_MAXIMUM)):
             libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
-    # A permuted (n, h, w, c) tensor is torch's channels_last format: nothing is copied on the way in or out.
+    # A permuted (n, h, w, c) tensor is in torch's channels_last format, so nothing is copied.
     images, kernel = images.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1)
     if current_precision() == "float32":
         return torch.nn.functional.conv2d(images, kernel, bias, padding=padding).permute(0, 2, 3, 1)
@@ -56,20 +56,20 @@ def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch
 
 
 def _rounded(tensor: torch.Tensor) -> torch.Tensor:
-    """Return ``tensor`` rounded to bfloat16, in what can be multiplied; its gradient is rounded too."""
+    """Round ``tensor`` and its gradient to bfloat16. The dtype stays float32 if the CPU multiplies that faster."""
     rounded = tensor.bfloat16()
     return rounded if CAN_MULTIPLY_BFLOAT16 or tensor.device.type != "cpu" else rounded.float()
 
 
 def max_pool2d(images: torch.Tensor) -> torch.Tensor:
-    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is left out."""
+    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is dropped."""
     return torch.nn.functional.max_pool2d(images.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
 def batch_norm(
     images: torch.Tensor, offset: torch.Tensor, epsilon: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normalise (n, h, w, c) over all but the last axis; see ``Adapter``."""
+    """Normalize (n, h, w, c) over all but the last axis; see ``Adapter``."""
     features, mean, inverse = torch.native_batch_norm(
         images.permute(0, 3, 1, 2),
         torch.ones_like(offset),
@@ -91,7 +91,7 @@ def apply_adam(
     gradients: Sequence[torch.Tensor],
 ) -> None:
     """Take one step of Adam; see ``Adapter``."""
-    # On a processor these cost nothing; elsewhere, where this has not been measured, each waits for the device.
+    # No cost on a CPU. On other devices each conversion synchronizes with the device; its cost was not measured.
     rate, count = float(step.learning_rate), int(step.count)
     scale = rate * math.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
     many = torch.tensor(MANY_STEPS, device=gradients[0].device)
@@ -100,7 +100,7 @@ def apply_adam(
         chosen = [row for row in rows if (len(row[0].shape) > 1) == decays]
         adamw(
             [variable.value for variable, *_ in chosen],
-            [gradient.contiguous() for _, gradient, *_ in chosen],  # the fused kernel heeds no strides
+            [gradient.contiguous() for _, gradient, *_ in chosen],  # the fused kernel ignores strides
             [momentum.value for *_, momentum, _ in chosen],
             [velocity.value for *_, velocity in chosen],
             [],
@@ -117,14 +117,14 @@ def apply_adam(
 
 
 def devices() -> list[str]:
-    """Return the names of the devices that PyTorch sees."""
+    """Return the names of the devices available to PyTorch."""
     apple = ["mps"] if torch.backends.mps.is_available() else []
     return ["cpu", *apple, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
-def parts(size: int, ghost_batch: int = 0) -> list[Part]:
-    """Leave a batch whole, if it may be; see ``Adapter``."""
-    return ghosts_of(size, ghost_batch or size)
+def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:
+    """Return one micro-batch, unless ghost batches are smaller; see ``Adapter``."""
+    return ghost_batches(size, ghost_batch or size)
 
 
 def predictor(network: Any) -> Forward:
@@ -140,7 +140,7 @@ def predictor(network: Any) -> Forward:
 
 
 class TorchEngine:
-    """A network and its optimizer, updated in place; the gradient is a recorded list of operations."""
+    """A network and its optimizer, updated in place; the gradient computation is traced once per batch size."""
 
     def __init__(
         self,
@@ -154,10 +154,10 @@ class TorchEngine:
         self._ghost_batch, self._precision = ghost_batch, precision
         self._variables = network.trainable_variables
         self._device = self._variables[0].value.device
-        self._recorded: dict[int, torch.fx.GraphModule] = {}
+        self._traced: dict[int, torch.fx.GraphModule] = {}
         self.logits = predictor(network)
 
-    @keras_defaults()  # Keras asks for them where the step is traced
+    @keras_defaults()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         with torch.no_grad():
@@ -167,55 +167,55 @@ class TorchEngine:
         images, labels, weights = (torch.as_tensor(array, device=self._device) for array in steps[:-1])
         trainable = [variable.value.detach() for variable in self._variables]
         fixed = [variable.value for variable in self._network.non_trainable_variables]
-        found = []
+        rows = []
         for *batch, rate in zip(images, labels, weights, steps.learning_rates.tolist(), strict=True):
-            gradients, fixed, sums = self._added(trainable, fixed, batch)
+            gradients, fixed, sums = self._accumulated(trainable, fixed, batch)
             self._optimizer.learning_rate.assign(rate)
             self._optimizer.apply(gradients, self._variables)
-            del gradients  # the next step finds their memory free and still in the cache
-            found.append(sums)
+            del gradients  # the next step can reuse their memory while it is in the cache
+            rows.append(sums)
         for variable, value in zip(self._network.non_trainable_variables, fixed, strict=True):
             variable.assign(value)
-        return torch.stack(found)
+        return torch.stack(rows)
 
-    def _added(self, trainable: Any, fixed: Any, batch: Any) -> tuple[Any, Any, torch.Tensor]:
-        """Return the gradients of a batch, what the other variables become, and the sums."""
-        total, found = batch[-1].sum(), []
-        for part in parts(len(batch[-1]), self._ghost_batch):
-            arrays = [array[part.first : part.stop] for array in batch]
+    def _accumulated(self, trainable: Any, fixed: Any, batch: Any) -> tuple[Any, Any, torch.Tensor]:
+        """Return the gradients of a batch, the updated other variables, and the sums."""
+        total, results = batch[-1].sum(), []
+        for micro_batch in micro_batches(len(batch[-1]), self._ghost_batch):
+            arrays = [array[micro_batch.first : micro_batch.stop] for array in batch]
             arguments = (
                 trainable,
                 fixed,
                 *arrays,
                 total,
-                torch.tensor(part.first, dtype=torch.int32, device=self._device),
+                torch.tensor(micro_batch.first, dtype=torch.int32, device=self._device),
             )
-            found.append(self._differentiated(arguments)(*arguments))
-        gradients, changed, sums = zip(*found, strict=True)
-        if len(found) == 1:
+            results.append(self._differentiated(arguments)(*arguments))
+        gradients, changed, sums = zip(*results, strict=True)
+        if len(results) == 1:
             return gradients[0], changed[0], sums[0]
-        moved = [settled(before, after) for before, *after in zip(fixed, *changed, strict=True)]
-        return [sum(each) for each in zip(*gradients, strict=True)], moved, sum(sums)
+        merged = [merge_updates(before, after) for before, *after in zip(fixed, *changed, strict=True)]
+        return [sum(each) for each in zip(*gradients, strict=True)], merged, sum(sums)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of every variable, by path."""
+        """Return copies of all variables, by path."""
         named = paths(self._network, self._optimizer)
         return {path: np.array(variable.value.detach().cpu()) for path, variable in named}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set every variable from what ``state`` returned."""
+        """Set all variables from the result of ``state``."""
         for path, variable in paths(self._network, self._optimizer):
             variable.assign(state[path])
 
     def _differentiated(self, arguments: tuple[Any, ...]) -> torch.fx.GraphModule:
-        # Recorded once per size of a part: a step then walks through neither Keras' layers nor torch's own recording of
-        # what is to be differentiated. 15.5 ms for one of the recipe `seed` on two cores, against 20.
+        # Traced once per size of a micro-batch: a step then calls neither Keras' layers nor torch's autograd. It takes
+        # 15.5 ms instead of 20 with the recipe `seed` on two cores.
         # `partial`, because make_fx counts the `self` of a method as an argument.
         size = len(arguments[2])
-        if size not in self._recorded:
+        if size not in self._traced:
             with torch.enable_grad():
-                self._recorded[size] = _simplified(make_fx(partial(self._differentiate))(*arguments))
-        return self._recorded[size]
+                self._traced[size] = _simplified(make_fx(partial(self._differentiate))(*arguments))
+        return self._traced[size]
 
     def _differentiate(
         self,
@@ -228,7 +228,7 @@ class TorchEngine:
         first: torch.Tensor,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
         leaves = [tensor.detach().requires_grad_() for tensor in trainable]
-        with calling_on(Part(first, first + len(images)), self._precision):
+        with calling_on(MicroBatch(first, first + len(images)), self._precision):
             logits, fixed = self._network.stateless_call(leaves, fixed, images, training=True)
         sums = self._objective(logits, labels, weights)
         gradients = torch.autograd.grad(sums.loss / total, leaves)
@@ -236,38 +236,38 @@ class TorchEngine:
 
 
 GUARDS = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
-"""Copies that guard constants and leaves against what no recorded operation does: writing to them."""
+"""Copies that protect constants and leaves from in-place operations, which a traced step does not have."""
 
 
 def _require_repeatable(node: torch.fx.Node) -> None:
-    # Replayed, an operation that writes to a constant, or draws random numbers, would not do what it did at first.
+    # An operation that writes to a constant or draws random numbers would give other results when repeated.
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return
     if schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags:
         raise BackendError(
-            f"torch recorded {node.target}; expected operations that neither write to their inputs nor draw random "
+            f"torch traced {node.target}; expected operations that neither write to their inputs nor draw random "
             "numbers: use layers without them, or another backend"
         )
 
 
-def _simplified(recorded: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Leave out what guards against writing, and compute once what depends on constants alone."""
-    graph = recorded.graph
+def _simplified(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Remove the protective copies, and fold constants."""
+    graph = traced.graph
     for node in graph.nodes:
         _require_repeatable(node)
         if node.target in GUARDS:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
         elif node.op == "call_function" and all(each.op == "get_attr" for each in node.all_input_nodes):
-            given = torch.fx.map_arg((node.args, node.kwargs), lambda each: getattr(recorded, each.target))
-            recorded.register_buffer(f"constant_{node.name}", node.target(*given[0], **given[1]))
+            constants = torch.fx.map_arg((node.args, node.kwargs), lambda each: getattr(traced, each.target))
+            traced.register_buffer(f"constant_{node.name}", node.target(*constants[0], **constants[1]))
             with graph.inserting_before(node):
                 node.replace_all_uses_with(graph.get_attr(f"constant_{node.name}"))
             graph.erase_node(node)
     graph.eliminate_dead_code()
-    recorded.recompile()
-    return recorded
+    traced.recompile()
+    return traced
 
 
 compile = TorchEngine

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cifarnet.errors import CifarnetError
-from cifarnet.interruption import end_at_interrupt
+from cifarnet.interruption import exit_on_interrupt
 from cifarnet.system import prepare_process
 
 from . import (
@@ -74,7 +74,7 @@ EXTRAS = {
 
 def main() -> None:
     """Run a command. Our errors become one line on stderr and exit code 1, Ctrl-C exit code 130."""
-    end_at_interrupt()
+    exit_on_interrupt()
     prepare_streams()
     try:
         app()

@@ -16,7 +16,7 @@ from .tables import percent, table
 if TYPE_CHECKING:
     from cifarnet.contract import Dataset, Split
     from cifarnet.data import Progress
-    from cifarnet.evaluation.calibration import Abstaining, Reliability
+    from cifarnet.evaluation.calibration import Reliability, SelectivePrediction
     from cifarnet.evaluation.metrics import Evaluation
     from cifarnet.evaluation.significance import PairedComparison
     from cifarnet.evaluation.target import Subject
@@ -126,9 +126,9 @@ def _open_images(subjects: "list[Subject]", data: str | None, images: str | None
 def _every_image(subject: "Subject", folder: str, progress: "Progress") -> "Dataset":
     """Return a dataset with every image of a folder in the test split."""
     from cifarnet.contract import Dataset, Split, durable
-    from cifarnet.data import open_labelled_images
+    from cifarnet.data import open_labeled_images
 
-    split = open_labelled_images(folder, subject.labels, progress)
+    split = open_labeled_images(folder, subject.labels, progress)
     _say_missing(subject, split)
     nothing = Split(split.images[:0], split.labels[:0])
     return Dataset(Path(folder).resolve().name, nothing, split, subject.labels).opened_by(durable(folder))
@@ -200,7 +200,7 @@ def _overall(found: "Evaluation") -> list[str]:
     return [*lines, "", *table(("probabilities", "log loss, nats", "Brier score", "ECE"), cells)]
 
 
-def _selective(found: "Abstaining") -> str:
+def _selective(found: "SelectivePrediction") -> str:
     accuracy = f", accuracy {percent(found.accuracy, 2)}" if found.answered else ""
     return f"selective    coverage {percent(found.coverage, 2)} at threshold {percent(found.threshold)}{accuracy}"
 

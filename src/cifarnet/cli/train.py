@@ -179,7 +179,7 @@ def _start(
     with download_bar() as progress:
         dataset = open_dataset(source, seed=job.train.seed, progress=progress)
     parts = hold_out_of(dataset, job.train)
-    train = Recipe(model=job.model, train=job.train).fitted(len(parts.train), given).train
+    train = Recipe(model=job.model, train=job.train).adapted_to(len(parts.train), given).train
     for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
         say(line)
     for note in (*_changes(job.train, train, len(parts.train)), *_warnings(dataset, parts, train.batch_size)):

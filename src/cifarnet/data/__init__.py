@@ -1,11 +1,17 @@
-"""Bring, prove, read and divide images: CIFAR-10, and a person's own."""
+"""Datasets: CIFAR-10 (downloaded, verified and cached), synthetic images, and folders of images."""
 
-from .cache import CacheState, cache_folder, cache_state, verify
-from .fetching import fetch
-from .opening import open_dataset, open_labelled_images
-from .order import batch_order
-from .progress import Progress
-from .split import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifarnet.contract import Dataset, Split, SplitBy, durable
+from cifarnet.errors import DataError
+
+from .cache import CacheState, cache_folder, cache_state, open_cache, verify
+from .cifar10 import CIFAR10
+from .download import fetch
+from .official_files import holds_release, read_release
+from .progress import Progress, silent
+from .split import HoldOut, Indices, batch_order, evenly_chosen, hold_out, hold_out_of
 from .synthetic import synthetic
 
 __all__ = [
@@ -21,7 +27,83 @@ __all__ = [
     "hold_out",
     "hold_out_of",
     "open_dataset",
-    "open_labelled_images",
+    "open_labeled_images",
     "synthetic",
     "verify",
 ]
+
+_ACCEPTED = (
+    "`cifar10`, `synthetic`, the official CIFAR-10 archive (.tar.gz) or its unpacked folder, or a folder with one "
+    "subfolder of images per class"
+)
+_SHOWN = 3
+"""Maximum number of folder entries in an error message."""
+
+
+def open_dataset(
+    source: str | Path = "cifar10",
+    *,
+    seed: int = 0,
+    split_by: SplitBy = "content",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open CIFAR-10 (downloaded if it is not in the cache), synthetic data, or the data at a path.
+
+    A path is an official CIFAR-10 archive or folder, binary or Python, or a folder with one subfolder per class, or
+    with ``train`` and ``test`` that each have such subfolders. The two names take precedence over paths; write
+    ``./cifar10`` for a folder of that name. ``seed`` determines the synthetic images, and the test split of a folder
+    without one: about a fifth of the images, each chosen by the bytes of its file, so that adding or removing files
+    does not move the others. ``split_by="position"`` splits as earlier versions did. Raises DataError (or FetchError,
+    IntegrityError), and ConfigError for a seed below 0.
+    """
+    if source == "cifar10":
+        return _open_cifar10(cache, progress).opened_by(source)
+    if source == "synthetic":
+        return synthetic(seed=seed).opened_by(source, split_seed=seed)
+    try:
+        return _open_path(Path(source).expanduser(), seed, split_by, progress or silent)
+    except OSError as error:
+        raise DataError(f"{error.filename or source} cannot be read ({error.strerror}): check permissions") from error
+
+
+def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progress | None = None) -> Split:
+    """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
+
+    Unlike ``open_dataset`` it does not split the images, and accepts classes without images, or a single image. Raises
+    DataError for subfolders that are not classes of the model, and if there is no image at all.
+    """
+    from .folder import read_labeled_images  # imported here: it loads Pillow
+
+    try:
+        return read_labeled_images(Path(path).expanduser(), labels, progress or silent)
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): check permissions") from error
+
+
+def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
+    if not cache_state(cache).present:
+        fetch(cache, progress)
+    return open_cache(cache)
+
+
+def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
+    if holds_release(path, CIFAR10):
+        return read_release(path, CIFAR10).opened_by(durable(path))
+    if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
+        raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
+    from .folder import read_class_folders  # imported here: it loads Pillow
+
+    return read_class_folders(path, seed, split_by, progress)
+
+
+def _description(path: Path) -> str:
+    if path.is_file():
+        return "a file of another kind"
+    if not path.is_dir():
+        return "no such file or folder"
+    names = sorted(entry.name for entry in path.iterdir())
+    if not names:
+        return "an empty folder"
+    more = ", …" if len(names) > _SHOWN else ""
+    return f"a folder without subfolders ({', '.join(names[:_SHOWN])}{more})"

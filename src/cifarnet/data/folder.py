@@ -1,8 +1,8 @@
-"""A person's own images: one folder per class."""
+"""Image folders with one subfolder per class."""
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,37 +10,36 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import Dataset, Split, SplitBy, durable
+from cifarnet.contract import IMAGE_SHAPE, Dataset, Split, SplitBy, durable
 from cifarnet.errors import ConfigError, DataError
-from cifarnet.preprocessing import EXTENSIONS
+from cifarnet.preprocessing import EXTENSIONS, bombs_refused, read_pixels
 
-from .images import read_images
 from .progress import Progress, silent
 from .split import hold_out
 
 TEST_FRACTION = 0.2
-"""Share of the images that becomes the test split when the folder has none of its own."""
+"""Share of the images in the test split of a folder that has none."""
 
-_HASH_THREADS = 4
-"""Files that are hashed at once; hashlib releases the interpreter lock."""
-
+_THREADS = 4
+"""Threads that hash or decode: both release the interpreter lock. More would only use more memory."""
 _LEAST_PER_CLASS = 3
-"""One to train on, one to validate on, one to test on."""
-
+"""One image each for training, validation and test."""
 _PART_NAMES = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
-"""Names that people give to the parts of a data set: with class folders inside they are no classes."""
+"""Common names of dataset splits. A folder of this name that holds only folders is not a class."""
+_SHOWN = 5
+"""Maximum number of paths in an error message."""
 
 
 def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
     """Read a folder with one subfolder per class, or with ``train`` and ``test`` that each have such subfolders.
 
-    Classes are the names of the subfolders in sorted order, images are uint8 (n, 32, 32, 3). Without ``train`` and
-    ``test``, about a fifth of the images, chosen by ``split_by`` and ``seed``, is the test split. Hidden files, files
-    without an image extension, links to folders and what lies beside ``train`` and ``test`` are left out. Raises
-    DataError, and ConfigError for a seed below 0.
+    The classes are the sorted names of the subfolders; images are uint8 (n, 32, 32, 3). Without ``train`` and ``test``,
+    ``split_by`` and ``seed`` choose about a fifth of the images as the test split. Hidden files, files without an image
+    extension, links to folders, and anything beside ``train`` and ``test`` are ignored. Raises DataError, and
+    ConfigError for a seed below 0.
     """
     if (path / "train").is_dir() and (path / "test").is_dir():
-        return _read_divided(path, progress).opened_by(durable(path))
+        return _read_train_and_test(path, progress).opened_by(durable(path))
     labels = _class_names(path)
     paths = [_image_paths(path / label, _LEAST_PER_CLASS) for label in labels]
     split = _read_paths(paths, progress)
@@ -53,11 +52,11 @@ def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progr
     return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed)
 
 
-def read_labelled_images(path: Path, labels: Sequence[str], progress: Progress = silent) -> Split:
-    """Read every image of a folder with one subfolder per class, to be scored by a model that knows ``labels``.
+def read_labeled_images(path: Path, labels: Sequence[str], progress: Progress = silent) -> Split:
+    """Read all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
-    A class without a subfolder, or with an empty one, has no images. Images are uint8 (n, 32, 32, 3). Raises DataError
-    for subfolders that are no class of the model, and where there is no image at all.
+    A class may have an empty subfolder or none. Images are uint8 (n, 32, 32, 3). Raises DataError for subfolders that
+    are not classes of the model, and if there is no image at all.
     """
     if not path.is_dir():
         raise DataError(f"{path} is no folder; expected one with a subfolder of images per class: check the path")
@@ -73,34 +72,53 @@ def read_labelled_images(path: Path, labels: Sequence[str], progress: Progress =
     return _read_paths(paths, progress)
 
 
-def _read_divided(path: Path, progress: Progress) -> Dataset:
+def read_images(paths: Sequence[Path], progress: Progress) -> NDArray[np.uint8]:
+    """Decode image files with a few threads.
+
+    Returns uint8 (n, 32, 32, 3), in the order of the paths. Raises one DataError for all files that cannot be read.
+    """
+    images = np.empty((len(paths), *IMAGE_SHAPE), np.uint8)
+    failures = []
+    for index, decoded in enumerate(_decoded(paths, progress)):
+        if isinstance(decoded, str):
+            failures.append(f"{paths[index]} ({decoded})")
+        else:
+            images[index] = decoded
+    if failures:
+        more = ", …" if len(failures) > _SHOWN else ""
+        raise DataError(
+            f"{len(failures)} of {len(paths)} images could not be read: {', '.join(failures[:_SHOWN])}{more}: remove "
+            "or replace them"
+        )
+    return images
+
+
+def _read_train_and_test(path: Path, progress: Progress) -> Dataset:
     labels = _class_names(path / "train")
     _check_same(labels, _class_names(path / "test"), path)
-    return Dataset(
-        name=path.resolve().name,
-        train=_read_split(path / "train", labels, 1, progress),
-        test=_read_split(path / "test", labels, 1, progress),
-        labels=labels,
+    train, test = (
+        _read_paths([_image_paths(path / part / label, 1) for label in labels], progress) for part in ("train", "test")
     )
+    return Dataset(name=path.resolve().name, train=train, test=test, labels=labels)
 
 
 def _chosen_by_content(paths: Mapping[str, Sequence[Path]], seed: int) -> NDArray[np.bool_]:
     """Choose the test images of each class by the bytes of their files and the seed: bool (n,).
 
-    So adding or removing files moves no other image, and copies of a file stay together. The exception is a class so
-    small that one side would be empty: its lowest rank is then a test image, and its two highest are not.
+    Adding or removing files does not move the other images between the splits, and copies of a file stay together. In
+    a class so small that one split would be empty, the lowest rank is a test image and the two highest are not.
     """
     if seed < 0:
         raise ConfigError(f"the seed of the test split is {seed}; expected a whole number ≥ 0: give another")
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         ranks = {name: np.array(list(pool.map(partial(_rank, seed=seed), files))) for name, files in paths.items()}
     return np.concatenate([of_class <= _limit(of_class, name) for name, of_class in ranks.items()])
 
 
 def _rank(path: Path, seed: int) -> float:
-    """Return a number from 0 to 1, evenly distributed, that the bytes of the file and the seed decide alone.
+    """Return a uniformly distributed number from 0 to 1 that depends only on the bytes of the file and the seed.
 
-    Not its pixels: what a lossy picture decodes to differs between versions of Pillow.
+    It does not depend on pixels, because lossy images decode differently in different versions of Pillow.
     """
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").digest()
@@ -108,7 +126,7 @@ def _rank(path: Path, seed: int) -> float:
 
 
 def _limit(ranks: NDArray[np.float64], name: str) -> float:
-    """Return the highest rank of a test image, by which a class has at least one of them and two others."""
+    """Return the highest rank of a test image, so that the class has at least one test image and two others."""
     different = np.unique(ranks)
     if len(different) < _LEAST_PER_CLASS:
         raise DataError(
@@ -121,28 +139,26 @@ def _limit(ranks: NDArray[np.float64], name: str) -> float:
 def _class_names(path: Path) -> tuple[str, ...]:
     names = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."))
     if len(names) < 2:
-        found = f"the class folder {names[0]}" if names else "no class folder"
-        raise DataError(f"{path} has {found}; expected at least 2: put the images of each class in a folder of its own")
-    if parts := [name for name in names if name.lower() in _PART_NAMES and _holds_folders_alone(path / name)]:
+        folders = f"the class folder {names[0]}" if names else "no class folder"
         raise DataError(
-            f"{path} has {', '.join(parts)} as class folders, with folders alone inside; expected classes: call the "
-            f"parts train and test, both of them, or pass one part, {path / parts[0]}"
+            f"{path} has {folders}; expected at least 2: put the images of each class in a folder of its own"
+        )
+    if parts := [name for name in names if name.lower() in _PART_NAMES and _holds_only_folders(path / name)]:
+        raise DataError(
+            f"{path} has {', '.join(parts)} as class folders, which hold only folders; expected classes: name the "
+            f"splits train and test, and have both, or pass one of them, {path / parts[0]}"
         )
     return names
 
 
-def _holds_folders_alone(path: Path) -> bool:
+def _holds_only_folders(path: Path) -> bool:
     return all(entry.is_dir() for entry in path.iterdir() if entry.name[0] != ".")
 
 
 def _check_same(train: Sequence[str], test: Sequence[str], path: Path) -> None:
     if different := sorted(set(train) ^ set(test)):
         places = [f"{name} (only in {'train' if name in train else 'test'})" for name in different]
-        raise DataError(f"{path} has class folders in one part alone: {', '.join(places)}: add or remove them")
-
-
-def _read_split(path: Path, labels: Sequence[str], least: int, progress: Progress) -> Split:
-    return _read_paths([_image_paths(path / label, least) for label in labels], progress)
+        raise DataError(f"{path} has class folders in only one split: {', '.join(places)}: add or remove them")
 
 
 def _read_paths(paths: Sequence[Sequence[Path]], progress: Progress) -> Split:
@@ -153,7 +169,7 @@ def _read_paths(paths: Sequence[Sequence[Path]], progress: Progress) -> Split:
 
 
 def _image_paths(folder: Path, least: int) -> list[Path]:
-    """Find the images of a class at any depth, in an order that is the same everywhere."""
+    """Return the images of a class at any depth, in an order that is the same on every system."""
     files = [Path(place) / name for place, _, names in os.walk(folder, onerror=_refuse) for name in names]
     images = [file for file in files if _is_image(file.relative_to(folder)) and file.is_file()]
     if len(images) < least:
@@ -169,5 +185,23 @@ def _is_image(path: Path) -> bool:
 
 
 def _refuse(error: OSError) -> None:
-    """Stop at a folder that cannot be listed, which os.walk would pass over in silence."""
+    """Raise for a folder that cannot be listed, which os.walk would silently skip."""
     raise error
+
+
+def _decoded(paths: Sequence[Path], progress: Progress) -> Iterator[NDArray[np.uint8] | str]:
+    """Yield the pixels of each file, or the reason why it cannot be read."""
+    sizes_bytes = [path.stat().st_size for path in paths]
+    done_bytes, total_bytes = 0, sum(sizes_bytes)
+    with bombs_refused(), ThreadPoolExecutor(_THREADS) as pool:
+        for decoded, size_bytes in zip(pool.map(_pixels_or_reason, paths), sizes_bytes, strict=True):
+            yield decoded
+            done_bytes += size_bytes
+            progress("decoding", done_bytes, total_bytes)
+
+
+def _pixels_or_reason(path: Path) -> NDArray[np.uint8] | str:
+    try:
+        return read_pixels(path)
+    except DataError as error:
+        return str(error)

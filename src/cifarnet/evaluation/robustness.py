@@ -1,4 +1,4 @@
-"""How a model file holds up when its images are corrupted: accuracy by family and severity of CIFAR-10-C."""
+"""Accuracy of a model file on corrupted images, by corruption and severity of CIFAR-10-C."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,43 +13,43 @@ from cifarnet.errors import DataError, ModelError, RunError, UsageError
 from cifarnet.runtime import OpenedModel
 
 from .corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
-from .intervals import Interval, wilson
 from .scoring import predict
+from .significance import Interval, wilson
 
 DEFAULT_IMAGES = 2000
-"""That are taken: an accuracy is then known to about two points either way, in about a minute on two cores."""
+"""Default number of images: accuracies to within about 2 percentage points, in about a minute on two cores."""
 BATCH = 200
-"""Images that are corrupted and scored at once, whatever their number in all."""
+"""Number of images that are corrupted and evaluated at a time."""
 CLEAN = "clean"
-"""What ``advance`` is told of the images as they are, at severity 0."""
+"""Name that ``advance`` receives for the uncorrupted images, with severity 0."""
 WORST = 3
-"""Families that are named."""
+"""Number of corruptions in ``Robustness.worst``."""
 _CHOICE_TAG = 0x726F_6275
-"""Keeps this stream of random numbers apart from every other with the same seed (ASCII "robu")."""
+"""Separates this random stream from all others with the same seed (ASCII "robu")."""
 
 Indices = NDArray[np.int64]
 """int64 (n,): positions in a split."""
 Advance = Callable[[str, int], None]
-"""Called with family and severity once they are measured."""
+"""Called with family and severity after each measurement."""
 Corruption = Callable[[NDArray[np.uint8], Indices], NDArray[np.uint8]]
-"""Images and their positions to other images."""
+"""Maps images and their positions in the split to corrupted images."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of some images were classified correctly."""
+    """Number of correct predictions on a number of images."""
 
     hits: int
     images: int
 
     @property
     def accuracy(self) -> float:
-        """Fraction, 0 to 1."""
+        """Fraction of correct predictions, 0 to 1."""
         return self.hits / self.images
 
     @property
     def interval(self) -> Interval:
-        """Wilson's, 95 %, of the accuracy."""
+        """95 % Wilson interval of the accuracy."""
         return wilson(self.hits, self.images)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,11 +60,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class FamilyResult:
-    """What became of the accuracy under one family of corruptions."""
+    """Results of one corruption at all severities."""
 
     name: str
     tallies: tuple[Tally, ...]
-    """One per severity, 1 to 5."""
+    """Result per severity, 1 to 5."""
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -73,44 +73,44 @@ class FamilyResult:
 
     @property
     def mean_error(self) -> float:
-        """Mean over the severities of the fraction told wrongly, 0 to 1."""
+        """Mean error rate over the severities, 0 to 1."""
         return 1 - fmean(self.accuracies)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Robustness:
-    """How a model file holds up under the families of CIFAR-10-C, on some of the test images."""
+    """Robustness of a model file to the corruptions of CIFAR-10-C, on a sample of the test images."""
 
     sha256: str
-    """Of the model file, hex."""
+    """SHA-256 of the model file, hex."""
     seed: int
-    """Of the choice of images and of every corruption."""
+    """Seed of the image sample and of the corruptions."""
     images_in_split: int
-    """From which the images were chosen; how many, the tallies say."""
+    """Number of images in the split from which the sample was taken."""
     clean: Tally
-    """Of the images as they are."""
+    """Result on the uncorrupted images."""
     families: tuple[FamilyResult, ...]
-    """In the order of the paper."""
+    """Results per corruption, in the order of the paper."""
     drawing: str = DRAWING
-    """How the corruptions are drawn; empty where an earlier version did not tell."""
+    """How the corruptions are drawn; empty if an earlier version did not record it."""
 
     @property
     def mean_corruption_error(self) -> float:
-        """Mean of the error over families and severities, 0 to 1; not divided by the errors of AlexNet, as mCE is."""
+        """Mean error rate over corruptions and severities, 0 to 1. Unlike mCE it is not relative to AlexNet."""
         return fmean(family.mean_error for family in self.families)
 
     @property
     def added_error(self) -> float:
-        """By how much the mean corruption error exceeds the error on the clean images; below 0 where it does not."""
+        """Mean corruption error minus the error rate on clean images; may be negative."""
         return self.mean_corruption_error - (1 - self.clean.accuracy)
 
     @property
     def worst(self) -> tuple[FamilyResult, ...]:
-        """The three families with the largest mean error, the largest first."""
+        """The three corruptions with the largest mean error, largest first."""
         return tuple(sorted(self.families, key=lambda family: -family.mean_error)[:WORST])
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was counted and every figure that follows from it, as JSON values."""
+        """Return the counts and all derived metrics as JSON values."""
         return {
             "sha256": self.sha256,
             "seed": self.seed,
@@ -131,17 +131,17 @@ class Robustness:
         }
 
     @classmethod
-    def from_json(cls, found: Any) -> "Robustness":
-        """Return what ``to_json`` told, from what was counted. Raises ``RunError`` for anything else."""
+    def from_json(cls, document: Any) -> "Robustness":
+        """Create an instance from the counts in the result of ``to_json``. Raises ``RunError`` for anything else."""
         try:
-            images = _count(found["images"], 1)
+            images = _count(document["images"], 1)
             return cls(
-                sha256=str(found["sha256"]),
-                seed=_count(found["seed"]),
-                images_in_split=_count(found["images_in_split"], images),
-                clean=_tally(found["clean"], images),
-                families=tuple(_family(name, found["families"][name], images) for name in FAMILIES),
-                drawing=str(found.get("drawing", "")),
+                sha256=str(document["sha256"]),
+                seed=_count(document["seed"]),
+                images_in_split=_count(document["images_in_split"], images),
+                clean=_tally(document["clean"], images),
+                families=tuple(_family(name, document["families"][name], images) for name in FAMILIES),
+                drawing=str(document.get("drawing", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
@@ -149,13 +149,13 @@ class Robustness:
             ) from error
 
 
-def _family(name: str, found: Any, images: int) -> FamilyResult:
-    each = zip(found["severities"], SEVERITIES, strict=True)
-    return FamilyResult(name, tuple(_tally(tally, images) for tally, _ in each))
+def _family(name: str, document: Any, images: int) -> FamilyResult:
+    tallies = zip(document["severities"], SEVERITIES, strict=True)
+    return FamilyResult(name, tuple(_tally(tally, images) for tally, _ in tallies))
 
 
-def _tally(found: Any, images: int) -> Tally:
-    return Tally(_count(found["hits"], most=images), images)
+def _tally(document: Any, images: int) -> Tally:
+    return Tally(_count(document["hits"], most=images), images)
 
 
 def _count(value: Any, least: int = 0, most: int | None = None) -> int:
@@ -173,29 +173,29 @@ def measure_robustness(
     seed: int = 0,
     advance: Advance = lambda *_: None,
 ) -> Robustness:
-    """Score a model on images of ``split`` as they are and under each corruption, in memory that does not grow.
+    """Evaluate a model on images of ``split``, uncorrupted and under each corruption, batch by batch.
 
-    ``sha256`` is that of the model file; ``images`` is how many are taken at most, by ``choose_images``. An image is
-    corrupted in the same way whichever others are chosen. Raises ``DataError`` for a split without images or with
-    images of another size than the model's, ``UsageError`` for a number or seed that cannot be, ``ModelError`` where
-    the model does not answer with finite numbers.
+    ``sha256`` is the hash of the model file; ``images`` is the maximum sample size, see ``choose_images``. The
+    corruption of an image does not depend on the rest of the sample. Raises ``DataError`` if the split has no images or
+    images of another size than the model's, ``UsageError`` for an invalid sample size or seed, ``ModelError`` if the
+    logits are not finite.
     """
     _require_size(opened, split)
     chosen = choose_images(split.labels, images, seed)
 
-    def scored(family: str, severity: int, corruption: Corruption) -> Tally:
-        tally = _scored(opened, split, chosen, corruption)
+    def evaluated(family: str, severity: int, corruption: Corruption) -> Tally:
+        tally = _evaluated(opened, split, chosen, corruption)
         advance(family, severity)
         return tally
 
     def at(family: str, severity: int) -> Tally:
-        return scored(family, severity, lambda pixels, indices: corrupt_at(pixels, indices, family, severity, seed))
+        return evaluated(family, severity, lambda pixels, indices: corrupt_at(pixels, indices, family, severity, seed))
 
     return Robustness(
         sha256=sha256,
         seed=seed,
         images_in_split=len(split),
-        clean=scored(CLEAN, 0, lambda pixels, _: pixels),
+        clean=evaluated(CLEAN, 0, lambda pixels, _: pixels),
         families=tuple(FamilyResult(name, tuple(at(name, severity) for severity in SEVERITIES)) for name in FAMILIES),
     )
 
@@ -209,11 +209,11 @@ def _require_size(opened: OpenedModel, split: Split) -> None:
 
 
 def choose_images(labels: NDArray[np.int32], images: int, seed: int) -> Indices:
-    """Return the positions of ``images`` of the labels (n,), or of all where there are fewer, sorted.
+    """Return the sorted positions of a stratified random sample of at most ``images`` of the labels (n,).
 
-    Each class is shuffled by the seed and gives the same share of its images, to within one; the first of each class
-    come first, so that with as many images as classes none is left out. A smaller choice is part of a larger one.
-    Raises ``DataError`` for no labels, ``UsageError`` for fewer than one image and for a seed below 0.
+    Each class contributes the same share of its images, to within one image, and every class at least one if
+    ``images`` is at least the number of classes. A smaller sample is a subset of a larger one with the same seed.
+    Raises ``DataError`` if there are no labels, ``UsageError`` for fewer than one image or a seed below 0.
     """
     if images < 1 or seed < 0:
         raise UsageError(f"{images} images, seed {seed}; expected at least 1 image and a seed ≥ 0: change them")
@@ -221,21 +221,21 @@ def choose_images(labels: NDArray[np.int32], images: int, seed: int) -> Indices:
         raise DataError("there are 0 images to corrupt; expected at least 1: add images to the split")
     rng = np.random.Generator(np.random.PCG64([_CHOICE_TAG, seed]))
     order = rng.permutation(len(labels))
-    turn = np.empty(len(labels))
+    rank = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        turn[members] = np.arange(len(members)) / len(members)
-    # A stable sort of what is in random order: classes whose turn it is at once come in no order of theirs.
-    in_turn = order[np.argsort(turn[order], kind="stable")]
-    return np.sort(in_turn[:images]).astype(np.int64)
+        rank[members] = np.arange(len(members)) / len(members)
+    # A stable sort of a random order: images of different classes with the same rank stay in random order.
+    ranked = order[np.argsort(rank[order], kind="stable")]
+    return np.sort(ranked[:images]).astype(np.int64)
 
 
-def _scored(opened: OpenedModel, split: Split, chosen: Indices, corruption: Corruption) -> Tally:
+def _evaluated(opened: OpenedModel, split: Split, chosen: Indices, corruption: Corruption) -> Tally:
     hits = 0
     for start in range(0, len(chosen), BATCH):
         indices = chosen[start : start + BATCH]
         logits = predict(opened.logits, corruption(split.images[indices], indices))
         if not np.isfinite(logits).all():
-            raise ModelError("the model answers with numbers that are not finite; expected logits: export it anew")
+            raise ModelError("the model returns values that are not finite; expected logits: export it again")
         hits += int(np.count_nonzero(logits.argmax(axis=1) == split.labels[indices]))
     return Tally(hits, len(chosen))

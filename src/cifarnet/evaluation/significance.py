@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: whether one is better, or only luckier."""
+"""Confidence intervals, and a significance test between two classifiers on the same images."""
 
 import math
 from collections.abc import Sequence
@@ -10,54 +10,79 @@ from numpy.typing import NDArray
 
 from cifarnet.errors import DataError
 
-from .intervals import CONFIDENCE, Interval, wilson
-from .probability import require_finite
+from .scoring import require_finite
+
+CONFIDENCE = 0.95
+"""Confidence level of all intervals."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """An image that two classifiers take for different classes."""
+    """An image for which two classifiers predict different classes."""
 
     index: int
-    """In the split."""
+    """Position in the split."""
     label: str
     first: str
+    """Class predicted by the first classifier."""
     second: str
+    """Class predicted by the second classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """What two classifiers say of the same images."""
+    """Comparison of two classifiers on the same images."""
 
     images: int
     first_accuracy: float
     second_accuracy: float
     agreement: float
-    """Share of the images that both take for the same class, 0 to 1."""
+    """Share of the images with the same prediction, 0 to 1."""
     agreement_interval: Interval
     only_first_right: int
+    """Images that only the first classifier predicts correctly."""
     only_second_right: int
+    """Images that only the second classifier predicts correctly."""
     accuracy_difference: float
-    """Of the second over the first, -1 to 1."""
+    """Accuracy of the second classifier minus that of the first, -1 to 1."""
     difference_interval: Interval
-    """Of the difference, 95 %."""
+    """95 % confidence interval of the accuracy difference."""
     p_value: float
-    """McNemar's exact test: how often chance alone would tell them apart at least as much, 0 to 1."""
+    """Two-sided p-value of McNemar's exact test, 0 to 1."""
     differences: tuple[Difference, ...]
-    """Every image that they take for different classes, in the order of the split."""
+    """All images with different predictions, in the order of the split."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return every figure as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
+
+
+def wilson(hits: int, trials: int) -> Interval:
+    """Return the Wilson score interval of the fraction ``hits`` of ``trials``, at least 1.
+
+    Wilson 1927. Unlike the normal approximation it stays within 0 to 1, even for a single trial.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
 
 
 def compare(
     first: NDArray[np.float32], second: NDArray[np.float32], labels: NDArray[np.int32], names: Sequence[str]
 ) -> PairedComparison:
-    """Compare two classifiers by their logits, each (n, classes), of the same images with ``labels`` (n,).
+    """Compare two classifiers by their logits, (n, classes) each, of the same images with ``labels`` (n,).
 
-    McNemar 1947, in the exact form: the images that only one of the two gets right fall to either side like a coin.
-    Raises ``DataError`` where the shapes differ, there are no images, or logits are not finite.
+    The test is McNemar's (1947) in the exact form. Raises ``DataError`` if the shapes differ, there are no images, or
+    logits are not finite.
     """
     if not first.shape == second.shape == (len(labels), len(names)) or not len(labels):
         raise DataError(
@@ -66,20 +91,21 @@ def compare(
         )
     require_finite(first)
     require_finite(second)
-    ours, theirs = (logits.argmax(axis=1) for logits in (first, second))
-    only_first, only_second = (int(np.sum((a == labels) & (b != labels))) for a, b in ((ours, theirs), (theirs, ours)))
+    first_class, second_class = (logits.argmax(axis=1) for logits in (first, second))
+    only_first = int(np.sum((first_class == labels) & (second_class != labels)))
+    only_second = int(np.sum((second_class == labels) & (first_class != labels)))
     return PairedComparison(
         images=len(labels),
-        first_accuracy=float(np.mean(ours == labels)),
-        second_accuracy=float(np.mean(theirs == labels)),
-        agreement=float(np.mean(ours == theirs)),
-        agreement_interval=wilson(int(np.sum(ours == theirs)), len(labels)),
+        first_accuracy=float(np.mean(first_class == labels)),
+        second_accuracy=float(np.mean(second_class == labels)),
+        agreement=float(np.mean(first_class == second_class)),
+        agreement_interval=wilson(int(np.sum(first_class == second_class)), len(labels)),
         only_first_right=only_first,
         only_second_right=only_second,
         accuracy_difference=(only_second - only_first) / len(labels),
         difference_interval=_difference_interval(only_first, only_second, len(labels)),
         p_value=_mcnemar(only_first, only_second),
-        differences=_differences(ours, theirs, labels, names),
+        differences=_differences(first_class, second_class, labels, names),
     )
 
 
@@ -91,21 +117,21 @@ def _mcnemar(only_first: int, only_second: int) -> float:
 
 
 def _difference_interval(only_first: int, only_second: int, images: int) -> Interval:
-    """Return the interval of a difference of paired fractions (Agresti and Min 2005, Wald after adding half a pair)."""
+    """Return the Wald interval of a difference of paired fractions, with 0.5 added per cell (Agresti and Min 2005)."""
     from scipy.stats import norm
 
-    # Half an observation in each of the four cells keeps the interval from shrinking to nothing where none differ.
-    total, ahead, behind = images + 2, only_second + 0.5, only_first + 0.5
-    difference = (ahead - behind) / total
-    spread = math.sqrt(ahead + behind - (ahead - behind) ** 2 / total) / total
-    reach = float(norm.ppf(0.5 + CONFIDENCE / 2)) * spread
-    return Interval(max(-1.0, difference - reach), min(1.0, difference + reach))
+    # Adding 0.5 to each of the four cells keeps the interval from having width 0 if no predictions differ.
+    total, better, worse = images + 2, only_second + 0.5, only_first + 0.5
+    difference = (better - worse) / total
+    standard_error = math.sqrt(better + worse - (better - worse) ** 2 / total) / total
+    margin = float(norm.ppf(0.5 + CONFIDENCE / 2)) * standard_error
+    return Interval(max(-1.0, difference - margin), min(1.0, difference + margin))
 
 
 def _differences(
-    ours: NDArray[np.intp], theirs: NDArray[np.intp], labels: NDArray[np.int32], names: Sequence[str]
+    first_class: NDArray[np.intp], second_class: NDArray[np.intp], labels: NDArray[np.int32], names: Sequence[str]
 ) -> tuple[Difference, ...]:
     return tuple(
-        Difference(index=int(at), label=names[labels[at]], first=names[ours[at]], second=names[theirs[at]])
-        for at in np.flatnonzero(ours != theirs)
+        Difference(index=int(at), label=names[labels[at]], first=names[first_class[at]], second=names[second_class[at]])
+        for at in np.flatnonzero(first_class != second_class)
     )

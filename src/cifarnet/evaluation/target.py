@@ -18,7 +18,7 @@ from cifarnet.training.seen import Digests, count_seen, seen_by
 from cifarnet.typed_json import read
 
 from .metrics import Evaluation, measure
-from .scoring import Predictor, flip_averaged, predict
+from .scoring import Predictor, predict, with_tta
 
 if TYPE_CHECKING:
     from cifarnet.data import Progress
@@ -91,7 +91,7 @@ class FlippedSubject(Subject):
     @property
     def predictor(self) -> Predictor:
         """Return the mean."""
-        return flip_averaged(self._subject.predictor)
+        return with_tta(self._subject.predictor)
 
     def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
         """Return what the classifier itself has."""

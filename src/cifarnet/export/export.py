@@ -21,7 +21,7 @@ from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, Dataset, Split
 from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.errors import ConfigError, ModelError, ParityError, RunError, UsageError
 from cifarnet.evaluation.scoring import evaluate
-from cifarnet.interruption import end_put_off
+from cifarnet.interruption import defer_interrupt
 from cifarnet.run_folder import EXPORT_LOCK, Run, require_writable_model
 from cifarnet.runtime import open_model, read_model
 from cifarnet.system import processor, versions
@@ -223,7 +223,7 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
         written_aside(beside, (contract_text(contract) + "\n").encode()) as name_contract,
         written_aside(path, content) as name_model,
         _naming_lock(path),
-        end_put_off(),
+        defer_interrupt(),
     ):
         name_parity()
         with naming(beside):

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from cifarnet.contract import Split
 from cifarnet.errors import ParityError
-from cifarnet.evaluation.probability import softmax
-from cifarnet.evaluation.scoring import flip_averaged, predict, score
+from cifarnet.evaluation.scoring import predict, score, softmax, with_tta
 from cifarnet.runtime import open_model
 
 OutputFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -109,7 +108,7 @@ def keras_outputs(model: keras.Model, *, flip: bool = False) -> OutputFunction:
         return np.stack([np.asarray(head, np.float32) for head in both.predict_on_batch(images)], axis=1)
 
     def flipped_heads(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = flip_averaged(lambda images: heads(images)[:, 0])(images)
+        logits = with_tta(lambda images: heads(images)[:, 0])(images)
         return np.stack([logits, softmax(logits, 1.0).astype(np.float32)], axis=1)
 
     return flipped_heads if flip else heads

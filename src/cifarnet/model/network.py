@@ -1,4 +1,4 @@
-"""The one definition of the network, and its weights as plain arrays."""
+"""The definition of the network, and its weights as NumPy arrays."""
 
 import math
 import os
@@ -20,21 +20,21 @@ from cifarnet.backends import adapter, keras_defaults
 from cifarnet.config import ModelConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE, reason_or_pointer
 from cifarnet.errors import ModelError, RunError
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt
 
 from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
 
 WHITENING = "whiten"
-"""Name of the convolution that is set by the training images."""
+"""Name of the fixed whitening convolution."""
 WHITENING_EPSILON = 5e-4
-"""Added to the mean squares along the axes, that of pixels being about 0.25: noise is not to be magnified."""
-WHITENED_AT_ONCE = 250
-"""Images whose patches are in memory at once."""
+"""Added to the eigenvalues so that noise is not amplified; the mean square of pixels is about 0.25."""
+WHITENING_BATCH = 250
+"""Number of images whose patches are in memory at a time."""
 WEIGHTS_STREAM = 0x77
-"""Sets the draws of the initial weights apart from every other draw of the same seed."""
+"""Separates the random stream of the initial weights from all others with the same seed."""
 
 PIXEL_SCALES = {"unit": (1 / 255, 0.0), "signed": (2 / 255, -1.0)}
-"""Factor and offset that take pixels 0-255 to each ``ModelConfig.pixel_range``."""
+"""Factor and offset that scale pixels 0-255 to each ``ModelConfig.pixel_range``."""
 
 
 @keras_defaults()
@@ -42,9 +42,9 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     """Build the network with its initial weights.
 
     The model maps images (n, height, width, 3), pixels 0-255, to probabilities float32 (n, classes). The initial
-    weights are a pure function of ``config`` and ``seed``: the same bits on every framework.
+    weights depend only on ``config`` and ``seed`` and have the same bits on every framework.
     """
-    adapter()  # sets its framework up, before the first variable
+    adapter()  # configures the framework, before the first variable
     images = keras.Input(config.image_shape, dtype="uint8", name="images")
     scale, offset = PIXEL_SCALES[config.pixel_range]
     features = keras.layers.Rescaling(scale, offset, name="rescale")(images)
@@ -52,7 +52,7 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
         features = _whitening(config)(features)
     for block in range(1, len(config.filters) + 1):
         features = _block(features, config, block)
-    features = GATHERING[config.global_pooling]()(features)
+    features = FLATTENING[config.global_pooling]()(features)
     for index, units in enumerate(config.dense_units, start=1):
         features = keras.layers.Dense(units, activation="relu", name=f"dense_{index}")(features)
         features = Dropout(config.dropout, seed=seed, stream=index, name=f"dropout_{index}")(features)
@@ -62,12 +62,12 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     return model
 
 
-GATHERING: dict[str, Callable[[], keras.layers.Layer]] = {
+FLATTENING: dict[str, Callable[[], keras.layers.Layer]] = {
     "none": partial(keras.layers.Flatten, name="flatten"),
     "average": partial(keras.layers.GlobalAveragePooling2D, name="global_pool"),
     "max": partial(keras.layers.GlobalMaxPooling2D, name="global_pool"),
 }
-"""What makes one row of the last block's features, by ``ModelConfig.global_pooling``."""
+"""Layer that turns the last block's features into a vector, by ``ModelConfig.global_pooling``."""
 
 
 def _whitening(config: ModelConfig) -> keras.layers.Layer:
@@ -103,11 +103,11 @@ def _block(features: keras.KerasTensor, config: ModelConfig, block: int) -> kera
 
 
 def whiten(model: keras.Model, config: ModelConfig, images: NDArray[np.uint8]) -> None:
-    """Let the whitening convolution, which ``model`` must have, whiten patches as they are in ``images`` (n, h, w, 3).
+    """Set the whitening convolution of ``model`` from patches of ``images``, uint8 (n, h, w, 3).
 
-    The filters are the principal axes of the patches, about zero, each divided by the root of the mean square along it,
-    and the same with the other sign, since ReLU follows (Jordan 2024; with ZCA by Page 2019). It is meant for pixels
-    whose mean is near zero, as ``signed`` ones'. Few thousand images are enough.
+    The filters are the eigenvectors of the patches' uncentered second moment, each divided by the square root of its
+    eigenvalue, and their negatives, because ReLU follows (Jordan 2024; with ZCA by Page 2019). The pixels should have a
+    mean near zero, as with ``signed``. A few thousand images are enough.
     """
     model.get_layer(WHITENING).kernel.assign(_whitening_kernel(config, images))
 
@@ -116,56 +116,56 @@ def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray
     size, (scale, offset) = config.whitening, PIXEL_SCALES[config.pixel_range]
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))  # (n, h, w, c, size, size)
     moment = np.zeros((math.prod(windows.shape[3:]),) * 2)
-    for chosen in np.array_split(windows, math.ceil(len(windows) / WHITENED_AT_ONCE)):
-        patches = chosen.transpose(0, 1, 2, 4, 5, 3).reshape(-1, len(moment)) * scale + offset
+    for batch in np.array_split(windows, math.ceil(len(windows) / WHITENING_BATCH)):
+        patches = batch.transpose(0, 1, 2, 4, 5, 3).reshape(-1, len(moment)) * scale + offset
         moment += patches.T @ patches
     moment /= math.prod(windows.shape[:3])
-    squares, axes = np.linalg.eigh(moment)
-    filters = axes / np.sqrt(squares + WHITENING_EPSILON)
+    eigenvalues, eigenvectors = np.linalg.eigh(moment)
+    filters = eigenvectors / np.sqrt(eigenvalues + WHITENING_EPSILON)
     return np.concatenate([filters, -filters], axis=1).reshape(size, size, -1, 2 * len(moment)).astype(np.float32)
 
 
 @keras_defaults()
 def logits_of(model: keras.Model) -> keras.Model:
-    """Return the part of ``model`` before the softmax: images to logits float32 (n, classes), same weights.
+    """Return ``model`` without the softmax: a model with the same weights from images to logits float32 (n, classes).
 
-    Training and evaluation use it because the cross-entropy of logits is exact where that of rounded probabilities
-    is not, and because the frameworks round those differently. A convolution and its pooling are taken together.
+    Training and evaluation use it because the cross-entropy of logits is more exact than that of probabilities, which
+    the frameworks also round differently. Convolution and max-pooling layers are fused where possible.
     """
     features, layers = model.inputs[0], pairwise([*model.layers[1:-1], None])
     for layer, following in layers:
         if ConvolutionAndPooling.can_join(layer, following):
             features = ConvolutionAndPooling(layer, name=f"{layer.name}_{following.name}")(features)
-            next(layers)  # the pooling is done
+            next(layers)  # the pooling layer is part of it
         else:
             features = layer(features)
     return keras.Model(model.inputs[0], features, name="cifarnet_logits")
 
 
 def predictor(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Return the function from images (n, h, w, 3), 0-255, to logits float32 (n, classes), dropout off."""
+    """Return a function from images uint8 (n, h, w, 3), 0-255, to logits float32 (n, classes), in inference mode."""
     return adapter().predictor(logits_of(model))
 
 
 def initial_weights(model: keras.Model, config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Draw float32 weights by variable path: kernels from ``config.initializer``, biases 0, variances 1.
+    """Return float32 weights by variable path: random kernels (``config.initializer``), biases 0, variances 1.
 
-    A whitening convolution, which is not drawn, passes on the values of a patch and their opposites.
+    A whitening convolution is initialized to the values of a patch and their negatives.
     """
     weights = {}
     for index, variable in enumerate(model.trainable_variables):
         rng = np.random.Generator(np.random.PCG64([seed, WEIGHTS_STREAM, index]))
         weights[variable.path] = _draw(rng, tuple(variable.shape), config.initializer)
-    for path, variable in _learned(model):
+    for path, variable in _weights(model):
         if path not in weights:
-            weights[path] = _undrawn(path, tuple(variable.shape))
+            weights[path] = _fixed(path, tuple(variable.shape))
     return weights
 
 
-def _undrawn(path: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _fixed(path: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if len(shape) > 1:
-        passing = np.eye(math.prod(shape[:-1]), dtype=np.float32)
-        return np.concatenate([passing, -passing], axis=1).reshape(shape)
+        identity = np.eye(math.prod(shape[:-1]), dtype=np.float32)
+        return np.concatenate([identity, -identity], axis=1).reshape(shape)
     return np.full(shape, path.endswith("/moving_variance"), np.float32)
 
 
@@ -173,50 +173,50 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], initializer: str) ->
     if len(shape) == 1:
         return np.zeros(shape, np.float32)
     fan_in, fan_out = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
-    # He et al. 2015, section 2.2; Glorot and Bengio 2010, equation 12; neither truncated.
+    # He et al. 2015, section 2.2; Glorot and Bengio 2010, equation 12; not truncated.
     variance = 2 / (fan_in + fan_out) if initializer == "glorot_normal" else 2 / fan_in
     return (rng.standard_normal(shape) * math.sqrt(variance)).astype(np.float32)
 
 
 def get_weights(model: keras.Model) -> dict[str, NDArray[np.float32]]:
-    """Return copies of the learned arrays by variable path, such as ``conv_1/kernel``."""
-    return {path: np.array(keras.ops.convert_to_numpy(variable)) for path, variable in _learned(model)}
+    """Return copies of the weights by variable path, such as ``conv_1/kernel``."""
+    return {path: np.array(keras.ops.convert_to_numpy(variable)) for path, variable in _weights(model)}
 
 
 def set_weights(model: keras.Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Set every learned array of ``model``. Raises ``ModelError`` unless names, shapes and dtypes fit exactly."""
-    expected = dict(_learned(model))
+    """Set all weights of ``model``. Raises ``ModelError`` unless names, shapes and dtypes match exactly."""
+    expected = dict(_weights(model))
     if set(weights) != set(expected):
         raise ModelError(
-            f"the weights are called {sorted(weights)}; expected {sorted(expected)}: take those of the same network"
+            f"the weights are named {sorted(weights)}; expected {sorted(expected)}: use the weights of the same network"
         )
     for path, variable in expected.items():
         value = weights[path]
         if value.shape != tuple(variable.shape) or value.dtype != np.float32:
             raise ModelError(
                 f"{path} is {value.dtype} {value.shape}; expected float32 {tuple(variable.shape)}: "
-                "take that of the same network"
+                "use the weights of the same network"
             )
     for path, variable in expected.items():
         variable.assign(weights[path])
 
 
-def _learned(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
+def _weights(model: keras.Model) -> Iterator[tuple[str, keras.Variable]]:
     layers = (layer for layer in model.layers if not isinstance(layer, Dropout))
     return ((variable.path, variable) for layer in layers for variable in layer.variables)
 
 
 def save_weights(model: keras.Model, path: Path, epoch: int | None = None) -> None:
-    """Write the learned arrays to ``path`` in Keras' ``.weights.h5`` format, under that name only once whole.
+    """Write the weights atomically to ``path`` in Keras' ``.weights.h5`` format.
 
-    The file tells their ``epoch`` too, where one is given. Raises ``RunError`` when there is no space or no permission.
+    ``epoch``, if given, is stored as an attribute. Raises ``RunError`` if the file cannot be written.
     """
-    # Not beside the target: HDF5 can crash the process on a full disk, where a plain write merely fails. It still can
-    # when the temporary folder itself is full.
+    # Written to the system's temporary folder first: HDF5 can crash the process on a full disk, where a plain write
+    # raises an error. It still can if the temporary folder is full.
     try:
         with (
             tempfile.TemporaryDirectory(prefix="cifarnet-") as folder,
-            taken_away_if_ended(partial(shutil.rmtree, folder)),
+            cleanup_on_interrupt(partial(shutil.rmtree, folder)),
         ):
             model.save_weights(Path(folder) / path.name)
             if epoch is not None:
@@ -231,21 +231,21 @@ def save_weights(model: keras.Model, path: Path, epoch: int | None = None) -> No
 
 
 def load_weights(model: keras.Model, path: Path) -> int | None:
-    """Set every learned array of ``model`` from a ``.weights.h5`` file, whatever framework wrote it.
+    """Set all weights of ``model`` from a ``.weights.h5`` file, whatever framework wrote it.
 
-    Returns the epoch that the file tells, or None for one that an earlier version wrote. Nothing but numbers is read:
-    no configuration, no code. Raises ``ModelError`` unless the file holds exactly the arrays that ``model`` has.
+    Returns the epoch stored in the file, or None for a file of an earlier version. Only arrays are read, no
+    configuration and no code. Raises ``ModelError`` unless the file holds exactly the arrays of ``model``.
     """
-    with _opened(path) as file:  # once: a training may replace the file at any time
+    with _opened(path) as file:  # opened once, because a training run may replace the file at any time
         epoch, weights = _read_epoch(file), dict(_read_arrays(model, model.layers, file))
     set_weights(model, weights)
     return epoch
 
 
 def load_features(model: keras.Model, path: Path) -> None:
-    """Set what ``load_weights`` sets, but for the dense layers, which need not fit.
+    """Set all weights of ``model`` except those of dense layers, which may differ, from a ``.weights.h5`` file.
 
-    Raises ``ModelError`` for a file that cannot be read, or of a network whose other layers are not those of ``model``.
+    Raises ``ModelError`` if the file cannot be read, or if its other layers do not match those of ``model``.
     """
     kept = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dense)]
     with _opened(path) as file:
@@ -255,12 +255,12 @@ def load_features(model: keras.Model, path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Open a weights file; whatever HDF5 finds damaged in it becomes ``ModelError``."""
+    """Open a weights file, and convert errors about a damaged one into ``ModelError``."""
     try:
         with h5py.File(path) as file:
             yield file
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        # HDF5 puts a time and a line break into what the system says.
+        # HDF5 adds a time and a line break to the system's message.
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise ModelError(
             f"{path} could not be read ({reason_or_pointer(why, path)}); expected Keras weights: train again or pass "
@@ -281,22 +281,22 @@ def _read_arrays(
     model: keras.Model, layers: Sequence[keras.layers.Layer], file: h5py.File
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     groups = {group["vars"].attrs["name"]: group["vars"] for group in file["layers"].values()}
-    expected = dict(_learned(model))
+    expected = dict(_weights(model))
     for layer in layers:
         names = [variable.path for variable in layer.variables if variable.path in expected]
         datasets = groups[layer.name]
         if len(datasets) != len(names):
             raise ModelError(
-                f"{layer.name} has {len(datasets)} arrays; expected {len(names)}: take those of the same network"
+                f"{layer.name} has {len(datasets)} arrays; expected {len(names)}: use the weights of the same network"
             )
         for index, name in enumerate(names):
             yield name, _read_array(datasets[str(index)], name, tuple(expected[name].shape))
 
 
 def _read_array(dataset: h5py.Dataset, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    # Checked before reading: a shape can promise more memory than there is, and external data another file.
+    # Checked before reading: a shape may need more memory than there is, and external data may be any file.
     if dataset.shape != shape or dataset.dtype != np.float32 or dataset.external or dataset.is_virtual:
         raise ModelError(
-            f"{name} is {dataset.dtype} {dataset.shape}; expected float32 {shape}: take that of the same network"
+            f"{name} is {dataset.dtype} {dataset.shape}; expected float32 {shape}: use the weights of the same network"
         )
     return np.asarray(dataset[()])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Abstention, Prediction
+from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Coverage, Prediction
 from cifarnet.errors import DataError, ModelError, UsageError
 
 from .files import Found, find_images
@@ -86,13 +86,13 @@ class Classifier:
         return None if calibration is None else float(calibration["temperature"])
 
     @property
-    def abstention(self) -> Abstention | None:
+    def abstention(self) -> Coverage | None:
         """Threshold for selective prediction with its coverage and accuracy on the validation split, or None.
 
         The threshold has the largest coverage that reached the target accuracy.
         """
         found = (self.contract.get("calibration") or {}).get("abstention")
-        return found and Abstention(**{key: float(found[key]) for key in ("threshold", "coverage", "accuracy")})
+        return found and Coverage(**{key: float(found[key]) for key in ("threshold", "coverage", "accuracy")})
 
     @overload
     def __call__(self, images: File | Image.Image) -> Prediction: ...

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from cifarnet.interruption import take_away_half_made
+from cifarnet.interruption import run_cleanups
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_WISH_S = 1.0
@@ -29,7 +29,7 @@ class StopRequest:
         if self._first_at is None:
             self._first_at = now
         elif now - self._first_at > SAME_WISH_S:
-            take_away_half_made()
+            run_cleanups()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

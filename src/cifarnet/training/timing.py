@@ -7,7 +7,7 @@ import numpy as np
 from cifarnet.backends import Steps, adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.model.network import build_model, logits_of
-from cifarnet.system import prepare_process, tell
+from cifarnet.system import prepare_process, print_result
 
 from .optimizer import build_optimizer, objective
 
@@ -37,4 +37,4 @@ def images_per_second(calls: int = TIMED_CALLS) -> float:
 
 if __name__ == "__main__":
     prepare_process()
-    tell(backend=choose(), devices=adapter().devices(), images_per_s=round(images_per_second()))
+    print_result(backend=choose(), devices=adapter().devices(), images_per_s=round(images_per_second()))

@@ -22,8 +22,8 @@ from cifarnet.contract import NAMED_SOURCES, Dataset, Split
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation.calibration import calibrate
-from cifarnet.evaluation.scoring import Predictor, evaluate, flip_averaged, predict
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.evaluation.scoring import Predictor, evaluate, predict, with_tta
+from cifarnet.interruption import cleanup_on_interrupt
 from cifarnet.job import Job
 from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
 from cifarnet.run_folder import Run, create_run, finish_pointing_latest, point_latest
@@ -59,7 +59,7 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
         record = replace(record, warm_start=warm_start.recorded(weights))
         seen = [] if warm_start.seen is None else [*seen, warm_start.seen]
     run = create_run(root, job.recipe, choose(), now)
-    with taken_away_if_ended(partial(shutil.rmtree, run.path)):
+    with cleanup_on_interrupt(partial(shutil.rmtree, run.path)):
         try:
             with run.locked():  # what cannot be locked cannot be trained: that is told before `latest` points to it
                 if warm_start is not None:
@@ -143,7 +143,7 @@ def calibration_of(
     if (recorded := record.calibration_for(flip=flip)) is not None:
         return recorded
     require_same_data(record.data, dataset)
-    forward = flip_averaged(predictor(model)) if flip else predictor(model)
+    forward = with_tta(predictor(model)) if flip else predictor(model)
     found = _calibration(forward, dataset, hold_out_of(dataset, record.train))
     if record.status != "running":
         with suppress(RunError, OSError), run.locked():  # a folder that only can be read is no obstacle
@@ -266,7 +266,7 @@ def _machine(job: Job, images: int) -> Machine:
         processor=processor(),
         cores=usable_cores(),
         devices=tuple(adapter().devices()),
-        parts=len(adapter().parts(min(job.train.batch_size, images), job.model.ghost_batch)),
+        parts=len(adapter().micro_batches(min(job.train.batch_size, images), job.model.ghost_batch)),
     )
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cifarnet.contract import CALIBRATED_NAME, IMAGE_SHAPE, LOGITS_NAME, PROBABILITIES_NAME
-from cifarnet.evaluation.probability import softmax
+from cifarnet.evaluation.scoring import softmax
 from cifarnet.preprocessing import cropped, pixels, resized, rgb, upright
 
 from .golden import FloatModel, GoldenImage, Row

@@ -18,7 +18,7 @@ from cifarnet.errors import CifarnetError, RunError
 from cifarnet.job import Job
 from cifarnet.run_folder import EpochRecord
 from cifarnet.run_record import DataRecord
-from cifarnet.system import peak_memory_bytes, prepare_process, tell
+from cifarnet.system import peak_memory_bytes, prepare_process, print_result
 from cifarnet.typed_json import read
 
 
@@ -26,7 +26,7 @@ def main(order: dict[str, Any]) -> None:
     """Carry out one order and tell of it on stdout."""
     prepare_process()
     choose()
-    tell(**_carry_out(order["job"], Path(order["runs"]), Path(order["arrays"])))
+    print_result(**_carry_out(order["job"], Path(order["runs"]), Path(order["arrays"])))
 
 
 class _Teller:
@@ -37,7 +37,7 @@ class _Teller:
 
     def on_epoch(self, record: EpochRecord, progress: Any) -> None:
         """Tell the epoch and its seconds."""
-        tell(epoch=asdict(record), seconds=progress.seconds)
+        print_result(epoch=asdict(record), seconds=progress.seconds)
 
 
 def _carry_out(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:

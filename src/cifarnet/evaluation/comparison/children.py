@@ -14,11 +14,11 @@ from typing import IO, Any
 
 from cifarnet.contract import Dataset
 from cifarnet.errors import BackendError
-from cifarnet.interruption import taken_away_if_ended
+from cifarnet.interruption import cleanup_on_interrupt
 from cifarnet.job import Job
 from cifarnet.run_folder import EpochRecord
 from cifarnet.run_record import DataRecord
-from cifarnet.system import told
+from cifarnet.system import results_in
 
 GOODBYE_S = 10
 """Seconds that a process has to end before it is killed."""
@@ -44,7 +44,7 @@ def train_in_child(
             command, env=environment, stdout=subprocess.PIPE, stderr=talk, encoding="utf-8", errors="replace"
         ) as process:
             try:
-                with taken_away_if_ended(process.kill):
+                with cleanup_on_interrupt(process.kill):
                     result = _listen(process, backend, job.train.seed, watch)
             finally:
                 _end(process)
@@ -69,7 +69,7 @@ def _listen(process: subprocess.Popen[str], backend: str, seed: int, watch: Epoc
     """Return what the process told last, once its output has ended; nothing when it told no result."""
     assert process.stdout is not None
     result = None
-    for what in told(process.stdout):
+    for what in results_in(process.stdout):
         if "epoch" in what:
             watch(backend, seed, EpochRecord(**what["epoch"]), what["seconds"])
         else:

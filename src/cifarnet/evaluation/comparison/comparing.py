@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cifarnet.atomic import write_atomically
 from cifarnet.contract import Dataset
 from cifarnet.errors import UsageError
-from cifarnet.evaluation.intervals import wilson
+from cifarnet.evaluation.significance import wilson
 from cifarnet.job import Job
 from cifarnet.run_folder import Run, json_text
 from cifarnet.run_record import RecordedScore

@@ -13,8 +13,7 @@ from cifarnet.backends import NAMES, install_line, installed, require_usable
 from cifarnet.contract import Dataset
 from cifarnet.data import hold_out_of
 from cifarnet.errors import UsageError
-from cifarnet.evaluation.intervals import Interval
-from cifarnet.evaluation.significance import compare
+from cifarnet.evaluation.significance import Interval, compare
 from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.run_folder import EpochRecord
@@ -61,7 +60,7 @@ class Plan:
     def job(self, dataset: Dataset, seed: int) -> Job:
         """Return what is trained with one of the seeds. Raises ``DataError`` for a class with a single image."""
         wanted = recipe(self.recipe).changed({"seed": seed})
-        settings = wanted.fitted(len(hold_out_of(dataset, wanted.train).train))
+        settings = wanted.adapted_to(len(hold_out_of(dataset, wanted.train).train))
         model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
         train = replace(
             settings.train,

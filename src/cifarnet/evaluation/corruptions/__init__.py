@@ -1,9 +1,9 @@
-"""The fifteen corruption families of CIFAR-10-C at five severities, drawn anew from a seed.
+"""The fifteen corruptions of CIFAR-10-C at five severities, generated from a seed.
 
 After Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR
-2019, with the severities that they chose for CIFAR-10. The drawing is our own, over NumPy, SciPy and Pillow: frost is
-drawn where the original overlays photographs, flakes and clouds come from other random numbers, and values are rounded
-rather than cut. Figures are comparable in kind with published ones, not digit for digit.
+2019, with their severities for CIFAR-10. This is an independent implementation with NumPy, SciPy and Pillow: frost is
+generated instead of overlaid from photographs, snow and fog use other random numbers, and values are rounded instead of
+truncated. Results are therefore similar to published ones, but not identical.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,13 +23,13 @@ DRAWING = (
     "families and severities of CIFAR-10-C (Hendrycks and Dietterich 2019), drawn anew: frost without its photographs, "
     "snow and fog from other random numbers; comparable in kind with published figures, not digit for digit"
 )
-"""What is to be known of figures that rest on these images."""
+"""Note stored with results on these images."""
 SEVERITIES = (1, 2, 3, 4, 5)
-"""From slight to strong."""
+"""Severities, from weak to strong."""
 MIN_SIDE = 8
-"""Pixels: below, the strokes of the blurs are larger than the picture."""
+"""Minimum height and width in pixels; the blur kernels are larger than smaller images."""
 
-_DRAWERS: Final[Mapping[str, Callable[[Pixels, int, Generators], Pixels]]] = {
+_CORRUPTIONS: Final[Mapping[str, Callable[[Pixels, int, Generators], Pixels]]] = {
     "gaussian_noise": noise.gaussian_noise,
     "shot_noise": noise.shot_noise,
     "impulse_noise": noise.impulse_noise,
@@ -46,19 +46,19 @@ _DRAWERS: Final[Mapping[str, Callable[[Pixels, int, Generators], Pixels]]] = {
     "pixelate": digital.pixelate,
     "jpeg_compression": digital.jpeg_compression,
 }
-FAMILIES = tuple(_DRAWERS)
-"""Names of the families, in the order of the paper."""
+FAMILIES = tuple(_CORRUPTIONS)
+"""Names of the corruptions, in the order of the paper."""
 
 
 def corrupt_at(
     images: NDArray[np.uint8], indices: NDArray[np.int64], family: str, severity: int, seed: int = 0
 ) -> NDArray[np.uint8]:
-    """Return images uint8 (n, h, w, 3), RGB, 0-255, under a corruption, as a new array of the same shape.
+    """Return corrupted copies of images uint8 (n, h, w, 3), RGB, 0-255.
 
-    ``indices`` int64 (n,) are their places in their data set. An image comes out the same whichever others are with it:
-    what is drawn is a function of seed, family, severity and the image's index alone. JPEG's last bit may depend on the
-    installed Pillow. Raises ``UsageError`` for a family, severity, seed or index that there is not, ``DataError`` for
-    anything but such images of at least 8 pixels a side.
+    ``indices``, int64 (n,), are their positions in the dataset. The random numbers depend only on seed, family,
+    severity and index, so the result for an image does not depend on the other images. JPEG results may differ between
+    versions of Pillow. Raises ``UsageError`` for an invalid family, severity, seed or index, ``DataError`` for other
+    arrays and for images smaller than 8 x 8 pixels.
     """
     _require_known(family, severity)
     _require_images(images)
@@ -70,7 +70,7 @@ def corrupt_at(
     if not len(images):
         return images.copy()
     rngs = generators(seed, family, severity, indices)
-    return to_bytes(_DRAWERS[family](to_pixels(images), severity, rngs))
+    return to_bytes(_CORRUPTIONS[family](to_pixels(images), severity, rngs))
 
 
 def _require_known(family: str, severity: int) -> None:

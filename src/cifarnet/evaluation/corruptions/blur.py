@@ -1,4 +1,4 @@
-"""What a lens, a pane of glass or a moving camera does: blur."""
+"""Defocus, glass, motion and zoom blur."""
 
 import math
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from .pixels import Generators, Pixels, drawn
 
 DISKS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
-"""Radius of the disk and deviation of the Gaussian that softens its rim, pixels."""
-PANES = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))
-"""Deviation of the Gaussian before and after, pixels, and how often the pixels are displaced, by one at most."""
+"""Radius of the disk and standard deviation of its smoothing per severity, in pixels."""
+GLASSES = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))
+"""Standard deviation of the Gaussian blurs in pixels, and number of displacement rounds, per severity."""
 MOTIONS = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))
-"""Radius and deviation of the trace, pixels."""
+"""Radius and standard deviation of the motion blur per severity, in pixels."""
 STEEPEST_DEGREES = 45
-"""Of a moving camera, against the horizon."""
+"""Maximum angle between the motion and the horizontal."""
 ZOOM_STEPS = (7, 12, 16, 21, 26)
-"""Number of zoom factors that are averaged: 1, 1.01, 1.02 … The first two are one more than was meant, by rounding."""
+"""Number of averaged zoom factors (1, 1.01, …) per severity. As in CIFAR-10-C, rounding adds one to the first two."""
 ZOOM_STEP = 0.01
 
 
 def defocus_blur(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
-    """Spread each pixel over a disk with a soft rim."""
+    """Blur with a smoothed disk kernel."""
     from scipy.ndimage import correlate
 
     kernel = _disk(*DISKS[severity - 1])
@@ -31,7 +31,7 @@ def defocus_blur(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
 
 
 def _disk(radius: float, softness: float) -> NDArray[np.float32]:
-    """Return a disk as a kernel (5, 5) of sum 1, its rim softened over the pixels next to it."""
+    """Return a smoothed disk kernel (5, 5) of sum 1."""
     from scipy.ndimage import correlate1d
 
     y, x = np.mgrid[-2:3, -2:3]
@@ -44,14 +44,14 @@ def _disk(radius: float, softness: float) -> NDArray[np.float32]:
 
 
 def glass_blur(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
-    """Displace pixels at random between two slight Gaussian blurs.
+    """Displace pixels randomly between two Gaussian blurs.
 
-    Each pixel takes the colour of one that lies up to a step above it, to the left of it, or both. The published images
-    are made so: the swap that their program intends copies, since both sides of it see the same memory.
+    Each pixel is copied from itself or from the pixel above, to the left, or both. The original code of CIFAR-10-C does
+    the same: its swap of two pixels is a copy, because both are views of the same array.
     """
     from scipy.ndimage import gaussian_filter
 
-    deviation, rounds = PANES[severity - 1]
+    deviation, rounds = GLASSES[severity - 1]
     sigma = (0, deviation, deviation, 0)
     displaced = gaussian_filter(pixels, sigma, mode="nearest")
     for steps in np.moveaxis(drawn(rngs, lambda rng: rng.integers(0, 2, (rounds, 2, *pixels.shape[1:3]))), 1, 0):
@@ -61,9 +61,9 @@ def glass_blur(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
 
 
 def _displaced(pixels: Pixels, steps: NDArray[np.int64]) -> Pixels:
-    """Return pixels of which each is taken ``steps`` (n, 2, h, w), 0 or 1, from above and from the left."""
+    """Copy each pixel from ``steps``, (n, 2, h, w), 0 or 1, rows above and columns to the left."""
     height, width = pixels.shape[1:3]
-    steps[:, :, :2], steps[:, :, :, :2] = 0, 0  # two rows and two columns stay, as in the published images
+    steps[:, :, :2], steps[:, :, :, :2] = 0, 0  # the first two rows and columns stay, as in CIFAR-10-C
     rows = np.arange(height)[:, None] - steps[:, 0]
     columns = np.arange(width) - steps[:, 1]
     displaced: Pixels = pixels[np.arange(len(pixels))[:, None, None], rows, columns]
@@ -71,25 +71,27 @@ def _displaced(pixels: Pixels, steps: NDArray[np.int64]) -> Pixels:
 
 
 def motion_blur(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
-    """Move the camera along a line that is 45° steep at most."""
+    """Apply motion blur at a random angle of up to 45°."""
     angles = [rng.uniform(-STEEPEST_DEGREES, STEEPEST_DEGREES) for rng in rngs]
-    return dragged(pixels, *MOTIONS[severity - 1], angles)
+    return motion_blurred(pixels, *MOTIONS[severity - 1], angles)
 
 
-def dragged(pixels: Pixels, radius: int, deviation: float, angles: Sequence[float]) -> Pixels:
-    """Blur each image (h, w, c) along a line at an angle in degrees of its own.
+def motion_blurred(pixels: Pixels, radius: int, deviation: float, angles: Sequence[float]) -> Pixels:
+    """Blur each image (h, w, c) along a line at its angle in degrees.
 
-    As ImageMagick's motion blur: one half of a Gaussian, 2 * radius + 1 pixels long, the border's pixels repeated.
+    Like ImageMagick's motion blur: the kernel is half a Gaussian, 2 * radius + 1 pixels long, with edge padding.
     """
     length = 2 * radius + 1
     weights = np.exp(-np.square(np.arange(length) / deviation) / 2)
     weights /= weights.sum()
     padded = np.pad(pixels, [(0, 0), (length, length), (length, length), (0, 0)], mode="edge")
-    return np.stack([_traced(each, weights, length, angle) for each, angle in zip(padded, angles, strict=True)])
+    return np.stack(
+        [_blurred_along_line(each, weights, length, angle) for each, angle in zip(padded, angles, strict=True)]
+    )
 
 
-def _traced(padded: NDArray[np.float32], weights: NDArray[np.float64], border: int, angle: float) -> Pixels:
-    """Return the weighted sum of one image, with a border all around, at the steps along a line."""
+def _blurred_along_line(padded: NDArray[np.float32], weights: NDArray[np.float64], border: int, angle: float) -> Pixels:
+    """Return the weighted sum of shifted copies of one image, which is padded by ``border``."""
     height, width = padded.shape[0] - 2 * border, padded.shape[1] - 2 * border
     down, right = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     total = np.zeros((height, width, padded.shape[2]), np.float32)
@@ -100,7 +102,7 @@ def _traced(padded: NDArray[np.float32], weights: NDArray[np.float64], border: i
 
 
 def zoom_blur(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
-    """Average the image with itself under growing zoom."""
+    """Average the image with zoomed copies of itself."""
     factors = [1 + ZOOM_STEP * step for step in range(ZOOM_STEPS[severity - 1])]
     planes = np.ascontiguousarray(np.moveaxis(pixels, 3, 1))
     total = planes + sum(zoomed(planes, factor) for factor in factors)
@@ -108,17 +110,19 @@ def zoom_blur(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
 
 
 def zoomed(planes: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """Return planes (…, h, w) enlarged about their centre, by linear interpolation, and cropped to their own size."""
+    """Zoom planes (…, h, w) into their center, with linear interpolation, and crop to the same size."""
     height, width = planes.shape[-2:]
-    # One multiplication per plane: each comes out the same whichever others are with it.
-    enlarged: NDArray[np.float32] = np.matmul(np.matmul(_zoom(height, factor), planes), _zoom(width, factor).T)
+    # One matrix product per plane, so that the result for a plane does not depend on the others.
+    enlarged: NDArray[np.float32] = np.matmul(
+        np.matmul(_zoom_matrix(height, factor), planes), _zoom_matrix(width, factor).T
+    )
     return enlarged
 
 
-def _zoom(size: int, factor: float) -> NDArray[np.float32]:
-    """Return what enlarges a line of pixels, as a matrix (size, size).
+def _zoom_matrix(size: int, factor: float) -> NDArray[np.float32]:
+    """Return the matrix (size, size) that zooms into a line of pixels.
 
-    The middle of the line is stretched so that its first and last pixel come to lie on those of the longer line.
+    The first and last pixels of the line's center are mapped to those of the longer line (aligned corners).
     """
     kept = math.ceil(size / factor)
     longer = round(kept * factor)

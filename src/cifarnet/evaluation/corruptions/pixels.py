@@ -1,4 +1,4 @@
-"""What the families share: pixels as fractions, and random numbers that belong to one image each."""
+"""Shared by the corruptions: pixels as fractions, and one random generator per image."""
 
 from collections.abc import Callable, Sequence
 from zlib import crc32
@@ -7,33 +7,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.float32]
-"""float32 (n, h, w, 3), RGB, 0 to 1; what a family returns may lie outside and is cut off."""
+"""float32 (n, h, w, 3), RGB, 0 to 1. Results of a corruption may lie outside and are clipped."""
 Generators = Sequence[np.random.Generator]
-"""One per image."""
+"""One generator per image."""
 
 FULL = np.float32(255)
-"""The brightest value of a channel."""
+"""Maximum value of a channel."""
 _CORRUPTION_TAG = 0x636F_7272
-"""Keeps these streams of random numbers apart from every other with the same seed (ASCII "corr")."""
+"""Separates these random streams from all others with the same seed (ASCII "corr")."""
 
 
 def to_pixels(images: NDArray[np.uint8]) -> Pixels:
-    """Return uint8 images, 0-255, as fractions."""
+    """Convert uint8 images, 0-255, to fractions."""
     return images.astype(np.float32) / FULL
 
 
 def to_bytes(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return fractions as uint8, rounded, what lies outside 0 to 1 cut off."""
+    """Convert fractions to uint8, clipped to 0 to 1 and rounded."""
     rounded: NDArray[np.uint8] = np.rint(np.clip(pixels, 0, 1) * FULL).astype(np.uint8)
     return rounded
 
 
 def generators(seed: int, family: str, severity: int, indices: NDArray[np.int64]) -> list[np.random.Generator]:
-    """Return a generator for each image, a function of seed, family, severity and the image's index alone."""
+    """Return a generator for each image, which depends only on seed, family, severity and the image's index."""
     common = [_CORRUPTION_TAG, seed, crc32(family.encode()), severity]
     return [np.random.Generator(np.random.PCG64([*common, index])) for index in indices.tolist()]
 
 
 def drawn(rngs: Generators, draw: Callable[[np.random.Generator], object]) -> NDArray[np.float32]:
-    """Return what ``draw`` makes of each generator, stacked: float32 (n, …)."""
+    """Stack the results of ``draw`` for each generator: float32 (n, …)."""
     return np.stack([np.asarray(draw(rng), np.float32) for rng in rngs])

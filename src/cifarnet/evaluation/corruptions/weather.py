@@ -1,14 +1,10 @@
-"""Snow, frost, fog and glare.
-
-Clouds are grown by the diamond-square algorithm; for the photographs of frost that the published images are overlaid
-with, see ``frost.py``.
-"""
+"""Weather: snow, frost, fog and brightness."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .blur import dragged, zoomed
-from .frost import ICE, frosted
+from .blur import motion_blurred, zoomed
+from .frost import ICE, frost_texture
 from .pixels import Generators, Pixels, drawn
 
 FLAKES = (
@@ -18,42 +14,42 @@ FLAKES = (
     (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
     (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
 )
-"""Mean and deviation of the flakes' brightness, their size, the brightness from which one is seen; radius and deviation
-of their fall, pixels; the share of the scene that keeps its colours."""
+"""Per severity: mean and standard deviation of the flakes' brightness, their scale and threshold; radius and standard
+deviation of the motion blur in pixels; weight of the image's own colors."""
 SLANTS_DEGREES = (-135, -45)
-"""Between which flakes fall."""
-GREY = np.array([0.299, 0.587, 0.114], np.float32)
-"""What red, green and blue add to brightness (ITU-R BT.601)."""
+"""Range of the flakes' direction."""
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in the luma (ITU-R BT.601)."""
 RIMES = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
-"""How much of the scene and of the ice is seen."""
+"""Weights of the image and of the ice, per severity."""
 FOGS = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))
-"""Thickness of the fog, and by the square of what its unevenness falls when the scale is halved."""
+"""Strength of the fog and its decay, per severity; see ``clouds``."""
 GLARES = (0.05, 0.1, 0.15, 0.2, 0.3)
-"""Added to the brightness, as a fraction of the largest."""
+"""Increase of the HSV value per severity, as a fraction of its maximum."""
 
 
 def snow(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
-    """Whiten the scene and let flakes fall over it, each layer once more upside down."""
-    mean, deviation, size, seen_from, radius, fall, kept = FLAKES[severity - 1]
+    """Whiten the image and add motion-blurred flakes, and the same flakes rotated by 180°."""
+    mean, deviation, size, threshold, radius, fall, kept = FLAKES[severity - 1]
     flakes = zoomed(drawn(rngs, lambda rng: rng.normal(mean, deviation, pixels.shape[1:3])), size)
-    flakes = np.where(flakes < seen_from, np.float32(0), np.minimum(flakes, np.float32(1)))
+    flakes = np.where(flakes < threshold, np.float32(0), np.minimum(flakes, np.float32(1)))
     angles = [rng.uniform(*SLANTS_DEGREES) for rng in rngs]
-    falling = dragged(flakes[..., None], int(radius), fall, angles)
-    whitened = np.maximum(pixels, (pixels @ GREY)[..., None] * np.float32(1.5) + np.float32(0.5))
+    falling = motion_blurred(flakes[..., None], int(radius), fall, angles)
+    whitened = np.maximum(pixels, (pixels @ LUMA_WEIGHTS)[..., None] * np.float32(1.5) + np.float32(0.5))
     scene = np.float32(kept) * pixels + np.float32(1 - kept) * whitened
     snowed: Pixels = scene + falling + falling[:, ::-1, ::-1]
     return snowed
 
 
 def frost(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
-    """Lay a piece of a drawn pane of ice over the scene."""
+    """Overlay a generated frost texture."""
     scene, ice = RIMES[severity - 1]
-    plates = np.stack([frosted(pixels.shape[1], pixels.shape[2], rng) for rng in rngs])
+    plates = np.stack([frost_texture(pixels.shape[1], pixels.shape[2], rng) for rng in rngs])
     return np.float32(scene) * pixels + np.float32(ice) * plates[..., None] * ICE
 
 
 def fog(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
-    """Add an uneven cloud, and darken the whole so that the brightest value stays."""
+    """Add a cloud texture, and rescale to keep the maximum value."""
     thickness, decay = FOGS[severity - 1]
     height, width = pixels.shape[1:3]
     cloud = clouds(rngs, max(height, width), decay)[:, :height, :width, None]
@@ -63,10 +59,10 @@ def fog(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
 
 
 def clouds(rngs: Generators, side: int, decay: float) -> NDArray[np.float32]:
-    """Grow a cloud per generator: float32 (n, m, m), 0 to 1, m the next power of two from ``side`` on.
+    """Generate a cloud texture per generator: float32 (n, m, m), 0 to 1, where m is ``side`` or the next power of two.
 
-    Diamond-square (Fournier, Fussell and Carpenter 1982) on a torus: each point is the mean of four neighbours and a
-    random amount, which falls by the square of ``decay`` whenever the grid is made finer.
+    The diamond-square algorithm (Fournier, Fussell and Carpenter 1982) on a torus: each point is the mean of four
+    neighbors plus noise, whose amplitude is divided by ``decay`` squared at each finer grid.
     """
     size = 1 << (side - 1).bit_length()
     noise = drawn(rngs, lambda rng: rng.uniform(-1, 1, (size, size)))
@@ -80,20 +76,20 @@ def clouds(rngs: Generators, side: int, decay: float) -> NDArray[np.float32]:
 
 
 def _refine(heights: NDArray[np.float32], noise: NDArray[np.float32], step: int) -> None:
-    """Fill in the points half a step away from those that are known."""
+    """Fill in the points half a step away from the known points."""
     known, half = slice(None, None, step), slice(step // 2, None, step)
     corners = heights[:, known, known]
     below = corners + np.roll(corners, -1, axis=1)
-    centres = heights[:, half, half] = (below + np.roll(below, -1, axis=2)) / 4 + noise[:, half, half]
-    beside = corners + np.roll(corners, -1, axis=2) + centres + np.roll(centres, 1, axis=1)
+    centers = heights[:, half, half] = (below + np.roll(below, -1, axis=2)) / 4 + noise[:, half, half]
+    beside = corners + np.roll(corners, -1, axis=2) + centers + np.roll(centers, 1, axis=1)
     heights[:, known, half] = beside / 4 + noise[:, known, half]
-    heights[:, half, known] = (below + centres + np.roll(centres, 1, axis=2)) / 4 + noise[:, half, known]
+    heights[:, half, known] = (below + centers + np.roll(centers, 1, axis=2)) / 4 + noise[:, half, known]
 
 
 def brightness(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
-    """Add to the value of hue, saturation and value."""
+    """Increase the value in HSV color space."""
     value = pixels.max(axis=3, keepdims=True)
     brighter = np.minimum(value + np.float32(GLARES[severity - 1]), np.float32(1))
-    # Hue and saturation stay where all channels grow by one factor; black has neither and becomes grey.
+    # Scaling all channels by one factor keeps hue and saturation. Black has neither and becomes gray.
     glaring: Pixels = np.where(value > 0, pixels * (brighter / np.maximum(value, np.finfo(np.float32).tiny)), brighter)
     return glaring

