@@ -24,6 +24,8 @@ Shape = tuple[int, int, int]
 IMAGE_SHAPE = (32, 32, 3)
 """Default height, width and channels of one image: uint8, RGB, 0-255."""
 
+CIFAR10_FINGERPRINT = "5dbb2c57cc9d3346ee41c71cf7f1f900ed7bd0c71302e2fa82bd9fcf940536e6"
+"""Fingerprint of the official CIFAR-10 dataset."""
 NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
 """Names of built-in datasets."""
 

@@ -2,11 +2,12 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import ModelConfig, TrainConfig
 from .contract import NAMED_SOURCES, Dataset, SplitBy, durable
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
     from .data import Progress
@@ -69,3 +70,14 @@ class Origin:
                 f"the model was trained on {source or self.name}, which {fault}; expected --data with its place"
             )
         return open_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
+
+
+def require_outside(place: Path, source: str | None, option: str) -> None:
+    """Raise ``RunError`` if files in ``place`` would be taken for images of ``source`` by the next command."""
+    if source is None or source in NAMED_SOURCES:
+        return
+    if place.resolve().is_relative_to(Path(source).resolve()):
+        raise RunError(
+            f"the files would be written to {place}, inside the images in {source}; expected another folder: name one "
+            f"with {option}"
+        )

@@ -85,6 +85,8 @@ def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
         found = document.get(name)
         if isinstance(found, Mapping):
             facts |= {f"{name}.{key}": value for key, value in found.items() if only in (None, key)}
+    if "data.fingerprint" in facts:  # of a run from scratch too: it is not the same as one with a warm start
+        facts.setdefault("warm_start.weights_sha256", None)
     return facts
 
 

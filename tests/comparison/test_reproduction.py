@@ -9,9 +9,9 @@ import pytest
 from tests.records import FINISHED, put
 
 from cifarnet.cli.reproduce import _sentence
+from cifarnet.contract import CIFAR10_FINGERPRINT
 from cifarnet.errors import RunError
 from cifarnet.evaluation.reproduce import (
-    CIFAR10_FINGERPRINT,
     MEASURED_NOISE,
     NOISE_FACTOR,
     changes,

@@ -86,6 +86,8 @@ def main() -> None:
         from cifarnet.backends import not_installed
 
         _fail(not_installed([error.name], "this command", EXTRAS[error.name]))
+    except (ImportError, MemoryError) as error:  # a library that the system does not load, often for lack of memory
+        _fail(f"the system: {str(error).splitlines()[0] if str(error) else 'out of memory'}; check memory and packages")
     except OSError as error:
         discard(sys.stdout)
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}; check space and permissions")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
-from cifarnet.contract import durable, shell_word
-from cifarnet.errors import RunError, UsageError
+from cifarnet.contract import CIFAR10_FINGERPRINT, durable, shell_word
+from cifarnet.errors import DataError, RunError, UsageError
 from cifarnet.interruption import INTERRUPTED
 from cifarnet.job import Job
 from cifarnet.recipes import RECIPES, Recipe, recipe
@@ -178,6 +178,13 @@ def _start(
             say_not_known(warm_start.run)
     with download_bar() as progress:
         dataset = open_dataset(source, seed=job.train.seed, progress=progress)
+    from cifarnet.data.cache import cache_folder
+
+    if source == "cifar10" and dataset.fingerprint != CIFAR10_FINGERPRINT:
+        raise DataError(
+            f"the CIFAR-10 in the cache has the fingerprint {dataset.fingerprint[:12]}; expected "
+            f"{CIFAR10_FINGERPRINT[:12]}: remove {cache_folder() / 'cifar10'} and run `cifarnet data fetch`"
+        )
     parts = hold_out_of(dataset, job.train)
     train = Recipe(model=job.model, train=job.train).adapted_to(len(parts.train), given).train
     for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
@@ -291,6 +298,8 @@ def _say_result(run: "Run", record: "RunRecord") -> None:
     else:
         say("No epoch has finished with a finite loss, so there are no best weights.")
     say(f"Results are in {run}")
+    if run.model.is_file():
+        say(f"note: {run.model.name}, and any report, are of an earlier epoch: export and report again")
     name = shell_word(str(run))
     if record.status == "interrupted":
         say(f"Resume with:  cifarnet train --resume {name}")

@@ -152,7 +152,9 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 
 def _holds_only_folders(path: Path) -> bool:
-    return all(entry.is_dir() for entry in path.iterdir() if entry.name[0] != ".")
+    """Return whether there are folders in ``path`` and no images: a list of labels may lie beside them."""
+    entries = [entry for entry in path.iterdir() if entry.name[0] != "."]
+    return any(entry.is_dir() for entry in entries) and not any(_is_image(Path(entry.name)) for entry in entries)
 
 
 def _check_same(train: Sequence[str], test: Sequence[str], path: Path) -> None:
@@ -171,7 +173,13 @@ def _read_paths(paths: Sequence[Sequence[Path]], progress: Progress) -> Split:
 def _image_paths(folder: Path, least: int) -> list[Path]:
     """Return the images of a class at any depth, in an order that is the same on every system."""
     files = [Path(place) / name for place, _, names in os.walk(folder, onerror=_refuse) for name in names]
-    images = [file for file in files if _is_image(file.relative_to(folder)) and file.is_file()]
+    images = [file for file in files if _is_image(file.relative_to(folder)) and (file.is_file() or not file.exists())]
+    if broken := [str(image) for image in images if not image.exists()]:
+        more = ", …" if len(broken) > _SHOWN else ""
+        raise DataError(
+            f"{len(broken)} of {len(images)} images in {folder} are links to nowhere: "
+            f"{', '.join(broken[:_SHOWN])}{more}; expected their files: fetch those or remove the links"
+        )
     if len(images) < least:
         raise DataError(
             f"class folder {folder} has {len(images)} image(s) and {len(files) - len(images)} other file(s); expected "

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cifarnet.atomic import write_atomically
-from cifarnet.contract import Dataset
+from cifarnet.contract import CIFAR10_FINGERPRINT, Dataset
 from cifarnet.errors import RunError
 from cifarnet.job import Job
 from cifarnet.recipes import recipe
@@ -41,8 +41,6 @@ a seed makes, and of three pairs of seeds one stays within this bound (``benchma
 """
 LEARNING_RATE_NOISE = 1e-15
 """It is a function of the step alone, whose cosine may differ in its last bit, about 4e-19, between C libraries."""
-CIFAR10_FINGERPRINT = "5dbb2c57cc9d3346ee41c71cf7f1f900ed7bd0c71302e2fa82bd9fcf940536e6"
-"""Of the images that the noise was measured with."""
 
 Outcome = Literal["bit-equal", "within noise", "diverged"]
 

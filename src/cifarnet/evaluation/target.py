@@ -218,9 +218,8 @@ def require_unseen(subject: Subject, dataset: Dataset, place: str | None) -> boo
     Raises ``DataError`` where it was trained on some, where its own images changed and nobody named a ``place``, and
     where the model's file tells another division.
     """
-    if is_own(subject, dataset):
-        return True
-    if place is None:
+    own = is_own(subject, dataset)
+    if place is None and not own:
         raise DataError(
             f"{dataset.name} has changed since {subject.name} was trained: its fingerprint is "
             f"{dataset.fingerprint[:12]}; expected {subject.origin.fingerprint[:12]}: restore it, or name the images "
@@ -228,12 +227,11 @@ def require_unseen(subject: Subject, dataset: Dataset, place: str | None) -> boo
         )
     if (seen := subject.seen) is None:
         _require_same_division(subject, dataset)
-        return None
+        return True if own else None
     if count := count_seen(dataset.test.images, seen):
         raise DataError(
             f"{count} of the {len(dataset.test)} images of {dataset.name} to be scored are training images of "
-            f"{subject.name}; expected images that are new to it: name others, or none to score the test images of its "
-            "own data set"
+            f"{subject.name}; expected images that are new to it: name others with --images"
         )
     return True
 

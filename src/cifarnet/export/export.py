@@ -19,9 +19,10 @@ from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
 from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, Dataset, Split
 from cifarnet.data import evenly_chosen, hold_out_of
-from cifarnet.errors import ConfigError, ModelError, ParityError, RunError, UsageError
+from cifarnet.errors import ConfigError, ModelError, ParityError, UsageError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.interruption import defer_interrupt
+from cifarnet.job import require_outside
 from cifarnet.run_folder import EXPORT_LOCK, Run, require_writable_model
 from cifarnet.runtime import open_model, read_model
 from cifarnet.system import processor, versions
@@ -132,19 +133,19 @@ def _tolerances(precision: str, max_drop: float) -> Tolerances:
 
 
 def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
-    """Return the path that an export of ``run`` writes, ``output`` if given; its folder is created.
+    """Return the path that an export of ``run`` writes, ``output`` if given.
 
-    Raises ``UsageError`` or ``RunError`` for a path that cannot be written, before minutes of checking.
+    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run, before
+    minutes of checking.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_writable_model(path)
     _require_own(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{path.parent} could not be made ({error.strerror}): choose another folder") from error
-    with _naming_lock(path):  # fails now if the file system does not support locks
-        return path
+    require_outside(path.parent, run.read_record().data.source, "--output")
+    if path.parent.is_dir():
+        with _naming_lock(path):  # fails now if the file system does not support locks
+            return path
+    return path
 
 
 def _naming_lock(path: Path) -> AbstractContextManager[None]:
@@ -218,6 +219,8 @@ def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> N
         **exported.parity.to_json(),
         "latencies": [asdict(latency) for latency in exported.latencies],
     }
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with (
         written_aside(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode()) as name_parity,
         written_aside(beside, (contract_text(contract) + "\n").encode()) as name_contract,

@@ -113,6 +113,7 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     from cifarnet.preprocessing import EXTENSIONS
 
     try:
-        return entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+        is_file = entry.is_file() or (entry.is_symlink() and not entry.is_dir())  # a broken link is reported when read
+        return entry.name.lower().endswith(EXTENSIONS) and is_file
     except OSError:  # for example a circular link: reading the file raises a better error
         return True

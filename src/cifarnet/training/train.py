@@ -18,13 +18,13 @@ import numpy as np
 from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.contract import NAMED_SOURCES, Dataset, Split
+from cifarnet.contract import Dataset, Split
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
-from cifarnet.errors import ConfigError, RunError
+from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.scoring import Predictor, evaluate, predict, with_tta
 from cifarnet.interruption import cleanup_on_interrupt
-from cifarnet.job import Job
+from cifarnet.job import Job, require_outside
 from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
 from cifarnet.run_folder import Run, create_run, finish_pointing_latest, point_latest
 from cifarnet.run_record import Calibration, DataRecord, HoldOutRecord, Machine, Metrics, RecordedScore, RunRecord
@@ -33,7 +33,7 @@ from cifarnet.system import processor, usable_cores, versions
 
 from .loop import Outcome, train
 from .observer import Observer
-from .seen import digests, write_seen
+from .seen import count_seen, digests, write_seen
 from .warm_start import WarmStart, require_unseen, warm_start_of
 
 WHITENING_IMAGES = 5000
@@ -49,9 +49,14 @@ def start(job: Job, dataset: Dataset, root: Path, *, warm_start: WarmStart | Non
     ``RunError`` when the folder cannot be written or would lie among the images; then nothing is made.
     """
     _require_fitting(job.model, job.train, dataset)
-    _require_outside(root, dataset.source)
+    require_outside(root, dataset.source, "--runs")
     now, parts = datetime.now().astimezone(), hold_out_of(dataset, job.train)
     record, seen = _first_record(job, dataset, parts, now), [digests(dataset.train.images)]
+    if copies := count_seen(dataset.test.images, seen[0]):
+        raise DataError(
+            f"{copies} of the {len(dataset.test)} test images of {dataset.name} have the pixels of training images; "
+            "expected none, since their accuracy would say nothing: remove the copies from one of the splits"
+        )
     if warm_start is not None:
         require_unseen(warm_start, dataset, parts, record.hold_out.fingerprint)
         load_features(build_model(job.model), warm_start.weights)  # raises unless they fit
@@ -112,8 +117,7 @@ def carry_out(
                 record,
                 calibration=_calibration(predictor(model), dataset, parts),
                 metrics=replace(record.metrics, test=RecordedScore(**asdict(evaluate(predictor(model), dataset.test)))),
-                # Of an interrupted run training may go on and replace the file.
-                weights_sha256=None if outcome.resumable else weights_digest(run),
+                weights_sha256=weights_digest(run),
             )
         run.write_record(record)
         return record
@@ -201,17 +205,6 @@ def _require_fitting(config: ModelConfig, train: TrainConfig, dataset: Dataset) 
             )
 
 
-def _require_outside(root: Path, source: str | None) -> None:
-    """Raise ``RunError`` where runs in ``root`` would be taken for images of ``source`` by the next command."""
-    if source is None or source in NAMED_SOURCES:
-        return
-    if root.resolve().is_relative_to(Path(source).resolve()):
-        raise RunError(
-            f"the runs would lie in {root}, inside of the images in {source}; expected a folder outside: name another "
-            "with --runs"
-        )
-
-
 def _require_same_backend(run: Run, backend: str) -> None:
     if backend != choose():
         raise RunError(
@@ -232,6 +225,11 @@ def _require_same_division(run: Run, began: Machine, now: Machine) -> None:
 
 def require_same_data(data: DataRecord, dataset: Dataset) -> None:
     """Raise ``RunError`` unless ``dataset`` is the one that a run records as ``data``."""
+    if data.labels != dataset.labels:
+        raise RunError(
+            f"run.json has the classes {', '.join(data.labels)}; expected {', '.join(dataset.labels)}, as in its data "
+            "set: restore run.json or start a new run"
+        )
     if data.fingerprint != dataset.fingerprint:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "

@@ -12,7 +12,7 @@ from cifarnet.atomic import write_atomically
 from cifarnet.contract import Dataset
 from cifarnet.errors import UsageError
 from cifarnet.evaluation.significance import wilson
-from cifarnet.job import Job
+from cifarnet.job import Job, require_outside
 from cifarnet.run_folder import Run, json_text
 from cifarnet.run_record import RecordedScore
 from cifarnet.system import processor, usable_cores, versions
@@ -35,6 +35,7 @@ def compare_backends(plan: Plan, dataset: Dataset, folder: Path, watch: EpochWat
     ``UsageError`` for what cannot be trained.
     """
     jobs = [plan.job(dataset, seed) for seed in range(plan.seeds)]
+    require_outside(folder, dataset.source, "--output")
     _prepare(folder)
     rounds = [_train_all(plan.backends, job, dataset, folder, watch) for job in jobs]
     comparison = Comparison(
