@@ -22,7 +22,7 @@ def command(
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Show installed versions, known conflicts and the speed of each backend."""
+    """Show installed versions, known conflicts and backend speed."""
     from cifarnet.apps import doctor
     from cifarnet.backends import NAMES, install_line, installed
     from cifarnet.data import cache_state
