@@ -224,10 +224,12 @@ def fails(run):
 @pytest.fixture
 def photos(tmp_path):
     """Return a folder of images, one of each of the model's classes to test on and one to train on."""
-    for part in ("train", "test"):
+    for shade, part in enumerate(("test", "train")):
         for name, colour in zip(models.LABELS, COLOURS, strict=True):
             (tmp_path / "photos" / part / name).mkdir(parents=True)
-            Image.new("RGB", (32, 32), colour).save(tmp_path / "photos" / part / name / "1.png")
+            # A shade apart: no test image is a training image.
+            pixels = np.abs(np.full((32, 32, 3), colour, np.int16) - shade).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / part / name / "1.png")
     return tmp_path / "photos"
 
 

@@ -35,7 +35,7 @@ def test_where_a_run_cannot_be_locked_none_is_made_and_latest_stays(tmp_path, mo
     assert {path.name for path in tmp_path.iterdir()} == {"latest", run.path.name}
 
 
-def test_a_finished_run_knows_its_best_weights_and_an_interrupted_one_may_still_replace_them(tmp_path):
+def test_a_run_whose_training_ended_knows_its_best_weights(tmp_path):
     small = Job(
         recipe="seed",
         model=ModelConfig(filters=(4,), dense_units=(8,)),
@@ -44,11 +44,12 @@ def test_a_finished_run_knows_its_best_weights_and_an_interrupted_one_may_still_
     )
     dataset = synthetic(train=100, test=10)
     run = start(small, dataset, tmp_path)
-    assert carry_out(run, dataset, Silent(), stop=lambda: bool(run.read_history())).weights_sha256 is None
-    record = carry_out(run, dataset, Silent())
-    sound = run.best_weights.read_bytes()
-    assert record.weights_sha256 == hashlib.sha256(sound).hexdigest()
-    load_best(run)
-    run.best_weights.write_bytes(sound + b"others")
-    with pytest.raises(RunError, match="as when its training ended"):
+    for stop in (lambda: bool(run.read_history()), lambda: False):  # interrupted, then resumed to its end
+        record = carry_out(run, dataset, Silent(), stop=stop)
+        sound = run.best_weights.read_bytes()
+        assert record.weights_sha256 == hashlib.sha256(sound).hexdigest()
         load_best(run)
+        run.best_weights.write_bytes(sound + b"others")
+        with pytest.raises(RunError, match="as when its training ended"):
+            load_best(run)
+        run.best_weights.write_bytes(sound)

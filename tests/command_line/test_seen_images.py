@@ -11,7 +11,7 @@ from PIL import Image
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import Dataset, Split
 from cifarnet.data import open_dataset
-from cifarnet.errors import ConfigError, RunError
+from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.export.export import export_run
 from cifarnet.job import Job
 from cifarnet.model.network import build_model, save_weights
@@ -108,7 +108,7 @@ def test_every_image_of_a_folder_is_not_scored_where_some_were_trained_on(run, t
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "evaluate", model, "--images", other)
     assert f"error: {known} of the 30 images of {other.resolve().name} to be scored are training images of " in message
-    assert message.endswith("name others, or none to score the test images of its own data set")
+    assert message.endswith("name others with --images")
 
 
 @MODELS
@@ -196,16 +196,23 @@ def test_no_image_is_held_out_that_the_weights_were_trained_on(run, trained, tmp
     assert [path.name for path in (tmp_path / "runs").glob("2*")] == [trained.path.name]
 
 
-def test_the_same_division_is_allowed_wherever_it_lies_and_whatever_images_are_there_twice(trained, tmp_path):
+def test_the_same_division_is_allowed_wherever_it_lies(trained, tmp_path):
     (tmp_path / "photos").rename(tmp_path / "other")
-    before = open_dataset(tmp_path / "other")
-    begin(before, tmp_path / "runs", warm_start=warm_start_from(trained))
+    dataset = open_dataset(tmp_path / "other")
+    first = begin(dataset, tmp_path / "runs", warm_start=warm_start_from(trained))
+    begin(dataset, tmp_path / "runs", warm_start=warm_start_from(first))
+
+
+def test_a_test_split_with_the_pixels_of_training_images_is_refused(trained, tmp_path):
+    before = open_dataset(tmp_path / "photos")
     test = Split(
         np.concatenate([before.test.images, before.train.images[:1]]), np.append(before.test.labels, 0).astype("int32")
     )
     twice = Dataset("twice", before.train, test, before.labels)
-    first = begin(twice, tmp_path / "runs")
-    begin(twice, tmp_path / "runs", warm_start=warm_start_from(first))
+    with pytest.raises(
+        DataError, match=f"^1 of the {len(test)} test images of twice have the pixels of training images"
+    ):
+        begin(twice, tmp_path / "runs")
 
 
 def test_what_the_first_of_three_trainings_saw_counts_in_the_third(trained, tmp_path):
@@ -266,10 +273,10 @@ def test_no_run_is_made_among_the_images(run, tmp_path, monkeypatch, runs):
     monkeypatch.chdir(photos)
     before = sorted(photos.rglob("*"))
     message = last_line(run, "train", "--data", ".", "--runs", runs, "--epochs", "1")
-    assert message.endswith(f"inside of the images in {photos}; expected a folder outside: name another with --runs")
+    assert message.endswith(f"inside the images in {photos}; expected another folder: name one with --runs")
     assert sorted(photos.rglob("*")) == before
 
 
 def test_a_run_is_not_made_among_the_images_from_python_either(tmp_path):
-    with pytest.raises(RunError, match="inside of the images in"):
+    with pytest.raises(RunError, match="inside the images in"):
         begin(make_photos(tmp_path / "photos"), tmp_path / "photos" / "runs")

@@ -56,7 +56,9 @@ def worked(tmp_path_factory):
             place = folder / "data" / split / label
             place.mkdir(parents=True)
             for number in range(2):
-                Image.fromarray(np.full((32, 32, 3), color, np.uint8)).save(place / f"{number}.png")
+                pixels = np.full((32, 32, 3), color, np.uint8)
+                pixels[0, 0] = 10 * (split == "train") + number  # no test image is trained on
+                Image.fromarray(pixels).save(place / f"{number}.png")
     (folder / PHOTOS).symlink_to(folder / "data" / "test")
     (folder / "part").mkdir()
     (folder / "part" / "красный").symlink_to(folder / "data" / "test" / "красный")

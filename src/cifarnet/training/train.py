@@ -225,15 +225,15 @@ def _require_same_division(run: Run, began: Machine, now: Machine) -> None:
 
 def require_same_data(data: DataRecord, dataset: Dataset) -> None:
     """Raise ``RunError`` unless ``dataset`` is the one that a run records as ``data``."""
-    if data.labels != dataset.labels:
-        raise RunError(
-            f"run.json has the classes {', '.join(data.labels)}; expected {', '.join(dataset.labels)}, as in its data "
-            "set: restore run.json or start a new run"
-        )
     if data.fingerprint != dataset.fingerprint:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
             f"run began: restore {data.source or data.name}, name its place with --data if it moved, or start a new run"
+        )
+    if data.labels != dataset.labels:
+        raise RunError(
+            f"run.json has the classes {', '.join(data.labels)}; expected {', '.join(dataset.labels)}, as in its data "
+            "set: restore run.json or start a new run"
         )
 
 
