@@ -235,8 +235,8 @@ def test_every_seed_is_trained_and_scored_on_the_same_images_and_no_others(photo
         return train_in_child("torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *_: None)
 
     record = Run(Path(train()["run"])).read_record()
-    assert (record["seed"], record["data"]["split_seed"]) == (1, 0)
-    assert record["data"]["fingerprint"] == dataset.fingerprint
+    assert (record.seed, record.data.split_seed) == (1, 0)
+    assert record.data.fingerprint == dataset.fingerprint
     (whole / "red" / "0.png").unlink()
     with pytest.raises(BackendError, match=r"the images have the fingerprint .*; expected .* as when the run began"):
         train()

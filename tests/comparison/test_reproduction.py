@@ -22,6 +22,7 @@ from cifarnet.evaluation.reproduce import (
 from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.run_record import RunRecord
 
 SETTINGS = recipe("seed")
 
@@ -194,14 +195,15 @@ def test_the_noise_is_what_was_measured_and_refuses_two_of_three_pairs_of_seeds(
 
 
 def test_what_changed_around_a_run_is_told(record):
-    again = record | {"backend": "torch", "versions": {"keras": "3.16.0", "torch": "2.13"}}
-    assert changes(record, again) == [
+    first = RunRecord.from_json(record)
+    again = replace(first, backend="torch", versions={"keras": "3.16.0", "torch": "2.13"})
+    assert changes(first, again) == [
         "backend: jax then, torch now",
         "keras: 3.15.1 then, 3.16.0 now",
         "jax: 0.10.2 then, none now",
         "torch: none then, 2.13 now",
     ]
-    assert changes(record, json.loads(json.dumps(record))) == []
+    assert changes(first, RunRecord.from_json(json.loads(json.dumps(record)))) == []
 
 
 @pytest.mark.parametrize(
