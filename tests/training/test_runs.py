@@ -378,7 +378,7 @@ def test_start_weights_that_do_not_fit_are_refused_before_anything_is_made(job, 
 
 def test_the_run_folder_holds_no_leftovers(whole):
     names = {path.name for path in whole.run.path.iterdir()} - {".lock"}
-    assert names == {"run.json", "history.csv", "best.weights.h5", "checkpoint"}
+    assert names == {"run.json", "history.csv", "best.weights.h5", "checkpoint", "seen.npy"}
     assert len(list(whole.run.checkpoints.iterdir())) == 2
 
 
