@@ -16,6 +16,8 @@ from cifarnet.export.export import export_run
 from cifarnet.job import Job
 from cifarnet.model.network import build_model, save_weights
 from cifarnet.run_folder import Run
+from cifarnet.run_state import run_beside
+from cifarnet.runtime import read_model
 from cifarnet.training.train import start
 from cifarnet.training.warm_start import warm_start_from
 from tests.records import document, put
@@ -280,3 +282,26 @@ def test_no_run_is_made_among_the_images(run, tmp_path, monkeypatch, runs):
 def test_a_run_is_not_made_among_the_images_from_python_either(tmp_path):
     with pytest.raises(RunError, match="inside the images in"):
         begin(make_photos(tmp_path / "photos"), tmp_path / "photos" / "runs")
+
+
+def test_no_model_is_written_among_the_images_of_its_run(run, trained, tmp_path):
+    before = sorted((tmp_path / "photos").rglob("*"))
+    message = last_line(run, "export", "--output", "photos/deploy/model.onnx")
+    assert "inside the images in" in message
+    assert sorted((tmp_path / "photos").rglob("*")) == before
+
+
+def test_a_run_whose_record_names_other_classes_is_not_exported(run, trained, tmp_path):
+    record = json.loads((trained.path / "run.json").read_text())
+    record["data"]["labels"].reverse()
+    (trained.path / "run.json").write_text(json.dumps(record))
+    message = last_line(run, "export", "--output", "other.onnx")
+    assert message.startswith("error: run.json has the classes ")
+    assert not (tmp_path / "other.onnx").exists()
+
+
+def test_the_export_of_a_run_with_a_warm_start_is_not_taken_for_that_of_another_run(trained):
+    contract = read_model(trained.model)[1]
+    assert run_beside(trained.model, contract) == trained
+    contract["training"]["warm_start"] = {"run": "an earlier one", "weights_sha256": "0" * 64}
+    assert run_beside(trained.model, contract) is None

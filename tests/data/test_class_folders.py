@@ -275,3 +275,19 @@ def test_a_folder_that_may_not_be_read_is_named(class_folders):
     (class_folders / "cat").chmod(0)
     with pytest.raises(DataError, match="cat cannot be read"):
         open_dataset(class_folders)
+
+
+def test_links_to_nowhere_are_refused_and_not_left_out(photos):
+    for number in range(7):
+        (photos / "cat" / f"annex{number}.png").symlink_to("/nonexistent/object")
+    with pytest.raises(DataError, match=r"^7 of 107 images in .*cat are links to nowhere: .*annex0.png.*, …; expected"):
+        open_dataset(photos)
+
+
+@pytest.mark.parametrize("beside", ["labels.csv", "Thumbs.db"])
+def test_splits_in_capitals_are_not_taken_for_classes_whatever_file_lies_beside_their_folders(photos, tmp_path, beside):
+    for part in ("Train", "Test"):
+        shutil.copytree(photos, tmp_path / "set" / part)
+        (tmp_path / "set" / part / beside).touch()
+    with pytest.raises(DataError, match="has Test, Train as class folders, which hold only folders"):
+        open_dataset(tmp_path / "set")
