@@ -15,6 +15,8 @@ from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened
 from cifarnet.cli.train import _announced, _say_result
 from cifarnet.contract import printable
 from cifarnet.run_folder import Run
+from cifarnet.run_record import RunRecord
+from tests.records import FINISHED
 
 HEAD = "epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images"
 PROGRESS = SimpleNamespace(
@@ -141,9 +143,7 @@ def test_a_long_name_is_cut_after_it_was_escaped():
     ],
 )
 def test_the_next_command_can_be_pasted_into_a_shell(capsys, facts, command):
-    score = {"accuracy": 0.5}
-    record = {"epochs": 1, "best_epoch": 1, "metrics": {"validation": score, "test": score}, **facts}
-    _say_result(Run(Path("my runs/it's")), record)
+    _say_result(Run(Path("my runs/it's")), RunRecord.from_json(FINISHED | facts))
     assert shlex.split(capsys.readouterr().err.splitlines()[-1].partition(":")[2]) == command
 
 
@@ -151,8 +151,8 @@ def test_the_next_command_can_be_pasted_into_a_shell(capsys, facts, command):
     "name", ["my run", "it's", "two\nlines\\n", "\x1b[31mred's", "half \udcff0", "right \u202eot left"]
 )
 def test_bash_gets_the_path_itself_from_a_told_command(capsys, name):
-    record = {"epochs": 0, "best_epoch": None, "status": "interrupted", "why_stopped": "time limit"}
-    _say_result(Run(Path(name)), record)
+    facts = {"epochs": 0, "best_epoch": None, "metrics": {}, "status": "interrupted", "why_stopped": "time limit"}
+    _say_result(Run(Path(name)), RunRecord.from_json(FINISHED | facts))
     told = capsys.readouterr().err.splitlines()[-1].partition("--resume ")[2]
     assert subprocess.check_output(["bash", "-c", f"printf %s {told}"]) == os.fsencode(name)
 

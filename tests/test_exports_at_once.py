@@ -19,6 +19,7 @@ from cifarnet.export import export as exporting  # noqa: E402
 from cifarnet.export.parity import Parity  # noqa: E402
 from cifarnet.run_folder import Run  # noqa: E402
 from cifarnet.runtime import read_model  # noqa: E402
+from tests.records import FINISHED, put  # noqa: E402
 from tests.runtime import models  # noqa: E402
 
 
@@ -55,6 +56,7 @@ def test_where_files_cannot_be_locked_that_is_told_before_anything_is_proven(tmp
     def refuse(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
+    put(Run(tmp_path), FINISHED)
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(RunError, match=r"\.export\.lock could not be locked .*: write to a local disk \(--output\)"):
         exporting.writable_path(Run(tmp_path), "float32")

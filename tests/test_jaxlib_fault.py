@@ -88,11 +88,11 @@ def test_the_doctor_tells_of_the_fault_and_of_what_xla_flags_does_about_it(monke
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setenv("XLA_FLAGS", "")
     (switched,) = doctor.notes({"jaxlib": FAULTY})
-    starts = f"cifarnet starts JAX with XLA_FLAGS='{OFF}', with which they are right"
+    starts = f"cifarnet corrects this with XLA_FLAGS='{OFF}'"
     assert switched == f"jaxlib 0.10.2 computes wrong sums on a CPU: {starts}"
     monkeypatch.setenv("XLA_FLAGS", f"{YNNPACK_FLAG}=+reduce")
     (left,) = doctor.notes({"jaxlib": FAULTY})
     assert left.endswith(
-        f"XLA_FLAGS is '{YNNPACK_FLAG}=+reduce' and stays so; JAX is refused if sums are wrong with it"
+        f"XLA_FLAGS is '{YNNPACK_FLAG}=+reduce' and is not changed; cifarnet refuses JAX if sums are wrong with it"
     )
     assert list(doctor.notes({"jaxlib": "0.11.0"})) == list(doctor.notes({})) == []

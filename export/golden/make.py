@@ -49,21 +49,20 @@ CONFIG = ModelConfig(
 """Every setting is named: the golden model stays when the recipe moves on. Its weights replace the initial ones."""
 LOGIT_SPREAD = 4.0
 """Widens the last layer, so that the probabilities of ten classes differ as those of a trained network do."""
-RECORD: dict[str, Any] = {
+TRAINING: dict[str, Any] = {
     "recipe": "golden",
     "backend": "none",
     "seed": 0,
     "versions": {},
-    "model": CONFIG.to_json(),
     "train": {},
     "hold_out": {},
     "why_stopped": "never trained",
     "epochs": 0,
     "best_epoch": None,
-    "metrics": {"validation": None},
-    "data": {"name": "none", "fingerprint": "", "train_images": 0, "test_images": 0, "labels": list(CIFAR10_LABELS)},
+    "data": {"name": "none", "fingerprint": "", "train_images": 0, "test_images": 0},
+    "validation": None,
 }
-"""Stands for the record of a run, since a model file says where it comes from."""
+"""Stands for the training in the contract: there was none."""
 CALIBRATION: dict[str, Any] = {
     "temperature": 1.7,
     "images": 0,
@@ -95,7 +94,7 @@ def main(folder: Path) -> None:
 
 def _write_model(folder: Path) -> Weights:
     ensure_backend()
-    from cifarnet.export.contract import describe  # Keras, now that its framework is chosen
+    from cifarnet.export.contract import describe_network  # Keras, now that its framework is chosen
     from cifarnet.export.file import contract_text, serialize
     from cifarnet.export.writer import write_graph
     from cifarnet.model.network import build_model, get_weights, set_weights
@@ -104,7 +103,8 @@ def _write_model(folder: Path) -> Weights:
     weights = {path: _random(index, array) for index, (path, array) in enumerate(get_weights(model).items())}
     weights["logits/kernel"] *= np.float32(LOGIT_SPREAD)
     set_weights(model, weights)
-    contract = describe(RECORD, "float32", CALIBRATION)
+    contract = describe_network(CONFIG, CIFAR10_LABELS, "float32")
+    contract |= {"training": TRAINING, "calibration": CALIBRATION}
     content = serialize(write_graph(model, temperature=CALIBRATION["temperature"]), contract)
     (folder / "model.onnx").write_bytes(content)
     (folder / "model.json").write_text(contract_text(contract) + "\n")

@@ -175,7 +175,7 @@ def test_names_that_are_no_text(capsys):
     for name in (b"batch", b"pixels", b"logits"):
         at = whole.rindex(name)
         message = refused(models.resealed(whole[:at] + b"\x80" + whole[at + 1 :]))
-        assert message.startswith("the model is refused by onnxruntime ('utf-8' codec can't decode byte 0x80")
+        assert message.startswith("the model is refused by onnxruntime (")
     assert capsys.readouterr() == ("", "")
 
 

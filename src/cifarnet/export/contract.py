@@ -1,7 +1,9 @@
 """The contract of a model file: the metadata that an app needs to use it."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from cifarnet.config import ModelConfig
 from cifarnet.contract import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
 from cifarnet.run_record import Calibration, RunRecord
 
@@ -17,25 +19,30 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, *, fli
     ``calibration`` was fitted to the trained model and applies to every precision. ``flip`` is whether the graph
     applies test-time augmentation.
     """
-    document, data, labels = record.to_json(), record.data.to_json(), list(record.data.labels)
-    height, width, channels = record.model.image_shape
+    document, data = record.to_json(), record.data.to_json()
     warm_start, validation = record.warm_start, record.metrics.validation
     started = {} if warm_start is None else {"warm_start": {"weights_sha256": warm_start.weights_sha256}}
+    # Except for its best epoch, the results of an unfinished run are null.
+    training = {name: document.get(name) for name in TRAINING_FACTS} | {
+        "data": {name: data[name] for name in DATA_FACTS if name in data},
+        "validation": None if validation is None else validation.to_json(),
+    }
+    network = describe_network(record.model, record.data.labels, precision, flip=flip)
+    return network | {"calibration": calibration.to_json(), "training": training | started}
+
+
+def describe_network(
+    config: ModelConfig, labels: Sequence[str], precision: str, *, flip: bool = False
+) -> dict[str, Any]:
+    """Return the part of the contract that does not depend on the training."""
+    height, width, channels = config.image_shape
     return {
         "version": CONTRACT_VERSION,
-        "labels": labels,
+        "labels": list(labels),
         "input": {**INPUT, "shape": [BATCH_DIMENSION, height, width, channels]},
         "outputs": {name: {**each, "shape": [BATCH_DIMENSION, len(labels)]} for name, each in OUTPUTS.items()},
-        "calibration": calibration.to_json(),
         "resize": dict(RECIPE) | {"height": height, "width": width},
         "precision": precision,
         "flip": flip,
-        "model": record.model.to_json(),
-        # Except for its best epoch, the results of an unfinished run are null.
-        "training": {name: document.get(name) for name in TRAINING_FACTS}
-        | {
-            "data": {name: data[name] for name in DATA_FACTS if name in data},
-            "validation": None if validation is None else validation.to_json(),
-        }
-        | started,
+        "model": config.to_json(),
     }
