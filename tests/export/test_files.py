@@ -134,6 +134,7 @@ def test_ctrl_c_between_two_renames_waits_for_the_last(run, dataset, monkeypatch
     replace_file = Path.replace
     monkeypatch.setattr(Path, "replace", named_while_interrupted)
     monkeypatch.setattr(os, "_exit", end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     exit_on_interrupt()
     with pytest.raises(CrashError, match="130"):
         export_run(run, dataset)
