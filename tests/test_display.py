@@ -161,3 +161,12 @@ def test_the_bar_of_a_download_shows_a_phase_as_it_is_but_for_what_commands_the_
     with redirect_stderr(terminal), download_bar() as progress:
         progress("gave up on /a\x1b]0;b [red]c", 1, 2)
     assert r"gave up on /a\x1b]0;b [red]c" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]|\s+(?=\S)", " ", terminal.getvalue())
+
+
+def test_the_end_of_a_resumed_training_tells_of_an_earlier_export(capsys, tmp_path):
+    for content, notes in ((None, 0), (b"exported before", 1)):
+        if content:
+            (tmp_path / "model.onnx").write_bytes(content)
+        _say_result(Run(tmp_path), RunRecord.from_json(FINISHED))
+        lines = capsys.readouterr().err.splitlines()
+        assert sum(line.startswith("note: model.onnx and any report were made before") for line in lines) == notes

@@ -110,7 +110,7 @@ def test_every_image_of_a_folder_is_not_scored_where_some_were_trained_on(run, t
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "evaluate", model, "--images", other)
     assert f"error: {known} of the 30 images of {other.resolve().name} to be scored are training images of " in message
-    assert message.endswith("name others with --images")
+    assert message.endswith("name a folder of others")
 
 
 @MODELS

@@ -165,6 +165,7 @@ def _start(
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out_of, open_dataset
+    from cifarnet.data.cache import cache_folder
 
     if "dropout" in given and not job.model.dense_units:
         raise UsageError(
@@ -178,8 +179,6 @@ def _start(
             say_not_known(warm_start.run)
     with download_bar() as progress:
         dataset = open_dataset(source, seed=job.train.seed, progress=progress)
-    from cifarnet.data.cache import cache_folder
-
     if source == "cifar10" and dataset.fingerprint != CIFAR10_FINGERPRINT:
         raise DataError(
             f"the CIFAR-10 in the cache has the fingerprint {dataset.fingerprint[:12]}; expected "
@@ -299,7 +298,7 @@ def _say_result(run: "Run", record: "RunRecord") -> None:
         say("No epoch has finished with a finite loss, so there are no best weights.")
     say(f"Results are in {run}")
     if run.model.is_file():
-        say(f"note: {run.model.name}, and any report, are of an earlier epoch: export and report again")
+        say(f"note: {run.model.name} and any report were made before: make them anew if the best epoch changed")
     name = shell_word(str(run))
     if record.status == "interrupted":
         say(f"Resume with:  cifarnet train --resume {name}")

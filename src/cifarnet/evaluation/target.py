@@ -231,7 +231,7 @@ def require_unseen(subject: Subject, dataset: Dataset, place: str | None) -> boo
     if count := count_seen(dataset.test.images, seen):
         raise DataError(
             f"{count} of the {len(dataset.test)} images of {dataset.name} to be scored are training images of "
-            f"{subject.name}; expected images that are new to it: name others with --images"
+            f"{subject.name}; expected images that are new to it: name a folder of others"
         )
     return True
 
@@ -242,7 +242,7 @@ def _require_same_division(subject: Subject, dataset: Dataset) -> None:
     if dataset.split_by and division != (subject.origin.split_by, subject.origin.split_seed):
         raise DataError(
             f"{subject.name} was trained on {subject.origin.name} divided in another way, perhaps on these test "
-            "images; expected images that are new to all models: name them with --images"
+            "images; expected images that are new to all models: name a folder of those"
         )
 
 
