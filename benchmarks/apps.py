@@ -21,7 +21,7 @@ from benchmarks import PROJECT, RESULTS
 from benchmarks.harness.images import write_images
 from benchmarks.harness.records import markdown
 from cifarnet.apps.demo import open_demo
-from cifarnet.data import open_dataset
+from cifarnet.data import load_dataset
 from cifarnet.runtime import Classifier
 from cifarnet.system import processor, versions
 
@@ -32,7 +32,7 @@ IMAGES = 500
 
 def compare(model: Path) -> dict[str, Any]:
     """Return the difference of each app from ``Classifier``."""
-    classifier, images = Classifier(model), open_dataset("cifar10").test.images[:IMAGES]
+    classifier, images = Classifier(model), load_dataset("cifar10").test.images[:IMAGES]
     expected = classifier.logits(images)
     with tempfile.TemporaryDirectory() as root:
         files = sorted(write_images(Path(root) / "images", images, IMAGES).iterdir())

@@ -22,7 +22,7 @@ from PIL import Image
 import cifarnet
 from benchmarks import RESULTS
 from benchmarks.harness.records import Line, append, grouped, machine, mean_and_range, table_of
-from cifarnet.contract import Dataset, Split
+from cifarnet.dataset import Dataset, Split
 from cifarnet.system import versions
 
 PATH = RESULTS / "own_images.jsonl"
@@ -126,7 +126,7 @@ def main() -> None:
     given = parser.parse_args()
     cifarnet.prepare_process()
     cifarnet.choose_backend(given.backend)
-    dataset = cifarnet.open_dataset("cifar10")
+    dataset = cifarnet.load_dataset("cifar10")
     for seed in given.seeds:
         append(PATH, *measure(seed, dataset))
     print(table())

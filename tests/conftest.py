@@ -53,8 +53,8 @@ def typed(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def real_images():
     """CIFAR-10 from this machine's cache; skipped where it is missing."""
-    from cifarnet.data import cache_state, open_dataset
+    from cifarnet.data import cache_state, load_dataset
 
     if cache_state().present:
-        return open_dataset("cifar10")
+        return load_dataset("cifar10")
     return pytest.skip("CIFAR-10 is not in the cache: run `cifarnet data fetch`")

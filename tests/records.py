@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.run_folder import RECORD, Run
+from cifarnet.run.folder import RECORD, Run
 
 RUNNING = {
     "format": 1,

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.contract import Dataset, Split
+from cifarnet.dataset import Dataset, Split
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.corruptions import FAMILIES
 from cifarnet.evaluation.metrics import Evaluation, measure
 from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally
-from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.run.folder import EpochRecord, Run
 from tests.records import put
 from tests.runtime import models
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.contract import Dataset
 from cifarnet.data import synthetic
-from cifarnet.job import Job
+from cifarnet.dataset import Dataset
 from cifarnet.model.network import build_model, get_weights, load_weights
-from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.run.folder import EpochRecord, Run
+from cifarnet.run.job import Job
 from cifarnet.training.train import carry_out, start
 
 SMALL_MODEL = ModelConfig(filters=(6,), dense_units=(16,), dropout=0.25)

@@ -14,7 +14,7 @@ import pytest
 
 from cifarnet.backends import choose
 from cifarnet.errors import CheckpointError, RunError
-from cifarnet.run_folder import EpochRecord
+from cifarnet.run.folder import EpochRecord
 from cifarnet.training.early_stopping import EarlyStopping
 
 choose()

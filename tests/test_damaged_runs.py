@@ -18,8 +18,8 @@ from cifarnet.evaluation.target import RunSubject  # noqa: E402
 from cifarnet.export.export import export_run  # noqa: E402
 from cifarnet.model.network import build_model, load_weights  # noqa: E402
 from cifarnet.report.evidence import read_evidence  # noqa: E402
-from cifarnet.run_folder import RECORD, Run, find_run  # noqa: E402
-from cifarnet.run_state import best_epoch_of, require_resumable, require_weights  # noqa: E402
+from cifarnet.run.folder import RECORD, Run, find_run  # noqa: E402
+from cifarnet.run.state import best_epoch_of, require_resumable, require_weights  # noqa: E402
 from cifarnet.training.observer import Silent  # noqa: E402
 from cifarnet.training.seen import digests, write_seen  # noqa: E402
 from cifarnet.training.train import carry_out  # noqa: E402

@@ -20,7 +20,7 @@ from cifarnet.apps import demo
 from cifarnet.apps.assets import package_data
 from cifarnet.cli.runs import exported_model
 from cifarnet.errors import IntegrityError, ModelError, RunError, UsageError
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
 from tests.records import RUNNING
 from tests.report_runs import dataset_of, run_of, write_model
 from tests.runtime import models

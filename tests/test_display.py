@@ -13,9 +13,9 @@ import pytest
 
 from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened
 from cifarnet.cli.train import _announced, _say_result
-from cifarnet.contract import printable
-from cifarnet.run_folder import Run
-from cifarnet.run_record import RunRecord
+from cifarnet.errors import printable
+from cifarnet.run.folder import Run
+from cifarnet.run.record import RunRecord
 from tests.records import FINISHED
 
 HEAD = "epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images"

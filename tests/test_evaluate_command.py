@@ -8,9 +8,9 @@ from onnx import numpy_helper
 from PIL import Image
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.data import open_dataset
-from cifarnet.job import Job
-from cifarnet.run_record import DataRecord
+from cifarnet.data import load_dataset
+from cifarnet.run.job import Job
+from cifarnet.run.record import DataRecord
 from tests.records import RUNNING
 from tests.runtime import models
 
@@ -155,7 +155,7 @@ def write_run(tmp_path, dataset, **data):
 
 def test_a_file_is_scored_on_the_test_part_that_its_training_left_out(evaluate, photos, tmp_path):
     """Whatever the seed of the training: the library divides a folder before anybody tells it that seed."""
-    dataset = open_dataset(photos, seed=8)
+    dataset = load_dataset(photos, seed=8)
     model = by_name(tmp_path / "model.onnx", **trained_on(dataset))
     code, said, _ = evaluate(model, "--data", photos, "--json")
     assert (code, json.loads(said)["data"]) == (
@@ -172,14 +172,14 @@ def test_a_file_is_scored_on_the_test_part_that_its_training_left_out(evaluate, 
 
 
 def test_a_file_of_an_earlier_version_is_scored_on_the_test_part_of_that_version(evaluate, photos, tmp_path):
-    dataset = open_dataset(photos, seed=3, split_by="position")
+    dataset = load_dataset(photos, seed=3, split_by="position")
     told = {"train": {"seed": 3}, "data": {"name": "photos", "fingerprint": dataset.fingerprint}}
     code, said, _ = evaluate(by_name(tmp_path / "model.onnx", **told), "--data", photos, "--json")
     assert (code, json.loads(said)["data"]["same_as_run"]) == (0, True)
 
 
 def test_images_that_changed_since_the_training_are_refused(fails, photos, tmp_path):
-    folder = write_run(tmp_path, open_dataset(photos, seed=8))
+    folder = write_run(tmp_path, load_dataset(photos, seed=8))
     (photos / "red" / "00.bmp").unlink()
     message = fails(folder)
     assert message.startswith(f"photos has changed since {folder} was trained: its fingerprint is ")
@@ -187,24 +187,24 @@ def test_images_that_changed_since_the_training_are_refused(fails, photos, tmp_p
 
 
 def test_a_second_model_that_was_trained_on_another_division_of_the_folder_is_refused(fails, photos, tmp_path):
-    folder = write_run(tmp_path, open_dataset(photos, seed=8))
-    model = by_name(tmp_path / "model.onnx", **trained_on(open_dataset(photos, seed=9)))
+    folder = write_run(tmp_path, load_dataset(photos, seed=8))
+    model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos, seed=9)))
     assert f" images of photos to be scored are training images of {folder}" in fails(model, folder, "--data", photos)
     message = fails(folder, model, "--data", photos)
     assert message.startswith(f"{model} was trained on photos divided in another way, perhaps on these test images")
 
 
 def test_the_note_about_other_images_names_the_model_that_was_trained_on_others(evaluate, photos, tmp_path):
-    earlier = by_name(tmp_path / "earlier.onnx", **trained_on(open_dataset(photos)))
+    earlier = by_name(tmp_path / "earlier.onnx", **trained_on(load_dataset(photos)))
     (photos / "red" / "00.bmp").unlink()
-    model = by_name(tmp_path / "model.onnx", **trained_on(open_dataset(photos)))
+    model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos)))
     code, _, talk = evaluate(model, earlier, "--data", photos)
     assert code == 0
     assert f"photos is not, or no longer, what {earlier} was trained on" in talk
 
 
 def test_other_images_that_were_named_are_scored_and_told_to_be_others(evaluate, photos, tmp_path):
-    model = by_name(tmp_path / "model.onnx", **trained_on(open_dataset(photos)))
+    model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos)))
     (photos / "red" / "00.bmp").unlink()
     code, said, talk = evaluate(model, "--data", photos, "--json")
     told = json.loads(said)["data"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cifarnet.contract import Split
+from cifarnet.dataset import Split
 from cifarnet.errors import DataError
 from cifarnet.evaluation.scoring import EVALUATION_BATCH, Score, evaluate, predict, score
 

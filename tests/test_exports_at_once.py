@@ -17,7 +17,7 @@ choose()
 from cifarnet.errors import RunError  # noqa: E402  # after the backend is chosen
 from cifarnet.export import export as exporting  # noqa: E402
 from cifarnet.export.parity import Parity  # noqa: E402
-from cifarnet.run_folder import Run  # noqa: E402
+from cifarnet.run.folder import Run  # noqa: E402
 from cifarnet.runtime import read_model  # noqa: E402
 from tests.records import FINISHED, put  # noqa: E402
 from tests.runtime import models  # noqa: E402

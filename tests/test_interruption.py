@@ -16,9 +16,9 @@ choose()
 from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402
 from cifarnet.data import synthetic  # noqa: E402
 from cifarnet.interruption import run_cleanups  # noqa: E402
-from cifarnet.job import Job  # noqa: E402
 from cifarnet.model import network as model  # noqa: E402  # Keras, now that its framework is chosen
-from cifarnet.run_folder import Run  # noqa: E402
+from cifarnet.run.folder import Run  # noqa: E402
+from cifarnet.run.job import Job  # noqa: E402
 from cifarnet.training.train import start  # noqa: E402
 
 # A suite in the background hands down that Ctrl-C is to be ignored.
@@ -121,7 +121,7 @@ write_atomically(Path("run.json"), b"new")
 """
 LINKING = """
 from pathlib import Path
-from cifarnet.run_folder import Run, point_latest
+from cifarnet.run.folder import Run, point_latest
 Path.replace = lambda *_: signal.raise_signal(signal.SIGINT)
 point_latest(Run(Path("run").absolute()))
 """

@@ -11,10 +11,10 @@ from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.data import synthetic
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.job import Job
-from cifarnet.run_folder import BEST_WEIGHTS, EpochRecord, Run
-from cifarnet.run_record import DataRecord
-from cifarnet.run_state import best_epoch_of, require_weights
+from cifarnet.run.folder import BEST_WEIGHTS, EpochRecord, Run
+from cifarnet.run.job import Job
+from cifarnet.run.record import DataRecord
+from cifarnet.run.state import best_epoch_of, require_weights
 from tests.records import RUNNING, put
 
 UNFINISHED = RUNNING | {"train": TrainConfig(min_delta=0.01).to_json()}

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cifarnet.contract import Split
+from cifarnet.dataset import Split
 from cifarnet.errors import DataError
 from cifarnet.evaluation.calibration import BINS, TEMPERATURES, calibrate, reliability
 from cifarnet.evaluation.metrics import measure
 from cifarnet.evaluation.scoring import evaluate, score, softmax
 from cifarnet.evaluation.significance import Interval, compare, wilson
-from cifarnet.run_record import Calibration
-from cifarnet.typed_json import read
+from cifarnet.run.record import Calibration
+from cifarnet.run.typed_json import read
 
 NAMES = ("ant", "bee", "cow")
 

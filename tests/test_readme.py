@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cifarnet.cli import app
-from cifarnet.contract import CIFAR10_LABELS
+from cifarnet.dataset import CIFAR10_LABELS
 
 PROJECT = Path(__file__).parents[1]
 PAGES = (*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md"))

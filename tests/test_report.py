@@ -22,7 +22,6 @@ from cifarnet.cli.train import SETTINGS
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation.metrics import measure
-from cifarnet.job import Job
 from cifarnet.recipes import RECIPES
 from cifarnet.report import CARD, PAGE, write_report
 from cifarnet.report.card import draw_card
@@ -30,7 +29,8 @@ from cifarnet.report.charts import draw_figures
 from cifarnet.report.commands import OPTIONS, settings_beyond_options, train_command
 from cifarnet.report.evidence import Absent, read_evidence
 from cifarnet.report.page import draw_page
-from cifarnet.run_folder import find_run
+from cifarnet.run.folder import find_run
+from cifarnet.run.job import Job
 from tests.records import document, put
 from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of, write_model
 

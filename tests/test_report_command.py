@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.data import open_dataset
+from cifarnet.data import load_dataset
 from cifarnet.report import CARD, PAGE
 from tests.records import document, put
 from tests.report_runs import run_of
@@ -45,7 +45,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def run(photos, tmp_path):
-    dataset = open_dataset(str(photos))
+    dataset = load_dataset(str(photos))
     made = run_of(tmp_path / "runs" / "mine", dataset)
     record = document(made)
     put(made, record | {"data": record["data"] | {"source": str(photos)}})

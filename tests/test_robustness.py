@@ -10,8 +10,9 @@ from onnx import numpy_helper
 from PIL import Image
 
 from cifarnet.config import ModelConfig
-from cifarnet.contract import ROBUSTNESS, Split
-from cifarnet.data import open_dataset, synthetic
+from cifarnet.contract import ROBUSTNESS
+from cifarnet.data import load_dataset, synthetic
+from cifarnet.dataset import Split
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
 from cifarnet.evaluation import robustness
 from cifarnet.evaluation.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
@@ -253,7 +254,7 @@ def run_folder(tmp_path, photos):
     """Return the folder of a run on the photos, with an exported model."""
     folder = tmp_path / "runs" / "20260101-000000-seed-jax"
     folder.mkdir(parents=True)
-    data = {"source": str(photos), "name": "photos", "fingerprint": open_dataset(photos).fingerprint}
+    data = {"source": str(photos), "name": "photos", "fingerprint": load_dataset(photos).fingerprint}
     record = RUNNING | {"model": ModelConfig(classes=3).to_json(), "data": RUNNING["data"] | data}
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "model.onnx").write_bytes(

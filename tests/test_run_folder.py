@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from cifarnet.atomic import HOST
 from cifarnet.errors import RunError, UsageError
-from cifarnet.run_folder import (
+from cifarnet.run.folder import (
     LATEST,
     RECORD,
     EpochRecord,
@@ -79,7 +79,7 @@ CREATE = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from cifarnet.run_folder import create_run
+from cifarnet.run.folder import create_run
 sys.stdin.readline()
 for _ in range(20):
     print(create_run(Path(sys.argv[1]), "seed", "jax", datetime(2026, 3, 4, 5, 6, 7)))
@@ -396,7 +396,7 @@ def test_the_lock_is_given_back_when_the_work_fails(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
 with Run(Path(sys.argv[1])).locked():
     print("mine", flush=True)
     sys.stdin.read()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
 from cifarnet.training.seen import count_seen, digests, seen_by, write_seen
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cifarnet.contract import CIFAR10_LABELS, Dataset, Split
+from cifarnet.dataset import CIFAR10_LABELS, Dataset, Split
 from cifarnet.errors import DataError
 
 

@@ -14,8 +14,8 @@ choose()
 from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402  # after the backend is chosen
 from cifarnet.data import synthetic  # noqa: E402
 from cifarnet.errors import RunError  # noqa: E402
-from cifarnet.job import Job  # noqa: E402
-from cifarnet.run_folder import find_run  # noqa: E402
+from cifarnet.run.folder import find_run  # noqa: E402
+from cifarnet.run.job import Job  # noqa: E402
 from cifarnet.training.observer import Silent  # noqa: E402
 from cifarnet.training.train import carry_out, load_best, start  # noqa: E402
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cifarnet.errors import TrackingError, UsageError
-from cifarnet.run_folder import EpochRecord, Run
-from cifarnet.run_record import RunRecord
+from cifarnet.run.folder import EpochRecord, Run
+from cifarnet.run.record import RunRecord
 from cifarnet.training.tracking import Tracking, require_trackers
 from tests import records
 from tests.records import RUNNING, put

@@ -4,7 +4,7 @@ import pytest
 
 from cifarnet.data import hold_out, synthetic
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
 from cifarnet.training.seen import digests, write_seen
 from cifarnet.training.warm_start import require_unseen, warm_start_from
 from tests.records import RUNNING, put

@@ -66,7 +66,7 @@ def warm_up(folder: Path) -> None:
     import cifarnet.training.train  # noqa: F401
     from cifarnet.evaluation import metrics as measures
     from cifarnet.report import draw_curves
-    from cifarnet.run_folder import EpochRecord
+    from cifarnet.run.folder import EpochRecord
 
     adapter()
     if choose() == "jax":

@@ -24,15 +24,15 @@ from tests.runtime.fuzzing import JSON, damaged, image_files, places, replaced
 from benchmarks.campaign.fuzz import Kind
 from cifarnet.backends import choose
 from cifarnet.config import ModelConfig
-from cifarnet.data import open_dataset, open_labeled_images
+from cifarnet.data import load_dataset, open_labeled_images
 from cifarnet.errors import CifarnetError
 from cifarnet.evaluation.reproduce import planned_epochs
 from cifarnet.evaluation.target import RunSubject
 from cifarnet.export.inspect import inspect_model
 from cifarnet.model.network import build_model, load_weights, save_weights
 from cifarnet.report.evidence import read_evidence
-from cifarnet.run_folder import Run
-from cifarnet.run_state import best_epoch_of
+from cifarnet.run.folder import Run
+from cifarnet.run.state import best_epoch_of
 from cifarnet.runtime import Classifier
 from cifarnet.training.checkpoint import DIGEST_BYTES, Checkpoint, Position, load_checkpoint, save_checkpoint
 from cifarnet.training.seen import digests, seen_by, write_seen
@@ -125,7 +125,7 @@ class Readers:
         try:
             for path, content in files:
                 path.write_bytes(content)
-            _each(lambda: open_dataset(self.photos), lambda: open_labeled_images(self.photos, ["a", "b", "c"]))
+            _each(lambda: load_dataset(self.photos), lambda: open_labeled_images(self.photos, ["a", "b", "c"]))
         finally:
             for path, content in whole.items():
                 path.write_bytes(content)

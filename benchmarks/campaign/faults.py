@@ -23,7 +23,7 @@ import numpy as np
 from tests.runtime import models
 
 from cifarnet.backends import choose
-from cifarnet.run_folder import RECORD, find_run
+from cifarnet.run.folder import RECORD, find_run
 
 from .calls import Call, watch
 from .commands import draw_photos, typed, warm_up, write_note

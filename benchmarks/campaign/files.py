@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cifarnet.report import PAGE
-from cifarnet.run_folder import EXPORT_LOCK, LOCK, RECORD, SEEN, Run
+from cifarnet.run.folder import EXPORT_LOCK, LOCK, RECORD, SEEN, Run
 from cifarnet.runtime import read_model
 from cifarnet.training.checkpoint import DIGEST_BYTES
 

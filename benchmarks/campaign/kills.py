@@ -20,7 +20,7 @@ from cifarnet.backends import choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import RunError
 from cifarnet.recipes import RECIPES, Recipe
-from cifarnet.run_folder import find_run
+from cifarnet.run.folder import find_run
 
 from .calls import Call, watch
 from .commands import draw_photos, typed, warm_up, write_note

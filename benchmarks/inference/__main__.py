@@ -88,7 +88,7 @@ def measure(plan: Plan, model: Path, results: ResultsFile) -> None:
 @contextlib.contextmanager
 def prepared(plan: Plan, model: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Yield the settings of all implementations, with their files while it lasts, and cifarnet's probabilities."""
-    images, classifier = cifarnet.open_dataset(plan.source).test.images, cifarnet.Classifier(model)
+    images, classifier = cifarnet.load_dataset(plan.source).test.images, cifarnet.Classifier(model)
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         command = [sys.executable, "-c", WRITE_WEIGHTS, str(model), root]

@@ -33,7 +33,7 @@ def main(name: str, backend: str, seed: int, folder: Path, source: str, changed:
     """Train and evaluate."""
     cifarnet.prepare_process()
     cifarnet.choose_backend(backend)
-    dataset = cifarnet.open_dataset(source)
+    dataset = cifarnet.load_dataset(source)
     settings = changed_recipe(name, changed).changed({"seed": seed})
     job = cifarnet.Job(recipe=name, model=settings.model, train=settings.train)
     run = cifarnet.start(job, dataset, folder)

@@ -80,7 +80,7 @@ def prepared(plan: Plan) -> Iterator[dict[str, Any]]:
     """Yield the settings of all workloads, with their files while it lasts."""
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        images = cifarnet.open_dataset(plan.source).test.images
+        images = cifarnet.load_dataset(plan.source).test.images
         _write_noise(folder / "images.npy", max(plan.images))
         yield {
             "source": plan.source,

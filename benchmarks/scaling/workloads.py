@@ -9,7 +9,7 @@ import numpy as np
 
 import cifarnet
 from benchmarks.harness.worker import Rounds, Task
-from cifarnet.contract import Dataset
+from cifarnet.dataset import Dataset
 
 STATUS = Path("/proc/self/status")
 
@@ -23,7 +23,7 @@ def epochs(task: Task, rounds: Rounds) -> None:
         EpochPerRound,
     )  # loads Keras, which `folders` is without
 
-    count, whole = task.options["work"], cifarnet.open_dataset("synthetic")
+    count, whole = task.options["work"], cifarnet.load_dataset("synthetic")
     images = np.load(task.settings["images"], mmap_mode="r")[:count]
     labels = (np.arange(count) % 10).astype(np.int32)
     dataset = dataclasses.replace(whole, train=dataclasses.replace(whole.train, images=images, labels=labels))
@@ -50,7 +50,7 @@ def folders(task: Task, rounds: Rounds) -> None:
 
 def exports(task: Task, rounds: Rounds) -> None:
     """Export in each round, the parity check included, a network with so wide convolutions."""
-    whole = cifarnet.open_dataset(task.settings["source"])
+    whole = cifarnet.load_dataset(task.settings["source"])
     few, test = task.settings["gate_training_images"], task.settings["gate_images"]
     dataset = dataclasses.replace(
         whole,

@@ -88,7 +88,7 @@ def prepared(plan: Plan, batch_size: int) -> Iterator[dict[str, Any]]:
     model = recipe.model.to_json() | dict(plan.model)
     changes = {"batch_size": batch_size, "validation_fraction": plan.validation_fraction}
     train = dataclasses.replace(recipe.train, **changes, epochs=10_000, patience=10_000)
-    split = cifarnet.open_dataset(plan.source).train
+    split = cifarnet.load_dataset(plan.source).train
     chosen = _chosen(split.labels, plan.per_class)
     part = dataclasses.replace(split, images=split.images[chosen], labels=split.labels[chosen])
     parts = hold_out(part, train.validation_fraction, train.seed, model["classes"])

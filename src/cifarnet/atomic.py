@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from .errors import RunError
+from .errors import RunError, reason
 from .interruption import cleanup_on_interrupt
 
 
@@ -151,12 +151,6 @@ def _sync(descriptor: int) -> None:
     except OSError as error:
         if error.errno in LOST:
             raise
-
-
-def reason(error: BaseException) -> str:
-    """Return the first line of an error's message, without the path of an ``OSError``."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
 
 
 def probe(path: Path) -> None:

@@ -17,6 +17,9 @@ CifarnetError
 Each message states in one line the actual value, the expected value and what to do.
 """
 
+import os
+import shlex
+
 
 class CifarnetError(Exception):
     """Base class of all exceptions of cifarnet."""
@@ -68,3 +71,21 @@ class CheckpointError(RunError):
 
 class TrackingError(CifarnetError):
     """A tracking backend that is missing or fails."""
+
+
+def printable(text: str) -> str:
+    """Escape characters that would break the line or control the terminal, which file names may contain."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shell_word(text: str) -> str:
+    """Quote the text as one word of a shell command, with bash's and zsh's $'...' for unprintable characters."""
+    plain = text.replace("\\", r"\\").replace("'", r"\'")
+    hexed = (c if c.isprintable() else "".join(rf"\x{byte:02x}" for byte in os.fsencode(c)) for c in plain)
+    return shlex.quote(text) if text.isprintable() else f"$'{''.join(hexed)}'"
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error's message, without the path of an ``OSError``."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from .atomic import reason
 from .contract import IMAGE_SHAPE, Shape, reason_or_pointer
-from .errors import DataError, SizeError
+from .errors import DataError, SizeError, reason
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.contract import Dataset, Split
-from cifarnet.data import open_dataset
+from cifarnet.data import load_dataset
+from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.export.export import export_run
-from cifarnet.job import Job
 from cifarnet.model.network import build_model, save_weights
-from cifarnet.run_folder import Run
-from cifarnet.run_state import run_beside
+from cifarnet.run.folder import Run
+from cifarnet.run.job import Job
+from cifarnet.run.state import run_beside
 from cifarnet.runtime import read_model
 from cifarnet.training.train import start
 from cifarnet.training.warm_start import warm_start_from
@@ -46,7 +46,7 @@ def begin(source, root, *, seed=0, warm_start=None):
     job = (
         JOB if seed == 0 else Job(recipe="seed", model=JOB.model, train=TrainConfig(validation_fraction=0.3, seed=seed))
     )
-    dataset = source if isinstance(source, Dataset) else open_dataset(source, seed=seed)
+    dataset = source if isinstance(source, Dataset) else load_dataset(source, seed=seed)
     run = start(job, dataset, root, warm_start=warm_start)
     save_weights(build_model(job.model), run.best_weights, 1)
     put(run, document(run) | {"status": "finished", "best_epoch": 1, "why_stopped": "epochs", "epochs": 1})
@@ -58,7 +58,7 @@ def whole(tmp_path_factory):
     """A folder with ``photos`` and a run that began with them, with an exported model."""
     folder = tmp_path_factory.mktemp("whole")
     run = begin(make_photos(folder / "photos"), folder / "runs")
-    export_run(run, open_dataset(folder / "photos"))
+    export_run(run, load_dataset(folder / "photos"))
     return folder
 
 
@@ -106,7 +106,7 @@ MODELS = pytest.mark.parametrize("model", ["latest", "runs/latest/model.onnx"])
 @MODELS
 @pytest.mark.parametrize("again", [resaved, moved, linked])
 def test_every_image_of_a_folder_is_not_scored_where_some_were_trained_on(run, trained, tmp_path, model, again):
-    known = len(open_dataset(tmp_path / "photos").train)
+    known = len(load_dataset(tmp_path / "photos").train)
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "evaluate", model, "--images", other)
     assert f"error: {known} of the 30 images of {other.resolve().name} to be scored are training images of " in message
@@ -117,7 +117,7 @@ def test_every_image_of_a_folder_is_not_scored_where_some_were_trained_on(run, t
 @pytest.mark.parametrize("command", ["evaluate", "robustness"])
 def test_a_copy_that_is_divided_in_another_way_is_not_scored(run, trained, tmp_path, model, command):
     other = resaved(tmp_path / "photos", tmp_path / "other")
-    test = len(open_dataset(other).test)
+    test = len(load_dataset(other).test)
     assert f" of the {test} images of other to be scored are training images of " in last_line(
         run, command, model, "--data", other
     )
@@ -200,13 +200,13 @@ def test_no_image_is_held_out_that_the_weights_were_trained_on(run, trained, tmp
 
 def test_the_same_division_is_allowed_wherever_it_lies(trained, tmp_path):
     (tmp_path / "photos").rename(tmp_path / "other")
-    dataset = open_dataset(tmp_path / "other")
+    dataset = load_dataset(tmp_path / "other")
     first = begin(dataset, tmp_path / "runs", warm_start=warm_start_from(trained))
     begin(dataset, tmp_path / "runs", warm_start=warm_start_from(first))
 
 
 def test_a_test_split_with_the_pixels_of_training_images_is_refused(trained, tmp_path):
-    before = open_dataset(tmp_path / "photos")
+    before = load_dataset(tmp_path / "photos")
     test = Split(
         np.concatenate([before.test.images, before.train.images[:1]]), np.append(before.test.labels, 0).astype("int32")
     )

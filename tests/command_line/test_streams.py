@@ -14,7 +14,7 @@ from PIL import Image
 
 from cifarnet import cli
 from cifarnet.cli.export import _print_result
-from cifarnet.data import open_dataset
+from cifarnet.data import load_dataset
 from tests.mistaken_apps import app
 from tests.records import document, put
 from tests.report_runs import run_of
@@ -62,7 +62,7 @@ def worked(tmp_path_factory):
     (folder / PHOTOS).symlink_to(folder / "data" / "test")
     (folder / "part").mkdir()
     (folder / "part" / "красный").symlink_to(folder / "data" / "test" / "красный")
-    dataset = open_dataset(str(folder / "data"))
+    dataset = load_dataset(str(folder / "data"))
     run = run_of(folder / RUN, dataset)
     put(run, document(run) | {"data": document(run)["data"] | {"source": str(folder / "data")}})
     run.best_weights.touch()

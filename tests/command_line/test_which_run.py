@@ -4,7 +4,7 @@ import pytest
 
 from cifarnet.cli.runs import trained_run
 from cifarnet.errors import RunError
-from cifarnet.run_folder import Run, find_run, point_latest
+from cifarnet.run.folder import Run, find_run, point_latest
 
 from .conftest import DATA, fails_after_talk, write_run
 

@@ -18,7 +18,7 @@ from tests.records import document
 from cifarnet.backends import NAMES
 from cifarnet.cli.compare import _print_result
 from cifarnet.config import ModelConfig
-from cifarnet.data import hold_out, open_dataset
+from cifarnet.data import hold_out, load_dataset
 from cifarnet.errors import BackendError, UsageError
 from cifarnet.evaluation.comparison import Plan
 from cifarnet.evaluation.comparison.children import train_in_child
@@ -26,7 +26,7 @@ from cifarnet.evaluation.comparison.picture import agreement_matrix, draw
 from cifarnet.evaluation.comparison.values import Comparison, Measured, Pair, Training, gradient_difference
 from cifarnet.evaluation.significance import Interval
 from cifarnet.recipes import RECIPES
-from cifarnet.run_folder import EpochRecord, Run
+from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.runtime import open_model
 from cifarnet.system import RESULT
 
@@ -72,7 +72,7 @@ from cifarnet.data import hold_out
 from cifarnet.training.optimizer import objective
 from cifarnet.model.network import build_model, logits_of
 import torch
-dataset = cifarnet.open_dataset({str(photos)!r})
+dataset = cifarnet.load_dataset({str(photos)!r})
 plan = Plan(backends=("jax", "torch"), epochs=1)
 job = plan.job(dataset, 0)
 found, other = first_step(job, dataset), first_step(plan.job(dataset, 1), dataset)
@@ -111,7 +111,7 @@ def test_accuracies_are_counted_on_the_images_and_lie_in_their_intervals(compare
 
 
 def test_agreement_is_that_of_the_exported_files_which_are_those_of_their_models(compared, photos):
-    images = open_dataset(photos).test.images
+    images = load_dataset(photos).test.images
     classes = {name: open_model(compared.run(name) / "model.onnx").logits(images).argmax(axis=1) for name in NAMES}
     for each in compared.document["trainings"]:
         assert each["file_agreement"] == 1
@@ -217,7 +217,7 @@ def test_a_process_that_fails_is_told_by_its_last_line_or_signal(monkeypatch, tm
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "torch.py").write_text(torch)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), os.environ.get("PYTHONPATH", "")]))
-    dataset = open_dataset("synthetic")
+    dataset = load_dataset("synthetic")
     job = Plan(backends=("torch", "jax"), epochs=1, source="synthetic").job(dataset, seed=0)
     with pytest.raises(Exception, match=rf"^training on torch with seed 0 failed \({reason}\)"):
         train_in_child("torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", print)
@@ -227,7 +227,7 @@ def test_a_process_that_fails_is_told_by_its_last_line_or_signal(monkeypatch, tm
 def test_every_seed_is_trained_and_scored_on_the_same_images_and_no_others(photos, tmp_path):
     whole = tmp_path / "whole"  # without a test part of its own
     shutil.copytree(photos / "train", whole)
-    dataset = open_dataset(whole)
+    dataset = load_dataset(whole)
     plan = Plan(backends=("torch", "jax"), epochs=1, source=str(whole))
     job = replace(plan.job(dataset, seed=1), model=ModelConfig(filters=(4,), dense_units=(8,), classes=3))
 
@@ -251,7 +251,7 @@ def test_a_frameworks_own_lines_are_not_taken_for_a_result(monkeypatch, tmp_path
     program.write_text(f"#!{sys.executable}\nprint({os.linesep.join(lines)!r})")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    dataset = open_dataset("synthetic")
+    dataset = load_dataset("synthetic")
     job, seen = Plan(backends=("torch", "jax"), epochs=1, source="synthetic").job(dataset, seed=0), []
     found = train_in_child(
         "torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *given: seen.append(given)
@@ -361,7 +361,7 @@ def test_the_picture_takes_accuracies_at_the_very_ends(two_seeds, tmp_path):
 
 
 def test_a_plan_for_the_whole_recipe_ends_as_the_recipe_does():
-    dataset = open_dataset("synthetic")
+    dataset = load_dataset("synthetic")
     assert Plan(backends=("jax", "torch"), epochs=None).job(dataset, 1).train.epochs == 1000
     assert Plan(backends=("jax", "torch"), epochs=2).job(dataset, 1).train.seed == 1
     short = Plan(backends=("jax", "torch"), epochs=2, recipe="fast").job(dataset, 1).train

@@ -9,7 +9,7 @@ import pytest
 from tests.records import FINISHED, put
 
 from cifarnet.cli.reproduce import _sentence
-from cifarnet.contract import CIFAR10_FINGERPRINT
+from cifarnet.dataset import CIFAR10_FINGERPRINT
 from cifarnet.errors import RunError
 from cifarnet.evaluation.reproduce import (
     MEASURED_NOISE,
@@ -19,10 +19,10 @@ from cifarnet.evaluation.reproduce import (
     noise_of,
     planned_epochs,
 )
-from cifarnet.job import Job
 from cifarnet.recipes import recipe
-from cifarnet.run_folder import EpochRecord, Run
-from cifarnet.run_record import RunRecord
+from cifarnet.run.folder import EpochRecord, Run
+from cifarnet.run.job import Job
+from cifarnet.run.record import RunRecord
 
 SETTINGS = recipe("seed")
 

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 from tests.test_tracking import curve
 
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
 
 
 def test_a_tracked_training_is_the_one_that_nobody_watched(story):

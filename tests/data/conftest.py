@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.contract import CIFAR10_LABELS
 from cifarnet.data.cifar10 import HttpArchive, RecordFile, Release
+from cifarnet.dataset import CIFAR10_LABELS
 
 IMAGES_PER_FILE = 20
 

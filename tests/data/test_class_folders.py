@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.lfs import POINTER
 
-from cifarnet.data import open_dataset
+from cifarnet.data import load_dataset
 from cifarnet.errors import ConfigError, DataError
 
 
@@ -36,7 +36,7 @@ def photos(tmp_path):
 
 
 def test_classes_are_the_sorted_folder_names(class_folders):
-    dataset = open_dataset(class_folders)
+    dataset = load_dataset(class_folders)
     assert (dataset.name, dataset.labels) == ("pets", ("cat", "dog"))
     for part in (dataset.train, dataset.test):
         np.testing.assert_array_equal(part.images[:, 0, 0, 0] == 200, part.labels == 0)
@@ -44,19 +44,19 @@ def test_classes_are_the_sorted_folder_names(class_folders):
 
 def test_about_a_fifth_of_each_class_is_the_test_part(photos):
     for seed in range(3):
-        dataset = open_dataset(photos, seed=seed)
+        dataset = load_dataset(photos, seed=seed)
         assert (np.bincount(dataset.train.labels) + np.bincount(dataset.test.labels)).tolist() == [100, 100]
         # Binomial, so 20 and 4 standard deviations of 4.
         assert all(4 <= count <= 36 for count in np.bincount(dataset.test.labels))
 
 
 def test_an_image_stays_on_its_side_when_others_come_and_go(photos):
-    before = open_dataset(photos, seed=5)
+    before = load_dataset(photos, seed=5)
     write_noise(photos / "cat", ["00", "0a", "5a", "zz"], seed=7)
     write_noise(photos / "ant", map(str, range(9)), seed=8)
     for name in ("3", "50", "77"):
         (photos / "dog" / f"{name}.bmp").unlink()
-    after = open_dataset(photos, seed=5)
+    after = load_dataset(photos, seed=5)
     assert len(after.train) + len(after.test) == 200 + 4 + 9 - 3
     assert not contents(before.train) & contents(after.test)
     assert not contents(before.test) & contents(after.train)
@@ -65,7 +65,7 @@ def test_an_image_stays_on_its_side_when_others_come_and_go(photos):
 def test_copies_of_a_file_are_on_one_side_whatever_they_are_called(photos):
     for path in [*photos.rglob("*.bmp")]:
         shutil.copy(path, path.with_name(f"copy of {path.name}"))
-    dataset = open_dataset(photos)
+    dataset = load_dataset(photos)
     assert not contents(dataset.train) & contents(dataset.test)
     assert len(contents(dataset.test)) * 2 == len(dataset.test)
 
@@ -74,7 +74,7 @@ def test_copies_of_a_file_are_on_one_side_whatever_they_are_called(photos):
 def test_a_small_class_has_one_image_to_test_by_and_two_others(tmp_path, seed):
     for label in ("cat", "dog"):
         write_noise(tmp_path / label, "abc", seed=ord(label[0]))
-    dataset = open_dataset(tmp_path, seed=seed)
+    dataset = load_dataset(tmp_path, seed=seed)
     assert np.bincount(dataset.test.labels).tolist() == [1, 1]
     assert np.bincount(dataset.train.labels).tolist() == [2, 2]
 
@@ -86,11 +86,11 @@ def test_a_class_of_copies_cannot_be_divided(tmp_path):
     with pytest.raises(
         DataError, match=r"class cat has 2 different image\(s\) among its 3 files; expected at least 3: "
     ):
-        open_dataset(tmp_path)
+        load_dataset(tmp_path)
 
 
 def test_a_folder_opens_as_earlier_versions_divided_it(class_folders):
-    dataset = open_dataset(class_folders, seed=3, split_by="position")
+    dataset = load_dataset(class_folders, seed=3, split_by="position")
     assert dataset.test.images[:, 0, 0, 2].tolist() == [10, 200]
     assert dataset.fingerprint == "bd47ceea904eff1ab13d9cff92d5bdee27e929d249a3e3e463464d5d720e42b3"
     assert (dataset.split_by, dataset.split_seed) == ("position", 3)
@@ -99,32 +99,32 @@ def test_a_folder_opens_as_earlier_versions_divided_it(class_folders):
 @pytest.mark.parametrize("split_by", ["content", "position"])
 def test_a_seed_below_0_is_refused(class_folders, split_by):
     with pytest.raises(ConfigError, match=r"seed.* -1; expected"):
-        open_dataset(class_folders, seed=-1, split_by=split_by)
+        load_dataset(class_folders, seed=-1, split_by=split_by)
 
 
 def test_a_data_set_tells_where_it_is_from_and_by_what_its_test_part_was_drawn(class_folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    drawn = open_dataset("pets", seed=4)
+    drawn = load_dataset("pets", seed=4)
     assert (drawn.source, drawn.split_by, drawn.split_seed) == (str(class_folders), "content", 4)
     for part in ("train", "test"):
         shutil.copytree(class_folders, tmp_path / "divided" / part)
-    given = open_dataset(tmp_path / "divided", seed=4)
+    given = load_dataset(tmp_path / "divided", seed=4)
     assert (given.source, given.split_by, given.split_seed) == (str(tmp_path / "divided"), None, None)
-    synthetic = open_dataset("synthetic", seed=4)
+    synthetic = load_dataset("synthetic", seed=4)
     assert (synthetic.source, synthetic.split_by, synthetic.split_seed) == ("synthetic", None, 4)
 
 
 def test_the_held_out_images_depend_on_the_seed_alone(class_folders):
-    first, again = (open_dataset(class_folders, seed=3).fingerprint for _ in range(2))
+    first, again = (load_dataset(class_folders, seed=3).fingerprint for _ in range(2))
     assert first == again
-    assert len({open_dataset(class_folders, seed=seed).fingerprint for seed in range(5)}) > 1
+    assert len({load_dataset(class_folders, seed=seed).fingerprint for seed in range(5)}) > 1
 
 
 def test_train_and_test_folders_are_kept_apart(class_folders, tmp_path):
     for part in ("train", "test"):
         shutil.copytree(class_folders, tmp_path / "divided" / part)
     (tmp_path / "divided" / "test" / "cat" / "0.png").unlink()
-    dataset = open_dataset(str(tmp_path / "divided"))
+    dataset = load_dataset(str(tmp_path / "divided"))
     assert (len(dataset.train), len(dataset.test)) == (10, 9)
 
 
@@ -133,7 +133,7 @@ def test_classes_that_only_one_part_has_are_named(class_folders, tmp_path):
         shutil.copytree(class_folders, tmp_path / "divided" / part)
     (tmp_path / "divided" / "test" / "dog").rename(tmp_path / "divided" / "test" / "hog")
     with pytest.raises(DataError, match=r"dog \(only in train\), hog \(only in test\)"):
-        open_dataset(tmp_path / "divided")
+        load_dataset(tmp_path / "divided")
 
 
 @pytest.mark.parametrize("other", ["val", "Validation"])
@@ -143,12 +143,12 @@ def test_parts_of_a_data_set_are_not_taken_for_classes(class_folders, tmp_path, 
     with pytest.raises(
         DataError, match=rf"has {', '.join(sorted(('train', other)))} as class folders, .*train and test"
     ):
-        open_dataset(tmp_path / "divided")
+        load_dataset(tmp_path / "divided")
 
 
 def test_a_class_may_be_called_like_a_part(class_folders):
     (class_folders / "cat").rename(class_folders / "test")
-    assert open_dataset(class_folders).labels == ("dog", "test")
+    assert load_dataset(class_folders).labels == ("dog", "test")
 
 
 def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folders):
@@ -159,7 +159,7 @@ def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folder
     (deep / "loop").symlink_to(class_folders, target_is_directory=True)
     (class_folders / ".git").mkdir()
     (class_folders / "cat" / "notes.txt").write_text("not an image")
-    dataset = open_dataset(class_folders)
+    dataset = load_dataset(class_folders)
     assert dataset.labels == ("cat", "dog")
     assert len(dataset.train) + len(dataset.test) == 11
 
@@ -167,13 +167,13 @@ def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folder
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_named_like_an_image_is_left_alone(class_folders):
     os.mkfifo(class_folders / "cat" / "pipe.png")
-    dataset = open_dataset(class_folders)
+    dataset = load_dataset(class_folders)
     assert len(dataset.train) + len(dataset.test) == 10
 
 
 def test_progress_counts_the_bytes_of_the_files(class_folders):
     seen = []
-    open_dataset(class_folders, progress=lambda *report: seen.append(report))
+    load_dataset(class_folders, progress=lambda *report: seen.append(report))
     total_bytes = sum(path.stat().st_size for path in class_folders.rglob("*.png"))
     assert len(seen) == 10
     assert seen[-1] == ("decoding", total_bytes, total_bytes)
@@ -182,27 +182,27 @@ def test_progress_counts_the_bytes_of_the_files(class_folders):
 def test_an_empty_class_folder_is_named(class_folders):
     (class_folders / "emu").mkdir()
     with pytest.raises(DataError, match=r"class folder .*emu has 0 image\(s\) and 0 other .*add images or remove"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 def test_a_folder_of_other_files_is_named_with_the_accepted_kinds(class_folders):
     (class_folders / "emu").mkdir()
     (class_folders / "emu" / "emu.svg").write_text("<svg/>")
     with pytest.raises(DataError, match=r"emu has 0 image\(s\) and 1 other file\(s\); expected .*\.png"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 def test_a_class_too_small_to_divide_is_named(class_folders):
     for index in range(3):
         (class_folders / "dog" / f"{index}.png").unlink()
     with pytest.raises(DataError, match=r"dog has 2 image\(s\).*expected at least 3"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 def test_one_class_is_too_few(class_folders):
     shutil.rmtree(class_folders / "dog")
     with pytest.raises(DataError, match="has the class folder cat; expected at least 2"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 def _bomb(side: int) -> bytes:
@@ -225,14 +225,14 @@ def test_unreadable_images_are_counted_and_named_with_reasons(class_folders):
     (class_folders / "cat" / "0.png").write_bytes(_truncated_png(class_folders / "cat" / "0.png"))
     (class_folders / "dog" / "1.png").write_text("no image")
     with pytest.raises(DataError, match=r"2 of 10 .*0\.png \(.*truncated.*1\.png \(no image.*: remove or replace"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 def test_a_long_list_of_unreadable_images_is_cut(class_folders):
     for path in class_folders.rglob("*.png"):
         path.write_text("no image")
     with pytest.raises(DataError, match=r"10 of 10 images .*, …: remove or replace") as info:
-        open_dataset(class_folders)
+        load_dataset(class_folders)
     assert str(info.value).count(".png") == 5
 
 
@@ -240,19 +240,19 @@ def test_a_long_list_of_unreadable_images_is_cut(class_folders):
 def test_a_decompression_bomb_is_not_decoded(class_folders, side):
     (class_folders / "cat" / "0.png").write_bytes(_bomb(side))
     with pytest.raises(DataError, match=r"1 of 10 .*0\.png \(.*decompression bomb"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 def test_a_git_lfs_pointer_in_place_of_an_image_is_named(class_folders):
     (class_folders / "cat" / "0.png").write_bytes(POINTER)
     with pytest.raises(DataError, match=r"it is a Git LFS pointer: fetch the file itself with `git lfs pull`"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 def test_a_format_outside_the_list_is_refused_whatever_its_name(class_folders):
     Image.new("RGB", (32, 32)).save(class_folders / "cat" / "0.png", "PPM")
     with pytest.raises(DataError, match="no image in a known format"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 @pytest.mark.parametrize(
@@ -267,21 +267,21 @@ def test_a_format_outside_the_list_is_refused_whatever_its_name(class_folders):
 def test_what_is_no_dataset_is_described_with_what_is_accepted(tmp_path, make, found):
     make(tmp_path / "thing")
     with pytest.raises(DataError, match=f"thing is .*{found}.*; expected `cifar10`, `synthetic`, the official"):
-        open_dataset(tmp_path / "thing")
+        load_dataset(tmp_path / "thing")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is forbidden to this user")
 def test_a_folder_that_may_not_be_read_is_named(class_folders):
     (class_folders / "cat").chmod(0)
     with pytest.raises(DataError, match="cat cannot be read"):
-        open_dataset(class_folders)
+        load_dataset(class_folders)
 
 
 def test_links_to_nowhere_are_refused_and_not_left_out(photos):
     for number in range(7):
         (photos / "cat" / f"annex{number}.png").symlink_to("/nonexistent/object")
     with pytest.raises(DataError, match=r"^7 of 107 images in .*cat are links to nowhere: .*annex0.png.*, …; expected"):
-        open_dataset(photos)
+        load_dataset(photos)
 
 
 @pytest.mark.parametrize("beside", ["labels.csv", "Thumbs.db"])
@@ -290,4 +290,4 @@ def test_splits_in_capitals_are_not_taken_for_classes_whatever_file_lies_beside_
         shutil.copytree(photos, tmp_path / "set" / part)
         (tmp_path / "set" / part / beside).touch()
     with pytest.raises(DataError, match="has Test, Train as class folders, which hold only folders"):
-        open_dataset(tmp_path / "set")
+        load_dataset(tmp_path / "set")

@@ -38,6 +38,6 @@ def test_cifar10_has_six_files_of_30730000_bytes():
 
 @pytest.mark.skipif(not cifarnet.data.cache_state().present, reason="CIFAR-10 is not in the cache")
 def test_the_cached_cifar10_begins_with_the_known_labels():
-    dataset = cifarnet.data.open_dataset()
+    dataset = cifarnet.data.load_dataset()
     assert dataset.train.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
     assert dataset.test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]

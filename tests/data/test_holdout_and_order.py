@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cifarnet.contract import Split
 from cifarnet.data import batch_order, evenly_chosen, hold_out
+from cifarnet.dataset import Split
 from cifarnet.errors import ConfigError, DataError
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cifarnet.data import open_dataset, synthetic
+from cifarnet.data import load_dataset, synthetic
 from cifarnet.errors import ConfigError
 
 
@@ -14,7 +14,7 @@ def test_the_images_are_the_same_on_every_machine():
 
 
 def test_the_classes_are_even_and_named():
-    dataset = open_dataset("synthetic")
+    dataset = load_dataset("synthetic")
     np.testing.assert_array_equal(np.bincount(dataset.train.labels), [200] * 10)
     np.testing.assert_array_equal(np.bincount(dataset.test.labels), [50] * 10)
     assert dataset.labels[0] == "horizontal stripes"
@@ -22,7 +22,7 @@ def test_the_classes_are_even_and_named():
 
 
 def test_another_seed_draws_other_images():
-    assert open_dataset("synthetic", seed=1).fingerprint != open_dataset("synthetic").fingerprint
+    assert load_dataset("synthetic", seed=1).fingerprint != load_dataset("synthetic").fingerprint
 
 
 def test_training_and_test_images_differ():

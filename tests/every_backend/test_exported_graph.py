@@ -18,7 +18,7 @@ from cifarnet.export.file import serialize
 from cifarnet.export.parity import Tolerances, extreme_images, keras_outputs, onnx_outputs
 from cifarnet.export.writer import write_graph
 from cifarnet.model.network import build_model
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
 from tests.lively import NORMALISED, with_lively_moments
 from tests.small_runs import SMALL_MODEL
 

@@ -10,11 +10,11 @@ from keras import ops
 
 from cifarnet.backends import Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.contract import Split
 from cifarnet.data import hold_out, synthetic
+from cifarnet.dataset import Split
 from cifarnet.evaluation.scoring import evaluate
-from cifarnet.job import Job
 from cifarnet.model.network import build_model, load_weights, logits_of, predictor
+from cifarnet.run.job import Job
 from cifarnet.training import optimizer
 from cifarnet.training.optimizer import build_optimizer, objective
 from cifarnet.training.train import carry_out, load_best

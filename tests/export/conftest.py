@@ -10,13 +10,13 @@ from cifarnet.backends import choose
 choose()
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.contract import Dataset
 from cifarnet.data import synthetic
+from cifarnet.dataset import Dataset
 from cifarnet.export.contract import describe
 from cifarnet.export.file import serialize
 from cifarnet.export.writer import write_graph
-from cifarnet.job import Job
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
+from cifarnet.run.job import Job
 from cifarnet.training.observer import Silent
 from cifarnet.training.train import calibration_of, carry_out, load_best, start
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from cifarnet.contract import Split
+from cifarnet.dataset import Split
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export as exporting

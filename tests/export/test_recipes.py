@@ -7,9 +7,9 @@ from cifarnet.evaluation.target import open_subject
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.writer import write_graph
-from cifarnet.job import Job
 from cifarnet.recipes import recipe
 from cifarnet.report import write_report
+from cifarnet.run.job import Job
 from cifarnet.runtime import Classifier
 from cifarnet.training.observer import Silent
 from cifarnet.training.train import carry_out, load_best, start

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cifarnet.contract import Prediction
 from cifarnet.errors import DataError, ModelError
+from cifarnet.runtime.classifier import Prediction
 
 EXAMPLES = settings.default.max_examples
 """Of each kind, as tests/conftest.py sets for the suite and for `make nightly`."""

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.contract import Coverage, Prediction
+from cifarnet.contract import Coverage
 from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.runtime import Classifier, Outcome, files
 from cifarnet.runtime import classifier as module
+from cifarnet.runtime.classifier import Prediction
 from tests.runtime import models
 
 

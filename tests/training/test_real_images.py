@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.contract import Dataset, Split
-from cifarnet.job import Job
+from cifarnet.dataset import Dataset, Split
+from cifarnet.run.job import Job
 from cifarnet.training.train import carry_out, start
 
 

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from cifarnet.atomic import HOST
-from cifarnet.contract import Dataset, Split
-from cifarnet.data import hold_out, open_dataset, synthetic
+from cifarnet.data import hold_out, load_dataset, synthetic
+from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import CheckpointError, ConfigError, ModelError, RunError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.evaluation.scoring import evaluate, predict
-from cifarnet.job import Job
 from cifarnet.model.network import build_model, get_weights, predictor
-from cifarnet.run_folder import Run, find_run
-from cifarnet.run_record import RunRecord
+from cifarnet.run.folder import Run, find_run
+from cifarnet.run.job import Job
+from cifarnet.run.record import RunRecord
 from cifarnet.training import optimizer
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.early_stopping import EarlyStopping
@@ -60,27 +60,27 @@ def two_classes(seed):
 
 
 def test_a_folder_opens_again_as_it_was_divided_whatever_the_seed_of_the_training(photos, runs, watcher):
-    dataset = open_dataset(photos)  # with seed 0
+    dataset = load_dataset(photos)  # with seed 0
     run, record = finished(two_classes(seed=1), dataset, runs, watcher)
     assert (record["data"]["source"], record["data"]["split_seed"]) == (str(photos), 0)
-    assert run.read_record().origin.open_dataset().fingerprint == dataset.fingerprint
+    assert run.read_record().origin.load_dataset().fingerprint == dataset.fingerprint
     assert (
-        asdict(evaluate(predictor(load_best(run)), run.read_record().origin.open_dataset().test))
+        asdict(evaluate(predictor(load_best(run)), run.read_record().origin.load_dataset().test))
         == record["metrics"]["test"]
     )
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_images_and_is_repeated(photos, runs, watcher, tmp_path):
-    run = start(two_classes(seed=1), open_dataset(photos, seed=1, split_by="position"), runs)
+    run = start(two_classes(seed=1), load_dataset(photos, seed=1, split_by="position"), runs)
     record = document(run)
     for name in ("split_by", "split_seed"):
         del record["data"][name]
     put(run, record)
-    dataset = run.read_record().origin.open_dataset()
+    dataset = run.read_record().origin.load_dataset()
     assert carry_out(run, dataset, watcher).status == "finished"
     again = Run(Path(reproduce(run, dataset, tmp_path / "again", watcher).run))
     assert document(again)["data"]["split_by"] == "position"
-    assert again.read_record().origin.open_dataset().fingerprint == dataset.fingerprint
+    assert again.read_record().origin.load_dataset().fingerprint == dataset.fingerprint
 
 
 def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):

@@ -15,7 +15,7 @@ def run(task: Task, rounds: Rounds) -> None:
     settings = task.settings
     cifarnet.prepare_process()
     cifarnet.choose_backend()
-    whole = cifarnet.open_dataset(settings["source"])
+    whole = cifarnet.load_dataset(settings["source"])
     train = dataclasses.replace(whole.train, images=np.load(settings["images"]), labels=np.load(settings["labels"]))
     dataset = dataclasses.replace(whole, train=train)
     job = cifarnet.Job(

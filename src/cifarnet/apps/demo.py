@@ -10,10 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
-from cifarnet.atomic import reason
-from cifarnet.contract import shell_word
 from cifarnet.data.cache import cache_folder
-from cifarnet.errors import UsageError
+from cifarnet.errors import UsageError, reason, shell_word
 from cifarnet.runtime import read_model
 
 from .assets import package_data

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from cifarnet.atomic import reason
-from cifarnet.errors import BackendError
+from cifarnet.errors import BackendError, reason
 from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
 from .microbatches import current_micro_batch, keras_defaults

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cifarnet.evaluation.comparison import Comparison, Measured, Training
-    from cifarnet.run_folder import EpochRecord
+    from cifarnet.run.folder import EpochRecord
 
 EPOCHS = 3
 """Default number of epochs: a few minutes on CIFAR-10, long enough for the curves to diverge."""
@@ -61,8 +61,8 @@ def command(
     if whole and epochs is not None:
         raise UsageError(f"--whole and --epochs {epochs} contradict each other; expected one of them: leave one out")
     from cifarnet.backends import installed
-    from cifarnet.contract import durable
-    from cifarnet.data import open_dataset
+    from cifarnet.data import load_dataset
+    from cifarnet.dataset import durable
     from cifarnet.evaluation.comparison import Plan, compare_backends, interruptible
 
     plan = Plan(
@@ -74,7 +74,7 @@ def command(
     )
     folder = output or Path("comparisons") / f"{datetime.now():%Y%m%d-%H%M%S}"
     with download_bar() as progress:
-        dataset = open_dataset(plan.source, progress=progress)
+        dataset = load_dataset(plan.source, progress=progress)
     say(f"{dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test images")
     train = plan.job(dataset, seed=0).train
     say(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cifarnet.contract import printable
+from cifarnet.errors import printable
 
 from .display import download_bar, out
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Self, TextIO
 
-from cifarnet.contract import printable
+from cifarnet.errors import printable
 
 if TYPE_CHECKING:
-    from cifarnet.run_folder import EpochRecord
+    from cifarnet.run.folder import EpochRecord
     from cifarnet.training.observer import Progress
 
 STDERR = 2

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.contract import printable
+from cifarnet.errors import printable
 
 from .display import out, say
 from .options import JsonOption

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.contract import printable
-from cifarnet.errors import DataError, UsageError
+from cifarnet.errors import DataError, UsageError, printable
 
 from .display import download_bar, out, say, say_not_known, shortened
 from .options import DATA, MODEL, BackendOption, JsonOption, OldTtaOption, RunsOption, TtaOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
-    from cifarnet.contract import Dataset, Split
     from cifarnet.data import Progress
+    from cifarnet.dataset import Dataset, Split
     from cifarnet.evaluation.calibration import Reliability, SelectivePrediction
     from cifarnet.evaluation.metrics import Evaluation
     from cifarnet.evaluation.significance import PairedComparison
@@ -125,8 +124,8 @@ def _open_images(subjects: "list[Subject]", data: str | None, images: str | None
 
 def _every_image(subject: "Subject", folder: str, progress: "Progress") -> "Dataset":
     """Return a dataset with every image of a folder in the test split."""
-    from cifarnet.contract import Dataset, Split, durable
     from cifarnet.data import open_labeled_images
+    from cifarnet.dataset import Dataset, Split, durable
 
     split = open_labeled_images(folder, subject.labels, progress)
     _say_missing(subject, split)

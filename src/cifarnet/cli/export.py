@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.contract import printable
-from cifarnet.errors import UsageError
+from cifarnet.errors import UsageError, printable
 
 from .display import download_bar, out, say
 from .options import (
@@ -64,7 +63,7 @@ def command(
     precisions = [name for name, is_wanted in wanted.items() if is_wanted]
     _require_sense(precisions, output, max_drop)
     from cifarnet.backends import choose
-    from cifarnet.run_folder import require_writable_model
+    from cifarnet.run.folder import require_writable_model
 
     from .runs import trained_run
 
@@ -76,7 +75,7 @@ def command(
     for name in precisions:  # check every name before the first file is written
         writable_path(found, name, output)
     with download_bar() as progress:
-        dataset = found.read_record().origin.open_dataset(data, progress)
+        dataset = found.read_record().origin.load_dataset(data, progress)
     points = Decimal(str(DEFAULT_DROP if max_drop is None else max_drop))  # so that 0.7 becomes exactly 0.007
     drop = float(points / POINTS)
     written = []

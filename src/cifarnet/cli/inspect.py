@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.contract import printable
-from cifarnet.errors import ModelError
+from cifarnet.errors import ModelError, printable
 
 from .display import out
 from .options import JsonOption, filled

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.contract import printable
-from cifarnet.errors import DataError, ModelError, UsageError
+from cifarnet.errors import DataError, ModelError, UsageError, printable
 
 from .display import complain, image_bar, out, say, shortened
 
 if TYPE_CHECKING:
-    from cifarnet.contract import Prediction
     from cifarnet.runtime import Classifier, Outcome
+    from cifarnet.runtime.classifier import Prediction
 
 STANDARD_INPUT = "-"
 DEFAULT_TOP = 3

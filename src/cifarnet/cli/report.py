@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cifarnet.contract import printable
+from cifarnet.errors import printable
 
 from .display import download_bar, out
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
@@ -21,7 +21,7 @@ def command(
     """
     from cifarnet.evaluation.target import open_subject, require_labels
     from cifarnet.report import require_reportable, write_report
-    from cifarnet.run_state import require_own_export
+    from cifarnet.run.state import require_own_export
 
     found = trained_run(runs, run)
     if found.model.is_file():
@@ -29,7 +29,7 @@ def command(
     is_file = backend is None and found.model.is_file()
     subject = open_subject(str(found.model if is_file else found.path), runs, backend)
     with download_bar() as progress:
-        dataset = found.read_record().origin.open_dataset(data, progress)
+        dataset = found.read_record().origin.load_dataset(data, progress)
     require_labels(subject, dataset)
     require_reportable(found, dataset)  # before minutes of evaluation
     evaluation = subject.judge(dataset.test, dataset, found.read_record().calibration)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.contract import printable
-from cifarnet.errors import RunError
+from cifarnet.errors import RunError, printable
 from cifarnet.interruption import INTERRUPTED
 
 from .display import TrainingDisplay, download_bar, out, say
@@ -37,7 +36,7 @@ def command(
     """
     from cifarnet.backends import choose
     from cifarnet.evaluation.reproduce import planned_epochs, reproduce
-    from cifarnet.run_folder import json_text
+    from cifarnet.run.folder import json_text
 
     from .runs import recorded_run
 
@@ -47,7 +46,7 @@ def command(
     name = choose(backend or record.backend)
     say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {record.seed}")
     with download_bar() as progress:
-        dataset = record.origin.open_dataset(data, progress)
+        dataset = record.origin.load_dataset(data, progress)
     from cifarnet.training.interrupt import stop_on_signal  # Keras, now that its framework is chosen
 
     with stop_on_signal() as stop, TrainingDisplay() as display:

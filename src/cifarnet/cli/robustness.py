@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.contract import printable
+from cifarnet.errors import printable
 
 from .display import download_bar, image_bar, out, say, say_not_known
 from .options import DATA, MODEL, JsonOption, RunsOption, filled
@@ -18,7 +18,7 @@ from .tables import percent, table
 
 if TYPE_CHECKING:
     from cifarnet.evaluation.robustness import Robustness
-    from cifarnet.run_folder import Run
+    from cifarnet.run.folder import Run
 
 
 def command(

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from cifarnet.contract import shell_word
-from cifarnet.errors import RunError
-from cifarnet.run_folder import Run, find_run
-from cifarnet.run_state import require_own_export, require_weights
+from cifarnet.errors import RunError, shell_word
+from cifarnet.run.folder import Run, find_run
+from cifarnet.run.state import require_own_export, require_weights
 
 from .display import say
 

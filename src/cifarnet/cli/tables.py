@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from cifarnet.contract import printable
+from cifarnet.errors import printable
 
 WIDEST = 80
 """Maximum width of a column in characters; longer cells are wrapped."""

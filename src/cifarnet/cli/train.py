@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
-from cifarnet.contract import CIFAR10_FINGERPRINT, durable, shell_word
-from cifarnet.errors import DataError, RunError, UsageError
+from cifarnet.dataset import CIFAR10_FINGERPRINT, durable
+from cifarnet.errors import DataError, RunError, UsageError, shell_word
 from cifarnet.interruption import INTERRUPTED
-from cifarnet.job import Job
 from cifarnet.recipes import RECIPES, Recipe, recipe
-from cifarnet.run_folder import Run, find_run
-from cifarnet.run_state import require_resumable
+from cifarnet.run.folder import Run, find_run
+from cifarnet.run.job import Job
+from cifarnet.run.state import require_resumable
 
 from .display import TrainingDisplay, download_bar, out, say, say_not_known, shortened
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import trained_run
 
 if TYPE_CHECKING:
-    from cifarnet.contract import Dataset
     from cifarnet.data import HoldOut
-    from cifarnet.run_record import RunRecord
+    from cifarnet.dataset import Dataset
+    from cifarnet.run.record import RunRecord
     from cifarnet.training.interrupt import StopRequest
     from cifarnet.training.tracking import Tracking
     from cifarnet.training.warm_start import WarmStart
@@ -164,7 +164,7 @@ def _start(
     job: Job, warm_start: "WarmStart | None", given: Collection[str], source: str, backend: str | None, runs: Path
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
-    from cifarnet.data import hold_out_of, open_dataset
+    from cifarnet.data import hold_out_of, load_dataset
     from cifarnet.data.cache import cache_folder
 
     if "dropout" in given and not job.model.dense_units:
@@ -178,7 +178,7 @@ def _start(
         if warm_start.seen is None:
             say_not_known(warm_start.run)
     with download_bar() as progress:
-        dataset = open_dataset(source, seed=job.train.seed, progress=progress)
+        dataset = load_dataset(source, seed=job.train.seed, progress=progress)
     if source == "cifar10" and dataset.fingerprint != CIFAR10_FINGERPRINT:
         raise DataError(
             f"the CIFAR-10 in the cache has the fingerprint {dataset.fingerprint[:12]}; expected "
@@ -236,7 +236,7 @@ def _reopen(
     _require_same_settings(record, requested)
     say(f"backend {choose(record.backend)}, resuming {run}")
     with download_bar() as progress:
-        return run, record.origin.open_dataset(data, progress)
+        return run, record.origin.load_dataset(data, progress)
 
 
 def _require_same_settings(record: "RunRecord", requested: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifarnet.contract import Dataset, Split, SplitBy, durable
+from cifarnet.dataset import Dataset, Split, SplitBy, durable
 from cifarnet.errors import DataError
 
 from .cache import CacheState, cache_folder, cache_state, open_cache, verify
@@ -26,7 +26,7 @@ __all__ = [
     "fetch",
     "hold_out",
     "hold_out_of",
-    "open_dataset",
+    "load_dataset",
     "open_labeled_images",
     "synthetic",
     "verify",
@@ -40,7 +40,7 @@ _SHOWN = 3
 """Maximum number of folder entries in an error message."""
 
 
-def open_dataset(
+def load_dataset(
     source: str | Path = "cifar10",
     *,
     seed: int = 0,
@@ -70,7 +70,7 @@ def open_dataset(
 def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progress | None = None) -> Split:
     """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
-    Unlike ``open_dataset`` it does not split the images, and accepts classes without images, or a single image. Raises
+    Unlike ``load_dataset`` it does not split the images, and accepts classes without images, or a single image. Raises
     DataError for subfolders that are not classes of the model, and if there is no image at all.
     """
     from .folder import read_labeled_images  # imported here: it loads Pillow

@@ -14,9 +14,9 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from cifarnet.atomic import reason
-from cifarnet.contract import IMAGE_SHAPE, Dataset, Split
-from cifarnet.errors import DataError, IntegrityError
+from cifarnet.contract import IMAGE_SHAPE
+from cifarnet.dataset import Dataset, Split
+from cifarnet.errors import DataError, IntegrityError, reason
 from cifarnet.interruption import cleanup_on_interrupt
 
 from .cifar10 import CIFAR10, RecordFile, Release, check_records, records_from_split

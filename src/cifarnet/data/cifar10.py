@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import CIFAR10_LABELS, IMAGE_SHAPE, Dataset, Split
+from cifarnet.contract import IMAGE_SHAPE
+from cifarnet.dataset import CIFAR10_LABELS, Dataset, Split
 from cifarnet.errors import IntegrityError
 
 PIXEL_BYTES = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2]

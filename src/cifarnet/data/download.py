@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarnet.atomic import reason
-from cifarnet.contract import Dataset
-from cifarnet.errors import DataError, FetchError, IntegrityError
+from cifarnet.dataset import Dataset
+from cifarnet.errors import DataError, FetchError, IntegrityError, reason
 from cifarnet.interruption import cleanup_on_interrupt
 
 from .cache import (

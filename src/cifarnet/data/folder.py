@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import IMAGE_SHAPE, Dataset, Split, SplitBy, durable
+from cifarnet.contract import IMAGE_SHAPE
+from cifarnet.dataset import Dataset, Split, SplitBy, durable
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.preprocessing import EXTENSIONS, bombs_refused, read_pixels
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifarnet.atomic import reason
-from cifarnet.contract import IMAGE_SHAPE, Split
-from cifarnet.errors import FetchError, IntegrityError
+from cifarnet.contract import IMAGE_SHAPE
+from cifarnet.dataset import Split
+from cifarnet.errors import FetchError, IntegrityError, reason
 from cifarnet.interruption import cleanup_on_interrupt, defer_interrupt
 
 from .cache import disk_errors

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.atomic import reason
-from cifarnet.contract import Dataset, reason_or_pointer
-from cifarnet.errors import DataError, IntegrityError
+from cifarnet.contract import reason_or_pointer
+from cifarnet.dataset import Dataset
+from cifarnet.errors import DataError, IntegrityError, reason
 
 from .cifar10 import (
     PIXEL_BYTES,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.config import TrainConfig
-from cifarnet.contract import Dataset, Split
+from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, DataError
 
 Indices = NDArray[np.int64]

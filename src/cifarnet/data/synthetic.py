@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import IMAGE_SHAPE, Dataset, Split
+from cifarnet.contract import IMAGE_SHAPE
+from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError
 
 _SYNTHETIC_TAG = 0x7379_6E74

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.run_record import TARGET_ACCURACY, TEMPERATURES, Calibration, Coverage
+from cifarnet.run.record import TARGET_ACCURACY, TEMPERATURES, Calibration, Coverage
 
 from .scoring import Probabilities, require_finite, score, softmax
 

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from cifarnet.atomic import write_atomically
-from cifarnet.contract import CIFAR10_FINGERPRINT, Dataset
+from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
 from cifarnet.errors import RunError
-from cifarnet.job import Job
 from cifarnet.recipes import recipe
-from cifarnet.run_folder import EpochRecord, Run, json_text
-from cifarnet.run_record import RunRecord
-from cifarnet.run_state import require_weights
+from cifarnet.run.folder import EpochRecord, Run, json_text
+from cifarnet.run.job import Job
+from cifarnet.run.record import RunRecord
+from cifarnet.run.state import require_weights
 from cifarnet.training.warm_start import warm_start_of
 
 RESULT = "reproduction.json"

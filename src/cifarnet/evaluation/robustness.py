@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import ROBUSTNESS, Split
+from cifarnet.contract import ROBUSTNESS
+from cifarnet.dataset import Split
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
 from cifarnet.runtime import OpenedModel
 

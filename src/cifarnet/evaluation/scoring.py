@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import Split
+from cifarnet.dataset import Split
 from cifarnet.errors import DataError
 
 Predictor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

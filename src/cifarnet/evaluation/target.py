@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifarnet.backends import choose
-from cifarnet.contract import FILE_ENGINE, NAMED_SOURCES, Dataset, Split
+from cifarnet.contract import FILE_ENGINE
+from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
 from cifarnet.errors import DataError, ModelError, UsageError
-from cifarnet.job import Origin
-from cifarnet.run_folder import Run, find_run
-from cifarnet.run_record import Calibration, DataRecord
-from cifarnet.run_state import require_weights, run_beside
+from cifarnet.run.folder import Run, find_run
+from cifarnet.run.job import Origin
+from cifarnet.run.record import Calibration, DataRecord
+from cifarnet.run.state import require_weights, run_beside
+from cifarnet.run.typed_json import read
 from cifarnet.runtime import OpenedModel, open_model
 from cifarnet.training.seen import Digests, count_seen, seen_by
-from cifarnet.typed_json import read
 
 from .metrics import Evaluation, measure
 from .scoring import Predictor, predict, with_tta
@@ -202,7 +203,7 @@ def open_images(subject: Subject, place: str | None, progress: "Progress | None"
     Their test part is what may be scored, as ``require_unseen`` tells. Raises ``DataError`` for images of other
     classes.
     """
-    dataset = subject.origin.open_dataset(place, progress)
+    dataset = subject.origin.load_dataset(place, progress)
     require_labels(subject, dataset)
     return dataset
 

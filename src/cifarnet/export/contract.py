@@ -5,7 +5,7 @@ from typing import Any
 
 from cifarnet.config import ModelConfig
 from cifarnet.contract import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
-from cifarnet.run_record import Calibration, RunRecord
+from cifarnet.run.record import Calibration, RunRecord
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
 """Keys copied from run.json; none names a time, a path or a machine."""

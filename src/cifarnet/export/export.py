@@ -17,13 +17,14 @@ import onnx
 from cifarnet.atomic import locked, naming, written_aside
 from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
-from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, Dataset, Split
+from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX
 from cifarnet.data import evenly_chosen, hold_out_of
+from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, ModelError, ParityError, UsageError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.interruption import defer_interrupt
-from cifarnet.job import require_outside
-from cifarnet.run_folder import EXPORT_LOCK, Run, require_writable_model
+from cifarnet.run.folder import EXPORT_LOCK, Run, require_writable_model
+from cifarnet.run.job import require_outside
 from cifarnet.runtime import open_model, read_model
 from cifarnet.system import processor, versions
 from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, require_same_data

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import Split
+from cifarnet.dataset import Split
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict, score, softmax, with_tta
 from cifarnet.runtime import open_model

@@ -15,11 +15,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.atomic import reason, write_atomically
+from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, keras_defaults
 from cifarnet.config import ModelConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE, reason_or_pointer
-from cifarnet.errors import ModelError, RunError
+from cifarnet.errors import ModelError, RunError, reason
 from cifarnet.interruption import cleanup_on_interrupt
 
 from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D

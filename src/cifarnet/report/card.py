@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from cifarnet.contract import NAMED_SOURCES, printable
+from cifarnet.dataset import NAMED_SOURCES
+from cifarnet.errors import printable
 from cifarnet.evaluation.metrics import Evaluation
 
 from . import findings

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cifarnet.atomic import write_atomically
-from cifarnet.contract import Dataset
+from cifarnet.dataset import Dataset
 from cifarnet.evaluation.calibration import Reliability
 from cifarnet.evaluation.metrics import Evaluation
 from cifarnet.evaluation.robustness import Robustness
-from cifarnet.run_folder import EpochRecord
+from cifarnet.run.folder import EpochRecord
 
 from .evidence import Absent
 from .words import confidence, short, spaced

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.config import Config
-from cifarnet.contract import NAMED_SOURCES, shell_word
-from cifarnet.job import Job
+from cifarnet.dataset import NAMED_SOURCES
+from cifarnet.errors import shell_word
 from cifarnet.recipes import RECIPES
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
+from cifarnet.run.job import Job
 
 RUNS = Path("runs")
 """Default of --runs."""

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
 from cifarnet.errors import RunError
 from cifarnet.evaluation.robustness import Robustness
-from cifarnet.job import Job
-from cifarnet.run_folder import EpochRecord, Run
-from cifarnet.run_record import Calibration, RunRecord
-from cifarnet.run_state import best_epoch_of
+from cifarnet.run.folder import EpochRecord, Run
+from cifarnet.run.job import Job
+from cifarnet.run.record import Calibration, RunRecord
+from cifarnet.run.state import best_epoch_of
+from cifarnet.run.typed_json import Fraction, read
 from cifarnet.runtime import read_model
-from cifarnet.typed_json import Fraction, read
 
 from .commands import export_command, run_words
 

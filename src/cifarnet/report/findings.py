@@ -4,7 +4,7 @@ import math
 
 from cifarnet.evaluation.metrics import ClassMeasures, Evaluation
 from cifarnet.evaluation.robustness import Robustness
-from cifarnet.run_record import TARGET_ACCURACY, Calibration
+from cifarnet.run.record import TARGET_ACCURACY, Calibration
 
 from .evidence import Evidence, Parity
 from .words import duration, millions, percent, short, spaced

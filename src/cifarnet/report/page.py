@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import Dataset, printable
+from cifarnet.dataset import Dataset
+from cifarnet.errors import printable
 from cifarnet.evaluation.metrics import Evaluation
 from cifarnet.evaluation.robustness import Robustness
 

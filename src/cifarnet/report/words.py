@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 
-from cifarnet.contract import printable
+from cifarnet.errors import printable
 
 NONE = "\u2013"
 """Shown for a missing value."""

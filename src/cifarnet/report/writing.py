@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from cifarnet.atomic import require_writable, write_atomically
-from cifarnet.contract import Dataset
+from cifarnet.dataset import Dataset
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation.metrics import Evaluation
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
 
 from .card import draw_card
 from .charts import FIGURES, draw_curves, draw_figures

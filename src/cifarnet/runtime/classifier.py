@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Coverage, Prediction
+from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Coverage
 from cifarnet.errors import DataError, ModelError, UsageError
 
 from .files import Found, find_images
@@ -51,6 +51,35 @@ class Outcome:
     path: Path
     prediction: Prediction | None = None
     error: DataError | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one image."""
+
+    scores: tuple[tuple[str, float], ...]
+    """All classes with their probabilities, 0 to 1, most probable first."""
+    confidence: float | None = None
+    """Calibrated probability of the most probable class, 0 to 1, or None if the model file has no temperature."""
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.scores[0][0]
+
+    @property
+    def probability(self) -> float:
+        """Probability of the most probable class, 0 to 1."""
+        return self.scores[0][1]
+
+    def top(self, count: int) -> tuple[tuple[str, float], ...]:
+        """Return the ``count`` most probable classes, 1 to all of them, with their probabilities, 0 to 1.
+
+        Raises ``UsageError`` for another count.
+        """
+        if not 1 <= count <= len(self.scores):
+            raise UsageError(f"top is {count}; expected 1 to {len(self.scores)}, the number of classes: change it")
+        return self.scores[:count]
 
 
 class Classifier:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
 
-from cifarnet.atomic import reason
-from cifarnet.errors import DataError
+from cifarnet.errors import DataError, reason
 
 WINDOW = 20_000
 """Maximum names of one folder in memory. A larger folder is listed again for the next names, which takes little time

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.atomic import reason
 from cifarnet.contract import Shape
-from cifarnet.errors import DataError, SizeError
+from cifarnet.errors import DataError, SizeError, reason
 
 CHANNELS = (1, 3, 4)
 """Channels of grayscale, RGB and RGBA arrays."""

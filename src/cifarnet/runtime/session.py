@@ -11,7 +11,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from cifarnet.atomic import reason
 from cifarnet.contract import (
     BATCH_DIMENSION,
     CALIBRATED_NAME,
@@ -24,7 +23,7 @@ from cifarnet.contract import (
     Shape,
     seal,
 )
-from cifarnet.errors import ModelError, UsageError
+from cifarnet.errors import ModelError, UsageError, reason
 
 from .contract import read_contract
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cifarnet.atomic import write_atomically
 from cifarnet.errors import CheckpointError
-from cifarnet.run_folder import EpochRecord
+from cifarnet.run.folder import EpochRecord
 
 GENERATIONS = 2
 """Checkpoints kept: when the newest is torn, the one before it still stands."""

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends import Steps, keras_defaults
-from cifarnet.contract import Dataset, Split
 from cifarnet.data import HoldOut, batch_order, hold_out_of
 from cifarnet.data.augmentation import Augmentation
-from cifarnet.job import Job
+from cifarnet.dataset import Dataset, Split
 from cifarnet.model.network import get_weights, logits_of
+from cifarnet.run.job import Job
 
 from .optimizer import compile_engine
 from .train import initial_model

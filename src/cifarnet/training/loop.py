@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends import Steps
-from cifarnet.contract import Split
 from cifarnet.data import HoldOut, batch_order
 from cifarnet.data.augmentation import Augmentation
+from cifarnet.dataset import Split
 from cifarnet.errors import CheckpointError
 from cifarnet.evaluation.scoring import evaluate
-from cifarnet.job import Job
 from cifarnet.model.network import get_weights, logits_of, save_weights, set_weights
-from cifarnet.run_folder import EpochRecord, Run
-from cifarnet.run_record import StopReason
+from cifarnet.run.folder import EpochRecord, Run
+from cifarnet.run.job import Job
+from cifarnet.run.record import StopReason
 
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from .early_stopping import EarlyStopping

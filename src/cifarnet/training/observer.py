@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from cifarnet.run_folder import EpochRecord
+from cifarnet.run.folder import EpochRecord
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.atomic import write_atomically
-from cifarnet.contract import NAMED_SOURCES
+from cifarnet.dataset import NAMED_SOURCES
 from cifarnet.errors import CifarnetError, RunError
-from cifarnet.run_folder import Run
+from cifarnet.run.folder import Run
 
 Digests = NDArray[np.uint64]
 """uint64 (n,): one number for the pixels of each image."""
@@ -61,7 +61,7 @@ def _seen_where_it_was(run: Run) -> Digests | None:
     if origin.source is None or origin.source in NAMED_SOURCES or record.warm_start is not None:
         return None  # nothing is fetched for this
     with suppress(CifarnetError):
-        dataset = origin.open_dataset()
+        dataset = origin.load_dataset()
         if dataset.fingerprint == origin.fingerprint:
             return digests(dataset.train.images)
     return None

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifarnet.backends import install_line
-from cifarnet.contract import printable
-from cifarnet.errors import TrackingError, UsageError
-from cifarnet.run_folder import EpochRecord, Run
-from cifarnet.run_record import RunRecord
+from cifarnet.errors import TrackingError, UsageError, printable
+from cifarnet.run.folder import EpochRecord, Run
+from cifarnet.run.record import RunRecord
 
 if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event

@@ -18,17 +18,17 @@ import numpy as np
 from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.contract import Dataset, Split
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
+from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.scoring import Predictor, evaluate, predict, with_tta
 from cifarnet.interruption import cleanup_on_interrupt
-from cifarnet.job import Job, require_outside
 from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
-from cifarnet.run_folder import Run, create_run, finish_pointing_latest, point_latest
-from cifarnet.run_record import Calibration, DataRecord, HoldOutRecord, Machine, Metrics, RecordedScore, RunRecord
-from cifarnet.run_state import best_epoch_of, require_resumable, require_weights, weights_digest
+from cifarnet.run.folder import Run, create_run, finish_pointing_latest, point_latest
+from cifarnet.run.job import Job, require_outside
+from cifarnet.run.record import Calibration, DataRecord, HoldOutRecord, Machine, Metrics, RecordedScore, RunRecord
+from cifarnet.run.state import best_epoch_of, require_resumable, require_weights, weights_digest
 from cifarnet.system import processor, usable_cores, versions
 
 from .loop import Outcome, train

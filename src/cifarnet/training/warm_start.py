@@ -4,12 +4,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifarnet.contract import Dataset
 from cifarnet.data import HoldOut
+from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.run_folder import Run
-from cifarnet.run_record import RunRecord, StartedFrom
-from cifarnet.run_state import require_weights
+from cifarnet.run.folder import Run
+from cifarnet.run.record import RunRecord, StartedFrom
+from cifarnet.run.state import require_weights
 
 from .seen import Digests, count_seen, digests, seen_by
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cifarnet.atomic import reason
-from cifarnet.errors import DataError
+from cifarnet.errors import DataError, reason
 
 
 def read_outputs(path: Path) -> dict[str, Any]:

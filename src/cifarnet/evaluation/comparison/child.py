@@ -15,11 +15,11 @@ import numpy as np
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import CifarnetError, RunError
-from cifarnet.job import Job
-from cifarnet.run_folder import EpochRecord
-from cifarnet.run_record import DataRecord
+from cifarnet.run.folder import EpochRecord
+from cifarnet.run.job import Job
+from cifarnet.run.record import DataRecord
+from cifarnet.run.typed_json import read
 from cifarnet.system import peak_memory_bytes, prepare_process, print_result
-from cifarnet.typed_json import read
 
 
 def main(order: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ def _carry_out(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, A
     data: DataRecord = read(DataRecord, ordered["data"], "data")
     model, train = ModelConfig.from_json(ordered["model"]), TrainConfig.from_json(ordered["train"])
     job = Job(recipe=ordered["recipe"], model=model, train=train, source=data.source)
-    dataset = data.origin(train.seed).open_dataset()
+    dataset = data.origin(train.seed).load_dataset()
     require_same_data(data, dataset)  # else it would be compared with trainings on other images
     first = first_step(job, dataset)
     run = start(job, dataset, runs)

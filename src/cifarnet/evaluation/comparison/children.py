@@ -12,12 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from cifarnet.contract import Dataset
+from cifarnet.dataset import Dataset
 from cifarnet.errors import BackendError
 from cifarnet.interruption import cleanup_on_interrupt
-from cifarnet.job import Job
-from cifarnet.run_folder import EpochRecord
-from cifarnet.run_record import DataRecord
+from cifarnet.run.folder import EpochRecord
+from cifarnet.run.job import Job
+from cifarnet.run.record import DataRecord
 from cifarnet.system import results_in
 
 GOODBYE_S = 10

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.atomic import write_atomically
-from cifarnet.contract import Dataset
+from cifarnet.dataset import Dataset
 from cifarnet.errors import UsageError
 from cifarnet.evaluation.significance import wilson
-from cifarnet.job import Job, require_outside
-from cifarnet.run_folder import Run, json_text
-from cifarnet.run_record import RecordedScore
+from cifarnet.run.folder import Run, json_text
+from cifarnet.run.job import Job, require_outside
+from cifarnet.run.record import RecordedScore
 from cifarnet.system import processor, usable_cores, versions
 
 from .children import EpochWatcher, train_in_child

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends import NAMES, install_line, installed, require_usable
-from cifarnet.contract import Dataset
 from cifarnet.data import hold_out_of
+from cifarnet.dataset import Dataset
 from cifarnet.errors import UsageError
 from cifarnet.evaluation.significance import Interval, compare
-from cifarnet.job import Job
 from cifarnet.recipes import recipe
-from cifarnet.run_folder import EpochRecord
+from cifarnet.run.folder import EpochRecord
+from cifarnet.run.job import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Plan:
     """Each backend is trained with the seeds 0 up to this, 1 or more."""
     recipe: str = "seed"
     source: str = "cifar10"
-    """What ``open_dataset`` is given."""
+    """What ``load_dataset`` is given."""
 
     def __post_init__(self) -> None:
         if not installed():

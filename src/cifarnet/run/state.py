@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .atomic import reason
-from .contract import EPOCH_ATTRIBUTE, shell_word
-from .errors import RunError
-from .run_folder import Run
-from .training.early_stopping import EarlyStopping
+from cifarnet.contract import EPOCH_ATTRIBUTE
+from cifarnet.errors import RunError, reason, shell_word
+from cifarnet.training.early_stopping import EarlyStopping
+
+from .folder import Run
 
 
 def best_epoch_of(run: Run) -> int | None:
@@ -45,7 +45,7 @@ def require_own_export(run: Run) -> None:
 
     What the file or the record of an earlier version does not tell is not compared.
     """
-    from .runtime import read_model  # onnxruntime: whoever only trains need not have it
+    from cifarnet.runtime import read_model  # onnxruntime: whoever only trains need not have it
 
     contract, record = read_model(run.model)[1], run.read_record()
     theirs = _contract_facts(contract)

@@ -6,7 +6,7 @@ from datetime import datetime
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from .config import MOST, Config
+from cifarnet.config import MOST, Config
 
 Fraction = Annotated[float, (0.0, 1.0)]
 """A number from 0 to 1."""

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from .config import ModelConfig, TrainConfig
-from .contract import Dataset, SplitBy
-from .errors import ConfigError, RunError
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.dataset import Dataset, SplitBy
+from cifarnet.errors import ConfigError, RunError
+
 from .job import Job, Origin
 from .typed_json import Fraction, Positive, members, read
 

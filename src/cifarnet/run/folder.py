@@ -15,11 +15,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .atomic import locked, probe, reason, remove_abandoned, temporary_name, write_atomically
-from .contract import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
-from .errors import RunError, UsageError
-from .interruption import cleanup_on_interrupt
-from .run_record import RunRecord
+from cifarnet.atomic import locked, probe, remove_abandoned, temporary_name, write_atomically
+from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
+from cifarnet.errors import RunError, UsageError, reason
+from cifarnet.interruption import cleanup_on_interrupt
+
+from .record import RunRecord
 
 RECORD = "run.json"
 HISTORY = "history.csv"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import ModelConfig, TrainConfig
-from .contract import NAMED_SOURCES, Dataset, SplitBy, durable
-from .errors import ConfigError, DataError, RunError
+from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.dataset import NAMED_SOURCES, Dataset, SplitBy, durable
+from cifarnet.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
-    from .data import Progress
+    from cifarnet.data import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Origin:
     """The images that a classifier was trained on."""
 
     source: str | None
-    """What ``open_dataset`` takes, or None where that is not known here."""
+    """What ``load_dataset`` takes, or None where that is not known here."""
     name: str
     fingerprint: str
     split_by: SplitBy
@@ -56,12 +56,12 @@ class Origin:
     split_seed: int
     """Seed that draws it, or the synthetic images."""
 
-    def open_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
+    def load_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
         """Open the images, now in ``place`` if given, and divide them as they were divided for the training.
 
         Raises ``DataError`` where their place is not known, or nothing lies there.
         """
-        from .data import open_dataset  # numpy, which the command line's help has no time for
+        from cifarnet.data import load_dataset  # numpy, which the command line's help has no time for
 
         source = place or self.source
         if source is None or not (place or source in NAMED_SOURCES or os.path.lexists(source)):
@@ -69,7 +69,7 @@ class Origin:
             raise DataError(
                 f"the model was trained on {source or self.name}, which {fault}; expected --data with its place"
             )
-        return open_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
+        return load_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
 
 
 def require_outside(place: Path, source: str | None, option: str) -> None:

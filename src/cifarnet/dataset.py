@@ -1,0 +1,121 @@
+"""Images with labels, divided into a training and a test split."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .contract import fault_of_labels
+from .errors import DataError
+
+if TYPE_CHECKING:  # `--help` needs this module without numpy, which is slow to import
+    import numpy as np
+    from numpy.typing import NDArray
+
+CIFAR10_FINGERPRINT = "5dbb2c57cc9d3346ee41c71cf7f1f900ed7bd0c71302e2fa82bd9fcf940536e6"
+"""Fingerprint of the official CIFAR-10 dataset."""
+NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
+"""Names of built-in datasets."""
+
+SplitBy = Literal["content", "position"]
+"""How the test split of a folder without one is chosen: by the bytes of each file, or by its position in the list.
+
+Runs of earlier versions, whose record does not name a rule, used the position.
+"""
+
+CIFAR10_LABELS = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+"""Class names in the order of the official ``batches.meta.txt``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with labels. Instances are compared by identity.
+
+    ``images`` is uint8 (n, height, width, 3), RGB, 0-255, possibly memory-mapped; ``labels`` is int32 (n,), indices
+    into the class names. Raises ``DataError`` for other shapes and dtypes.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != "uint8" or self.images.ndim != 4 or self.images.shape[-1] != 3:
+            raise DataError(
+                f"images have dtype {self.images.dtype} and shape {self.images.shape}; expected uint8 "
+                "(n, height, width, 3): pass RGB pixels 0-255, channels last"
+            )
+        if self.labels.shape != (len(self.images),) or self.labels.dtype != "int32":
+            raise DataError(
+                f"labels have dtype {self.labels.dtype} and shape {self.labels.shape}; expected int32 "
+                f"({len(self.images)},): pass one label per image"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training split, a test split and the class names.
+
+    Instances are compared by identity; compare fingerprints instead. Raises ``DataError`` for invalid class names and
+    for labels without a name.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    labels: tuple[str, ...]
+    source: str | None = field(default=None, init=False)
+    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next two fields."""
+    split_by: SplitBy | None = field(default=None, init=False)
+    """How the test split was chosen, or None if it was given."""
+    split_seed: int | None = field(default=None, init=False)
+    """Seed of the test split or of the synthetic images, or None if neither is random."""
+
+    def __post_init__(self) -> None:
+        if fault := fault_of_labels(self.labels):
+            raise DataError(f"{self.name} has {fault}")
+        for part in (self.train, self.test):
+            if len(part) and not (part.labels.min() >= 0 and part.labels.max() < len(self.labels)):
+                raise DataError(
+                    f"{self.name} has labels {part.labels.min()} to {part.labels.max()}; expected 0 to "
+                    f"{len(self.labels) - 1}: check the label file"
+                )
+
+    def opened_by(self, source: str, *, split_by: SplitBy | None = None, split_seed: int | None = None) -> Dataset:
+        """Return the same dataset with the arguments of ``load_dataset`` that open it again."""
+        opened = replace(self)
+        vars(opened).update(source=source, split_by=split_by, split_seed=split_seed)  # the class is frozen
+        return opened
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over class names, shapes, labels and pixels of both splits, in order."""
+        import numpy as np
+
+        digest = hashlib.sha256("\0".join(self.labels).encode())
+        for part in (self.train, self.test):
+            digest.update(repr(part.images.shape).encode())
+            digest.update(np.ascontiguousarray(part.labels).data)
+            digest.update(np.ascontiguousarray(part.images).data)
+        return digest.hexdigest()
+
+
+def durable(source: str | Path) -> str:
+    """Return a name unchanged and a path as absolute, so that it is valid in any working directory."""
+    return str(source) if source in NAMED_SOURCES else str(Path(source).expanduser().absolute())
