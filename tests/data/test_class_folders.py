@@ -1,15 +1,15 @@
 """A person's own images become a dataset, or an error that says which file or folder is in the way."""
 
+import errno
 import os
 import shutil
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tests.lfs import POINTER
+from tests.png import png_bytes
 
 from cifarnet.data import load_dataset
 from cifarnet.errors import ConfigError, DataError
@@ -205,16 +205,6 @@ def test_one_class_is_too_few(class_folders):
         load_dataset(class_folders)
 
 
-def _bomb(side: int) -> bytes:
-    """A PNG of a few bytes that says it is a square of many pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
 def _truncated_png(path: Path) -> bytes:
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(path)
@@ -238,9 +228,24 @@ def test_a_long_list_of_unreadable_images_is_cut(class_folders):
 
 @pytest.mark.parametrize("side", [10_000, 20_000])  # Pillow by itself only warns of the first
 def test_a_decompression_bomb_is_not_decoded(class_folders, side):
-    (class_folders / "cat" / "0.png").write_bytes(_bomb(side))
+    (class_folders / "cat" / "0.png").write_bytes(png_bytes(side, side, b""))
     with pytest.raises(DataError, match=r"1 of 10 .*0\.png \(.*decompression bomb"):
         load_dataset(class_folders)
+
+
+def test_too_many_open_files_are_not_blamed_on_the_images(class_folders, monkeypatch):
+    opened = Image.open
+
+    def refuse_last(path, **formats):
+        if path.name == "4.png":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return opened(path, **formats)
+
+    monkeypatch.setattr(Image, "open", refuse_last)
+    expected = r"^[^ ]*cat/4\.png cannot be read \(Too many open files\): an error of the system, not of the file"
+    with pytest.raises(DataError, match=expected) as info:
+        load_dataset(class_folders)
+    assert "replace" not in str(info.value)
 
 
 def test_a_git_lfs_pointer_in_place_of_an_image_is_named(class_folders):

@@ -1,8 +1,14 @@
-"""Pictures of every mode and size become the same RGB pixels by one recipe."""
+"""Images of every mode and size become the same RGB pixels by one recipe."""
+
+import errno
+import io
+import os
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.png import png_bytes
 
 from cifarnet.contract import RECIPE
 from cifarnet.errors import DataError
@@ -53,9 +59,9 @@ def test_a_tiny_picture_is_enlarged():
         (Image.new("RGB", (32, 32), (9, 80, 7)).quantize(4), (9, 80, 7)),
         (Image.new("CMYK", (32, 32), (0, 255, 255, 0)), (255, 0, 0)),
         (Image.fromarray(np.full((32, 32), 0x80FF, np.uint16)), (128, 128, 128)),
-        (Image.fromarray(np.full((32, 32), 70_000, np.int32)), (255, 255, 255)),
+        (Image.fromarray(np.full((32, 32), 0x80FF, ">u2")), (128, 128, 128)),
     ],
-    ids=["gray", "bilevel", "transparent", "opaque", "gray-alpha", "palette", "cmyk", "16-bit", "32-bit"],
+    ids=["gray", "bilevel", "transparent", "opaque", "gray-alpha", "palette", "cmyk", "16-bit", "big-endian"],
 )
 def test_every_mode_becomes_rgb(image, color):
     np.testing.assert_array_equal(pixels(image), np.full((32, 32, 3), color))
@@ -84,9 +90,32 @@ def test_the_first_frame_of_an_animation_counts(tmp_path):
         np.testing.assert_array_equal(pixels(image), np.full((32, 32, 3), (255, 0, 0)))
 
 
-def test_floating_point_pixels_are_refused():
-    with pytest.raises(ValueError, match="floating-point pixels; expected integers"):
-        pixels(Image.new("F", (32, 32)))
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_without_a_defined_range_are_refused(tmp_path, mode):
+    Image.new(mode, (32, 32), 100).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=f"^pixels of mode {mode}, whose range is not defined; expected 8 or 16 bits$"):
+        read_pixels(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("color", [(0x1234,), (0x1234, 0x5678, 0x9ABC)], ids=["gray", "RGB"])
+def test_the_transparent_color_of_a_16_bit_png_becomes_white(color):
+    values = np.tile(np.asarray(color, ">u2"), (32, 32, 1))
+    values[0] = 0x4321
+    transparency = struct.pack(f">{len(color)}H", *color)
+    file = png_bytes(32, 32, values.tobytes(), bits=16, is_gray=len(color) == 1, transparency=transparency)
+    decoded = read_pixels(io.BytesIO(file))
+    np.testing.assert_array_equal(decoded[0], np.full((32, 3), 0x43))
+    np.testing.assert_array_equal(decoded[1:], np.full((31, 32, 3), 255))
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO])
+def test_an_error_of_the_system_is_not_taken_for_a_broken_image(monkeypatch, code):
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        read_pixels(io.BytesIO())
 
 
 def test_the_recipe_names_the_size_that_comes_out():

@@ -1,5 +1,6 @@
 """Whatever an app hands over becomes the pixels that the model was trained on, or an error that says what to pass."""
 
+import errno
 import io
 import os
 import re
@@ -151,6 +152,14 @@ def test_truncated_files(refuses, tmp_path, kind):
 def test_bytes_that_are_no_image(refuses, junk):
     message = "the image cannot be used (no image in a known format); expected a whole image file: replace it"
     assert refuses(junk) == message
+
+
+def test_too_many_open_files_are_not_blamed_on_the_image(refuses, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert refuses(b"any").startswith("the image cannot be read (Too many open files): an error of the system, not")
 
 
 def test_a_git_lfs_pointer_in_place_of_an_image_is_named(refuses, tmp_path):

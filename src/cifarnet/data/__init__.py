@@ -64,7 +64,7 @@ def load_dataset(
     try:
         return _open_path(Path(source).expanduser(), seed, split_by, progress or silent)
     except OSError as error:
-        raise DataError(f"{error.filename or source} cannot be read ({error.strerror}): check permissions") from error
+        raise _unreadable(source, error) from error
 
 
 def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progress | None = None) -> Split:
@@ -78,7 +78,7 @@ def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progr
     try:
         return read_labeled_images(Path(path).expanduser(), labels, progress or silent)
     except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): check permissions") from error
+        raise _unreadable(path, error) from error
 
 
 def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
@@ -95,6 +95,13 @@ def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> 
     from .folder import read_class_folders  # imported here: it loads Pillow
 
     return read_class_folders(path, seed, split_by, progress)
+
+
+def _unreadable(source: str | Path, error: OSError) -> DataError:
+    from cifarnet.preprocessing import SYSTEM_ADVICE, SYSTEM_ERRORS  # imported here: it loads Pillow
+
+    advice = SYSTEM_ADVICE if error.errno in SYSTEM_ERRORS else "check permissions"
+    return DataError(f"{error.filename or source} cannot be read ({error.strerror}): {advice}")
 
 
 def _description(path: Path) -> str:
