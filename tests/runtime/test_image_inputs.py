@@ -192,7 +192,7 @@ def test_bombs_are_refused_where_warnings_are_ignored(refuses):
 
 
 def test_floating_point_pictures(refuses):
-    message = "the image cannot be used (floating-point pixels; expected integers); expected whole 8- or 16-bit pixels"
+    message = "the image cannot be used (pixels of mode F, whose range is not defined; expected 8 or 16 bits); expected"
     assert refuses(Image.new("F", (32, 32))).startswith(message)
 
 
