@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifarnet.dataset import Dataset, Split, SplitBy, durable
-from cifarnet.errors import DataError
+from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
+from cifarnet.errors import DataError, IntegrityError
 
 from .cache import CacheState, cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
 from .download import fetch
 from .official_files import holds_release, read_release
-from .progress import Progress, silent
 from .split import HoldOut, Indices, batch_order, evenly_chosen, hold_out, hold_out_of
 from .synthetic import synthetic
 
@@ -58,7 +57,7 @@ def load_dataset(
     IntegrityError), and ConfigError for a seed below 0.
     """
     if source == "cifar10":
-        return _open_cifar10(cache, progress).opened_by(source)
+        return _open_cifar10(cache, progress)
     if source == "synthetic":
         return synthetic(seed=seed).opened_by(source, split_seed=seed)
     try:
@@ -84,7 +83,14 @@ def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progr
 def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
     if not cache_state(cache).present:
         fetch(cache, progress)
-    return open_cache(cache)
+    dataset = open_cache(cache).opened_by("cifar10")
+    # Hashing takes 0.15 s, and the dataset keeps the fingerprint for everything that asks for it later.
+    if dataset.fingerprint != CIFAR10_FINGERPRINT:
+        raise IntegrityError(
+            f"{cache_state(cache).path} has the fingerprint {dataset.fingerprint[:12]}; expected "
+            f"{CIFAR10_FINGERPRINT[:12]}: run `cifarnet data fetch --force`"
+        )
+    return dataset
 
 
 def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.contract import IMAGE_SHAPE
-from cifarnet.dataset import Dataset, Split, SplitBy, durable
+from cifarnet.dataset import Dataset, Progress, Split, SplitBy, durable, silent
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.preprocessing import EXTENSIONS, bombs_refused, read_pixels
 
-from .progress import Progress, silent
 from .split import hold_out
 
 TEST_FRACTION = 0.2
