@@ -84,7 +84,7 @@ def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
     if not cache_state(cache).present:
         fetch(cache, progress)
     dataset = open_cache(cache).opened_by("cifar10")
-    # Hashing takes 0.15 s, and the dataset keeps the fingerprint for everything that asks for it later.
+    # The dataset keeps the fingerprint, so that nothing hashes the images again.
     if dataset.fingerprint != CIFAR10_FINGERPRINT:
         raise IntegrityError(
             f"{cache_state(cache).path} has the fingerprint {dataset.fingerprint[:12]}; expected "

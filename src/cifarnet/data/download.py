@@ -42,14 +42,11 @@ def fetch(
     if state.present and not force:
         return state.path
     lock = state.path.with_name(f"{state.path.name}.lock")
-    way_out, waiting = (
-        f"set {CACHE_VARIABLE} to another folder",
-        partial(report, "waiting for another process", 0, None),
-    )
+    waiting = partial(report, "waiting for another process", 0, None)
     with disk_errors(state.path):
         state.path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(lock, f"{lock} is in use", way_out, timeout_s=-1, waiting=waiting):
+        with locked(lock, "", f"set {CACHE_VARIABLE} to another folder", timeout_s=-1, waiting=waiting):
             # the process that held the lock may have downloaded it
             if force or not cache_state(cache, release=release).present:
                 write_cache(_downloaded(sources, release, state.path, report), state.path)

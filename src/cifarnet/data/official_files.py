@@ -144,15 +144,13 @@ def _from_pickle(contents: Mapping[str, bytes], file: RecordFile, release: Relea
 
 
 def _from_png(contents: Mapping[str, bytes], file: RecordFile, release: Release) -> Records:
-    """Read an image each of whose rows of pixels is an image of the release, and the labels of the whole split."""
+    """Read a PNG in which each row of pixels is one image, and its part of the labels of the split."""
     from PIL import Image  # imported here: only the npm package needs it
 
-    name, files = next(
-        each for each in zip(_LABEL_FILES, (release.train, release.test), strict=True) if file in each[1]
-    )
-    labels = np.split(np.asarray(json.loads(contents[name]), np.int32), len(files))[files.index(file)]
+    part, files = ("train", release.train) if file in release.train else ("test", release.test)
+    labels = np.split(np.asarray(json.loads(contents[f"{part}_lables.json"]), np.int32), len(files))
     with Image.open(io.BytesIO(contents[f"{file.stem}.png"]), formats=("PNG",)) as image:
-        return records_from_split(Split(np.asarray(image).reshape(-1, *IMAGE_SHAPE), labels))
+        return records_from_split(Split(np.asarray(image).reshape(-1, *IMAGE_SHAPE), labels[files.index(file)]))
 
 
 _READERS: dict[str, Callable[[Mapping[str, bytes], RecordFile, Release], Records]] = {
