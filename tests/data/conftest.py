@@ -3,12 +3,10 @@
 import hashlib
 import io
 import json
-import os
-import pickle
 import struct
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -164,24 +162,9 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def class_folders(tmp_path: Path) -> Path:
-    """Two classes of five 32x32 pictures each, the classes told apart by their colour."""
+    """Two classes of five 32x32 images each, which differ in color."""
     for name, color in (("cat", (200, 10, 10)), ("dog", (10, 10, 200))):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for index in range(5):
             Image.new("RGB", (32, 32), (*color[:2], color[2] + index)).save(tmp_path / "pets" / name / f"{index}.png")
     return tmp_path / "pets"
-
-
-class Payload:
-    """Pickles to a call that creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
-@pytest.fixture
-def make_hostile_pickle() -> Callable[[Path], bytes]:
-    return lambda path: pickle.dumps({1: Payload(path)}, protocol=2)

@@ -28,6 +28,14 @@ def contents(split):
 
 
 @pytest.fixture
+def split_folders(class_folders):
+    """The two classes in `train` and in `test`."""
+    for part in ("train", "test"):
+        shutil.copytree(class_folders, class_folders.with_name("split") / part)
+    return class_folders.with_name("split")
+
+
+@pytest.fixture
 def photos(tmp_path):
     """Two classes of a hundred images of noise."""
     for seed, label in enumerate(("cat", "dog")):
@@ -102,14 +110,12 @@ def test_a_seed_below_0_is_refused(class_folders, split_by):
         load_dataset(class_folders, seed=-1, split_by=split_by)
 
 
-def test_a_data_set_tells_where_it_is_from_and_by_what_its_test_part_was_drawn(class_folders, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_dataset_has_its_source_and_how_its_test_split_was_chosen(class_folders, split_folders, monkeypatch):
+    monkeypatch.chdir(class_folders.parent)
     drawn = load_dataset("pets", seed=4)
     assert (drawn.source, drawn.split_by, drawn.split_seed) == (str(class_folders), "content", 4)
-    for part in ("train", "test"):
-        shutil.copytree(class_folders, tmp_path / "divided" / part)
-    given = load_dataset(tmp_path / "divided", seed=4)
-    assert (given.source, given.split_by, given.split_seed) == (str(tmp_path / "divided"), None, None)
+    given = load_dataset(split_folders, seed=4)
+    assert (given.source, given.split_by, given.split_seed) == (str(split_folders), None, None)
     synthetic = load_dataset("synthetic", seed=4)
     assert (synthetic.source, synthetic.split_by, synthetic.split_seed) == ("synthetic", None, 4)
 
@@ -120,30 +126,25 @@ def test_the_held_out_images_depend_on_the_seed_alone(class_folders):
     assert len({load_dataset(class_folders, seed=seed).fingerprint for seed in range(5)}) > 1
 
 
-def test_train_and_test_folders_are_kept_apart(class_folders, tmp_path):
-    for part in ("train", "test"):
-        shutil.copytree(class_folders, tmp_path / "divided" / part)
-    (tmp_path / "divided" / "test" / "cat" / "0.png").unlink()
-    dataset = load_dataset(str(tmp_path / "divided"))
+def test_train_and_test_folders_are_kept_apart(split_folders):
+    (split_folders / "test" / "cat" / "0.png").unlink()
+    dataset = load_dataset(str(split_folders))
     assert (len(dataset.train), len(dataset.test)) == (10, 9)
 
 
-def test_classes_that_only_one_part_has_are_named(class_folders, tmp_path):
-    for part in ("train", "test"):
-        shutil.copytree(class_folders, tmp_path / "divided" / part)
-    (tmp_path / "divided" / "test" / "dog").rename(tmp_path / "divided" / "test" / "hog")
+def test_classes_that_only_one_split_has_are_named(split_folders):
+    (split_folders / "test" / "dog").rename(split_folders / "test" / "hog")
     with pytest.raises(DataError, match=r"dog \(only in train\), hog \(only in test\)"):
-        load_dataset(tmp_path / "divided")
+        load_dataset(split_folders)
 
 
 @pytest.mark.parametrize("other", ["val", "Validation"])
-def test_parts_of_a_data_set_are_not_taken_for_classes(class_folders, tmp_path, other):
-    for part in ("train", other):
-        shutil.copytree(class_folders, tmp_path / "divided" / part)
+def test_splits_are_not_taken_for_classes(split_folders, other):
+    (split_folders / "test").rename(split_folders / other)
     with pytest.raises(
         DataError, match=rf"has {', '.join(sorted(('train', other)))} as class folders, .*train and test"
     ):
-        load_dataset(tmp_path / "divided")
+        load_dataset(split_folders)
 
 
 def test_a_class_may_be_called_like_a_part(class_folders):

@@ -19,32 +19,32 @@ def _gradient(height: int = 32, width: int = 32) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(1)).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def test_a_picture_of_the_right_size_comes_through_untouched():
+def test_a_image_of_the_right_size_comes_through_untouched():
     np.testing.assert_array_equal(pixels(Image.fromarray(_gradient())), _gradient())
 
 
-def test_a_wide_picture_gives_its_centre_square():
+def test_a_wide_image_gives_its_center_square():
     np.testing.assert_array_equal(pixels(Image.fromarray(_gradient(32, 51))), _gradient(32, 51)[:, 9:41])
 
 
-def test_a_tall_picture_gives_its_centre_square():
+def test_a_tall_image_gives_its_center_square():
     np.testing.assert_array_equal(pixels(Image.fromarray(_gradient(40, 32))), _gradient(40, 32)[4:36])
 
 
 def test_shrinking_sees_every_pixel():
     checks = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
     shrunk = pixels(Image.fromarray(checks.astype(np.uint8)))
-    # plain bilinear sampling would give black and white again; antialiasing gives the grey between them
+    # plain bilinear sampling would give black and white again; antialiasing gives the gray between them
     np.testing.assert_allclose(shrunk, 127.5, atol=2)
 
 
 def test_what_is_cut_off_does_not_bleed_into_the_edge():
-    picture = np.full((320, 640, 3), 255, np.uint8)
-    picture[:, 160:480] = 0
-    np.testing.assert_array_equal(pixels(Image.fromarray(picture)), np.zeros((32, 32, 3)))
+    image = np.full((320, 640, 3), 255, np.uint8)
+    image[:, 160:480] = 0
+    np.testing.assert_array_equal(pixels(Image.fromarray(image)), np.zeros((32, 32, 3)))
 
 
-def test_a_tiny_picture_is_enlarged():
+def test_a_tiny_image_is_enlarged():
     np.testing.assert_array_equal(pixels(Image.new("RGB", (1, 3), (1, 2, 3))), np.full((32, 32, 3), (1, 2, 3)))
 
 
@@ -75,11 +75,11 @@ def test_the_transparent_color_of_a_palette_becomes_white(tmp_path):
         np.testing.assert_array_equal(pixels(reopened), np.full((32, 32, 3), 255))
 
 
-def test_a_turned_photograph_stands_upright(tmp_path):
+def test_an_image_is_rotated_as_its_exif_tag_says(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
-    Image.fromarray(_gradient()).save(tmp_path / "turned.png", exif=exif)
-    with Image.open(tmp_path / "turned.png") as image:
+    exif[0x0112] = 6  # to be rotated a quarter clockwise
+    Image.fromarray(_gradient()).save(tmp_path / "rotated.png", exif=exif)
+    with Image.open(tmp_path / "rotated.png") as image:
         np.testing.assert_array_equal(pixels(image), np.rot90(_gradient(), -1))
 
 
