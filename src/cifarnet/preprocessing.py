@@ -76,8 +76,10 @@ def bombs_refused() -> Iterator[None]:
 def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Preprocess an image to uint8 of ``shape`` (height, width, 3), RGB, 0-255, as ``contract.RECIPE`` describes.
 
-    An RGB image of that size is returned unchanged. Raises ValueError as ``rgb`` does.
+    An RGB image of that size is returned unchanged. Raises ValueError as ``rgb`` does, and for TIFF files of 12 bits.
     """
+    if getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample) == (12,):  # Pillow does not scale them to 16 bits
+        raise ValueError("pixels of 12 bits; expected 8 or 16 bits")
     return np.asarray(resized(rgb(upright(image)), shape))
 
 

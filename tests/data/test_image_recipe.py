@@ -97,6 +97,15 @@ def test_pixels_without_a_defined_range_are_refused(tmp_path, mode):
         read_pixels(tmp_path / "a.tif")
 
 
+def test_12_bit_pixels_are_refused():
+    """Pillow reads them as 16 bits, in which they would be nearly black."""
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    file = b"II*\0" + struct.pack("<I", 12) + b"\xff\xff\xff\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    with pytest.raises(DataError, match=r"^pixels of 12 bits; expected 8 or 16 bits$"):
+        read_pixels(io.BytesIO(file))
+
+
 @pytest.mark.parametrize("color", [(0x1234,), (0x1234, 0x5678, 0x9ABC)], ids=["gray", "RGB"])
 def test_the_transparent_color_of_a_16_bit_png_becomes_white(color):
     values = np.tile(np.asarray(color, ">u2"), (32, 32, 1))
