@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnx
 from numpy.typing import ArrayLike, NDArray
 
 from cifarnet.backends import ensure_backend
@@ -60,13 +61,14 @@ def export_model(
         raise DataError(f"class_names has {fault}")
     test = _split(images, labels, shape, len(names))
     held_out = None if validation is None else _split(*validation, shape, len(names))
+    graph, tolerances = write_graph(model, temperature=None), Tolerances()
+    _require_classes(graph, names)
     require_free(path)
     contract, temperature = describe_interface(shape, names, calibrated=held_out is not None), None
     if held_out is not None:
-        calibration = _calibration(model, names, held_out)
+        calibration = _calibration(graph, names, held_out)
         contract["calibration"], temperature = calibration.to_json(), calibration.temperature
-    graph, tolerances = write_graph(model, temperature=temperature), Tolerances()
-    _require_classes(graph, names)
+        graph = write_graph(model, temperature=temperature)
     parity = check_parity(model_outputs(model, len(names)), serialize(graph, contract), test, tolerances, temperature)
     contract["proof"] = describe_parity(parity, tolerances.at(temperature))
     content = serialize(graph, contract)
@@ -95,13 +97,13 @@ def _split(images: Any, labels: ArrayLike, shape: tuple[int, ...], classes: int)
     return Split(images, found.reshape(-1).astype(np.int32))
 
 
-def _calibration(model: keras.Model, names: Sequence[str], split: Split) -> Calibration:
+def _calibration(graph: onnx.GraphProto, names: Sequence[str], split: Split) -> Calibration:
     contract = describe_interface(split.images.shape[1:], names, calibrated=False)
-    opened = open_model(serialize(write_graph(model, temperature=None), contract), threads=0)
+    opened = open_model(serialize(graph, contract), threads=0)
     return calibrate(predict(opened.logits, split.images), split.labels)
 
 
-def _require_classes(graph: Any, names: Sequence[str]) -> None:
+def _require_classes(graph: onnx.GraphProto, names: Sequence[str]) -> None:
     classes = graph.output[0].type.tensor_type.shape.dim[1].dim_value
     if classes != len(names):
         raise ModelError(f"the model has {classes} classes; expected {len(names)}, one for each of class_names")
