@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import PROJECT, agreement, apps, evidence, own_images, startup, trials
+from benchmarks import PROJECT, agreement, apps, evidence, keras_models, own_images, startup, trials
 from benchmarks.campaign import records
 from benchmarks.inference import table as inference
 from benchmarks.recipes import table as recipes
@@ -26,6 +26,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "curve": recipes.curve_table,
     "exports": evidence.exports_table,
     "inference": inference.table,
+    "keras models": keras_models.table,
     "own images": own_images.table,
     "recipes": recipes.short_table,
     "robustness": evidence.robustness_table,

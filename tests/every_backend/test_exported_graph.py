@@ -12,7 +12,7 @@ from cifarnet.config import ModelConfig
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export as exporting
-from cifarnet.export.contract import describe
+from cifarnet.export.describe import describe
 from cifarnet.export.export import export_run
 from cifarnet.export.file import serialize
 from cifarnet.export.parity import Tolerances, extreme_images, keras_outputs, onnx_outputs

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from cifarnet.export.contract import describe_interface
+from cifarnet.export.describe import describe_interface
 from cifarnet.export.file import serialize
 from cifarnet.export.layers import TRAINING_ONLY
 from cifarnet.export.parity import onnx_outputs

@@ -12,7 +12,7 @@ choose()
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import synthetic
 from cifarnet.dataset import Dataset
-from cifarnet.export.contract import describe
+from cifarnet.export.describe import describe
 from cifarnet.export.file import serialize
 from cifarnet.export.writer import write_graph
 from cifarnet.run.folder import Run

@@ -20,7 +20,7 @@ from cifarnet.run.job import require_outside
 from cifarnet.runtime import open_model
 from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, require_same_data
 
-from .contract import describe
+from .describe import describe
 from .file import serialize
 from .latency import compare_latency
 from .parity import Tolerances, check_parity, keras_outputs

@@ -19,7 +19,7 @@ from cifarnet.evaluation.scoring import predict
 from cifarnet.run.record import Calibration
 from cifarnet.runtime import open_model
 
-from .contract import describe_interface
+from .describe import describe_interface
 from .file import serialize
 from .parity import Tolerances, check_parity, model_outputs
 from .publish import Exported, describe_parity, require_free, write_export

@@ -21,11 +21,10 @@ from cifarnet.contract import (
     LOGITS_NAME,
     PROBABILITIES_NAME,
     Shape,
+    read_contract,
     seal,
 )
 from cifarnet.errors import ModelError, UsageError, reason
-
-from .contract import read_contract
 
 MAX_BYTES = 2_000_000_000
 """Maximum file size: protobuf limits an ONNX file without external data to 2 GB."""
