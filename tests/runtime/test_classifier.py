@@ -313,13 +313,6 @@ def test_a_folder_that_cannot_be_listed_is_named(classifier, photos, monkeypatch
     assert str(outcomes[1].error).startswith(f"{photos / 'b'} cannot be listed (Permission denied); expected")
 
 
-def test_a_folder_larger_than_the_window_is_still_sorted_and_whole(photos, monkeypatch):
-    whole = [found.path for found in files.find_images([photos])]
-    for window in (1, 2, 3):
-        monkeypatch.setattr(files, "WINDOW", window)
-        assert [found.path for found in files.find_images([photos])] == whole
-
-
 def test_folders_may_lie_deeper_in_each_other_than_calls_may(tmp_path):
     deep = tmp_path.joinpath(*["d"] * 200)  # of at most a thousand calls, as it were
     deep.mkdir(parents=True)

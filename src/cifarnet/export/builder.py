@@ -1,14 +1,17 @@
 """An ONNX graph under construction."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from cifarnet.errors import ModelError
 
 FLOATS = {"float32": (TensorProto.FLOAT, np.float32), "float16": (TensorProto.FLOAT16, np.float16)}
 """ONNX type and numpy dtype of each precision."""
@@ -85,3 +88,52 @@ class GraphBuilder:
             numpy_helper.from_array(np.asarray(each, dtype, order="C"), name) for name, each in self.constants.items()
         ]
         return rounded + self.exact
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer."""
+
+    name: str
+    """Unique name for the layer's node."""
+    layer: Any
+    inputs: tuple[Value, ...]
+    shape: tuple[int, ...]
+    """Output shape for one image in Keras' layout."""
+
+    def require(self, holds: bool, expected: str) -> None:  # noqa: FBT001  # reads as a sentence
+        """Raise ``ModelError`` that names the layer unless the condition holds."""
+        if not holds:
+            raise ModelError(
+                f"{self.layer.name} is a {type(self.layer).__name__} that cannot be exported; expected {expected}: "
+                "change the layer"
+            )
+
+
+def array_of(variable: Any) -> NDArray[np.float32]:
+    """Return a variable of a layer as a NumPy array."""
+    return np.array(keras.ops.convert_to_numpy(variable), np.float32)
+
+
+def channels_last(builder: GraphBuilder, name: str, value: Value) -> str:
+    """Return a tensor with the elements of ``value`` in Keras' order."""
+    if len(value.shape) == 3:
+        return builder.add("Transpose", f"{name}/channels_last", value.name, perm=[0, 2, 3, 1])
+    if value.rows is None:
+        return value.name
+    height, width, channels = value.rows
+    shape = builder.exact_constant(f"{name}/unflattened/shape", [0, channels, height, width])
+    unflattened = builder.add("Reshape", f"{name}/unflattened", value.name, shape)
+    transposed = builder.add("Transpose", f"{name}/channels_last", unflattened, perm=[0, 2, 3, 1])
+    return builder.add("Flatten", f"{name}/flattened", transposed, axis=1)
+
+
+def channels_first(builder: GraphBuilder, name: str, value: str, shape: tuple[int, ...]) -> Value:
+    """Return the value of a tensor in Keras' order, which has ``shape`` for one image."""
+    if len(shape) == 3:
+        value = builder.add("Transpose", name, value, perm=[0, 3, 1, 2])
+    return Value(value, shape)
+
+
+Converter = Callable[[GraphBuilder, Call], Value]
+"""Writes the nodes of one call of a layer and returns its output."""

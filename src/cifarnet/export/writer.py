@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 from cifarnet.contract import BATCH_DIMENSION, CALIBRATED_NAME, INPUT_NAME, LOGITS_NAME, OUTPUTS, PROBABILITIES_NAME
 from cifarnet.errors import ModelError
 
-from .builder import FLOATS, GraphBuilder, Value
-from .layers import Call, convert
+from .builder import FLOATS, Call, GraphBuilder, Value
+from .layers import convert
 
 OPSET, IR_VERSION = 17, 8
 """Released in 2022: supported by deployed runtimes, and has every operator used here."""

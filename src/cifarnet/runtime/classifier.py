@@ -174,7 +174,7 @@ class Classifier:
         return self._outputs(images, LOGITS_NAME)[0]
 
     def stream(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Outcome]:
-        """Classify any number of image files in constant memory.
+        """Classify any number of image files; of all of them only the names are in memory at once.
 
         ``paths`` is one or several paths of files and folders; folders are searched recursively in sorted order. Files
         are decoded in threads while the model runs. Yields an ``Outcome`` per file, in order; a file that cannot be

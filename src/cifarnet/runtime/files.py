@@ -3,14 +3,9 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from heapq import nsmallest
 from pathlib import Path
 
 from cifarnet.errors import DataError, reason
-
-WINDOW = 20_000
-"""Maximum names of one folder in memory. A larger folder is listed again for the next names, which takes little time
-compared with decoding."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +17,7 @@ class Found:
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
-    """Yield each file in ``paths`` and the image files in each folder, in constant memory.
+    """Yield each file in ``paths`` and the image files in each folder.
 
     In folders, hidden names, files without an image extension and links to folders are skipped. A folder without
     images or one that cannot be listed is yielded with an error.
@@ -96,16 +91,10 @@ def _walk(folder: Path) -> Iterator[Found]:
 
 
 def _sorted_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries of a folder sorted by name, except hidden ones, ``WINDOW`` at a time."""
-    last = ""
-    while True:
-        with os.scandir(folder) as entries:
-            left = (entry for entry in entries if entry.name > last and not entry.name.startswith("."))
-            window = nsmallest(WINDOW, left, key=lambda entry: entry.name)
-        yield from window
-        if len(window) < WINDOW:
-            return
-        last = window[-1].name
+    """Yield the entries of a folder sorted by name, except hidden ones."""
+    with os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+    yield from sorted(shown, key=lambda entry: entry.name)
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

@@ -1,0 +1,171 @@
+"""Write the ONNX nodes of layers with a kernel or a window, and of the batch normalization after them."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .activations import ACTIVATIONS, activate
+from .builder import Call, Converter, GraphBuilder, Value, array_of, channels_last
+
+
+def _geometry(layer: Any, kernel: tuple[int, int], shape: tuple[int, ...]) -> dict[str, list[int]]:
+    """Return the ONNX attributes of a window of ``kernel`` pixels that ``layer`` moves over images (h, w, c)."""
+    strides, dilations = layer.strides, getattr(layer, "dilation_rate", (1, 1))
+    pads = [_padding(*each) for each in zip(shape, kernel, strides, dilations, strict=False)]
+    attributes = {"kernel_shape": [*kernel], "pads": [each // 2 for each in pads] + [-(-each // 2) for each in pads]}
+    if layer.padding == "valid":
+        attributes["pads"] = [0, 0, 0, 0]
+    return attributes | {
+        key: [*each] for key, each in (("strides", strides), ("dilations", dilations)) if tuple(each) != (1, 1)
+    }
+
+
+def _padding(size: int, kernel: int, stride: int, dilation: int) -> int:
+    """Return the number of pixels that "same" padding adds to an axis; the end gets the odd one."""
+    return max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+
+
+def _convolve(builder: GraphBuilder, name: str, image: str, kernel: NDArray[Any], bias: Any, **attributes: Any) -> str:
+    """Write a convolution with a kernel (filters, channels, h, w) and a bias (filters,), or None for zeros."""
+    zeros = np.zeros(len(kernel)) if bias is None else array_of(bias)
+    constants = builder.constant(f"{name}/kernel", kernel), builder.constant(f"{name}/bias", zeros)
+    return builder.add("Conv", name, image, *constants, **attributes)
+
+
+def conv2d(builder: GraphBuilder, call: Call) -> Value:
+    """Write a Conv2D."""
+    (image,), layer = call.inputs, call.layer
+    attributes: dict[str, Any] = _geometry(layer, layer.kernel_size, image.shape)
+    if layer.groups != 1:
+        attributes["group"] = layer.groups
+    kernel = array_of(layer.kernel).transpose(3, 2, 0, 1)
+    return activated(builder, call, _convolve(builder, call.name, image.name, kernel, layer.bias, **attributes))
+
+
+def activated(builder: GraphBuilder, call: Call, value: str) -> Value:
+    """Write the activation function of a layer after its ``value``."""
+    function = call.layer.activation
+    call.require(function in ACTIVATIONS, f"one of the activations {', '.join(each.__name__ for each in ACTIVATIONS)}")
+    return Value(activate(builder, call.name, value, function, axis=1), call.shape)
+
+
+def depthwise_conv2d(builder: GraphBuilder, call: Call) -> Value:
+    """Write a DepthwiseConv2D."""
+    return activated(builder, call, _depthwise(builder, call, call.name, call.layer.kernel, call.layer.bias))
+
+
+def _depthwise(builder: GraphBuilder, call: Call, name: str, kernel: Any, bias: Any) -> str:
+    (image,), layer = call.inputs, call.layer
+    channels = image.shape[-1]
+    filters = array_of(kernel).transpose(2, 3, 0, 1).reshape(-1, 1, *layer.kernel_size)
+    attributes = _geometry(layer, layer.kernel_size, image.shape)
+    return _convolve(builder, name, image.name, filters, bias, group=channels, **attributes)
+
+
+def separable_conv2d(builder: GraphBuilder, call: Call) -> Value:
+    """Write a SeparableConv2D as two convolutions."""
+    layer = call.layer
+    depthwise = _depthwise(builder, call, f"{call.name}/depthwise", layer.depthwise_kernel, None)
+    kernel = array_of(layer.pointwise_kernel).transpose(3, 2, 0, 1)
+    return activated(
+        builder, call, _convolve(builder, call.name, depthwise, kernel, layer.bias, kernel_shape=[1, 1], pads=[0] * 4)
+    )
+
+
+def batch_normalization(builder: GraphBuilder, call: Call) -> Value:
+    """Fold a BatchNormalization into the linear layer before it, or write it if there is none."""
+    (value,), layer = call.inputs, call.layer
+    call.require(layer.axis in (-1, len(value.shape)), "the last axis")
+    scale, offset = _affine(layer)
+    linear = _linear_before(builder, value.name, is_increasing=bool((scale > 0).all()))
+    if linear is None:
+        return _separate_normalization(builder, call)
+    # Folded in float64 and rounded once. Filters are the first axis of a kernel, units the last of a dense matrix.
+    kernel, bias = f"{linear.name}/kernel", f"{linear.name}/bias"
+    builder.constants[kernel] = builder.constants[kernel] * (
+        scale if linear.op_type == "Gemm" else scale[:, None, None, None]
+    )
+    builder.constants[bias] = builder.constants[bias] * scale + offset
+    return value
+
+
+def _affine(layer: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return scale and offset, float64 (channels,), of a normalization layer in inference."""
+    mean, variance = (array_of(each).astype(np.float64) for each in (layer.moving_mean, layer.moving_variance))
+    optional = ((layer.gamma, 1.0), (layer.beta, 0.0))
+    gamma, beta = (default if each is None else array_of(each).astype(np.float64) for each, default in optional)
+    scale = gamma / np.sqrt(variance + layer.epsilon)
+    return scale, beta - mean * scale
+
+
+def _linear_before(builder: GraphBuilder, value: str, *, is_increasing: bool) -> Any:
+    """Return the convolution or dense layer whose output, maybe max-pooled, is only normalized, or None."""
+    node = None if value in builder.shared else builder.producer(value)
+    if node is not None and node.op_type == "MaxPool" and is_increasing:  # an increasing function commutes with it
+        return _linear_before(builder, node.input[0], is_increasing=False)
+    return node if node is not None and node.op_type in ("Conv", "Gemm") else None
+
+
+def _separate_normalization(builder: GraphBuilder, call: Call) -> Value:
+    (value,), layer, name = call.inputs, call.layer, call.name
+    mean, variance = array_of(layer.moving_mean), array_of(layer.moving_variance)
+    arrays = {
+        "scale": np.ones_like(mean) if layer.gamma is None else array_of(layer.gamma),
+        "offset": np.zeros_like(mean) if layer.beta is None else array_of(layer.beta),
+        "mean": mean,
+        "variance": variance,
+    }
+    constants = [builder.constant(f"{name}/{key}", array) for key, array in arrays.items()]
+    source = value.name if len(value.shape) == 3 else channels_last(builder, name, value)
+    return Value(builder.add("BatchNormalization", name, source, *constants, epsilon=layer.epsilon), value.shape)
+
+
+def pooling_with(operator: str) -> Converter:
+    """Return the converter of a pooling layer."""
+
+    def pooling(builder: GraphBuilder, call: Call) -> Value:
+        (image,), layer = call.inputs, call.layer
+        attributes = _geometry(layer, layer.pool_size, image.shape)
+        before, after = attributes["pads"][:2], attributes["pads"][2:]
+        # On torch Keras repeats the pixels at the edge then, on the others it leaves them out of the average.
+        call.require(operator == "MaxPool" or before == after, "padding of the same size on both sides")
+        if before == after == [0, 0]:
+            del attributes["pads"]
+        return Value(builder.add(operator, call.name, image.name, **attributes), call.shape)
+
+    return pooling
+
+
+def global_pooling_with(operator: str) -> Converter:
+    """Return the converter of a global pooling layer."""
+
+    def pooling(builder: GraphBuilder, call: Call) -> Value:
+        pooled = builder.add(operator, f"{call.name}/pooled", call.inputs[0].name)
+        if len(call.shape) == 1:
+            pooled = builder.add("Flatten", call.name, pooled, axis=1)
+        return Value(pooled, call.shape)
+
+    return pooling
+
+
+def dense(builder: GraphBuilder, call: Call) -> Value:
+    """Write a Dense layer, for an image as a convolution of 1x1 pixels."""
+    (value,), layer, name = call.inputs, call.layer, call.name
+    call.require(len(value.shape) in (1, 3), "a vector or an image as its input")
+    kernel = array_of(layer.kernel)
+    if len(value.shape) == 3:  # a product with the channels of each pixel
+        pointwise = kernel.T[:, :, None, None]
+        attributes = {"kernel_shape": [1, 1], "pads": [0] * 4}
+        return activated(builder, call, _convolve(builder, name, value.name, pointwise, layer.bias, **attributes))
+    if value.rows is not None:
+        kernel = channels_first_rows(kernel, value.rows)
+    bias = np.zeros(kernel.shape[1]) if layer.bias is None else array_of(layer.bias)
+    constants = builder.constant(f"{name}/kernel", kernel), builder.constant(f"{name}/bias", bias)
+    return activated(builder, call, builder.add("Gemm", name, value.name, *constants))
+
+
+def channels_first_rows(kernel: NDArray[np.float32], rows: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Permute the rows of a dense kernel (h * w * c, units) for features flattened channels first."""
+    return kernel.reshape(*rows, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
