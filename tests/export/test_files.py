@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 from contextlib import nullcontext
@@ -23,10 +24,12 @@ from cifarnet.export.export import export_run
 from cifarnet.export.file import serialize
 from cifarnet.export.inspect import inspect_model
 from cifarnet.export.parity import Tolerances
+from cifarnet.export.publish import write_export
 from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
 from cifarnet.interruption import exit_on_interrupt
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
+from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.runtime import Classifier
 from cifarnet.training.train import calibration_of, load_best_and_epoch, require_same_data
@@ -36,21 +39,36 @@ from tests.records import document, put
 from .conftest import MODEL
 
 
-def test_the_file_in_the_run_folder_classifies_as_the_trained_model_was_recorded_to(run, dataset):
-    exported = export_run(run, dataset)
-    assert exported.path == run.path / "model.onnx"
+@pytest.fixture(scope="module")
+def exports(whole, dataset, tmp_path_factory):
+    """Return an export of the run, and one with test-time augmentation, which no test may change."""
+    run = Run(shutil.copytree(whole.path, tmp_path_factory.mktemp("exports") / "run"))
+    return export_run(run, dataset), export_run(run, dataset, output=run.path / "tta" / "model.onnx", flip=True)
+
+
+@pytest.fixture
+def exported(exports):
+    return exports[0]
+
+
+def write_again(exported, path):
+    """Write the files of an export to another path, as ``export_run`` does in the end."""
+    write_export(replace(exported, path=path), exported.path.read_bytes(), Classifier(exported.path).contract)
+
+
+def test_the_file_in_the_run_folder_classifies_as_the_trained_model_was_recorded_to(exported, whole, dataset):
+    assert exported.path.name == "model.onnx"
     classifier = Classifier(exported.path)
     is_right = classifier.probabilities(dataset.test.images).argmax(axis=1) == dataset.test.labels
-    assert is_right.mean() == document(run)["metrics"]["test"]["accuracy"] == exported.parity.accuracy
+    assert is_right.mean() == document(whole)["metrics"]["test"]["accuracy"] == exported.parity.accuracy
     assert classifier.labels == dataset.labels
 
 
-def test_beside_the_file_lie_its_contract_and_what_was_measured(run, dataset):
-    exported = export_run(run, dataset)
-    beside = json.loads((run.path / "model.json").read_text())
+def test_beside_the_file_lie_its_contract_and_what_was_measured(exported, dataset):
+    beside = json.loads(exported.path.with_suffix(".json").read_text())
     assert beside == Classifier(exported.path).contract
     assert beside["proof"]["images"] == len(dataset.test)
-    measured = json.loads((run.path / "model.parity.json").read_text())
+    measured = json.loads(exported.path.with_suffix(".parity.json").read_text())
     assert measured["backend"] == keras.config.backend()
     assert [check["name"] for check in measured["checks"]] == beside["proof"]["checks"]
     assert (
@@ -63,9 +81,8 @@ def files(run):
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_where_a_file_cannot_be_written_those_of_the_earlier_export_stay(run, dataset, monkeypatch, call):
-    export_run(run, dataset)
-    before = files(run)
+def test_where_a_file_cannot_be_written_those_of_the_earlier_export_stay(exports, run, monkeypatch, call):
+    old, new = exports
     calls, sync = itertools.count(1), os.fsync
 
     def full(descriptor):
@@ -73,16 +90,17 @@ def test_where_a_file_cannot_be_written_those_of_the_earlier_export_stay(run, da
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 
-    monkeypatch.setattr(exporting, "calibration_of", lambda *_, **__: run.read_record().calibration)
+    write_again(old, run.path / "model.onnx")
+    before = files(run)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match=r"model\.\S+ could not be written \(No space left on device\)"):
-        export_run(run, dataset, flip=True)
+        write_again(new, run.path / "model.onnx")
     assert files(run) == before
     for name in before:
         (run.path / name).unlink()
     calls = itertools.count(1)
     with pytest.raises(RunError, match="No space left on device"):
-        export_run(run, dataset)
+        write_again(new, run.path / "model.onnx")
     assert files(run) == {}
 
 
@@ -91,11 +109,9 @@ class CrashError(BaseException):
 
 
 @pytest.mark.parametrize("step", range(5))
-def test_a_crash_between_two_renames_leaves_nothing_that_is_taken_for_what_it_is_not(
-    run, dataset, monkeypatch, tmp_path, step
-):
-    old = export_run(run, dataset)
-    new = export_run(run, dataset, output=tmp_path / "new" / "model.onnx", flip=True)
+def test_a_crash_between_two_renames_leaves_nothing_that_is_taken_for_what_it_is_not(exports, run, monkeypatch, step):
+    old, new = exports
+    write_again(old, run.path / "model.onnx")
     steps = itertools.count()
 
     def crashing(change):
@@ -111,7 +127,7 @@ def test_a_crash_between_two_renames_leaves_nothing_that_is_taken_for_what_it_is
     monkeypatch.setattr(Path, "replace", crashing(Path.replace))
     monkeypatch.setattr(Path, "unlink", crashing(Path.unlink))
     with pytest.raises(CrashError) if step < 4 else nullcontext():
-        export_run(run, dataset, flip=True)
+        write_again(new, run.path / "model.onnx")
     left = {path.name for path in run.path.glob("*model*")}
     found = inspect_model(run.path / "model.onnx")
     assert found.sha256 == (old if step < 3 else new).sha256
@@ -121,7 +137,7 @@ def test_a_crash_between_two_renames_leaves_nothing_that_is_taken_for_what_it_is
     assert ("model.json" in left) == (step not in (2, 3))
 
 
-def test_ctrl_c_between_two_renames_waits_for_the_last(run, dataset, monkeypatch):
+def test_ctrl_c_between_two_renames_waits_for_the_last(exported, run, monkeypatch):
     def named_while_interrupted(path, target):
         if target == run.path / "model.onnx":
             signal.raise_signal(signal.SIGINT)
@@ -137,7 +153,7 @@ def test_ctrl_c_between_two_renames_waits_for_the_last(run, dataset, monkeypatch
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     exit_on_interrupt()
     with pytest.raises(CrashError, match="130"):
-        export_run(run, dataset)
+        write_again(exported, run.path / "model.onnx")
     assert inspect_model(run.path / "model.onnx").parity is not None
     assert files(run).keys() == {"model.onnx", "model.json", "model.parity.json"}
 
@@ -154,26 +170,26 @@ def test_a_name_whose_neighbours_are_no_files_of_an_export_is_refused_before_any
     assert {path.name: path.read_bytes() for path in run.path.glob("*.json")} == before
 
 
-def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(run, dataset, tmp_path):
-    first, again = (export_run(run, dataset, output=tmp_path / name / "model.onnx") for name in ("a", "b"))
-    content = first.path.read_bytes()
-    assert (first.sha256, content) == (again.sha256, again.path.read_bytes())
+def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(exported, run, dataset, tmp_path):
+    again = export_run(run, dataset, output=tmp_path / "again" / "model.onnx")
+    content = exported.path.read_bytes()
+    assert (exported.sha256, content) == (again.sha256, again.path.read_bytes())
     started = document(run)["started"]
-    for secret in (str(tmp_path), started, started[:10], f'"{socket.gethostname()}"'):
+    for secret in (str(tmp_path), str(exported.path.parent), started, started[:10], f'"{socket.gethostname()}"'):
         assert secret.encode() not in content
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(run, network, dataset, flip):
-    content = export_run(run, dataset, flip=flip).path.read_bytes()
-    config, weights = import_weights(run.path / "model.onnx")
+def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(exports, network, flip):
+    path = exports[flip].path
+    config, weights = import_weights(path)
     again = build_model(config, seed=99)
     set_weights(again, weights)
-    for path, array in get_weights(network).items():
-        np.testing.assert_array_equal(get_weights(again)[path], array, strict=True)
-    contract = json.loads((run.path / "model.json").read_text())
+    for name, array in get_weights(network).items():
+        np.testing.assert_array_equal(get_weights(again)[name], array, strict=True)
+    contract = json.loads(path.with_suffix(".json").read_text())
     graph = write_graph(again, temperature=contract["calibration"]["temperature"], flip=flip)
-    assert serialize(graph, contract) == content
+    assert serialize(graph, contract) == path.read_bytes()
 
 
 def test_a_normalised_network_comes_back_as_the_same_function_without_normalisation(contract, dataset, tmp_path):
@@ -204,20 +220,19 @@ def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, 
     assert classifier.contract["calibration"] != document(run)["calibration"]
 
 
-def test_an_inspection_counts_what_keras_counts(run, network, dataset):
-    found = inspect_model(export_run(run, dataset).path)
+def test_an_inspection_counts_what_keras_counts(exports, network, whole):
+    found, both = (inspect_model(each.path) for each in exports)
     learned = sum(array.size for array in get_weights(network).values())
     assert found.parameters == learned + 3  # scale and offset of the pixels, and the temperature
     assert found.multiply_adds == 32 * 32 * 27 * 8 + 16 * 16 * 72 * 8 + 512 * 32 + 32 * 10
-    both = inspect_model(export_run(run, dataset, output=run.path / "both.onnx", flip=True).path)
     assert (both.parameters, both.multiply_adds) == (found.parameters, 2 * found.multiply_adds)
     assert found.parity["backend"] == keras.config.backend()
-    assert found.contract["proof"]["accuracy"] == document(run)["metrics"]["test"]["accuracy"]
+    assert found.contract["proof"]["accuracy"] == document(whole)["metrics"]["test"]["accuracy"]
 
 
-def test_a_file_tells_what_weights_its_training_started_from_and_no_name_with_a_time(run, dataset):
+def test_a_file_tells_what_weights_its_training_started_from_and_no_name_with_a_time(exported, run, dataset):
     started = {"run": "20260303-111213-fast-jax", "weights_sha256": "0" * 64, "seen": []}
-    assert "warm_start" not in Classifier(export_run(run, dataset).path).contract["training"]
+    assert "warm_start" not in Classifier(exported.path).contract["training"]
     put(run, document(run) | {"warm_start": started})
     path = export_run(run, dataset).path
     assert Classifier(path).contract["training"]["warm_start"] == {"weights_sha256": "0" * 64}
@@ -230,8 +245,8 @@ def test_a_contract_may_name_a_folder_that_is_no_utf8(run, dataset):
     assert Classifier(exported.path).contract["training"]["data"]["name"] == "photos \udcff"
 
 
-def test_the_contract_is_json_in_the_metadata_of_the_file(run, dataset):
-    model = onnx.load(export_run(run, dataset).path)
+def test_the_contract_is_json_in_the_metadata_of_the_file(exported, dataset):
+    model = onnx.load(exported.path)
     metadata = {each.key: each.value for each in model.metadata_props}
     assert metadata["Image.BitmapPixelFormat"] == "Rgb8"
     assert json.loads(metadata[CONTRACT_KEY])["labels"] == list(dataset.labels)
@@ -308,9 +323,9 @@ def test_the_weights_of_an_earlier_version_are_of_the_epoch_that_the_record_tell
     assert Classifier(export_run(run, dataset).path).contract["training"]["best_epoch"] == recorded
 
 
-def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(run, network, dataset):
-    recorded = document(run)["calibration"]
-    classifier = Classifier(export_run(run, dataset).path)
+def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(exported, whole, network, dataset):
+    recorded = document(whole)["calibration"]
+    classifier = Classifier(exported.path)
     assert recorded.keys() == CALIBRATION.keys()
     assert classifier.contract["calibration"] == recorded
     assert classifier.abstention.threshold == recorded["abstention"]["threshold"]
