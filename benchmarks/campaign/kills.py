@@ -20,7 +20,7 @@ from cifarnet.backends import choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import RunError
 from cifarnet.recipes import RECIPES, Recipe
-from cifarnet.run.folder import find_run
+from cifarnet.run.find import find_run
 
 from .calls import Call, watch
 from .commands import draw_photos, typed, warm_up, write_note
@@ -179,7 +179,7 @@ class Batch:
         if stage != "train":
             return (stage.partition(" ")[0],)
         try:
-            status = find_run(folder / "runs").read_record().status
+            status = find_run(folder / "runs").record.status
         except RunError:  # it died before there was a record
             return self.start
         return ("--version",) if status == "finished" else ("train", "--resume", "latest")

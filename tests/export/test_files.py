@@ -73,7 +73,7 @@ def test_where_a_file_cannot_be_written_those_of_the_earlier_export_stay(run, da
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 
-    monkeypatch.setattr(exporting, "calibration_of", lambda *_, **__: run.read_record().calibration)
+    monkeypatch.setattr(exporting, "calibration_of", lambda *_, **__: run.record.calibration)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match=r"model\.\S+ could not be written \(No space left on device\)"):
         export_run(run, dataset, flip=True)

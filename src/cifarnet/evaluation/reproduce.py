@@ -11,11 +11,11 @@ import numpy as np
 from cifarnet.atomic import write_atomically
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
 from cifarnet.errors import RunError
-from cifarnet.recipes import recipe
-from cifarnet.run.folder import EpochRecord, Run, json_text
-from cifarnet.run.job import Job
+from cifarnet.recipes import Recipe, recipe
+from cifarnet.run.folder import EpochRecord, Run, require_weights
 from cifarnet.run.record import RunRecord
-from cifarnet.run.state import require_weights
+from cifarnet.run.typed_json import json_text
+from cifarnet.training.observer import Observer
 from cifarnet.training.warm_start import warm_start_of
 
 RESULT = "reproduction.json"
@@ -103,7 +103,7 @@ def planned_epochs(run: Run, wanted: int | None) -> tuple[int, bool]:
     By default all of them. A run that came to its own end is repeated to its own end too. Raises ``RunError`` when the
     run has no finished epoch, or fewer than ``wanted``.
     """
-    record, rows = run.read_record(), len(run.read_history())
+    record, rows = run.record, len(run.read_history())
     if not rows or (wanted is not None and not 1 <= wanted <= rows):
         asked = "" if wanted is None else f", of which the first {wanted} were asked for"
         raise RunError(
@@ -130,18 +130,18 @@ def reproduce(
     new run's record. Raises ``RunError`` for other images than the run's, for a run without a finished epoch and for
     one whose weights are lost, all before anything is made; and when ``stop`` ended the repetition too early.
     """
-    from cifarnet.training.train import carry_out, require_same_data, start
+    from cifarnet.training.begin import begin
+    from cifarnet.training.train import require_same_data, resume
 
-    record = run.read_record()
+    record = run.record
     require_same_data(record.data, dataset)
     if record.best_epoch:
         require_weights(run)  # they are compared at the end, which is a whole training away
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     warm_start = warm_start_of(run)
-    job = replace(record.job, source=dataset.source or record.data.source)
-    repeated = start(job, dataset, root, warm_start=warm_start)
-    ended = carry_out(repeated, dataset, counted, stop=lambda: counted.enough or stop())
+    repeated = begin(record.settings, dataset, root, warm_start=warm_start)
+    ended = resume(repeated, dataset, observer=counted, stop=lambda: counted.enough or stop()).record
     if ended.why_stopped == "interrupted" and not counted.enough:
         raise RunError(
             f"{repeated} was stopped after {ended.epochs} epochs; expected {rows} to compare: repeat the run again"
@@ -151,7 +151,7 @@ def reproduce(
     return found
 
 
-class _Counting:
+class _Counting(Observer):
     """An observer that counts epochs, and passes everything on."""
 
     def __init__(self, observer: Any, limit: float) -> None:
@@ -174,8 +174,8 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     With ``epochs`` their first epochs alone; otherwise both have to have ended after the same epoch and for the same
     reason.
     """
-    record, again = original.read_record(), repeated.read_record()
-    noise = None if record.warm_start is not None else noise_of(record.job, record.data.fingerprint)
+    record, again = original.record, repeated.record
+    noise = None if record.warm_start is not None else noise_of(record.settings, record.data.fingerprint)
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)
     endings = [f"{len(found)} epochs ({told.why_stopped})" for found, told in ((rows, record), (repeated_rows, again))]
@@ -199,14 +199,14 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     )
 
 
-def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
+def noise_of(settings: Recipe, fingerprint: str) -> Mapping[str, float] | None:
     """Return by how much rounding alone may move each column, or nothing where that was never measured.
 
     It was measured for the recipe ``seed`` on CIFAR-10 from its initial weights, whatever its seed and its end.
     """
-    settings = recipe("seed")
-    same = replace(job.train, seed=0, epochs=settings.train.epochs, patience=settings.train.patience)
-    if (job.model, same, fingerprint) != (settings.model, settings.train, CIFAR10_FINGERPRINT):
+    measured = recipe("seed")
+    same = replace(settings.train, seed=0, epochs=measured.train.epochs, patience=measured.train.patience)
+    if (settings.model, same, fingerprint) != (measured.model, measured.train, CIFAR10_FINGERPRINT):
         return None
     bounds = {column: NOISE_FACTOR * measured for column, measured in MEASURED_NOISE.items()}
     return {"learning_rate": LEARNING_RATE_NOISE, **bounds}
@@ -233,9 +233,8 @@ def _differences(
 
 def _equal_weights(original: Run, repeated: Run) -> bool:
     from cifarnet.model.network import get_weights
-    from cifarnet.training.train import load_best
 
-    ours, theirs = (get_weights(load_best(run)) for run in (original, repeated))
+    ours, theirs = (get_weights(run.load_model()) for run in (original, repeated))
     return all(np.array_equal(ours[path], theirs[path], equal_nan=True) for path in ours)
 
 

@@ -22,11 +22,10 @@ from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, ModelError, ParityError, UsageError
 from cifarnet.evaluation.scoring import evaluate
-from cifarnet.interruption import defer_interrupt
 from cifarnet.run.folder import EXPORT_LOCK, Run, require_writable_model
-from cifarnet.run.job import require_outside
+from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model, read_model
-from cifarnet.system import processor, versions
+from cifarnet.system import defer_interrupt, processor, versions
 from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, require_same_data
 
 from .contract import describe
@@ -68,7 +67,7 @@ class Exported:
 
 def export_run(
     run: Run,
-    dataset: Dataset,
+    dataset: Dataset | None = None,
     *,
     precision: str = "float32",
     output: Path | None = None,
@@ -78,6 +77,7 @@ def export_run(
 ) -> Exported:
     """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
+    ``dataset`` must be the one that the run was trained on; by default it is opened again where it was.
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
     accuracy, a fraction). ``flip`` adds test-time augmentation to the graph. Writes X.onnx, its contract X.json and the
     measurements X.parity.json; they replace those of an earlier export once all three are complete.
@@ -87,7 +87,8 @@ def export_run(
     settings out of range and ``UsageError`` for a path that cannot be written.
     """
     tolerances = _tolerances(precision, max_drop)
-    require_same_data(run.read_record().data, dataset)
+    dataset = dataset or run.record.origin.load_dataset()
+    require_same_data(run.record.data, dataset)
     path = writable_path(run, precision, output)
     best = load_best_and_epoch(run)
     model, record = best.model, record_of(run, best.epoch)
@@ -142,7 +143,7 @@ def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_writable_model(path)
     _require_own(path)
-    require_outside(path.parent, run.read_record().data.source, "--output")
+    require_outside(path.parent, run.record.data.source, "--output")
     if path.parent.is_dir():
         with _naming_lock(path):  # fails now if the file system does not support locks
             return path

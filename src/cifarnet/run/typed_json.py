@@ -1,5 +1,7 @@
 """JSON values read as typed ones: the annotations of a dataclass say what is expected of each field, and its range."""
 
+import json
+import math
 import sys
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
@@ -8,8 +10,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cifarnet.config import MOST, Config
 
-Fraction = Annotated[float, (0.0, 1.0)]
-"""A number from 0 to 1."""
 Positive = Annotated[int, (1, MOST)]
 """A whole number from 1."""
 EXPECTED: dict[Any, str] = {list: "an array", dict: "an object", str: "a string"}
@@ -92,3 +92,16 @@ def plain(value: Any) -> Any:
 def members(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass as JSON values."""
     return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+
+
+def json_text(document: Any) -> str:
+    """Return ``document`` as JSON, with ``null`` for infinities and NaN, which JSON does not have."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

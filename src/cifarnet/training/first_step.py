@@ -11,7 +11,7 @@ from cifarnet.data import HoldOut, batch_order, hold_out_of
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Dataset, Split
 from cifarnet.model.network import get_weights, logits_of
-from cifarnet.run.job import Job
+from cifarnet.recipes import Recipe
 
 from .optimizer import compile_engine
 from .train import initial_model
@@ -29,25 +29,25 @@ class FirstStep:
     """What the first batch says of the initial weights."""
 
     loss: float
-    """What is minimised, mean over the batch, dropout on, labels smoothed as ``job`` says, nats."""
+    """What is minimised, mean over the batch, dropout on, labels smoothed as ``settings`` says, nats."""
     gradients: dict[str, NDArray[np.float32]]
     """Of that loss, by path of each variable that is trained, in the shapes of the weights."""
 
 
-def first_step(job: Job, dataset: Dataset) -> FirstStep:
-    """Return loss and gradients of the first batch that ``job`` trains on, as training takes them.
+def first_step(settings: Recipe, dataset: Dataset) -> FirstStep:
+    """Return loss and gradients of the first batch that ``settings`` trains on, as training takes them.
 
     The gradient is what plain gradient descent takes from the weights, divided by its step size: the engine's own
     differentiation is used as it is.
     """
-    parts = hold_out_of(dataset, job.train)
-    network = logits_of(initial_model(job, dataset.train, parts))
+    parts = hold_out_of(dataset, settings.train)
+    network = logits_of(initial_model(settings, dataset.train, parts))
     before = _trained(network)
     with keras_defaults():
         optimizer = keras.optimizers.SGD(STEP_SIZE)
         optimizer.build(network.trainable_variables)
-    engine = compile_engine(network, optimizer, job.train, job.model.ghost_batch)
-    images, labels = _first_batch(job, dataset.train, parts)
+    engine = compile_engine(network, optimizer, settings.train, settings.model.ghost_batch)
+    images, labels = _first_batch(settings, dataset.train, parts)
     weights = np.ones((1, len(labels)), np.float32)
     (sums,) = engine.train(Steps(images[None], labels[None], weights, np.array([STEP_SIZE], np.float32)))
     loss = float(sums.loss) / len(labels)
@@ -61,8 +61,8 @@ def _trained(network: keras.Model) -> dict[str, NDArray[np.float32]]:
     return {variable.path: weights[variable.path] for variable in network.trainable_variables}
 
 
-def _first_batch(job: Job, split: Split, parts: HoldOut) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    train = job.train
+def _first_batch(settings: Recipe, split: Split, parts: HoldOut) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    train = settings.train
     chosen = parts.train[batch_order(len(parts.train), train.seed, 1)[: train.batch_size]]
     views = Augmentation(train, len(split), 1)
     return views(split.images[chosen], chosen), split.labels[chosen]

@@ -19,8 +19,8 @@ from cifarnet.dataset import Split
 from cifarnet.errors import CheckpointError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.model.network import get_weights, logits_of, save_weights, set_weights
+from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
-from cifarnet.run.job import Job
 from cifarnet.run.record import StopReason
 
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
@@ -55,11 +55,11 @@ class Outcome:
         return self.why_stopped in ("interrupted", "time limit")
 
 
-def train(
+def fit(
     model: keras.Model,
     split: Split,
     parts: HoldOut,
-    job: Job,
+    settings: Recipe,
     run: Run,
     observer: Observer,
     *,
@@ -67,14 +67,12 @@ def train(
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Train ``model`` as ``job`` says on ``split.images[parts.train]``; leave the weights of the best epoch in it.
+    """Train ``model`` on ``split.images[parts.train]``, and leave the weights of the best epoch in it.
 
-    Writes best weights, history and checkpoints to ``run`` as it goes. Where checkpoints lie there already it goes on
-    from the newest, and on the same machine with the same packages ends with the very same weights as never having
-    stopped. ``stop`` is asked every 750 images, or after a larger batch; past ``max_minutes`` of this session training
-    stops too. Raises ``RunError`` and ``CheckpointError``.
+    Continues from the newest checkpoint of ``run``, if there is one; writes best weights, history and checkpoints
+    there. ``stop`` and ``max_minutes`` as in ``train.train``. Raises ``RunError`` and ``CheckpointError``.
     """
-    session = _Session(model, split, parts, job, run, observer, clock)
+    session = _Session(model, split, parts, settings, run, observer, clock)
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is not None:
         session.restore(checkpoint)
@@ -96,17 +94,17 @@ class _Session:
         model: keras.Model,
         split: Split,
         parts: HoldOut,
-        job: Job,
+        settings: Recipe,
         run: Run,
         observer: Observer,
         clock: Callable[[], float],
     ) -> None:
         self._model, self._run, self._observer, self._clock = model, run, observer, clock
-        self._config = config = job.train
+        self._config = config = settings.train
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
         network = logits_of(model)
-        self._engine = compile_engine(network, build_optimizer(config, network), config, job.model.ghost_batch)
+        self._engine = compile_engine(network, build_optimizer(config, network), config, settings.model.ghost_batch)
         self._batch_size = min(config.batch_size, len(self._indices))  # a few images are not padded to thousands
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))

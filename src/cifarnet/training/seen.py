@@ -56,7 +56,7 @@ def _parsed(content: bytes) -> Digests:
 
 
 def _seen_where_it_was(run: Run) -> Digests | None:
-    record = run.read_record()
+    record = run.record
     origin = record.origin
     if origin.source is None or origin.source in NAMED_SOURCES or record.warm_start is not None:
         return None  # nothing is fetched for this

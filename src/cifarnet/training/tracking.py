@@ -17,6 +17,8 @@ from cifarnet.errors import TrackingError, UsageError, printable
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.record import RunRecord
 
+from .observer import Observer
+
 if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
@@ -53,7 +55,7 @@ def require_trackers(names: Iterable[str]) -> None:
             )
 
 
-class Tracking:
+class Tracking(Observer):
     """An observer that shows a training in TensorBoard, if asked to, and passes everything on to another observer.
 
     What ``history.csv`` holds already is shown at once, so that nothing is missing after a resume. A failure is told to
@@ -128,7 +130,7 @@ class EventFiles:
         # TensorBoard reads the files in the order of their names.
         self._writer = RecordWriter(str(folder / f"events.out.tfevents.{int(time.time()):010}.{len(files):04}"))
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._show("settings", 0, summary.text("settings", _table(_settings_of(run.read_record()))))
+        self._show("settings", 0, summary.text("settings", _table(_settings_of(run.record))))
 
     def show_epochs(self, rows: Iterable[EpochRecord]) -> None:
         """Show finished epochs, durably."""

@@ -1,46 +1,15 @@
-"""What is to be trained, and how to open the images of a training again."""
+"""Where the images of a training are, and how to open them again."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.dataset import NAMED_SOURCES, Dataset, SplitBy, durable
-from cifarnet.errors import ConfigError, DataError, RunError
+from cifarnet.dataset import NAMED_SOURCES, Dataset, SplitBy
+from cifarnet.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from cifarnet.data import Progress
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is to be trained."""
-
-    recipe: str
-    """Name of the recipe that the settings started from."""
-    model: ModelConfig
-    train: TrainConfig
-    source: str | None = None
-    """Source of a data set that does not tell its own, or None for that of the data set."""
-
-    def __post_init__(self) -> None:
-        if self.train.optimizer == "muon" and not self.model.ghost_batch:
-            raise ConfigError(
-                "optimizer is 'muon', ghost_batch 0; expected a network with batch normalisation, since muon sets the "
-                "scale of convolutions aside: take another optimizer or a recipe that has it"
-            )
-
-    def source_of(self, dataset: Dataset) -> str | None:
-        """Return where ``dataset`` is from, or None if nobody tells. Raises ``ConfigError`` if the job differs."""
-        if self.source is None or dataset.source is None:
-            return dataset.source or self.source
-        if durable(self.source) != dataset.source:
-            raise ConfigError(
-                f"the job's source is {self.source}, the data set was opened from {dataset.source}; expected one "
-                "place: leave the job's source out"
-            )
-        return dataset.source
 
 
 @dataclass(frozen=True, kw_only=True)
