@@ -3,13 +3,10 @@
 import json
 import math
 import os
-import shutil
 import sys
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -24,20 +21,18 @@ from cifarnet.run.record import STOP_REASONS, RunRecord
 from cifarnet.run.state import require_resumable
 from cifarnet.system import INTERRUPTED
 
-from .display import TrainingDisplay, download_bar, out, say, say_not_known, shortened
+from .dataset_notes import say_dataset
+from .display import TrainingDisplay, download_bar, out, say, say_not_known
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import trained_run
 
 if TYPE_CHECKING:
-    from cifarnet.data import HoldOut
     from cifarnet.dataset import Dataset
     from cifarnet.training.stop import StopRequest
     from cifarnet.training.tracking import Tracking
 
 SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind))
 """Options that override a field of the recipe."""
-MOST_NAMES = 12
-"""Maximum class names printed before training."""
 
 
 def override(text: str) -> Any:
@@ -172,12 +167,8 @@ def _begin(
         if warm_start.seen is None:
             say_not_known(warm_start.run)
     dataset = _opened(source, settings.train.seed)
-    adapted, parts = settings.for_dataset(dataset, given), hold_out_of(dataset, settings.train)
-    for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
-        say(line)
-    changes = _changes(settings.train, adapted.train, len(parts.train))
-    for note in (*changes, *_warnings(dataset, parts, adapted.train.batch_size)):
-        say(note)
+    adapted = settings.for_dataset(dataset, given)
+    say_dataset(dataset, hold_out_of(dataset, settings.train), settings.train, adapted.train)
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
 
     run = begin(adapted, dataset, runs, warm_start=warm_start)
@@ -198,33 +189,6 @@ def _opened(source: str, seed: int) -> "Dataset":
             f"{CIFAR10_FINGERPRINT[:12]}: remove {cache_folder() / 'cifar10'} and run `cifarnet data fetch`"
         )
     return dataset
-
-
-def _contents(dataset: "Dataset") -> str:
-    names = ", ".join(map(shortened, dataset.labels[:MOST_NAMES])) + (", …" if len(dataset.labels) > MOST_NAMES else "")
-    sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-    return f"{sizes} of {len(dataset.labels)} classes: {names}"
-
-
-def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[str]:
-    """Yield a note if settings were adapted to the number of images or of epochs."""
-    was, now = wanted.to_json(), train.to_json()
-    changed = [name for name in now if now[name] != was[name]]
-    if changed:
-        why = f"{train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images"
-        listed = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
-        yield f"note: for {why}: {', '.join(listed)}"
-
-
-def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
-    """Yield a note for each setting that is valid but unusual for so few images."""
-    if batch_size > len(parts.train):
-        yield f"note: batch size {batch_size:,} is larger than the training split of {len(parts.train):,} images"
-    held_out = Counter(dataset.train.labels[parts.validation].tolist())
-    alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]
-    if alone:
-        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
-        yield f"note: {shortened(alone[0])}{more} with a single validation image: the validation loss will be noisy"
 
 
 def _reopen(
