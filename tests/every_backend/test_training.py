@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_a_number_ends_training_and_is_never_best(job, datase
 def test_interrupted_and_resumed_is_as_never_interrupted(whole, job, dataset, runs, watcher, batches):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(batches))
     assert (record["status"], record["why_stopped"]) == ("interrupted", "interrupted")
-    record = resume(run, dataset, observer=watcher)
+    record = resume(run, dataset, observer=watcher).record
     assert history_of(whole.run) == history_of(run)
     assert record.metrics.to_json() == whole.record["metrics"]
     assert_same_weights(whole.run, run, job)

@@ -17,20 +17,20 @@ class Origin:
     """The images that a classifier was trained on."""
 
     source: str | None
-    """What ``load_dataset`` takes, or None where that is not known here."""
+    """Argument of ``load_dataset``, or None if unknown."""
     name: str
     fingerprint: str
     split_by: SplitBy
-    """Rule that draws the test part of a folder without one."""
+    """How the test split of a folder without one is chosen."""
     split_seed: int
-    """Seed that draws it, or the synthetic images."""
+    """Seed of that choice, or of the synthetic images."""
 
     def load_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
-        """Open the images, now in ``place`` if given, and divide them as they were divided for the training.
+        """Open the images, now in ``place`` if given, and split them as for the training.
 
-        Raises ``DataError`` where their place is not known, or nothing lies there.
+        Raises ``DataError`` if their place is unknown or does not exist.
         """
-        from cifarnet.data import load_dataset  # numpy, which the command line's help has no time for
+        from cifarnet.data import load_dataset  # imports numpy, which --help does not need
 
         source = place or self.source
         if source is None or not (place or source in NAMED_SOURCES or os.path.lexists(source)):

@@ -1,4 +1,4 @@
-"""JSON values read as typed ones: the annotations of a dataclass say what is expected of each field, and its range."""
+"""Read JSON as dataclasses: the annotations of the fields determine the expected types and ranges."""
 
 import json
 import math
@@ -14,14 +14,14 @@ Positive = Annotated[int, (1, MOST)]
 """A whole number from 1."""
 EXPECTED: dict[Any, str] = {list: "an array", dict: "an object", str: "a string"}
 RANGES: dict[Any, tuple[float, float]] = {int: (0, MOST), float: (0.0, sys.float_info.max)}
-"""Of numbers whose annotation tells no range."""
+"""Ranges of numbers without a range in their annotation."""
 
 
 def read(kind: Any, value: Any, name: str) -> Any:
     """Return the JSON value called ``name`` as ``kind``, the annotation of a field or a dataclass.
 
-    A missing field has its default; unknown members are passed over. Raises ``ValueError`` for a value of another type
-    or outside its range, and ``ConfigError`` for such a setting.
+    Missing fields have their defaults; unknown members are ignored. Raises ``ValueError`` for a value of another type
+    or out of range, and ``ConfigError`` for such a setting.
     """
     arguments = get_args(kind)
     if NoneType in arguments:
@@ -79,7 +79,7 @@ def _unexpected(value: Any, name: str, expected: str) -> ValueError:
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` as the JSON value that ``read`` reads; one with a ``to_json`` of its own tells it itself."""
+    """Return ``value`` as the JSON value that ``read`` reads, by its ``to_json`` if it has one."""
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""The very first step of a training, by itself: where two frameworks must still agree but for rounding."""
+"""The first step of a training, at which frameworks differ by rounding only."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from .optimizer import compile_engine
 from .train import initial_model
 
 STEP_SIZE = 2.0**20
-"""Learning rate of the step of plain gradient descent from which the gradient is read.
+"""Learning rate of the step of gradient descent from which the gradient is computed.
 
 A power of two scales without rounding, and one this large makes what the weights lose in the step far larger than the
 weights: their difference is then the gradient within the rounding of one float32 operation, 6e-8 of it.
@@ -26,19 +26,19 @@ weights: their difference is then the gradient within the rounding of one float3
 
 @dataclass(frozen=True)
 class FirstStep:
-    """What the first batch says of the initial weights."""
+    """Loss and gradients of the first batch at the initial weights."""
 
     loss: float
-    """What is minimised, mean over the batch, dropout on, labels smoothed as ``settings`` says, nats."""
+    """Mean training loss of the batch, with dropout and label smoothing, nats."""
     gradients: dict[str, NDArray[np.float32]]
-    """Of that loss, by path of each variable that is trained, in the shapes of the weights."""
+    """Gradients of that loss, by path of each trainable variable, in the shapes of the weights."""
 
 
 def first_step(settings: Recipe, dataset: Dataset) -> FirstStep:
-    """Return loss and gradients of the first batch that ``settings`` trains on, as training takes them.
+    """Return loss and gradients of the first batch of a training.
 
-    The gradient is what plain gradient descent takes from the weights, divided by its step size: the engine's own
-    differentiation is used as it is.
+    The gradient is the change of the weights in a step of gradient descent, divided by its step size, so that it is
+    that of the engine itself.
     """
     parts = hold_out_of(dataset, settings.train)
     network = logits_of(initial_model(settings, dataset.train, parts))

@@ -27,7 +27,7 @@ def main(order: dict[str, Any]) -> None:
     """Carry out one order and tell of it on stdout."""
     prepare_process()
     choose()
-    print_result(**_carry_out(order["job"], Path(order["runs"]), Path(order["arrays"])))
+    print_result(**_trained(order["job"], Path(order["runs"]), Path(order["arrays"])))
 
 
 class _Teller(Observer):
@@ -38,7 +38,7 @@ class _Teller(Observer):
         print_result(epoch=asdict(record), seconds=progress.seconds)
 
 
-def _carry_out(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
+def _trained(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
     from cifarnet.evaluation.scoring import predict  # Keras comes with what follows, now that its framework is chosen
     from cifarnet.export.export import export_run
     from cifarnet.model.network import predictor
