@@ -12,7 +12,7 @@ from cifarnet.data import synthetic
 from cifarnet.errors import RunError
 from cifarnet.run.folder import BEST_WEIGHTS, EpochRecord, Run, require_weights
 from cifarnet.run.record import DataRecord
-from cifarnet.run.state import best_epoch_of
+from cifarnet.run.state import best_epoch_of, require_own_export
 from tests.records import RUNNING, put
 
 UNFINISHED = RUNNING | {"train": TrainConfig(min_delta=0.01).to_json()}
@@ -79,6 +79,16 @@ def test_weights_that_were_swapped_after_the_training_are_refused(tmp_path):
         match=r"best\.weights\.h5 has the SHA-256 \w{12}…; expected \w{12}… as when its training ended: restore it or",
     ):
         require_weights(run)
+
+
+def test_the_export_of_other_weights_with_the_same_settings_is_refused(tmp_path, monkeypatch):
+    run = run_with(tmp_path, [], status="finished", why_stopped="epochs", weights_sha256="1" * 64)
+    training = run.record.to_json()
+    monkeypatch.setattr("cifarnet.runtime.read_model", lambda _: (None, {"training": training}))
+    require_own_export(run)
+    training["weights_sha256"] = "2" * 64
+    with pytest.raises(RunError, match="its weights_sha256 is 222222222222; expected 111111111111: export it anew"):
+        require_own_export(run)
 
 
 # The images
