@@ -86,6 +86,14 @@ def test_a_recipe_is_adapted_to_the_images_as_the_command_does(typed, tmp_path, 
     assert run.record.train.batch_size < cifarnet.recipe("fast").train.batch_size
 
 
+def test_given_settings_are_used_as_they_are_whatever_the_recipe(dataset, tmp_path):
+    fast = cifarnet.recipe("fast")
+    model = replace(fast.model, filters=(4,), image_shape=(16, 16, 3), classes=3)
+    run = cifarnet.train(dataset, "seed", runs=tmp_path, model_config=model, train_config=fast.train, max_minutes=0)
+    assert run.record.settings == replace(fast, name="seed", model=model)
+    assert cifarnet.find_run(str(tmp_path)) == run
+
+
 def test_validation_images_that_are_copies_of_training_images_are_counted(tmp_path, dataset):
     images = dataset.train.images.copy()
     images[30:60] = images[:30]  # of the same classes

@@ -128,13 +128,6 @@ def test_a_run_that_cannot_be_filled_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_thousandth_run_of_one_second_is_refused(tmp_path):
-    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
-        (tmp_path / f"{NAME}{suffix}").mkdir()
-    with pytest.raises(RunError, match=f"holds 999 runs called {NAME}; expected fewer: wait a second"):
-        create_run(tmp_path, "seed", "jax", NOW, begun)
-
-
 def test_latest_points_to_the_newest(tmp_path):
     for second in (7, 8, 9):
         run = new_run(tmp_path, second)

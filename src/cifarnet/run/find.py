@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 from cifarnet.atomic import is_temporary, publish, remove_abandoned, temporary_name
@@ -16,8 +16,6 @@ from .folder import LOCK, RECORD, Run
 
 LATEST = "latest"
 """Name of the link to the latest run, beside the runs."""
-MOST_NUMBERED = 999
-"""Maximum number of runs of one second, recipe and backend."""
 
 
 def create_run(root: Path, recipe: str, backend: str, now: datetime, fill: Callable[[Run], object]) -> Run:
@@ -44,18 +42,23 @@ def create_run(root: Path, recipe: str, backend: str, now: datetime, fill: Calla
 
 def _named(temporary: Path, path: Path) -> Run:
     """Rename a complete run folder to ``path``, or to the first free ``path-2``, ``path-3``, ..."""
-    for suffix in ("", *(f"-{number}" for number in range(2, MOST_NUMBERED + 1))):
-        numbered = path.with_name(path.name + suffix)
-        if os.path.lexists(numbered):
-            continue
-        try:
-            publish(temporary, numbered)
-        except OSError:
-            if not os.path.lexists(numbered):
-                raise
-        else:
-            return Run(numbered)
-    raise RunError(f"{path.parent} holds {MOST_NUMBERED} runs called {path.name}; expected fewer: wait a second")
+    named, numbers = path, count(2)
+    while not _is_published(temporary, named):
+        named = path.with_name(f"{path.name}-{next(numbers)}")
+    return Run(named)
+
+
+def _is_published(temporary: Path, path: Path) -> bool:
+    """Rename ``temporary`` to ``path`` and return True, or False if that name is taken."""
+    if os.path.lexists(path):
+        return False
+    try:
+        publish(temporary, path)
+    except OSError:
+        if not os.path.lexists(path):
+            raise
+        return False  # another process was faster
+    return True
 
 
 def point_latest(run: Run) -> None:
@@ -90,12 +93,13 @@ def _is_own_link(latest: Path) -> bool:
     return is_run and target.parent == Path(os.path.normpath(folder))
 
 
-def find_run(root: Path, name: str | None = None, *, with_weights: bool = False) -> Run:
+def find_run(root: str | Path = "runs", name: str | None = None, *, with_weights: bool = False) -> Run:
     """Return the run called ``name``, a path or a folder below ``root``; by default the latest.
 
     The latest is the run that the link ``latest`` points to, or else the one that began last. ``with_weights`` prefers
     runs with best weights, unless ``name`` is given. Raises ``RunError`` if there is no run.
     """
+    root = Path(root)
     runs = (Run(path.resolve() if path.is_symlink() else path) for path in _candidates(root, name) if _is_run(path))
     found = next(runs, None)
     if found is None:

@@ -74,8 +74,8 @@ def _settings(
     settings = recipe(name) if warm_start is None else recipe_of(warm_start)
     if settings.name != name:
         raise ConfigError(f"the recipe is {name}; expected {settings.name}, the recipe of {warm_start}: name that one")
-    settings = replace(settings, train=train_config or settings.train)
-    adapted = settings.for_dataset(dataset)
+    given = replace(settings, model=model_config or settings.model, train=train_config or settings.train)
+    adapted = given.for_dataset(dataset)
     return replace(adapted, model=model_config or adapted.model, train=train_config or adapted.train)
 
 
