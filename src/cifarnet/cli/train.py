@@ -51,7 +51,7 @@ def command(
         str | None,
         typer.Option(
             "--recipe",
-            help=f"One of {', '.join(RECIPES)}. `seed` is its name; --seed is the random seed.",
+            help=f"One of {', '.join(RECIPES)}. The recipe seed is not the random seed, which is --seed.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),
