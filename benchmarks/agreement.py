@@ -61,8 +61,7 @@ def _take_first_steps(seed: int, name: str) -> dict[str, Any]:
     from cifarnet.data.augmentation import Augmentation
     from cifarnet.model.layers import dropout_mask
     from cifarnet.model.network import build_model, get_weights, logits_of
-    from cifarnet.recipes import recipe
-    from cifarnet.run.job import Job
+    from cifarnet.recipes import Recipe, recipe
     from cifarnet.training.optimizer import build_optimizer, compile_engine, learning_rate_at
     from cifarnet.training.train import initial_model
 
@@ -70,7 +69,7 @@ def _take_first_steps(seed: int, name: str) -> dict[str, Any]:
     # Noise on the drawn patterns: in a flat area four pixels tie for the maximum, and then rounding decides.
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 128, split.images.shape, np.uint8)
     split = replace(split, images=split.images // 2 + noise)
-    job = Job(recipe=name, model=settings.model, train=settings.train)
+    job = Recipe(name=name, model=settings.model, train=settings.train)
     parts = hold_out(split, job.train.validation_fraction, seed, job.model.classes)
     initial = get_weights(initial_model(job, split, parts))
     # Steps are taken from unwhitened patches and the images as they are: after ten steps of whitened views rounding

@@ -23,7 +23,7 @@ import cifarnet
 from benchmarks import RESULTS
 from benchmarks.harness.records import Line, append, grouped, machine, mean_and_range, table_of
 from cifarnet.dataset import Dataset, Split
-from cifarnet.system import versions
+from cifarnet.system import prepare_process, versions
 
 PATH = RESULTS / "own_images.jsonl"
 OWN = ("cat", "dog")
@@ -66,10 +66,10 @@ def train_others(dataset: Dataset, runs: Path, seed: int, epochs: int | None) ->
     """Train ``fast`` on the other classes, as the run ``others`` below ``runs``, and return the test accuracy."""
     changes = {"seed": seed, "classes": len(dataset.labels)} | ({"epochs": epochs} if epochs else {})
     settings = cifarnet.recipe("fast").changed(changes)
-    run = cifarnet.start(cifarnet.Job(recipe="fast", model=settings.model, train=settings.train), dataset, runs)
-    record = cifarnet.carry_out(run, dataset, cifarnet.Silent())
+    run = cifarnet.train(dataset, "fast", runs=runs, model_config=settings.model, train_config=settings.train)
+    accuracy = float(run.record.metrics.test.accuracy)
     run.path.rename(runs / "others")
-    return float(record.metrics.test.accuracy)
+    return accuracy
 
 
 def train_own(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Line:
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("backend")
     parser.add_argument("seeds", nargs="+", type=int)
     given = parser.parse_args()
-    cifarnet.prepare_process()
+    prepare_process()
     cifarnet.choose_backend(given.backend)
     dataset = cifarnet.load_dataset("cifar10")
     for seed in given.seeds:

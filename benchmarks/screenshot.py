@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import PROJECT, RESULTS
 from cifarnet.report import PAGE
-from cifarnet.run.folder import find_run
+from cifarnet.run.find import find_run
 
 WIDTH, HEIGHT, SCHEME = 1200, 1320, "light"
 """Pixels: the figures and the curves."""

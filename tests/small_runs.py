@@ -11,13 +11,14 @@ from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import synthetic
 from cifarnet.dataset import Dataset
 from cifarnet.model.network import build_model, get_weights, load_weights
+from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
-from cifarnet.run.job import Job
-from cifarnet.training.train import carry_out, start
+from cifarnet.training.begin import begin
+from cifarnet.training.train import resume
 
 SMALL_MODEL = ModelConfig(filters=(6,), dense_units=(16,), dropout=0.25)
 SMALL_TRAINING = TrainConfig(epochs=3, schedule_epochs=3, learning_rate=3e-3, weight_decay=0.01)
-SMALL_JOB = Job(recipe="seed", model=SMALL_MODEL, train=SMALL_TRAINING, source="synthetic")
+SMALL_JOB = Recipe(name="seed", model=SMALL_MODEL, train=SMALL_TRAINING)
 NORMALISED = {
     "whitening": 2,
     "convolutions_per_block": 2,
@@ -47,12 +48,12 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture
-def job() -> Job:
+def job() -> Recipe:
     return SMALL_JOB
 
 
 @pytest.fixture
-def normalised() -> Job:
+def normalised() -> Recipe:
     return NORMALISED_JOB
 
 
@@ -92,19 +93,19 @@ class Finished:
 def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The small job, trained without a break: what interrupted ones are compared with. Not to be altered."""
     watcher = Watcher()
-    run = start(SMALL_JOB, dataset, tmp_path_factory.mktemp("whole"))
-    return Finished(run, carry_out(run, dataset, watcher).to_json(), watcher.epochs)
+    run = begin(SMALL_JOB, dataset, tmp_path_factory.mktemp("whole"))
+    return Finished(run, resume(run, dataset, observer=watcher).record.to_json(), watcher.epochs)
 
 
-def with_training(job: Job, **changes) -> Job:
+def with_training(job: Recipe, **changes) -> Recipe:
     """The same job with other training settings."""
     return replace(job, train=replace(job.train, **changes))
 
 
 def finished(job, dataset, runs, watcher, *, warm_start=None, **limits):
     """Train and return the run and its record."""
-    run = start(job, dataset, runs, warm_start=warm_start)
-    return run, carry_out(run, dataset, watcher, **limits).to_json()
+    run = begin(job, dataset, runs, warm_start=warm_start)
+    return run, resume(run, dataset, observer=watcher, **limits).record.to_json()
 
 
 def stop_after(batches):

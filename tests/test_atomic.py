@@ -148,8 +148,9 @@ def test_a_write_sweeps_what_killed_processes_left_in_the_folder_and_nothing_els
         path.touch()
     link.symlink_to("a-run")
     os.utime(old, (0, 0))
-    folders = [tmp_path / name for name in (".my-notes", ".Trash-1000", left.name.replace("00000000", "11111111"))]
-    for folder in folders:
+    folders = [tmp_path / name for name in (".my-notes", ".Trash-1000", temporary_name(tmp_path / "a-run").name)]
+    for folder in (*folders, tmp_path / left.name.replace("00000000", "11111111")):
         folder.mkdir()
+        (folder / "run.json").touch()
     write_atomically(target, b"new")
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (*stays, *folders, target)}

@@ -18,11 +18,15 @@ from cifarnet.evaluation.target import RunSubject  # noqa: E402
 from cifarnet.export.export import export_run  # noqa: E402
 from cifarnet.model.network import build_model, load_weights  # noqa: E402
 from cifarnet.report.evidence import read_evidence  # noqa: E402
-from cifarnet.run.folder import RECORD, Run, find_run  # noqa: E402
-from cifarnet.run.state import best_epoch_of, require_resumable, require_weights  # noqa: E402
-from cifarnet.training.observer import Silent  # noqa: E402
+from cifarnet.run.find import find_run  # noqa: E402
+from cifarnet.run.folder import (  # noqa: E402
+    RECORD,
+    Run,
+    require_weights,
+)
+from cifarnet.run.state import best_epoch_of, require_resumable  # noqa: E402
 from cifarnet.training.seen import digests, write_seen  # noqa: E402
-from cifarnet.training.train import carry_out  # noqa: E402
+from cifarnet.training.train import resume  # noqa: E402
 from cifarnet.training.warm_start import warm_start_from, warm_start_of  # noqa: E402
 from tests.records import document, put  # noqa: E402
 from tests.report_runs import dataset_of, run_of  # noqa: E402
@@ -72,7 +76,7 @@ READERS = {
     "read_evidence of the weights": lambda run: read_evidence(run, "torch"),
     "evaluate": lambda run: RunSubject(run, BACKEND).origin,
     "export_run": lambda run: export_run(run, DATASET),
-    "carry_out": lambda run: carry_out(run, OTHER, Silent()),
+    "resume": lambda run: resume(run, OTHER),
 }
 
 
@@ -152,7 +156,7 @@ def test_a_folder_in_the_place_of_a_file(run, name):
 def test_a_machine_of_another_kind_in_the_record_of_a_run_with_the_same_images(run, machine):
     put(run, document(run) | {"status": "interrupted", "machine": machine})
     with pytest.raises(RunError, match=r"run\.json is damaged"):
-        carry_out(run, DATASET, Silent())
+        resume(run, DATASET)
 
 
 @pytest.mark.parametrize(("name", "reason"), [(".", "Is a directory"), ("none", "No such file or directory")])

@@ -9,7 +9,6 @@ from PIL import Image
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import load_dataset
-from cifarnet.run.job import Job
 from cifarnet.run.record import DataRecord
 from tests.records import RUNNING
 from tests.runtime import models
@@ -146,9 +145,8 @@ def write_run(tmp_path, dataset, **data):
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
     model, train = ModelConfig(classes=3), TrainConfig(seed=3)
-    job = Job(recipe="seed", model=model, train=train)
     record = RUNNING | {"model": model.to_json(), "train": train.to_json()}
-    (folder / "run.json").write_text(json.dumps(record | {"data": DataRecord.of(job, dataset).to_json() | data}))
+    (folder / "run.json").write_text(json.dumps(record | {"data": DataRecord.of(dataset).to_json() | data}))
     (folder / "best.weights.h5").touch()
     return folder
 

@@ -1,4 +1,4 @@
-"""Ctrl-C outside the training loop ends the process at once with 130 and one word, and leaves nothing half-made."""
+"""Ctrl-C outside the training loop ends the process at once with 130 and one word; a later write tidies up."""
 
 import os
 import pty
@@ -8,22 +8,12 @@ from contextlib import suppress
 
 import pytest
 
-from cifarnet.backends import choose
-
-choose()
-
-from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402
-from cifarnet.data import synthetic  # noqa: E402
-from cifarnet.interruption import run_cleanups  # noqa: E402
-from cifarnet.model import network as model  # noqa: E402  # Keras, now that its framework is chosen
-from cifarnet.run.folder import Run  # noqa: E402
-from cifarnet.run.job import Job  # noqa: E402
-from cifarnet.training.train import start  # noqa: E402
+from cifarnet.atomic import is_temporary, write_atomically
 
 # A suite in the background hands down that Ctrl-C is to be ignored.
 AS_STARTED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 CTRL_C = "signal.raise_signal(signal.SIGINT)"
-HANDLED = AS_STARTED + "from cifarnet.interruption import *; exit_on_interrupt()\n"
+HANDLED = AS_STARTED + "from cifarnet.system import defer_interrupt, exit_on_interrupt; exit_on_interrupt()\n"
 
 
 def child(program, folder, **streams):
@@ -110,7 +100,8 @@ def test_a_closed_stderr_does_not_keep_it_from_ending(tmp_path):
     assert (done.returncode, done.stderr) == (130, "")
 
 
-# What is taken away
+# Files that are being written
+
 
 WRITING = """
 from pathlib import Path
@@ -120,49 +111,36 @@ write_atomically(Path("run.json"), b"new")
 """
 LINKING = """
 from pathlib import Path
-from cifarnet.run.folder import Run, point_latest
+from cifarnet.run.find import point_latest
+from cifarnet.run.folder import Run
 Path.replace = lambda *_: signal.raise_signal(signal.SIGINT)
 point_latest(Run(Path("run").absolute()))
 """
+BEGINNING = """
+from datetime import datetime
+from pathlib import Path
+from cifarnet.run.find import create_run
+create_run(Path(), "seed", "jax", datetime.now(), lambda run: signal.raise_signal(signal.SIGINT))
+"""
 
 
-@pytest.mark.parametrize("writing", [WRITING, LINKING], ids=["file", "latest"])
-def test_nothing_half_made_stays(tmp_path, writing):
-    assert_interrupted(child(HANDLED + writing, tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_was_there_stays(tmp_path):
+@pytest.mark.parametrize("writing", [WRITING, LINKING, BEGINNING], ids=["file", "latest", "run"])
+def test_what_was_there_stays_and_the_next_write_removes_what_is_incomplete(tmp_path, writing):
     (tmp_path / "run.json").write_text("old")
-    assert_interrupted(child(HANDLED + WRITING, tmp_path))
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": "old"}
+    assert_interrupted(child(HANDLED + writing, tmp_path))
+    assert all(is_temporary(path.name) for path in tmp_path.iterdir() if path.name != "run.json")
+    write_atomically(tmp_path / "other", b"")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": "old", "other": ""}
 
 
-class EndedError(Exception):
-    """Stands for the end of the process, once what was half-made is taken away."""
+DEFERRING = f"""
+with defer_interrupt():
+    {CTRL_C}
+    print("complete", flush=True)
+print("went on", flush=True)
+"""
 
 
-def test_the_folder_in_which_weights_are_written_goes(tmp_path):
-    class Half:
-        def save_weights(self, path):
-            path.write_bytes(b"half")
-            run_cleanups()
-            assert not path.parent.exists()
-            raise EndedError
-
-    with pytest.raises(EndedError):
-        model.save_weights(Half(), tmp_path / "best.weights.h5")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_folder_of_a_run_that_has_not_begun_goes(tmp_path, monkeypatch):
-    def end(run, record):
-        assert run.path.exists()
-        run_cleanups()
-        raise EndedError
-
-    monkeypatch.setattr(Run, "write_record", end)
-    job = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(), source="synthetic")
-    with pytest.raises(EndedError):
-        start(job, synthetic(train=100, test=10), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_it_waits_for_steps_that_belong_together(tmp_path):
+    done = child(HANDLED + DEFERRING, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "complete\n", "interrupted\n")

@@ -29,9 +29,9 @@ from cifarnet.report.charts import draw_figures
 from cifarnet.report.commands import OPTIONS, settings_beyond_options, train_command
 from cifarnet.report.evidence import Absent, read_evidence
 from cifarnet.report.page import draw_page
-from cifarnet.run.folder import find_run
-from cifarnet.run.job import Job
-from tests.records import document, put
+from cifarnet.run.find import find_run
+from cifarnet.run.record import RunRecord
+from tests.records import RUNNING, document, put
 from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of, write_model
 
 ATTACK = '<script>alert("x")</script>'
@@ -116,7 +116,7 @@ def test_the_page_has_every_part_with_its_data(page):
     )
     assert 'class="absent"' not in page
     text = text_of(page)
-    assert "least after epoch 7; after epoch 12 training had come to its last epoch" in text
+    assert "least after epoch 7; after epoch 12 training stopped: the last epoch is done" in text
     assert (
         "43.3 % of the answers are wrong on average, on clean ones 20.0 %. Worst: jpeg compression, pixelate, elastic "
         in text
@@ -521,13 +521,20 @@ def test_the_model_card_has_every_section(run, evaluation):
 # The commands
 
 
+def recorded(recipe, model, train):
+    """Return the record of a run with these settings on CIFAR-10."""
+    settings = {"recipe": recipe, "model": model.to_json(), "train": train.to_json()}
+    data = RUNNING["data"] | {"source": "cifar10"}
+    return RunRecord.from_json(RUNNING | settings | {"data": data, "backend": "jax"})
+
+
 def test_the_command_names_what_differs_from_the_recipe():
     train = TrainConfig(seed=3, batch_size=64, floor_fraction=0.5)
-    job = Job(recipe="seed", model=ModelConfig(dropout=0.1, classes=3), train=train, source="cifar10")
-    assert train_command(job, "jax") == (
+    record = recorded("seed", ModelConfig(dropout=0.1, classes=3), train)
+    assert train_command(record) == (
         "cifarnet train --recipe seed --data cifar10 --backend jax --dropout 0.1 --batch-size 64 --seed 3"
     )
-    assert settings_beyond_options(job) == {"floor_fraction": 0.5}
+    assert settings_beyond_options(record.settings) == {"floor_fraction": 0.5}
 
 
 def test_every_setting_that_the_command_has_an_option_for_is_told_as_one():
@@ -536,20 +543,19 @@ def test_every_setting_that_the_command_has_an_option_for_is_told_as_one():
 
 def test_the_command_of_a_warm_start_has_the_network_of_the_run_that_it_started_from():
     model = ModelConfig(dropout=0.3, filters=(8, 8), classes=3)  # that run may have had another dropout
-    job = Job(recipe="seed", model=model, train=TrainConfig(floor_fraction=0.5), source="cifar10")
-    assert train_command(job, "jax", "earlier") == (
+    record = recorded("seed", model, TrainConfig(floor_fraction=0.5))
+    assert train_command(record, "earlier") == (
         "cifarnet train --from earlier --data cifar10 --backend jax --seed 0 --validation-fraction 0.3 --dropout 0.3"
     )
-    fast = Job(recipe="fast", model=RECIPES["fast"].model, train=RECIPES["fast"].train, source="cifar10")
-    assert "--dropout" not in train_command(fast, "jax", "earlier")  # which a network without dense layers refuses
-    assert settings_beyond_options(job, "earlier") == {"floor_fraction": 0.5}
-    assert settings_beyond_options(job) == {"filters": (8, 8), "floor_fraction": 0.5}
+    fast = recorded("fast", RECIPES["fast"].model, RECIPES["fast"].train)
+    assert "--dropout" not in train_command(fast, "earlier")  # which a network without dense layers refuses
+    assert settings_beyond_options(record.settings, "earlier") == {"floor_fraction": 0.5}
+    assert settings_beyond_options(record.settings) == {"filters": (8, 8), "floor_fraction": 0.5}
 
 
 def test_the_command_of_a_fixed_schedule_leaves_nothing_to_be_fitted_to_the_images():
     fast = RECIPES["fast"]
     train = replace(fast.train, epochs=67, patience=67)  # in batches of 512, which the recipe has too
-    job = Job(recipe="fast", model=fast.model, train=train, source="photos")
-    words = train_command(job, "jax")
+    words = train_command(recorded("fast", fast.model, train))
     for option in ("--batch-size 512", "--epochs 67", "--patience 67"):
         assert option in words

@@ -117,4 +117,4 @@ def test_of_a_run_that_was_killed_the_history_tells_whose_weights_the_file_has(r
         assert code == expected, exported
         assert said[0] == "note: runs/mine has not finished training; using its best weights so far"
     assert "its best_epoch is None; expected 7" in said[-1]
-    assert "after epoch 7; after epoch 12 training had not come to its end." in (run.path / PAGE).read_text()
+    assert "after epoch 7; after epoch 12 training had not ended." in (run.path / PAGE).read_text()

@@ -6,11 +6,13 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,28 +20,23 @@ from filelock import FileLock
 
 from cifarnet.atomic import HOST
 from cifarnet.errors import RunError, UsageError
-from cifarnet.run.folder import (
-    LATEST,
-    RECORD,
-    EpochRecord,
-    Run,
-    create_run,
-    find_run,
-    finish_pointing_latest,
-    json_text,
-    point_latest,
-    require_writable_model,
-)
+from cifarnet.run.find import LATEST, create_run, find_run, finish_pointing_latest, point_latest
+from cifarnet.run.folder import RECORD, EpochRecord, Run, require_writable_model
+from cifarnet.run.typed_json import json_text
 from tests.records import FINISHED, RUNNING, put
 
 NOW = datetime(2026, 3, 4, 5, 6, 7)
 NAME = "20260304-050607-seed-jax"
 
 
+def begun(run: Run) -> None:
+    put(run, RUNNING)
+
+
 def new_run(root: Path, second: int = 7) -> Run:
-    run = create_run(root, "seed", "jax", NOW.replace(second=second))
     started = NOW.replace(second=second, tzinfo=UTC).isoformat()
-    put(run, RUNNING | {"started": started})
+    fill = partial(put, content=RUNNING | {"started": started})
+    run = create_run(root, "seed", "jax", NOW.replace(second=second), fill)
     point_latest(run)
     return run
 
@@ -54,11 +51,11 @@ def test_a_file_of_a_run_is_not_taken_for_one(tmp_path):
 
 
 def test_a_run_is_named_for_time_recipe_and_backend(tmp_path):
-    assert create_run(tmp_path / "not" / "yet", "seed", "jax", NOW).path == tmp_path / "not" / "yet" / NAME
+    assert create_run(tmp_path / "not" / "yet", "seed", "jax", NOW, begun).path == tmp_path / "not" / "yet" / NAME
 
 
 def test_runs_of_the_same_second_get_different_folders(tmp_path):
-    names = [create_run(tmp_path, "seed", "jax", NOW).path.name for _ in range(3)]
+    names = [create_run(tmp_path, "seed", "jax", NOW, begun).path.name for _ in range(3)]
     assert names == [NAME, f"{NAME}-2", f"{NAME}-3"]
 
 
@@ -67,7 +64,7 @@ def test_threads_that_start_at_the_same_instant_get_different_folders(tmp_path):
 
     def create(_) -> Path:
         starting_line.wait()
-        return create_run(tmp_path, "seed", "jax", NOW).path
+        return create_run(tmp_path, "seed", "jax", NOW, begun).path
 
     with ThreadPoolExecutor(8) as pool:
         paths = set(pool.map(create, range(8)))
@@ -79,10 +76,12 @@ CREATE = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from cifarnet.run.folder import create_run
+from cifarnet.run.find import create_run
+def fill(run):
+    (run.path / "run.json").touch()
 sys.stdin.readline()
 for _ in range(20):
-    print(create_run(Path(sys.argv[1]), "seed", "jax", datetime(2026, 3, 4, 5, 6, 7)))
+    print(create_run(Path(sys.argv[1]), "seed", "jax", datetime(2026, 3, 4, 5, 6, 7), fill))
 """
 
 
@@ -96,11 +95,37 @@ def test_processes_that_start_at_the_same_instant_get_different_folders(tmp_path
     assert len(paths) == len(set(paths)) == 40
 
 
-def test_a_thousandth_run_of_one_second_is_refused(tmp_path):
-    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
-        (tmp_path / f"{NAME}{suffix}").mkdir()
-    with pytest.raises(RunError, match=f"holds 999 runs called {NAME}; expected fewer: wait a second"):
-        create_run(tmp_path, "seed", "jax", NOW)
+KILLED = """
+import os, signal, sys
+from datetime import datetime
+from pathlib import Path
+from cifarnet.run.find import create_run
+def fill(run):
+    (run.path / "run.json").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+create_run(Path(sys.argv[1]), "seed", "jax", datetime(2026, 3, 4, 5, 6, 7), fill)
+"""
+
+
+def test_a_run_whose_process_is_killed_while_it_is_made_is_never_found_and_swept_away(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    [left] = tmp_path.iterdir()
+    assert (left / "run.json").exists()
+    with pytest.raises(RunError, match="holds no run"):
+        find_run(tmp_path)
+    run = new_run(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"latest", run.path.name}
+
+
+def test_a_run_that_cannot_be_filled_leaves_nothing(tmp_path):
+    def full(run):
+        (run.path / "seen.npy").touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(RunError, match=r"a run could not be made in .* \(No space left on device\)"):
+        create_run(tmp_path, "seed", "jax", NOW, full)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_latest_points_to_the_newest(tmp_path):
@@ -234,11 +259,11 @@ def test_a_root_that_is_a_file_and_a_name_that_is_too_long_are_errors_of_ours(tm
     with pytest.raises(
         RunError, match=r"a run could not be made in .*file \((File exists|Not a directory)\); expected"
     ):
-        create_run(tmp_path / "file", "seed", "jax", NOW)
+        create_run(tmp_path / "file", "seed", "jax", NOW, begun)
     with pytest.raises(RunError, match=r"\(Not a directory\); expected a writable folder: give another with --runs"):
-        create_run(tmp_path / "file" / "runs", "seed", "jax", NOW)
+        create_run(tmp_path / "file" / "runs", "seed", "jax", NOW, begun)
     with pytest.raises(RunError, match=r"a run could not be made in .* \(File name too long\)"):
-        create_run(tmp_path, "seed" * 99, "jax", NOW)
+        create_run(tmp_path, "seed" * 99, "jax", NOW, begun)
     with pytest.raises(RunError, match=r"could not be read \(File name too long\); expected a run folder"):
         find_run(tmp_path, "x" * 300)
 
@@ -249,7 +274,7 @@ def test_a_folder_that_may_not_be_written_to_is_an_error_of_ours(tmp_path, monke
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(RunError, match=r"a run could not be made in .* \(Permission denied\)"):
-        create_run(tmp_path, "seed", "jax", NOW)
+        create_run(tmp_path, "seed", "jax", NOW, begun)
 
 
 # Record and history
@@ -259,15 +284,15 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     later = {"colour": {"of a later version": [1, 2.5, None, "Zürich"]}}
     for content in (RUNNING, FINISHED, FINISHED | later):
         put(Run(tmp_path), content)
-        record = Run(tmp_path).read_record()
+        record = Run(tmp_path).record
         Run(tmp_path).write_record(record)
         assert (tmp_path / RECORD).read_text() == json.dumps(content, indent=2) + "\n"
-        assert Run(tmp_path).read_record() == record
+        assert Run(tmp_path).record == record
 
 
 @pytest.mark.parametrize("run", sorted((Path(__file__).parent / "fixtures" / "0.1.0").glob("*/run.json")))
 def test_a_record_of_version_0_1_0_is_written_again_byte_for_byte(tmp_path, run):
-    Run(tmp_path).write_record(Run(run.parent).read_record())
+    Run(tmp_path).write_record(Run(run.parent).record)
     assert (tmp_path / RECORD).read_bytes() == run.read_bytes()
 
 
@@ -283,39 +308,42 @@ def test_a_record_of_version_0_1_0_is_written_again_byte_for_byte(tmp_path, run)
         ({"metrics": {"test": {"loss": 1, "accuracy": 1.5}}}, "metrics.test.accuracy is 1.5; expected a number from 0"),
         ({"calibration": {"temperature": True}}, "calibration.temperature is True; expected a number from 0.05 to 20"),
         ({"train": RUNNING["train"] | {"epochs": True}}, "epochs is True; expected int"),
-        ({"train": RUNNING["train"] | {"optimizer": "muon"}}, "optimizer is 'muon', ghost_batch 0; expected a network"),
+        (
+            {"train": RUNNING["train"] | {"optimizer": "muon"}},
+            "optimizer is 'muon', ghost_batch 0; expected batch norm",
+        ),
     ],
 )
 def test_a_value_of_another_type_or_range_is_told_with_its_place(tmp_path, change, told):
     put(Run(tmp_path), FINISHED | change)
     with pytest.raises(RunError, match=rf"run\.json is damaged \({told}.*\); expected the record of a run: restore it"):
-        Run(tmp_path).read_record()
+        _ = Run(tmp_path).record
 
 
 @pytest.mark.parametrize("missing", sorted(RUNNING.keys() - {"format"}))
 def test_a_record_without_a_fact_that_every_run_has_is_damaged(tmp_path, missing):
     put(Run(tmp_path), {name: value for name, value in FINISHED.items() if name != missing})
     with pytest.raises(RunError, match=rf"run\.json is damaged \({missing} is None; expected"):
-        Run(tmp_path).read_record()
+        _ = Run(tmp_path).record
 
 
 def test_a_missing_record_is_an_error(tmp_path):
     with pytest.raises(RunError, match=r"run\.json could not be read .*expected the record of a run: pass a run"):
-        Run(tmp_path).read_record()
+        _ = Run(tmp_path).record
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff\xfe", b"not json"])
 def test_a_broken_record_is_an_error(tmp_path, content):
     (tmp_path / RECORD).write_bytes(content)
     with pytest.raises(RunError, match=r"run\.json could not be read"):
-        Run(tmp_path).read_record()
+        _ = Run(tmp_path).record
 
 
 @pytest.mark.parametrize(("content", "kind"), [("[1]", "list"), ('"run"', "str"), ("null", "NoneType")])
 def test_a_record_that_is_no_object_is_an_error(tmp_path, content, kind):
     (tmp_path / RECORD).write_text(content)
     with pytest.raises(RunError, match=rf"run\.json holds a {kind}; expected a JSON object"):
-        Run(tmp_path).read_record()
+        _ = Run(tmp_path).record
 
 
 FLOATS = (0.1, 1 / 3, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, -0.0, math.inf, math.nan, 1e22, 123456789.123456789)
@@ -365,7 +393,7 @@ def test_a_damaged_history_is_an_error_of_ours(tmp_path, content):
 def test_a_folder_in_the_place_of_a_file_is_an_error_of_ours(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(RunError, match=r"\(Is a directory\)"):
-        Run(tmp_path).read_history() if name == "history.csv" else Run(tmp_path).read_record()
+        Run(tmp_path).read_history() if name == "history.csv" else Run(tmp_path).record
 
 
 def test_history_before_the_first_epoch_is_empty(tmp_path):

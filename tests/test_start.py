@@ -14,12 +14,12 @@ choose()
 from cifarnet.config import ModelConfig, TrainConfig  # noqa: E402  # after the backend is chosen
 from cifarnet.data import synthetic  # noqa: E402
 from cifarnet.errors import RunError  # noqa: E402
-from cifarnet.run.folder import find_run  # noqa: E402
-from cifarnet.run.job import Job  # noqa: E402
-from cifarnet.training.observer import Silent  # noqa: E402
-from cifarnet.training.train import carry_out, load_best, start  # noqa: E402
+from cifarnet.recipes import Recipe  # noqa: E402
+from cifarnet.run.find import find_run  # noqa: E402
+from cifarnet.training.begin import begin  # noqa: E402
+from cifarnet.training.train import resume  # noqa: E402
 
-JOB = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(), source="synthetic")
+JOB = Recipe(name="seed", model=ModelConfig(), train=TrainConfig())
 
 
 def test_where_a_run_cannot_be_locked_none_is_made_and_latest_stays(tmp_path, monkeypatch):
@@ -27,29 +27,28 @@ def test_where_a_run_cannot_be_locked_none_is_made_and_latest_stays(tmp_path, mo
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     dataset = synthetic(train=100, test=10)
-    run = start(JOB, dataset, tmp_path)
+    run = begin(JOB, dataset, tmp_path)
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(RunError, match=r"\.lock could not be locked \(No locks available\); expected .* \(--runs\)"):
-        start(JOB, dataset, tmp_path)
+        begin(JOB, dataset, tmp_path)
     assert find_run(tmp_path).path == run.path
     assert {path.name for path in tmp_path.iterdir()} == {"latest", run.path.name}
 
 
 def test_a_run_whose_training_ended_knows_its_best_weights(tmp_path):
-    small = Job(
-        recipe="seed",
+    small = Recipe(
+        name="seed",
         model=ModelConfig(filters=(4,), dense_units=(8,)),
         train=TrainConfig(epochs=2),
-        source="synthetic",
     )
     dataset = synthetic(train=100, test=10)
-    run = start(small, dataset, tmp_path)
+    run = begin(small, dataset, tmp_path)
     for stop in (lambda: bool(run.read_history()), lambda: False):  # interrupted, then resumed to its end
-        record = carry_out(run, dataset, Silent(), stop=stop)
+        record = resume(run, dataset, stop=stop).record
         sound = run.best_weights.read_bytes()
         assert record.weights_sha256 == hashlib.sha256(sound).hexdigest()
-        load_best(run)
+        run.load_model()
         run.best_weights.write_bytes(sound + b"others")
         with pytest.raises(RunError, match="as when its training ended"):
-            load_best(run)
+            run.load_model()
         run.best_weights.write_bytes(sound)

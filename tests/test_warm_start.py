@@ -34,7 +34,9 @@ def test_the_same_images_are_divided_as_before_or_refused_whether_or_not_the_run
     assert (once.run, once.weights, once.seen is not None) == ("first", run.best_weights, is_known)
     require_unseen(once, DATASET, PARTS, "a division")
     held_out = len(PARTS.validation)
-    with pytest.raises(ConfigError, match=rf"{held_out} of the {held_out + 20} images to be held out or tested by are"):
+    with pytest.raises(
+        ConfigError, match=rf"{held_out} of the {held_out + 20} validation and test images were trained on"
+    ):
         require_unseen(once, DATASET, PARTS, "another division")
 
 

@@ -65,7 +65,7 @@ class Readers:
         [self.checkpoint] = self.run.checkpoints.glob("*.checkpoint")
         self.unfinished = Run(folder / "unfinished" / "mine")
         shutil.copytree(self.run.path, self.unfinished.path)
-        self.unfinished.write_record(self.run.read_record().without_results())
+        self.unfinished.write_record(self.run.record.without_results())
         self.photos = folder / "photos"
         for label in ("a", "b"):
             (self.photos / label).mkdir(parents=True)
@@ -147,7 +147,7 @@ class Readers:
     def _read_run(self, run: Run) -> None:
         _each(
             run.read_history,
-            run.read_record,
+            lambda: run.record,
             lambda: best_epoch_of(run),
             lambda: RunSubject(run, choose()).origin,
             lambda: planned_epochs(run, None),

@@ -23,7 +23,8 @@ import numpy as np
 from tests.runtime import models
 
 from cifarnet.backends import choose
-from cifarnet.run.folder import RECORD, find_run
+from cifarnet.run.find import find_run
+from cifarnet.run.folder import RECORD
 
 from .calls import Call, watch
 from .commands import draw_photos, typed, warm_up, write_note
@@ -146,7 +147,7 @@ class Session:
             (folder / "model.onnx").write_bytes(models.calibrated())
         if name == "uncalibrated":
             made = find_run(folder / "runs")
-            made.write_record(replace(made.read_record(), calibration=None))
+            made.write_record(replace(made.record, calibration=None))
         return folder
 
     def run_all(self, command: Command, deadline: float, most_calls: int | None) -> int:

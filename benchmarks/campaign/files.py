@@ -59,7 +59,7 @@ def differences(one: Run, other: Run) -> list[str]:
 
 
 def _record(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in run.read_record().to_json().items() if name not in OF_THE_CLOCK}
+    return {name: value for name, value in run.record.to_json().items() if name not in OF_THE_CLOCK}
 
 
 def _arrays(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from cifarnet.backends import choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import RunError
 from cifarnet.recipes import RECIPES, Recipe
-from cifarnet.run.folder import find_run
+from cifarnet.run.find import find_run
 
 from .calls import Call, watch
 from .commands import draw_photos, typed, warm_up, write_note
@@ -43,11 +43,13 @@ SHORT = TrainConfig(epochs=3, schedule_epochs=3, learning_rate=3e-3, weight_deca
 AUGMENTED = replace(SHORT, batch_size=48, flip="random", translation=2, cutout=8, label_smoothing=0.1)
 MUON = replace(AUGMENTED, optimizer="muon", learning_rate=0.1, flip="alternating", precision="bfloat16")
 SETTINGS = {
-    "adam": Recipe(model=PLAIN, train=SHORT),
-    "sgd": Recipe(model=PLAIN, train=replace(SHORT, optimizer="sgd", schedule="linear")),
-    "adamw moved": Recipe(model=PLAIN, train=replace(AUGMENTED, optimizer="adamw")),
-    "rmsprop normalised": Recipe(model=NORMALIZED, train=replace(AUGMENTED, optimizer="rmsprop", patience=1, epochs=4)),
-    "muon bfloat16": Recipe(model=NORMALIZED, train=MUON),
+    "adam": Recipe(name="campaign", model=PLAIN, train=SHORT),
+    "sgd": Recipe(name="campaign", model=PLAIN, train=replace(SHORT, optimizer="sgd", schedule="linear")),
+    "adamw moved": Recipe(name="campaign", model=PLAIN, train=replace(AUGMENTED, optimizer="adamw")),
+    "rmsprop normalised": Recipe(
+        name="campaign", model=NORMALIZED, train=replace(AUGMENTED, optimizer="rmsprop", patience=1, epochs=4)
+    ),
+    "muon bfloat16": Recipe(name="campaign", model=NORMALIZED, train=MUON),
 }
 """Network and training by the names in the records."""
 STAGES = {"train": 8, "export": 3, "report": 2, "export again": 2}
@@ -179,7 +181,7 @@ class Batch:
         if stage != "train":
             return (stage.partition(" ")[0],)
         try:
-            status = find_run(folder / "runs").read_record().status
+            status = find_run(folder / "runs").record.status
         except RunError:  # it died before there was a record
             return self.start
         return ("--version",) if status == "finished" else ("train", "--resume", "latest")

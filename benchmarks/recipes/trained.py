@@ -12,9 +12,10 @@ from typing import Any
 import cifarnet
 from benchmarks.recipes import report
 from cifarnet.recipes import Recipe
+from cifarnet.system import prepare_process
 
 
-class Reporter(cifarnet.Silent):
+class Reporter(cifarnet.Observer):
     """An observer that reports each epoch."""
 
     def on_epoch(self, record: Any, progress: Any) -> None:
@@ -31,19 +32,23 @@ def changed_recipe(name: str, changed: Mapping[str, Any]) -> Recipe:
 
 def main(name: str, backend: str, seed: int, folder: Path, source: str, changed: Mapping[str, Any]) -> None:
     """Train and evaluate."""
-    cifarnet.prepare_process()
+    prepare_process()
     cifarnet.choose_backend(backend)
     dataset = cifarnet.load_dataset(source)
     settings = changed_recipe(name, changed).changed({"seed": seed})
-    job = cifarnet.Job(recipe=name, model=settings.model, train=settings.train)
-    run = cifarnet.start(job, dataset, folder)
-    record = cifarnet.carry_out(run, dataset, Reporter())
-    report(test_accuracy=record.metrics.test.accuracy)
+    run = cifarnet.train(
+        dataset,
+        name,
+        runs=folder,
+        model_config=settings.model,
+        train_config=settings.train,
+        observer=Reporter(),
+    )
+    report(test_accuracy=run.record.metrics.test.accuracy)
     from cifarnet.evaluation.scoring import evaluate, with_tta
     from cifarnet.model.network import predictor  # Keras, now that its framework is chosen
-    from cifarnet.training.train import load_best
 
-    averaged = evaluate(with_tta(predictor(load_best(run))), dataset.test)
+    averaged = evaluate(with_tta(predictor(run.load_model())), dataset.test)
     report(flip_test_accuracy=averaged.accuracy)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import cifarnet
 from benchmarks.harness.worker import Rounds, Task
 from cifarnet.dataset import Dataset
+from cifarnet.system import prepare_process
 
 STATUS = Path("/proc/self/status")
 
@@ -29,7 +30,7 @@ def epochs(task: Task, rounds: Rounds) -> None:
     dataset = dataclasses.replace(whole, train=dataclasses.replace(whole.train, images=images, labels=labels))
     settings = {"filters": (8,), "dense_units": (16,), "batch_size": 500, "validation_fraction": 0.1}
     run = _start(task, dataset, settings | {"epochs": 10_000, "patience": 10_000})
-    cifarnet.carry_out(run, dataset, EpochPerRound(rounds, count, _memory))
+    cifarnet.resume(run, dataset, observer=EpochPerRound(rounds, count, _memory))
 
 
 def folders(task: Task, rounds: Rounds) -> None:
@@ -58,7 +59,7 @@ def exports(task: Task, rounds: Rounds) -> None:
         test=dataclasses.replace(whole.test, images=whole.test.images[:test], labels=whole.test.labels[:test]),
     )
     run = _start(task, dataset, {"filters": tuple(task.options["filters"]), "epochs": 1})
-    cifarnet.carry_out(run, dataset, cifarnet.Silent())
+    cifarnet.resume(run, dataset)
     rounds.ready()
     while True:
         rounds.wait()
@@ -68,11 +69,11 @@ def exports(task: Task, rounds: Rounds) -> None:
 
 def _start(task: Task, dataset: Dataset, changes: dict[str, Any]) -> cifarnet.Run:
     """Start a run of the recipe ``seed`` with other settings."""
-    cifarnet.prepare_process()
+    prepare_process()
     cifarnet.choose_backend()
-    settings = cifarnet.recipe("seed").changed(changes)
-    job = cifarnet.Job(recipe="seed", model=settings.model, train=settings.train)
-    return cifarnet.start(job, dataset, task.folder / "runs")
+    from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
+
+    return begin(cifarnet.recipe("seed").changed(changes), dataset, task.folder / "runs")
 
 
 def _memory() -> dict[str, float]:

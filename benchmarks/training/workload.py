@@ -1,6 +1,6 @@
 """The work of a training: images, order and learning rates; and the loop that hand-written trainers share.
 
-An implementation with a loop of its own (`fit`, `carry_out`) uses the images alone.
+An implementation with a loop of its own (`fit`, `resume`) uses the images alone.
 """
 
 import math

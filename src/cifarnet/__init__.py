@@ -10,15 +10,14 @@ from typing import Any
 __all__ = [
     "CifarnetError",
     "Classifier",
-    "Job",
+    "Dataset",
     "ModelConfig",
+    "Observer",
     "Prediction",
+    "Recipe",
     "Run",
-    "Silent",
     "TrainConfig",
-    "WarmStart",
     "build_model",
-    "carry_out",
     "choose_backend",
     "early_stopping",
     "evaluate",
@@ -27,43 +26,40 @@ __all__ = [
     "find_run",
     "import_weights",
     "load_dataset",
-    "prepare_process",
     "recipe",
-    "start",
-    "warm_start_from",
+    "resume",
+    "train",
 ]
 
 _HOMES = {
     "CifarnetError": "errors:CifarnetError",
     "Classifier": "runtime:Classifier",
-    "Job": "run.job:Job",
+    "Dataset": "dataset:Dataset",
     "ModelConfig": "config:ModelConfig",
+    "Observer": "training.observer:Observer",
     "Prediction": "runtime.classifier:Prediction",
+    "Recipe": "recipes:Recipe",
     "Run": "run.folder:Run",
-    "Silent": "training.observer:Silent",
     "TrainConfig": "config:TrainConfig",
-    "WarmStart": "training.warm_start:WarmStart",
     "build_model": "model.network:build_model",
-    "carry_out": "training.train:carry_out",
     "choose_backend": "backends:choose",
     "early_stopping": "training.fit:early_stopping",
     "evaluate": "evaluation.scoring:evaluate",
     "export_model": "export.keras_model:export_model",
     "export_run": "export.export:export_run",
-    "find_run": "run.folder:find_run",
+    "find_run": "run.find:find_run",
     "import_weights": "export.weights:import_weights",
     "load_dataset": "data:load_dataset",
-    "prepare_process": "system:prepare_process",
     "recipe": "recipes:recipe",
-    "start": "training.train:start",
-    "warm_start_from": "training.warm_start:warm_start_from",
+    "resume": "training.train:resume",
+    "train": "training.train:train",
 }
 """Module and name behind each public name."""
 
 _NEED_KERAS = frozenset(
-    ("build_model", "carry_out", "early_stopping", "export_model", "export_run", "import_weights", "start")
+    ("build_model", "early_stopping", "export_model", "export_run", "import_weights", "resume", "train")
 )
-"""Names whose modules import Keras, which would take its own default where no framework has been chosen."""
+"""Names whose modules import Keras, which would use its own default if no backend has been chosen."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """``python -m cifarnet`` and ``cifarnet`` are the same command."""
 
-from .interruption import exit_on_interrupt
+from .system import exit_on_interrupt
 
 
 def main() -> None:

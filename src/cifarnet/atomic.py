@@ -4,7 +4,7 @@ import errno
 import os
 import platform
 import re
-import stat
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 from .errors import RunError, reason
-from .interruption import cleanup_on_interrupt
 
 
 def _host() -> str:
@@ -26,7 +25,7 @@ def _host() -> str:
 HOST = _host()
 """Identifies temporary files of this machine; a shared disk may have those of others."""
 TEMPORARY = re.compile(r"\..+-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}\.part")
-"""Pattern of the names of temporary files; see ``temporary_name``."""
+"""Pattern of the names of temporary files and folders; see ``temporary_name``."""
 ABANDONED_S = 24 * 3600
 """Age, in seconds, at which a temporary file of another machine is considered abandoned. Writing takes seconds."""
 LOST = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT))
@@ -49,12 +48,11 @@ def written_aside(path: Path, content: bytes) -> Iterator[Callable[[], None]]:
     remove_abandoned(path.parent)
     temporary = temporary_name(path)
     try:
-        with cleanup_on_interrupt(partial(temporary.unlink, missing_ok=True)):
-            with naming(path), temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                _sync(file.fileno())
-            yield naming(path)(partial(publish, temporary, path))
+        with naming(path), temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            _sync(file.fileno())
+        yield naming(path)(partial(publish, temporary, path))
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -104,27 +102,32 @@ def locked(
 
 
 def temporary_name(path: Path) -> Path:
-    """Return the path of a temporary file beside ``path``, unique across threads, processes and machines."""
+    """Return the path of a temporary file or folder beside ``path``, unique to this call on any machine."""
     return path.with_name(f".{path.name}-{HOST}-{os.getpid()}-{os.urandom(4).hex()}.part")
 
 
+def is_temporary(name: str) -> bool:
+    """Return whether ``name`` is one that ``temporary_name`` makes."""
+    return TEMPORARY.fullmatch(name) is not None
+
+
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of killed processes from ``folder``, and nothing else."""
+    """Remove the temporary files and folders of killed processes from ``folder``, and nothing else."""
     for path in folder.glob(".*.part"):
         with suppress(OSError):  # already removed, or no permission
             if _is_abandoned(path):
-                path.unlink()
+                remove = shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink
+                remove(path)
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Return whether ``path`` is a temporary file of a process that no longer exists."""
+    """Return whether ``path`` is a temporary file or folder of a process that no longer exists."""
     name = TEMPORARY.fullmatch(path.name)
-    status = path.lstat()
-    if name is None or stat.S_ISDIR(status.st_mode):
+    if name is None:
         return False
     if name["host"] == HOST and not _is_running(int(name["pid"])):
         return True
-    return time.time() - status.st_mtime > ABANDONED_S
+    return time.time() - path.lstat().st_mtime > ABANDONED_S
 
 
 def _is_running(pid: int) -> bool:
@@ -140,7 +143,7 @@ def _is_running(pid: int) -> bool:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Rename a complete temporary file to ``path`` and sync the folder."""
+    """Rename a complete temporary file or folder to ``path`` and sync the folder that holds it."""
     temporary.replace(path)
     if hasattr(os, "O_DIRECTORY"):  # not on Windows, which cannot open folders
         with suppress(PermissionError):  # a folder with write but no read permission
@@ -163,9 +166,8 @@ def _sync(descriptor: int) -> None:
 def probe(path: Path) -> None:
     """Create and remove a temporary file beside ``path``, to test write access. Raises ``OSError``."""
     temporary = temporary_name(path)
-    with cleanup_on_interrupt(partial(temporary.unlink, missing_ok=True)):
-        temporary.touch(exist_ok=False)
-        temporary.unlink()
+    temporary.touch(exist_ok=False)
+    temporary.unlink()
 
 
 def require_writable(path: Path) -> None:

@@ -45,9 +45,11 @@ class Config:
         value = getattr(self, field)
         self._require(field, type(value) is int and low <= value <= high, f"a whole number from {low:,} to {high:,}")
 
-    def _require_choice(self, field: str, choices: Any) -> None:
-        names = get_args(choices)
-        self._require(field, getattr(self, field) in names, "one of " + ", ".join(names))
+    def _require_choices(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            if get_origin(field.type) is Literal:
+                names = get_args(field.type)
+                self._require(field.name, getattr(self, field.name) in names, "one of " + ", ".join(names))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values; tuples become lists."""
@@ -149,11 +151,7 @@ class ModelConfig(Config):
         size = self.kernel_size
         self._require("kernel_size", type(size) is int and size in KERNEL_SIZES, "1, 3, 5, 7, 9 or 11")
         self._require_number("dropout", lambda value: 0 <= value < 1, "a fraction from 0 up to but not including 1")
-        self._require_choice("pixel_range", PixelRange)
-        self._require_choice("padding", Padding)
-        self._require_choice("pooling", Pooling)
-        self._require_choice("global_pooling", GlobalPooling)
-        self._require_choice("initializer", Initializer)
+        self._require_choices()
         smallest = min(min(shape) for shape in self._sizes())
         self._require("filters", smallest >= 1, f"fewer blocks or no whitening: {shape} images shrink to zero pixels")
 
@@ -248,10 +246,7 @@ class TrainConfig(Config):
     """Random seed, 0 to 2,147,483,647."""
 
     def __post_init__(self) -> None:
-        self._require_choice("optimizer", OptimizerName)
-        self._require_choice("schedule", Schedule)
-        self._require_choice("flip", Flip)
-        self._require_choice("precision", Precision)
+        self._require_choices()
         for field in ("batch_size", "epochs", "patience"):
             self._require_whole(field, 1, MOST)
         for field in ("schedule_epochs", "translation", "cutout", "seed"):

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 from .errors import ModelError
 
 Shape = tuple[int, int, int]
 """Height, width and channels of one image."""
+Fraction = Annotated[float, (0.0, 1.0)]
+"""A number from 0 to 1."""
 
 IMAGE_SHAPE = (32, 32, 3)
 """Default height, width and channels of one image: uint8, RGB, 0-255."""
@@ -126,11 +128,11 @@ def seal(content: bytes | memoryview) -> bytes:
 class Coverage:
     """Coverage and accuracy of selective prediction at a confidence threshold, measured on validation images."""
 
-    coverage: float
+    coverage: Fraction
     """Share of the images whose confidence is at least ``threshold``, 0 to 1."""
-    threshold: float
+    threshold: Fraction
     """Minimum calibrated confidence, 0 to 1."""
-    accuracy: float
+    accuracy: Fraction
     """Accuracy on those images, 0 to 1."""
 
 

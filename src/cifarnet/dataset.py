@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from .contract import fault_of_labels
 from .errors import DataError
@@ -97,6 +98,22 @@ class Dataset:
                     f"{len(self.labels) - 1}: check the label file"
                 )
 
+    @classmethod
+    def from_arrays(
+        cls,
+        train: tuple[NDArray[Any], NDArray[Any]],
+        test: tuple[NDArray[Any], NDArray[Any]],
+        class_names: Sequence[str],
+        *,
+        name: str = "arrays",
+    ) -> Self:
+        """Create a dataset from images and labels, as ``keras.datasets.cifar10.load_data()`` returns them.
+
+        ``train`` and ``test`` are pairs of images, uint8 (n, height, width, 3), RGB, 0-255, and of integer labels (n,)
+        or (n, 1), indices into ``class_names``. Raises ``DataError`` for other shapes, dtypes and labels.
+        """
+        return cls(name, _split(*train), _split(*test), tuple(class_names))
+
     def opened_by(self, source: str, *, split_by: SplitBy | None = None, split_seed: int | None = None) -> Dataset:
         """Return the same dataset with the arguments of ``load_dataset`` that open it again."""
         opened = replace(self)
@@ -114,6 +131,12 @@ class Dataset:
             digest.update(np.ascontiguousarray(part.labels).data)
             digest.update(np.ascontiguousarray(part.images).data)
         return digest.hexdigest()
+
+
+def _split(images: NDArray[Any], labels: NDArray[Any]) -> Split:
+    is_column = labels.ndim == 2 and labels.shape[1] == 1
+    labels = labels[:, 0] if is_column else labels
+    return Split(images, labels.astype("int32") if labels.dtype.kind in "iu" else labels)
 
 
 def durable(source: str | Path) -> str:

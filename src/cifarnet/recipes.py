@@ -1,4 +1,4 @@
-"""The named training recipes, and their adaptation to small datasets."""
+"""The named training recipes, and their adaptation to a dataset."""
 
 import dataclasses
 import math
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from .config import ModelConfig, TrainConfig
+from .dataset import Dataset
 from .errors import ConfigError
 
 LEAST_BATCH = 64
@@ -21,10 +22,19 @@ MOST_EPOCHS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A model configuration and a training configuration."""
+    """A model configuration and a training configuration. Raises ``ConfigError`` if the two do not fit together."""
 
+    name: str
+    """Name of the recipe; its settings may have been changed."""
     model: ModelConfig
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        if self.train.optimizer == "muon" and not self.model.ghost_batch:
+            raise ConfigError(
+                "optimizer is 'muon', ghost_batch 0; expected batch normalization, because muon normalizes convolution "
+                "kernels: use another optimizer or a recipe with batch normalization"
+            )
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
         """Return a copy with other values for the named fields of either configuration.
@@ -40,6 +50,18 @@ class Recipe:
         model = dataclasses.replace(self.model, **{name: settings[name] for name in of_model})
         train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
         return dataclasses.replace(self, model=model, train=train)
+
+    def for_dataset(self, dataset: Dataset, given: Collection[str] = ()) -> Self:
+        """Return the recipe for the classes, the image shape and the number of images of ``dataset``.
+
+        The settings named in ``given`` are not adapted to the number of images. Raises ``DataError`` for a class with a
+        single image.
+        """
+        from .data import hold_out_of  # imported here: it loads numpy, which --help does not need
+
+        shape, images = dataset.train.images.shape[1:], len(hold_out_of(dataset, self.train).train)
+        model = dataclasses.replace(self.model, classes=len(dataset.labels), image_shape=shape)
+        return dataclasses.replace(self, model=model).adapted_to(images, given)
 
     def adapted_to(self, images: int, given: Collection[str] = ()) -> Self:
         """Return the recipe with smaller batches and more epochs if there are few training ``images``.
@@ -92,9 +114,10 @@ _FAST = TrainConfig(
 )
 
 RECIPES = {
-    "seed": Recipe(model=ModelConfig(), train=TrainConfig()),
-    "fast": Recipe(model=_BATCH_NORMALIZED, train=_FAST),
+    "seed": Recipe(name="seed", model=ModelConfig(), train=TrainConfig()),
+    "fast": Recipe(name="fast", model=_BATCH_NORMALIZED, train=_FAST),
     "strong": Recipe(
+        name="strong",
         model=dataclasses.replace(_BATCH_NORMALIZED, filters=(64, 256, 256), convolutions_per_block=3),
         train=dataclasses.replace(_FAST, epochs=27, patience=27, translation=4, cutout=12),
     ),

@@ -14,18 +14,18 @@ from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.export.export import export_run
 from cifarnet.model.network import build_model, save_weights
+from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run
-from cifarnet.run.job import Job
 from cifarnet.run.state import run_beside
 from cifarnet.runtime import read_model
-from cifarnet.training.train import start
+from cifarnet.training.begin import begin
 from cifarnet.training.warm_start import warm_start_from
 from tests.records import document, put
 
 PHOTOS = 15
 """Of each class."""
-JOB = Job(
-    recipe="seed",
+JOB = Recipe(
+    name="seed",
     model=ModelConfig(filters=(4,), dense_units=(8,), classes=2),
     train=TrainConfig(validation_fraction=0.3),
 )
@@ -41,13 +41,15 @@ def make_photos(folder, seed=0):
     return folder
 
 
-def begin(source, root, *, seed=0, warm_start=None):
+def begun(source, root, *, seed=0, warm_start=None):
     """Begin a run, and give it weights as if it had trained."""
     job = (
-        JOB if seed == 0 else Job(recipe="seed", model=JOB.model, train=TrainConfig(validation_fraction=0.3, seed=seed))
+        JOB
+        if seed == 0
+        else Recipe(name="seed", model=JOB.model, train=TrainConfig(validation_fraction=0.3, seed=seed))
     )
     dataset = source if isinstance(source, Dataset) else load_dataset(source, seed=seed)
-    run = start(job, dataset, root, warm_start=warm_start)
+    run = begin(job, dataset, root, warm_start=warm_start)
     save_weights(build_model(job.model), run.best_weights, 1)
     put(run, document(run) | {"status": "finished", "best_epoch": 1, "why_stopped": "epochs", "epochs": 1})
     return run
@@ -57,7 +59,7 @@ def begin(source, root, *, seed=0, warm_start=None):
 def whole(tmp_path_factory):
     """A folder with ``photos`` and a run that began with them, with an exported model."""
     folder = tmp_path_factory.mktemp("whole")
-    run = begin(make_photos(folder / "photos"), folder / "runs")
+    run = begun(make_photos(folder / "photos"), folder / "runs")
     export_run(run, load_dataset(folder / "photos"))
     return folder
 
@@ -161,7 +163,7 @@ def test_of_a_model_file_alone_it_is_not_known(run, trained, tmp_path):
 
 
 def test_the_file_of_another_run_is_alone_in_a_run_folder(run, trained, tmp_path):
-    other = begin(make_photos(tmp_path / "others", seed=1), tmp_path / "runs")
+    other = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs")
     shutil.copy(trained.model, other.path / "model.onnx")
     message = last_line(run, "evaluate", other.path / "model.onnx")
     assert "the model was trained on photos, which is not known here" in message
@@ -193,16 +195,24 @@ def test_a_damaged_list_of_images_is_refused(run, trained, tmp_path):
 def test_no_image_is_held_out_that_the_weights_were_trained_on(run, trained, tmp_path, again):
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "train", "--data", other, "--from", "latest", "--seed", "5")
-    assert "images to be held out or tested by are training images of " in message
-    assert message.endswith("take that run's images, seed and validation_fraction, or start anew")
+    assert "validation and test images were trained on by " in message
+    assert message.endswith("that run's images, seed and validation_fraction, or train without --from")
     assert [path.name for path in (tmp_path / "runs").glob("2*")] == [trained.path.name]
+
+
+def test_where_images_came_to_the_folder_the_error_says_why_and_what_to_do(run, trained, tmp_path):
+    extra = make_photos(tmp_path / "more", seed=1) / "cat" / "0.png"
+    extra.rename(tmp_path / "photos" / "cat" / "00.png")
+    message = last_line(run, "train", "--data", "photos", "--from", "latest")
+    assert "adding images to its folder changes which are the validation images" in message
+    assert "use a folder of new images" in message
 
 
 def test_the_same_division_is_allowed_wherever_it_lies(trained, tmp_path):
     (tmp_path / "photos").rename(tmp_path / "other")
     dataset = load_dataset(tmp_path / "other")
-    first = begin(dataset, tmp_path / "runs", warm_start=warm_start_from(trained))
-    begin(dataset, tmp_path / "runs", warm_start=warm_start_from(first))
+    first = begun(dataset, tmp_path / "runs", warm_start=warm_start_from(trained))
+    begun(dataset, tmp_path / "runs", warm_start=warm_start_from(first))
 
 
 def test_a_test_split_with_the_pixels_of_training_images_is_refused(trained, tmp_path):
@@ -214,19 +224,19 @@ def test_a_test_split_with_the_pixels_of_training_images_is_refused(trained, tmp
     with pytest.raises(
         DataError, match=f"^1 of the {len(test)} test images of twice have the pixels of training images"
     ):
-        begin(twice, tmp_path / "runs")
+        begun(twice, tmp_path / "runs")
 
 
 def test_what_the_first_of_three_trainings_saw_counts_in_the_third(trained, tmp_path):
-    between = begin(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    between = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     other = resaved(tmp_path / "photos", tmp_path / "other")
-    with pytest.raises(ConfigError, match=rf"are training images of {between.path.name} or of a run before it; exp"):
-        begin(other, tmp_path / "runs", seed=5, warm_start=warm_start_from(between))
-    begin(make_photos(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
+    with pytest.raises(ConfigError, match=rf"were trained on by {between.path.name} or a run before it; exp"):
+        begun(other, tmp_path / "runs", seed=5, warm_start=warm_start_from(between))
+    begun(make_photos(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
 
 
 def test_what_the_first_of_two_trainings_saw_is_not_scored_by_the_second(run, trained, tmp_path):
-    begin(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     assert "are training images of" in last_line(run, "evaluate", "--images", tmp_path / "photos")
 
 
@@ -240,13 +250,13 @@ def test_weights_of_an_earlier_version_are_told_to_be_not_known(run, trained):
         f"note: the training images of {trained.path.name} are not known here; on them its metrics are too optimistic"
     )
     assert (code, note in talk) == (1, True)
-    assert "images to be held out or tested by are training images of" in talk[-1]  # as their fingerprint tells
+    assert "validation and test images were trained on by" in talk[-1]  # as their fingerprint tells
 
 
 def test_a_run_that_starts_from_unknown_images_keeps_no_list_that_would_be_too_short(trained, tmp_path):
     trained.seen.unlink()
     (tmp_path / "photos").rename(tmp_path / "gone")
-    later = begin(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    later = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     assert not later.seen.exists()
     assert warm_start_from(later).seen is None
 
@@ -281,7 +291,7 @@ def test_no_run_is_made_among_the_images(run, tmp_path, monkeypatch, runs):
 
 def test_a_run_is_not_made_among_the_images_from_python_either(tmp_path):
     with pytest.raises(RunError, match="inside the images in"):
-        begin(make_photos(tmp_path / "photos"), tmp_path / "photos" / "runs")
+        begun(make_photos(tmp_path / "photos"), tmp_path / "photos" / "runs")
 
 
 def test_no_model_is_written_among_the_images_of_its_run(run, trained, tmp_path):

@@ -4,7 +4,8 @@ import pytest
 
 from cifarnet.cli.runs import trained_run
 from cifarnet.errors import RunError
-from cifarnet.run.folder import Run, find_run, point_latest
+from cifarnet.run.find import find_run, point_latest
+from cifarnet.run.folder import Run
 
 from .conftest import DATA, fails_after_talk, write_run
 

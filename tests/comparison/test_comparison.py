@@ -234,7 +234,7 @@ def test_every_seed_is_trained_and_scored_on_the_same_images_and_no_others(photo
     def train():
         return train_in_child("torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *_: None)
 
-    record = Run(Path(train()["run"])).read_record()
+    record = Run(Path(train()["run"])).record
     assert (record.seed, record.data.split_seed) == (1, 0)
     assert record.data.fingerprint == dataset.fingerprint
     (whole / "red" / "0.png").unlink()

@@ -19,9 +19,8 @@ from cifarnet.evaluation.reproduce import (
     noise_of,
     planned_epochs,
 )
-from cifarnet.recipes import recipe
+from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.folder import EpochRecord, Run
-from cifarnet.run.job import Job
 from cifarnet.run.record import RunRecord
 
 SETTINGS = recipe("seed")
@@ -165,7 +164,7 @@ def test_rounding_may_move_the_epoch_at_which_patience_runs_out(judged, record):
 
 def test_noise_is_known_for_the_measured_settings_and_images_alone():
     train = replace(SETTINGS.train, seed=3, epochs=5, patience=7)
-    job = Job(recipe="seed", model=SETTINGS.model, train=train, source="cifar10")
+    job = Recipe(name="seed", model=SETTINGS.model, train=train)
     known = noise_of(job, CIFAR10_FINGERPRINT)
     assert {name: known[name] for name in MEASURED_NOISE} == {name: 2 * size for name, size in MEASURED_NOISE.items()}
     assert noise_of(job, "0" * 64) is None

@@ -409,8 +409,8 @@ from cifarnet.backends import adapter; print(len(adapter().micro_batches(64)))
 @pytest.mark.parametrize(
     ("prepared", "threads", "parts"),
     [
-        ("cifarnet.prepare_process()", {}, 2),
-        ("cifarnet.prepare_process()", {"TF_NUM_INTRAOP_THREADS": "2"}, 1),
+        ("import cifarnet.system; cifarnet.system.prepare_process()", {}, 2),
+        ("import cifarnet.system; cifarnet.system.prepare_process()", {"TF_NUM_INTRAOP_THREADS": "2"}, 1),
         ("", {}, 1),
     ],
     ids=["a process of ours", "threads chosen by a person", "a library"],
@@ -441,7 +441,7 @@ print("mallopt" in asked, os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "2")
 
 @pytest.mark.parametrize("prepared", [True, False], ids=["a process of ours", "a library"])
 def test_memory_and_messages_are_set_in_a_process_of_ours_alone(prepared):
-    code = WATCHED.format(prepared="cifarnet.prepare_process()" if prepared else "")
+    code = WATCHED.format(prepared="import cifarnet.system; cifarnet.system.prepare_process()" if prepared else "")
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     keeps_memory = prepared and keras.config.backend() == "torch" and platform.libc_ver()[0] == "glibc"

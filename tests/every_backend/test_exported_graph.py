@@ -27,7 +27,7 @@ MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer=
 
 @pytest.fixture
 def contract(whole):
-    return describe(whole.run.read_record(), "float32", whole.run.read_record().calibration)
+    return describe(whole.run.record, "float32", whole.run.record.calibration)
 
 
 @pytest.mark.parametrize("flip", [False, True], ids=["as they are", "flipped too"])

@@ -14,10 +14,10 @@ from cifarnet.data import hold_out, synthetic
 from cifarnet.dataset import Split
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.model.network import build_model, load_weights, logits_of, predictor
-from cifarnet.run.job import Job
+from cifarnet.recipes import Recipe
 from cifarnet.training import optimizer
 from cifarnet.training.optimizer import build_optimizer, objective
-from cifarnet.training.train import carry_out, load_best
+from cifarnet.training.train import resume
 from tests.small_runs import SMALL_MODEL, assert_same_weights, finished, history_of, stop_after, with_training
 
 
@@ -25,13 +25,13 @@ def test_it_learns(runs, watcher):
     dataset = synthetic(train=640, test=200)
     model = ModelConfig(filters=(8, 8, 8), dense_units=(32, 32, 32), dropout=0.05, initializer="glorot_normal")
     settings = TrainConfig(epochs=5, schedule_epochs=5, learning_rate=5e-3, warmup_epochs=0.5, weight_decay=0.01)
-    job = Job(recipe="seed", model=model, train=settings, source="synthetic")
+    job = Recipe(name="seed", model=model, train=settings)
     _, record = finished(job, dataset, runs, watcher)
     assert record["metrics"]["test"]["accuracy"] > 0.25  # one in ten by chance; 0.44 was measured
 
 
 def test_the_best_weights_on_disk_give_the_recorded_figures(whole, job, dataset):
-    again = evaluate(predictor(load_best(whole.run)), dataset.test)
+    again = evaluate(predictor(whole.run.load_model()), dataset.test)
     assert asdict(again) == whole.record["metrics"]["test"]
     model = build_model(job.model, seed=99)
     load_weights(model, whole.run.best_weights)
@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_a_number_ends_training_and_is_never_best(job, datase
 def test_interrupted_and_resumed_is_as_never_interrupted(whole, job, dataset, runs, watcher, batches):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(batches))
     assert (record["status"], record["why_stopped"]) == ("interrupted", "interrupted")
-    record = carry_out(run, dataset, watcher)
+    record = resume(run, dataset, observer=watcher).record
     assert history_of(whole.run) == history_of(run)
     assert record.metrics.to_json() == whole.record["metrics"]
     assert_same_weights(whole.run, run, job)
@@ -108,7 +108,7 @@ def test_the_bits_do_not_depend_on_how_many_steps_a_call_takes(
     monkeypatch.setattr(loop, "CALLS_PER_EPOCH", before)
     run, _ = finished(job, dataset, runs, watcher, stop=stop_after(5))
     monkeypatch.setattr(loop, "CALLS_PER_EPOCH", after)
-    carry_out(run, dataset, watcher)
+    resume(run, dataset, observer=watcher)
     assert history_of(whole.run) == history_of(run)
     assert_same_weights(whole.run, run, job)
 
@@ -117,7 +117,7 @@ def test_a_normalised_network_with_augmentation_resumes_to_the_same_bits(normali
     straight, _ = finished(normalised, dataset, runs, watcher)
     run, record = finished(normalised, dataset, runs, watcher, stop=stop_after(11))
     assert record["status"] == "interrupted"
-    carry_out(run, dataset, watcher)
+    resume(run, dataset, observer=watcher)
     assert history_of(straight) == history_of(run)
     assert_same_weights(straight, run, normalised)
 

@@ -15,10 +15,10 @@ from cifarnet.dataset import Dataset
 from cifarnet.export.describe import describe
 from cifarnet.export.file import serialize
 from cifarnet.export.writer import write_graph
+from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run
-from cifarnet.run.job import Job
-from cifarnet.training.observer import Silent
-from cifarnet.training.train import calibration_of, carry_out, load_best, start
+from cifarnet.training.begin import begin
+from cifarnet.training.train import calibration_of, resume
 
 MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")
 TRAINING = TrainConfig(epochs=4, schedule_epochs=4, learning_rate=5e-3, weight_decay=0.01, batch_size=10)
@@ -32,9 +32,9 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="package")
 def whole(dataset, tmp_path_factory) -> Run:
     """A finished run that has learned most of its classes, so that there is something to lose."""
-    job = Job(recipe="seed", model=MODEL, train=TRAINING, source="synthetic")
-    run = start(job, dataset, tmp_path_factory.mktemp("whole"))
-    assert carry_out(run, dataset, Silent()).metrics.test.accuracy > 0.6
+    job = Recipe(name="seed", model=MODEL, train=TRAINING)
+    run = begin(job, dataset, tmp_path_factory.mktemp("whole"))
+    assert resume(run, dataset).record.metrics.test.accuracy > 0.6
     return run
 
 
@@ -46,7 +46,7 @@ def run(whole, tmp_path) -> Run:
 
 @pytest.fixture(scope="package")
 def contract(whole, network, dataset):
-    return describe(whole.read_record(), "float32", calibration_of(whole, network, dataset))
+    return describe(whole.record, "float32", calibration_of(whole, network, dataset))
 
 
 @pytest.fixture(scope="package")
@@ -65,4 +65,4 @@ def content(network, contract, temperature):
 @pytest.fixture(scope="package")
 def network(whole):
     """The network with the weights of its best epoch."""
-    return load_best(whole)
+    return whole.load_model()

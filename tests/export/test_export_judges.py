@@ -11,16 +11,13 @@ from cifarnet.backends import NAMES
 
 TRAIN = """
 import sys
-from pathlib import Path
 import cifarnet
 cifarnet.choose_backend()
 from cifarnet.data import synthetic
 model = cifarnet.ModelConfig(filters=(4, 6), dense_units=(8, 8))
 train = cifarnet.TrainConfig(epochs=1)
-job = cifarnet.Job(recipe="seed", model=model, train=train, source="synthetic")
-run = cifarnet.start(job, synthetic(train=300, test=60), Path(sys.argv[1]))
-cifarnet.carry_out(run, synthetic(train=300, test=60), cifarnet.Silent())
-print(run)
+dataset = synthetic(train=300, test=60)
+print(cifarnet.train(dataset, "seed", runs=sys.argv[1], model_config=model, train_config=train))
 """
 
 EXPORT = """

@@ -27,11 +27,11 @@ from cifarnet.export.parity import Tolerances
 from cifarnet.export.publish import write_export
 from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
-from cifarnet.interruption import exit_on_interrupt
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.runtime import Classifier
+from cifarnet.system import exit_on_interrupt
 from cifarnet.training.train import calibration_of, load_best_and_epoch, require_same_data
 from tests.lively import NORMALISED, with_lively_moments
 from tests.records import document, put

@@ -7,12 +7,11 @@ from cifarnet.evaluation.target import open_subject
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.writer import write_graph
-from cifarnet.recipes import recipe
+from cifarnet.recipes import Recipe, recipe
 from cifarnet.report import write_report
-from cifarnet.run.job import Job
 from cifarnet.runtime import Classifier
-from cifarnet.training.observer import Silent
-from cifarnet.training.train import carry_out, load_best, start
+from cifarnet.training.begin import begin
+from cifarnet.training.train import resume
 
 SMALLER = {"filters": (8, 12, 12), "ghost_batch": 25, "batch_size": 50, "epochs": 6}
 
@@ -21,9 +20,9 @@ SMALLER = {"filters": (8, 12, 12), "ghost_batch": 25, "batch_size": 50, "epochs"
 def whole(dataset, tmp_path_factory):
     """A finished run, in place of the one that the other tests export."""
     settings = recipe("strong").changed(SMALLER)
-    job = Job(recipe="strong", model=settings.model, train=settings.train, source="synthetic")
-    run = start(job, dataset, tmp_path_factory.mktemp("strong"))
-    assert carry_out(run, dataset, Silent()).metrics.test.accuracy > 0.6
+    job = Recipe(name="strong", model=settings.model, train=settings.train)
+    run = begin(job, dataset, tmp_path_factory.mktemp("strong"))
+    assert resume(run, dataset).record.metrics.test.accuracy > 0.6
     return run
 
 
@@ -38,7 +37,7 @@ def test_its_file_is_verified_and_a_moving_average_that_moved_is_refused(exporte
     assert exported.parity.accuracy > 0.6
 
     def with_another_mean(model, *rest, **named):
-        other = load_best(run)
+        other = run.load_model()
         mean = other.get_layer("norm_2_3").moving_mean
         mean.assign(mean + 0.05)
         return write_graph(other, *rest, **named)

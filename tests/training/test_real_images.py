@@ -5,8 +5,9 @@ import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.dataset import Dataset, Split
-from cifarnet.run.job import Job
-from cifarnet.training.train import carry_out, start
+from cifarnet.recipes import Recipe
+from cifarnet.training.begin import begin
+from cifarnet.training.train import resume
 
 
 def first_images(split, count):
@@ -21,6 +22,6 @@ def subset(real_images):
 
 def test_a_few_epochs_on_real_images_do_better_than_chance(subset, tmp_path, watcher):
     settings = TrainConfig(epochs=3, schedule_epochs=3)
-    job = Job(recipe="seed", model=ModelConfig(filters=(16, 32, 64)), train=settings, source="cifar10")
-    record = carry_out(start(job, subset, tmp_path), subset, watcher)
+    job = Recipe(name="seed", model=ModelConfig(filters=(16, 32, 64)), train=settings)
+    record = resume(begin(job, subset, tmp_path), subset, observer=watcher).record
     assert record.metrics.test.accuracy > 0.25  # one in ten by chance

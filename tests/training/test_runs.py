@@ -18,16 +18,18 @@ from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.evaluation.scoring import evaluate, predict
 from cifarnet.model.network import build_model, get_weights, predictor
-from cifarnet.run.folder import Run, find_run
-from cifarnet.run.job import Job
+from cifarnet.recipes import Recipe
+from cifarnet.run.find import find_run
+from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 from cifarnet.training import optimizer
+from cifarnet.training.begin import begin
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.early_stopping import EarlyStopping
-from cifarnet.training.loop import train
-from cifarnet.training.observer import Silent
+from cifarnet.training.loop import fit
+from cifarnet.training.observer import Observer
 from cifarnet.training.optimizer import objective
-from cifarnet.training.train import calibration_of, carry_out, load_best, start
+from cifarnet.training.train import calibration_of, resume
 from cifarnet.training.warm_start import WarmStart, warm_start_from
 from tests.records import document, put
 from tests.small_runs import (
@@ -56,31 +58,31 @@ def photos(tmp_path):
 
 def two_classes(seed):
     train = replace(SMALL_TRAINING, seed=seed, epochs=1)
-    return Job(recipe="seed", model=replace(SMALL_MODEL, classes=2), train=train)
+    return Recipe(name="seed", model=replace(SMALL_MODEL, classes=2), train=train)
 
 
 def test_a_folder_opens_again_as_it_was_divided_whatever_the_seed_of_the_training(photos, runs, watcher):
     dataset = load_dataset(photos)  # with seed 0
     run, record = finished(two_classes(seed=1), dataset, runs, watcher)
     assert (record["data"]["source"], record["data"]["split_seed"]) == (str(photos), 0)
-    assert run.read_record().origin.load_dataset().fingerprint == dataset.fingerprint
+    assert run.record.origin.load_dataset().fingerprint == dataset.fingerprint
     assert (
-        asdict(evaluate(predictor(load_best(run)), run.read_record().origin.load_dataset().test))
+        asdict(evaluate(predictor(run.load_model()), run.record.origin.load_dataset().test))
         == record["metrics"]["test"]
     )
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_images_and_is_repeated(photos, runs, watcher, tmp_path):
-    run = start(two_classes(seed=1), load_dataset(photos, seed=1, split_by="position"), runs)
+    run = begin(two_classes(seed=1), load_dataset(photos, seed=1, split_by="position"), runs)
     record = document(run)
     for name in ("split_by", "split_seed"):
         del record["data"][name]
     put(run, record)
-    dataset = run.read_record().origin.load_dataset()
-    assert carry_out(run, dataset, watcher).status == "finished"
+    dataset = run.record.origin.load_dataset()
+    assert resume(run, dataset, observer=watcher).record.status == "finished"
     again = Run(Path(reproduce(run, dataset, tmp_path / "again", watcher).run))
     assert document(again)["data"]["split_by"] == "position"
-    assert again.read_record().origin.load_dataset().fingerprint == dataset.fingerprint
+    assert again.record.origin.load_dataset().fingerprint == dataset.fingerprint
 
 
 def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):
@@ -88,13 +90,13 @@ def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):
     assert (record["status"], record["why_stopped"], record["epochs"]) == ("finished", "epochs", 3)
     assert record == document(whole.run)
     assert {"versions", "machine", "hold_out", "data", "model", "train", "started", "elapsed_s"} <= set(record)
-    assert RunRecord.from_json(record).job == job
+    assert RunRecord.from_json(record).settings == job
     assert find_run(whole.run.path.parent).path.name == whole.run.path.name
 
 
 def test_the_calibration_rests_on_the_held_out_images_alone(whole, job, dataset):
     parts = hold_out(dataset.train, job.train.validation_fraction, job.train.seed, 10)
-    logits = predict(predictor(load_best(whole.run)), dataset.train.images[parts.validation])
+    logits = predict(predictor(whole.run.load_model()), dataset.train.images[parts.validation])
     expected = calibrate(logits, dataset.train.labels[parts.validation]).to_json()
     assert whole.record["calibration"] == expected
     assert whole.record["calibration"]["images"] == len(parts.validation)
@@ -103,7 +105,7 @@ def test_the_calibration_rests_on_the_held_out_images_alone(whole, job, dataset)
 def test_a_run_without_a_calibration_gets_the_one_that_training_would_have_given(whole, dataset, tmp_path):
     run = Run(shutil.copytree(whole.run.path, tmp_path / "older"))
     put(run, {key: value for key, value in whole.record.items() if key != "calibration"})
-    model = load_best(run)
+    model = run.load_model()
     assert calibration_of(run, model, dataset).to_json() == whole.record["calibration"]
     assert document(run)["calibration"] == whole.record["calibration"]
     put(run, whole.record | {"calibration": {"temperature": -1}})
@@ -115,7 +117,7 @@ def test_a_run_that_still_trains_is_left_alone_by_its_calibration(whole, dataset
     run = Run(shutil.copytree(whole.run.path, tmp_path / "under way"))
     record = {key: value for key, value in whole.record.items() if key != "calibration"} | {"status": "running"}
     put(run, record)
-    calibration_of(run, load_best(run), dataset)
+    calibration_of(run, run.load_model(), dataset)
     assert document(run) == record
 
 
@@ -168,10 +170,10 @@ def test_patience_ends_a_training_that_no_longer_improves(job, dataset, runs, wa
 
 def test_the_time_limit_ends_a_session_that_can_be_resumed(job, dataset, runs, watcher):
     ticks = iter(range(10**6))
-    run = start(job, dataset, runs)
+    run = begin(job, dataset, runs)
     parts = hold_out(dataset.train, 0.3, 0, 10)
     model = build_model(job.model)
-    outcome = train(model, dataset.train, parts, job, run, watcher, max_minutes=0.5, clock=lambda: float(next(ticks)))
+    outcome = fit(model, dataset.train, parts, job, run, watcher, max_minutes=0.5, clock=lambda: float(next(ticks)))
     assert outcome.why_stopped == "time limit"
     assert outcome.resumable
 
@@ -179,7 +181,7 @@ def test_the_time_limit_ends_a_session_that_can_be_resumed(job, dataset, runs, w
 def test_out_of_time_and_resumed_is_as_never_stopped(whole, job, dataset, runs, watcher):
     run, record = finished(job, dataset, runs, watcher, max_minutes=1e-9)
     assert (record["status"], record["why_stopped"]) == ("interrupted", "time limit")
-    carry_out(run, dataset, watcher)
+    resume(run, dataset, observer=watcher)
     assert history_of(whole.run) == history_of(run)
     assert_same_weights(whole.run, run, job)
 
@@ -196,13 +198,13 @@ def test_an_interruption_before_the_first_epoch_ended_leaves_no_best_weights(job
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
     assert record["best_epoch"] is None
     with pytest.raises(RunError, match="no best weights yet"):
-        load_best(run)
+        run.load_model()
 
 
 def test_a_finished_run_is_not_trained_further(whole, dataset, watcher):
     before = (whole.run.path / "run.json").read_bytes()
     with pytest.raises(RunError, match="came to its end"):
-        carry_out(whole.run, dataset, watcher)
+        resume(whole.run, dataset, observer=watcher)
     assert (whole.run.path / "run.json").read_bytes() == before
 
 
@@ -212,14 +214,14 @@ def test_other_images_are_refused_on_resume(job, dataset, runs, watcher):
     images[0, 0, 0, 0] ^= 1
     altered = Dataset(dataset.name, Split(images, dataset.train.labels), dataset.test, dataset.labels)
     with pytest.raises(RunError, match="fingerprint"):
-        carry_out(run, altered, watcher)
+        resume(run, altered, observer=watcher)
 
 
 def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
     put(run, record | {"backend": "numpy"})
     with pytest.raises(RunError, match="expected numpy, on which"):
-        carry_out(run, dataset, watcher)
+        resume(run, dataset, observer=watcher)
 
 
 def test_another_division_of_a_batch_is_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
@@ -227,39 +229,39 @@ def test_another_division_of_a_batch_is_refused_on_resume_where_the_cores_are_th
     parts = record["machine"]["parts"]
     put(run, record | {"machine": record["machine"] | {"parts": parts + 1}})
     with pytest.raises(RunError, match=rf"divides a batch into {parts} part\(s\); expected {parts + 1}, as when"):
-        carry_out(run, dataset, watcher)
+        resume(run, dataset, observer=watcher)
     put(run, record | {"machine": record["machine"] | {"parts": parts + 1, "cores": 1000}})
-    assert carry_out(run, dataset, watcher).status == "finished"
+    assert resume(run, dataset, observer=watcher).record.status == "finished"
 
 
 def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(job, runs):
     with pytest.raises(ConfigError, match=r"has 3 classes .* expected 10"):
-        start(job, synthetic(train=90, test=30, classes=3), runs)
+        begin(job, synthetic(train=90, test=30, classes=3), runs)
     assert not runs.exists()
 
 
 def test_the_record_of_a_resumed_run_says_running_while_it_runs(job, dataset, runs, watcher):
     run, _ = finished(job, dataset, runs, watcher, stop=stop_after(10))
     seen = []
-    carry_out(run, dataset, watcher, stop=lambda: seen.append(document(run)) or False)
+    resume(run, dataset, observer=watcher, stop=lambda: seen.append(document(run)) or False)
     assert seen[0]["status"] == "running"
     assert "metrics" not in seen[0]
 
 
 @pytest.mark.parametrize("state", [{}, {"model/conv_1/kernel": np.zeros((1, 1, 1, 1), np.float32)}])
 def test_a_checkpoint_of_another_network_is_refused(job, dataset, runs, watcher, state):
-    run = start(job, dataset, runs)
+    run = begin(job, dataset, runs)
     stopping = asdict(EarlyStopping(0.1, 2))
     save_checkpoint(run.checkpoints, Checkpoint(Position(), stopping, state, {}))
     with pytest.raises(CheckpointError, match="holds the state of another network; expected one of this run: start"):
-        carry_out(run, dataset, watcher)
+        resume(run, dataset, observer=watcher)
 
 
 def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, watcher):
-    run = start(job, dataset, runs)
+    run = begin(job, dataset, runs)
     left = run.path / f".run.json-{HOST}-999999999-00000000.part"  # no system has so many processes
     left.write_text("half")
-    carry_out(run, dataset, watcher)
+    resume(run, dataset, observer=watcher)
     assert not left.exists()
 
 
@@ -275,16 +277,16 @@ def test_an_epoch_with_an_overflowed_batch_is_never_best(job, dataset, runs, wat
 
 
 def test_a_run_in_use_is_refused(job, dataset, runs, watcher):
-    run = start(job, dataset, runs)
+    run = begin(job, dataset, runs)
     with run.locked(), pytest.raises(RunError, match="in use"):
-        carry_out(run, dataset, watcher)
+        resume(run, dataset, observer=watcher)
 
 
 def test_a_torn_newest_checkpoint_gives_way_to_the_one_before(whole, job, dataset, runs, watcher):
     run, _ = finished(job, dataset, runs, watcher, stop=stop_after(20))
     newest = max(run.checkpoints.glob("*.checkpoint"))
     newest.write_bytes(newest.read_bytes()[:-100])
-    carry_out(run, dataset, watcher)
+    resume(run, dataset, observer=watcher)
     assert history_of(whole.run) == history_of(run)
     assert_same_weights(whole.run, run, job)
 
@@ -298,7 +300,7 @@ def test_a_persons_own_classes_train(tmp_path, job, runs, watcher):
 
 
 def test_muon_without_batch_normalisation_is_refused(job):
-    with pytest.raises(ConfigError, match="optimizer is 'muon', ghost_batch 0; expected a network with batch norm"):
+    with pytest.raises(ConfigError, match="optimizer is 'muon', ghost_batch 0; expected batch norm"):
         with_training(job, optimizer="muon")
 
 
@@ -309,14 +311,14 @@ def test_a_folder_that_cannot_be_written_to_is_not_left_half_made(job, dataset, 
 
     monkeypatch.setattr(Run, "write_record", full)
     with pytest.raises(RunError, match="no space is left"):
-        start(job, dataset, runs, warm_start=WarmStart("other", whole.run.best_weights))
+        begin(job, dataset, runs, warm_start=WarmStart("other", whole.run.best_weights))
     assert list(runs.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["translation", "cutout"])
 def test_a_view_without_anything_of_the_image_is_refused_before_anything_is_made(job, dataset, runs, name):
     with pytest.raises(ConfigError, match=f"{name} is 32 pixels, the images are 32x32; expected less"):
-        start(with_training(job, **{name: 32}), dataset, runs)
+        begin(with_training(job, **{name: 32}), dataset, runs)
     assert not runs.exists()
 
 
@@ -325,13 +327,13 @@ def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised
     three = synthetic(train=90, test=30, classes=3)
     own = replace(normalised, model=replace(normalised.model, classes=3))
     own = with_training(own, epochs=1, optimizer="adam", learning_rate=1e-9)  # which moves nothing that is looked at
-    before = get_weights(load_best(origin))
-    warm = start(own, three, runs, warm_start=warm_start_from(origin))
-    cold = start(own, three, runs)
+    before = get_weights(origin.load_model())
+    warm = begin(own, three, runs, warm_start=warm_start_from(origin))
+    cold = begin(own, three, runs)
     origin.best_weights.unlink()  # the run has a copy
     for run in (warm, cold):
-        carry_out(run, three, watcher)
-    after, anew = get_weights(load_best(warm)), get_weights(load_best(cold))
+        resume(run, three, observer=watcher)
+    after, anew = get_weights(warm.load_model()), get_weights(cold.load_model())
     for name in ("whiten/kernel", "conv_1_1/kernel"):
         np.testing.assert_allclose(after[name], before[name], rtol=0, atol=1e-6)
         assert np.abs(anew[name] - before[name]).max() > 1e-3
@@ -354,7 +356,7 @@ def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):
         each.start_weights.write_bytes(b"other")
     words = r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"
     with pytest.raises(RunError, match=words):
-        carry_out(unfinished, dataset, watcher)
+        resume(unfinished, dataset, observer=watcher)
     assert document(unfinished) == before
     with pytest.raises(RunError, match=words):
         reproduce(run, dataset, runs, watcher)
@@ -372,7 +374,7 @@ def test_start_weights_that_do_not_fit_are_refused_before_anything_is_made(job, 
     wider = replace(job, model=replace(job.model, filters=(5, 6)))
     for name, trained in (("damaged.weights.h5", job), ("none.weights.h5", job), (whole.run.best_weights, wider)):
         with pytest.raises(ModelError):
-            start(trained, dataset, runs, warm_start=WarmStart("other", tmp_path / name))
+            begin(trained, dataset, runs, warm_start=WarmStart("other", tmp_path / name))
     assert not runs.exists()
 
 
@@ -385,7 +387,7 @@ def test_the_run_folder_holds_no_leftovers(whole):
 @pytest.fixture(scope="module")
 def one_normalised_epoch(dataset, tmp_path_factory):
     job = with_training(NORMALISED_JOB, epochs=1)
-    return finished(job, dataset, tmp_path_factory.mktemp("normalised"), Silent())[0]
+    return finished(job, dataset, tmp_path_factory.mktemp("normalised"), Observer())[0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""cifarnet by its public API: `carry_out` with an observer that waits for each round."""
+"""cifarnet by its public API: `resume` with an observer that waits for each round."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,26 +8,29 @@ import numpy as np
 
 import cifarnet
 from benchmarks.harness.worker import Rounds, Task
+from cifarnet.system import prepare_process
 
 
 def run(task: Task, rounds: Rounds) -> None:
     """Train an epoch per round."""
     settings = task.settings
-    cifarnet.prepare_process()
+    prepare_process()
     cifarnet.choose_backend()
     whole = cifarnet.load_dataset(settings["source"])
     train = dataclasses.replace(whole.train, images=np.load(settings["images"]), labels=np.load(settings["labels"]))
     dataset = dataclasses.replace(whole, train=train)
-    job = cifarnet.Job(
-        recipe="seed",
+    recipe = cifarnet.Recipe(
+        name="seed",
         model=cifarnet.ModelConfig.from_json(settings["model"]),
         train=cifarnet.TrainConfig.from_json(settings["train"]),
     )
-    run = cifarnet.start(job, dataset, task.folder / "runs")
-    cifarnet.carry_out(run, dataset, EpochPerRound(rounds, run.read_record().hold_out.train))
+    from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
+
+    run = begin(recipe, dataset, task.folder / "runs")
+    cifarnet.resume(run, dataset, observer=EpochPerRound(rounds, run.record.hold_out.train))
 
 
-class EpochPerRound(cifarnet.Silent):
+class EpochPerRound(cifarnet.Observer):
     """An observer that lets an epoch begin with each round.
 
     A round ends when an epoch is reported and the next begins there, so that each holds one checkpoint: that of the

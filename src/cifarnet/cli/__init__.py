@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from cifarnet.errors import CifarnetError
-from cifarnet.interruption import exit_on_interrupt
-from cifarnet.system import prepare_process
+from cifarnet.system import exit_on_interrupt, prepare_process
 
 from . import (
     compare,

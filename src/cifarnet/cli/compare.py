@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import UsageError
-from cifarnet.interruption import INTERRUPTED
+from cifarnet.system import INTERRUPTED
 
 from .display import download_bar, out, say
 from .options import DATA, JsonOption, filled

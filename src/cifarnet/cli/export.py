@@ -75,7 +75,7 @@ def command(
     for name in precisions:  # check every name before the first file is written
         writable_path(found, name, output)
     with download_bar() as progress:
-        dataset = found.read_record().origin.load_dataset(data, progress)
+        dataset = found.record.origin.load_dataset(data, progress)
     points = Decimal(str(DEFAULT_DROP if max_drop is None else max_drop))  # so that 0.7 becomes exactly 0.007
     drop = float(points / POINTS)
     written = []

@@ -29,8 +29,8 @@ def command(
     is_file = backend is None and found.model.is_file()
     subject = open_subject(str(found.model if is_file else found.path), runs, backend)
     with download_bar() as progress:
-        dataset = found.read_record().origin.load_dataset(data, progress)
+        dataset = found.record.origin.load_dataset(data, progress)
     require_labels(subject, dataset)
     require_reportable(found, dataset)  # before minutes of evaluation
-    evaluation = subject.judge(dataset.test, dataset, found.read_record().calibration)
+    evaluation = subject.judge(dataset.test, dataset, found.record.calibration)
     out(printable(str(write_report(found, evaluation, dataset, subject.engine))))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import RunError, printable
-from cifarnet.interruption import INTERRUPTED
+from cifarnet.system import INTERRUPTED
 
 from .display import TrainingDisplay, download_bar, out, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
@@ -36,18 +36,18 @@ def command(
     """
     from cifarnet.backends import choose
     from cifarnet.evaluation.reproduce import planned_epochs, reproduce
-    from cifarnet.run.folder import json_text
+    from cifarnet.run.typed_json import json_text
 
     from .runs import recorded_run
 
     found = recorded_run(runs, run)
-    record = found.read_record()
+    record = found.record
     rows, _ = planned_epochs(found, epochs)
     name = choose(backend or record.backend)
     say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {record.seed}")
     with download_bar() as progress:
         dataset = record.origin.load_dataset(data, progress)
-    from cifarnet.training.interrupt import stop_on_signal  # Keras, now that its framework is chosen
+    from cifarnet.training.stop import stop_on_signal  # Keras, now that its framework is chosen
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         try:

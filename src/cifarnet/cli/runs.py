@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from cifarnet.errors import RunError, shell_word
-from cifarnet.run.folder import Run, find_run
-from cifarnet.run.state import require_own_export, require_weights
+from cifarnet.run.find import find_run
+from cifarnet.run.folder import Run, require_weights
+from cifarnet.run.state import require_own_export
 
 from .display import say
 
@@ -18,7 +19,7 @@ def trained_run(root: Path, name: str | None) -> Run:
     found = find_run(root, name, with_weights=True)
     require_weights(found)
     _noted(found, find_run(root, name))
-    if found.read_record().status != "finished":
+    if found.record.status != "finished":
         say(f"note: {found} has not finished training; using its best weights so far")
     return found
 

@@ -3,13 +3,10 @@
 import json
 import math
 import os
-import shutil
 import sys
-from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import fields, replace
+from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -17,28 +14,25 @@ import typer
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
 from cifarnet.dataset import durable
 from cifarnet.errors import RunError, UsageError, shell_word
-from cifarnet.interruption import INTERRUPTED
 from cifarnet.recipes import RECIPES, Recipe, recipe
-from cifarnet.run.folder import Run, find_run
-from cifarnet.run.job import Job
+from cifarnet.run.find import find_run
+from cifarnet.run.folder import Run
+from cifarnet.run.record import STOP_REASONS, RunRecord
 from cifarnet.run.state import require_resumable
+from cifarnet.system import INTERRUPTED
 
-from .display import TrainingDisplay, download_bar, out, say, say_not_known, shortened
+from .dataset_notes import say_dataset
+from .display import TrainingDisplay, download_bar, out, say, say_not_known
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import trained_run
 
 if TYPE_CHECKING:
-    from cifarnet.data import HoldOut
     from cifarnet.dataset import Dataset
-    from cifarnet.run.record import RunRecord
-    from cifarnet.training.interrupt import StopRequest
+    from cifarnet.training.stop import StopRequest
     from cifarnet.training.tracking import Tracking
-    from cifarnet.training.warm_start import WarmStart
 
 SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind))
 """Options that override a field of the recipe."""
-MOST_NAMES = 12
-"""Maximum class names printed before training."""
 
 
 def override(text: str) -> Any:
@@ -57,7 +51,7 @@ def command(
         str | None,
         typer.Option(
             "--recipe",
-            help=f"One of {', '.join(RECIPES)}.",
+            help=f"One of {', '.join(RECIPES)}. The recipe seed is not the random seed, which is --seed.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),
@@ -123,13 +117,15 @@ def command(
     if warm_start is not None and data is None and resume is None:
         raise UsageError("--from was given without --data; expected the images to train on: add --data")
     if resume is None:
-        job, weights = _new_job(recipe_name, warm_start, runs, given)
-        run, dataset = _start(job, weights, given, data or "cifar10", backend, runs)
+        origin = None if warm_start is None else trained_run(runs, None if warm_start == "latest" else warm_start)
+        settings = _settings(recipe_name, origin, given)
+        run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs)
     elif warm_start is not None:
         raise UsageError("--from and --resume were both given; expected one of them: leave one out")
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
-    record, tracking = _train(run, dataset, max_minutes, track or [])
+    tracking = _train(run, dataset, max_minutes, track or [])
+    record = run.record
     _say_result(run, record)
     try:
         _draw_curves(run, record.best_epoch)
@@ -140,81 +136,52 @@ def command(
     sys.exit(_exit_code(record))
 
 
-def _new_job(
-    name: str | None, warm_start: str | None, runs: Path, given: dict[str, Any]
-) -> "tuple[Job, WarmStart | None]":
-    """Return the job that the options describe, before it is adapted to the images, and the weights to start from."""
-    if warm_start is None:
-        settings = recipe(name or "seed").changed(given)
-        return Job(recipe=name or "seed", model=settings.model, train=settings.train), None
-    from cifarnet.training.warm_start import warm_start_from  # imports numpy, which --help does not need
+def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Recipe:
+    """Return the recipe with the settings of the options, before it is adapted to the images."""
+    if origin is None:
+        return recipe(name or "seed").changed(given)
+    from cifarnet.training.warm_start import recipe_of  # imports numpy, which --help does not need
 
-    run = trained_run(runs, None if warm_start == "latest" else warm_start)
-    job = run.read_record().job
-    if name not in (None, job.recipe):
-        raise UsageError(f"--recipe is {name}; expected {job.recipe}, the recipe of {run}: leave --recipe out")
-    # The run's own settings may have been adapted to other images. Its validation split must stay unseen.
-    train = RECIPES[job.recipe].train if job.recipe in RECIPES else job.train
-    train = replace(train, seed=job.train.seed, validation_fraction=job.train.validation_fraction)
-    settings = Recipe(model=job.model, train=train).changed(given)
-    return Job(recipe=job.recipe, model=settings.model, train=settings.train), warm_start_from(run)
+    found = recipe_of(origin)
+    if name not in (None, found.name):
+        raise UsageError(f"--recipe is {name}; expected {found.name}, the recipe of {origin}: leave --recipe out")
+    return found.changed(given)
 
 
-def _start(
-    job: Job, warm_start: "WarmStart | None", given: Collection[str], source: str, backend: str | None, runs: Path
+def _begin(
+    settings: Recipe, origin: Run | None, given: Collection[str], source: str, backend: str | None, runs: Path
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
-    from cifarnet.data import hold_out_of, load_dataset
+    from cifarnet.data import hold_out_of
+    from cifarnet.training.warm_start import warm_start_from
 
-    if "dropout" in given and not job.model.dense_units:
+    if "dropout" in given and not settings.model.dense_units:
         raise UsageError(
-            f"--dropout is {job.model.dropout}, but the network has no hidden dense layers; expected no --dropout: "
-            "leave it out, or use another recipe"
+            f"--dropout is {settings.model.dropout}, but the network has no hidden dense layers; expected no "
+            "--dropout: leave it out, or use another recipe"
         )
-    say(f"backend {choose(backend)}, recipe {job.recipe}, data {source}")
+    warm_start = None if origin is None else warm_start_from(origin)
+    say(f"backend {choose(backend)}, recipe {settings.name}, data {source}")
     if warm_start is not None:
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:
             say_not_known(warm_start.run)
+    dataset = _opened(source, settings.train.seed)
+    adapted = settings.for_dataset(dataset, given)
+    say_dataset(dataset, hold_out_of(dataset, settings.train), settings.train, adapted.train)
+    from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
+
+    run = begin(adapted, dataset, runs, warm_start=warm_start)
+    if copies := run.record.hold_out.copies:
+        say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
+    return run, dataset
+
+
+def _opened(source: str, seed: int) -> "Dataset":
+    from cifarnet.data import load_dataset
+
     with download_bar() as progress:
-        dataset = load_dataset(source, seed=job.train.seed, progress=progress)
-    parts = hold_out_of(dataset, job.train)
-    train = Recipe(model=job.model, train=job.train).adapted_to(len(parts.train), given).train
-    for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
-        say(line)
-    for note in (*_changes(job.train, train, len(parts.train)), *_warnings(dataset, parts, train.batch_size)):
-        say(note)
-    from cifarnet.training.train import start  # Keras, now that its framework is chosen
-
-    model = replace(job.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
-    return start(replace(job, model=model, train=train), dataset, runs, warm_start=warm_start), dataset
-
-
-def _contents(dataset: "Dataset") -> str:
-    names = ", ".join(map(shortened, dataset.labels[:MOST_NAMES])) + (", …" if len(dataset.labels) > MOST_NAMES else "")
-    sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-    return f"{sizes} of {len(dataset.labels)} classes: {names}"
-
-
-def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[str]:
-    """Yield a note if settings were adapted to the number of images or of epochs."""
-    was, now = wanted.to_json(), train.to_json()
-    changed = [name for name in now if now[name] != was[name]]
-    if changed:
-        why = f"{train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images"
-        listed = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
-        yield f"note: for {why}: {', '.join(listed)}"
-
-
-def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
-    """Yield a note for each setting that is valid but unusual for so few images."""
-    if batch_size > len(parts.train):
-        yield f"note: batch size {batch_size:,} is larger than the training split of {len(parts.train):,} images"
-    held_out = Counter(dataset.train.labels[parts.validation].tolist())
-    alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]
-    if alone:
-        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
-        yield f"note: {shortened(alone[0])}{more} with a single validation image: the validation loss will be noisy"
+        return load_dataset(source, seed=seed, progress=progress)
 
 
 def _reopen(
@@ -223,7 +190,7 @@ def _reopen(
     from cifarnet.backends import choose
 
     run = find_run(runs, None if name == "latest" else name)
-    record = run.read_record()
+    record = run.record
     require_resumable(run)
     requested = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
     requested["data"] = None if data is None or record.data.source is None else durable(data)
@@ -233,7 +200,7 @@ def _reopen(
         return run, record.origin.load_dataset(data, progress)
 
 
-def _require_same_settings(record: "RunRecord", requested: dict[str, Any]) -> None:
+def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
     was = record.model.to_json() | record.train.to_json()
     was |= {"data": record.data.source, "recipe": record.recipe, "backend": record.backend}
     for name, value in requested.items():
@@ -244,15 +211,16 @@ def _require_same_settings(record: "RunRecord", requested: dict[str, Any]) -> No
             )
 
 
-def _train(run: "Run", dataset: "Dataset", max_minutes: float | None, track: list[str]) -> "tuple[RunRecord, Tracking]":
-    from cifarnet.training.interrupt import stop_on_signal
+def _train(run: Run, dataset: "Dataset", max_minutes: float | None, track: list[str]) -> "Tracking":
+    from cifarnet.training.stop import stop_on_signal
     from cifarnet.training.tracking import Tracking
-    from cifarnet.training.train import carry_out
+    from cifarnet.training.train import resume
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         limit = math.inf if max_minutes is None else max_minutes
         tracking = Tracking(track, run, display, display.say)
-        return carry_out(run, dataset, tracking, stop=lambda: _announced(stop, display), max_minutes=limit), tracking
+        resume(run, dataset, observer=tracking, stop=lambda: _announced(stop, display), max_minutes=limit)
+    return tracking
 
 
 def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
@@ -261,7 +229,7 @@ def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
     return bool(stop)
 
 
-def _draw_curves(run: "Run", best_epoch: int | None) -> None:
+def _draw_curves(run: Run, best_epoch: int | None) -> None:
     history = run.read_history()
     if history:
         from cifarnet.report import draw_curves
@@ -269,19 +237,9 @@ def _draw_curves(run: "Run", best_epoch: int | None) -> None:
         draw_curves(history, best_epoch, run.path / "curves.png")
 
 
-STOPPED = {
-    "patience": "the validation loss stopped improving",
-    "epochs": "the last epoch is done",
-    "interrupted": "interrupted",
-    "nan": "the loss is NaN",
-    "time limit": "the time limit is reached",
-}
-"""Reasons to stop as they are printed, by their name in run.json."""
-
-
-def _say_result(run: "Run", record: "RunRecord") -> None:
+def _say_result(run: Run, record: RunRecord) -> None:
     say("")
-    say(f"Stopped after epoch {record.epochs}: {STOPPED[record.why_stopped or 'interrupted']}.")
+    say(f"Stopped after epoch {record.epochs}: {STOP_REASONS[record.why_stopped or 'interrupted']}.")
     validation, test = record.metrics.validation, record.metrics.test
     if validation and test:
         say(
@@ -300,7 +258,7 @@ def _say_result(run: "Run", record: "RunRecord") -> None:
         say(f"Next:         cifarnet export {name} --onnx")
 
 
-def _exit_code(record: "RunRecord") -> int:
+def _exit_code(record: RunRecord) -> int:
     if record.why_stopped == "interrupted":
         return INTERRUPTED
     if not record.best_epoch and record.status == "finished":

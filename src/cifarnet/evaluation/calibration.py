@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.run.record import TARGET_ACCURACY, TEMPERATURES, Calibration, Coverage
+from cifarnet.contract import Coverage
+from cifarnet.run.record import TARGET_ACCURACY, TEMPERATURES, Calibration
 
 from .scoring import Probabilities, require_finite, score, softmax
 

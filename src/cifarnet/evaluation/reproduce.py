@@ -1,4 +1,4 @@
-"""Repeat a run from its record, and say whether the same came out."""
+"""Repeat a run from its record and compare the results."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,11 @@ import numpy as np
 from cifarnet.atomic import write_atomically
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
 from cifarnet.errors import RunError
-from cifarnet.recipes import recipe
-from cifarnet.run.folder import EpochRecord, Run, json_text
-from cifarnet.run.job import Job
+from cifarnet.recipes import Recipe, recipe
+from cifarnet.run.folder import EpochRecord, Run, require_weights
 from cifarnet.run.record import RunRecord
-from cifarnet.run.state import require_weights
+from cifarnet.run.typed_json import json_text
+from cifarnet.training.observer import Observer
 from cifarnet.training.warm_start import warm_start_of
 
 RESULT = "reproduction.json"
@@ -27,83 +27,83 @@ MEASURED_NOISE = {
     "validation_loss": 0.0588,
     "validation_accuracy": 0.0275,
 }
-"""Largest difference of a column in one epoch between JAX, PyTorch and TensorFlow, which differ by rounding alone.
+"""Largest difference of a column in one epoch between JAX, PyTorch and TensorFlow, which differ by rounding only.
 
-Whole trainings of the recipe ``seed`` on CIFAR-10 with seed 0 (``benchmarks/results/noise.json``). Losses in nats,
+Complete trainings of the recipe ``seed`` on CIFAR-10 with seed 0 (``benchmarks/results/noise.json``). Losses in nats,
 accuracies as fractions.
 """
 NOISE_FACTOR = 2
-"""A difference counts as noise up to so many times the measured one.
+"""A difference counts as noise up to this multiple of the measured one.
 
-Three runs on one machine do not show the largest there is. Equal within noise means: no further apart than frameworks
-are. It tells another recipe from this one, but not always another seed: within an epoch or two rounding grows to what
-a seed makes, and of three pairs of seeds one stays within this bound (``benchmarks/results/noise.json``).
+Three runs on one machine do not show the largest difference. The bound detects another recipe but not always another
+seed, because rounding grows within an epoch or two: one of three pairs of seeds stays within it
+(``benchmarks/results/noise.json``).
 """
 LEARNING_RATE_NOISE = 1e-15
-"""It is a function of the step alone, whose cosine may differ in its last bit, about 4e-19, between C libraries."""
+"""The learning rate only depends on the step; its cosine may differ in the last bit between C libraries."""
 
 Outcome = Literal["bit-equal", "within noise", "diverged"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One figure that did not come out as recorded."""
+    """A value that differs from the recorded one."""
 
     epoch: int
     column: str
-    """Of ``history.csv``."""
+    """Column of ``history.csv``."""
     recorded: float
     repeated: float
     noise: float | None
-    """Largest difference that rounding explains; nothing where that was never measured."""
+    """Largest difference explained by rounding, or None if it was not measured."""
 
     @property
     def size(self) -> float:
-        """Return how far the two lie apart; infinite where one is not a number."""
+        """Absolute difference; infinite if a value is not finite."""
         size = abs(self.recorded - self.repeated)
         return size if math.isfinite(size) else math.inf
 
     @property
     def explained(self) -> bool:
-        """Return whether rounding explains it."""
+        """Whether rounding explains it."""
         return self.noise is not None and self.size <= self.noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What came of repeating a run."""
+    """Comparison of a run and its repetition."""
 
     outcome: Outcome
     run: str
     """Folder of the repeated run."""
     epochs: int
-    """Compared."""
+    """Number of epochs compared."""
     recorded_epochs: int
     first: Difference | None
-    """The first figure that differs at all."""
+    """First value that differs."""
     unexplained: Difference | None
-    """The first one that rounding does not explain."""
+    """First difference that rounding does not explain."""
     ending: str | None
-    """How the repetition ended if not as the run did, or None; where a part was asked for, whether it came that far."""
+    """How the repetition ended, if not as the run did, or before the requested epochs; otherwise None."""
     weights_equal: bool | None
-    """Of the best epoch, bit for bit; nothing where the two have different best epochs."""
+    """Whether the best weights have the same bits, or None if the best epochs differ."""
     changes: tuple[str, ...]
-    """What differs in backend, versions and machine, one sentence each."""
+    """Differences in backend, versions and machine, one sentence each."""
     noise_known: bool
-    """Whether what rounding does was measured for these settings and images."""
+    """Whether rounding was measured for these settings and images."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return every finding as JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 def planned_epochs(run: Run, wanted: int | None) -> tuple[int, bool]:
-    """Return how many rows of ``run`` are to be repeated, and whether the repetition has to be stopped after them.
+    """Return the number of epochs of ``run`` to repeat, by default all, and whether to stop the repetition after them.
 
-    By default all of them. A run that came to its own end is repeated to its own end too. Raises ``RunError`` when the
-    run has no finished epoch, or fewer than ``wanted``.
+    A finished run is repeated until it ends by itself. Raises ``RunError`` if the run has no finished epoch, or fewer
+    than ``wanted``.
     """
-    record, rows = run.read_record(), len(run.read_history())
+    record, rows = run.record, len(run.read_history())
     if not rows or (wanted is not None and not 1 <= wanted <= rows):
         asked = "" if wanted is None else f", of which the first {wanted} were asked for"
         raise RunError(
@@ -123,25 +123,24 @@ def reproduce(
     epochs: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Reproduction:
-    """Train again what ``run`` records, into a new run below ``root``, and return how it compares.
+    """Repeat the training of ``run`` in a new run below ``root``, and return how the two compare.
 
-    The first ``epochs`` alone if asked, on the schedule of the whole run: the repetition is stopped rather than
-    shortened. It runs on the backend of this process, whatever the run was trained on. Writes what it found beside the
-    new run's record. Raises ``RunError`` for other images than the run's, for a run without a finished epoch and for
-    one whose weights are lost, all before anything is made; and when ``stop`` ended the repetition too early.
+    Only the first ``epochs``, if given, on the schedule of the whole run. The repetition uses the backend of this
+    process. Its folder gets the result, reproduction.json. Raises ``RunError`` for another dataset than that of the
+    run, for a run without a finished epoch or without its weights, and if ``stop`` ended the repetition too early.
     """
-    from cifarnet.training.train import carry_out, require_same_data, start
+    from cifarnet.training.begin import begin
+    from cifarnet.training.train import require_same_data, resume
 
-    record = run.read_record()
+    record = run.record
     require_same_data(record.data, dataset)
     if record.best_epoch:
-        require_weights(run)  # they are compared at the end, which is a whole training away
+        require_weights(run)  # now, because they are compared after a whole training
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     warm_start = warm_start_of(run)
-    job = replace(record.job, source=dataset.source or record.data.source)
-    repeated = start(job, dataset, root, warm_start=warm_start)
-    ended = carry_out(repeated, dataset, counted, stop=lambda: counted.enough or stop())
+    repeated = begin(record.settings, dataset, root, warm_start=warm_start)
+    ended = resume(repeated, dataset, observer=counted, stop=lambda: counted.enough or stop()).record
     if ended.why_stopped == "interrupted" and not counted.enough:
         raise RunError(
             f"{repeated} was stopped after {ended.epochs} epochs; expected {rows} to compare: repeat the run again"
@@ -151,36 +150,35 @@ def reproduce(
     return found
 
 
-class _Counting:
-    """An observer that counts epochs, and passes everything on."""
+class _Counting(Observer):
+    """An observer that counts epochs and calls another observer."""
 
     def __init__(self, observer: Any, limit: float) -> None:
         self._observer, self._limit = observer, limit
         self.enough = False
 
     def on_progress(self, progress: Any) -> None:
-        """Pass it on."""
+        """Call the other observer."""
         self._observer.on_progress(progress)
 
     def on_epoch(self, record: EpochRecord, progress: Any) -> None:
-        """Count it and pass it on; training asks after its next batch whether to stop."""
+        """Count the epoch and call the other observer; training checks ``enough`` after its next batch."""
         self.enough = record.epoch >= self._limit
         self._observer.on_epoch(record, progress)
 
 
 def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Reproduction:
-    """Return how two runs compare, their best weights too where they are of one epoch.
+    """Return how two runs compare, including their best weights if they are of the same epoch.
 
-    With ``epochs`` their first epochs alone; otherwise both have to have ended after the same epoch and for the same
-    reason.
+    Only the first ``epochs``, if given; otherwise both must have ended after the same epoch and for the same reason.
     """
-    record, again = original.read_record(), repeated.read_record()
-    noise = None if record.warm_start is not None else noise_of(record.job, record.data.fingerprint)
+    record, again = original.record, repeated.record
+    noise = None if record.warm_start is not None else noise_of(record.settings, record.data.fingerprint)
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)
     endings = [f"{len(found)} epochs ({told.why_stopped})" for found, told in ((rows, record), (repeated_rows, again))]
     ended_alike = len(rows) == len(repeated_rows) if epochs else endings[0] == endings[1]
-    if not epochs and differences:  # figures that differ may move the epoch at which patience runs out
+    if not epochs and differences:  # differences may move the epoch at which patience ends training
         ended_alike |= record.why_stopped == again.why_stopped == "patience"
     ending = None if ended_alike else f"ended after {endings[1]} instead of {endings[0]}"
     same_best = again.best_epoch is not None and record.best_epoch == again.best_epoch
@@ -199,14 +197,14 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     )
 
 
-def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
-    """Return by how much rounding alone may move each column, or nothing where that was never measured.
+def noise_of(settings: Recipe, fingerprint: str) -> Mapping[str, float] | None:
+    """Return the largest difference of each column that rounding explains, or None if it was not measured.
 
-    It was measured for the recipe ``seed`` on CIFAR-10 from its initial weights, whatever its seed and its end.
+    It was measured for the recipe ``seed`` on CIFAR-10, which may have another random seed, epochs and patience.
     """
-    settings = recipe("seed")
-    same = replace(job.train, seed=0, epochs=settings.train.epochs, patience=settings.train.patience)
-    if (job.model, same, fingerprint) != (settings.model, settings.train, CIFAR10_FINGERPRINT):
+    measured = recipe("seed")
+    same = replace(settings.train, seed=0, epochs=measured.train.epochs, patience=measured.train.patience)
+    if (settings.model, same, fingerprint) != (measured.model, measured.train, CIFAR10_FINGERPRINT):
         return None
     bounds = {column: NOISE_FACTOR * measured for column, measured in MEASURED_NOISE.items()}
     return {"learning_rate": LEARNING_RATE_NOISE, **bounds}
@@ -215,7 +213,7 @@ def noise_of(job: Job, fingerprint: str) -> Mapping[str, float] | None:
 def _differences(
     rows: Sequence[EpochRecord], repeated: Sequence[EpochRecord], noise: Mapping[str, float] | None
 ) -> list[Difference]:
-    """Return every figure that differs in the rows that both have, in the order of the file."""
+    """Return all differences in the rows that both have, in the order of the file."""
     return [
         Difference(
             epoch=one.epoch,
@@ -233,9 +231,8 @@ def _differences(
 
 def _equal_weights(original: Run, repeated: Run) -> bool:
     from cifarnet.model.network import get_weights
-    from cifarnet.training.train import load_best
 
-    ours, theirs = (get_weights(load_best(run)) for run in (original, repeated))
+    ours, theirs = (get_weights(run.load_model()) for run in (original, repeated))
     return all(np.array_equal(ours[path], theirs[path], equal_nan=True) for path in ours)
 
 
@@ -246,7 +243,7 @@ def _outcome(differences: Sequence[Difference], *, weights_equal: bool | None) -
 
 
 def changes(record: RunRecord, again: RunRecord) -> list[str]:
-    """Return a sentence for each thing that differs in backend, versions and machine of two records."""
+    """Return a sentence for each difference in backend, versions and machine of two records."""
     then, now = (_surroundings(each) for each in (record, again))
     return [
         f"{name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"

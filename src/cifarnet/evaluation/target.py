@@ -10,10 +10,11 @@ from cifarnet.backends import choose
 from cifarnet.contract import FILE_ENGINE
 from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
 from cifarnet.errors import DataError, ModelError, UsageError
-from cifarnet.run.folder import Run, find_run
-from cifarnet.run.job import Origin
+from cifarnet.run.find import find_run
+from cifarnet.run.folder import Run, require_weights
+from cifarnet.run.origin import Origin
 from cifarnet.run.record import Calibration, DataRecord
-from cifarnet.run.state import require_weights, run_beside
+from cifarnet.run.state import run_beside
 from cifarnet.run.typed_json import read
 from cifarnet.runtime import OpenedModel, open_model
 from cifarnet.training.seen import Digests, count_seen, seen_by
@@ -104,7 +105,7 @@ class RunSubject(Subject):
 
     def __init__(self, run: Run, backend: str) -> None:
         self.name, self.engine, self.run, self._run = str(run), backend, run, run
-        record = run.read_record()
+        record = run.record
         self._origin, self.labels = record.origin, record.data.labels
         require_weights(run)
 
@@ -147,7 +148,7 @@ class FileSubject(Subject):
     @property
     def origin(self) -> Origin:
         """Return what the record of its run tells, or else the file's contract."""
-        return self.run.read_record().origin if self.run else _origin_of(self._opened.contract, self.name)
+        return self.run.record.origin if self.run else _origin_of(self._opened.contract, self.name)
 
     @property
     def predictor(self) -> Predictor:

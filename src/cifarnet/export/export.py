@@ -16,7 +16,7 @@ from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, ParityError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import Run
-from cifarnet.run.job import require_outside
+from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
 from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, require_same_data
 
@@ -44,7 +44,7 @@ def no_notice(text: str) -> None:
 
 def export_run(
     run: Run,
-    dataset: Dataset,
+    dataset: Dataset | None = None,
     *,
     precision: str = "float32",
     output: Path | None = None,
@@ -54,6 +54,7 @@ def export_run(
 ) -> Exported:
     """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
+    ``dataset`` must be the one that the run was trained on; by default it is opened again where it was.
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
     accuracy, a fraction). ``flip`` adds test-time augmentation to the graph. Writes X.onnx, its contract X.json and the
     measurements X.parity.json; they replace those of an earlier export once all three are complete.
@@ -63,7 +64,8 @@ def export_run(
     settings out of range and ``UsageError`` for a path that cannot be written.
     """
     tolerances = _tolerances(precision, max_drop)
-    require_same_data(run.read_record().data, dataset)
+    dataset = dataset or run.record.origin.load_dataset()
+    require_same_data(run.record.data, dataset)
     path = writable_path(run, precision, output)
     best = load_best_and_epoch(run)
     model, record = best.model, record_of(run, best.epoch)
@@ -111,7 +113,7 @@ def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
     minutes of checking.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    require_outside(path.parent, run.read_record().data.source, "--output")
+    require_outside(path.parent, run.record.data.source, "--output")
     require_free(path)
     return path
 

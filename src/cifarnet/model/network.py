@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from cifarnet.backends import adapter, keras_defaults
 from cifarnet.config import ModelConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE, reason_or_pointer
 from cifarnet.errors import ModelError, RunError, reason
-from cifarnet.interruption import cleanup_on_interrupt
 
 from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
 
@@ -214,10 +212,7 @@ def save_weights(model: keras.Model, path: Path, epoch: int | None = None) -> No
     # Written to the system's temporary folder first: HDF5 can crash the process on a full disk, where a plain write
     # raises an error. It still can if the temporary folder is full.
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="cifarnet-") as folder,
-            cleanup_on_interrupt(partial(shutil.rmtree, folder)),
-        ):
+        with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
             model.save_weights(Path(folder) / path.name)
             if epoch is not None:
                 with h5py.File(Path(folder) / path.name, "r+") as file:

@@ -42,13 +42,13 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         engine=engine,
         findings=findings,
         is_absent=lambda part: isinstance(part, Absent),
-        settings={spaced(name): _text(value) for name, value in evidence.job.train.to_json().items()},
-        model={spaced(name): _text(value) for name, value in evidence.job.model.to_json().items()},
+        settings={spaced(name): _text(value) for name, value in evidence.record.train.to_json().items()},
+        model={spaced(name): _text(value) for name, value in evidence.record.model.to_json().items()},
         export=Verbatim(export_command(evidence.words, flip=evidence.export_flip)),
-        train=Verbatim(train_command(evidence.job, evidence.record.backend, evidence.started_from)),
-        beyond=settings_beyond_options(evidence.job, evidence.started_from),
-        place=place_of(evidence.job.source),
-        is_named=evidence.job.source in NAMED_SOURCES,
+        train=Verbatim(train_command(evidence.record, evidence.started_from)),
+        beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
+        place=place_of(evidence.record.data.source),
+        is_named=evidence.record.data.source in NAMED_SOURCES,
     )
     facts = _header(evidence, evaluation)
     is_printable = all(line.isprintable() for line in yaml.safe_dump(facts, allow_unicode=True).splitlines())
@@ -68,7 +68,7 @@ def _text(value: Any) -> str:
 
 
 def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
-    source = evidence.job.source
+    source = evidence.record.data.source
     known = HUB_NAMES.get(source or FOLDER)
     exported = {"library_name": "onnx"} if evidence.model_file else {}
     tags = ["cifarnet", "keras", evidence.record.backend, *(["onnx"] if evidence.model_file else [])]

@@ -7,9 +7,9 @@ from typing import Any
 from cifarnet.config import Config
 from cifarnet.dataset import NAMED_SOURCES
 from cifarnet.errors import shell_word
-from cifarnet.recipes import RECIPES
+from cifarnet.recipes import RECIPES, Recipe
 from cifarnet.run.folder import Run
-from cifarnet.run.job import Job
+from cifarnet.run.record import RunRecord
 
 RUNS = Path("runs")
 """Default of --runs."""
@@ -25,17 +25,18 @@ OPTIONS = frozenset(
 """Settings with an option of `cifarnet train`."""
 
 
-def train_command(job: Job, backend: str, started_from: str | None = None) -> str:
-    """Return the `cifarnet train` command of a job, fine-tuning the run folder ``started_from`` if given.
+def train_command(record: RunRecord, started_from: str | None = None) -> str:
+    """Return the `cifarnet train` command of a run, fine-tuning the run folder ``started_from`` if given.
 
     A folder of images is given by its name without its location, which may be private.
     """
-    start = ["--recipe", job.recipe] if started_from is None else ["--from", started_from]
-    words = ["cifarnet", "train", *start, "--data", place_of(job.source), "--backend", backend]
-    changes = _changes(job)
+    settings = record.settings
+    start = ["--recipe", settings.name] if started_from is None else ["--from", started_from]
+    words = ["cifarnet", "train", *start, "--data", place_of(record.data.source), "--backend", record.backend]
+    changes = _changes(settings)
     if started_from is not None:  # taken from that run, not from the recipe
-        changes["validation_fraction"] = job.train.validation_fraction
-        changes |= {"dropout": job.model.dropout} if job.model.dense_units else {}
+        changes["validation_fraction"] = settings.train.validation_fraction
+        changes |= {"dropout": settings.model.dropout} if settings.model.dense_units else {}
     for name, value in changes.items():
         if name in OPTIONS:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -54,10 +55,10 @@ def export_command(run: str = "", *, flip: bool) -> str:
     return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *(["--tta"] if flip else [])])
 
 
-def settings_beyond_options(job: Job, started_from: str | None = None) -> dict[str, Any]:
+def settings_beyond_options(settings: Recipe, started_from: str | None = None) -> dict[str, Any]:
     """Return the settings that differ from the recipe and have no option."""
-    brought = set() if started_from is None else {field.name for field in dataclasses.fields(job.model)}
-    return {name: value for name, value in _changes(job).items() if name not in OPTIONS | brought}
+    brought = set() if started_from is None else {field.name for field in dataclasses.fields(settings.model)}
+    return {name: value for name, value in _changes(settings).items() if name not in OPTIONS | brought}
 
 
 def place_of(source: str | None) -> str:
@@ -65,13 +66,13 @@ def place_of(source: str | None) -> str:
     return source if source in NAMED_SOURCES else f"path/to/{Path(source or 'images').name}"
 
 
-def _changes(job: Job) -> dict[str, Any]:
+def _changes(settings: Recipe) -> dict[str, Any]:
     """Return the settings that differ from the recipe, the seed, and those that `train` would adapt to the images."""
-    recipe = RECIPES.get(job.recipe, RECIPES["seed"])
-    changes = _differing(job.model, recipe.model) | _differing(job.train, recipe.train)
-    always = ("seed",) if job.train.schedule_epochs else ("batch_size", "epochs", "patience", "seed")
+    recipe = RECIPES.get(settings.name, RECIPES["seed"])
+    changes = _differing(settings.model, recipe.model) | _differing(settings.train, recipe.train)
+    always = ("seed",) if settings.train.schedule_epochs else ("batch_size", "epochs", "patience", "seed")
     chosen = {name: value for name, value in changes.items() if name not in FROM_DATA}
-    return chosen | {name: getattr(job.train, name) for name in always}
+    return chosen | {name: getattr(settings.train, name) for name in always}
 
 
 def _differing(found: Config, recipe: Config) -> dict[str, Any]:

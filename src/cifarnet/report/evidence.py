@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS
+from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS, Fraction
 from cifarnet.errors import RunError
 from cifarnet.evaluation.robustness import Robustness
 from cifarnet.run.folder import EpochRecord, Run
-from cifarnet.run.job import Job
 from cifarnet.run.record import Calibration, RunRecord
 from cifarnet.run.state import best_epoch_of
-from cifarnet.run.typed_json import Fraction, read
+from cifarnet.run.typed_json import read
 from cifarnet.runtime import read_model
 
 from .commands import export_command, run_words
@@ -101,11 +100,6 @@ class Evidence:
     robustness: Robustness | Absent
 
     @property
-    def job(self) -> Job:
-        """Return what was trained."""
-        return self.record.job
-
-    @property
     def export_flip(self) -> bool:
         """Return whether the exported file, if there is one, takes that mean, whatever is judged."""
         return self.model_file is not None and self.model_file.flip
@@ -121,7 +115,7 @@ def read_evidence(run: Run, engine: str) -> Evidence:
 
     Raises ``RunError`` for a record that is none of ours, and ``ModelError`` for such a model file.
     """
-    record = replace(run.read_record(), best_epoch=best_epoch_of(run))
+    record = replace(run.record, best_epoch=best_epoch_of(run))
     words, file = run_words(run), _model_file(run.model)
     file_flips = file is not None and file.flip
     flip = file_flips and engine == FILE_ENGINE

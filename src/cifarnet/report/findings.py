@@ -4,26 +4,17 @@ import math
 
 from cifarnet.evaluation.metrics import ClassMeasures, Evaluation
 from cifarnet.evaluation.robustness import Robustness
-from cifarnet.run.record import TARGET_ACCURACY, Calibration
+from cifarnet.run.record import STOP_REASONS, TARGET_ACCURACY, Calibration
 
 from .evidence import Evidence, Parity
 from .words import duration, millions, percent, short, spaced
-
-WHY_STOPPED = {
-    None: "training had not come to its end",
-    "patience": "training stopped, since it had not fallen for long enough",
-    "epochs": "training had come to its last epoch",
-    "interrupted": "training was interrupted",
-    "nan": "training stopped, since the loss was no number any more",
-    "time limit": "training reached its time limit",
-}
 
 
 def summary(evidence: Evidence, evaluation: Evaluation) -> str:
     """Return what the network is and how good it is."""
     record = evidence.record
     sentence = (
-        f"A convolutional network of {millions(evidence.job.model.parameters)} parameters, trained on "
+        f"A convolutional network of {millions(evidence.record.model.parameters)} parameters, trained on "
         f"{record.hold_out.train:,} images of {short(record.data.name)} with {record.backend}, "
         f"tells {len(evaluation.labels)} classes apart"
     )
@@ -40,10 +31,11 @@ def curves(evidence: Evidence) -> str:
     best, last = evidence.record.best_epoch, len(evidence.history)
     if not last:
         return "No epoch has ended yet."
-    why = WHY_STOPPED[evidence.record.why_stopped]
+    reason = evidence.record.why_stopped
+    why = f"training stopped: {STOP_REASONS[reason]}" if reason else "training had not ended"
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."
-    smoothed = " The training loss includes label smoothing." if evidence.job.train.label_smoothing else ""
+    smoothed = " The training loss includes label smoothing." if evidence.record.train.label_smoothing else ""
     least = f"The validation loss was least{_to_within(evidence, best)} after epoch {best}; after epoch {last} {why}."
     return least + smoothed
 
@@ -53,7 +45,7 @@ def _to_within(evidence: Evidence, best: int) -> str:
     losses = [row.validation_loss for row in evidence.history if math.isfinite(row.validation_loss)]
     at_best = next((row.validation_loss for row in evidence.history if row.epoch == best), -math.inf)
     is_least = at_best <= min(losses, default=math.inf)
-    return "" if is_least else f", to within {evidence.job.train.min_delta:g} nats,"
+    return "" if is_least else f", to within {evidence.record.train.min_delta:g} nats,"
 
 
 def classes(evaluation: Evaluation) -> str:

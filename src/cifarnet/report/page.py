@@ -46,9 +46,9 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         mistakes=list(_mistakes(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
         export=export_command(flip=evidence.export_flip),
-        train=train_command(evidence.job, evidence.record.backend, evidence.started_from),
-        beyond=settings_beyond_options(evidence.job, evidence.started_from),
-        place=place_of(evidence.job.source),
+        train=train_command(evidence.record, evidence.started_from),
+        beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
+        place=place_of(evidence.record.data.source),
     )
 
 

@@ -45,7 +45,7 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
 
 def require_reportable(run: Run, dataset: Dataset) -> None:
     """Raise ``RunError`` if ``dataset`` is not that of ``run``, or the files cannot be written to its folder."""
-    recorded = run.read_record().data.fingerprint
+    recorded = run.record.data.fingerprint
     if dataset.fingerprint != recorded:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when "

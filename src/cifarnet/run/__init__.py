@@ -1,1 +1,1 @@
-"""The run folder: its files, its record, and what tells how to open its images again."""
+"""The run folder: its files, its record, and where its images are."""

@@ -1,24 +1,19 @@
-"""The run folder: what it holds, how it is written so that a crash leaves nothing half-made, and ``latest``."""
+"""The run folder: its files, each written atomically."""
 
 import csv
+import hashlib
 import io
 import json
 import math
-import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
-from datetime import datetime
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cifarnet.atomic import locked, probe, remove_abandoned, temporary_name, write_atomically
+from cifarnet.atomic import locked, probe, write_atomically
 from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
-from cifarnet.errors import RunError, UsageError, reason
-from cifarnet.interruption import cleanup_on_interrupt
+from cifarnet.errors import RunError, UsageError, reason, shell_word
 
 from .record import RunRecord
 
@@ -33,34 +28,34 @@ LATEST = "latest"
 LOCK = ".lock"
 EXPORT_LOCK = ".export.lock"
 RESERVED = frozenset((RECORD, ROBUSTNESS, "reproduction.json"))
-"""Files of a run folder that no export may replace, there or not."""
+"""Files of a run folder that no export may write, whether they exist or not."""
 BESIDE = {
     CONTRACT_SUFFIX: frozenset(("version", "labels", "input", "outputs")),
     PARITY_SUFFIX: frozenset(("precision", "sha256", "checks")),
 }
-"""What an export writes beside a model: the suffix, and keys by which the file is known for one."""
+"""Suffixes of the files that an export writes beside a model, and keys that identify each."""
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One row of ``history.csv``. It holds no time, so that a resumed run writes the same file."""
+    """One row of ``history.csv``. It has no times, so that a resumed run writes the same file."""
 
     epoch: int
-    """Counted from 1."""
+    """Number of the epoch, counted from 1."""
     learning_rate: float
-    """At the last step of the epoch."""
+    """Learning rate at the last step of the epoch."""
     train_loss: float
-    """Mean over the epoch's images as they were trained on, dropout and label smoothing on, nats."""
+    """Mean training loss of the epoch, with augmentation, dropout and label smoothing, nats."""
     train_accuracy: float
-    """Fraction, as above."""
+    """Training accuracy of the epoch, 0 to 1, with augmentation and dropout."""
     validation_loss: float
-    """Mean over the held-out images after the epoch, nats."""
+    """Mean loss on the validation split after the epoch, nats."""
     validation_accuracy: float
-    """Fraction, as above."""
+    """Accuracy on the validation split after the epoch, 0 to 1."""
 
     @property
     def comparable_loss(self) -> float:
-        """Return the validation loss, or NaN, which never wins, when a batch of the epoch overflowed."""
+        """Validation loss, or NaN, which is never the best, if a batch of the epoch overflowed."""
         return self.validation_loss if math.isfinite(self.train_loss) else math.nan
 
 
@@ -69,7 +64,7 @@ COLUMNS = [field.name for field in fields(EpochRecord)]
 
 @dataclass(frozen=True)
 class Run:
-    """A folder with everything that is known of one training."""
+    """A run folder: the record, the history, the weights and the exported model of one training."""
 
     path: Path
 
@@ -78,31 +73,32 @@ class Run:
 
     @property
     def best_weights(self) -> Path:
-        """Return where the weights of the best epoch lie, in Keras' ``.weights.h5`` format."""
+        """Path of the weights of the best epoch, in Keras' ``.weights.h5`` format."""
         return self.path / BEST_WEIGHTS
 
     @property
     def start_weights(self) -> Path:
-        """Return where the weights lie that training starts from, where it goes on from another run."""
+        """Path of the weights that fine-tuning starts from."""
         return self.path / START_WEIGHTS
 
     @property
     def seen(self) -> Path:
-        """Return where the digests lie of the images that the run, and those that it started from, were trained on."""
+        """Path of the digests of all training images of this run and of the runs that it started from."""
         return self.path / SEEN
 
     @property
     def model(self) -> Path:
-        """Return where the exported model lies, once there is one."""
+        """Path of the exported model."""
         return self.path / MODEL
 
     @property
     def checkpoints(self) -> Path:
-        """Return the folder of what exact resume needs."""
+        """Path of the folder with the checkpoints."""
         return self.path / CHECKPOINTS
 
-    def read_record(self) -> RunRecord:
-        """Return what ``run.json`` tells now. Raises ``RunError`` when it is missing or damaged."""
+    @property
+    def record(self) -> RunRecord:
+        """The content of ``run.json``, read each time. Raises ``RunError`` if it is missing or damaged."""
         path = self.path / RECORD
         try:
             document = json.loads(path.read_bytes(), parse_constant=_finite_number, parse_float=_finite_number)
@@ -114,13 +110,30 @@ class Run:
             raise RunError(f"{path} holds a {type(document).__name__}; expected a JSON object: pass a run folder")
         return RunRecord.from_json(document)
 
+    def load_model(self) -> Any:
+        """Return a ``keras.Model`` with the weights of the best epoch, on the backend of this process.
+
+        The model maps images uint8 (n, height, width, 3), RGB, 0-255, to probabilities float32 (n, classes). Chooses a
+        backend if none is chosen yet. Raises ``RunError`` if the run has no best weights or other ones than its record
+        says, ``ModelError`` if they do not fit the network, and ``BackendError``.
+        """
+        require_weights(self)
+        from cifarnet.backends import ensure_backend  # imports numpy, which --help does not need
+
+        ensure_backend()
+        from cifarnet.model.network import build_model, load_weights  # Keras, now that its backend is chosen
+
+        model = build_model(self.record.model)
+        load_weights(model, self.best_weights)
+        return model
+
     def write_record(self, record: RunRecord) -> None:
         """Write ``run.json``."""
         text = json.dumps(record.to_json(), indent=2, allow_nan=False)
         write_atomically(self.path / RECORD, f"{text}\n".encode())
 
     def write_history(self, rows: Sequence[EpochRecord]) -> None:
-        """Write ``history.csv``, floats in their shortest exact form."""
+        """Write ``history.csv``, with the shortest exact form of each float."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -128,10 +141,7 @@ class Run:
         write_atomically(self.path / HISTORY, text.getvalue().encode())
 
     def read_history(self) -> list[EpochRecord]:
-        """Return the rows of ``history.csv``, epochs 1, 2, 3 and so on; none before the first epoch has ended.
-
-        Raises ``RunError`` for a damaged file.
-        """
+        """Return the rows of ``history.csv``, one per finished epoch. Raises ``RunError`` for a damaged file."""
         path = self.path / HISTORY
         if not path.exists():
             return []
@@ -145,7 +155,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process alone. Raises ``RunError`` when another process has it."""
+        """Lock the run for this process. Raises ``RunError`` if another process uses it."""
         in_use = f"{self} is in use by another process; expected it free: wait for that one or stop it"
         with locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs)"):
             yield
@@ -166,143 +176,45 @@ def _rows(lines: Iterable[list[str]]) -> list[EpochRecord]:
     return history
 
 
-def create_run(root: Path, recipe: str, backend: str, now: datetime) -> Run:
-    """Make a new folder below ``root`` that no other process has, named for time, recipe and backend.
+def require_weights(run: Run) -> None:
+    """Raise ``RunError`` unless ``run`` has best weights, and those that its record says.
 
-    The name has the local time, for people; which run is the newest is told by its record, in UTC. Raises ``RunError``
-    when the folder cannot be made.
+    Records of earlier versions and of unfinished runs do not say which.
     """
-    stem = f"{now:%Y%m%d-%H%M%S}-{recipe}-{backend}"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
-            with suppress(FileExistsError):
-                (root / (stem + suffix)).mkdir()
-                return Run(root / (stem + suffix))
-    except OSError as error:
+    record = run.record
+    if run.best_weights.is_file():
+        recorded = record.weights_sha256
+        if recorded is not None and (found := weights_digest(run)) != recorded:
+            raise RunError(
+                f"{run.best_weights} has the SHA-256 {found[:12]}…; expected {recorded[:12]}… as when its "
+                "training ended: restore it or start a new run"
+            )
+        return
+    if record.why_stopped == "nan":
         raise RunError(
-            f"a run could not be made in {root} ({reason(error)}); expected a writable folder: give another with --runs"
-        ) from error
-    raise RunError(f"{root} holds 999 runs called {stem}; expected fewer: wait a second")
+            f"{run} has no best weights, since its loss was no number before an epoch was done; expected a run with a "
+            "finite loss: start a new one with a lower --learning-rate"
+        )
+    if record.status == "finished":
+        raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")
+    raise RunError(
+        f"{run} has no best weights yet; expected at least one finished epoch: go on with "
+        f"`cifarnet train --resume {shell_word(str(run))}`"
+    )
 
 
-def point_latest(run: Run) -> None:
-    """Make ``latest`` beside ``run`` a link to it; where links are not allowed, the newest folder counts.
-
-    So it does where ``latest`` is somebody else's file or link, which stays.
-    """
-    latest = run.path.parent / LATEST
-    remove_abandoned(latest.parent)
-    if os.path.lexists(latest) and not _is_own_link(latest):
-        return
-    link = temporary_name(latest)
-    with suppress(OSError), cleanup_on_interrupt(partial(link.unlink, missing_ok=True)):
-        link.symlink_to(run.path.name, target_is_directory=True)
-        link.replace(latest)
-    with suppress(OSError):
-        link.unlink(missing_ok=True)
-
-
-def finish_pointing_latest(run: Run) -> None:
-    """Point ``latest`` to ``run`` where it leads to an earlier one: its process was killed before it could."""
-    latest = run.path.parent / LATEST
-    remove_abandoned(latest.parent)
-    if not _is_own_link(latest) or _beginning(latest.resolve()) < _beginning(run.path.resolve()):
-        point_latest(run)
-
-
-def _is_own_link(latest: Path) -> bool:
-    """Return whether ``latest`` is a link to a folder beside it that is a run, or to one that is gone."""
-    if not latest.is_symlink():
-        return False
-    folder = latest.absolute().parent
-    target = Path(os.path.normpath(folder / latest.readlink()))
-    is_run = not os.path.lexists(target) or any(os.path.lexists(target / name) for name in (RECORD, LOCK))
-    return is_run and target.parent == Path(os.path.normpath(folder))
-
-
-def find_run(root: Path, name: str | None = None, *, with_weights: bool = False) -> Run:
-    """Return the run called ``name``, a path or a folder below ``root``; by default the latest.
-
-    The latest is the one that the link ``latest`` points to. Where ``latest`` is no link to a run beside it, as in a
-    copy, it is the one that began last. ``with_weights`` passes over runs without best weights, one that was stopped in
-    its first epoch for instance, unless there are no others or the run is named. Raises ``RunError`` when there is
-    none.
-    """
-    runs = (Run(path.resolve() if path.is_symlink() else path) for path in _candidates(root, name) if _is_run(path))
-    found = next(runs, None)
-    if found is None:
-        raise _no_run(root, name)
-    if name or not with_weights:
-        return found
-    return next((run for run in chain([found], runs) if run.best_weights.is_file()), found)
-
-
-def _candidates(root: Path, name: str | None) -> Iterator[Path]:
-    """Yield the places where the run may lie, the best first."""
-    latest = root / LATEST
-    if name and (name != LATEST or _is_own_link(latest) or not os.path.lexists(latest)):
-        yield from (Path(name), root / name)
-        return
-    if _is_own_link(latest):
-        yield latest
-    folders = (path.parent for path in root.glob(f"*/{RECORD}"))
-    yield from sorted(folders, key=_beginning, reverse=True)
-
-
-def _no_run(root: Path, name: str | None) -> RunError:
-    if name and _is_run(Path(name).parent):
-        return RunError(f"{name} lies in a run folder and is none; expected the folder: name {Path(name).parent}")
-    wanted = f"{name} is no run folder" if name else f"{root} holds no run"
-    return RunError(f"{wanted}; expected a folder with {RECORD}: train one with `cifarnet train`")
-
-
-def _is_run(path: Path) -> bool:
+def weights_digest(run: Run) -> str:
+    """Return the SHA-256 (hex) of the file with the best weights of ``run``. Raises ``RunError``."""
     try:
-        return (path / RECORD).is_file()
-    except OSError as error:  # no permission, a name too long
-        raise RunError(f"{path} could not be read ({reason(error)}); expected a run folder: pass another") from error
-
-
-def _beginning(folder: Path) -> tuple[float, bool, int, str]:
-    """Return what sorts run folders by their beginning: its time, then the number that ends the name.
-
-    Where there is no sound record, its last change counts. A copy called ``latest`` sorts before what it is
-    a copy of.
-    """
-    try:
-        started = Run(folder).read_record().started.timestamp()
-    except RunError:
-        started = _changed_at(folder / RECORD)
-    number = re.search(r"-(\d{1,3})$", folder.name)
-    return started, folder.name != LATEST, int(number[1]) if number else 1, folder.name
-
-
-def _changed_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def json_text(document: Any) -> str:
-    """Return JSON for any reader: ``null`` in place of infinities and NaN, for which JSON has no word."""
-    return json.dumps(_finite(document), indent=2, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return hashlib.sha256(run.best_weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RunError(f"{run.best_weights} could not be read ({reason(error)}): check its permissions") from error
 
 
 def require_writable_model(path: Path) -> None:
-    """Raise ``UsageError`` unless an export may write its files under the name ``path``; nothing is left behind.
+    """Raise ``UsageError`` unless an export can write the model ``path``, its contract and its parity record.
 
-    They are the model, its contract and its parity record. Where the last two would replace a file that no export
-    wrote, the name is refused.
+    The last two must not replace a file that no export wrote.
     """
     if path.suffix != ".onnx" or path.is_dir():
         raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
@@ -318,7 +230,7 @@ def require_writable_model(path: Path) -> None:
 
 
 def _require_own(path: Path, keys: frozenset[str]) -> None:
-    """Raise ``UsageError`` where ``path`` is a file that no export wrote, or has the name of one that others write."""
+    """Raise ``UsageError`` if ``path`` was not written by an export, or has the name of another file of a run."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -5,24 +5,34 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.contract import Coverage, Fraction
 from cifarnet.dataset import Dataset, SplitBy
 from cifarnet.errors import ConfigError, RunError
+from cifarnet.recipes import Recipe
 
-from .job import Job, Origin
-from .typed_json import Fraction, Positive, members, read
+from .origin import Origin
+from .typed_json import Positive, members, read
 
 RECORD_FORMAT = 1
 """Version of the layout of ``run.json``."""
 TEMPERATURES = (0.05, 20.0)
-"""Between which a temperature is looked for: beyond, a network's probabilities are all 1 or all alike."""
+"""Range of temperature scaling: beyond it, probabilities are all 1 or all alike."""
 TARGET_ACCURACY = 0.9
-"""Of the answers that are given, where a classifier may abstain."""
+"""Target accuracy of selective prediction, 0 to 1."""
 Status = Literal["running", "interrupted", "finished"]
 StopReason = Literal["patience", "epochs", "interrupted", "nan", "time limit"]
+STOP_REASONS: dict[StopReason, str] = {
+    "patience": "the validation loss stopped improving",
+    "epochs": "the last epoch is done",
+    "interrupted": "interrupted",
+    "nan": "the loss is NaN",
+    "time limit": "the time limit is reached",
+}
+"""Text of each reason to stop."""
 
 
 class Sparse:
-    """A part of the record whose JSON leaves out what is None."""
+    """A part of the record whose JSON omits None."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the other fields as JSON values."""
@@ -40,15 +50,15 @@ class DataRecord:
     split_by: SplitBy | None = "position"
     split_seed: int | None = None
     train_images: int
-    """Held-out images included."""
+    """Number of training images, including the validation split."""
     test_images: int
     labels: tuple[str, ...]
 
     @classmethod
-    def of(cls, job: Job, dataset: Dataset) -> "DataRecord":
-        """Return what a run of ``job`` records of ``dataset``. Raises ``ConfigError`` as ``Job.source_of``."""
+    def of(cls, dataset: Dataset) -> "DataRecord":
+        """Return what a run records of ``dataset``."""
         return cls(
-            source=job.source_of(dataset),
+            source=dataset.source,
             name=dataset.name,
             fingerprint=dataset.fingerprint,
             split_by=dataset.split_by,
@@ -59,7 +69,7 @@ class DataRecord:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, without rule and seed where an earlier version recorded none."""
+        """Return the fields as JSON values, without rule and seed if an earlier version recorded none."""
         document = members(self)
         if self.split_by == "position" and self.split_seed is None:
             del document["split_by"], document["split_seed"]
@@ -77,30 +87,35 @@ class DataRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoldOutRecord:
-    """How many images were trained on and held out, and the SHA-256 (hex) of their positions."""
+class HoldOutRecord(Sparse):
+    """The validation split."""
 
     train: int
+    """Number of images that are trained on."""
     validation: int
+    """Number of validation images."""
     fingerprint: str
+    """SHA-256 (hex) of the positions of both."""
+    copies: Positive | None = None
+    """Number of validation images with the pixels of an image that is trained on; None if there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Sparse):
-    """What a run was trained on."""
+    """The machine that a run was trained on."""
 
     system: str
     processor: str
     cores: int | None = None
-    """That the process may use, or None where the system does not tell."""
+    """Number of CPU cores available to the process, or None if unknown."""
     devices: tuple[str, ...]
     parts: int | None = None
-    """Micro-batches of a batch, or None where that was not recorded."""
+    """Number of micro-batches of a batch, or None in runs of an earlier version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartedFrom:
-    """The run whose convolutions a run started from: the name of its folder, and the SHA-256 (hex) of its weights."""
+    """The run that fine-tuning started from: the name of its folder, and the SHA-256 (hex) of its weights."""
 
     run: str
     weights_sha256: str
@@ -108,42 +123,30 @@ class StartedFrom:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedScore(Sparse):
-    """How well the best weights do on some images."""
+    """Loss and accuracy of the best weights."""
 
     loss: float
     """Mean cross-entropy, nats."""
     accuracy: Fraction
     images: Positive | None = None
-    """Number of images; None for the held-out ones, which ``hold_out`` counts."""
+    """Number of images; None for the validation split, which ``hold_out`` counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics(Sparse):
-    """The scores of the best weights; None before there are any."""
+    """Scores of the best weights; None before there are any."""
 
     validation: RecordedScore | None = None
     test: RecordedScore | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """What is gained by answering only where the calibrated confidence is at least ``threshold``."""
-
-    coverage: Fraction
-    """Share of the images that is answered, 0 to 1."""
-    threshold: Fraction
-    """Least calibrated confidence of those, 0 to 1."""
-    accuracy: Fraction
-    """Of the answers, 0 to 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was fitted on held-out images: the temperature, and when to abstain."""
+    """Temperature scaling and selective prediction, fitted on the validation split."""
 
     temperature: Annotated[float, TEMPERATURES]
     images: Positive
-    """Held-out images that it rests on."""
+    """Number of validation images."""
     ece_before: Fraction
     """Expected calibration error at temperature 1, 0 to 1."""
     ece_after: Fraction
@@ -151,14 +154,16 @@ class Calibration:
     loss_before: float
     """Mean cross-entropy at temperature 1, nats."""
     loss_after: float
+    """The same at the fitted temperature."""
     coverage: tuple[Coverage, ...]
+    """Accuracy at several thresholds."""
     abstention: Coverage | None
-    """The largest coverage whose answers are right in 90 of 100 cases, or None where there is none."""
+    """Largest coverage at which ``target_accuracy`` is reached, or None if it is not."""
     target_accuracy: Fraction = TARGET_ACCURACY
 
     @property
     def threshold(self) -> float | None:
-        """Return the least confidence of an answer, 0 to 1, or None where no threshold reaches the target."""
+        """Minimum confidence of a prediction, 0 to 1, or None if no threshold reaches the target."""
         return None if self.abstention is None else self.abstention.threshold
 
     def to_json(self) -> dict[str, Any]:
@@ -168,7 +173,7 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """Everything that ``run.json`` tells, in its order. Results are None before a session has ended."""
+    """The content of ``run.json``, in its order. Results are None before a session has ended."""
 
     status: Status
     recipe: str
@@ -185,33 +190,33 @@ class RunRecord:
     """None if the run started anew."""
     why_stopped: StopReason | None = None
     epochs: int | None = None
-    """Finished ones."""
+    """Number of finished epochs."""
     best_epoch: Positive | None = None
-    """Counted from 1; None also where no epoch had a finite loss."""
+    """Counted from 1; None also if no epoch had a finite loss."""
     metrics: Metrics = Metrics()
     elapsed_s: float | None = None
     seconds_per_epoch: float | None = None
-    """Median; None also where no epoch ended."""
+    """Median, validation included; None also if no epoch ended."""
     calibration: Calibration | None = None
     weights_sha256: str | None = None
-    """Of the file with the best weights (hex); None also in runs of an earlier version."""
+    """SHA-256 (hex) of the best weights' file; None also in runs of an earlier version."""
     flip_calibration: Calibration | None = None
-    """With test-time augmentation; None until it was needed."""
+    """Calibration with test-time augmentation; None until it is needed."""
     others: dict[str, Any] = field(default_factory=dict)
-    """Members that a later version added."""
+    """Members added by a later version."""
 
     @property
-    def job(self) -> Job:
-        """Return what is trained."""
-        return Job(recipe=self.recipe, model=self.model, train=self.train, source=self.data.source)
+    def settings(self) -> Recipe:
+        """The recipe with the settings of this run."""
+        return Recipe(name=self.recipe, model=self.model, train=self.train)
 
     @property
     def origin(self) -> Origin:
-        """Return how to open the images again."""
+        """Where the images are, and how they were split."""
         return self.data.origin(self.train.seed)
 
     def calibration_for(self, *, flip: bool) -> Calibration | None:
-        """Return the calibration, with ``flip`` that with test-time augmentation, or None before it is fitted."""
+        """Return the calibration, with test-time augmentation if ``flip``, or None before it is fitted."""
         return self.flip_calibration if flip else self.calibration
 
     def without_results(self) -> "RunRecord":
@@ -220,7 +225,7 @@ class RunRecord:
         return replace(self, **no_results)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of ``run.json``. The nulls of a session that ended without a good epoch are told."""
+        """Return the content of ``run.json``. Results of an ended session are written even if they are None."""
         known = {name: value for name, value in members(self).items() if name != "others"}
         ended = ENDED if self.why_stopped else frozenset()
         told = {name: value for name, value in known.items() if name in ended or value not in (None, {})}
@@ -237,7 +242,7 @@ class RunRecord:
             )
         try:
             record: RunRecord = read(cls, document | {"others": others}, "")
-            _ = record.job  # raises where the settings do not fit together
+            _ = record.settings  # raises if the settings do not fit together
         except (ValueError, ConfigError) as error:
             raise RunError(
                 f"run.json is damaged ({error}); expected the record of a run: restore it or start a new run"
@@ -246,6 +251,6 @@ class RunRecord:
 
 
 ENDED = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "elapsed_s", "seconds_per_epoch"))
-"""What every session adds to the record when it ends."""
+"""Fields that every session sets when it ends."""
 RESULTS = ENDED | {"calibration", "weights_sha256", "flip_calibration"}
-"""What a session may add."""
+"""Fields that a session may set."""

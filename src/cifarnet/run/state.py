@@ -1,24 +1,23 @@
-"""Whether a run has its best weights, may be resumed, and is what a model file was exported from."""
+"""Whether a run can be resumed, the epoch of its best weights, and whether a model file was exported from it."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cifarnet.contract import EPOCH_ATTRIBUTE
-from cifarnet.errors import RunError, reason, shell_word
+from cifarnet.errors import RunError, shell_word
 from cifarnet.training.early_stopping import EarlyStopping
 
 from .folder import Run
 
 
 def best_epoch_of(run: Run) -> int | None:
-    """Return the epoch, from 1, of the best weights of ``run``, or None before there is one.
+    """Return the epoch of the best weights of ``run``, counted from 1, or None before there is one.
 
-    Its record tells; while training goes on, or after a crash, the weights themselves; where an earlier version wrote
-    those, the history. Raises ``RunError`` for a damaged record or history.
+    It is in the record; during training or after a crash, in the weights; in those of an earlier version, it follows
+    from the history. Raises ``RunError`` for a damaged record or history.
     """
-    record = run.read_record()
+    record = run.record
     if record.why_stopped is not None:
         return record.best_epoch
     if (told := _epoch_in(run.best_weights)) is not None:
@@ -30,24 +29,24 @@ def best_epoch_of(run: Run) -> int | None:
 
 
 def _epoch_in(weights: Path) -> int | None:
-    import h5py  # imported here: whoever reads a finished run need not have it
+    import h5py  # imported here: reading a finished run does not need it
 
     try:
         with h5py.File(weights) as file:
             epoch = file.attrs.get(EPOCH_ATTRIBUTE)
             return int(epoch) if epoch is not None and epoch > 0 else None
-    except (OSError, ValueError, TypeError, RuntimeError):  # not there yet, or damaged, as loading it will say
+    except (OSError, ValueError, TypeError, RuntimeError):  # missing or damaged, which loading it reports
         return None
 
 
 def require_own_export(run: Run) -> None:
-    """Raise ``RunError`` unless the model file of ``run`` has its best weights, so far as both tell.
+    """Raise ``RunError`` unless the model file of ``run`` is an export of its best weights.
 
-    What the file or the record of an earlier version does not tell is not compared.
+    Facts that a file or a record of an earlier version lacks are not compared.
     """
-    from cifarnet.runtime import read_model  # onnxruntime: whoever only trains need not have it
+    from cifarnet.runtime import read_model  # onnxruntime, which training does not need
 
-    contract, record = read_model(run.model)[1], run.read_record()
+    contract, record = read_model(run.model)[1], run.record
     theirs = _contract_facts(contract)
     best = {"best_epoch": best_epoch_of(run)} if "best_epoch" in theirs else {}
     ours = _exported_facts(record.to_json() | best)
@@ -61,13 +60,13 @@ def require_own_export(run: Run) -> None:
 
 
 def run_beside(file: Path, contract: Mapping[str, Any]) -> Run | None:
-    """Return the run in whose folder a model ``file`` lies, if it is an export of that run, of whatever epoch."""
+    """Return the run in whose folder a model ``file`` is, if it is an export of that run, at any epoch."""
     run = Run(file.resolve().parent)
     try:
-        theirs, ours = _contract_facts(contract), _exported_facts(run.read_record().to_json())
+        theirs, ours = _contract_facts(contract), _exported_facts(run.record.to_json())
     except RunError:  # no run folder
         return None
-    both = (theirs.keys() & ours.keys()) - {"best_epoch"}
+    both = (theirs.keys() & ours.keys()) - {"best_epoch", "weights_sha256"}
     return run if "data.fingerprint" in both and all(theirs[name] == ours[name] for name in both) else None
 
 
@@ -77,57 +76,22 @@ def _contract_facts(contract: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells one training and its weights from another, each fact by its name."""
-    plain = ("best_epoch", "recipe", "backend", "seed")
+    """Return the facts that identify a training and its weights, by name."""
+    plain = ("best_epoch", "recipe", "backend", "seed", "weights_sha256")
     facts = {name: document[name] for name in plain if name in document}
     nested = {"model": None, "train": None, "data": "fingerprint", "hold_out": "fingerprint"}
     for name, only in (nested | {"warm_start": "weights_sha256"}).items():
         found = document.get(name)
         if isinstance(found, Mapping):
             facts |= {f"{name}.{key}": value for key, value in found.items() if only in (None, key)}
-    if "data.fingerprint" in facts:  # of a run from scratch too: it is not the same as one with a warm start
+    if "data.fingerprint" in facts:  # also of a run from scratch, to tell it from a warm start
         facts.setdefault("warm_start.weights_sha256", None)
     return facts
 
 
-def require_weights(run: Run) -> None:
-    """Raise ``RunError``, which says what to do, unless ``run`` has best weights, and those that its training left.
-
-    Only a finished run of this version tells which those are.
-    """
-    record = run.read_record()
-    if run.best_weights.is_file():
-        recorded = record.weights_sha256
-        if recorded is not None and (found := weights_digest(run)) != recorded:
-            raise RunError(
-                f"{run.best_weights} has the SHA-256 {found[:12]}…; expected {recorded[:12]}… as when its "
-                "training ended: restore it or start a new run"
-            )
-        return
-    if record.why_stopped == "nan":
-        raise RunError(
-            f"{run} has no best weights, since its loss was no number before an epoch was done; expected a run with a "
-            "finite loss: start a new one with a lower --learning-rate"
-        )
-    if record.status == "finished":
-        raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")
-    raise RunError(
-        f"{run} has no best weights yet; expected at least one finished epoch: go on with "
-        f"`cifarnet train --resume {shell_word(str(run))}`"
-    )
-
-
-def weights_digest(run: Run) -> str:
-    """Return the SHA-256 (hex) of the file with the best weights of ``run``. Raises ``RunError``."""
-    try:
-        return hashlib.sha256(run.best_weights.read_bytes()).hexdigest()
-    except OSError as error:
-        raise RunError(f"{run.best_weights} could not be read ({reason(error)}): check its permissions") from error
-
-
 def require_resumable(run: Run) -> None:
-    """Raise ``RunError`` when there is nothing to resume, since the run came to its end."""
-    record = run.read_record()
+    """Raise ``RunError`` if the run has finished."""
+    record = run.record
     if record.status == "finished":
         raise RunError(
             f"{run} came to its end ({record.why_stopped}, epoch {record.epochs}); "

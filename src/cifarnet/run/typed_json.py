@@ -1,5 +1,7 @@
-"""JSON values read as typed ones: the annotations of a dataclass say what is expected of each field, and its range."""
+"""Read JSON as dataclasses: the annotations of the fields determine the expected types and ranges."""
 
+import json
+import math
 import sys
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
@@ -8,20 +10,18 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cifarnet.config import MOST, Config
 
-Fraction = Annotated[float, (0.0, 1.0)]
-"""A number from 0 to 1."""
 Positive = Annotated[int, (1, MOST)]
 """A whole number from 1."""
 EXPECTED: dict[Any, str] = {list: "an array", dict: "an object", str: "a string"}
 RANGES: dict[Any, tuple[float, float]] = {int: (0, MOST), float: (0.0, sys.float_info.max)}
-"""Of numbers whose annotation tells no range."""
+"""Ranges of numbers without a range in their annotation."""
 
 
 def read(kind: Any, value: Any, name: str) -> Any:
     """Return the JSON value called ``name`` as ``kind``, the annotation of a field or a dataclass.
 
-    A missing field has its default; unknown members are passed over. Raises ``ValueError`` for a value of another type
-    or outside its range, and ``ConfigError`` for such a setting.
+    Missing fields have their defaults; unknown members are ignored. Raises ``ValueError`` for a value of another type
+    or out of range, and ``ConfigError`` for such a setting.
     """
     arguments = get_args(kind)
     if NoneType in arguments:
@@ -79,7 +79,7 @@ def _unexpected(value: Any, name: str, expected: str) -> ValueError:
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` as the JSON value that ``read`` reads; one with a ``to_json`` of its own tells it itself."""
+    """Return ``value`` as the JSON value that ``read`` reads, by its ``to_json`` if it has one."""
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, datetime):
@@ -92,3 +92,16 @@ def plain(value: Any) -> Any:
 def members(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass as JSON values."""
     return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+
+
+def json_text(document: Any) -> str:
+    """Return ``document`` as JSON, with ``null`` for infinities and NaN, which JSON does not have."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

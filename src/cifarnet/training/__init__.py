@@ -1,1 +1,1 @@
-"""Fit the network, stop early, survive interruption, resume exactly and write the record."""
+"""Training: the loop, early stopping, checkpoints, exact resume and fine-tuning."""

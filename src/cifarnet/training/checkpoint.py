@@ -1,4 +1,4 @@
-"""What exact resume needs, in one checksummed file per generation; the newest whole one counts."""
+"""Checkpoints for exact resume: one file with a checksum per generation; the newest complete one is used."""
 
 import hashlib
 import io
@@ -20,73 +20,73 @@ from cifarnet.errors import CheckpointError
 from cifarnet.run.folder import EpochRecord
 
 GENERATIONS = 2
-"""Checkpoints kept: when the newest is torn, the one before it still stands."""
+"""Number of checkpoints kept, in case the newest is incomplete."""
 DIGEST_BYTES = 64
-"""Length of the SHA-256, in hexadecimal, with which each file opens."""
+"""Length of the SHA-256 (hex) at the beginning of each file."""
 FORMAT = 1
 """Version of the layout of a checkpoint."""
 SUFFIX = ".checkpoint"
 NAME = re.compile(r"\d{5,}-\d{7,}\.checkpoint")
-"""Epoch and step."""
+"""Pattern of the file names: epoch and step."""
 UNREADABLE = (
     *(ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, MemoryError, RecursionError),
     *(NotImplementedError, zipfile.BadZipFile, zlib.error),
 )
-"""Errors by which numpy, zip and JSON refuse what another version, or nobody, wrote under a checksum that holds."""
+"""Errors of numpy, zip and JSON for a file of another version with a valid checksum."""
 STATE, BEST, META = "state/", "best/", "meta"
 
 
 @dataclass
 class Position:
-    """How far training has got, and what it has summed up in the epoch under way."""
+    """Position in training, and sums over the current epoch."""
 
     epoch: int = 1
-    """The epoch under way, counted from 1."""
+    """Current epoch, counted from 1."""
     step: int = 0
-    """Steps taken in it."""
+    """Number of steps taken in it."""
     loss_sum: float = 0.0
-    """What is minimised, summed over the images trained on in it, nats."""
+    """Sum of the training loss over its images, nats."""
     correct: float = 0.0
-    """Images of those that were classified right."""
+    """Number of correct predictions."""
     seconds: float = 0.0
-    """Spent in it, all sessions together."""
+    """Time spent in it, all sessions together."""
 
 
 @dataclass
 class Checkpoint:
-    """Training at one instant: arrays for the engine, and all that the loop keeps beside them."""
+    """State of a training: arrays of the engine and state of the loop."""
 
     position: Position
     stopping: dict[str, Any]
     """Fields of ``EarlyStopping``."""
     state: Mapping[str, NDArray[Any]]
-    """Every variable of network and optimizer, by path."""
+    """All variables of network and optimizer, by path."""
     best: Mapping[str, NDArray[np.float32]]
     """Weights of the best epoch, by path; empty before there is one."""
     history: list[EpochRecord] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
-    """Seconds of each finished epoch."""
+    """Duration of each finished epoch, seconds."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the next generation to ``folder`` and remove all but it and the one before."""
-    with suppress(OSError):  # writing will say what is wrong
+    """Write ``checkpoint`` to ``folder`` and remove all but it and the one before."""
+    with suppress(OSError):  # reported by the write
         folder.mkdir(exist_ok=True)
     payload = _serialise(checkpoint)
     name = f"{checkpoint.position.epoch:05}-{checkpoint.position.step:07}{SUFFIX}"
     write_atomically(folder / name, hashlib.sha256(payload).hexdigest().encode() + payload)
     found = _newest_first(folder)
     written = found.index(folder / name)
-    # One that claims to be newer was torn: training went on from before it.
+    # A newer one was incomplete: training continued from one before it.
     for old in found[:written] + found[written + GENERATIONS :]:
-        with suppress(OSError):  # it is in the way of nothing
+        with suppress(OSError):  # it does no harm
             old.unlink()
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint in ``folder`` whose checksum holds, or nothing where none was written yet.
+    """Return the newest checkpoint in ``folder`` with a valid checksum, or None if there are no checkpoints.
 
-    Raises ``CheckpointError`` when there are some but none of them is whole, and for one of another format.
+    Raises ``CheckpointError`` if none is valid, and for one of another format.
     """
     found = _newest_first(folder)
     for path in found:
@@ -99,7 +99,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _payload(path: Path) -> bytes | None:
-    """Return what follows the checksum, or None where it does not hold."""
+    """Return the content after the checksum, or None if it is not valid."""
     try:
         content = path.read_bytes()
     except OSError:  # a folder, a bad block
@@ -129,7 +129,7 @@ def _deserialise(payload: bytes, path: Path) -> Checkpoint:
         with np.load(io.BytesIO(payload), allow_pickle=False) as file:
             arrays = dict(file)
         meta = json.loads(arrays.pop(META).tobytes())
-        found = meta.pop("format", 1)  # absent in files of before there was one
+        found = meta.pop("format", 1)  # absent in early versions
         if found == FORMAT:
             meta["position"] = Position(**meta["position"])
             meta["history"] = [EpochRecord(**row) for row in meta["history"]]

@@ -1,4 +1,4 @@
-"""Early stopping on the validation loss, with a state that can be written down and taken up again."""
+"""Early stopping on the validation loss, with a state that can be saved."""
 
 import math
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass
 class EarlyStopping:
-    """Keras' ``EarlyStopping`` with ``mode="min"``, save that its state survives a resume and NaN never wins.
+    """Keras' ``EarlyStopping`` with ``mode="min"``, with a state that survives a resume; NaN is never the best.
 
-    The best epoch is the last one whose loss fell by more than ``min_delta`` below the best before it.
+    The best epoch is the last one whose loss was more than ``min_delta`` below the best before it.
     """
 
     min_delta: float
@@ -21,7 +21,7 @@ class EarlyStopping:
     """Epochs since the best one."""
 
     def update(self, epoch: int, loss: float) -> bool:
-        """Take in the validation loss of ``epoch`` and return whether that epoch is the new best."""
+        """Add the validation loss of ``epoch`` and return whether that epoch is the new best."""
         improved = loss < self.best_loss - self.min_delta  # False for NaN
         if improved:
             self.best_loss, self.best_epoch, self.waited = loss, epoch, 0
@@ -31,5 +31,5 @@ class EarlyStopping:
 
     @property
     def patience_left(self) -> int:
-        """Return the epochs that may still pass without improvement; training stops at 0."""
+        """Number of epochs that may still pass without improvement; training stops at 0."""
         return max(self.patience - self.waited, 0)

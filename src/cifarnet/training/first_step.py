@@ -1,4 +1,4 @@
-"""The very first step of a training, by itself: where two frameworks must still agree but for rounding."""
+"""The first step of a training, at which frameworks differ by rounding only."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from cifarnet.data import HoldOut, batch_order, hold_out_of
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Dataset, Split
 from cifarnet.model.network import get_weights, logits_of
-from cifarnet.run.job import Job
+from cifarnet.recipes import Recipe
 
 from .optimizer import compile_engine
 from .train import initial_model
 
 STEP_SIZE = 2.0**20
-"""Learning rate of the step of plain gradient descent from which the gradient is read.
+"""Learning rate of the step of gradient descent from which the gradient is computed.
 
 A power of two scales without rounding, and one this large makes what the weights lose in the step far larger than the
 weights: their difference is then the gradient within the rounding of one float32 operation, 6e-8 of it.
@@ -26,28 +26,28 @@ weights: their difference is then the gradient within the rounding of one float3
 
 @dataclass(frozen=True)
 class FirstStep:
-    """What the first batch says of the initial weights."""
+    """Loss and gradients of the first batch at the initial weights."""
 
     loss: float
-    """What is minimised, mean over the batch, dropout on, labels smoothed as ``job`` says, nats."""
+    """Mean training loss of the batch, with dropout and label smoothing, nats."""
     gradients: dict[str, NDArray[np.float32]]
-    """Of that loss, by path of each variable that is trained, in the shapes of the weights."""
+    """Gradients of that loss, by path of each trainable variable, in the shapes of the weights."""
 
 
-def first_step(job: Job, dataset: Dataset) -> FirstStep:
-    """Return loss and gradients of the first batch that ``job`` trains on, as training takes them.
+def first_step(settings: Recipe, dataset: Dataset) -> FirstStep:
+    """Return loss and gradients of the first batch of a training.
 
-    The gradient is what plain gradient descent takes from the weights, divided by its step size: the engine's own
-    differentiation is used as it is.
+    The gradient is the change of the weights in a step of gradient descent, divided by its step size, so that it is
+    that of the engine itself.
     """
-    parts = hold_out_of(dataset, job.train)
-    network = logits_of(initial_model(job, dataset.train, parts))
+    parts = hold_out_of(dataset, settings.train)
+    network = logits_of(initial_model(settings, dataset.train, parts))
     before = _trained(network)
     with keras_defaults():
         optimizer = keras.optimizers.SGD(STEP_SIZE)
         optimizer.build(network.trainable_variables)
-    engine = compile_engine(network, optimizer, job.train, job.model.ghost_batch)
-    images, labels = _first_batch(job, dataset.train, parts)
+    engine = compile_engine(network, optimizer, settings.train, settings.model.ghost_batch)
+    images, labels = _first_batch(settings, dataset.train, parts)
     weights = np.ones((1, len(labels)), np.float32)
     (sums,) = engine.train(Steps(images[None], labels[None], weights, np.array([STEP_SIZE], np.float32)))
     loss = float(sums.loss) / len(labels)
@@ -61,8 +61,8 @@ def _trained(network: keras.Model) -> dict[str, NDArray[np.float32]]:
     return {variable.path: weights[variable.path] for variable in network.trainable_variables}
 
 
-def _first_batch(job: Job, split: Split, parts: HoldOut) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    train = job.train
+def _first_batch(settings: Recipe, split: Split, parts: HoldOut) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    train = settings.train
     chosen = parts.train[batch_order(len(parts.train), train.seed, 1)[: train.batch_size]]
     views = Augmentation(train, len(split), 1)
     return views(split.images[chosen], chosen), split.labels[chosen]

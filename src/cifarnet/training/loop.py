@@ -1,4 +1,4 @@
-"""The training loop: one story for three frameworks."""
+"""The training loop, the same for all frameworks."""
 
 import math
 import time
@@ -19,8 +19,8 @@ from cifarnet.dataset import Split
 from cifarnet.errors import CheckpointError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.model.network import get_weights, logits_of, save_weights, set_weights
+from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
-from cifarnet.run.job import Job
 from cifarnet.run.record import StopReason
 
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
@@ -29,37 +29,37 @@ from .observer import Observer, Progress
 from .optimizer import build_optimizer, compile_engine, learning_rate_at
 
 IMAGES_PER_CALL = 750
-"""At most so many, or one batch, are trained on between two looks at how it goes: looking waits for the device."""
+"""Maximum number of images per call of the engine, unless a batch is larger. Each call waits for the device."""
 CALLS_PER_EPOCH = 8
-"""There are at least so many looks, if there are as many steps."""
+"""Minimum number of calls per epoch, if it has as many steps."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training, or this session of it, ended."""
+    """Result of a training session."""
 
     why_stopped: StopReason
     best_epoch: int
-    """Counted from 1; 0 when no epoch improved on nothing."""
+    """Counted from 1; 0 if no epoch had a finite loss."""
     history: list[EpochRecord]
     elapsed_s: float
-    """Seconds, all sessions together."""
+    """Duration of all sessions together, seconds."""
     epoch_seconds: list[float]
-    """Seconds of each finished epoch, validation included."""
+    """Duration of each finished epoch, validation included, seconds."""
 
     @property
     def resumable(self) -> bool:
-        """Return whether training would go on if resumed."""
+        """Whether training can be resumed."""
         return self.why_stopped in ("interrupted", "time limit")
 
 
-def train(
+def fit(
     model: keras.Model,
     split: Split,
     parts: HoldOut,
-    job: Job,
+    settings: Recipe,
     run: Run,
     observer: Observer,
     *,
@@ -67,14 +67,12 @@ def train(
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Train ``model`` as ``job`` says on ``split.images[parts.train]``; leave the weights of the best epoch in it.
+    """Train ``model`` on ``split.images[parts.train]``, and leave the weights of the best epoch in it.
 
-    Writes best weights, history and checkpoints to ``run`` as it goes. Where checkpoints lie there already it goes on
-    from the newest, and on the same machine with the same packages ends with the very same weights as never having
-    stopped. ``stop`` is asked every 750 images, or after a larger batch; past ``max_minutes`` of this session training
-    stops too. Raises ``RunError`` and ``CheckpointError``.
+    Continues from the newest checkpoint of ``run``, if there is one; writes best weights, history and checkpoints
+    there. ``stop`` and ``max_minutes`` as in ``train.train``. Raises ``RunError`` and ``CheckpointError``.
     """
-    session = _Session(model, split, parts, job, run, observer, clock)
+    session = _Session(model, split, parts, settings, run, observer, clock)
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is not None:
         session.restore(checkpoint)
@@ -89,25 +87,25 @@ def _interruption(stop: Callable[[], bool], clock: Callable[[], float], deadline
 
 
 class _Session:
-    """One process' share of a training."""
+    """A training session in this process."""
 
     def __init__(
         self,
         model: keras.Model,
         split: Split,
         parts: HoldOut,
-        job: Job,
+        settings: Recipe,
         run: Run,
         observer: Observer,
         clock: Callable[[], float],
     ) -> None:
         self._model, self._run, self._observer, self._clock = model, run, observer, clock
-        self._config = config = job.train
+        self._config = config = settings.train
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
         network = logits_of(model)
-        self._engine = compile_engine(network, build_optimizer(config, network), config, job.model.ghost_batch)
-        self._batch_size = min(config.batch_size, len(self._indices))  # a few images are not padded to thousands
+        self._engine = compile_engine(network, build_optimizer(config, network), config, settings.model.ghost_batch)
+        self._batch_size = min(config.batch_size, len(self._indices))  # few images are not padded to a large batch
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
         self._stopping = EarlyStopping(config.min_delta, config.patience)
@@ -115,7 +113,7 @@ class _Session:
         self._epoch_seconds, self._mark = list[float](), clock()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take up where ``checkpoint`` was written. Raises ``CheckpointError`` for one of another network."""
+        """Restore ``checkpoint``. Raises ``CheckpointError`` for one of another network."""
         try:
             self._engine.restore(checkpoint.state)
             self._stopping, self._best = EarlyStopping(**checkpoint.stopping), dict(checkpoint.best)
@@ -128,7 +126,7 @@ class _Session:
         self._run.write_history(self._history)
 
     def train(self, interruption: Callable[[], StopReason | None]) -> Outcome:
-        """Train until something says stop, then put the best weights in place."""
+        """Train until a reason to stop, then restore the best weights."""
         reason = self._reason_to_end() if self._history else None
         while reason is None:
             reason = self._train_epoch(interruption) or self._end_epoch()
@@ -138,8 +136,8 @@ class _Session:
         return Outcome(reason, self._stopping.best_epoch, self._history, elapsed_s, self._epoch_seconds)
 
     def _train_epoch(self, interruption: Callable[[], StopReason | None]) -> StopReason | None:
-        # Not left open when training stops or fails: a thread is behind it.
-        with closing(ahead(self._calls())) as calls:
+        # Closed when training stops or fails, because it has a thread.
+        with closing(prefetched(self._calls())) as calls:
             for steps in calls:
                 self._take(steps)
                 if not math.isfinite(self._position.loss_sum):
@@ -151,12 +149,12 @@ class _Session:
         return None
 
     def _calls(self) -> Iterator[Steps]:
-        """Yield what is left of the epoch, in portions for one call of the engine."""
+        """Yield the remaining steps of the epoch, grouped by call of the engine."""
         size, first, epoch = self._batch_size, self._position.step, self._position.epoch
         ordered = self._indices[batch_order(len(self._indices), self._config.seed, epoch)]
         views = Augmentation(self._config, len(self._split), epoch)
         while first < self._steps:
-            # To the next multiple, wherever an earlier session stopped: calls begin at the same steps in every session.
+            # Calls begin at the same steps in every session, wherever an earlier one stopped.
             stop = min((first // self._steps_per_call + 1) * self._steps_per_call, self._steps)
             chosen = ordered[first * size : stop * size]
             rates = [learning_rate_at(self._config, epoch - 1 + step / self._steps) for step in range(first, stop)]
@@ -173,7 +171,7 @@ class _Session:
     def _end_epoch(self) -> StopReason | None:
         record = self._measure()
         self._history.append(record)
-        state = self._engine.state()  # the model's own variables then hold it too
+        state = self._engine.state()  # also updates the model's own variables
         if self._stopping.update(record.epoch, record.comparable_loss):
             self._best = get_weights(self._model)
             save_weights(self._model, self._run.best_weights, record.epoch)
@@ -246,10 +244,10 @@ class _Session:
 def _filled_steps(
     split: Split, indices: NDArray[np.int64], count: int, rates: list[float], views: Augmentation
 ) -> Steps:
-    """Return batches of one size of the images at ``indices``, of which the first ``count`` count.
+    """Return batches of equal size of the images at ``indices``; all but the first ``count`` have weight 0.
 
-    The others fill up a ragged last batch, so that it compiles nothing new. They come from the beginning of the epoch
-    rather than from that batch, because a normalisation averages over them too.
+    They pad the last batch, so that nothing new is compiled. They are the first images of the epoch rather than copies
+    from that batch, because batch normalization averages over them, too.
     """
     steps, weights = len(rates), np.zeros(len(indices), np.float32)
     weights[:count] = 1
@@ -261,8 +259,8 @@ def _filled_steps(
     )
 
 
-def ahead(items: Iterable[Item]) -> Generator[Item]:
-    """Yield ``items``, while a thread already makes the next one. What is raised there is raised here."""
+def prefetched(items: Iterable[Item]) -> Generator[Item]:
+    """Yield ``items``, and prefetch the next one in a thread. Its exceptions are raised here."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(next, iterator, end)

@@ -1,47 +1,41 @@
-"""Whoever watches a training, and what it is told."""
+"""Observers of a training, and what they are told."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from cifarnet.run.folder import EpochRecord
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands, for whoever watches."""
+    """Progress of the current epoch."""
 
     epoch: int
+    """Number of the epoch, counted from 1."""
     step: int
+    """Number of steps taken in the epoch."""
     steps: int
-    """Steps of one epoch."""
+    """Number of steps of an epoch."""
     train_loss: float
-    """Mean of the epoch so far, nats."""
+    """Mean training loss of the epoch so far, nats."""
     train_accuracy: float
-    """Fraction, of the epoch so far."""
+    """Training accuracy of the epoch so far, 0 to 1."""
     seconds: float
-    """Spent in the epoch so far, all sessions together."""
+    """Time spent in the epoch so far, all sessions together."""
     images_per_s: float
-    """Of the epoch so far."""
+    """Training images per second in the epoch so far."""
     best_epoch: int
+    """Number of the best epoch; 0 before there is one."""
     best_loss: float
+    """Validation loss of the best epoch, nats; infinite before there is one."""
     patience_left: int
+    """Epochs that may still pass without improvement."""
 
 
-class Observer(Protocol):
-    """Whoever watches a training."""
-
-    def on_progress(self, progress: Progress) -> None:
-        """Take note of an epoch under way; called every few steps."""
-
-    def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
-        """Take note of a finished epoch."""
-
-
-class Silent:
-    """An observer that says nothing."""
+class Observer:
+    """Base class of observers: override the methods of interest."""
 
     def on_progress(self, progress: Progress) -> None:
-        """Say nothing."""
+        """Handle progress within an epoch; called every few steps."""
 
     def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
-        """Say nothing."""
+        """Handle the end of an epoch; ``record`` is its row of ``history.csv``."""

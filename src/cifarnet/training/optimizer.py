@@ -1,6 +1,6 @@
-"""What is minimised and how: the objective, Keras' optimizers with Adam by the adapter's operation, the learning rate.
+"""Objective, optimizers and learning rate schedule.
 
-All of it is written in Keras operations, so that the three frameworks compute the same.
+They are written in Keras operations, so that all frameworks compute the same.
 """
 
 import math
@@ -16,20 +16,20 @@ from cifarnet.config import TrainConfig
 
 
 class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
-    """Adam with decoupled weight decay, by the framework's own operation where it has one.
+    """Adam with decoupled weight decay of kernels, by the framework's fused operation if it has one.
 
-    It takes the steps of ``keras.optimizers.Adam`` but for rounding; decay spares biases.
+    Its steps are those of ``keras.optimizers.Adam``, except for rounding.
     """
 
     BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
     """The defaults of ``keras.optimizers.Adam``."""
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Make the moving averages, under the names that ``keras.optimizers.Adam`` gives them."""
+        """Create the moving averages, with the names that ``keras.optimizers.Adam`` uses."""
         if self.built:
             return
         super().build(variables)
-        # Behind a function: Keras counts the variables in any other attribute as the optimizer's own.
+        # In a function, because Keras adds the variables of any attribute to those of the optimizer.
         self._stepped: Callable[[], Sequence[Any]] = lambda: variables
         self._averages = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
@@ -43,31 +43,31 @@ class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
 
 
 class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
-    """Momentum orthogonalised for convolutions (Jordan et al. 2024), and Adam for all else.
+    """Orthogonalized momentum for convolutions (Jordan et al. 2024), and Adam for all other variables.
 
-    A kernel (k, k, c, filters) is taken as a matrix of as many columns as filters. Before each step it is scaled so
-    that the squares of a filter add up to 1 on average, whatever the decay: a normalisation has to follow it, for which
-    its scale is nothing. ``keras.optimizers.Muon`` would leave convolutions to Adam.
+    A kernel (k, k, c, filters) is reshaped to a matrix with one column per filter. Before each step it is scaled so
+    that the mean squared norm of its filters is 1; batch normalization makes the network independent of the scale.
+    ``keras.optimizers.Muon`` would use Adam for convolutions.
     """
 
     MOMENTUM = 0.6
-    """Nesterov's, of convolutions; as published for short trainings of such networks."""
+    """Nesterov momentum of convolutions, as published for short trainings of such networks."""
     BETA_1, BETA_2, EPSILON = 0.9, 0.99, 1e-8
-    """Adam's. Its second average is shorter than usual: a training has some hundred steps."""
+    """Parameters of Adam. The second average is shorter than usual, because a training has only a few hundred steps."""
     ITERATIONS = 3
-    """Of the polynomial, as published for such trainings."""
+    """Newton-Schulz iterations, as published for such trainings."""
     COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-    """Of the polynomial that takes singular values from 0 to 1 towards 1, as published."""
+    """Coefficients of the polynomial that moves singular values towards 1, as published."""
     LEAST_NORM = 1e-7
-    """Added to the norm that a matrix is divided by, as published: there may be no gradient at all."""
+    """Added to the norm of a matrix before division, as published; the gradient may be 0."""
     ADAM_RATIO = 0.05
     """Adam's learning rate over that of the convolutions: 5e-3 in the recipe ``fast``, where the latter is 0.1.
 
-    By hand; twice as much gained nothing in one training of six epochs.
+    Chosen; twice as much gained nothing in one training of six epochs.
     """
 
     def build(self, variables: Any) -> None:
-        """Make the moving averages."""
+        """Create the moving averages."""
         if self.built:
             return
         super().build(variables)
@@ -81,7 +81,7 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         return ("momentum",) if len(variable.shape) == 4 else ("momentum", "velocity")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Change one variable."""
+        """Update one variable."""
         averages = self._averages[self._get_variable_index(variable)]
         if len(averages) == 1:
             self._orthogonal_step(gradient, variable, learning_rate, *averages)
@@ -96,7 +96,7 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         variable.assign(variable * scale - step * rate)
 
     def _orthogonal(self, matrix: Any) -> Any:
-        """Return about ``U @ V.T`` of the singular value decomposition, by Newton and Schulz' iteration."""
+        """Return approximately ``U @ V.T`` of the singular value decomposition, by Newton-Schulz iteration."""
         a, b, c = self.COEFFICIENTS
         is_tall = matrix.shape[0] > matrix.shape[1]
         matrix = ops.transpose(matrix) if is_tall else matrix
@@ -122,15 +122,15 @@ OPTIMIZERS = {
     "rmsprop": keras.optimizers.RMSprop,
     "sgd": keras.optimizers.SGD,
 }
-"""Classes by the names that ``TrainConfig.optimizer`` admits."""
+"""Optimizer classes by their name in ``TrainConfig.optimizer``."""
 
 SGD_MOMENTUM = 0.9
-"""Nesterov momentum (Sutskever et al. 2013): SGD without it needs several times the epochs."""
+"""Nesterov momentum (Sutskever et al. 2013): SGD without it needs several times as many epochs."""
 
 
 @keras_defaults()
 def build_optimizer(config: TrainConfig, network: Any) -> keras.optimizers.Optimizer:
-    """Return the optimizer with its variables built for ``network``; weight decay spares all but kernels."""
+    """Return the optimizer with its variables built for ``network``; only kernels have weight decay."""
     momentum = {"momentum": SGD_MOMENTUM, "nesterov": True} if config.optimizer == "sgd" else {}
     optimizer = OPTIMIZERS[config.optimizer](
         learning_rate=config.learning_rate, weight_decay=config.weight_decay, name="optimizer", **momentum
@@ -141,7 +141,7 @@ def build_optimizer(config: TrainConfig, network: Any) -> keras.optimizers.Optim
 
 
 def learning_rate_at(config: TrainConfig, progress: float) -> float:
-    """Return the learning rate after ``progress`` epochs, a fraction within an epoch included."""
+    """Return the learning rate after ``progress`` epochs, which need not be a whole number."""
     warmth = min(progress / config.warmup_epochs, 1.0) if config.warmup_epochs else 1.0
     return config.learning_rate * warmth * _schedule(config, progress)
 
@@ -156,12 +156,11 @@ def _schedule(config: TrainConfig, progress: float) -> float:
 
 
 def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0.0) -> Sums:
-    """Return the cross-entropy and the number of right answers, summed over a batch.
+    """Return the cross-entropy and the number of correct predictions, summed over a batch.
 
-    ``logits`` is float32 (n, classes), ``labels`` int32 (n,), ``weights`` float32 (n,): 0 for an image that only fills
-    the batch up, 1 for every other. It is Keras' ``sparse_categorical_crossentropy``, taken from the logits because
-    the logarithm of a rounded probability differs between the frameworks. The part ``label_smoothing`` of the target is
-    shared by all classes, the labelled one included (Szegedy et al. 2016, section 7).
+    ``logits`` is float32 (n, classes), ``labels`` int32 (n,), ``weights`` float32 (n,), 0 for padding and 1 otherwise.
+    It is Keras' ``sparse_categorical_crossentropy`` of the logits, because the logarithm of a rounded probability
+    differs between frameworks, with label smoothing as in Szegedy et al. 2016, section 7.
     """
     losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     if label_smoothing:
@@ -172,6 +171,6 @@ def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0
 
 
 def compile_engine(network: keras.Model, optimizer: Any, config: TrainConfig, ghost_batch: int) -> Engine:
-    """Return the engine that trains ``network`` (images to logits) as ``config`` says."""
-    to_minimise = partial(objective, label_smoothing=config.label_smoothing)
-    return adapter().compile(network, optimizer, to_minimise, ghost_batch, config.precision)
+    """Return the engine that trains ``network``, which maps images to logits."""
+    smoothed = partial(objective, label_smoothing=config.label_smoothing)
+    return adapter().compile(network, optimizer, smoothed, ghost_batch, config.precision)

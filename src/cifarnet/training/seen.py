@@ -1,4 +1,4 @@
-"""Which images a model was trained on: known by their pixels, wherever their files lie and whatever they are called."""
+"""Digests of training images: an image is recognized by its pixels, wherever its file is and whatever its name."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from cifarnet.errors import CifarnetError, RunError
 from cifarnet.run.folder import Run
 
 Digests = NDArray[np.uint64]
-"""uint64 (n,): one number for the pixels of each image."""
+"""uint64 (n,): a number for the pixels of each image."""
 
 
 def digests(images: NDArray[np.uint8]) -> Digests:
@@ -28,17 +28,17 @@ def count_seen(images: NDArray[np.uint8], seen: Digests) -> int:
 
 
 def write_seen(run: Run, seen: Digests) -> None:
-    """Write ``seen`` into the folder of ``run``, sorted and each once. Raises ``RunError`` when it cannot."""
+    """Write ``seen``, sorted and without duplicates, to the folder of ``run``. Raises ``RunError`` if that fails."""
     buffer = io.BytesIO()
     np.save(buffer, np.unique(seen), allow_pickle=False)
     write_atomically(run.seen, buffer.getvalue())
 
 
 def seen_by(run: Run) -> Digests | None:
-    """Return the digests of the images to train on and held out, of ``run`` and of those that it started from.
+    """Return the digests of all training images of ``run`` and of the runs that it started from, or None if unknown.
 
-    None where that is not known: in the folder of an earlier version, unless it started anew and its own images still
-    are where they were. Raises ``RunError`` for a damaged file.
+    A run of an earlier version has no such file. They are computed if it started from scratch and its images are still
+    where they were. Raises ``RunError`` for a damaged file.
     """
     try:
         return _parsed(run.seen.read_bytes())
@@ -56,10 +56,10 @@ def _parsed(content: bytes) -> Digests:
 
 
 def _seen_where_it_was(run: Run) -> Digests | None:
-    record = run.read_record()
+    record = run.record
     origin = record.origin
     if origin.source is None or origin.source in NAMED_SOURCES or record.warm_start is not None:
-        return None  # nothing is fetched for this
+        return None  # nothing is downloaded for this
     with suppress(CifarnetError):
         dataset = origin.load_dataset()
         if dataset.fingerprint == origin.fingerprint:

@@ -1,4 +1,4 @@
-"""A short timing of the running backend: ``python -m cifarnet.training.timing`` tells it."""
+"""A short benchmark of the backend: ``python -m cifarnet.training.timing``."""
 
 import time
 
@@ -16,7 +16,7 @@ TIMED_CALLS = 4
 
 
 def images_per_second(calls: int = TIMED_CALLS) -> float:
-    """Train the recipe ``seed`` on noise after a warm-up and return images per second."""
+    """Train the recipe ``seed`` on noise, after a warm-up, and return the number of images per second."""
     config = TrainConfig()
     network = logits_of(build_model(ModelConfig()))
     engine = adapter().compile(network, build_optimizer(config, network), objective)

@@ -1,7 +1,6 @@
-"""Show a training in TensorBoard while it runs: ``tensorboard --logdir runs`` shows every run beside the others.
+"""Show a training in TensorBoard while it runs: ``tensorboard --logdir runs`` shows all runs.
 
-The event files lie in the run's folder. They are written with tensorboardX, which needs neither TensorFlow nor a thread
-for it. The run's own files remain the truth.
+The event files are in the run's folder, written with tensorboardX, which needs neither TensorFlow nor a thread.
 """
 
 import importlib.util
@@ -17,6 +16,8 @@ from cifarnet.errors import TrackingError, UsageError, printable
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.record import RunRecord
 
+from .observer import Observer
+
 if TYPE_CHECKING:
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
@@ -30,15 +31,15 @@ FIGURES = {
 }
 """Name of a curve and the column of ``history.csv`` behind it; losses in nats, accuracies as fractions."""
 FOLDER = "tensorboard"
-"""In the run's folder."""
+"""Folder of the event files in the run's folder."""
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#$])")
-"""Characters that Markdown may read as its own."""
+"""Characters with a meaning in Markdown."""
 LENGTH_BYTES, CHECKSUM_BYTES = 8, 4
-"""Of a record in TensorFlow's record format: length, its checksum, the content, its checksum."""
+"""Sizes in a record of TensorFlow's format: length, its checksum, the content, its checksum."""
 
 
 def require_trackers(names: Iterable[str]) -> None:
-    """Raise ``UsageError`` for a name other than ``tensorboard``, ``TrackingError`` where tensorboardX is missing."""
+    """Raise ``UsageError`` for a name other than ``tensorboard``, ``TrackingError`` if tensorboardX is missing."""
     for name in names:
         if name == "mlflow":
             raise UsageError(
@@ -53,13 +54,12 @@ def require_trackers(names: Iterable[str]) -> None:
             )
 
 
-class Tracking:
-    """An observer that shows a training in TensorBoard, if asked to, and passes everything on to another observer.
+class Tracking(Observer):
+    """An observer that writes TensorBoard's files if ``names`` has ``tensorboard``, and calls another observer.
 
-    What ``history.csv`` holds already is shown at once, so that nothing is missing after a resume. A failure is told to
-    ``notice`` and ends the showing, never the training; ``finish`` then raises, so that an incomplete copy is never
-    taken for a whole one. Raises ``TrackingError`` where TensorBoard's files cannot be opened, and as
-    ``require_trackers``.
+    Epochs already in ``history.csv`` are written first, so that none is missing after a resume. A failure calls
+    ``notice`` and ends the writing but not the training; ``finish`` then raises. Raises ``TrackingError`` if the files
+    cannot be opened, and as ``require_trackers``.
     """
 
     def __init__(self, names: Iterable[str], run: Run, observer: Any, notice: Callable[[str], object]) -> None:
@@ -79,17 +79,17 @@ class Tracking:
                 ) from error
 
     def on_progress(self, progress: Any) -> None:
-        """Pass it on."""
+        """Call the other observer."""
         self._observer.on_progress(progress)
 
     def on_epoch(self, record: EpochRecord, progress: Any) -> None:
-        """Pass it on, then show it."""
+        """Call the other observer, then write the epoch."""
         self._observer.on_epoch(record, progress)
         self._try(lambda files: files.show_epochs([record]))
 
     def finish(self, record: RunRecord) -> None:
-        """Show the end of a session; raise ``TrackingError`` when something could not be shown."""
-        # The whole history, with an epoch that a kill cut off before it was shown.
+        """Write the end of a session. Raises ``TrackingError`` if something could not be written."""
+        # The whole history, in case the process was killed before it wrote an epoch.
         self._try(lambda files: files.show_epochs(self._run.read_history()))
         self._try(lambda files: files.show_end(record))
         if self._failure:
@@ -102,7 +102,7 @@ class Tracking:
         try:
             if self._files is not None:
                 show(self._files)
-        except Exception as error:  # noqa: BLE001  # whatever a foreign library raises, the training goes on
+        except Exception as error:  # noqa: BLE001  # the training continues, whatever another library raises
             self._files, self._failure = None, _reason(error)
             self._notice(f"TensorBoard is left out from here on ({self._failure}); the training goes on")
 
@@ -112,7 +112,7 @@ def _reason(error: Exception) -> str:
 
 
 class EventFiles:
-    """A session's event file beside those of the sessions before it; what they show is not shown again."""
+    """The event file of a session; what files of earlier sessions have is not written again."""
 
     def __init__(self, run: Run) -> None:
         from tensorboardX import RecordWriter, summary
@@ -128,15 +128,15 @@ class EventFiles:
         # TensorBoard reads the files in the order of their names.
         self._writer = RecordWriter(str(folder / f"events.out.tfevents.{int(time.time()):010}.{len(files):04}"))
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._show("settings", 0, summary.text("settings", _table(_settings_of(run.read_record()))))
+        self._show("settings", 0, summary.text("settings", _table(_settings_of(run.record))))
 
     def show_epochs(self, rows: Iterable[EpochRecord]) -> None:
-        """Show finished epochs, durably."""
+        """Write finished epochs."""
         for row in rows:
             self._show_figures({name: getattr(row, column) for name, column in FIGURES.items()}, row.epoch)
 
     def show_end(self, record: RunRecord) -> None:
-        """Show the test metrics of a finished run and close the file."""
+        """Write the test metrics of a finished run and close the file."""
         score = record.metrics.test
         if record.status == "finished" and score is not None:
             self._show_figures({"test/loss": score.loss, "test/accuracy": score.accuracy}, record.epochs or 0)
@@ -172,12 +172,12 @@ def _table(settings: Mapping[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    """Return text on one line, with nothing that Markdown takes for its own."""
+    """Return text on one line, escaped for Markdown."""
     return SPECIAL.sub(r"\\\1", printable(" ".join(value.split())))
 
 
 def _events(path: Path) -> "Iterator[Event]":
-    """Yield the whole events of a file, up to where a killed process was still writing."""
+    """Yield the complete events of a file; a killed process may have left an incomplete one at the end."""
     from tensorboardX.proto.event_pb2 import Event
 
     content, at = path.read_bytes(), 0

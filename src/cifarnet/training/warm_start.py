@@ -1,50 +1,59 @@
-"""Where a training starts from, if not anew: the convolutions of an earlier run, and what images they have seen."""
+"""Fine-tuning: start from the convolutions of an earlier run, with images that it was not trained on held out."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifarnet.data import HoldOut
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.run.folder import Run
+from cifarnet.recipes import RECIPES, Recipe
+from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.record import RunRecord, StartedFrom
-from cifarnet.run.state import require_weights
 
 from .seen import Digests, count_seen, digests, seen_by
 
 
 @dataclass(frozen=True, eq=False)
 class WarmStart:
-    """The run whose convolutions another one starts from."""
+    """The run that another one starts from."""
 
     run: str
     """Name of its folder."""
     weights: Path
-    """File with its weights, in Keras' format."""
+    """File of its weights, in Keras' format."""
     seen: Digests | None = None
-    """Digests of what they were trained on, by that run and by those before it, or None where that is not known."""
+    """Digests of all training images of that run and of the runs before it, or None if unknown."""
     division: tuple[str, str] | None = None
-    """Fingerprints of its data set and of the division into images to train on and images held out."""
+    """Fingerprints of its dataset and of its validation split."""
 
     def recorded(self, content: bytes) -> StartedFrom:
-        """Return what the record of the new run tells; ``content`` is that of the file with the weights."""
+        """Return the entry in the record of the new run; ``content`` is that of the weights file."""
         return StartedFrom(run=self.run, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
 def warm_start_from(run: Run) -> WarmStart:
-    """Return the start from the best weights of ``run``. Raises ``RunError`` when it has none or a damaged record."""
+    """Return a start from the best weights of ``run``. Raises ``RunError`` if it has none."""
     require_weights(run)
-    division = _division(run.read_record())
+    division = _division(run.record)
     return WarmStart(run.path.resolve().name, run.best_weights, seen_by(run), division)
 
 
-def warm_start_of(run: Run) -> WarmStart | None:
-    """Return what ``run`` started from, if it did not start anew: its own copy of the weights.
+def recipe_of(run: Run) -> Recipe:
+    """Return the recipe for fine-tuning ``run``: its network, its seed and its validation split."""
+    found = run.record.settings
+    # Its other settings may have been adapted to its images.
+    train = RECIPES[found.name].train if found.name in RECIPES else found.train
+    train = replace(train, seed=found.train.seed, validation_fraction=found.train.validation_fraction)
+    return replace(found, train=train)
 
-    Its own images count as seen too. Raises ``RunError`` when the weights are not those that the run began with.
+
+def warm_start_of(run: Run) -> WarmStart | None:
+    """Return the start of ``run`` from its own copy of the weights, or None if it started from scratch.
+
+    Its own images count as seen, too. Raises ``RunError`` if the weights are not those that the run began with.
     """
-    record = run.read_record()
+    record = run.record
     recorded = record.warm_start
     if recorded is None:
         return None
@@ -64,10 +73,10 @@ def warm_start_of(run: Run) -> WarmStart | None:
 
 
 def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold_out: str) -> None:
-    """Raise ``ConfigError`` where images that are now held out, or to be tested by, were trained on before.
+    """Raise ``ConfigError`` if validation or test images were trained on before.
 
-    ``parts`` is the division of the training images of ``dataset``, and ``hold_out`` its fingerprint. Where both are
-    those of the earlier run nothing is compared, so that images which are there twice are no hindrance.
+    ``parts`` is the validation split of ``dataset``, and ``hold_out`` its fingerprint. The same split of the same
+    dataset as in the earlier run is accepted, even if the dataset has copies of an image.
     """
     data, held_out_before = warm_start.division or (None, None)
     is_same = data == dataset.fingerprint
@@ -77,9 +86,10 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold
     validation = dataset.train.images[parts.validation]
     if count := count_seen(validation, seen) + count_seen(dataset.test.images, seen):
         raise ConfigError(
-            f"{count} of the {len(validation) + len(dataset.test)} images to be held out or tested by are training "
-            f"images of {warm_start.run} or of a run before it; expected images that are new to its weights: take "
-            "that run's images, seed and validation_fraction, or start anew"
+            f"{count} of the {len(validation) + len(dataset.test)} validation and test images were trained on by "
+            f"{warm_start.run} or a run before it; expected new ones (adding images to its folder changes which are "
+            "the validation images): use a folder of new images, that run's images, seed and validation_fraction, or "
+            "train without --from"
         )
 
 

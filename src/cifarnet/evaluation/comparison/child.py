@@ -15,54 +15,53 @@ import numpy as np
 from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import CifarnetError, RunError
+from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord
-from cifarnet.run.job import Job
 from cifarnet.run.record import DataRecord
 from cifarnet.run.typed_json import read
 from cifarnet.system import peak_memory_bytes, prepare_process, print_result
+from cifarnet.training.observer import Observer, Progress
 
 
 def main(order: dict[str, Any]) -> None:
     """Carry out one order and tell of it on stdout."""
     prepare_process()
     choose()
-    print_result(**_carry_out(order["job"], Path(order["runs"]), Path(order["arrays"])))
+    print_result(**_trained(order["job"], Path(order["runs"]), Path(order["arrays"])))
 
 
-class _Teller:
+class _Teller(Observer):
     """An observer that tells each epoch to the process that waits."""
 
-    def on_progress(self, progress: Any) -> None:
-        """Say nothing."""
-
-    def on_epoch(self, record: EpochRecord, progress: Any) -> None:
+    def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
         """Tell the epoch and its seconds."""
         print_result(epoch=asdict(record), seconds=progress.seconds)
 
 
-def _carry_out(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
+def _trained(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
     from cifarnet.evaluation.scoring import predict  # Keras comes with what follows, now that its framework is chosen
     from cifarnet.export.export import export_run
     from cifarnet.model.network import predictor
     from cifarnet.runtime import open_model
+    from cifarnet.training.begin import begin
     from cifarnet.training.first_step import first_step
-    from cifarnet.training.train import carry_out, load_best, require_same_data, start
+    from cifarnet.training.train import require_same_data, resume
 
     data: DataRecord = read(DataRecord, ordered["data"], "data")
     model, train = ModelConfig.from_json(ordered["model"]), TrainConfig.from_json(ordered["train"])
-    job = Job(recipe=ordered["recipe"], model=model, train=train, source=data.source)
+    job = Recipe(name=ordered["recipe"], model=model, train=train)
     dataset = data.origin(train.seed).load_dataset()
     require_same_data(data, dataset)  # else it would be compared with trainings on other images
     first = first_step(job, dataset)
-    run = start(job, dataset, runs)
-    record = carry_out(run, dataset, _Teller())
+    run = begin(job, dataset, runs)
+    record = resume(run, dataset, observer=_Teller()).record
     memory = peak_memory_bytes()  # before the export, which is no part of training
     if not record.best_epoch:
         raise RunError("training ended without a usable epoch; expected a finite loss: lower the learning rate")
     exported = export_run(run, dataset)
     images = dataset.test.images
     file_logits = predict(open_model(exported.path, threads=0).logits, images)
-    logits = predict(predictor(load_best(run)), images)
+    logits = predict(predictor(run.load_model()), images)
     answers = {"logits": logits, "file_logits": file_logits, "labels": dataset.test.labels}
     answers |= {f"gradient/{path}": array for path, array in first.gradients.items()}
     np.savez(arrays, allow_pickle=False, **answers)

@@ -14,9 +14,8 @@ from typing import IO, Any
 
 from cifarnet.dataset import Dataset
 from cifarnet.errors import BackendError
-from cifarnet.interruption import cleanup_on_interrupt
+from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord
-from cifarnet.run.job import Job
 from cifarnet.run.record import DataRecord
 from cifarnet.system import results_in
 
@@ -28,7 +27,7 @@ EpochWatcher = Callable[[str, int, EpochRecord, float], object]
 
 
 def train_in_child(
-    backend: str, job: Job, dataset: Dataset, runs: Path, arrays: Path, watch: EpochWatcher
+    backend: str, job: Recipe, dataset: Dataset, runs: Path, arrays: Path, watch: EpochWatcher
 ) -> dict[str, Any]:
     """Train ``job`` with ``dataset`` on ``backend`` in a process of its own and return what that told at its end.
 
@@ -44,8 +43,7 @@ def train_in_child(
             command, env=environment, stdout=subprocess.PIPE, stderr=talk, encoding="utf-8", errors="replace"
         ) as process:
             try:
-                with cleanup_on_interrupt(process.kill):
-                    result = _listen(process, backend, job.train.seed, watch)
+                result = _listen(process, backend, job.train.seed, watch)
             finally:
                 _end(process)
         if process.returncode or result is None:
@@ -56,12 +54,12 @@ def train_in_child(
         return result
 
 
-def _as_record(job: Job, dataset: Dataset) -> dict[str, Any]:
+def _as_record(job: Recipe, dataset: Dataset) -> dict[str, Any]:
     return {
-        "recipe": job.recipe,
+        "recipe": job.name,
         "model": job.model.to_json(),
         "train": job.train.to_json(),
-        "data": DataRecord.of(job, dataset).to_json(),
+        "data": DataRecord.of(dataset).to_json(),
     }
 
 

@@ -12,9 +12,11 @@ from cifarnet.atomic import write_atomically
 from cifarnet.dataset import Dataset
 from cifarnet.errors import UsageError
 from cifarnet.evaluation.significance import wilson
-from cifarnet.run.folder import Run, json_text
-from cifarnet.run.job import Job, require_outside
+from cifarnet.recipes import Recipe
+from cifarnet.run.folder import Run
+from cifarnet.run.origin import require_outside
 from cifarnet.run.record import RecordedScore
+from cifarnet.run.typed_json import json_text
 from cifarnet.system import processor, usable_cores, versions
 
 from .children import EpochWatcher, train_in_child
@@ -62,7 +64,7 @@ def _prepare(folder: Path) -> None:
 
 
 def _train_all(
-    backends: Sequence[str], job: Job, dataset: Dataset, folder: Path, watch: EpochWatcher
+    backends: Sequence[str], job: Recipe, dataset: Dataset, folder: Path, watch: EpochWatcher
 ) -> tuple[list[Training], list[Pair]]:
     """Return the trainings of one seed, and how each two of them differ."""
     trainings, answers = [], {}
@@ -85,7 +87,7 @@ def _read(path: Path) -> Answers:
 
 def _training(backend: str, told: dict[str, Any], answers: Answers) -> Training:
     run = Run(Path(told.pop("run")))
-    record = run.read_record()
+    record = run.record
     validation, test = record.metrics.validation, record.metrics.test
     assert record.best_epoch is not None  # or the child had failed
     assert validation is not None

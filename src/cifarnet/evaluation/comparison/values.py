@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends import NAMES, install_line, installed, require_usable
-from cifarnet.data import hold_out_of
 from cifarnet.dataset import Dataset
 from cifarnet.errors import UsageError
 from cifarnet.evaluation.significance import Interval, compare
-from cifarnet.recipes import recipe
+from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.folder import EpochRecord
-from cifarnet.run.job import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +55,15 @@ class Plan:
         for backend in self.backends:
             require_usable(backend)
 
-    def job(self, dataset: Dataset, seed: int) -> Job:
+    def job(self, dataset: Dataset, seed: int) -> Recipe:
         """Return what is trained with one of the seeds. Raises ``DataError`` for a class with a single image."""
-        wanted = recipe(self.recipe).changed({"seed": seed})
-        settings = wanted.adapted_to(len(hold_out_of(dataset, wanted.train).train))
-        model = replace(settings.model, classes=len(dataset.labels), image_shape=dataset.train.images.shape[1:])
+        settings = recipe(self.recipe).changed({"seed": seed}).for_dataset(dataset)
         train = replace(
             settings.train,
             epochs=settings.train.epochs if self.epochs is None else self.epochs,
             schedule_epochs=settings.train.schedule_epochs or settings.train.epochs,
         )
-        return Job(recipe=self.recipe, model=model, train=train, source=self.source)
+        return replace(settings, train=train)
 
 
 @dataclass(frozen=True, kw_only=True)

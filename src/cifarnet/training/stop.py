@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that the loop asks every few batches."""
+"""Ctrl-C and SIGTERM as a request that the training loop checks every few batches."""
 
 import os
 import signal
@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from cifarnet.interruption import run_cleanups
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAME_WISH_S = 1.0
-"""Seconds within which signals count as one: a process group and ``make`` may both deliver the same one."""
+SAME_REQUEST_S = 1.0
+"""Seconds within which signals count as one, because a process group and ``make`` may both deliver it."""
 
 
 class StopRequest:
-    """Whether a signal has asked for an end."""
+    """Whether a signal has requested training to stop."""
 
     def __init__(self) -> None:
         self._first_at: float | None = None
@@ -24,19 +22,18 @@ class StopRequest:
         return self._first_at is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Note the first signal; at a later one end the process at once, as if it were not handled."""
+        """Store the first signal; at a later one end the process at once, as if it were not handled."""
         now = time.monotonic()
         if self._first_at is None:
             self._first_at = now
-        elif now - self._first_at > SAME_WISH_S:
-            run_cleanups()
+        elif now - self._first_at > SAME_REQUEST_S:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Yield a ``StopRequest`` that the first Ctrl-C or SIGTERM makes true; put the handlers back after."""
+    """Yield a ``StopRequest`` that the first Ctrl-C or SIGTERM makes true; then restore the handlers."""
     request = StopRequest()
     before = {number: signal.signal(number, request.receive) for number in SIGNALS}
     try:

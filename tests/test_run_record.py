@@ -2,19 +2,18 @@
 
 import hashlib
 import math
-from dataclasses import replace
 
 import h5py
 import pytest
 
-from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.config import TrainConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.data import synthetic
-from cifarnet.errors import ConfigError, RunError
-from cifarnet.run.folder import BEST_WEIGHTS, EpochRecord, Run
-from cifarnet.run.job import Job, require_outside
+from cifarnet.errors import RunError
+from cifarnet.run.folder import BEST_WEIGHTS, EpochRecord, Run, require_weights
+from cifarnet.run.origin import require_outside
 from cifarnet.run.record import DataRecord
-from cifarnet.run.state import best_epoch_of, require_weights
+from cifarnet.run.state import best_epoch_of, require_own_export
 from tests.records import RUNNING, put
 
 UNFINISHED = RUNNING | {"train": TrainConfig(min_delta=0.01).to_json()}
@@ -83,22 +82,31 @@ def test_weights_that_were_swapped_after_the_training_are_refused(tmp_path):
         require_weights(run)
 
 
+def test_the_export_of_other_weights_with_the_same_settings_is_refused(tmp_path, monkeypatch):
+    run = run_with(tmp_path, [], status="finished", why_stopped="epochs", weights_sha256="1" * 64)
+    training = run.record.to_json()
+    monkeypatch.setattr("cifarnet.runtime.read_model", lambda _: (None, {"training": training}))
+    require_own_export(run)
+    training["weights_sha256"] = "2" * 64
+    with pytest.raises(RunError, match="its weights_sha256 is 222222222222; expected 111111111111: export it anew"):
+        require_own_export(run)
+
+
 # The images
 
-JOB = Job(recipe="seed", model=ModelConfig(), train=TrainConfig(seed=3))
 DRAWN = synthetic(20, 10).opened_by("/photos", split_by="content", split_seed=8)
 
 
 def test_the_images_of_a_run_open_by_the_seed_that_divided_them_whatever_that_of_the_training(tmp_path):
-    run = run_with(tmp_path, [], train=JOB.train.to_json(), data=DataRecord.of(JOB, DRAWN).to_json())
-    found = run.read_record().origin
+    run = run_with(tmp_path, [], train=TrainConfig(seed=3).to_json(), data=DataRecord.of(DRAWN).to_json())
+    found = run.record.origin
     assert (found.source, found.fingerprint) == ("/photos", DRAWN.fingerprint)
     assert (found.split_by, found.split_seed) == ("content", 8)
 
 
 def test_the_images_of_an_earlier_version_open_by_position_and_the_seed_of_the_training(tmp_path):
     data = {name: value for name, value in RUNNING["data"].items() if name not in ("split_by", "split_seed")}
-    found = run_with(tmp_path, [], train=JOB.train.to_json(), data=data).read_record().origin
+    found = run_with(tmp_path, [], train=TrainConfig(seed=3).to_json(), data=data).record.origin
     assert (found.split_by, found.split_seed) == ("position", 3)
 
 
@@ -106,24 +114,9 @@ def test_the_images_of_an_earlier_version_open_by_position_and_the_seed_of_the_t
     "damage", [{"split_by": "colour"}, {"split_seed": -1}, {"split_seed": "8"}, {"fingerprint": 5}, {"name": None}]
 )
 def test_a_record_that_does_not_tell_its_images_is_refused(tmp_path, damage):
-    run = run_with(tmp_path, [], data=DataRecord.of(JOB, DRAWN).to_json() | damage)
+    run = run_with(tmp_path, [], data=DataRecord.of(DRAWN).to_json() | damage)
     with pytest.raises(RunError, match=r"run\.json is damaged"):
-        run.read_record()
-
-
-def test_a_record_names_the_place_of_the_data_set_and_no_other():
-    assert DataRecord.of(JOB, DRAWN).source == "/photos"
-    assert DataRecord.of(replace(JOB, source="/photos"), DRAWN).source == "/photos"
-    with pytest.raises(
-        ConfigError, match="source is cifar10, the data set was opened from /photos; expected one place"
-    ):
-        DataRecord.of(replace(JOB, source="cifar10"), DRAWN)
-
-
-def test_a_data_set_that_was_put_together_from_another_has_the_place_of_the_job_or_none():
-    together = replace(DRAWN, test=DRAWN.train)
-    assert DataRecord.of(JOB, together).source is None
-    assert DataRecord.of(replace(JOB, source="synthetic"), together).source == "synthetic"
+        _ = run.record
 
 
 @pytest.mark.parametrize("linked", ["cat", "train", "train/cat"])

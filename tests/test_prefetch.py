@@ -8,12 +8,12 @@ from cifarnet.backends import choose
 
 choose()
 
-from cifarnet.training.loop import ahead  # noqa: E402  # Keras, now that its framework is chosen
+from cifarnet.training.loop import prefetched  # noqa: E402  # Keras, now that its framework is chosen
 
 
 def test_items_come_in_their_order():
-    assert list(ahead(range(5))) == [0, 1, 2, 3, 4]
-    assert list(ahead(())) == []
+    assert list(prefetched(range(5))) == [0, 1, 2, 3, 4]
+    assert list(prefetched(())) == []
 
 
 def test_the_next_item_is_made_while_one_is_in_use():
@@ -24,7 +24,7 @@ def test_the_next_item_is_made_while_one_is_in_use():
             event.set()
             yield event
 
-    coming = ahead(items())
+    coming = prefetched(items())
     next(coming)
     assert made[1].wait(60)  # for which nobody asked yet
     assert not made[2].is_set()
@@ -36,7 +36,7 @@ def test_what_goes_wrong_is_raised_where_its_item_would_be():
         yield 1
         raise ValueError("no image")
 
-    coming = ahead(items())
+    coming = prefetched(items())
     assert next(coming) == 1
     with pytest.raises(ValueError, match="no image"):
         next(coming)
@@ -44,7 +44,7 @@ def test_what_goes_wrong_is_raised_where_its_item_would_be():
 
 def test_no_thread_is_left_when_the_items_are_not_wanted_any_more():
     before = threading.active_count()
-    coming = ahead(range(5))
+    coming = prefetched(range(5))
     next(coming)
     assert threading.active_count() == before + 1
     coming.close()

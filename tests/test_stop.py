@@ -10,8 +10,7 @@ from cifarnet.backends import choose
 
 choose()  # the package imports Keras
 
-from cifarnet.training import interrupt  # noqa: E402  # after the backend is chosen
-from cifarnet.training.interrupt import stop_on_signal  # noqa: E402
+from cifarnet.training.stop import SAME_REQUEST_S, stop_on_signal  # noqa: E402  # after the backend is chosen
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -35,12 +34,11 @@ LATER = """
 import itertools, signal
 from cifarnet.backends import choose
 choose()
-from cifarnet.interruption import cleanup_on_interrupt
-from cifarnet.training import interrupt
-from cifarnet.training.interrupt import stop_on_signal
+from cifarnet.training import stop
+from cifarnet.training.stop import stop_on_signal
 clock = itertools.count(0, 2)  # two seconds pass between any two looks
-interrupt.time.monotonic = lambda: next(clock)
-with stop_on_signal(), cleanup_on_interrupt(lambda: print("taken away", flush=True)):
+stop.time.monotonic = lambda: next(clock)
+with stop_on_signal():
     signal.raise_signal(signal.SIGINT)
     print("still here", flush=True)
     signal.raise_signal(signal.SIGINT)
@@ -49,6 +47,6 @@ with stop_on_signal(), cleanup_on_interrupt(lambda: print("taken away", flush=Tr
 
 
 def test_a_later_signal_ends_the_process_at_once():
-    assert interrupt.SAME_WISH_S < 2
+    assert SAME_REQUEST_S < 2
     done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (-signal.SIGINT, "still here\ntaken away\n")
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "still here\n")

@@ -1,0 +1,56 @@
+"""Print a dataset before training, and what is unusual about it."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from cifarnet.config import TrainConfig
+
+from .display import say, shortened
+
+if TYPE_CHECKING:
+    from cifarnet.data import HoldOut
+    from cifarnet.dataset import Dataset
+
+MOST_NAMES = 12
+"""Maximum class names printed before training."""
+
+
+def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: TrainConfig, train: TrainConfig) -> None:
+    """Print sizes and classes of ``dataset``, and notes on its validation split and on adapted settings.
+
+    ``train`` are the settings ``wanted``, adapted to the dataset.
+    """
+    for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
+        say(line)
+    for note in (*_changes(wanted, train, len(parts.train)), *_warnings(dataset, parts, train.batch_size)):
+        say(note)
+
+
+def _contents(dataset: "Dataset") -> str:
+    names = ", ".join(map(shortened, dataset.labels[:MOST_NAMES])) + (", …" if len(dataset.labels) > MOST_NAMES else "")
+    sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    return f"{sizes} of {len(dataset.labels)} classes: {names}"
+
+
+def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[str]:
+    """Yield a note if settings were adapted to the number of images or of epochs."""
+    was, now = wanted.to_json(), train.to_json()
+    changed = [name for name in now if now[name] != was[name]]
+    if changed:
+        why = f"{train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images"
+        listed = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
+        yield f"note: for {why}: {', '.join(listed)}"
+
+
+def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
+    """Yield a note for each setting that is valid but unusual for so few images."""
+    if batch_size > len(parts.train):
+        yield f"note: batch size {batch_size:,} is larger than the training split of {len(parts.train):,} images"
+    held_out = Counter(dataset.train.labels[parts.validation].tolist())
+    alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]
+    if alone:
+        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        yield f"note: {shortened(alone[0])}{more} with a single validation image: the validation loss will be noisy"

@@ -1,0 +1,54 @@
+"""Where the images of a training are, and how to open them again."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifarnet.dataset import NAMED_SOURCES, Dataset, SplitBy
+from cifarnet.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    from cifarnet.data import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The images that a classifier was trained on."""
+
+    source: str | None
+    """Argument of ``load_dataset``, or None if unknown."""
+    name: str
+    fingerprint: str
+    split_by: SplitBy
+    """How the test split of a folder without one is chosen."""
+    split_seed: int
+    """Seed of that choice, or of the synthetic images."""
+
+    def load_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
+        """Open the images, now in ``place`` if given, and split them as for the training.
+
+        Raises ``DataError`` if their place is unknown or does not exist.
+        """
+        from cifarnet.data import load_dataset  # imports numpy, which --help does not need
+
+        source = place or self.source
+        if source is None or not (place or source in NAMED_SOURCES or os.path.lexists(source)):
+            fault = "is not known here" if source is None else "was not found"
+            raise DataError(
+                f"the model was trained on {source or self.name}, which {fault}; expected --data with its place"
+            )
+        return load_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
+
+
+def require_outside(place: Path, source: str | None, option: str) -> None:
+    """Raise ``RunError`` if files in ``place`` would be taken for images of ``source`` by the next command."""
+    if source is None or source in NAMED_SOURCES:
+        return
+    images = Path(source)
+    links = [link for pattern in ("*", "train/*", "test/*") for link in images.glob(pattern) if link.is_symlink()]
+    if any(place.resolve().is_relative_to(folder.resolve()) for folder in (images, *links)):
+        raise RunError(
+            f"the files would be written to {place}, inside the images in {source}; expected another folder: name one "
+            f"with {option}"
+        )

@@ -1,0 +1,117 @@
+"""Begin a run: check settings and data, then create its folder."""
+
+import hashlib
+import platform
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from cifarnet.atomic import write_atomically
+from cifarnet.backends import adapter, choose
+from cifarnet.data import HoldOut, hold_out_of
+from cifarnet.dataset import Dataset
+from cifarnet.errors import ConfigError, DataError
+from cifarnet.model.network import build_model, load_features
+from cifarnet.recipes import Recipe
+from cifarnet.run.find import create_run, point_latest
+from cifarnet.run.folder import Run
+from cifarnet.run.origin import require_outside
+from cifarnet.run.record import DataRecord, HoldOutRecord, Machine, RunRecord
+from cifarnet.system import processor, usable_cores, versions
+
+from .seen import Digests, count_seen, digests, write_seen
+from .warm_start import WarmStart, require_unseen
+
+
+def begin(settings: Recipe, dataset: Dataset, root: Path, *, warm_start: WarmStart | None = None) -> Run:
+    """Create the folder of a new run below ``root``, with its record, ready for ``resume``.
+
+    With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. Raises ``ConfigError``
+    and ``DataError`` if settings and data do not fit together, or if test or validation images were trained on before;
+    ``ModelError`` for weights of another network; and ``RunError`` for a folder that cannot be written or lies among
+    the images. Then nothing is created.
+    """
+    require_fitting(settings, dataset)
+    require_outside(root, dataset.source, "--runs")
+    now, parts = datetime.now().astimezone(), hold_out_of(dataset, settings.train)
+    seen = digests(dataset.train.images)
+    if copies := count_seen(dataset.test.images, seen):
+        raise DataError(
+            f"{copies} of the {len(dataset.test)} test images of {dataset.name} have the pixels of training images; "
+            "expected none, since their accuracy would say nothing: remove the copies from one of the splits"
+        )
+    known: Digests | None = seen
+    record, weights = _first_record(settings, dataset, parts, seen, now), b""
+    if warm_start is not None:
+        require_unseen(warm_start, dataset, parts, record.hold_out.fingerprint)
+        load_features(build_model(settings.model), warm_start.weights)  # raises unless they fit
+        weights = warm_start.weights.read_bytes()
+        record = replace(record, warm_start=warm_start.recorded(weights))
+        known = None if warm_start.seen is None else np.concatenate([seen, warm_start.seen])
+
+    def fill(run: Run) -> None:
+        with run.locked():  # a run that cannot be locked cannot be trained
+            if weights:
+                write_atomically(run.start_weights, weights)
+            if known is not None:
+                write_seen(run, known)
+            run.write_record(record)
+
+    run = create_run(root, settings.name, choose(), now, fill)
+    point_latest(run)
+    return run
+
+
+def require_fitting(settings: Recipe, dataset: Dataset) -> None:
+    """Raise ``ConfigError`` unless ``settings`` can be trained on the images of ``dataset``."""
+    config, train = settings.model, settings.train
+    classes, shape = len(dataset.labels), dataset.train.images.shape[1:]
+    if (classes, shape) != (config.classes, config.image_shape):
+        raise ConfigError(
+            f"{dataset.name} has {classes} classes of {shape} images; expected {config.classes} of "
+            f"{config.image_shape}: set classes and image_shape of the ModelConfig"
+        )
+    for name in ("translation", "cutout"):
+        if getattr(train, name) >= min(shape[:2]):
+            raise ConfigError(
+                f"{name} is {getattr(train, name)} pixels, the images are {shape[0]}x{shape[1]}; expected less than "
+                "either side"
+            )
+
+
+def _first_record(settings: Recipe, dataset: Dataset, parts: HoldOut, seen: Digests, now: datetime) -> RunRecord:
+    return RunRecord(
+        status="running",
+        recipe=settings.name,
+        backend=choose(),
+        seed=settings.train.seed,
+        started=now.astimezone(UTC).replace(microsecond=0),
+        model=settings.model,
+        train=settings.train,
+        data=DataRecord.of(dataset),
+        hold_out=_hold_out_record(parts, seen),
+        versions=versions(),
+        machine=machine_of(settings, len(parts.train)),
+    )
+
+
+def _hold_out_record(parts: HoldOut, seen: Digests) -> HoldOutRecord:
+    digest = hashlib.sha256(parts.train.tobytes() + parts.validation.tobytes()).hexdigest()
+    copies = int(np.isin(seen[parts.validation], seen[parts.train]).sum())
+    return HoldOutRecord(
+        train=len(parts.train), validation=len(parts.validation), fingerprint=digest, copies=copies or None
+    )
+
+
+def machine_of(settings: Recipe, images: int) -> Machine:
+    """Return this machine, and how it divides a batch when it trains on ``images`` images."""
+    size = min(settings.train.batch_size, images)
+    return Machine(
+        system=platform.system(),
+        processor=processor(),
+        cores=usable_cores(),
+        devices=tuple(adapter().devices()),
+        parts=len(adapter().micro_batches(size, settings.model.ghost_batch)),
+    )

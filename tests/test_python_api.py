@@ -1,0 +1,130 @@
+"""From Python: what a user trains, resumes and reads is what the command would have given."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet.backends import choose
+
+choose()
+
+import cifarnet  # noqa: E402  # after the backend is chosen
+from cifarnet.data import synthetic  # noqa: E402
+from cifarnet.errors import ConfigError, DataError  # noqa: E402
+from tests.records import document  # noqa: E402
+
+MODEL = cifarnet.ModelConfig(filters=(4,), dense_units=(8,), classes=3)
+TRAIN = cifarnet.TrainConfig(epochs=2)
+RNG = np.random.default_rng(0)
+
+
+def arrays(count):
+    """Return images and labels as `keras.datasets` does."""
+    return RNG.integers(0, 256, (count, 16, 16, 3), np.uint8), (np.arange(count) % 3)[:, None]
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return cifarnet.Dataset.from_arrays(arrays(60), arrays(12), ["a", "b", "c"])
+
+
+def small_train(dataset, runs, **changes):
+    model = replace(MODEL, image_shape=dataset.train.images.shape[1:])
+    return cifarnet.train(dataset, "seed", runs=runs, model_config=model, train_config=TRAIN, **changes)
+
+
+def test_a_training_prints_nothing_and_is_continued_where_it_stopped(dataset, tmp_path, capfd):
+    run = small_train(dataset, tmp_path, stop=lambda: True)
+    assert (run.record.status, run.record.why_stopped) == ("interrupted", "interrupted")
+    assert cifarnet.resume(run, dataset) == run
+    assert (run.record.status, run.record.epochs) == ("finished", 2)
+    probabilities = np.asarray(run.load_model().predict(dataset.test.images, verbose=0))
+    accuracy = np.mean(probabilities.argmax(axis=1) == dataset.test.labels)
+    np.testing.assert_allclose(run.record.metrics.test.accuracy, accuracy)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_observer_overrides_what_it_wants_to_know(dataset, tmp_path):
+    class Epochs(cifarnet.Observer):
+        seen = ()
+
+        def on_epoch(self, record, progress):
+            self.seen += (record.epoch,)
+
+    observer = Epochs()
+    small_train(dataset, tmp_path, observer=observer)
+    assert observer.seen == (1, 2)
+
+
+def test_a_training_from_a_run_has_its_recipe_its_seed_and_its_validation_split(dataset, tmp_path):
+    origin = cifarnet.train(
+        dataset,
+        "seed",
+        runs=tmp_path,
+        model_config=replace(MODEL, image_shape=(16, 16, 3)),
+        train_config=replace(TRAIN, seed=3),
+    )
+    with pytest.raises(ConfigError, match="the recipe is fast; expected seed, the recipe of "):
+        cifarnet.train(dataset, runs=tmp_path, warm_start=origin)
+    run = cifarnet.train(dataset, "seed", runs=tmp_path, warm_start=origin, max_minutes=0)
+    assert (run.record.model, run.record.train) == (origin.record.model, cifarnet.TrainConfig(seed=3))
+    assert run.record.hold_out == origin.record.hold_out
+    assert run.record.warm_start.run == origin.path.name
+
+
+def test_a_recipe_is_adapted_to_the_images_as_the_command_does(typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cifarnet.training.train.resume", lambda run, *_, **__: run)
+    run = cifarnet.train(cifarnet.load_dataset("synthetic"), "fast")
+    assert typed("train", "--recipe", "fast", "--data", "synthetic")[0] == 0
+    by_command = cifarnet.find_run(tmp_path / "runs")
+    assert by_command.path.name != run.path.name
+    for name in ("model", "train", "data", "hold_out", "recipe"):
+        assert document(run)[name] == document(by_command)[name]
+    assert run.record.train.batch_size < cifarnet.recipe("fast").train.batch_size
+
+
+def test_given_settings_are_used_as_they_are_whatever_the_recipe(dataset, tmp_path):
+    fast = cifarnet.recipe("fast")
+    model = replace(fast.model, filters=(4,), image_shape=(16, 16, 3), classes=3)
+    run = cifarnet.train(dataset, "seed", runs=tmp_path, model_config=model, train_config=fast.train, max_minutes=0)
+    assert run.record.settings == replace(fast, name="seed", model=model)
+    assert cifarnet.find_run(str(tmp_path)) == run
+
+
+def test_validation_images_that_are_copies_of_training_images_are_counted(tmp_path, dataset):
+    images = dataset.train.images.copy()
+    images[30:60] = images[:30]  # of the same classes
+    copies = cifarnet.Dataset.from_arrays((images, dataset.train.labels), arrays(12), "abc")
+    run = small_train(copies, tmp_path, max_minutes=0)
+    assert 0 < run.record.hold_out.copies <= run.record.hold_out.validation
+    assert "copies" not in document(small_train(dataset, tmp_path, max_minutes=0))["hold_out"]
+
+
+def test_the_command_says_how_many_copies_there_are(typed, tmp_path, monkeypatch):
+    monkeypatch.setattr("cifarnet.training.train.resume", lambda run, *_, **__: run)
+    for part, label, number in ((part, label, n) for part in ("train", "test") for label in "ab" for n in range(10)):
+        folder = tmp_path / "photos" / part / label
+        folder.mkdir(parents=True, exist_ok=True)
+        color = (len(part), ord(label), number // 2 if part == "train" else number)
+        Image.new("RGB", (32, 32), color).save(folder / f"{number}.png")
+    _, _, talk = typed("train", "--data", tmp_path / "photos", "--runs", tmp_path / "runs")
+    copies = cifarnet.find_run(tmp_path / "runs").record.hold_out.copies
+    assert f"note: {copies} validation images have the pixels of training images" in talk
+
+
+def test_arrays_of_another_kind_are_refused():
+    images, labels = arrays(6)
+    for train in ((images / 255, labels), (images[..., 0], labels), (images, labels / 2), (images, labels[:5])):
+        with pytest.raises(DataError, match="; expected "):
+            cifarnet.Dataset.from_arrays(train, (images, labels), "abc")
+    with pytest.raises(DataError, match="labels 0 to 2; expected 0 to 1"):
+        cifarnet.Dataset.from_arrays((images, labels), (images, labels), "ab")
+
+
+def test_a_dataset_of_arrays_is_the_one_of_its_splits():
+    whole = synthetic(train=60, test=20)
+    train, test = (whole.train.images, whole.train.labels), (whole.test.images, whole.test.labels.astype(np.uint8))
+    assert cifarnet.Dataset.from_arrays(train, test, whole.labels).fingerprint == whole.fingerprint
