@@ -196,7 +196,8 @@ def draw_robustness(found: Robustness) -> bytes:
     _name_classes(axes.yaxis, [spaced(family.name) for family in found.families])
     severities = range(accuracies.shape[1])
     axes.set_xticks(severities, [str(severity + 1) for severity in severities])
-    axes.set(xlabel="severity", title=f"accuracy, %; {100 * found.clean.accuracy:.1f} on clean images")
+    images = "published CIFAR-10-C images" if found.is_published else "own implementation of CIFAR-10-C"
+    axes.set(xlabel="severity", title=f"accuracy, %; {100 * found.clean.accuracy:.1f} on clean images\n{images}")
     return _png(figure)
 
 

@@ -102,11 +102,11 @@ def abstention(calibration: Calibration) -> str:
 
 
 def robustness(found: Robustness) -> str:
-    """Return how much is lost when the images are bad."""
+    """Return mean accuracy and error on corrupted images, and the worst corruptions."""
     worst = ", ".join(spaced(family.name) for family in found.worst)
     return (
-        f"On corrupted images {percent(found.mean_corruption_error)} of the answers are wrong on average, on clean "
-        f"ones {percent(1 - found.clean.accuracy)}. Worst: {worst}."
+        f"The mean accuracy on corrupted images is {percent(1 - found.mean_corruption_error)} (mean corruption error "
+        f"{percent(found.mean_corruption_error)}), on clean ones {percent(found.clean.accuracy)}. Worst: {worst}."
     )
 
 

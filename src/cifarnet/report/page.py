@@ -91,7 +91,9 @@ def _corrupted(found: Robustness | Absent) -> list[list[int]]:
     """Return the tint of each accuracy on corrupted images, relative to the largest loss."""
     if isinstance(found, Absent):
         return []
-    lost = np.maximum(found.clean.accuracy - np.array([family.accuracies for family in found.families]), 0)
+    lost = np.maximum(
+        found.clean.accuracy - np.array([family.accuracies for family in (*found.families, *found.extra)]), 0
+    )
     tints: list[list[int]] = np.rint(DEEPEST * lost / max(lost.max(), 1e-9)).astype(int).tolist()
     return tints
 
