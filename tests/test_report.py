@@ -117,7 +117,9 @@ def test_the_page_has_every_part_with_its_data(page):
     assert 'class="absent"' not in page
     text = text_of(page)
     assert "least after epoch 7; after epoch 12 training had come to its last epoch" in text
-    assert "The mean accuracy on corrupted images is 56.7 % (mean corruption error 43.3 %), on clean ones 80.0 %" in text
+    assert (
+        "The mean accuracy on corrupted images is 56.7 % (mean corruption error 43.3 %), on clean ones 80.0 %" in text
+    )
     assert "Worst: jpeg compression, pixelate, elastic " in text
     assert "Largest probability difference 1.5e-06 Tolerance of probabilities 1.0e-05" in text
 

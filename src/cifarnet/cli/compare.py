@@ -1,7 +1,6 @@
 """``cifarnet compare``: train the same model on several backends and compare the results."""
 
 import statistics
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import UsageError
-from cifarnet.interruption import INTERRUPTED
 
 from .display import download_bar, out, say
 from .options import DATA, JsonOption, filled
@@ -18,7 +16,7 @@ from .tables import percent, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cifarnet.evaluation.comparison import Comparison, Measured, Training
+    from cifarnet.evaluation.comparison import Comparison, ScoreWithInterval, Training
     from cifarnet.run.folder import EpochRecord
 
 EPOCHS = 3
@@ -63,7 +61,7 @@ def command(
     from cifarnet.backends import installed
     from cifarnet.data import load_dataset
     from cifarnet.dataset import durable
-    from cifarnet.evaluation.comparison import Plan, compare_backends, interruptible
+    from cifarnet.evaluation.comparison import Plan, compare_backends
 
     plan = Plan(
         backends=tuple(backends or installed()),
@@ -81,13 +79,9 @@ def command(
         f"recipe {recipe}: up to epoch {train.epochs:,} on a schedule of {train.schedule_epochs:,} epochs, "
         f"in batches of {train.batch_size:,}"
     )
+    say(f"runs and results go to {folder}")
     say(HEADER)
-    try:
-        with interruptible():
-            found = compare_backends(plan, dataset, folder, _print_epoch)
-    except KeyboardInterrupt:
-        say(f"interrupted; the runs so far are in {folder}")
-        sys.exit(INTERRUPTED)
+    found = compare_backends(plan, dataset, folder, _print_epoch)
     if as_json:
         out((folder / "comparison.json").read_text(encoding="utf-8").rstrip())
     else:
@@ -136,7 +130,7 @@ def _size(difference: float) -> str:
     return f"{difference:.0e}" if difference else "0"
 
 
-def _accuracy(scores: "Sequence[Measured]") -> str:
+def _accuracy(scores: "Sequence[ScoreWithInterval]") -> str:
     """Return the mean accuracy over the seeds, with the sample standard deviation if there are several."""
     accuracies = [100 * each.accuracy for each in scores]
     mean = statistics.fmean(accuracies)

@@ -1,7 +1,6 @@
-"""One training of a comparison, in a process of its own: ``python -m cifarnet.evaluation.comparison.child ORDER``.
+"""Train one job of a comparison: ``python -m cifarnet.evaluation.comparison.child ORDER``, started by ``process``.
 
-``ORDER`` is JSON: the job as a run's record has it, the folder of the runs, and the file to leave arrays in. It tells
-of each epoch and then of its result on stdout, as JSON. What went wrong is the last line on stderr.
+Prints each epoch and the result to stdout as JSON. The last line of stderr has the reason if it fails.
 """
 
 import json
@@ -22,50 +21,43 @@ from cifarnet.run.typed_json import read
 from cifarnet.system import peak_memory_bytes, prepare_process, print_result
 
 
-def main(order: dict[str, Any]) -> None:
-    """Carry out one order and tell of it on stdout."""
-    prepare_process()
-    choose()
-    print_result(**_carry_out(order["job"], Path(order["runs"]), Path(order["arrays"])))
-
-
-class _Teller:
-    """An observer that tells each epoch to the process that waits."""
+class _EpochPrinter:
+    """Training observer that prints each finished epoch for the parent process."""
 
     def on_progress(self, progress: Any) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def on_epoch(self, record: EpochRecord, progress: Any) -> None:
-        """Tell the epoch and its seconds."""
+        """Print the epoch and its duration."""
         print_result(epoch=asdict(record), seconds=progress.seconds)
 
 
-def _carry_out(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
-    from cifarnet.evaluation.scoring import predict  # Keras comes with what follows, now that its framework is chosen
+def _train(order: dict[str, Any]) -> dict[str, Any]:
+    from cifarnet.evaluation.scoring import predict  # Keras, now that its framework is chosen
     from cifarnet.export.export import export_run
     from cifarnet.model.network import predictor
     from cifarnet.runtime import open_model
     from cifarnet.training.first_step import first_step
     from cifarnet.training.train import carry_out, load_best, require_same_data, start
 
-    data: DataRecord = read(DataRecord, ordered["data"], "data")
-    model, train = ModelConfig.from_json(ordered["model"]), TrainConfig.from_json(ordered["train"])
-    job = Job(recipe=ordered["recipe"], model=model, train=train, source=data.source)
+    data: DataRecord = read(DataRecord, order["data"], "data")
+    model, train = ModelConfig.from_json(order["model"]), TrainConfig.from_json(order["train"])
+    job = Job(recipe=order["recipe"], model=model, train=train, source=data.source)
     dataset = data.origin(train.seed).load_dataset()
-    require_same_data(data, dataset)  # else it would be compared with trainings on other images
+    require_same_data(data, dataset)
     first = first_step(job, dataset)
-    run = start(job, dataset, runs)
-    record = carry_out(run, dataset, _Teller())
-    memory = peak_memory_bytes()  # before the export, which is no part of training
+    run = start(job, dataset, Path(order["runs"]))
+    record = carry_out(run, dataset, _EpochPrinter())
+    memory = peak_memory_bytes()  # before the export, which is not part of training
     if not record.best_epoch:
         raise RunError("training ended without a usable epoch; expected a finite loss: lower the learning rate")
     exported = export_run(run, dataset)
-    images = dataset.test.images
-    file_logits = predict(open_model(exported.path, threads=0).logits, images)
-    logits = predict(predictor(load_best(run)), images)
-    answers = {"logits": logits, "file_logits": file_logits, "labels": dataset.test.labels}
-    answers |= {f"gradient/{path}": array for path, array in first.gradients.items()}
-    np.savez(arrays, allow_pickle=False, **answers)
+    outputs = {
+        "logits": predict(predictor(load_best(run)), dataset.test.images),
+        "file_logits": predict(open_model(exported.path, threads=0).logits, dataset.test.images),
+    }
+    gradients = {f"gradient/{path}": array for path, array in first.gradients.items()}
+    np.savez(order["arrays"], allow_pickle=False, **outputs, **gradients)
     return {
         "run": str(run),
         "first_loss": first.loss,
@@ -77,6 +69,8 @@ def _carry_out(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, A
 
 if __name__ == "__main__":
     try:
-        main(json.loads(sys.argv[1]))
+        prepare_process()
+        choose()
+        print_result(**_train(json.loads(sys.argv[1])))
     except CifarnetError as error:
         sys.exit(str(error))

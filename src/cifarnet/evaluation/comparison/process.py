@@ -1,0 +1,84 @@
+"""Train a job on one backend in a subprocess, which ends with this process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from cifarnet.dataset import Dataset
+from cifarnet.errors import BackendError
+from cifarnet.interruption import cleanup_on_interrupt
+from cifarnet.run.folder import EpochRecord
+from cifarnet.run.job import Job
+from cifarnet.run.record import DataRecord
+from cifarnet.system import results_in
+
+EpochCallback = Callable[[str, int, EpochRecord, float], object]
+"""Called with backend, seed, history row and seconds of each finished epoch."""
+
+
+def train_in_child(
+    backend: str, job: Job, dataset: Dataset, runs: Path, arrays: Path, on_epoch: EpochCallback
+) -> dict[str, Any]:
+    """Train ``job`` on ``backend`` in a subprocess and return its result.
+
+    The subprocess writes its run to ``runs`` and its arrays to ``arrays`` (.npz). Raises ``BackendError`` with the last
+    line of its stderr, or the signal that ended it, if it fails.
+    """
+    settings = {"recipe": job.recipe, "model": job.model.to_json(), "train": job.train.to_json()}
+    order = settings | {
+        "data": DataRecord.of(job, dataset).to_json(),
+        "runs": str(runs),
+        "arrays": str(arrays),
+    }
+    command = [sys.executable, "-m", "cifarnet.evaluation.comparison.child", json.dumps(order)]
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        # A file and not a second pipe, which would fill up while stdout is read.
+        with subprocess.Popen(  # noqa: S603  # our module in this interpreter
+            command, env=environment, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8", errors="replace"
+        ) as process:
+            try:
+                with cleanup_on_interrupt(lambda: _kill_now(process)):
+                    result = _read_results(process, backend, job.train.seed, on_epoch)
+            finally:
+                process.kill()
+        if process.returncode or result is None:
+            raise BackendError(
+                f"training on {backend} with seed {job.train.seed} failed ({_reason(process, stderr)}); expected a "
+                f"finished run: try it alone with cifarnet train --backend {backend}"
+            )
+        return result
+
+
+def _read_results(
+    process: subprocess.Popen[str], backend: str, seed: int, on_epoch: EpochCallback
+) -> dict[str, Any] | None:
+    """Return the final result of the subprocess when it has ended, or None if there is none."""
+    assert process.stdout is not None
+    final = None
+    for result in results_in(process.stdout):
+        if "epoch" in result:
+            on_epoch(backend, seed, EpochRecord(**result["epoch"]), result["seconds"])
+        else:
+            final = result
+    process.wait()
+    return final
+
+
+def _kill_now(process: subprocess.Popen[str]) -> None:
+    """Kill the process and wait for its end. ``process.wait`` would block if Ctrl-C interrupted itself."""
+    process.kill()
+    os.waitpid(process.pid, 0)
+
+
+def _reason(process: subprocess.Popen[str], stderr: IO[str]) -> str:
+    if process.returncode < 0:  # killed by the system when memory is exhausted, for example
+        return f"ended by {signal.Signals(-process.returncode).name}"
+    stderr.seek(0)
+    return (stderr.read().strip().splitlines() or ["no message"])[-1]
