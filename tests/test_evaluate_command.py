@@ -183,15 +183,15 @@ def test_images_that_changed_since_the_training_are_refused(fails, photos, tmp_p
     (photos / "red" / "00.bmp").unlink()
     message = fails(folder)
     assert message.startswith(f"photos has changed since {folder} was trained: its fingerprint is ")
-    assert message.endswith("restore it, or name the images to score with --data, or score others with --images")
+    assert message.endswith("restore it, or name the images to evaluate on with --data, or others with --images")
 
 
 def test_a_second_model_that_was_trained_on_another_division_of_the_folder_is_refused(fails, photos, tmp_path):
     folder = write_run(tmp_path, load_dataset(photos, seed=8))
     model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos, seed=9)))
-    assert f" images of photos to be scored are training images of {folder}" in fails(model, folder, "--data", photos)
+    assert f" test images of photos are training images of {folder}" in fails(model, folder, "--data", photos)
     message = fails(folder, model, "--data", photos)
-    assert message.startswith(f"{model} was trained on photos divided in another way, perhaps on these test images")
+    assert message.startswith(f"{model} was trained on another split of photos, perhaps on these test images")
 
 
 def test_the_note_about_other_images_names_the_model_that_was_trained_on_others(evaluate, photos, tmp_path):
@@ -243,13 +243,13 @@ def test_a_folder_that_is_missing(fails, model, tmp_path):
 
 
 def test_a_file_that_does_not_tell_what_it_was_trained_on(fails, model):
-    assert "does not tell what it was trained on" in fails(model)
+    assert "does not name its training data" in fails(model)
 
 
 @pytest.mark.parametrize("seed", ["x", 1.5, [1], True, -1, None])
 def test_a_file_with_a_seed_that_is_none(fails, tmp_path, seed):
     told = write_model(tmp_path / "odd.onnx", training=ORIGIN | {"train": {"seed": seed}})
-    assert "does not tell what it was trained on" in fails(told, "--data", "synthetic")
+    assert "does not name its training data" in fails(told, "--data", "synthetic")
 
 
 def test_a_file_that_was_trained_on_images_that_are_elsewhere(fails, tmp_path):

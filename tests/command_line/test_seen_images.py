@@ -109,7 +109,7 @@ def test_every_image_of_a_folder_is_not_scored_where_some_were_trained_on(run, t
     known = len(load_dataset(tmp_path / "photos").train)
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "evaluate", model, "--images", other)
-    assert f"error: {known} of the 30 images of {other.resolve().name} to be scored are training images of " in message
+    assert f"error: {known} of the 30 test images of {other.resolve().name} are training images of " in message
     assert message.endswith("name a folder of others")
 
 
@@ -118,7 +118,7 @@ def test_every_image_of_a_folder_is_not_scored_where_some_were_trained_on(run, t
 def test_a_copy_that_is_divided_in_another_way_is_not_scored(run, trained, tmp_path, model, command):
     other = resaved(tmp_path / "photos", tmp_path / "other")
     test = len(load_dataset(other).test)
-    assert f" of the {test} images of other to be scored are training images of " in last_line(
+    assert f" of the {test} test images of other are training images of " in last_line(
         run, command, model, "--data", other
     )
 

@@ -70,17 +70,17 @@ def command(
     from cifarnet.evaluation.corruptions import FAMILIES
     from cifarnet.evaluation.corruptions.published import open_published
     from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_published, measure_robustness
-    from cifarnet.evaluation.target import FileSubject, is_own, open_images, require_unseen, scored_images
+    from cifarnet.evaluation.target import file_target, is_own, open_images, require_unseen, scored_images
     from cifarnet.runtime import open_model, read_model
 
     path, run = _model_and_run(model, runs)
     content, _ = read_model(path)
-    subject = FileSubject(path, run)
+    target = file_target(path, run)
     with download_bar() as progress:
-        dataset = open_images(subject, data, progress)
-    same_as_run, unseen = is_own(subject, dataset), require_unseen(subject, dataset, data)
+        dataset = open_images(target, data, progress)
+    same_as_run, unseen = is_own(target, dataset), require_unseen(target, dataset, data)
     if unseen is None:
-        say_not_known(subject.name)
+        say_not_known(target.name)
     stored = run.path / ROBUSTNESS if run and same_as_run else None
     if stored:
         require_writable(stored)  # before a minute of measuring
