@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifarnet.apps.conformance.judging import TOLERANCES
+from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.apps.demo import open_demo
 
 

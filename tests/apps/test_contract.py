@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cifarnet import contract as spec
-from cifarnet.apps.conformance.judging import TOLERANCES
+from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.evaluation.calibration import calibrate
 
 EXPORT = Path(__file__).parents[2] / "export"

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from cifarnet import Classifier
-from cifarnet.apps.conformance.judging import TOLERANCES
+from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.contract import OUTPUTS
 
 REFERENCE_TOLERANCE = 1e-6

@@ -15,7 +15,7 @@ from PIL import Image
 from cifarnet import cli
 from cifarnet.cli.export import _print_result
 from cifarnet.data import load_dataset
-from tests.mistaken_apps import app
+from tests.golden_apps import app
 from tests.records import document, put
 from tests.report_runs import run_of
 from tests.runtime import models
