@@ -70,7 +70,7 @@ def test_the_live_line_says_where_the_epoch_stands_in_the_place_of_what_is_not_k
         display.on_progress(PROGRESS)
         head, live = terminal.lines
     assert head == HEAD
-    assert live == "   12      1.2500   50.00 %  step 524/1167             9        17  100 s, 1,000/s"[:79]
+    assert live == "   12      1.2500    50.00%  step 524/1167             9        17  100 s, 1,000/s"[:79]
     assert live.index("step") == head.index("valid. loss")
     assert live.index("9 ") == head.index("best") + 3
 
@@ -81,7 +81,7 @@ def test_the_line_of_a_finished_epoch_takes_the_place_of_the_live_one(terminal):
         display.on_epoch(RECORD, PROGRESS)
     assert terminal.lines == [
         HEAD,
-        "   12      1.2500   50.00 %       1.5000   43.75 %     9        17  100 s, 1,000/s",
+        "   12      1.2500    50.00%       1.5000    43.75%     9        17  100 s, 1,000/s",
         "",
     ]
 

@@ -65,7 +65,7 @@ def test_an_exported_run_is_reported_without_a_framework(run, tmp_path):
     code, (page, frameworks), _ = report(tmp_path)
     assert (code, page, frameworks) == (0, str(Path("runs") / "mine" / PAGE), "")
     assert (tmp_path / page).read_text().startswith("<!doctype html>")
-    assert "80.00 %" in (run.path / CARD).read_text().replace("\u00a0", " ")  # one picture of five is of another colour
+    assert "80.00%" in (run.path / CARD).read_text().replace("\u00a0", " ")  # one picture of five is of another colour
 
 
 def test_images_that_changed_are_refused_in_one_line(run, photos, tmp_path):
@@ -117,4 +117,4 @@ def test_of_a_run_that_was_killed_the_history_tells_whose_weights_the_file_has(r
         assert code == expected, exported
         assert said[0] == "note: runs/mine has not finished training; using its best weights so far"
     assert "its best_epoch is None; expected 7" in said[-1]
-    assert "after epoch 7; after epoch 12 training had not come to its end." in (run.path / PAGE).read_text()
+    assert "after epoch 7; after epoch 12 training had not finished." in (run.path / PAGE).read_text()

@@ -269,7 +269,7 @@ def test_the_latest_run_is_measured_and_its_record_kept(run, run_folder):
     assert talk == ["decoding", "clean", *FAMILIES]
     lines = said.splitlines()
     assert [line.split()[0] for line in lines[1:16]] == list(FAMILIES)
-    assert "clean accuracy 100.00 % (95 % CI: 43.85 % to 100.00 %)" in said
+    assert "clean accuracy 100.00% (95% CI: 43.85% to 100.00%)" in said
     assert f"3 of 3 test images, seed 0, {run_folder.relative_to(run_folder.parents[1]) / 'model.onnx'}" in said
     kept = Robustness.from_json(json.loads((run_folder / ROBUSTNESS).read_text()))
     assert kept.sha256 == hashlib.sha256((run_folder / "model.onnx").read_bytes()).hexdigest()

@@ -345,8 +345,8 @@ def test_the_table_has_mean_and_standard_deviation_over_the_seeds_the_largest_me
     trainings = [replace(each, test=score) for each, score in zip(two_seeds.trainings, scores, strict=True)]
     _print_result(replace(two_seeds, trainings=tuple(trainings)))
     jax, torch = capsys.readouterr().out.splitlines()[1:3]
-    assert " ".join(jax.split()) == "jax 70.00 ± 0.00 % 75.00 ± 7.07 % 10.5 unknown 90.00 %"
-    assert " ".join(torch.split()) == "torch 70.00 ± 0.00 % 75.00 ± 7.07 % 10.5 0 MB 90.00 %"
+    assert " ".join(jax.split()) == "jax 70.00 ± 0.00% 75.00 ± 7.07% 10.5 unknown 90.00%"
+    assert " ".join(torch.split()) == "torch 70.00 ± 0.00% 75.00 ± 7.07% 10.5 0 MB 90.00%"
 
 
 def test_the_figure_accepts_accuracies_of_0_and_1(two_seeds, tmp_path):

@@ -94,8 +94,8 @@ HEADER = "backend     seed  epoch  train loss  accuracy  valid. loss  accuracy  
 
 def _print_epoch(backend: str, seed: int, record: "EpochRecord", seconds: float) -> None:
     say(
-        f"{backend:<10}  {seed:4}  {record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
-        f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:6.2f} %  {seconds:5.1f} s"
+        f"{backend:<10}  {seed:4}  {record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:7.2f}%  "
+        f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:7.2f}%  {seconds:5.1f} s"
     )
 
 
@@ -134,7 +134,7 @@ def _accuracy(scores: "Sequence[ScoreWithInterval]") -> str:
     """Return the mean accuracy over the seeds, with the sample standard deviation if there are several."""
     accuracies = [100 * each.accuracy for each in scores]
     mean = statistics.fmean(accuracies)
-    return f"{mean:.2f} %" if len(accuracies) < 2 else f"{mean:.2f} ± {statistics.stdev(accuracies):.2f} %"
+    return f"{mean:.2f}%" if len(accuracies) < 2 else f"{mean:.2f} ± {statistics.stdev(accuracies):.2f}%"
 
 
 def _test(trainings: "Sequence[Training]") -> str:

@@ -62,7 +62,7 @@ def command(
 ) -> None:
     """Evaluate a run or a model file, or compare two models.
 
-    Reports accuracy with a 95 % confidence interval, top-2 accuracy, log loss, metrics per class, the confusion matrix,
+    Reports accuracy with a 95% confidence interval, top-2 accuracy, log loss, metrics per class, the confusion matrix,
     calibration, the most confused pairs and the most confident errors. A run is evaluated on its backend, a model file
     in onnxruntime.
     """
@@ -156,7 +156,7 @@ def _evaluation_lines(target: "Target", found: "Evaluation") -> list[str]:
 def _overall(found: "Evaluation") -> list[str]:
     low, high = percent(found.accuracy_interval.low, 2), percent(found.accuracy_interval.high, 2)
     lines = [
-        f"accuracy     {percent(found.accuracy, 2)}   (95 % CI: {low} to {high})",
+        f"accuracy     {percent(found.accuracy, 2)}   (95% CI: {low} to {high})",
         f"top-2        {percent(found.top2_accuracy, 2)}",
     ]
     if found.abstaining is not None:
@@ -230,8 +230,8 @@ def _comparison_lines(targets: "list[Target]", found: "PairedComparison") -> lis
         "",
         f"agreement    {percent(found.agreement, 2)} of the predictions, {len(found.differences):,} differ",
         f"difference   {100 * found.accuracy_difference:+.2f} percentage points of accuracy, second minus first "
-        f"(95 % CI: {low} to {high})",
-        f"McNemar      p = {found.p_value:.3g}: {verdict} at the 5 % level",
+        f"(95% CI: {low} to {high})",
+        f"McNemar      p = {found.p_value:.3g}: {verdict} at the 5% level",
     ]
     different = [
         (*map(shortened, (each.label, each.first, each.second)), str(each.index))

@@ -98,7 +98,7 @@ def command(
             _csv(count, is_selective) if as_csv else _table(count, classifier.labels, is_selective=is_selective)
         )
     if least is not None and not (as_json or as_csv):
-        say(f"answers have a calibrated confidence of {100 * least:.2f} % or more; the other columns are uncalibrated")
+        say(f"answers have a calibrated confidence of {100 * least:.2f}% or more; the other columns are uncalibrated")
     with bombs_refused(), image_bar(_number_of(images)) as advance:
         if not _print_all(_outcomes(classifier, images), header, line, count, least, advance):
             raise typer.Exit(FAILED)
@@ -229,7 +229,7 @@ def _table(count: int, labels: tuple[str, ...], *, is_selective: bool) -> tuple[
     width = max(len(shortened(label, WIDEST_LABEL)) for label in (*labels, *([ABSTAINED] if is_selective else [])))
 
     def cell(label: str, probability: float) -> str:
-        return f"{shortened(label, WIDEST_LABEL):<{width}} {100 * probability:6.2f} %"
+        return f"{shortened(label, WIDEST_LABEL):<{width}} {100 * probability:6.2f}%"
 
     def line(row: Row) -> str:
         answer = [(row.answer or ABSTAINED, row.prediction.confidence or 0.0)] if is_selective else []

@@ -146,7 +146,7 @@ def _accuracies(families: "Sequence[FamilyResult]", title: str) -> list[str]:
 
 def _summary(found: "Robustness", model: Path) -> Iterator[str]:
     low, high = percent(found.clean.interval.low, 2), percent(found.clean.interval.high, 2)
-    yield f"clean accuracy {percent(found.clean.accuracy, 2)} (95 % CI: {low} to {high})"
+    yield f"clean accuracy {percent(found.clean.accuracy, 2)} (95% CI: {low} to {high})"
     side = "above" if found.added_error >= 0 else "below"
     yield (
         f"mean accuracy {percent(1 - found.mean_corruption_error, 2)}, mean corruption error "

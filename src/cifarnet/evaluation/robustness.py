@@ -52,7 +52,7 @@ class Tally:
 
     @property
     def interval(self) -> Interval:
-        """95 % Wilson interval of the accuracy."""
+        """95% Wilson interval of the accuracy."""
         return wilson(self.hits, self.images)
 
     def to_json(self) -> dict[str, Any]:

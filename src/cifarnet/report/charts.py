@@ -150,7 +150,7 @@ def _plot_reliability(axes: "Axes", found: Reliability, color: str, name: str) -
     full = [each for each in found.bins if each.images]
     confidence = [100 * (each.confidence or 0) for each in full]
     accuracy = [100 * (each.accuracy or 0) for each in full]
-    axes.plot(confidence, accuracy, marker="o", color=color, label=f"{name}: ECE {100 * found.ece:.1f} %")
+    axes.plot(confidence, accuracy, marker="o", color=color, label=f"{name}: ECE {100 * found.ece:.1f}%")
 
 
 def draw_classes(evaluation: Evaluation) -> bytes:

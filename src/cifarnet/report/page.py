@@ -45,7 +45,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         is_numbered=len(evaluation.labels) <= MOST_NUMBERED,
         mistakes=list(_mistakes(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
-        export=export_command(flip=evidence.export_flip),
+        export=export_command(tta=evidence.export_tta),
         train=train_command(evidence.job, evidence.record.backend, evidence.started_from),
         beyond=settings_beyond_options(evidence.job, evidence.started_from),
         place=place_of(evidence.job.source),

@@ -83,7 +83,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreWithInterval(Score):
-    """Loss and accuracy on a number of images, with the 95 % Wilson interval of the accuracy."""
+    """Loss and accuracy on a number of images, with the 95% Wilson interval of the accuracy."""
 
     interval: Interval
 
