@@ -24,7 +24,7 @@ EMPTY = {
     ("compare", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
     ("compare", "--output", ""): "--output is empty; expected a folder",
     ("inspect", ""): "MODEL is empty; expected a model file",
-    ("conformance", ""): "ANSWERS is empty; expected a JSON file",
+    ("conformance", ""): "OUTPUTS is empty; expected a JSON file",
     ("demo", ""): "RUN is empty; expected a run folder or its name",
 }
 
