@@ -156,45 +156,45 @@ def conformance(typed, tmp_path):
 
 
 def test_the_command_reports_conformance(conformance, correct):
-    code, said, talk = conformance({f"golden/images/{name}": row for name, row in correct.items()})
-    assert (code, talk) == (0, "")
-    assert said.startswith("conforms: logits of 18 images, largest difference ")
+    code, stdout, stderr = conformance({f"golden/images/{name}": row for name, row in correct.items()})
+    assert (code, stderr) == (0, "")
+    assert stdout.startswith("conforms: logits of 18 images, largest difference ")
 
 
 def test_the_command_names_the_mistake_and_exits_with_1(conformance):
-    code, said, talk = conformance(APPS_WITH_A_MISTAKE["passes BGR"]())
-    assert (code, talk) == (1, "")
-    assert said.splitlines()[:2] == ["does not conform", "  the app passes BGR: blue and red are swapped"]
+    code, stdout, stderr = conformance(APPS_WITH_A_MISTAKE["passes BGR"]())
+    assert (code, stderr) == (1, "")
+    assert stdout.splitlines()[:2] == ["does not conform", "  the app passes BGR: blue and red are swapped"]
 
 
 def test_the_command_names_a_mistake_of_several_outputs_once(conformance, correct):
-    code, said, _ = conformance(with_calibrated(correct))
-    assert (code, [line.split(",")[0] for line in said.splitlines()]) == (
+    code, stdout, _ = conformance(with_calibrated(correct))
+    assert (code, [line.split(",")[0] for line in stdout.splitlines()]) == (
         0,
         ["conforms: logits of 18 images", "conforms: calibrated of 18 images"],
     )
-    code, said, _ = conformance(with_calibrated(APPS_WITH_A_MISTAKE["passes BGR"]()))
-    assert (code, said.count("the app ")) == (1, 1)
-    assert "exact.png: logits differ by" in said
-    assert "exact.png: calibrated differ by" in said
-    code, said, _ = conformance(APPS_WITH_A_MISTAKE["omits the temperature"]())
-    assert (code, said.splitlines()[1]) == (
+    code, stdout, _ = conformance(with_calibrated(APPS_WITH_A_MISTAKE["passes BGR"]()))
+    assert (code, stdout.count("the app ")) == (1, 1)
+    assert "exact.png: logits differ by" in stdout
+    assert "exact.png: calibrated differ by" in stdout
+    code, stdout, _ = conformance(APPS_WITH_A_MISTAKE["omits the temperature"]())
+    assert (code, stdout.splitlines()[1]) == (
         1,
         "  the app omits the temperature: that is `probabilities`, not `calibrated`",
     )
 
 
 def test_the_command_says_if_no_mistake_explains_the_differences(conformance, correct):
-    _, said, _ = conformance({name: row[::-1] for name, row in correct.items()})
-    assert said.splitlines()[1] == "  no single known mistake explains these differences; see which images differ"
-    _, said, _ = conformance({"tiny.png": [value + 0.01 for value in correct["tiny.png"]]})
-    assert said.splitlines()[1].startswith("  close: pixels off by one")
-    assert said.splitlines()[-1].startswith("  no logits for exact.png, square.png")
+    _, stdout, _ = conformance({name: row[::-1] for name, row in correct.items()})
+    assert stdout.splitlines()[1] == "  no single known mistake explains these differences; see which images differ"
+    _, stdout, _ = conformance({"tiny.png": [value + 0.01 for value in correct["tiny.png"]]})
+    assert stdout.splitlines()[1].startswith("  close: pixels off by one")
+    assert stdout.splitlines()[-1].startswith("  no logits for exact.png, square.png")
 
 
 def test_the_command_writes_json(conformance, correct):
-    code, said, _ = conformance(correct, "--json")
-    verdict = json.loads(said)
+    code, stdout, _ = conformance(correct, "--json")
+    verdict = json.loads(stdout)
     assert (code, verdict["conforms"], verdict["kind"], len(verdict["differences"])) == (0, True, "logits", 18)
     assert verdict["others"] == []
 
@@ -211,7 +211,7 @@ def test_the_command_writes_json(conformance, correct):
     ],
 )
 def test_a_file_without_outputs_gives_one_line(conformance, content, reason):
-    code, said, talk = conformance(content)
-    assert (code, said) == (1, "")
-    assert talk.startswith("error: ")
-    assert reason in talk
+    code, stdout, stderr = conformance(content)
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith("error: ")
+    assert reason in stderr

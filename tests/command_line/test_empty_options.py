@@ -1,4 +1,4 @@
-"""What an unset variable leaves of an option is refused by its name, before anything else is done."""
+"""An empty option, as an unset variable leaves, is refused by its name before anything else."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_an_empty_option_is_refused_by_its_name(fails, tmp_path, command, messag
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_with_something_in_them_pass(fails):
+def test_options_with_a_value_pass(fails):
     assert fails("evaluate", "never", "--runs", "here", "--backend", "jax").startswith("never is no run folder")
 
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong on the command line ends in one line that starts with ``error:`` and in an exit code."""
+"""Every error of the command line is one line that starts with ``error:``, and an exit code."""
 
 import tomllib
 from importlib.metadata import version
@@ -53,12 +53,12 @@ def test_a_broken_keras_file(fails, tmp_path, monkeypatch):
 # Data
 
 
-def test_a_data_folder_that_is_missing(run):
+def test_a_missing_data_folder(run):
     message = fails_after_talk(run, "train", "--data", "no/such/folder")
     assert message.startswith("no/such/folder is no such file or folder; expected `cifar10`, `synthetic`")
 
 
-def test_verifying_what_was_never_fetched(run):
+def test_verifying_an_empty_cache(run):
     assert "run `cifarnet data fetch`" in fails_after_talk(run, "data", "verify")
 
 
@@ -66,7 +66,7 @@ def test_verifying_what_was_never_fetched(run):
 
 
 @pytest.mark.parametrize("command", [("train", "--resume", "never"), ("evaluate", "never")])
-def test_a_run_that_is_missing(fails, command):
+def test_a_missing_run(fails, command):
     message = "never is no run folder; expected a folder with run.json: train one with `cifarnet train`"
     assert fails(*command) == message
 
@@ -76,11 +76,11 @@ def test_a_folder_without_runs(fails, command):
     assert fails(*command).startswith("runs holds no run; expected a folder with run.json")
 
 
-def test_a_name_of_several_lines_still_makes_one_line(fails):
+def test_a_name_with_a_line_break_gives_one_line(fails):
     assert fails("evaluate", "two\nlines").startswith("two lines is no run folder")
 
 
-def test_a_record_that_is_broken(fails, tmp_path):
+def test_a_broken_record(fails, tmp_path):
     write_run(tmp_path)
     (tmp_path / "runs" / "stored" / "run.json").write_text('{"format": 1')
     assert "run.json could not be read" in fails("train", "--resume", "stored")
@@ -97,18 +97,18 @@ def test_a_record_that_is_broken(fails, tmp_path):
         (("--seed", str(TRAIN.seed), "--patience", "19"), f"patience is 19; expected {TRAIN.patience}"),
     ],
 )
-def test_going_on_with_other_settings(fails, tmp_path, options, message):
+def test_resuming_with_other_settings(fails, tmp_path, options, message):
     expected = f"{message} as when the run began: leave it out, or start a new run without --resume"
     assert fails("train", "--resume", write_run(tmp_path), *options) == expected
 
 
-def test_going_on_while_the_environment_asks_for_another_backend(fails, tmp_path, monkeypatch):
+def test_resuming_with_another_backend_in_the_environment(fails, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", OTHER)
     message = fails("train", "--resume", write_run(tmp_path))
     assert message.startswith(f"backend is {OTHER}; expected {BACKEND}")
 
 
-def test_going_on_with_a_finished_run_is_refused_before_its_data_is_opened(run, tmp_path):
+def test_resuming_a_finished_run_is_refused_before_its_data_is_opened(run, tmp_path):
     gone = DATA | {"source": str(tmp_path / "gone")}
     name = write_run(tmp_path, status="finished", why_stopped="patience", epochs=37, data=gone)
     message = fails_after_talk(run, "train", "--resume", name, "--learning-rate", str(TRAIN.learning_rate))
@@ -126,28 +126,23 @@ def test_going_on_with_a_finished_run_is_refused_before_its_data_is_opened(run, 
         ({"train": TRAIN.to_json() | {"epochs": True}}, "run.json is damaged (epochs is True; expected"),
     ],
 )
-def test_going_on_with_a_record_of_another_kind(run, tmp_path, changes, message):
+def test_resuming_with_a_damaged_record(run, tmp_path, changes, message):
     assert fails_after_talk(run, "train", "--resume", write_run(tmp_path, **changes)).startswith(message)
 
 
-def test_evaluating_a_run_without_weights(run, tmp_path):
-    message = fails_after_talk(run, "evaluate", write_run(tmp_path))
-    assert message.startswith("runs/stored has no best weights yet; expected at least one finished epoch")
-
-
 @pytest.mark.parametrize(
-    ("command", "facts", "told"),
+    ("command", "facts", "shown"),
     [
         ("evaluate", {}, "`cifarnet train --resume 'runs/my run'`"),
         ("demo", {"has_weights": True}, "`cifarnet export 'runs/my run' --onnx`"),
         ("robustness", {"has_weights": True}, "`cifarnet export 'runs/my run' --onnx`"),
     ],
 )
-def test_a_command_in_an_error_can_be_pasted_into_a_shell(fails, tmp_path, command, facts, told):
-    assert told in fails(command, write_run(tmp_path, "my run", **facts))
+def test_a_command_in_an_error_can_be_pasted_into_a_shell(fails, tmp_path, command, facts, shown):
+    assert shown in fails(command, write_run(tmp_path, "my run", **facts))
 
 
-def test_a_run_that_does_not_know_the_place_of_its_images_goes_on_with_the_place_that_is_given(run, tmp_path):
+def test_a_run_without_a_source_is_resumed_with_data(run, tmp_path):
     name = write_run(tmp_path, data=DATA | {"source": None})
     message = fails_after_talk(run, "train", "--resume", name)
     assert message.endswith("was trained on synthetic, which is not known here; expected --data with its place")
@@ -157,7 +152,7 @@ def test_a_run_that_does_not_know_the_place_of_its_images_goes_on_with_the_place
 # Model files
 
 
-def test_one_name_for_two_files(fails):
+def test_one_output_for_two_files(fails):
     message = "--output names one file; expected one of --onnx, --fp16 and --int8 with it: run one export per file"
     assert fails("export", "--onnx", "--int8", "--output", "model.onnx") == message
 
@@ -184,18 +179,18 @@ def test_exporting_a_run_of_other_images(run, tmp_path):
         (b"", "model.onnx is no ONNX file; expected one: use a file"),
     ],
 )
-def test_inspecting_what_is_no_model(fails, tmp_path, content, message):
+def test_inspecting_a_file_that_is_not_a_model(fails, tmp_path, content, message):
     if content is not None:
         (tmp_path / "model.onnx").write_bytes(content)
     assert fails("inspect", "model.onnx").startswith(message)
 
 
-# What the system and typer say
+# Notes, system errors and usage errors
 
 
 @pytest.fixture
 def pets(tmp_path):
-    """Return a folder of two classes with three pictures each."""
+    """Return a folder of two classes with three images each."""
     for name in ("cat", "dog"):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for index in range(3):
@@ -203,15 +198,15 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
-def test_class_names_do_not_command_the_terminal(run, tmp_path, pets):
-    (tmp_path / "file").touch()  # so that it ends there
+def test_class_names_are_escaped(run, tmp_path, pets):
+    (tmp_path / "file").touch()  # so that training fails there
     (pets / "dog").rename(pets / "\x1b[2Jdog")
     _, _, lines = run("train", "--data", str(pets), "--runs", "file/runs")
     assert "of 2 classes: \\x1b[2Jdog, cat" in "\n".join(lines)
 
 
-def test_settings_that_are_hardly_meant_for_so_few_images_are_told(run, tmp_path, pets):
-    (tmp_path / "file").touch()  # so that it ends there
+def test_settings_unusual_for_few_images_are_noted(run, tmp_path, pets):
+    (tmp_path / "file").touch()  # so that training fails there
     _, _, lines = run("train", "--data", str(pets), "--runs", "file/runs")
     assert [line for line in lines if line.startswith("note: ")] == [
         "note: batch size 30 is larger than the training split of 2 images",
@@ -228,19 +223,19 @@ def test_settings_that_are_hardly_meant_for_so_few_images_are_told(run, tmp_path
         (("--batch-size", "2", "--epochs", "30"), "note: for 30 epochs: patience 20 -> 30"),
     ],
 )
-def test_what_of_a_recipe_is_made_to_fit_few_images_is_told(run, tmp_path, pets, options, note):
-    (tmp_path / "file").touch()  # so that it ends there
+def test_settings_adapted_to_few_images_are_noted(run, tmp_path, pets, options, note):
+    (tmp_path / "file").touch()  # so that training fails there
     _, _, lines = run("train", "--recipe", "fast", "--data", str(pets), "--runs", "file/runs", *options)
     assert [line for line in lines if line.startswith("note: for")] == [note]
 
 
-def test_settings_that_fit_the_images_pass_without_a_word(run, tmp_path):
+def test_settings_that_fit_the_images_are_not_noted(run, tmp_path):
     (tmp_path / "file").touch()
     _, _, lines = run("train", "--data", "synthetic", "--runs", "file/runs")
     assert not any(line.startswith("note: ") for line in lines)
 
 
-def test_a_refusal_of_the_system_names_the_path(run, tmp_path, pets):
+def test_a_system_error_names_the_path(run, tmp_path, pets):
     (tmp_path / "file").touch()
     message = fails_after_talk(run, "train", "--data", str(pets), "--runs", "file/runs")
     assert message == (
@@ -256,7 +251,7 @@ def test_a_refusal_of_the_system_names_the_path(run, tmp_path, pets):
         (RunError("two\n  lines"), "two lines"),
     ],
 )
-def test_errors_that_are_hard_to_provoke_end_in_one_line_too(fails, monkeypatch, error, message):
+def test_unusual_errors_give_one_line(fails, monkeypatch, error, message):
     def broken():
         raise error
 
@@ -264,11 +259,11 @@ def test_errors_that_are_hard_to_provoke_end_in_one_line_too(fails, monkeypatch,
     assert fails() == message
 
 
-def test_the_version_is_told_on_stdout(run):
+def test_the_version_is_printed_to_stdout(run):
     assert run("--version") == (0, f"cifarnet {version('cifarnet')}\n", [])
 
 
-def test_what_the_base_install_lacks_comes_with_the_line_that_installs_it(fails, monkeypatch):
+def test_a_missing_package_is_reported_with_the_install_command(fails, monkeypatch):
     def bare():
         raise ModuleNotFoundError("No module named 'keras'", name="keras")
 
@@ -282,14 +277,14 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 """Names of packages that differ from those of their modules."""
 
 
-def test_the_modules_of_the_extras_are_those_of_the_project():
+def test_the_modules_of_the_extras_are_those_in_pyproject():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     listed = {line.split(">")[0] for line in (*extras["training"], *extras["evidence"])} - {"cifarnet[evidence]"}
     assert listed == {DISTRIBUTIONS.get(module, module) for module in cli.EXTRAS}
 
 
-def test_figures_about_a_model_file_need_no_framework(fails, monkeypatch):
+def test_a_package_for_evaluation_needs_no_framework(fails, monkeypatch):
     def bare():
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
@@ -297,15 +292,15 @@ def test_figures_about_a_model_file_need_no_framework(fails, monkeypatch):
     assert 'pip install "cifarnet[evidence]"' in fails()
 
 
-def test_inspecting_a_model_that_was_never_trained_or_proven(run):
+def test_inspecting_a_model_without_a_parity_check(run):
     golden = Path(__file__).parents[2] / "export" / "golden" / "model.onnx"
-    code, told, said = run("inspect", str(golden))
-    assert (code, said) == (0, [])
-    assert "not verified: written without the parity check" in told
-    assert "never trained" in told
+    code, shown, stderr = run("inspect", str(golden))
+    assert (code, stderr) == (0, [])
+    assert "not verified: written without the parity check" in shown
+    assert "never trained" in shown
 
 
-def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch):
+def test_an_unexpected_error_is_not_hidden(monkeypatch):
     def broken():
         raise ZeroDivisionError
 
@@ -324,7 +319,7 @@ def test_an_error_that_nobody_foresaw_is_not_hidden(monkeypatch):
         ("train", "--max-minutes", "nan"),
     ],
 )
-def test_a_command_that_cannot_be_parsed_exits_with_two(run, arguments):
+def test_a_usage_error_exits_with_2(run, arguments):
     code, stdout, lines = run(*arguments)
     assert (code, stdout) == (2, "")
     assert "Usage" in lines[0]

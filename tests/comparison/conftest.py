@@ -29,7 +29,7 @@ def photos(tmp_path_factory):
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison's folder, its document, and what the command said."""
+    """A comparison's folder, its document, and what the command stdout."""
 
     folder: Path
     document: dict[str, Any]
@@ -55,7 +55,7 @@ import contextlib, io, json, sys
 from pathlib import Path
 from cifarnet.cli import main
 
-said = []
+stdout = []
 def cifarnet(*arguments):
     sys.argv = ["cifarnet", *arguments]
     out, err = io.StringIO(), io.StringIO()
@@ -63,9 +63,9 @@ def cifarnet(*arguments):
         try:
             main()
         except SystemExit as done:
-            said.append([done.code or 0, out.getvalue(), err.getvalue()])
+            stdout.append([done.code or 0, out.getvalue(), err.getvalue()])
         else:
-            said.append([0, out.getvalue(), err.getvalue()])
+            stdout.append([0, out.getvalue(), err.getvalue()])
 
 cifarnet("train", "--data", {photos!r}, "--epochs", "2", "--track", "tensorboard")
 cifarnet("reproduce", "--json")
@@ -76,14 +76,14 @@ history.write_text(whole.replace(loss, str(float(loss) + 1e-9)))
 cifarnet("reproduce", "--epochs", "1")
 history.write_text(whole)
 cifarnet("reproduce", "--data", "synthetic", "--output", "refused")
-print(json.dumps(said))
+print(json.dumps(stdout))
 """
 """Told in one process, so that the framework is imported once."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """A folder in which a run was trained, tracked and repeated; and what each command said."""
+    """A folder in which a run was trained, tracked and repeated; and what each command stdout."""
 
     folder: Path
     run: Path

@@ -89,14 +89,14 @@ print(json.dumps({{
 }}))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    said = json.loads(done.stdout.splitlines()[-1])
-    np.testing.assert_allclose(*said["loss"], rtol=1e-6)
-    assert said["own"] <= 1e-6  # one float32 operation rounds by 6e-8, and the sums may be ordered otherwise
-    twin = {"first_loss_difference": said["other_loss"], "gradient_difference": 0.0}
+    stdout = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(*stdout["loss"], rtol=1e-6)
+    assert stdout["own"] <= 1e-6  # one float32 operation rounds by 6e-8, and the sums may be ordered otherwise
+    twin = {"first_loss_difference": stdout["other_loss"], "gradient_difference": 0.0}
     with pytest.raises(AssertionError):
         assert_alike(twin)
     with pytest.raises(AssertionError):
-        assert_alike({"first_loss_difference": 0.0, "gradient_difference": said["other"]})
+        assert_alike({"first_loss_difference": 0.0, "gradient_difference": stdout["other"]})
 
 
 def test_accuracies_are_those_of_the_run_records_and_lie_in_their_intervals(compared):
@@ -145,9 +145,9 @@ def fails(typed, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def fails(*arguments):
-        code, said, talk = typed("compare", *arguments)
-        lines = talk.splitlines()
-        assert (code, said) == (1, "")
+        code, stdout, stderr = typed("compare", *arguments)
+        lines = stderr.splitlines()
+        assert (code, stdout) == (1, "")
         assert [line.startswith("error: ") for line in lines].count(True) == 1
         assert lines[-1].startswith("error: ")
         return lines[-1]
@@ -261,9 +261,9 @@ def test_ctrl_c_also_ends_the_training_process(photos, tmp_path):
             if line.split()[:3] == ["torch", "0", "1"]:  # the line of the first finished epoch
                 break
         process.send_signal(signal.SIGINT)  # only to this process; a terminal would send it to both
-        said = process.stderr.read()
-    assert process.returncode == 130, said
-    assert said.splitlines()[-1] == "interrupted"
+        stdout = process.stderr.read()
+    assert process.returncode == 130, stdout
+    assert stdout.splitlines()[-1] == "interrupted"
     (run,) = tmp_path.glob("comparisons/*/runs/2*")
     with Run(run).locked():  # its process has ended
         assert document(Run(run))["status"] == "running"
