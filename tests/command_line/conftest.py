@@ -47,7 +47,7 @@ def fails(run):
     return fails
 
 
-def fails_after_stderr(run, *arguments):
+def fails_after_messages(run, *arguments):
     """Like ``fails`` after other messages: the error is one line, and the last."""
     code, stdout, lines = run(*arguments)
     assert (code, stdout) == (1, "")

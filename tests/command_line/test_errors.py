@@ -11,7 +11,7 @@ from cifarnet import cli
 from cifarnet.backends import NAMES
 from cifarnet.errors import RunError
 
-from .conftest import BACKEND, DATA, MODEL, TRAIN, fails_after_talk, write_run
+from .conftest import BACKEND, DATA, MODEL, TRAIN, fails_after_messages, write_run
 
 OTHER = next(name for name in NAMES if name != BACKEND)
 
@@ -54,12 +54,12 @@ def test_a_broken_keras_file(fails, tmp_path, monkeypatch):
 
 
 def test_a_missing_data_folder(run):
-    message = fails_after_talk(run, "train", "--data", "no/such/folder")
+    message = fails_after_messages(run, "train", "--data", "no/such/folder")
     assert message.startswith("no/such/folder is no such file or folder; expected `cifar10`, `synthetic`")
 
 
 def test_verifying_an_empty_cache(run):
-    assert "run `cifarnet data fetch`" in fails_after_talk(run, "data", "verify")
+    assert "run `cifarnet data fetch`" in fails_after_messages(run, "data", "verify")
 
 
 # Runs
@@ -111,7 +111,7 @@ def test_resuming_with_another_backend_in_the_environment(fails, tmp_path, monke
 def test_resuming_a_finished_run_is_refused_before_its_data_is_opened(run, tmp_path):
     gone = DATA | {"source": str(tmp_path / "gone")}
     name = write_run(tmp_path, status="finished", why_stopped="patience", epochs=37, data=gone)
-    message = fails_after_talk(run, "train", "--resume", name, "--learning-rate", str(TRAIN.learning_rate))
+    message = fails_after_messages(run, "train", "--resume", name, "--learning-rate", str(TRAIN.learning_rate))
     assert message.startswith("runs/stored came to its end (patience, epoch 37); expected a run that was interrupted")
 
 
@@ -127,7 +127,7 @@ def test_resuming_a_finished_run_is_refused_before_its_data_is_opened(run, tmp_p
     ],
 )
 def test_resuming_with_a_damaged_record(run, tmp_path, changes, message):
-    assert fails_after_talk(run, "train", "--resume", write_run(tmp_path, **changes)).startswith(message)
+    assert fails_after_messages(run, "train", "--resume", write_run(tmp_path, **changes)).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,11 @@ def test_a_command_in_an_error_can_be_pasted_into_a_shell(fails, tmp_path, comma
 
 def test_a_run_without_a_source_is_resumed_with_data(run, tmp_path):
     name = write_run(tmp_path, data=DATA | {"source": None})
-    message = fails_after_talk(run, "train", "--resume", name)
+    message = fails_after_messages(run, "train", "--resume", name)
     assert message.endswith("was trained on synthetic, which is not known here; expected --data with its place")
-    assert "the images have the fingerprint" in fails_after_talk(run, "train", "--resume", name, "--data", "synthetic")
+    assert "the images have the fingerprint" in fails_after_messages(
+        run, "train", "--resume", name, "--data", "synthetic"
+    )
 
 
 # Model files
@@ -161,14 +163,14 @@ def test_one_output_for_two_files(fails):
 def test_all_names_of_an_export_are_checked_before_a_file_is_written(run, tmp_path, names):
     folder = tmp_path / "runs" / write_run(tmp_path, has_weights=True)
     (folder / "model.int8.onnx").write_bytes(b"mine")
-    message = fails_after_talk(run, "export", *names)
+    message = fails_after_messages(run, "export", *names)
     assert message.startswith("the export would replace ")
     assert "model.int8.onnx, which is not an exported model" in message
     assert {path.name for path in folder.glob("model*")} == {"model.int8.onnx"}
 
 
 def test_exporting_a_run_of_other_images(run, tmp_path):
-    assert "fingerprint" in fails_after_talk(run, "export", write_run(tmp_path, has_weights=True))
+    assert "fingerprint" in fails_after_messages(run, "export", write_run(tmp_path, has_weights=True))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_settings_that_fit_the_images_are_not_noted(run, tmp_path):
 
 def test_a_system_error_names_the_path(run, tmp_path, pets):
     (tmp_path / "file").touch()
-    message = fails_after_talk(run, "train", "--data", str(pets), "--runs", "file/runs")
+    message = fails_after_messages(run, "train", "--data", str(pets), "--runs", "file/runs")
     assert message == (
         "a run could not be made in file/runs (Not a directory); expected a writable folder: give another with --runs"
     )

@@ -6,7 +6,7 @@ from cifarnet.cli.runs import trained_run
 from cifarnet.errors import RunError
 from cifarnet.run.folder import Run, find_run, point_latest
 
-from .conftest import DATA, fails_after_talk, write_run
+from .conftest import DATA, fails_after_messages, write_run
 
 
 @pytest.fixture
@@ -114,5 +114,5 @@ def test_a_folder_that_is_not_writable_is_refused_first(fails, tmp_path):
 
 def test_checking_a_folder_leaves_nothing_behind(run, tmp_path):
     write_run(tmp_path, has_weights=True, data=DATA | {"source": "/gone"})
-    assert "/gone" in fails_after_talk(run, "export", "--output", "new/folder/model.onnx")
+    assert "/gone" in fails_after_messages(run, "export", "--output", "new/folder/model.onnx")
     assert {path.name for path in tmp_path.iterdir()} - {"keras"} == {"runs"}  # Keras makes its own when it is imported
