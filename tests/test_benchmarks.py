@@ -315,7 +315,7 @@ def test_a_recipe_that_fails_leaves_no_results(tmp_path):
 def test_own_images_are_trained_on_in_every_way(tmp_path):
     code = (
         "import json, cifarnet; from dataclasses import replace; from benchmarks.own_images import measure;"
-        "from cifarnet.data import synthetic; from cifarnet.contract import CIFAR10_LABELS;"
+        "from cifarnet.data import synthetic; from cifarnet.dataset import CIFAR10_LABELS;"
         "cifarnet.choose_backend('torch'); images = replace(synthetic(train=100, test=40), labels=CIFAR10_LABELS);"
         "print(json.dumps(measure(1, images, 6, 1)))"
     )

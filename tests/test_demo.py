@@ -162,7 +162,7 @@ def test_local_host_headers_are_accepted_with_any_port(server, method, name, por
 
 @pytest.fixture
 def answered(server, monkeypatch):
-    """Return an event that is set once a request is over and what went wrong with it was shown."""
+    """Return an event that is set once a request is over and its error was handled."""
     over, close = threading.Event(), server.shutdown_request
     monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), over.set()))
     return over

@@ -95,9 +95,9 @@ def test_a_split_without_images_is_refused():
 
 def perfect_predictor(part):
     """A predictor that looks up the label of every image of ``part``."""
-    answers = {image.tobytes(): np.eye(CLASSES, dtype=np.float32)[label] * 9 for image, label in zip_of(part)}
+    known = {image.tobytes(): np.eye(CLASSES, dtype=np.float32)[label] * 9 for image, label in zip_of(part)}
     nothing = np.zeros(CLASSES, np.float32)
-    return lambda images: np.stack([answers.get(image.tobytes(), nothing) for image in images])
+    return lambda images: np.stack([known.get(image.tobytes(), nothing) for image in images])
 
 
 def zip_of(part):

@@ -21,12 +21,12 @@ from cifarnet.backends import ensure_backend
 from cifarnet.config import ModelConfig
 from cifarnet.contract import (
     CALIBRATED_NAME,
-    CIFAR10_LABELS,
     CONTRACT_VERSION,
     INPUT_NAME,
     LOGITS_NAME,
     PROBABILITIES_NAME,
 )
+from cifarnet.dataset import CIFAR10_LABELS
 from cifarnet.preprocessing import read_pixels
 
 Weights = Mapping[str, NDArray[np.float32]]

@@ -26,9 +26,9 @@ def served(golden, chromium):
 
 
 def driven(command, leave):
-    """Return what the driver found, once it stdout that the page is loaded and ``leave`` took the server away.
+    """Return the facts of the driver, which continues after ``leave`` stopped the server.
 
-    Whatever goes wrong, the driver ends, and with it the browser: neither waits for a word that does not come.
+    The driver and the browser end in any case.
     """
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
         try:

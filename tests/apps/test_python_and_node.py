@@ -27,7 +27,7 @@ def app(request):
     return [request.getfixturevalue("node"), EXPORT / "node" / "classify.js"]
 
 
-def stdout(*command):
+def output_of(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
@@ -51,7 +51,7 @@ def rewrite(golden, folder, change):
 
 
 def test_an_app_conforms(app, golden):
-    outputs = json.loads(stdout(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--json"))
+    outputs = json.loads(output_of(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--json"))
     verdict = check_outputs(outputs, golden)
     assert (verdict.conforms, verdict.kind, [other.kind for other in verdict.others]) == (
         True,
@@ -65,14 +65,14 @@ def test_an_app_conforms(app, golden):
 
 
 def test_an_app_prints_the_most_probable_class(app, golden, entries):
-    line = stdout(*app, golden / "model.onnx", golden / "images" / "exact.png")
+    line = output_of(*app, golden / "model.onnx", golden / "images" / "exact.png")
     labels = json.loads((golden / "model.json").read_text())["labels"]
     calibrated = entries["exact.png"]["calibrated"]
     assert line == f"{golden}/images/exact.png: {labels[np.argmax(calibrated)]} {100 * max(calibrated):.1f} %\n"
 
 
 def test_an_app_abstains_below_the_threshold_of_the_file(app, golden, entries):
-    lines = stdout(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--abstain").splitlines()
+    lines = output_of(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--abstain").splitlines()
     threshold = json.loads((golden / "model.json").read_text())["calibration"]["abstention"]["threshold"]
     answered = {Path(line.split(": ")[0]).name: ": not sure, perhaps " not in line for line in lines}
     assert answered == {name: max(entry["calibrated"]) >= threshold for name, entry in entries.items()}
@@ -83,7 +83,7 @@ def test_an_app_refuses_to_abstain_without_a_threshold_in_the_file(app, golden, 
     rewrite(golden, tmp_path, lambda contract: contract["calibration"].update(abstention=None))
     message = f"error: {tmp_path}/model.onnx names no threshold to abstain by: leave --abstain out"
     assert complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png", "--abstain") == message
-    assert stdout(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
+    assert output_of(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,8 @@ def test_node_decodes_a_jpeg_like_pillow_to_within_one_step(node, golden, tmp_pa
     photo = Image.fromarray(np.clip(128 + 80 * waves + noise, 0, 255).astype(np.uint8))
     photo.save(tmp_path / "photo.jpg", quality=quality, subsampling=subsampling)
     apps = ([sys.executable, EXPORT / "python" / "classify.py"], [node, EXPORT / "node" / "classify.js"])
-    ours, theirs = (json.loads(stdout(*app, golden / "model.onnx", tmp_path / "photo.jpg", "--json")) for app in apps)
+    ours, theirs = (
+        json.loads(output_of(*app, golden / "model.onnx", tmp_path / "photo.jpg", "--json")) for app in apps
+    )
     # Both decode with libjpeg-turbo and were equal when this was written. 0.16 is one step everywhere.
     np.testing.assert_allclose(ours["photo.jpg"]["logits"], theirs["photo.jpg"]["logits"], rtol=0, atol=0.16)
