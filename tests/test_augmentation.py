@@ -16,19 +16,19 @@ DIGESTS = {"alternating": "3f6a6f3c27646dc3", "random": "38fb7c0b11e1e86b"}
 """Of views of one image."""
 BOTH = TrainConfig(flip="alternating", translation=2, cutout=3, seed=5)
 FLIP = replace(BOTH, translation=0, cutout=0)
-SHIFT = replace(BOTH, flip="none", cutout=0)
-CUT = replace(BOTH, flip="none", translation=0)
+CROP = replace(BOTH, flip="none", cutout=0)
+CUTOUT = replace(BOTH, flip="none", translation=0)
 
 
 def views(config, epoch, positions=EVERYWHERE):
     return Augmentation(config, COUNT, epoch)(IMAGES[positions], positions)
 
 
-def is_mirrored(config, epoch):
+def is_flipped(config, epoch):
     found = views(config, epoch)
-    mirrored = (found == IMAGES[:, :, ::-1]).all(axis=(1, 2, 3))
-    np.testing.assert_array_equal(found[~mirrored], IMAGES[~mirrored])
-    return mirrored
+    flipped = (found == IMAGES[:, :, ::-1]).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(found[~flipped], IMAGES[~flipped])
+    return flipped
 
 
 def test_without_augmentation_the_images_stay_as_they_are():
@@ -36,7 +36,7 @@ def test_without_augmentation_the_images_stay_as_they_are():
 
 
 @pytest.mark.parametrize("config", [BOTH, replace(BOTH, flip="random")], ids=["alternating", "random"])
-def test_a_view_is_the_same_whatever_it_is_asked_for_with(config):
+def test_a_view_is_the_same_whatever_batch_it_is_in(config):
     whole = views(config, 4)
     chosen = np.random.default_rng(0).permutation(COUNT)[:20]
     np.testing.assert_array_equal(views(config, 4, chosen), whole[chosen], strict=True)
@@ -44,29 +44,29 @@ def test_a_view_is_the_same_whatever_it_is_asked_for_with(config):
 
 
 @pytest.mark.parametrize("other", [replace(BOTH, seed=6), replace(BOTH, flip="random")], ids=["seed", "flip"])
-def test_another_seed_or_way_gives_other_views(other):
+def test_another_seed_or_kind_of_flip_gives_other_views(other):
     assert (views(other, 4) != views(BOTH, 4)).any()
     assert (views(BOTH, 5) != views(BOTH, 4)).any()
 
 
-def test_alternating_flips_mirror_each_image_in_every_other_epoch():
-    first = is_mirrored(FLIP, 1)
+def test_alternating_flips_flip_each_image_in_every_other_epoch():
+    first = is_flipped(FLIP, 1)
     assert 0.3 < first.mean() < 0.7
-    np.testing.assert_array_equal(is_mirrored(FLIP, 2), ~first)
-    np.testing.assert_array_equal(is_mirrored(FLIP, 3), first)
+    np.testing.assert_array_equal(is_flipped(FLIP, 2), ~first)
+    np.testing.assert_array_equal(is_flipped(FLIP, 3), first)
 
 
 def test_random_flips_are_drawn_anew_in_each_epoch():
-    drawn = np.stack([is_mirrored(replace(FLIP, flip="random"), epoch) for epoch in range(1, 9)])
+    drawn = np.stack([is_flipped(replace(FLIP, flip="random"), epoch) for epoch in range(1, 9)])
     assert 0.4 < drawn.mean() < 0.6
     assert not (drawn[1:] == ~drawn[:-1]).all()
 
 
-def test_shifted_images_mirror_at_the_edge_and_every_shift_occurs():
+def test_crops_reflect_at_the_edge_and_every_crop_occurs():
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
     seen = set()
     for epoch in range(1, 9):
-        for image, view in zip(padded, views(SHIFT, epoch), strict=True):
+        for image, view in zip(padded, views(CROP, epoch), strict=True):
             found = [
                 (top, left)
                 for top in range(5)
@@ -78,9 +78,9 @@ def test_shifted_images_mirror_at_the_edge_and_every_shift_occurs():
     assert len(seen) == 25
 
 
-def test_a_view_that_is_not_mirrored_at_the_edge_is_refused_by_the_same_check():
+def test_a_view_that_is_not_reflected_at_the_edge_is_refused_by_the_same_check():
     padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    view = views(SHIFT, 1)
+    view = views(CROP, 1)
     assert any(
         not any(np.array_equal(image[top : top + 9, left : left + 7], each) for top in range(5) for left in range(5))
         for image, each in zip(padded, view, strict=True)
@@ -88,7 +88,7 @@ def test_a_view_that_is_not_mirrored_at_the_edge_is_refused_by_the_same_check():
 
 
 def cuts(config, epoch):
-    """Where each image was cut: the first and last row and column, all of which is grey and nothing else changed."""
+    """Where each image was cut: the first and last row and column, all of which is gray and nothing else changed."""
     found = []
     for image, view in zip(IMAGES, views(config, epoch), strict=True):
         rows, columns = np.nonzero((view != image).any(axis=-1))
@@ -103,7 +103,7 @@ def cuts(config, epoch):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_a_square_is_cut_out_of_each_image_and_every_place_occurs(size):
-    config = replace(CUT, cutout=size)
+    config = replace(CUTOUT, cutout=size)
     found = {cut for epoch in range(1, 31) for cut in cuts(config, epoch)}
     assert {bottom - top + 1 for top, bottom, left, right in found if top > 0 and bottom < 8} == {size}
     assert {right - left + 1 for top, bottom, left, right in found if left > 0 and right < 6} == {size}
@@ -117,6 +117,6 @@ def test_the_draws_stay_the_same_from_version_to_version():
     # Resuming and repeating a run of an earlier version rest on it.
     images = np.zeros((COUNT, 9, 7, 3), np.uint8)
     images += np.arange(9 * 7 * 3, dtype=np.uint8).reshape(9, 7, 3)
-    for way, digest in DIGESTS.items():
-        seen = Augmentation(replace(BOTH, flip=way), COUNT, 4)(images, EVERYWHERE)
+    for flip, digest in DIGESTS.items():
+        seen = Augmentation(replace(BOTH, flip=flip), COUNT, 4)(images, EVERYWHERE)
         assert hashlib.sha256(seen.tobytes()).hexdigest()[:16] == digest

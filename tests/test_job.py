@@ -12,7 +12,7 @@ from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.data import synthetic
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.run.folder import BEST_WEIGHTS, EpochRecord, Run
-from cifarnet.run.job import Job
+from cifarnet.run.job import Job, require_outside
 from cifarnet.run.record import DataRecord
 from cifarnet.run.state import best_epoch_of, require_weights
 from tests.records import RUNNING, put
@@ -124,3 +124,13 @@ def test_a_data_set_that_was_put_together_from_another_has_the_place_of_the_job_
     together = replace(DRAWN, test=DRAWN.train)
     assert DataRecord.of(JOB, together).source is None
     assert DataRecord.of(replace(JOB, source="synthetic"), together).source == "synthetic"
+
+
+@pytest.mark.parametrize("linked", ["cat", "train", "train/cat"])
+def test_a_place_behind_a_linked_class_folder_is_inside_the_images(tmp_path, linked):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "photos" / linked).parent.mkdir(parents=True)
+    (tmp_path / "photos" / linked).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match=r"elsewhere/runs, inside the images in .*photos; .* with --runs"):
+        require_outside(tmp_path / "elsewhere" / "runs", str(tmp_path / "photos"), "--runs")
+    require_outside(tmp_path / "runs", str(tmp_path / "photos"), "--runs")

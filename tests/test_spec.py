@@ -1,4 +1,4 @@
-"""The values between the stages refuse what does not fit, and a data set is known by its fingerprint."""
+"""The values between the stages refuse what does not fit, and a dataset is known by its fingerprint."""
 
 import re
 from dataclasses import replace
@@ -77,7 +77,7 @@ def test_class_names_that_no_model_file_could_carry_are_refused(dataset, labels,
         replace(dataset, labels=labels)
 
 
-def test_data_sets_can_be_compared_and_kept_in_a_set(dataset):
+def test_datasets_can_be_compared_and_kept_in_a_set(dataset):
     other = replace(dataset)
     assert (dataset == dataset, dataset == other) == (True, False)  # noqa: PLR0124  # which once raised
     assert dataset.train != other.test
@@ -94,7 +94,7 @@ def test_a_label_without_a_name_is_refused_in_either_split(dataset, part, label)
         replace(dataset, **{part: replace(found, labels=labels)})
 
 
-def test_a_split_without_images_is_no_reason_to_refuse_a_data_set(dataset):
+def test_a_split_without_images_is_no_reason_to_refuse_a_dataset(dataset):
     assert len(replace(dataset, test=split(0)).test) == 0
 
 

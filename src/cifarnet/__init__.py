@@ -20,7 +20,9 @@ __all__ = [
     "build_model",
     "carry_out",
     "choose_backend",
+    "early_stopping",
     "evaluate",
+    "export_model",
     "export_run",
     "find_run",
     "import_weights",
@@ -44,7 +46,9 @@ _HOMES = {
     "build_model": "model.network:build_model",
     "carry_out": "training.train:carry_out",
     "choose_backend": "backends:choose",
+    "early_stopping": "training.fit:early_stopping",
     "evaluate": "evaluation.scoring:evaluate",
+    "export_model": "export.keras_model:export_model",
     "export_run": "export.export:export_run",
     "find_run": "run.folder:find_run",
     "import_weights": "export.weights:import_weights",
@@ -56,7 +60,9 @@ _HOMES = {
 }
 """Module and name behind each public name."""
 
-_NEED_KERAS = frozenset(("build_model", "carry_out", "export_run", "import_weights", "start"))
+_NEED_KERAS = frozenset(
+    ("build_model", "carry_out", "early_stopping", "export_model", "export_run", "import_weights", "start")
+)
 """Names whose modules import Keras, which would take its own default where no framework has been chosen."""
 
 

@@ -72,17 +72,24 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path, in_use: str, way_out: str, *, timeout_s: float = 0) -> Iterator[None]:
+def locked(
+    path: Path, in_use: str, way_out: str, *, timeout_s: float = 0, waiting: Callable[[], object] = lambda: None
+) -> Iterator[None]:
     """Hold an exclusive lock on the lock file ``path``, which is not removed.
 
-    Raises ``RunError`` with the message ``in_use`` if another process holds it for longer than ``timeout_s``, and with
-    ``way_out`` as the solution if the file system does not support locks.
+    If another process holds it, ``waiting`` is called. Raises ``RunError`` with the message ``in_use`` if that takes
+    longer than ``timeout_s`` (-1 is no limit), and with ``way_out`` as the solution if the file system does not support
+    locks.
     """
     from filelock import FileLock, Timeout  # imported here: it loads asyncio
 
-    lock = FileLock(path, timeout=timeout_s)
+    lock = FileLock(path)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire(timeout=timeout_s)
     except Timeout as error:
         raise RunError(in_use) from error
     except (OSError, NotImplementedError) as error:  # older versions of filelock raise the latter without flock

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from .contract import fault_of_labels
 from .errors import DataError
@@ -119,3 +119,17 @@ class Dataset:
 def durable(source: str | Path) -> str:
     """Return a name unchanged and a path as absolute, so that it is valid in any working directory."""
     return str(source) if source in NAMED_SOURCES else str(Path(source).expanduser().absolute())
+
+
+class Progress(Protocol):
+    """Progress callback while a dataset is downloaded or opened: phase, bytes done and total bytes.
+
+    It is called from the thread that does the work; an exception that it raises stops the work.
+    """
+
+    def __call__(self, phase: str, done_bytes: int, total_bytes: int | None, /) -> None:
+        """Report progress; total_bytes is None while it is unknown."""
+
+
+def silent(phase: str, done_bytes: int, total_bytes: int | None, /) -> None:
+    """Report nothing."""

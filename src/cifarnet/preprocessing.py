@@ -3,6 +3,7 @@
 It needs only numpy and Pillow.
 """
 
+import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,13 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485
 """Maximum size of an image; Pillow's limit for decompression bombs, 256 MiB as RGB."""
 
+SYSTEM_ERRORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
+"""Errors of the system, such as too many open files, that say nothing about the image being read."""
+SYSTEM_ADVICE = (
+    "an error of the system, not of the file: check its limits (`ulimit -n`), memory and disk, and try again"
+)
+"""End of a message about one of these errors."""
+
 UPRIGHT = 1
 """EXIF orientation of an image that is stored upright."""
 
@@ -31,7 +39,8 @@ UPRIGHT = 1
 def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Decode and preprocess an image file to uint8 of ``shape`` (height, width, 3), RGB, 0-255.
 
-    Raises DataError with only the reason, so the caller has to name the file; SizeError above ``MAX_PIXELS``.
+    Raises DataError with only the reason, so the caller has to name the file; SizeError above ``MAX_PIXELS``; OSError
+    for one of ``SYSTEM_ERRORS``.
     """
     try:
         return _decoded(file, shape)
@@ -40,6 +49,8 @@ def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np
     except (Image.DecompressionBombWarning, Image.DecompressionBombError, SizeError) as error:
         raise SizeError(str(error)) from error
     except Exception as error:  # decoders of damaged files raise nearly anything
+        if getattr(error, "errno", None) in SYSTEM_ERRORS:
+            raise
         raise DataError(reason(error) or type(error).__name__) from error
 
 
@@ -65,8 +76,10 @@ def bombs_refused() -> Iterator[None]:
 def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Preprocess an image to uint8 of ``shape`` (height, width, 3), RGB, 0-255, as ``contract.RECIPE`` describes.
 
-    An RGB image of that size is returned unchanged. Raises ValueError for floating-point pixels.
+    An RGB image of that size is returned unchanged. Raises ValueError as ``rgb`` does, and for TIFF files of 12 bits.
     """
+    if getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample) == (12,):  # Pillow does not scale them to 16 bits
+        raise ValueError("pixels of 12 bits; expected 8 or 16 bits")
     return np.asarray(resized(rgb(upright(image)), shape))
 
 
@@ -77,13 +90,17 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB: transparency over white, 16 bits to the high byte."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels; expected integers")
-    if image.mode.startswith("I"):
-        return Image.fromarray(_high_byte(np.asarray(image))).convert("RGB")
+    """Convert an image of any mode to RGB: transparency over white, 16 bits to the high byte.
+
+    Modes whose names begin with I;16 have pixels from 0 to 65535. Raises ValueError for the modes I (32-bit or signed
+    integers) and F (floating point): which of their values are black and white is not defined.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, whose range is not defined; expected 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        return _from_16_bits(image)
     if image.has_transparency_data:
-        return _over_white(image.convert("RGBA"))
+        return _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -104,12 +121,19 @@ def cropped(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def _high_byte(values: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Return the upper 8 of 16 bits, as Pillow does for 16-bit color. Other values are clipped to 16 bits first."""
-    high: NDArray[np.uint8] = (np.clip(values, 0, 0xFFFF) >> 8).astype(np.uint8)
-    return high
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Convert a 16-bit grayscale image to RGB, its transparent value, if any, to white."""
+    values = np.asarray(image)
+    is_transparent = values == image.info.get("transparency", -1)
+    return Image.fromarray(np.where(is_transparent, 0xFF, values >> 8).astype(np.uint8)).convert("RGB")
 
 
 def _over_white(image: Image.Image) -> Image.Image:
+    color = image.info.get("transparency")
+    if (
+        image.mode == "RGB" and isinstance(color, tuple) and max(color) > 0xFF
+    ):  # a 16-bit PNG, of which Pillow keeps only the high bytes
+        image = image.copy()
+        image.info["transparency"] = tuple(channel >> 8 for channel in color)
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image).convert("RGB")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

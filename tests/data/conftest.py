@@ -2,12 +2,11 @@
 
 import hashlib
 import io
-import os
-import pickle
+import json
 import struct
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.data.cifar10 import HttpArchive, RecordFile, Release
+from cifarnet.data.cifar10 import RecordFile, Release, Source
 from cifarnet.dataset import CIFAR10_LABELS
 
 IMAGES_PER_FILE = 20
@@ -65,59 +64,49 @@ def tar_bytes(members: Mapping[str, bytes]) -> bytes:
 
 
 @pytest.fixture
-def make_tar() -> Callable[[Mapping[str, bytes]], bytes]:
-    return tar_bytes
-
-
-@pytest.fixture
 def official(tiny: Tiny) -> bytes:
     """The tiny release as the official binary archive lays it out."""
     return tar_bytes({f"cifar-10-batches-bin/{name}": data for name, data in tiny.files.items()})
 
 
-def python_batch(
-    pixels: bytes,
-    labels: list[int],
-    *,
-    shape: tuple[int, int] | None = None,
-    dtype: bytes = b"u1",
-    is_fortran: bool = False,
-) -> bytes:
+def python_batch(pixels: bytes, labels: list[int]) -> bytes:
     """A batch as Python 2 pickled it, opcode by opcode: the same three globals as in the official files."""
-    rows, columns = shape or (len(labels), 3072)
-    text = [b"T" + struct.pack("<i", len(value)) + value for value in (b"b", dtype, b"|", pixels, b"data", b"labels")]
+    text = [b"T" + struct.pack("<i", len(value)) + value for value in (b"b", b"u1", b"|", pixels, b"data", b"labels")]
     kind, name, order, content, data_key, labels_key = text
-    dtype_object = (
-        b"cnumpy\ndtype\n"
-        + name
-        + b"K\x00K\x01\x87R"
-        + b"(K\x03"
-        + order
-        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = (
+        b"cnumpy\ndtype\n" + name + b"K\x00K\x01\x87R(K\x03" + order + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
     )
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + b"K\x00\x85" + kind + b"\x87R"
-        b"(K\x01" + struct.pack("<ci", b"J", rows) + struct.pack("<ci", b"J", columns) + b"\x86"
-    ) + (dtype_object + (b"\x88" if is_fortran else b"\x89") + content + b"tb")
+    shape = b"".join(struct.pack("<ci", b"J", size) for size in (len(labels), 3072)) + b"\x86"
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + kind + b"\x87R(K\x01"
     numbers = b"](" + b"".join(struct.pack("<ci", b"J", label) for label in labels) + b"e"
-    return b"\x80\x02}" + b"(" + data_key + array + labels_key + numbers + b"u."
-
-
-@pytest.fixture
-def make_python_batch() -> Callable[..., bytes]:
-    return python_batch
+    return b"\x80\x02}(" + data_key + array + shape + dtype + b"\x89" + content + b"tb" + labels_key + numbers + b"u."
 
 
 @pytest.fixture
 def python_files(tiny: Tiny) -> dict[str, bytes]:
     """The tiny release as the Python version, by file name."""
     return {
-        name.removesuffix(".bin"): python_batch(
-            tiny.images(name).transpose(0, 3, 1, 2).tobytes(),
-            tiny.labels(name),
-        )
+        name.removesuffix(".bin"): python_batch(tiny.images(name).transpose(0, 3, 1, 2).tobytes(), tiny.labels(name))
         for name in tiny.files
     }
+
+
+@pytest.fixture
+def npm_files(tiny: Tiny) -> dict[str, bytes]:
+    """The tiny release as the npm package has it, by file name."""
+    images = {}
+    for name in tiny.files:
+        buffer = io.BytesIO()
+        Image.fromarray(tiny.images(name).reshape(IMAGES_PER_FILE, 1024, 3)).save(buffer, "PNG")
+        images[name.replace(".bin", ".png")] = buffer.getvalue()
+    train = tiny.labels("data_batch_1.bin") + tiny.labels("data_batch_2.bin")
+    labels = {"train_lables.json": train, "test_lables.json": tiny.labels("test_batch.bin")}
+    return images | {name: json.dumps(each).encode() for name, each in labels.items()}
+
+
+def source_of(address: str, body: bytes) -> Source:
+    """A source that promises these bytes."""
+    return Source(address=address, known_hash=f"sha512:{hashlib.sha512(body).hexdigest()}")
 
 
 @dataclass
@@ -126,33 +115,28 @@ class Server:
 
     address: str = ""
     body: bytes = b""
-    knows_ranges: bool = True
     announces_length: bool = True
     status: int = 200
-    drop_after_bytes: int | None = None
+    kept_bytes: int | None = None
+    requests: int = 0
     may_answer: threading.Event = field(default_factory=threading.Event)
     may_end: threading.Event = field(default_factory=threading.Event)
-    ranges: list[str | None] = field(default_factory=list)
 
-    def source(self, body: bytes) -> HttpArchive:
+    def source(self, body: bytes) -> Source:
         """The source that promises these bytes, whatever the server gives."""
-        digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
-        return HttpArchive(url=f"{self.address}/tiny.tar.gz", size_bytes=len(body), md5=digest)
+        return source_of(f"{self.address}/tiny.tar.gz", body)
 
 
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            wanted = self.headers["Range"]
-            server.ranges.append(wanted)
+            server.requests += 1
             server.may_answer.wait(30)
-            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.knows_ranges else 0
-            self.send_response(206 if start else server.status)
+            self.send_response(server.status)
             if server.announces_length:
-                self.send_header("Content-Length", str(len(server.body) - start))
+                self.send_header("Content-Length", str(len(server.body)))
             self.end_headers()
-            end = None if server.drop_after_bytes is None else start + server.drop_after_bytes
-            self.wfile.write(server.body[start:end])
+            self.wfile.write(server.body[: server.kept_bytes])
             server.may_end.wait(30)
 
         def log_message(self, *_: object) -> None:
@@ -178,24 +162,9 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def class_folders(tmp_path: Path) -> Path:
-    """Two classes of five 32x32 pictures each, the classes told apart by their colour."""
+    """Two classes of five 32x32 images each, which differ in color."""
     for name, color in (("cat", (200, 10, 10)), ("dog", (10, 10, 200))):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for index in range(5):
             Image.new("RGB", (32, 32), (*color[:2], color[2] + index)).save(tmp_path / "pets" / name / f"{index}.png")
     return tmp_path / "pets"
-
-
-class Payload:
-    """Pickles to a call that creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
-@pytest.fixture
-def make_hostile_pickle() -> Callable[[Path], bytes]:
-    return lambda path: pickle.dumps({1: Payload(path)}, protocol=2)

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifarnet.data import cache_folder, cache_state, verify
+from cifarnet.data import cache_folder, cache_state, load_dataset, verify
 from cifarnet.data.cache import open_cache, write_cache
-from cifarnet.data.cifar10 import dataset_from_records, records_from_bytes
-from cifarnet.data.progress import silent
+from cifarnet.data.official_files import read_release
 from cifarnet.errors import DataError, IntegrityError
 
 
 @pytest.fixture
 def filled(tiny, tmp_path):
-    records = {file.name: records_from_bytes(tiny.files[file.name], file, tiny.release) for file in tiny.release.files}
-    write_cache(dataset_from_records(records, tiny.release), tmp_path / "tiny", silent)
+    for name, data in tiny.files.items():
+        (tmp_path / name).write_bytes(data)
+    write_cache(read_release(tmp_path, tiny.release), tmp_path / "tiny")
     return tmp_path
 
 
@@ -46,29 +46,14 @@ def test_a_truncated_file_is_refused_with_the_way_out(tiny, filled, kept_bytes):
         open_cache(filled, release=tiny.release)
 
 
-def test_a_file_with_bytes_after_its_end_is_refused(tiny, filled):
-    path = filled / "tiny" / "test-labels.npy"
-    path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(IntegrityError, match="it has 209 bytes; expected 208"):
-        open_cache(filled, release=tiny.release)
-
-
-def test_a_folder_in_the_place_of_an_array_is_told_in_words(tiny, filled):
-    (filled / "tiny" / "test-images.npy").unlink()
-    (filled / "tiny" / "test-images.npy").mkdir()
-    with pytest.raises(IntegrityError, match=r"test-images\.npy is damaged \(Is a directory\)"):
-        open_cache(filled, release=tiny.release)
-
-
 @pytest.mark.parametrize(
     "array",
     [
         np.zeros((20, 32, 32, 3), np.float32),
         np.zeros((19, 32, 32, 3), np.uint8),
-        np.asfortranarray(np.zeros((20, 32, 32, 3), np.uint8)),
         np.array([None]),
     ],
-    ids=["dtype", "shape", "order", "objects"],
+    ids=["dtype", "shape", "objects"],
 )
 def test_an_array_of_another_kind_is_refused(tiny, filled, array):
     np.save(filled / "tiny" / "test-images.npy", array)
@@ -83,6 +68,19 @@ def test_a_missing_file_means_not_present(tiny, filled):
     assert not state.present
     assert state.path == filled / "tiny"
     assert state.size_bytes > 0
+
+
+def test_a_cache_with_an_altered_pixel_is_not_opened(tmp_path):
+    """All of its pixels are black, in files of the right shapes with holes instead of data."""
+    (tmp_path / "cifar10").mkdir()
+    for part, count in (("train", 50_000), ("test", 10_000)):
+        for name, dtype, shape in (("images", np.uint8, (count, 32, 32, 3)), ("labels", np.int32, (count,))):
+            path = tmp_path / "cifar10" / f"{part}-{name}.npy"
+            np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with pytest.raises(
+        IntegrityError, match=r"cifar10 has the fingerprint \w{12}; expected 5dbb2c57cc9d: run .*--force"
+    ):
+        load_dataset("cifar10", cache=tmp_path)
 
 
 def test_an_empty_cache_tells_how_to_fill_it(tiny, tmp_path):

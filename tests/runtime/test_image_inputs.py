@@ -1,5 +1,6 @@
 """Whatever an app hands over becomes the pixels that the model was trained on, or an error that says what to pass."""
 
+import errno
 import io
 import os
 import re
@@ -153,6 +154,14 @@ def test_bytes_that_are_no_image(refuses, junk):
     assert refuses(junk) == message
 
 
+def test_too_many_open_files_are_not_blamed_on_the_image(refuses, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert refuses(b"any").startswith("the image cannot be read (Too many open files): an error of the system, not")
+
+
 def test_a_git_lfs_pointer_in_place_of_an_image_is_named(refuses, tmp_path):
     (tmp_path / "a.png").write_bytes(POINTER)
     reason = "cannot be used (it is a Git LFS pointer: fetch the file itself with `git lfs pull`)"
@@ -183,7 +192,7 @@ def test_bombs_are_refused_where_warnings_are_ignored(refuses):
 
 
 def test_floating_point_pictures(refuses):
-    message = "the image cannot be used (floating-point pixels; expected integers); expected whole 8- or 16-bit pixels"
+    message = "the image cannot be used (pixels of mode F, whose range is not defined; expected 8 or 16 bits); expected"
     assert refuses(Image.new("F", (32, 32))).startswith(message)
 
 

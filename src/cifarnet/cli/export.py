@@ -23,7 +23,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from cifarnet.export.export import Exported
+    from cifarnet.export.publish import Exported
 
 POINTS = 100
 """Percentage points in an accuracy of 1."""

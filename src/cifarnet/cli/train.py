@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
-from cifarnet.dataset import CIFAR10_FINGERPRINT, durable
-from cifarnet.errors import DataError, RunError, UsageError, shell_word
+from cifarnet.dataset import durable
+from cifarnet.errors import RunError, UsageError, shell_word
 from cifarnet.interruption import INTERRUPTED
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run.folder import Run, find_run
@@ -165,7 +165,6 @@ def _start(
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out_of, load_dataset
-    from cifarnet.data.cache import cache_folder
 
     if "dropout" in given and not job.model.dense_units:
         raise UsageError(
@@ -179,11 +178,6 @@ def _start(
             say_not_known(warm_start.run)
     with download_bar() as progress:
         dataset = load_dataset(source, seed=job.train.seed, progress=progress)
-    if source == "cifar10" and dataset.fingerprint != CIFAR10_FINGERPRINT:
-        raise DataError(
-            f"the CIFAR-10 in the cache has the fingerprint {dataset.fingerprint[:12]}; expected "
-            f"{CIFAR10_FINGERPRINT[:12]}: remove {cache_folder() / 'cifar10'} and run `cifarnet data fetch`"
-        )
     parts = hold_out_of(dataset, job.train)
     train = Recipe(model=job.model, train=job.train).adapted_to(len(parts.train), given).train
     for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):

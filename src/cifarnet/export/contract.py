@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cifarnet.config import ModelConfig
-from cifarnet.contract import BATCH_DIMENSION, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
+from cifarnet.contract import BATCH_DIMENSION, CALIBRATED_NAME, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
 from cifarnet.run.record import Calibration, RunRecord
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
@@ -35,14 +35,21 @@ def describe_network(
     config: ModelConfig, labels: Sequence[str], precision: str, *, flip: bool = False
 ) -> dict[str, Any]:
     """Return the part of the contract that does not depend on the training."""
-    height, width, channels = config.image_shape
+    interface = describe_interface(config.image_shape, labels)
+    return interface | {"precision": precision, "flip": flip, "model": config.to_json()}
+
+
+def describe_interface(image_shape: Sequence[int], labels: Sequence[str], *, calibrated: bool = True) -> dict[str, Any]:
+    """Return the contract of a float32 model of which only its input and output are known."""
+    height, width, channels = image_shape
+    outputs = {name: each for name, each in OUTPUTS.items() if calibrated or name != CALIBRATED_NAME}
     return {
         "version": CONTRACT_VERSION,
         "labels": list(labels),
         "input": {**INPUT, "shape": [BATCH_DIMENSION, height, width, channels]},
-        "outputs": {name: {**each, "shape": [BATCH_DIMENSION, len(labels)]} for name, each in OUTPUTS.items()},
+        "outputs": {name: {**each, "shape": [BATCH_DIMENSION, len(labels)]} for name, each in outputs.items()},
         "resize": dict(RECIPE) | {"height": height, "width": width},
-        "precision": precision,
-        "flip": flip,
-        "model": config.to_json(),
+        "precision": "float32",
+        "flip": False,
+        "model": {},
     }

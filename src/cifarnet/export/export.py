@@ -1,12 +1,8 @@
 """Export a run: write the graph, check its parity with the trained model, then publish the files."""
 
 import hashlib
-import json
 import math
-import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -14,25 +10,21 @@ from typing import Any
 import keras
 import onnx
 
-from cifarnet.atomic import locked, naming, written_aside
-from cifarnet.backends import choose
 from cifarnet.config import TrainConfig
-from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX
 from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
-from cifarnet.errors import ConfigError, ModelError, ParityError, UsageError
+from cifarnet.errors import ConfigError, ParityError
 from cifarnet.evaluation.scoring import evaluate
-from cifarnet.interruption import defer_interrupt
-from cifarnet.run.folder import EXPORT_LOCK, Run, require_writable_model
+from cifarnet.run.folder import Run
 from cifarnet.run.job import require_outside
-from cifarnet.runtime import open_model, read_model
-from cifarnet.system import processor, versions
+from cifarnet.runtime import open_model
 from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, require_same_data
 
 from .contract import describe
-from .file import contract_text, serialize
-from .latency import Latency, compare_latency
-from .parity import Parity, Tolerances, check_parity, keras_outputs
+from .file import serialize
+from .latency import compare_latency
+from .parity import Tolerances, check_parity, keras_outputs
+from .publish import Exported, describe_parity, require_free, write_export
 from .quantize import Variant, quantized
 from .writer import OPSET, write_graph
 
@@ -42,28 +34,12 @@ FLOAT16_PROBABILITY = 0.02
 """Maximum difference of a probability in float16, with its 11-bit significand. Measured: 2e-3."""
 CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
 """Training images that calibrate int8 ranges, and validation images that select the best variant."""
-RENAMES_S = 60.0
-"""Maximum seconds to wait while another export renames its files."""
-
 Notice = Callable[[str], object]
 """Receives progress messages."""
 
 
 def no_notice(text: str) -> None:
     """Ignore a progress message."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A model file that passed the parity check."""
-
-    path: Path
-    size_bytes: int
-    sha256: str
-    precision: str
-    parity: Parity
-    latencies: tuple[Latency, ...]
-    """Latency compared with float32 on this machine; empty for float32 itself."""
 
 
 def export_run(
@@ -105,17 +81,12 @@ def export_run(
         if not path.exists():
             raise
         raise ParityError(f"{error}; {path} is still the file of an earlier export") from error
-    contract["proof"] = {
-        "images": parity.images,
-        "accuracy": parity.accuracy,
-        "bars": tolerances.at(temperature).to_json(),
-        "checks": [check.name for check in parity.checks],
-    }
+    contract["proof"] = describe_parity(parity, tolerances.at(temperature))
     content = serialize(graph, contract, opset)
     latencies = () if precision == "float32" else compare_latency(content, _float32(model, contract))
     digest = hashlib.sha256(content).hexdigest()
     exported = Exported(path, len(content), digest, precision, parity, latencies)
-    _write(exported, content, contract)
+    write_export(exported, content, contract)
     return exported
 
 
@@ -140,32 +111,9 @@ def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
     minutes of checking.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    require_writable_model(path)
-    _require_own(path)
     require_outside(path.parent, run.read_record().data.source, "--output")
-    if path.parent.is_dir():
-        with _naming_lock(path):  # fails now if the file system does not support locks
-            return path
+    require_free(path)
     return path
-
-
-def _naming_lock(path: Path) -> AbstractContextManager[None]:
-    """Return the lock that keeps the three files of one export together."""
-    lock = path.parent / EXPORT_LOCK
-    in_use = f"{lock} was held by another export for {RENAMES_S:.0f} s; expected milliseconds: stop that export"
-    return locked(lock, in_use, "write to a local disk (--output)", timeout_s=RENAMES_S)
-
-
-def _require_own(path: Path) -> None:
-    """Raise ``UsageError`` if ``path`` exists and was not written by an export."""
-    if os.path.lexists(path):
-        try:
-            read_model(path)
-        except ModelError as error:
-            raise UsageError(
-                f"the export would replace {path}, which is not an exported model ({error}); expected a free name: "
-                "move that file or give another name"
-            ) from error
 
 
 def _graph(
@@ -200,37 +148,3 @@ def _best_variant(float32: bytes, contract: Mapping[str, Any], dataset: Dataset,
         notice(f"int8, {variant.name}: loss {loss:.4f} on {len(validation):,} validation images")
         variants.append((loss if math.isfinite(loss) else math.inf, variant))
     return min(variants, key=itemgetter(0))[1]
-
-
-def _write(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> None:
-    """Write the three files to temporary names, then rename them.
-
-    A crash between two renames is detectable: the parity file has the SHA-256 of its model, and the old contract is
-    removed before the model is replaced. A concurrent export to the same name waits.
-    """
-    path = exported.path
-    beside = path.with_suffix(CONTRACT_SUFFIX)
-    measured = {
-        "precision": exported.precision,
-        "size_bytes": exported.size_bytes,
-        "sha256": exported.sha256,
-        "backend": choose(),
-        "versions": versions(),
-        "processor": processor(),
-        **exported.parity.to_json(),
-        "latencies": [asdict(latency) for latency in exported.latencies],
-    }
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        written_aside(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode()) as name_parity,
-        written_aside(beside, (contract_text(contract) + "\n").encode()) as name_contract,
-        written_aside(path, content) as name_model,
-        _naming_lock(path),
-        defer_interrupt(),
-    ):
-        name_parity()
-        with naming(beside):
-            beside.unlink(missing_ok=True)
-        name_model()
-        name_contract()

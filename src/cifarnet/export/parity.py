@@ -16,8 +16,14 @@ from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict, score, softmax, with_tta
 from cifarnet.runtime import open_model
 
+from .writer import returns_logits
+
 OutputFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Maps images (n, h, w, 3) to float32 (n, outputs, classes): logits, probabilities and, for a file, calibrated ones."""
+"""Maps images (n, h, w, 3) to float32 (n, outputs, classes).
+
+The outputs of a file are its logits, probabilities and maybe calibrated ones. Those of a trained model are its
+probabilities, and before them its logits if it has them.
+"""
 
 WHOLE_BATCH = 256
 """Batch size for the whole test set."""
@@ -46,9 +52,9 @@ class Tolerances:
     equal_accuracy: bool = True
     """Whether the number of correct predictions must be equal, so that it must not increase either."""
 
-    def at(self, temperature: float) -> "Tolerances":
+    def at(self, temperature: float | None) -> "Tolerances":
         """Return the tolerances at a temperature, above 0; below 1 it magnifies the rounding of logits."""
-        factor = max(1.0, 1.0 / temperature)
+        factor = max(1.0, 1.0 / (temperature or 1.0))
         calibrated = None if self.calibrated is None else self.calibrated * factor
         return replace(self, calibrated=calibrated, heads=self.heads * factor)
 
@@ -69,11 +75,12 @@ class Check:
     images: int
     probability_difference: float
     """Largest absolute difference of ``probabilities``; NaN if either side is not finite."""
-    calibrated_difference: float
-    """Largest absolute difference of ``calibrated``."""
+    calibrated_difference: float | None
+    """Largest absolute difference of ``calibrated``, or None if the file or the trained model cannot tell."""
     head_difference: float
     """Largest absolute difference of either from the softmax of the file's own logits."""
-    logit_difference: float
+    logit_difference: float | None
+    """Largest absolute difference of ``logits``, or None if the trained model has only probabilities."""
     changed_classes: int
     """Images whose predicted class differs, except near ties within the margin."""
     first_offender: int | None
@@ -114,6 +121,23 @@ def keras_outputs(model: keras.Model, *, flip: bool = False) -> OutputFunction:
     return flipped_heads if flip else heads
 
 
+def model_outputs(model: keras.Model, classes: int) -> OutputFunction:
+    """Return a function that computes what ``model`` returns as probabilities, after logits if it returns these.
+
+    Values (n, 1) are probabilities of the second of two classes.
+    """
+    is_logits = returns_logits(model)
+
+    def outputs(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = np.asarray(model.predict_on_batch(images), np.float32)
+        if found.shape[1] == 1 and classes == 2:
+            found = np.concatenate([1 - found, found], axis=1)
+        heads = [found, softmax(found).astype(np.float32)] if is_logits else [found]
+        return np.stack(heads, axis=1)
+
+    return outputs
+
+
 def onnx_outputs(content: bytes, *, optimized: bool) -> OutputFunction:
     """Return a function that computes the three outputs of a model file in onnxruntime."""
     opened = open_model(content, threads=0, optimized=optimized)
@@ -121,12 +145,13 @@ def onnx_outputs(content: bytes, *, optimized: bool) -> OutputFunction:
 
 
 def check_parity(
-    trained: OutputFunction, content: bytes, test: Split, tolerances: Tolerances, temperature: float
+    trained: OutputFunction, content: bytes, test: Split, tolerances: Tolerances, temperature: float | None
 ) -> Parity:
     """Compare a model file with the trained model and return the differences.
 
-    ``calibrated`` is compared with the softmax of the trained model's logits divided by ``temperature``. Raises
-    ``ParityError`` with the differences and the first mismatch if a tolerance is exceeded.
+    ``calibrated`` is compared with the softmax of the logits divided by ``temperature``, those of the trained model if
+    it returns them; with None the file has no such output. Raises ``ParityError`` with the differences and the first
+    mismatch if a tolerance is exceeded.
     """
     files = {word: onnx_outputs(content, optimized=word == "optimised") for word in ("optimised", "plain")}
     reference = predict(trained, test.images, WHOLE_BATCH)
@@ -171,22 +196,31 @@ def extreme_images(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _compare(
-    name: str, expected: NDArray[np.float32], found: NDArray[np.float32], tolerances: Tolerances, temperature: float
+    name: str,
+    expected: NDArray[np.float32],
+    found: NDArray[np.float32],
+    tolerances: Tolerances,
+    temperature: float | None,
 ) -> Check:
-    logits, probabilities = (_distance(expected[:, head], found[:, head]) for head in (0, 1))
-    calibrated = _distance(_softmax(expected[:, 0], temperature), found[:, 2])
-    own = [_distance(_softmax(found[:, 0], each), found[:, head]) for head, each in ((1, 1.0), (2, temperature))]
-    heads, changed = np.maximum(*own), _changed(expected[:, 1], found[:, 1], tolerances.margin or 0.0)
-    pairs = ((probabilities, tolerances.probability), (calibrated, tolerances.calibrated), (heads, tolerances.heads))
-    exceeds = np.any([_exceeds(differences, tolerance) for differences, tolerance in pairs], axis=0)
+    logits, probabilities = found[:, 0], found[:, 1]
+    has_logits = expected.shape[1] > 1
+    differences = {"probability": _distance(expected[:, -1], probabilities)}
+    heads = [_distance(_softmax(logits, 1.0), probabilities)]
+    if temperature is not None:
+        heads.append(_distance(_softmax(logits, temperature), found[:, 2]))
+        if has_logits:
+            differences["calibrated"] = _distance(_softmax(expected[:, 0], temperature), found[:, 2])
+    differences["heads"] = np.max(heads, axis=0)
+    changed = _changed(expected[:, -1], probabilities, tolerances.margin or 0.0)
+    exceeds = np.any([_exceeds(each, getattr(tolerances, key)) for key, each in differences.items()], axis=0)
     mismatches = np.flatnonzero(exceeds | (changed if tolerances.margin is not None else False))
     return Check(
         name=name,
         images=len(expected),
-        probability_difference=float(probabilities.max()),
-        calibrated_difference=float(calibrated.max()),
-        head_difference=float(heads.max()),
-        logit_difference=float(logits.max()),
+        probability_difference=float(differences["probability"].max()),
+        calibrated_difference=float(differences["calibrated"].max()) if "calibrated" in differences else None,
+        head_difference=float(differences["heads"].max()),
+        logit_difference=float(_distance(expected[:, 0], logits).max()) if has_logits else None,
         changed_classes=int(changed.sum()),
         first_offender=int(mismatches[0]) if len(mismatches) else None,
     )
@@ -223,11 +257,13 @@ def _require_no_mismatch(check: Check, tolerances: Tolerances) -> None:
         limits = (tolerances.probability, tolerances.calibrated, tolerances.heads)
         expected = [f"at most {' and '.join(f'{limit:.2g}' for limit in limits if limit is not None)}"]
         expected += [] if tolerances.margin is None else ["no changed prediction"]
+        difference = check.calibrated_difference
+        calibrated = "" if difference is None else f", calibrated ones by {difference:.2g}"
         raise ParityError(
-            f"{check.name}: probabilities differ by {check.probability_difference:.2g}, calibrated ones by "
-            f"{check.calibrated_difference:.2g}, either from the softmax of the file's logits by "
-            f"{check.head_difference:.2g}; {check.changed_classes} of {check.images} predictions change, image "
-            f"{check.first_offender} is the first mismatch; expected {', '.join(expected)}: no file was written"
+            f"{check.name}: probabilities differ by {check.probability_difference:.2g}{calibrated}, either from the "
+            f"softmax of the file's logits by {check.head_difference:.2g}; {check.changed_classes} of {check.images} "
+            f"predictions change, image {check.first_offender} is the first mismatch; expected {', '.join(expected)}: "
+            "no file was written"
         )
 
 

@@ -26,6 +26,10 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
     content, contract = read_model(Path(path))
     if contract["precision"] != "float32":
         raise ModelError(f"{path} holds {contract['precision']} weights; expected float32: import the float32 file")
+    if not contract["model"]:
+        raise ModelError(
+            f"{path} was written by export_model from another network; expected one of build_model: import it with onnx"
+        )
     config = replace(ModelConfig.from_json(contract["model"]), ghost_batch=0)
     try:
         graph = onnx.load_from_string(content).graph

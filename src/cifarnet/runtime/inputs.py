@@ -131,7 +131,7 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
 
     Raises ``DataError`` if it cannot be used.
     """
-    from cifarnet.preprocessing import MAX_PIXELS, read_pixels
+    from cifarnet.preprocessing import MAX_PIXELS, SYSTEM_ADVICE, read_pixels
 
     if isinstance(image, str | os.PathLike):
         source: Path | io.BytesIO = Path(image)
@@ -147,6 +147,8 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
         ) from error
     except DataError as error:
         raise DataError(f"{name} cannot be used ({error}); expected a whole image file: replace it") from error
+    except OSError as error:
+        raise DataError(f"{name} cannot be read ({reason(error)}): {SYSTEM_ADVICE}") from error
 
 
 def _require_file(path: Path) -> None:
