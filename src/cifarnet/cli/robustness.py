@@ -69,7 +69,7 @@ def command(
     from cifarnet.contract import ROBUSTNESS
     from cifarnet.evaluation.corruptions import FAMILIES
     from cifarnet.evaluation.corruptions.published import open_published
-    from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_published, measure_robustness
+    from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_robustness
     from cifarnet.evaluation.target import file_target, is_own, open_images, require_unseen, scored_images
     from cifarnet.runtime import open_model, read_model
 
@@ -84,14 +84,17 @@ def command(
     stored = run.path / ROBUSTNESS if run and same_as_run else None
     if stored:
         require_writable(stored)  # before a minute of measuring
-    opened, sha256 = open_model(content, threads=0), hashlib.sha256(content).hexdigest()
     published = open_published(cifar10c, dataset) if cifar10c else None
     with _progress(tuple(published.families) if published else FAMILIES) as advance:
-        if published:
-            found = measure_published(opened, dataset.test, published, sha256=sha256, advance=advance)
-        else:
-            images = len(dataset.test) if every else DEFAULT_IMAGES
-            found = measure_robustness(opened, dataset.test, sha256=sha256, images=images, seed=seed, advance=advance)
+        found = measure_robustness(
+            open_model(content, threads=0),
+            dataset.test,
+            sha256=hashlib.sha256(content).hexdigest(),
+            images=len(dataset.test) if every else DEFAULT_IMAGES,
+            seed=seed,
+            published=published,
+            advance=advance,
+        )
     document = found.to_json() | {"data": scored_images(dataset, same_as_run=same_as_run, unseen=unseen)}
     record = json.dumps(document, indent=2, allow_nan=False)
     try:

@@ -3,7 +3,7 @@
 The images are the published ones, or test images corrupted by ``corruptions``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -182,65 +182,43 @@ def measure_robustness(
     sha256: str,
     images: int = DEFAULT_IMAGES,
     seed: int = 0,
+    published: PublishedImages | None = None,
     advance: Advance = lambda *_: None,
 ) -> Robustness:
     """Evaluate a model on images of ``split``, uncorrupted and under each corruption, batch by batch.
 
     ``sha256`` is the hash of the model file; ``images`` is the maximum sample size, see ``choose_images``. The
-    corruption of an image does not depend on the rest of the sample. Raises ``DataError`` if the split has no images or
-    images of another size than the model's, ``UsageError`` for an invalid sample size or seed, ``ModelError`` if the
-    logits are not finite.
+    corruption of an image does not depend on the rest of the sample. With ``published`` images of ``split``, all of
+    them are used, and ``images`` and ``seed`` have no effect. Raises ``DataError`` if the split has no images or images
+    of another size than the model's, ``UsageError`` for an invalid sample size or seed, ``ModelError`` if the logits
+    are not finite.
     """
-    chosen = choose_images(split.labels, images, seed)
+    _require_size(opened, split)
+    chosen = choose_images(split.labels, len(split) if published else images, seed)
 
-    def corrupted(indices: Indices, family: str, severity: int) -> NDArray[np.uint8]:
-        return corrupt_at(split.images[indices], indices, family, severity, seed)
+    def at(family: str, severity: int) -> Tally:
+        def corrupted(indices: Indices) -> NDArray[np.uint8]:
+            if published:
+                return published.at(indices, family, severity)
+            return corrupt_at(split.images[indices], indices, family, severity, seed)
 
-    clean, families = _evaluate_all(opened, split, chosen, FAMILIES, corrupted, advance)
-    return Robustness(sha256=sha256, seed=seed, images_in_split=len(split), clean=clean, families=families)
+        tally = _evaluated(
+            opened, split.labels, chosen, corrupted if severity else lambda indices: split.images[indices]
+        )
+        advance(family, severity)
+        return tally
 
-
-def measure_published(
-    opened: OpenedModel, split: Split, published: PublishedImages, *, sha256: str, advance: Advance = lambda *_: None
-) -> Robustness:
-    """Evaluate a model on every published image of CIFAR-10-C, and uncorrupted on ``split``, the test images.
-
-    Raises ``DataError`` and ``ModelError`` as ``measure_robustness``.
-    """
-    everything = np.arange(len(split), dtype=np.int64)
-    clean, families = _evaluate_all(opened, split, everything, tuple(published.families), published.at, advance)
+    clean, names = at(CLEAN, 0), tuple(published.families) if published else FAMILIES
+    families = tuple(FamilyResult(name, tuple(at(name, severity) for severity in SEVERITIES)) for name in names)
     return Robustness(
         sha256=sha256,
-        seed=0,
+        seed=seed,
         images_in_split=len(split),
         clean=clean,
         families=families[: len(FAMILIES)],
         extra=families[len(FAMILIES) :],
-        drawing=PUBLISHED,
+        drawing=PUBLISHED if published else DRAWING,
     )
-
-
-def _evaluate_all(
-    opened: OpenedModel,
-    split: Split,
-    chosen: Indices,
-    names: Sequence[str],
-    corrupted: Callable[[Indices, str, int], NDArray[np.uint8]],
-    advance: Advance,
-) -> tuple[Tally, tuple[FamilyResult, ...]]:
-    """Evaluate the ``chosen`` images, clean and with each corruption, which ``corrupted`` returns by position."""
-    _require_size(opened, split)
-
-    def evaluated(family: str, severity: int, images: Callable[[Indices], NDArray[np.uint8]]) -> Tally:
-        tally = _evaluated(opened, split.labels, chosen, images)
-        advance(family, severity)
-        return tally
-
-    def at(family: str, severity: int) -> Tally:
-        return evaluated(family, severity, lambda indices: corrupted(indices, family, severity))
-
-    clean = evaluated(CLEAN, 0, lambda indices: split.images[indices])
-    return clean, tuple(FamilyResult(name, tuple(at(name, severity) for severity in SEVERITIES)) for name in names)
 
 
 def _require_size(opened: OpenedModel, split: Split) -> None:
