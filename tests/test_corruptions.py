@@ -82,7 +82,7 @@ def test_a_higher_severity_changes_more(family):
     assert changes == sorted(set(changes)), changes
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 48, 40, 3), (1, 9, 33, 3), (0, 32, 32, 3)])
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 9, 33, 3), (0, 32, 32, 3)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shape_and_dtype_are_kept(family, shape):
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

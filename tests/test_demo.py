@@ -151,12 +151,10 @@ def test_a_refusal_names_the_address_to_open(server):
     assert f"`ssh -L {port}:localhost:{port} HOST`" in page
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "LocalHost", "[::1]"])
-@pytest.mark.parametrize("port", ["", ":{port}", ":9000"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:{port}", "LocalHost:9000", "[::1]:{port}"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_local_host_headers_are_accepted_with_any_port(server, method, name, port):
-    host = name + port.format(port=server.server_port)
-    request = f"{method} /browser/model.onnx HTTP/1.1\r\nHost: {host}\r\n\r\n"
+def test_local_host_headers_are_accepted_with_any_port(server, method, host):
+    request = f"{method} /browser/model.onnx HTTP/1.1\r\nHost: {host}\r\n\r\n".format(port=server.server_port)
     assert answer_to(server, request.encode()).split()[1] == b"200"
 
 
