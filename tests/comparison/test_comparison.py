@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +20,7 @@ from cifarnet.backends import NAMES
 from cifarnet.cli.compare import _print_result
 from cifarnet.config import ModelConfig
 from cifarnet.data import hold_out, load_dataset
-from cifarnet.errors import BackendError, UsageError
+from cifarnet.errors import BackendError, RunError, UsageError
 from cifarnet.evaluation.comparison import Plan
 from cifarnet.evaluation.comparison.charts import agreement_matrix, draw_comparison
 from cifarnet.evaluation.comparison.compare import Comparison, Pair, ScoreWithInterval, Training, gradient_difference
@@ -251,6 +252,18 @@ def test_lines_printed_by_a_framework_are_not_parsed_as_results(monkeypatch, tmp
     assert (found, seen) == ({"run": "r"}, [("torch", 0, EpochRecord(**epoch), 2.0)])
 
 
+def wait_until_free(run, limit_s=30):
+    """Wait until the process that trains ``run`` has ended."""
+    end = time.monotonic() + limit_s
+    while True:
+        try:
+            with run.locked():
+                return
+        except RunError:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
 def test_ctrl_c_also_ends_the_training_process(photos, tmp_path):
     program = (  # a suite in the background passes on that SIGINT is ignored
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from cifarnet.cli import main; main()"
@@ -261,12 +274,11 @@ def test_ctrl_c_also_ends_the_training_process(photos, tmp_path):
             if line.split()[:3] == ["torch", "0", "1"]:  # the line of the first finished epoch
                 break
         process.send_signal(signal.SIGINT)  # only to this process; a terminal would send it to both
-        stdout = process.stderr.read()
-    assert process.returncode == 130, stdout
-    assert stdout.splitlines()[-1] == "interrupted"
+        stderr = process.stderr.read()
+    assert (process.returncode, stderr.splitlines()[-1]) == (130, "interrupted")
     (run,) = tmp_path.glob("comparisons/*/runs/2*")
-    with Run(run).locked():  # its process has ended
-        assert document(Run(run))["status"] == "running"
+    wait_until_free(Run(run))
+    assert document(Run(run))["status"] == "running"
     assert not list(tmp_path.glob("comparisons/*/comparison.*"))
 
 

@@ -4,7 +4,9 @@ Prints each epoch and the result to stdout as JSON. The last line of stderr has 
 """
 
 import json
+import os
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ from cifarnet.run.job import Job
 from cifarnet.run.record import DataRecord
 from cifarnet.run.typed_json import read
 from cifarnet.system import peak_memory_bytes, prepare_process, print_result
+
+
+def _exit_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # returns when the parent process ends, even if it is killed
+    os._exit(1)
 
 
 class _EpochPrinter:
@@ -69,6 +76,7 @@ def _train(order: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
         prepare_process()
         choose()
         print_result(**_train(json.loads(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""Train a job on one backend in a subprocess, which ends with this process."""
+"""Train a job on one backend in a subprocess, which ends when this process ends, in whatever way."""
 
 import json
 import os
@@ -12,7 +12,6 @@ from typing import IO, Any
 
 from cifarnet.dataset import Dataset
 from cifarnet.errors import BackendError
-from cifarnet.interruption import cleanup_on_interrupt
 from cifarnet.run.folder import EpochRecord
 from cifarnet.run.job import Job
 from cifarnet.run.record import DataRecord
@@ -39,13 +38,18 @@ def train_in_child(
     command = [sys.executable, "-m", "cifarnet.evaluation.comparison.child", json.dumps(order)]
     environment = os.environ | {"KERAS_BACKEND": backend}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-        # A file and not a second pipe, which would fill up while stdout is read.
+        # A file and not another pipe, which would fill up while stdout is read. The subprocess watches its stdin.
         with subprocess.Popen(  # noqa: S603  # our module in this interpreter
-            command, env=environment, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8", errors="replace"
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            encoding="utf-8",
+            errors="replace",
         ) as process:
             try:
-                with cleanup_on_interrupt(lambda: _kill_now(process)):
-                    result = _read_results(process, backend, job.train.seed, on_epoch)
+                result = _read_results(process, backend, job.train.seed, on_epoch)
             finally:
                 process.kill()
         if process.returncode or result is None:
@@ -69,12 +73,6 @@ def _read_results(
             final = result
     process.wait()
     return final
-
-
-def _kill_now(process: subprocess.Popen[str]) -> None:
-    """Kill the process and wait for its end. ``process.wait`` would block if Ctrl-C interrupted itself."""
-    process.kill()
-    os.waitpid(process.pid, 0)
 
 
 def _reason(process: subprocess.Popen[str], stderr: IO[str]) -> str:
