@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from .options import DATA, MODEL, JsonOption, RunsOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
+    from cifarnet.dataset import Dataset
     from cifarnet.evaluation.robustness import FamilyResult, Robustness
     from cifarnet.run.folder import Run
 
@@ -70,18 +71,12 @@ def command(
     from cifarnet.evaluation.corruptions import FAMILIES
     from cifarnet.evaluation.corruptions.published import open_published
     from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_robustness
-    from cifarnet.evaluation.target import file_target, is_own, open_images, require_unseen, scored_images
     from cifarnet.runtime import open_model, read_model
 
     path, run = _model_and_run(model, runs)
     content, _ = read_model(path)
-    target = file_target(path, run)
-    with download_bar() as progress:
-        dataset = open_images(target, data, progress)
-    same_as_run, unseen = is_own(target, dataset), require_unseen(target, dataset, data)
-    if unseen is None:
-        say_not_known(target.name)
-    stored = run.path / ROBUSTNESS if run and same_as_run else None
+    dataset, scored = _open_images(path, run, data)
+    stored = run.path / ROBUSTNESS if run and scored["same_as_run"] else None
     if stored:
         require_writable(stored)  # before a minute of measuring
     published = open_published(cifar10c, dataset) if cifar10c else None
@@ -95,8 +90,7 @@ def command(
             published=published,
             advance=advance,
         )
-    document = found.to_json() | {"data": scored_images(dataset, same_as_run=same_as_run, unseen=unseen)}
-    record = json.dumps(document, indent=2, allow_nan=False)
+    record = json.dumps(found.to_json() | {"data": scored}, indent=2, allow_nan=False)
     try:
         out(record if as_json else _text(found, path))
     finally:  # if printing fails, the results are still stored
@@ -116,6 +110,19 @@ def _model_and_run(name: str | None, runs: Path) -> "tuple[Path, Run | None]":
         return Path(name), None
     run = recorded_run(runs, name)
     return exported_model(run), run
+
+
+def _open_images(path: Path, run: "Run | None", data: str | None) -> "tuple[Dataset, dict[str, Any]]":
+    """Return the dataset whose test split is evaluated, and its description for the JSON document."""
+    from cifarnet.evaluation.target import file_target, is_own, open_images, require_unseen, scored_images
+
+    target = file_target(path, run)
+    with download_bar() as progress:
+        dataset = open_images(target, data, progress)
+    same_as_run, unseen = is_own(target, dataset), require_unseen(target, dataset, data)
+    if unseen is None:
+        say_not_known(target.name)
+    return dataset, scored_images(dataset, same_as_run=same_as_run, unseen=unseen)
 
 
 @contextmanager
