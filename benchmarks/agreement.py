@@ -104,7 +104,7 @@ def table() -> str:
         differences = np.abs(np.subtract(losses[one], losses[other]))
         largest = [differences[:span].max() for span in SPANS]
         rows.append([f"{one}, {other}", *map(rounded, largest)])
-    return markdown(("frameworks", "first step", "first 10 steps", "first 30 steps"), rows)
+    return markdown(("backends", "first step", "first 10 steps", "first 30 steps"), rows)
 
 
 def main() -> None:

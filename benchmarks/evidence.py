@@ -39,8 +39,8 @@ def runs_table() -> str:
         "processor": lambda run: run["machine"]["processor"],
     }
     return (
-        f"**{statistics.mean(accuracies):.1f} % test accuracy** on CIFAR-10: the mean of {len(found)} whole runs "
-        f"({min(accuracies):.2f} to {max(accuracies):.2f} %) over {len(seeds)} seeds and {len(backends)} backends."
+        f"**{statistics.mean(accuracies):.1f}% test accuracy** on CIFAR-10: the mean of {len(found)} whole runs "
+        f"({min(accuracies):.2f} to {max(accuracies):.2f}%) over {len(seeds)} seeds and {len(backends)} backends."
         f"\n\n{table_of(columns, found)}"
     )
 
@@ -119,7 +119,7 @@ def comparison_table() -> str:
     trainings = {
         "trained on": lambda run: run["backend"],
         "validation accuracy": lambda run: percent(run["validation"]["accuracy"]),
-        "test accuracy (95 %)": _accuracy_with_interval,
+        "test accuracy (95%)": _accuracy_with_interval,
         "same class as its ONNX file": lambda run: percent(run["file_agreement"], 2),
         "seconds per epoch": lambda run: f"{run['seconds_per_epoch']:.0f}",
         "memory": lambda run: f"{run['peak_memory_bytes'] / 1e6:,.0f} MB",

@@ -111,7 +111,7 @@ def table(path: Path = PATH) -> str:
     """Return the stored trainings, one row per way."""
     columns = {
         "recipe": lambda group: group[0]["way"],
-        "test accuracy": lambda group: mean_and_range([100 * line["test_accuracy"] for line in group], "{:.1f} %"),
+        "test accuracy": lambda group: mean_and_range([100 * line["test_accuracy"] for line in group], "{:.1f}%"),
         "seeds": len,
         "epochs": lambda group: f"{statistics.mean(line['epochs'] for line in group):.0f}",
         "seconds": lambda group: f"{statistics.mean(line['seconds'] for line in group):.0f}",

@@ -65,7 +65,7 @@ def _ablation_row(key: tuple[int, str], group: Sequence[Line], points: float | N
         name,
         epochs,
         len(group),
-        mean_and_range([_accuracy(line) for line in group], "{:.2f} %"),
+        mean_and_range([_accuracy(line) for line in group], "{:.2f}%"),
         shown(points, "+.2f"),
         percent(statistics.mean(line["flip_accuracy"] for line in group), 2),
         f"{statistics.mean(line['validation']['loss'] for line in group):.4f}",

@@ -229,3 +229,29 @@ def test_json_outside_the_range_is_refused_too():
 def test_a_whole_number_serves_as_a_fraction_in_json():
     config = TrainConfig.from_json(TrainConfig().to_json() | {"learning_rate": 1})
     assert (config.learning_rate, type(config.learning_rate)) == (1.0, float)
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        # One convolution of 1x1 over 3 channels, 4x4 halved to 2x2, then 8 -> 3 -> 2.
+        (
+            ModelConfig(image_shape=(4, 4, 3), classes=2, filters=(2,), kernel_size=1, dense_units=(3,)),
+            (3 + 1) * 2 + (8 + 1) * 3 + (3 + 1) * 2,
+        ),
+        # Two of 3x3 without padding: 8x8 to 4x4, halved to 2x2.
+        (
+            ModelConfig(
+                image_shape=(8, 8, 1),
+                classes=2,
+                filters=(5,),
+                convolutions_per_block=2,
+                padding="valid",
+                dense_units=(3,),
+            ),
+            (9 + 1) * 5 + (45 + 1) * 5 + (20 + 1) * 3 + (3 + 1) * 2,
+        ),
+    ],
+)
+def test_parameters_are_counted(config, count):
+    assert config.parameters == count

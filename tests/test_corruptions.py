@@ -1,4 +1,4 @@
-"""Each corruption is what its name says, stronger with its severity, and the same for an image wherever it stands."""
+"""Each corruption has its effect, grows with the severity, and does not depend on the other images."""
 
 import colorsys
 
@@ -10,11 +10,11 @@ from cifarnet.errors import DataError, UsageError
 from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES, blur, corrupt_at, digital, frost, weather
 
 FIXED = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression"}
-"""Families without chance in them."""
+"""Deterministic families."""
 GROWING = FIXED | {"gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "snow", "fog"}
-"""Families of which a higher severity changes more; glass, frost and elastic grow in several ways, not all at once."""
+"""Families whose change grows with the severity; glass, frost and elastic have several parameters."""
 STRENGTH = {"motion_blur": (1, 2, 5)}
-"""Severities to compare where two neighbours are closer than chance."""
+"""Severities to compare if two adjacent ones are too close."""
 
 
 def smooth(count=12, height=32, width=32):
@@ -43,7 +43,7 @@ def corrupt(images, family, severity, seed=0, first_index=0):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_same_seed_gives_the_same_pixels_and_leaves_the_images_alone(family):
+def test_the_same_seed_gives_the_same_pixels_and_the_input_is_unchanged(family):
     images, state = IMAGES[:3].copy(), np.random.get_state()[1].copy()  # noqa: NPY002  # it must stay untouched
     first = corrupt(images, family, 3, seed=4)
     np.testing.assert_array_equal(first, corrupt(images, family, 3, seed=4))
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_pixels_and_leaves_the_images_alone(family)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_image_comes_out_the_same_whichever_others_are_with_it(family):
+def test_the_result_does_not_depend_on_the_other_images(family):
     whole = corrupt(IMAGES, family, 5, seed=1)
     np.testing.assert_array_equal(corrupt(IMAGES[4:7], family, 5, seed=1, first_index=4), whole[4:7])
     chosen = np.array([9, 2])
@@ -61,7 +61,7 @@ def test_an_image_comes_out_the_same_whichever_others_are_with_it(family):
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - FIXED))
-def test_another_seed_severity_or_place_draws_another_corruption(family):
+def test_another_seed_severity_or_index_gives_another_corruption(family):
     first = corrupt(IMAGES[:2], family, 3)
     for other in (
         corrupt(IMAGES[:2], family, 3, seed=1),
@@ -71,7 +71,7 @@ def test_another_seed_severity_or_place_draws_another_corruption(family):
         assert not np.array_equal(first, other)
 
 
-def test_two_copies_of_an_image_get_noise_of_their_own():
+def test_two_copies_of_an_image_get_different_noise():
     twice = corrupt(np.stack([IMAGES[0]] * 2), "gaussian_noise", 1)
     assert not np.array_equal(twice[0], twice[1])
 
@@ -82,9 +82,9 @@ def test_a_higher_severity_changes_more(family):
     assert changes == sorted(set(changes)), changes
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 48, 40, 3), (1, 9, 33, 3), (0, 32, 32, 3)])
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 9, 33, 3), (0, 32, 32, 3)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_images_of_any_size_keep_shape_and_kind(family, shape):
+def test_shape_and_dtype_are_kept(family, shape):
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for severity in (1, 5):
         corrupted = corrupt(images, family, severity)
@@ -93,7 +93,7 @@ def test_images_of_any_size_keep_shape_and_kind(family, shape):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_black_and_a_white_image_come_through(family):
+def test_a_black_and_a_white_image_are_accepted(family):
     """Warnings are errors here: a division by nothing would show."""
     plain = np.stack([np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)])
     assert corrupt(plain, family, 5).shape == plain.shape
@@ -109,12 +109,12 @@ def test_a_black_and_a_white_image_come_through(family):
         ("fog", 1, 0, -1, "indices from -1 on"),
     ],
 )
-def test_what_there_is_not_is_refused(family, severity, seed, first_index, message):
+def test_invalid_arguments_are_refused(family, severity, seed, first_index, message):
     with pytest.raises(UsageError, match=message):
         corrupt(IMAGES, family, severity, seed, first_index)
 
 
-def test_an_index_too_few_is_refused():
+def test_a_missing_index_is_refused():
     with pytest.raises(UsageError, match="1 indices from 0 on for 2 images; expected"):
         corrupt_at(IMAGES[:2], np.array([0]), "fog", 1)
 
@@ -122,17 +122,17 @@ def test_an_index_too_few_is_refused():
 @pytest.mark.parametrize(
     "images", [IMAGES.astype(np.float32), IMAGES[0], IMAGES[..., :1], IMAGES[:, :7], IMAGES[:, :, :7]]
 )
-def test_anything_but_a_batch_of_colour_images_is_refused(images):
+def test_other_arrays_are_refused(images):
     with pytest.raises(
         DataError, match=r"images have dtype .* expected uint8 \(n, height, width, 3\) with sides of at"
     ):
         corrupt(images, "fog", 1)
 
 
-# What each of them is
+# Each corruption
 
 
-def test_noise_has_the_deviation_of_its_severity():
+def test_noise_has_the_standard_deviation_of_its_severity():
     grey = np.full((20, 32, 32, 3), 128, np.uint8)
     for severity, deviation in zip(SEVERITIES, (0.04, 0.06, 0.08, 0.09, 0.10), strict=True):
         noise = corrupt(grey, "gaussian_noise", severity) / 255 - 128 / 255
@@ -141,20 +141,20 @@ def test_noise_has_the_deviation_of_its_severity():
     np.testing.assert_allclose((photons.mean(), photons.var()), (128 / 255, 128 / 255 / 50), atol=0.002)
 
 
-def test_an_impulse_is_black_or_white_and_as_often_the_one_as_the_other():
+def test_impulse_noise_is_black_or_white_with_equal_probability():
     struck = corrupt(np.full((20, 32, 32, 3), 128, np.uint8), "impulse_noise", 5)
     assert set(np.unique(struck)) == {0, 128, 255}
     np.testing.assert_allclose([np.mean(struck == 0), np.mean(struck == 255)], 0.035, atol=0.004)
 
 
 @pytest.mark.parametrize("family", ["defocus_blur", "motion_blur", "zoom_blur"])
-def test_a_blur_keeps_a_plain_image(family):
+def test_a_blur_keeps_a_uniform_image(family):
     plain = np.broadcast_to(np.array([200, 90, 17], np.uint8), (2, 32, 32, 3))
     np.testing.assert_array_equal(corrupt(plain, family, 5), plain)
 
 
-def test_pixels_behind_glass_move_as_in_the_published_program():
-    """There a loop swaps numpy rows through each other, from the last pixel to the first: it copies."""
+def test_glass_blur_displaces_pixels_like_the_original_code():
+    """The original loop swaps views of one array, which copies."""
     steps = np.random.default_rng(0).integers(0, 2, (1, 2, 32, 32))
     expected = IMAGES[0].copy()
     for row in range(31, 1, -1):
@@ -164,7 +164,7 @@ def test_pixels_behind_glass_move_as_in_the_published_program():
     np.testing.assert_array_equal(blur._displaced(IMAGES[:1], steps)[0], expected)
 
 
-def test_a_camera_moves_along_its_angle_by_half_a_gaussian():
+def test_motion_blur_is_half_a_gaussian_along_its_angle():
     point = np.zeros((1, 21, 21, 1), np.float32)
     point[0, 10, 10] = 1
     trace = np.exp(-np.square(np.arange(5) / 1.5) / 2)
@@ -174,7 +174,7 @@ def test_a_camera_moves_along_its_angle_by_half_a_gaussian():
 
 
 @pytest.mark.parametrize("factor", [1, 1.05, 1.25, 2.25])
-def test_zoom_is_that_of_scipy_on_the_middle(factor):
+def test_zoom_equals_that_of_scipy_on_the_center(factor):
     plane = IMAGES[0, :, :, 0].astype(np.float32)
     kept = int(np.ceil(32 / factor))
     first = (32 - kept) // 2
@@ -183,7 +183,7 @@ def test_zoom_is_that_of_scipy_on_the_middle(factor):
     np.testing.assert_allclose(blur.zoomed(plane, factor), large[at : at + 32, at : at + 32], atol=1e-3)
 
 
-def test_brightness_is_added_to_the_value_alone():
+def test_brightness_changes_only_the_hsv_value():
     pixels = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
     pixels[0, 0, 0] = 0
     brighter = np.clip(weather.brightness(pixels, 4, []), 0, 1)
@@ -192,14 +192,14 @@ def test_brightness_is_added_to_the_value_alone():
         np.testing.assert_allclose(after, colorsys.hsv_to_rgb(hue, saturation, min(value + 0.2, 1)), atol=1e-5)
 
 
-def test_contrast_keeps_the_mean_and_shrinks_what_differs_from_it():
+def test_contrast_keeps_the_mean_and_scales_the_deviation():
     flat = corrupt(IMAGES, "contrast", 5)
     np.testing.assert_allclose(flat.mean(axis=(1, 2)), IMAGES.mean(axis=(1, 2)), atol=0.5)
     np.testing.assert_allclose(flat.std(axis=(1, 2)), 0.15 * IMAGES.std(axis=(1, 2)), atol=0.5)
 
 
 @pytest.mark.parametrize(("fold", "mode"), [(digital._mirrored, "mirror"), (digital._reflected, "reflect")])
-def test_a_warp_samples_like_scipy_beyond_the_borders_too(fold, mode):
+def test_sampling_equals_that_of_scipy_beyond_the_borders(fold, mode):
     rows, columns = np.random.default_rng(1).uniform(-20, 52, (2, 1, 32, 32)).astype(np.float32)
     pixels = IMAGES[:1].astype(np.float32)
     found = digital._sampled(pixels, rows, columns, fold)
@@ -208,27 +208,21 @@ def test_a_warp_samples_like_scipy_beyond_the_borders_too(fold, mode):
         np.testing.assert_allclose(found[0, :, :, channel], expected, atol=1e-2)
 
 
-def test_a_pull_of_nothing_leaves_each_pixel_where_it_is():
-    rows, columns = digital._affine((32, 24), np.zeros((1, 3, 2), np.float32))
-    y, x = np.mgrid[:32, :24]
-    np.testing.assert_allclose([rows[0], columns[0]], [y, x], atol=1e-4)
-
-
-def test_a_pull_by_one_step_moves_the_image_by_one_step():
+def test_equal_pulls_translate_the_image():
     pulls = np.broadcast_to(np.array([1, -2], np.float32), (1, 3, 2))
     rows, columns = digital._affine((32, 32), pulls)
     y, x = np.mgrid[:32, :32]
     np.testing.assert_allclose([rows[0], columns[0]], [y - 1, x + 2], atol=1e-4)
 
 
-def test_clouds_fill_their_range_and_go_on_at_the_other_end():
+def test_clouds_fill_their_range_and_wrap_around():
     cloud = weather.clouds([np.random.default_rng(3)], 40, 2.0)[0]
     assert (cloud.shape, cloud.min(), cloud.max()) == ((64, 64), 0, 1)
     seam, inside = np.abs(cloud[:, 0] - cloud[:, -1]).mean(), np.abs(np.diff(cloud, axis=1)).mean()
     assert seam < 2 * inside
 
 
-def test_frost_is_whiter_than_what_it_covers_and_differs_from_place_to_place():
+def test_frost_is_bluish_white_and_varies_between_images():
     black = np.zeros((30, 32, 32, 3), np.uint8)
     ice = corrupt(black, "frost", 5)
     assert 20 < ice.mean() < 80
@@ -238,11 +232,11 @@ def test_frost_is_whiter_than_what_it_covers_and_differs_from_place_to_place():
     assert len({frost._texture(number).tobytes() for number in range(frost.TEXTURES)}) == frost.TEXTURES
 
 
-def test_fog_keeps_the_brightest_value_within_reach_and_takes_contrast_away():
+def test_fog_keeps_the_maximum_and_reduces_contrast():
     foggy = corrupt(IMAGES, "fog", 5)
     assert (foggy.max(axis=(1, 2, 3)) <= IMAGES.max(axis=(1, 2, 3))).all()
     assert foggy.std(axis=(1, 2)).mean() < IMAGES.std(axis=(1, 2)).mean()
 
 
-def test_pixels_are_merged_into_blocks_of_few_colours():
+def test_pixelate_leaves_few_colors():
     assert len(np.unique(corrupt(IMAGES[:1], "pixelate", 5)[0].reshape(-1, 3), axis=0)) <= 20 * 20

@@ -14,7 +14,7 @@ BACKEND = choose()
 from cifarnet.config import ModelConfig  # noqa: E402  # after the backend is chosen
 from cifarnet.errors import CifarnetError, ModelError, RunError  # noqa: E402
 from cifarnet.evaluation.reproduce import compare_runs, planned_epochs  # noqa: E402
-from cifarnet.evaluation.target import RunSubject  # noqa: E402
+from cifarnet.evaluation.target import run_target  # noqa: E402
 from cifarnet.export.export import export_run  # noqa: E402
 from cifarnet.model.network import build_model, load_weights  # noqa: E402
 from cifarnet.report.evidence import read_evidence  # noqa: E402
@@ -74,7 +74,7 @@ READERS = {
     "warm_start_of": warm_start_of,
     "read_evidence of the file": lambda run: read_evidence(run, "onnxruntime"),
     "read_evidence of the weights": lambda run: read_evidence(run, "torch"),
-    "evaluate": lambda run: RunSubject(run, BACKEND).origin,
+    "evaluate": lambda run: run_target(run, BACKEND).origin,
     "export_run": lambda run: export_run(run, DATASET),
     "resume": lambda run: resume(run, OTHER),
 }

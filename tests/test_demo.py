@@ -1,4 +1,4 @@
-"""The demo serves the page and the run's model to this machine alone, or says in one line why it cannot."""
+"""The demo serves the page and the model to this machine only, or gives one error line."""
 
 import html
 import http.client
@@ -18,12 +18,8 @@ import pytest
 from cifarnet.apps import assets as where
 from cifarnet.apps import demo
 from cifarnet.apps.assets import package_data
-from cifarnet.cli.runs import exported_model
-from cifarnet.errors import IntegrityError, ModelError, RunError, UsageError
-from cifarnet.run.folder import Run
+from cifarnet.errors import IntegrityError, ModelError, UsageError
 from tests.records import RUNNING
-from tests.report_runs import dataset_of, run_of, write_model
-from tests.runtime import models
 
 MODEL = package_data() / "golden" / "model.onnx"
 PROJECT = Path(__file__).parents[1]
@@ -66,7 +62,7 @@ def get(server):
     return get
 
 
-def test_the_front_door_leads_to_the_page(get, server):
+def test_the_root_redirects_to_the_page(get, server):
     status, headers, _ = get("/")
     assert (status, headers["Location"]) == (302, "/browser/")
     status, headers, content = get("/browser/")
@@ -75,7 +71,7 @@ def test_the_front_door_leads_to_the_page(get, server):
     assert server.url.endswith("/browser/")
 
 
-def test_the_model_is_served_with_what_it_says_of_itself(get):
+def test_the_model_is_served_with_its_contract(get):
     assert get("/browser/model.onnx")[2] == MODEL.read_bytes()
     assert json.loads(get("/browser/model.json")[2]) == json.loads(MODEL.with_suffix(".json").read_text())
 
@@ -90,13 +86,13 @@ def test_the_model_is_served_with_what_it_says_of_itself(get):
         ("/golden/images/exact.png", "image/png"),
     ],
 )
-def test_each_file_has_the_type_that_a_browser_insists_on(get, path, kind):
+def test_each_file_has_its_content_type(get, path, kind):
     status, headers, content = get(path)
     assert (status, headers["Content-Type"]) == (200, kind)
     assert content
 
 
-def test_no_copy_is_kept_since_the_next_demo_has_another_model(get):
+def test_caching_is_disabled(get):
     for path in ("/browser/", "/browser/app.js", "/browser/model.onnx"):
         assert get(path)[1]["Cache-Control"] == "no-store"
 
@@ -112,7 +108,7 @@ def test_no_copy_is_kept_since_the_next_demo_has_another_model(get):
         "/pyproject.toml",
     ],
 )
-def test_nothing_else_is_served_and_no_folder_listed(get, path):
+def test_nothing_else_is_served(get, path):
     assert get(path)[0] == 404
 
 
@@ -134,13 +130,13 @@ def answer_to(server, request: bytes) -> bytes:
         "",
     ],
 )
-def test_a_page_from_elsewhere_that_calls_itself_this_machine_is_refused(server, host):
+def test_a_foreign_host_header_is_refused(server, host):
     named = f"Host: {host}\r\n" if host else ""
     request = f"GET /browser/model.onnx HTTP/1.1\r\n{named}\r\n".format(port=server.server_port)
     assert answer_to(server, request.encode()).split()[1] == b"403"
 
 
-def test_a_refusal_says_which_address_to_open(server):
+def test_a_refusal_names_the_address_to_open(server):
     connection = http.client.HTTPConnection(*server.server_address, timeout=10)
     connection.request("GET", "/browser/", headers={"Host": "<b>gpu.example"})
     answer = connection.getresponse()
@@ -155,24 +151,22 @@ def test_a_refusal_says_which_address_to_open(server):
     assert f"`ssh -L {port}:localhost:{port} HOST`" in page
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "LocalHost", "[::1]"])
-@pytest.mark.parametrize("port", ["", ":{port}", ":9000"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:{port}", "LocalHost:9000", "[::1]:{port}"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_the_names_of_this_machine_are_answered_at_any_port(server, method, name, port):
-    host = name + port.format(port=server.server_port)
-    request = f"{method} /browser/model.onnx HTTP/1.1\r\nHost: {host}\r\n\r\n"
+def test_local_host_headers_are_accepted_with_any_port(server, method, host):
+    request = f"{method} /browser/model.onnx HTTP/1.1\r\nHost: {host}\r\n\r\n".format(port=server.server_port)
     assert answer_to(server, request.encode()).split()[1] == b"200"
 
 
 @pytest.fixture
 def answered(server, monkeypatch):
-    """Return an event that is set once a request is over and what went wrong with it was told."""
+    """Return an event that is set once a request is over and its error was handled."""
     over, close = threading.Event(), server.shutdown_request
     monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), over.set()))
     return over
 
 
-def test_a_browser_that_hangs_up_is_no_news(server, answered, capfd):
+def test_a_closed_connection_is_ignored(server, answered, capfd):
     with socket.create_connection(server.server_address, timeout=10) as connection:
         connection.sendall(b"GET /bro")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing is a reset then
@@ -180,18 +174,18 @@ def test_a_browser_that_hangs_up_is_no_news(server, answered, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_error_of_the_servers_own_is_not_hidden(server, answered, monkeypatch, capfd):
+def test_an_error_of_the_server_is_not_hidden(server, answered, monkeypatch, capfd):
     monkeypatch.setattr(server, "in_memory", None)
     assert answer_to(server, f"GET /x HTTP/1.1\r\nHost: localhost:{server.server_port}\r\n\r\n".encode()) == b""
     assert answered.wait(timeout=10)
     assert "AttributeError" in capfd.readouterr().err
 
 
-def test_only_this_machine_is_listened_to(server):
+def test_only_the_loopback_interface_is_used(server):
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_a_taken_port_is_told(runtime):
+def test_a_port_in_use_is_reported(runtime):
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -210,7 +204,7 @@ def page(monkeypatch, tmp_path):
     return folder / "browser"
 
 
-def test_a_missing_runtime_is_told_with_the_line_to_type(page, monkeypatch, tmp_path):
+def test_a_missing_runtime_is_reported_with_the_install_command(page, monkeypatch, tmp_path):
     cache = tmp_path / "a cache"
     monkeypatch.setenv("CIFARNET_CACHE", str(cache))
     with pytest.raises(UsageError) as caught:
@@ -223,7 +217,7 @@ def test_a_missing_runtime_is_told_with_the_line_to_type(page, monkeypatch, tmp_
     demo.open_demo(MODEL, 0).server_close()
 
 
-def test_what_npm_brought_beside_the_page_will_do_too(page, monkeypatch, tmp_path):
+def test_a_runtime_installed_beside_the_page_is_used(page, monkeypatch, tmp_path):
     monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "cache"))
     (page / demo.RUNTIME).mkdir(parents=True)
     with demo.open_demo(MODEL, 0) as server:
@@ -234,11 +228,6 @@ def test_a_file_that_is_no_model_is_refused(runtime, tmp_path):
     (tmp_path / "model.onnx").write_bytes(MODEL.read_bytes()[:-1])
     with pytest.raises(ModelError, match=r"model\.onnx does not end in the SHA-256 of its content"):
         demo.open_demo(tmp_path / "model.onnx", 0)
-
-
-def test_a_run_that_was_not_exported_is_told_how(tmp_path):
-    with pytest.raises(RunError, match=r"has no model.onnx; expected an exported model: `cifarnet export "):
-        exported_model(Run(tmp_path))
 
 
 def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
@@ -265,17 +254,17 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
         connection.close()
         process.send_signal(signal.SIGINT)
         try:
-            _, talk = process.communicate(timeout=30)
+            _, stderr = process.communicate(timeout=30)
         finally:
             process.kill()  # or leaving the block would wait for ever
     assert content == MODEL.read_bytes()
-    assert (process.returncode, talk) == (
+    assert (process.returncode, stderr) == (
         130,
         "serving runs/sto\\x1bred/model.onnx; press Ctrl-C to stop\ninterrupted\n",
     )
 
 
-def test_the_wheel_takes_every_file_of_the_page_along():
+def test_the_wheel_contains_every_file_of_the_page():
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     taken = {Path(source) for source in settings["force-include"]}
     files = {path.relative_to(PROJECT) for path in (PROJECT / "export" / "browser").iterdir() if path.is_file()}
@@ -284,7 +273,7 @@ def test_the_wheel_takes_every_file_of_the_page_along():
         assert target == f"cifarnet/_{source}"
 
 
-def test_files_that_the_package_lacks_are_told_with_the_way_out(monkeypatch, tmp_path):
+def test_missing_package_data_is_reported_with_a_solution(monkeypatch, tmp_path):
     monkeypatch.setattr(where, "INSTALLED", tmp_path / "installed")
     monkeypatch.setattr(where, "CHECKOUT", tmp_path / "checkout")
     with pytest.raises(IntegrityError) as caught:
@@ -293,13 +282,3 @@ def test_files_that_the_package_lacks_are_told_with_the_way_out(monkeypatch, tmp
         f"golden/golden.json is neither in {tmp_path}/installed nor in {tmp_path}/checkout; expected it in the "
         "package: pip install --force-reinstall --no-deps cifarnet"
     )
-
-
-def test_a_file_of_another_epoch_is_not_shown_as_the_run(tmp_path):
-    run = run_of(tmp_path / "mine", dataset_of(models.LABELS))
-    assert exported_model(run) == run.model
-    write_model(run, training={"best_epoch": 3})
-    with pytest.raises(
-        RunError, match=r"is not the export of this run's best weights: its best_epoch is 3; expected 7"
-    ):
-        exported_model(run)

@@ -1,4 +1,4 @@
-"""What a person sees of a training: a live line that says where it stands, and talk that does not run into it."""
+"""Output during training: a live line with the progress, and messages that replace it."""
 
 import io
 import os
@@ -65,34 +65,34 @@ def shown_on(terminal):
         yield display
 
 
-def test_the_live_line_says_where_the_epoch_stands_in_the_place_of_what_is_not_known_yet(terminal):
+def test_the_live_line_shows_the_progress_of_the_epoch(terminal):
     with shown_on(terminal) as display:
         display.on_progress(PROGRESS)
         head, live = terminal.lines
     assert head == HEAD
-    assert live == "   12      1.2500   50.00 %  step 524/1167             9        17  100 s, 1,000/s"[:79]
+    assert live == "   12      1.2500    50.00%  step 524/1167             9        17  100 s, 1,000/s"[:79]
     assert live.index("step") == head.index("valid. loss")
     assert live.index("9 ") == head.index("best") + 3
 
 
-def test_the_line_of_a_finished_epoch_takes_the_place_of_the_live_one(terminal):
+def test_the_line_of_a_finished_epoch_replaces_the_live_line(terminal):
     with shown_on(terminal) as display:
         display.on_progress(PROGRESS)
         display.on_epoch(RECORD, PROGRESS)
     assert terminal.lines == [
         HEAD,
-        "   12      1.2500   50.00 %       1.5000   43.75 %     9        17  100 s, 1,000/s",
+        "   12      1.2500    50.00%       1.5000    43.75%     9        17  100 s, 1,000/s",
         "",
     ]
 
 
-def test_nothing_is_left_of_the_live_line_in_the_end(terminal):
+def test_the_live_line_is_cleared_at_the_end(terminal):
     with shown_on(terminal) as display:
         display.on_progress(PROGRESS)
     assert terminal.lines == [HEAD, ""]
 
 
-def test_talk_of_an_end_takes_the_place_of_the_live_line_and_of_what_the_terminal_wrote_for_ctrl_c(terminal):
+def test_a_message_replaces_the_live_line_and_the_echo_of_ctrl_c(terminal):
     with shown_on(terminal) as display:
         display.on_progress(PROGRESS)
         terminal.write("^C")
@@ -100,7 +100,7 @@ def test_talk_of_an_end_takes_the_place_of_the_live_line_and_of_what_the_termina
     assert terminal.lines == [HEAD, "stopping: saving, then evaluating the best weights so far", ""]
 
 
-def test_elsewhere_there_is_no_live_line():
+def test_there_is_no_live_line_without_a_terminal():
     plain = io.StringIO()
     with shown_on(plain) as display:
         display.on_progress(PROGRESS)
@@ -108,7 +108,7 @@ def test_elsewhere_there_is_no_live_line():
     assert plain.getvalue() == f"{HEAD}\nstopping\n"
 
 
-def test_a_training_goes_on_where_its_talk_cannot_be_written():
+def test_messages_that_cannot_be_written_do_not_stop_training():
     with Path("/dev/full").open("w", encoding="utf-8") as full, shown_on(full) as display:
         display.on_epoch(RECORD, PROGRESS)
         display.say("stopping")
@@ -124,13 +124,13 @@ def test_a_training_goes_on_where_its_talk_cannot_be_written():
         ("half \udcff", "half \\udcff"),
     ],
 )
-def test_what_would_command_a_terminal_is_escaped_and_nothing_else(capsys, text, expected):
+def test_only_control_characters_are_escaped(capsys, text, expected):
     assert printable(text) == expected
     say(text)
     assert capsys.readouterr().err == f"{expected}\n"
 
 
-def test_a_long_name_is_cut_after_it_was_escaped():
+def test_a_long_name_is_cut_after_escaping():
     assert shortened("\n" * 10) == "\\n" * 10
     assert shortened("\n" * 250) == "\\n" * 19 + "\\…"
 
@@ -150,20 +150,20 @@ def test_the_next_command_can_be_pasted_into_a_shell(capsys, facts, command):
 @pytest.mark.parametrize(
     "name", ["my run", "it's", "two\nlines\\n", "\x1b[31mred's", "half \udcff0", "right \u202eot left"]
 )
-def test_bash_gets_the_path_itself_from_a_told_command(capsys, name):
+def test_bash_parses_the_path_in_a_printed_command(capsys, name):
     facts = {"epochs": 0, "best_epoch": None, "metrics": {}, "status": "interrupted", "why_stopped": "time limit"}
     _say_result(Run(Path(name)), RunRecord.from_json(FINISHED | facts))
-    told = capsys.readouterr().err.splitlines()[-1].partition("--resume ")[2]
-    assert subprocess.check_output(["bash", "-c", f"printf %s {told}"]) == os.fsencode(name)
+    shown = capsys.readouterr().err.splitlines()[-1].partition("--resume ")[2]
+    assert subprocess.check_output(["bash", "-c", f"printf %s {shown}"]) == os.fsencode(name)
 
 
-def test_the_bar_of_a_download_shows_a_phase_as_it_is_but_for_what_commands_the_terminal(terminal):
+def test_the_download_bar_escapes_its_phase(terminal):
     with redirect_stderr(terminal), download_bar() as progress:
         progress("gave up on /a\x1b]0;b [red]c", 1, 2)
     assert r"gave up on /a\x1b]0;b [red]c" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]|\s+(?=\S)", " ", terminal.getvalue())
 
 
-def test_the_end_of_a_resumed_training_tells_of_an_earlier_export(capsys, tmp_path):
+def test_an_earlier_export_is_noted_after_training(capsys, tmp_path):
     for content, notes in ((None, 0), (b"exported before", 1)):
         if content:
             (tmp_path / "model.onnx").write_bytes(content)

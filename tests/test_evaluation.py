@@ -1,4 +1,4 @@
-"""One ruler: right on examples worked by hand, indifferent to batching, and unkind to a wrong predictor."""
+"""Loss and accuracy: correct on worked examples, independent of batching, and low for a wrong predictor."""
 
 import math
 
@@ -19,7 +19,7 @@ def split(count: int) -> Split:
 
 
 def logits_of(images):
-    """Stand for a model: each image's logits depend on all its pixels and on no other image."""
+    """Compute logits that depend on all pixels of an image and on no other image."""
     weights = np.random.default_rng(0).normal(size=(images[0].size, CLASSES)).astype(np.float32)
     # An explicit sum, because a matrix product may round differently for another number of rows.
     return (images.reshape(len(images), -1, 1) * weights / 300).sum(axis=1, dtype=np.float32)
@@ -31,7 +31,7 @@ def cross_entropy(logits, labels):
     return sum(math.log(sum(math.exp(x - row[label]) for x in row)) for row, label in rows) / len(labels)
 
 
-def test_a_score_worked_by_hand():
+def test_a_worked_example():
     logits = np.log(np.array([[1, 3], [1, 3], [3, 1], [4, 4]], np.float32))  # softmax 1/4 3/4, ..., 1/2 1/2
     found = score(logits, np.array([1, 0, 0, 0], np.int32))
     assert (found.accuracy, found.images) == (0.75, 4)
@@ -58,11 +58,11 @@ def test_a_common_offset_of_the_logits_changes_nothing():
     assert score(logits + 4096, labels) == score(logits, labels)
 
 
-def test_logits_that_are_not_numbers_do_not_pass_for_a_good_score():
+def test_nan_logits_give_a_nan_loss():
     assert math.isnan(score(np.array([[math.nan, 0]], np.float32), np.array([1], np.int32)).loss)
 
 
-def test_the_given_logits_are_left_alone():
+def test_the_logits_are_unchanged():
     logits = np.array([[1, 2], [3, 4]], np.float32)
     score(logits, np.array([0, 1], np.int32))
     np.testing.assert_array_equal(logits, [[1, 2], [3, 4]])
@@ -77,7 +77,7 @@ def test_batches_and_their_padding_change_no_result(count):
     assert evaluate(logits_of, part) == score(logits_of(part.images), part.labels)
 
 
-def test_every_call_has_the_same_number_of_bytes_pixels():
+def test_every_batch_has_the_same_shape():
     seen = []
 
     def watched(images):
@@ -93,25 +93,25 @@ def test_a_split_without_images_is_refused():
         evaluate(logits_of, split(0))
 
 
-def knows_the_answer(part):
-    """A predictor that is right about every image of ``part``, by looking them up."""
-    answers = {image.tobytes(): np.eye(CLASSES, dtype=np.float32)[label] * 9 for image, label in zip_of(part)}
+def perfect_predictor(part):
+    """A predictor that looks up the label of every image of ``part``."""
+    known = {image.tobytes(): np.eye(CLASSES, dtype=np.float32)[label] * 9 for image, label in zip_of(part)}
     nothing = np.zeros(CLASSES, np.float32)
-    return lambda images: np.stack([answers.get(image.tobytes(), nothing) for image in images])
+    return lambda images: np.stack([known.get(image.tobytes(), nothing) for image in images])
 
 
 def zip_of(part):
     return zip(part.images, part.labels, strict=True)
 
 
-def test_a_predictor_that_knows_every_answer_scores_one_and_its_wrong_twins_do_not():
+def test_a_perfect_predictor_scores_1_and_wrong_ones_do_not():
     part = split(230)
-    right = knows_the_answer(part)
+    right = perfect_predictor(part)
     best = evaluate(right, part)
     assert best.accuracy == 1
     for wrong in (
         lambda images: right(images)[:, ::-1],  # classes in another order
-        lambda images: np.roll(right(images), 1, axis=0),  # the neighbour's answer
+        lambda images: np.roll(right(images), 1, axis=0),  # logits of the neighboring image
         lambda images: right(images[:, ::-1]),  # images upside down
         lambda images: -right(images),
     ):

@@ -1,4 +1,4 @@
-"""An inspection tells what is in whatever the runtime accepts, and nothing that was measured on another file."""
+"""`cifarnet inspect` shows any file that the runtime accepts, and only its own measurements."""
 
 import hashlib
 import json
@@ -24,14 +24,14 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def told(typed, path):
+def inspect(typed, path):
     """Return a function that runs ``cifarnet inspect`` on a file's content and returns exit code, stdout, stderr."""
 
-    def told(content, *options):
+    def inspect(content, *options):
         path.write_bytes(content)
         return typed("inspect", path, *options)
 
-    return told
+    return inspect
 
 
 def inspected(path, content):
@@ -41,7 +41,7 @@ def inspected(path, content):
     return inspect_model(path)
 
 
-def test_a_file_without_shapes_inside_is_told_without_them(path):
+def test_a_file_without_shapes_is_shown_without_them(path):
     found = inspected(path, models.content())
     assert [(each.operator, each.shape) for each in found.layers] == [
         ("Cast", ()),
@@ -52,7 +52,7 @@ def test_a_file_without_shapes_inside_is_told_without_them(path):
     assert (found.parameters, found.multiply_adds) == (9, 0)
 
 
-def test_a_convolution_of_unknown_shape_counts_as_nothing(path):
+def test_a_convolution_of_unknown_shape_has_no_multiply_adds(path):
     kernel = numpy_helper.from_array(np.zeros((8, 3, 3, 3), np.float32), "kernel")
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
@@ -65,7 +65,7 @@ def test_a_convolution_of_unknown_shape_counts_as_nothing(path):
     assert inspected(path, models.content(untold)).multiply_adds == 30 * 30 * 8 * 27
 
 
-def test_of_two_versions_of_the_operators_the_last_counts_as_in_onnxruntime(path):
+def test_the_last_of_two_opset_versions_counts_as_in_onnxruntime(path):
     assert inspected(path, models.content(domains=("ai.onnx", ""))).opset == 17
 
 
@@ -86,13 +86,13 @@ def with_sizes(dims: list[int]) -> bytes:
     [models.content(domains=()), deep(), with_sizes([2**62] * 300), with_sizes([-1])],
     ids=["no version of the operators", "too deep", "sizes that no file can have", "a negative size"],
 )
-def test_a_sealed_file_that_nobody_can_read_is_refused(path, content):
+def test_a_file_that_cannot_be_parsed_is_refused(path, content):
     path.write_bytes(content)
     with pytest.raises(ModelError, match="use a file written"):
         inspect_model(path)
 
 
-def test_a_scale_that_two_layers_share_is_counted_once(path):
+def test_a_shared_scale_is_counted_once(path):
     halves = [numpy_helper.from_array(np.zeros(4, np.int8), name) for name in ("left", "right")]
     scale = numpy_helper.from_array(np.float32(0.5), "scale")
     nodes = [helper.make_node("DequantizeLinear", [half.name, "scale"], [f"{half.name}_x"]) for half in halves]
@@ -101,60 +101,60 @@ def test_a_scale_that_two_layers_share_is_counted_once(path):
     assert found.parameters == 9 + 4 + 4 + 1
 
 
-# What was measured
+# Measurements
 
 
 def write_record(path, **facts):
     path.with_suffix(".parity.json").write_text(json.dumps(facts))
 
 
-def test_the_record_beside_a_file_is_told_if_it_is_its_own(path):
+def test_the_measurements_of_the_file_are_shown(path):
     content = models.content()
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), backend="jax")
     assert inspected(path, content).parity["backend"] == "jax"
 
 
 @pytest.mark.parametrize("facts", [{"sha256": hashlib.sha256(b"another file").hexdigest()}, {}])
-def test_the_record_of_another_file_is_not_told(path, told, facts):
+def test_the_measurements_of_another_file_are_not_shown(path, inspect, facts):
     write_record(path, **facts, backend="jax")
     assert inspected(path, models.content()).parity is None
-    assert "jax" not in told(models.content())[1]
+    assert "jax" not in inspect(models.content())[1]
 
 
 # The command
 
 
-def test_columns_are_as_wide_as_what_is_in_them(told):
+def test_columns_are_as_wide_as_their_content(inspect):
     name = "dense_1/relu_and_a_name_longer_than_usual"
     nodes = [helper.make_node("Identity", ["images"], ["x"], name=name), helper.make_node("Identity", ["x"], ["y"])]
-    code, said, talk = told(models.content(models.graph(nodes=nodes)))
-    assert (code, talk) == (0, "")
-    rows = {line.split()[0]: line for line in said.splitlines() if line}
+    code, stdout, stderr = inspect(models.content(models.graph(nodes=nodes)))
+    assert (code, stderr) == (0, "")
+    rows = {line.split()[0]: line for line in stdout.splitlines() if line}
     assert rows[name].startswith(f"{name}  Identity  ")
     assert rows["layer"].index("operator") == rows[name].index("Identity")
 
 
-def test_a_name_of_any_length_does_not_widen_the_lines_of_the_others(told):
+def test_a_long_name_does_not_widen_other_lines(inspect):
     nodes = [
         helper.make_node("Identity", ["images"], ["x"], name="n" * 5000),
         helper.make_node("Identity", ["x"], ["y"]),
     ]
-    code, said, _ = told(models.content(models.graph(nodes=nodes)))
+    code, stdout, _ = inspect(models.content(models.graph(nodes=nodes)))
     assert code == 0
-    assert sorted(map(len, said.splitlines()))[-2] < 400
+    assert sorted(map(len, stdout.splitlines()))[-2] < 400
 
 
 CHECK = {"images": 40, "probability_difference": 3.25e-07, "logit_difference": 3.8e-06, "changed_classes": 0}
 
 
-def test_what_was_measured_is_a_row_per_check(told, path):
+def test_each_check_is_a_row(inspect, path):
     content = models.content()
     checks = [
         {"name": name, **CHECK, "first_offender": None} for name in ("test set, optimised", "batches of 1, plain")
     ]
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), backend="jax", checks=checks, latencies=[])
-    _, said, _ = told(content)
-    lines = said.splitlines()
+    _, stdout, _ = inspect(content)
+    lines = stdout.splitlines()
     at = lines.index("checks: largest absolute difference of a probability and of a logit, and changed classes")
     assert lines[at + 1].split() == ["check", "images", "probability", "logit", "changed"]
     assert lines[at + 2].split() == ["test", "set,", "optimised", "40", "3.25e-07", "3.8e-06", "0"]
@@ -164,49 +164,49 @@ def test_what_was_measured_is_a_row_per_check(told, path):
 @pytest.mark.parametrize(
     "checks", [[], [5], [{}], [{"name": 1}, {"other": 2}], [{"name": {"deep": []}}], {"name": 3}, None]
 )
-def test_a_record_of_another_shape_is_told_as_it_is(told, path, checks):
+def test_measurements_of_another_structure_are_accepted(inspect, path, checks):
     content = models.content()
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), checks=checks)
-    code, _, talk = told(content)
-    assert (code, talk) == (0, "")
+    code, _, stderr = inspect(content)
+    assert (code, stderr) == (0, "")
 
 
-def test_what_is_known_alone_is_told_in_plain_words(told, path):
+def test_only_known_values_are_shown(inspect, path):
     training = {"best_epoch": 3, "why_stopped": None, "data": {"split_by": None, "fingerprint": "", "test_images": 0}}
     content = models.content(contract=models.contract(training=training, proof={"checks": [], "bars": None}))
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), trained_accuracy=0.5, latencies=[])
-    said = told(content)[1].splitlines()
-    at = said.index("training")
-    assert said[at + 1 : at + 4] == ["  best epoch        3", "  data test images  0", ""]
-    assert said[said.index("parity check") + 1] == "  not verified: written without the parity check"
-    assert "  trained accuracy  0.5" in said
-    assert not any("None" in line or "latencies" in line for line in said)
+    stdout = inspect(content)[1].splitlines()
+    at = stdout.index("training")
+    assert stdout[at + 1 : at + 4] == ["  best epoch        3", "  data test images  0", ""]
+    assert stdout[stdout.index("parity check") + 1] == "  not verified: written without the parity check"
+    assert "  trained accuracy  0.5" in stdout
+    assert not any("None" in line or "latencies" in line for line in stdout)
 
 
-def test_latencies_have_columns_in_plain_words(told, path):
+def test_latencies_are_a_table(inspect, path):
     content = models.content()
     latencies = [{"batch_size": 1, "microseconds": 260.4, "float32_microseconds": 124.0}]
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), latencies=latencies)
-    said = told(content)[1].splitlines()
-    at = said.index("latencies: microseconds per image in one thread, compared with float32")
-    assert said[at + 1 : at + 3] == ["  batch size  microseconds  float32", "  1                    260      124"]
+    stdout = inspect(content)[1].splitlines()
+    at = stdout.index("latencies: microseconds per image in one thread, compared with float32")
+    assert stdout[at + 1 : at + 3] == ["  batch size  microseconds  float32", "  1                    260      124"]
 
 
 @pytest.mark.parametrize("outputs", [..., None, [], {"logits": 5}, {"logits": {}}])
-def test_a_contract_without_outputs_is_told(told, outputs):
-    code, said, talk = told(models.content(contract=models.contract(outputs=outputs)))
-    assert (code, talk) == (0, "")
-    assert "MatMul" in said
-    assert "None" not in said
+def test_a_contract_without_outputs_is_accepted(inspect, outputs):
+    code, stdout, stderr = inspect(models.content(contract=models.contract(outputs=outputs)))
+    assert (code, stderr) == (0, "")
+    assert "MatMul" in stdout
+    assert "None" not in stdout
 
 
-def test_a_file_that_takes_mirror_images_too_is_told_to(told):
+def test_test_time_augmentation_is_shown(inspect):
     for flip, count in ((True, 1), (False, 0), (..., 0)):
-        _, said, _ = told(models.content(contract=models.contract(flip=flip)))
-        assert said.count("TTA           logits averaged over each image and its mirror image") == count
+        _, stdout, _ = inspect(models.content(contract=models.contract(flip=flip)))
+        assert stdout.count("TTA           logits averaged over each image and its mirror image") == count
 
 
-def test_nothing_in_a_file_commands_the_terminal(told, path):
+def test_control_characters_in_a_file_are_escaped(inspect, path):
     nodes = [helper.make_node("Identity", ["images"], ["x"], name=ESCAPE)]
     contract = models.contract(
         labels=["red", ESCAPE, "blue\nblue"],
@@ -217,13 +217,13 @@ def test_nothing_in_a_file_commands_the_terminal(told, path):
     )
     content = models.content(models.graph(nodes=nodes), contract)
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), processor=ESCAPE)
-    code, said, talk = told(content)
-    assert (code, talk) == (0, "")
-    assert said.count("\\x1b[2J") == 10
-    assert all(line.isprintable() for line in said.split("\n"))
+    code, stdout, stderr = inspect(content)
+    assert (code, stderr) == (0, "")
+    assert stdout.count("\\x1b[2J") == 10
+    assert all(line.isprintable() for line in stdout.split("\n"))
 
 
-def test_the_name_of_a_file_does_not_command_the_terminal(path, monkeypatch, capsys):
+def test_control_characters_in_the_file_name_are_escaped(path, monkeypatch, capsys):
     odd = path.with_name(f"{ESCAPE}.onnx")
     odd.write_bytes(models.content())
     monkeypatch.setattr(sys, "argv", ["cifarnet", "inspect", str(odd)])
@@ -232,9 +232,9 @@ def test_the_name_of_a_file_does_not_command_the_terminal(path, monkeypatch, cap
     assert capsys.readouterr().out.splitlines()[0].startswith(f"file          {path.parent}/\\x1b[2J.onnx, ")
 
 
-def test_facts_nested_too_deeply_end_in_one_line(told):
+def test_metadata_nested_too_deeply_give_one_line(inspect):
     depth = 900 if sys.version_info < (3, 12) else 1200  # Python reads as much, but cannot write it with indents
     deep = json.dumps(models.contract(training=...))[:-1] + ', "training": ' + '{"a":' * depth + "1" + "}" * (depth + 1)
-    code, said, talk = told(models.content(contract=deep), "--json")
-    assert (code, said) == (1, "")
-    assert "model.onnx has metadata nested too deeply to print; expected that of `cifarnet export`: export" in talk
+    code, stdout, stderr = inspect(models.content(contract=deep), "--json")
+    assert (code, stdout) == (1, "")
+    assert "model.onnx has metadata nested too deeply to print; expected that of `cifarnet export`: export" in stderr

@@ -1,4 +1,4 @@
-"""What is told of a classifier: right on examples worked by hand, and honest where there is nothing to divide by."""
+"""Classification metrics: correct on worked examples, and None if undefined."""
 
 import json
 from dataclasses import replace
@@ -6,11 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cifarnet.dataset import Split
 from cifarnet.errors import DataError
 from cifarnet.evaluation.calibration import BINS, TEMPERATURES, calibrate, reliability
 from cifarnet.evaluation.metrics import measure
-from cifarnet.evaluation.scoring import evaluate, score, softmax
+from cifarnet.evaluation.scoring import score, softmax
 from cifarnet.evaluation.significance import Interval, compare, wilson
 from cifarnet.run.record import Calibration
 from cifarnet.run.typed_json import read
@@ -52,15 +51,15 @@ def test_a_temperature_divides_the_logits():
     ("hits", "trials", "low", "high"),
     [(8, 10, 0.4901625, 0.9433178), (0, 10, 0.0, 0.2775328), (1, 1, 0.2065493, 1.0)],
 )
-def test_wilsons_interval_by_its_formula(hits, trials, low, high):
+def test_the_wilson_interval(hits, trials, low, high):
     found = wilson(hits, trials)
     np.testing.assert_allclose([found.low, found.high], [low, high], atol=1e-6)
 
 
-# Measuring
+# Metrics
 
 
-def test_an_evaluation_worked_by_hand():
+def test_a_worked_evaluation():
     probabilities = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1]]
     found = measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES)
     assert (found.images, found.accuracy, found.top2_accuracy) == (4, 0.5, 0.75)
@@ -84,14 +83,14 @@ def test_an_evaluation_worked_by_hand():
     np.testing.assert_allclose(found.reliability.ece, (0.3 + 0.6 + 0.2 + 0.5) / 4, rtol=1e-6)
 
 
-def test_the_loss_and_accuracy_are_those_of_the_short_score():
+def test_loss_and_accuracy_equal_those_of_score():
     logits, labels = overconfident()
     found = measure(logits, labels, tuple("abcde"))
     short = score(logits, labels)
     assert (found.loss, found.accuracy, found.images) == (short.loss, short.accuracy, short.images)
 
 
-def test_one_image_gives_figures_and_a_wide_interval_but_nothing_that_is_no_number():
+def test_one_image_gives_a_wide_interval_and_no_nan():
     found = measure(logits_for([[0.2, 0.5, 0.3]]), labels_of(1), NAMES)
     assert (found.accuracy, found.accuracy_interval.high) == (1.0, 1.0)
     assert found.accuracy_interval.low < 0.25
@@ -99,38 +98,34 @@ def test_one_image_gives_figures_and_a_wide_interval_but_nothing_that_is_no_numb
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_a_class_without_images_is_left_out_of_its_figures_alone():
+def test_a_class_without_images_has_no_recall():
     found = measure(logits_for([[0.6, 0.3, 0.1], [0.1, 0.3, 0.6]]), labels_of(0, 1), NAMES)
     assert (found.classes[2].images, found.classes[2].recall, found.classes[2].precision) == (0, None, 0.0)
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_of_two_classes_the_label_is_always_among_the_two_best():
-    assert measure(logits_for([[0.9, 0.1]]), labels_of(1), NAMES[:2]).top2_accuracy == 1.0
-
-
-def test_of_equal_logits_the_first_counts_among_the_two_best_as_it_does_for_accuracy():
+def test_the_first_of_equal_logits_counts_for_accuracy_and_top_2():
     found = measure(np.zeros((3, 3), np.float32), labels_of(0, 1, 2), NAMES)
     np.testing.assert_allclose([found.accuracy, found.top2_accuracy], [1 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels", "complaint"),
+    ("logits", "labels", "message"),
     [
         (np.zeros((0, 3), np.float32), labels_of(), "there are 0 images"),
         (np.zeros((2, 4), np.float32), labels_of(0, 1), r"have shape \(2, 4\); expected \(2, 3\)"),
         (np.array([[0, np.nan, 0]], np.float32), labels_of(0), "not all finite"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(logits, labels, complaint):
-    with pytest.raises(DataError, match=complaint):
+def test_invalid_arguments_are_refused(logits, labels, message):
+    with pytest.raises(DataError, match=message):
         measure(logits, labels, NAMES)
 
 
 # Calibration
 
 
-def test_every_image_is_in_one_bin_and_a_perfect_one_in_the_last():
+def test_every_image_is_in_one_bin():
     found = reliability(np.array([[1e3, 0], [1e3, 0], [0, 0]], np.float32), labels_of(0, 0, 0))
     assert len(found.bins) == BINS
     assert sum(each.images for each in found.bins) == 3
@@ -138,27 +133,27 @@ def test_every_image_is_in_one_bin_and_a_perfect_one_in_the_last():
     assert found.bins[0].accuracy is None
 
 
-def test_the_temperature_that_made_logits_overconfident_is_found_again():
+def test_the_temperature_of_overconfident_logits_is_recovered():
     found = calibrate(*overconfident(factor=3.0))
     assert found.temperature == pytest.approx(3.0, abs=0.2)  # from 4,000 draws; 2.98 was measured
     assert found.ece_after < 0.02 < found.ece_before
     assert found.loss_after < found.loss_before
 
 
-def test_no_other_temperature_has_less_loss():
+def test_no_other_temperature_has_a_lower_loss():
     logits, labels = overconfident(factor=0.5)
     best = calibrate(logits, labels)
     for temperature in (best.temperature * 0.99, best.temperature * 1.01):
         assert reliability(logits, labels, temperature).loss > best.loss_after - 1e-4  # four decimals are kept
 
 
-def test_the_temperature_stays_in_its_range_where_every_answer_is_right_or_wrong():
+def test_the_temperature_stays_in_its_range_if_all_predictions_are_correct_or_wrong():
     logits = np.array([[5, 0], [4, 0]], np.float32)
     assert TEMPERATURES[0] <= calibrate(logits, labels_of(0, 0)).temperature < 0.1  # below, the loss is 0 in any case
     assert calibrate(logits, labels_of(1, 1)).temperature == pytest.approx(TEMPERATURES[1], rel=1e-2)
 
 
-def test_the_stored_threshold_answers_what_it_says_it_does():
+def test_a_stored_threshold_has_the_stored_coverage_and_accuracy():
     logits, labels = overconfident()
     found = calibrate(logits, labels)
     probabilities = softmax(logits, found.temperature)
@@ -169,23 +164,23 @@ def test_the_stored_threshold_answers_what_it_says_it_does():
     assert found.abstention.accuracy >= 0.9
 
 
-def test_coverage_is_at_least_what_was_asked_for_and_the_whole_first():
+def test_coverage_starts_at_1_and_thresholds_increase():
     found = calibrate(*overconfident())
     assert found.coverage[0].coverage == 1.0
     assert [each.threshold for each in found.coverage] == sorted(each.threshold for each in found.coverage)
 
 
-def test_a_classifier_that_never_reaches_the_target_names_no_threshold():
+def test_there_is_no_threshold_if_the_target_accuracy_is_not_reached():
     logits, labels = np.array([[1, 0], [0, 1]] * 5, np.float32), labels_of(*[1, 0] * 5)
     assert calibrate(logits, labels).abstention is None
 
 
-def test_a_classifier_that_is_always_right_answers_always():
+def test_a_perfect_classifier_has_full_coverage():
     logits, labels = np.array([[5, 0], [0, 4]] * 5, np.float32), labels_of(*[0, 1] * 5)
     assert calibrate(logits, labels).abstention.coverage == 1.0
 
 
-def test_logits_that_are_not_numbers_are_not_calibrated():
+def test_infinite_logits_are_not_calibrated():
     with pytest.raises(DataError, match="not all finite"):
         calibrate(np.array([[np.inf, 0]], np.float32), labels_of(0))
 
@@ -197,7 +192,7 @@ def test_a_calibration_is_read_back_from_json_with_its_threshold():
     assert replace(found, abstention=None).threshold is None
 
 
-def test_what_is_left_when_only_confident_answers_are_given():
+def test_selective_prediction():
     probabilities = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1]]
     found = measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES, 1.0, 0.55).abstaining
     assert (found.answered, found.coverage, round(found.accuracy, 4)) == (3, 0.75, 0.6667)
@@ -206,16 +201,16 @@ def test_what_is_left_when_only_confident_answers_are_given():
     assert measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES, 1.0).abstaining is None
 
 
-# Two side by side
+# Comparison of two classifiers
 
 
-def test_a_comparison_worked_by_hand():
+def test_a_worked_comparison():
     first = logits_for([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
     second = logits_for([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
     found = compare(first, second, labels_of(0, 1, 1, 0), NAMES)
     assert (found.first_accuracy, found.second_accuracy, found.agreement) == (0.25, 0.75, 0.25)
     assert (found.only_first_right, found.only_second_right, found.accuracy_difference) == (0, 2, 0.5)
-    assert found.p_value == 0.5  # two coins that fall to the same side, either one
+    assert found.p_value == 0.5  # two coins with the same side up, either one
     assert [(each.index, each.first, each.second) for each in found.differences] == [
         (1, "ant", "bee"),
         (2, "ant", "bee"),
@@ -230,7 +225,7 @@ def test_a_classifier_compared_with_itself_differs_in_nothing():
     assert found.difference_interval.low < 0 < found.difference_interval.high
 
 
-def test_a_much_better_classifier_is_told_from_luck():
+def test_a_much_better_classifier_is_significant():
     logits, labels = overconfident()
     worse = np.roll(logits, 1, axis=0)
     found = compare(worse, logits, labels, tuple("abcde"))
@@ -246,16 +241,8 @@ def test_classifiers_of_other_classes_are_not_compared():
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_a_classifier_that_says_no_numbers_is_not_compared(side):
+def test_nan_logits_are_not_compared(side):
     logits = [np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32)]
     logits[side][0, 1] = np.nan
     with pytest.raises(DataError, match="not all finite"):
         compare(*logits, labels_of(0), NAMES)
-
-
-def test_the_ruler_is_one_for_the_short_score_and_for_all_figures():
-    logits, labels = overconfident(images=30, classes=3)
-    images = np.zeros((30, 2, 2, 3), np.uint8)
-    images[:, 0, 0, 0] = np.arange(30)
-    found = evaluate(lambda batch: logits[batch[:, 0, 0, 0]], Split(images, labels))
-    assert found.loss == measure(logits, labels, NAMES).loss

@@ -1,4 +1,4 @@
-"""`cifarnet report` of an exported run, without a framework: the page's path, or one line that says why not."""
+"""`cifarnet report` of an exported run, without a framework: the path of the page, or one error line."""
 
 import re
 import shutil
@@ -16,29 +16,29 @@ from tests.records import document, put
 from tests.report_runs import run_of
 from tests.runtime import models
 
-COLOURS = {"a red": (200, 10, 10), "b green": (10, 200, 10), "c blue": (10, 10, 200)}
-"""In the order of the tiny model's answers, which is that of the folders' names too."""
+COLORS = {"a red": (200, 10, 10), "b green": (10, 200, 10), "c blue": (10, 10, 200)}
+"""Classes in the order of the tiny model and of the folder names."""
 PROGRAM = """
 import sys
 from cifarnet.cli import main
-sys.argv = ["cifarnet", "report", *{arguments}]
+sys.argv = ["cifarnet", "report"]
 try:
     main()
 finally:
-    print(*sorted({{"keras", "jax", "torch", "tensorflow"}} & set(sys.modules)))
+    print(*sorted({"keras", "jax", "torch", "tensorflow"} & set(sys.modules)))
 """
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Return a folder of pictures of one colour each; one test picture of each class has the colour of another."""
+    """Return a folder of images of one color each; one test image per class has the color of another class."""
     folder = tmp_path_factory.mktemp("photos")
     for split, count in (("train", 2), ("test", 5)):
-        for index, label in enumerate(COLOURS):
+        for index, label in enumerate(COLORS):
             place = folder / split / label
             place.mkdir(parents=True)
             for number in range(count):
-                shown = [*COLOURS.values()][index - (number == 0)]
+                shown = [*COLORS.values()][index - (number == 0)]
                 Image.fromarray(np.full((32, 32, 3), shown, np.uint8)).save(place / f"{number}.png")
     return folder
 
@@ -50,71 +50,72 @@ def run(photos, tmp_path):
     record = document(made)
     put(made, record | {"data": record["data"] | {"source": str(photos)}})
     made.best_weights.touch()
-    made.model.write_bytes(models.content(contract=models.contract(labels=list(COLOURS))))
+    made.model.write_bytes(models.content(contract=models.contract(labels=list(COLORS))))
     return made
 
 
-def report(folder, *arguments):
-    """Run `cifarnet report` in a folder and return exit code, lines of stdout and lines of stderr."""
-    program = PROGRAM.format(arguments=[*map(str, arguments)])
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+@pytest.fixture
+def report(typed, monkeypatch, tmp_path):
+    """Return a function that runs ``cifarnet report`` and returns exit code and lines of stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def report(*arguments):
+        code, _, stderr = typed("report", *arguments)
+        return code, stderr.splitlines()
+
+    return report
 
 
 def test_an_exported_run_is_reported_without_a_framework(run, tmp_path):
-    code, (page, frameworks), _ = report(tmp_path)
-    assert (code, page, frameworks) == (0, str(Path("runs") / "mine" / PAGE), "")
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    page, frameworks = done.stdout.splitlines()
+    assert (page, frameworks) == (str(Path("runs") / "mine" / PAGE), "")
     assert (tmp_path / page).read_text().startswith("<!doctype html>")
-    assert "80.00 %" in (run.path / CARD).read_text().replace("\u00a0", " ")  # one picture of five is of another colour
+    assert "80.00%" in (run.path / CARD).read_text().replace("\u00a0", " ")  # one image of five has another color
 
 
-def test_images_that_changed_are_refused_in_one_line(run, photos, tmp_path):
+def test_changed_images_are_refused(report, run, photos, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(photos, copy)
     (copy / "test" / "a red" / "0.png").unlink()
-    code, _, said = report(tmp_path, "mine", "--data", copy)
+    code, stderr = report("mine", "--data", copy)
     assert code == 1
-    assert re.fullmatch(r"error: the images have the fingerprint .*; expected .*: restore them, or give .*", said[-1])
+    assert re.fullmatch(r"error: the images have the fingerprint .*; expected .*: restore them, or give .*", stderr[-1])
     assert not (run.path / PAGE).exists()
 
 
-def test_a_file_that_cannot_be_written_is_refused_before_anything_else_is(run, tmp_path):
+def test_a_page_that_cannot_be_written_is_refused_first(report, run):
     (run.path / PAGE).mkdir()
     before = sorted(path.name for path in run.path.iterdir())
-    code, _, said = report(tmp_path)
+    code, stderr = report()
     assert code == 1
-    assert said[-1].startswith(f"error: runs/mine/{PAGE} cannot be written (Is a directory); expected a folder")
+    assert stderr[-1].startswith(f"error: runs/mine/{PAGE} cannot be written (Is a directory); expected a folder")
     assert sorted(path.name for path in run.path.iterdir()) == before
 
 
-def test_a_folder_without_runs_is_told_in_one_line(tmp_path):
-    code, _, said = report(tmp_path)
-    assert (code, len(said)) == (1, 1)
-    assert said[0].startswith("error: runs holds no run; expected a folder with run.json")
-
-
-def test_a_file_of_an_epoch_that_is_no_longer_the_best_is_refused_in_one_line(run, tmp_path):
-    stale = models.contract(labels=list(COLOURS), training={"best_epoch": 3})
+def test_an_export_of_another_epoch_is_refused(report, run, tmp_path):
+    stale = models.contract(labels=list(COLORS), training={"best_epoch": 3})
     for changes, way_out in (({"flip": True}, "cifarnet export runs/mine --onnx --tta"), ({}, "runs/mine --onnx")):
         run.model.write_bytes(models.content(contract=stale | changes))
-        code, _, said = report(tmp_path)
-        assert (code, len(said)) == (1, 1)
-        assert "model.onnx is not the export of this run's best weights: its best_epoch is 3; expected 7: " in said[0]
-        assert said[0].endswith(f"{way_out}`")
+        code, stderr = report()
+        assert (code, len(stderr)) == (1, 1)
+        assert "model.onnx is not the export of this run's best weights: its best_epoch is 3; expected 7: " in stderr[0]
+        assert stderr[0].endswith(f"{way_out}`")
     assert not (run.path / PAGE).exists()
     run.model.write_bytes(models.content(contract=stale | {"training": {"best_epoch": 7}}))
-    assert report(tmp_path)[0] == 0
+    assert report()[0] == 0
 
 
-def test_of_a_run_that_was_killed_the_history_tells_whose_weights_the_file_has(run, tmp_path):
+def test_the_best_epoch_of_a_killed_run_is_that_of_its_history(report, run, tmp_path):
     results = ("best_epoch", "why_stopped")
     record = {name: value for name, value in document(run).items() if name not in results}
     put(run, record | {"status": "running"})
     for exported, expected in ((7, 0), (6, 1), (None, 1)):
-        contract = models.contract(labels=list(COLOURS), training={"best_epoch": exported})
+        contract = models.contract(labels=list(COLORS), training={"best_epoch": exported})
         run.model.write_bytes(models.content(contract=contract))
-        code, _, said = report(tmp_path)
+        code, stderr = report()
         assert code == expected, exported
-        assert said[0] == "note: runs/mine has not finished training; using its best weights so far"
-    assert "its best_epoch is None; expected 7" in said[-1]
-    assert "after epoch 7; after epoch 12 training had not ended." in (run.path / PAGE).read_text()
+        assert stderr[0] == "note: runs/mine has not finished training; using its best weights so far"
+    assert "its best_epoch is None; expected 7" in stderr[-1]
+    assert "after epoch 7; after epoch 12 training had not finished." in (run.path / PAGE).read_text()

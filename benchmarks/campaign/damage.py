@@ -27,7 +27,7 @@ from cifarnet.config import ModelConfig
 from cifarnet.data import load_dataset, open_labeled_images
 from cifarnet.errors import CifarnetError
 from cifarnet.evaluation.reproduce import planned_epochs
-from cifarnet.evaluation.target import RunSubject
+from cifarnet.evaluation.target import run_target
 from cifarnet.export.inspect import inspect_model
 from cifarnet.model.network import build_model, load_weights, save_weights
 from cifarnet.report.evidence import read_evidence
@@ -149,7 +149,7 @@ class Readers:
             run.read_history,
             lambda: run.record,
             lambda: best_epoch_of(run),
-            lambda: RunSubject(run, choose()).origin,
+            lambda: run_target(run, choose()).origin,
             lambda: planned_epochs(run, None),
             lambda: read_evidence(run, "onnxruntime"),
             lambda: warm_start_of(run),

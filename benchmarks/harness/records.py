@@ -179,7 +179,7 @@ def grouped(path: Path, key: Callable[[Line], Key]) -> dict[Key, list[Line]]:
 def mean_and_range(values: Sequence[float], form: str) -> str:
     """Return the mean, and in brackets the least and the largest unless all are written alike."""
     low, high, mean = (form.format(pick(values)) for pick in (min, max, statistics.mean))
-    return mean if low == high else f"{mean} ({low.split()[0]} to {high.split()[0]})"
+    return mean if low == high else f"{mean} ({low.rstrip('%')} to {high.rstrip('%')})"
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -205,4 +205,4 @@ def rounded(value: float) -> str:
 
 def percent(fraction: float | None, digits: int = 1) -> str:
     """Return a fraction as percent, nothing for None."""
-    return "" if fraction is None else f"{100 * fraction:.{digits}f} %"
+    return "" if fraction is None else f"{100 * fraction:.{digits}f}%"

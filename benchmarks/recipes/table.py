@@ -72,7 +72,7 @@ def _seeds(group: Sequence[Training]) -> str:
 
 
 def _accuracy(group: Sequence[Training], name: str) -> str:
-    return mean_and_range([100 * training.end[name] for training in group], "{:.2f} %")
+    return mean_and_range([100 * training.end[name] for training in group], "{:.2f}%")
 
 
 def _loss(group: Sequence[Training]) -> float:
@@ -132,7 +132,7 @@ def changed_table(path: Path = CHANGED, recipes: Path = PATH) -> str:
     columns = {
         "seeds": _seeds,
         "validation accuracy": lambda group: mean_and_range(
-            [100 * training.best["validation_accuracy"] for training in group], "{:.2f} %"
+            [100 * training.best["validation_accuracy"] for training in group], "{:.2f}%"
         ),
         "validation loss": lambda group: f"{_loss(group):.4f}",
         **MEASURED,

@@ -21,12 +21,12 @@ from cifarnet.backends import ensure_backend
 from cifarnet.config import ModelConfig
 from cifarnet.contract import (
     CALIBRATED_NAME,
-    CIFAR10_LABELS,
     CONTRACT_VERSION,
     INPUT_NAME,
     LOGITS_NAME,
     PROBABILITIES_NAME,
 )
+from cifarnet.dataset import CIFAR10_LABELS
 from cifarnet.preprocessing import read_pixels
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -95,6 +95,7 @@ def main(folder: Path) -> None:
 def _write_model(folder: Path) -> Weights:
     ensure_backend()
     from cifarnet.export.contract import describe_network  # Keras, now that its framework is chosen
+
     from cifarnet.export.file import contract_text, serialize
     from cifarnet.export.writer import write_graph
     from cifarnet.model.network import build_model, get_weights, set_weights

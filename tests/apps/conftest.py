@@ -28,8 +28,8 @@ OLDEST_NODE = (20, 9)
 
 
 def version_of(node: str) -> tuple[int, ...]:
-    said = subprocess.run([node, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
-    return tuple(map(int, said.strip().removeprefix("v").split(".")[:2]))
+    stdout = subprocess.run([node, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
+    return tuple(map(int, stdout.strip().removeprefix("v").split(".")[:2]))
 
 
 def require(found, what: str, command: str = "make consumers") -> None:

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: golden pixels and answers, every way in for a picture, the badge, and no network."""
+"""The page in a real Chromium: golden pixels and outputs, every input of an image, the badge, and no network."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifarnet.apps.conformance.judging import TOLERANCES
+from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.apps.demo import open_demo
 
 
@@ -26,20 +26,20 @@ def served(golden, chromium):
 
 
 def driven(command, leave):
-    """Return what the driver found, once it said that the page is loaded and ``leave`` took the server away.
+    """Return the facts of the driver, which continues after ``leave`` stopped the server.
 
-    Whatever goes wrong, the driver ends, and with it the browser: neither waits for a word that does not come.
+    The driver and the browser end in any case.
     """
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
         try:
             first = driver.stdout.readline()
             assert first == "loaded\n"
             leave()
-            said, _ = driver.communicate("go on\n", timeout=60)
+            stdout, _ = driver.communicate("go on\n", timeout=60)
         finally:
             driver.kill()
     assert driver.returncode == 0
-    return json.loads(said)
+    return json.loads(stdout)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def golden_tensor(entry):
     return np.frombuffer(base64.b64decode(entry["pixels"]), np.uint8).reshape(32, 32, 3)
 
 
-def test_the_page_shows_the_exact_pixels_that_the_model_has_to_see(facts, entries):
+def test_the_page_shows_the_exact_input_of_the_model(facts, entries):
     for entry in entries.values():
         np.testing.assert_array_equal(tensor_of(facts["chosen"][entry["file"]]), golden_tensor(entry), entry["file"])
     with pytest.raises(AssertionError):
@@ -83,7 +83,7 @@ def test_the_page_shows_the_golden_calibrated_probabilities_in_order(facts, gold
         assert shown["verdict"] == f"{label}, {percent}"
 
 
-def test_the_page_gives_no_answer_below_the_threshold_where_it_is_told_so(facts, entries):
+def test_the_page_supports_selective_prediction(facts, entries):
     sure, unsure = (f"{100 * max(entries[name]['calibrated']):.1f} %" for name in ("exact.png", "square.png"))
     assert facts["abstaining"] == {
         "words": "No answer below 27.0 % (on held-out images 38.9 % are above, and of those 0.0 % are right)",
@@ -93,7 +93,7 @@ def test_the_page_gives_no_answer_below_the_threshold_where_it_is_told_so(facts,
     }
 
 
-def test_the_page_does_not_offer_to_abstain_where_the_file_does_not_say_when(facts):
+def test_selective_prediction_is_not_offered_without_a_threshold_in_the_file(facts):
     assert not facts["spoilt"]["offersToAbstain"]
 
 
@@ -114,19 +114,19 @@ def test_the_badge_shows_a_browser_that_does_not_agree(facts):
 
 
 @pytest.mark.parametrize(("way", "name"), [("dropped", "square.png"), ("pasted", "wide.png")])
-def test_a_picture_may_be_dropped_or_pasted(facts, entries, way, name):
+def test_an_image_can_be_dropped_or_pasted(facts, entries, way, name):
     np.testing.assert_array_equal(tensor_of(facts[way]), golden_tensor(entries[name]))
     assert facts[way]["name"].endswith(name)
 
 
-def test_a_picture_may_be_taken_with_the_camera(facts, entries):
+def test_an_image_can_be_taken_with_the_camera(facts, entries):
     taken = tensor_of(facts["taken"])
     assert facts["taken"]["name"] == "your picture"
     assert np.ptp(taken) > 100  # Chromium's test picture: not blank
     assert not np.array_equal(taken, golden_tensor(entries["wide.png"]))
 
 
-def test_what_is_no_picture_is_refused_with_a_way_out(facts):
+def test_another_file_is_refused_with_a_solution(facts):
     assert facts["refused"]["error"] == (
         "model.json is no picture that this browser reads: choose a PNG, JPEG, GIF or WebP file"
     )
@@ -138,17 +138,17 @@ def test_the_page_works_without_its_server(facts, entries):
     np.testing.assert_array_equal(tensor_of(offline["chosen"]), golden_tensor(entries["exact.png"]))
 
 
-def test_the_page_asks_nobody_but_its_server(facts, served):
+def test_the_page_requests_only_its_server(facts, served):
     origin = served.url.removesuffix("/browser/")
     assert len(facts["requested"]) > 20
     assert [url for url in facts["requested"] if not url.startswith((origin, "blob:", "data:"))] == []
 
 
-def test_the_page_complains_of_nothing(facts):
+def test_the_page_logs_no_errors(facts):
     assert facts["complaints"] == []
 
 
-def test_a_driver_that_says_something_else_is_ended():
+def test_a_driver_with_unexpected_output_is_stopped():
     program = "import time; print('odd', flush=True); time.sleep(600)"
     with pytest.raises(AssertionError, match="odd"):
         driven([sys.executable, "-c", program], lambda: None)

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from cifarnet import Classifier
-from cifarnet.apps.conformance.judging import TOLERANCES
+from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.contract import OUTPUTS
 
 REFERENCE_TOLERANCE = 1e-6
@@ -66,7 +66,7 @@ def test_the_script_draws_the_same_images(golden, remade):
         np.testing.assert_array_equal(pixels, pixels_again, path.name)
 
 
-def test_the_script_computes_the_same_answers(golden, remade, entries):
+def test_the_script_computes_the_same_outputs(golden, remade, entries):
     again = json.loads((remade / "golden.json").read_text())["images"]
     for entry, other in zip(entries.values(), again, strict=True):
         assert {name: entry[name] for name in ("file", "what", "pixels")} == {
@@ -76,11 +76,11 @@ def test_the_script_computes_the_same_answers(golden, remade, entries):
             np.testing.assert_allclose(entry[output], other[output], rtol=0, atol=REFERENCE_TOLERANCE)
 
 
-def test_the_folder_is_small_enough_to_be_taken_along(golden):
+def test_the_folder_is_small(golden):
     assert sum((golden / path).stat().st_size for path in files_of(golden)) < 300_000
 
 
-def test_the_images_are_of_every_awkward_kind(golden):
+def test_the_images_cover_every_difficult_format(golden):
     kinds = set()
     for path in (golden / "images").iterdir():
         with Image.open(path) as image:
@@ -89,7 +89,7 @@ def test_the_images_are_of_every_awkward_kind(golden):
     assert kinds >= {"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "PNG", "JPEG", "GIF", "WEBP", "turned", "exact", "odd"}
 
 
-def test_cifarnet_itself_gives_the_golden_answers(golden, entries):
+def test_cifarnet_gives_the_golden_outputs(golden, entries):
     classifier = Classifier(golden / "model.onnx")
     images = [golden / entry["file"] for entry in entries.values()]
     found = {name: getattr(classifier, name)(images) for name in OUTPUTS}
@@ -100,7 +100,7 @@ def test_cifarnet_itself_gives_the_golden_answers(golden, entries):
             np.testing.assert_allclose(found[output], expected[::-1], rtol=0, atol=tolerance)
 
 
-def test_the_pixels_beside_an_image_are_those_that_the_recipe_gives(golden, entries):
+def test_the_golden_pixels_are_those_of_the_preprocessing(golden, entries):
     from cifarnet.preprocessing import read_pixels
 
     for entry in entries.values():
@@ -108,7 +108,7 @@ def test_the_pixels_beside_an_image_are_those_that_the_recipe_gives(golden, entr
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_onnx_own_test_data_hold_for_the_model(golden, index):
+def test_the_onnx_test_data_agree_with_the_model(golden, index):
     folder = golden / f"test_data_set_{index}"
     session = onnxruntime.InferenceSession(golden / "model.onnx", providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: tensor(folder / "input_0.pb")})
@@ -119,7 +119,7 @@ def test_onnx_own_test_data_hold_for_the_model(golden, index):
             np.testing.assert_allclose(found[position - 1], expected, rtol=0, atol=TOLERANCES[output.name])
 
 
-def test_the_twin_for_floats_is_the_same_network(golden, entries):
+def test_the_model_with_a_float_input_is_the_same_network(golden, entries):
     pixels = np.stack([np.frombuffer(base64.b64decode(entry["pixels"]), np.uint8) for entry in entries.values()])
     pixels = pixels.reshape(-1, 32, 32, 3)
     sessions = [

@@ -1,4 +1,4 @@
-"""The apps for Python and for Node give the golden answers, and a wrong one would be noticed."""
+"""The apps for Python and for Node give the golden outputs, and a wrong one would be noticed."""
 
 import ast
 import json
@@ -27,7 +27,7 @@ def app(request):
     return [request.getfixturevalue("node"), EXPORT / "node" / "classify.js"]
 
 
-def said(*command):
+def output_of(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
@@ -51,39 +51,39 @@ def rewrite(golden, folder, change):
 
 
 def test_an_app_conforms(app, golden):
-    answers = json.loads(said(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--json"))
-    verdict = check_outputs(answers, golden)
+    outputs = json.loads(output_of(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--json"))
+    verdict = check_outputs(outputs, golden)
     assert (verdict.conforms, verdict.kind, [other.kind for other in verdict.others]) == (
         True,
         "logits",
         ["calibrated"],
     )
     for kind in ("logits", "calibrated"):
-        answers["exact.png"][kind][0] += 1e-3
-        assert not check_outputs(answers, golden).conforms
-        answers["exact.png"][kind][0] -= 1e-3
+        outputs["exact.png"][kind][0] += 1e-3
+        assert not check_outputs(outputs, golden).conforms
+        outputs["exact.png"][kind][0] -= 1e-3
 
 
-def test_an_app_names_the_most_probable_class(app, golden, entries):
-    line = said(*app, golden / "model.onnx", golden / "images" / "exact.png")
+def test_an_app_prints_the_most_probable_class(app, golden, entries):
+    line = output_of(*app, golden / "model.onnx", golden / "images" / "exact.png")
     labels = json.loads((golden / "model.json").read_text())["labels"]
     calibrated = entries["exact.png"]["calibrated"]
     assert line == f"{golden}/images/exact.png: {labels[np.argmax(calibrated)]} {100 * max(calibrated):.1f} %\n"
 
 
 def test_an_app_abstains_below_the_threshold_of_the_file(app, golden, entries):
-    lines = said(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--abstain").splitlines()
+    lines = output_of(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--abstain").splitlines()
     threshold = json.loads((golden / "model.json").read_text())["calibration"]["abstention"]["threshold"]
     answered = {Path(line.split(": ")[0]).name: ": not sure, perhaps " not in line for line in lines}
     assert answered == {name: max(entry["calibrated"]) >= threshold for name, entry in entries.items()}
     assert sorted(answered.values()).index(True) == 11
 
 
-def test_an_app_cannot_abstain_where_the_file_names_no_threshold(app, golden, tmp_path):
+def test_an_app_refuses_to_abstain_without_a_threshold_in_the_file(app, golden, tmp_path):
     rewrite(golden, tmp_path, lambda contract: contract["calibration"].update(abstention=None))
     message = f"error: {tmp_path}/model.onnx names no threshold to abstain by: leave --abstain out"
     assert complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png", "--abstain") == message
-    assert said(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
+    assert output_of(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
 
 
 @pytest.mark.parametrize(
@@ -96,20 +96,20 @@ def test_an_app_cannot_abstain_where_the_file_names_no_threshold(app, golden, tm
         ("model.onnx", "images", "images"),
     ],
 )
-def test_an_app_names_the_file_that_is_wrong_in_one_line(app, golden, model, image, wrong):
+def test_an_app_names_an_invalid_file_in_one_line(app, golden, model, image, wrong):
     line = complaint(*app, golden / model, golden / image)
     assert line.startswith(f"error: {golden / wrong} cannot be used (")
     assert "; expected a" in line
 
 
-def test_an_app_names_what_a_file_of_another_kind_lacks(app, golden, tmp_path):
+def test_an_app_names_what_a_model_file_lacks(app, golden, tmp_path):
     rewrite(golden, tmp_path, lambda contract: contract.pop("calibration"))
     line = complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
     assert line.startswith(f"error: {tmp_path}/model.")
     assert "cannot be used (it lacks 'calibration'); expected" in line
 
 
-def test_an_app_without_images_says_how_it_is_called(app):
+def test_an_app_without_images_prints_its_usage(app):
     done = subprocess.run(app, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode
     assert "model" in done.stderr
@@ -151,7 +151,7 @@ def test_javascript_resizes_byte_for_byte_like_pillow(node):
         np.testing.assert_array_equal(resized_in_javascript(node, [image[::-1] for image in images]), expected)
 
 
-def test_javascript_lays_every_colour_of_every_transparency_over_white_like_pillow(node):
+def test_javascript_blends_every_color_and_alpha_over_white_like_pillow(node):
     colors, alphas = np.meshgrid(np.arange(256), np.arange(256))
     table = np.dstack([colors, 255 - colors, colors ^ 0x55, alphas]).astype(np.uint8)
     tiles = [table[y : y + 32, x : x + 32] for y in range(0, 256, 32) for x in range(0, 256, 32)]
@@ -160,13 +160,15 @@ def test_javascript_lays_every_colour_of_every_transparency_over_white_like_pill
 
 
 @pytest.mark.parametrize(("quality", "subsampling"), [(95, 0), (90, 2), (75, 2), (50, 2)])
-def test_node_reads_a_jpeg_as_pillow_does_within_a_step(node, golden, tmp_path, quality, subsampling):
+def test_node_decodes_a_jpeg_like_pillow_to_within_one_step(node, golden, tmp_path, quality, subsampling):
     y, x = np.mgrid[0:300, 0:400]
     waves = np.stack([np.sin(x / 37 + y / 91), np.sin(x / 17 - y / 29), np.cos(x / 51) * np.sin(y / 13)], axis=-1)
     noise = np.random.Generator(np.random.PCG64(0)).normal(0, 12, waves.shape)
     photo = Image.fromarray(np.clip(128 + 80 * waves + noise, 0, 255).astype(np.uint8))
     photo.save(tmp_path / "photo.jpg", quality=quality, subsampling=subsampling)
     apps = ([sys.executable, EXPORT / "python" / "classify.py"], [node, EXPORT / "node" / "classify.js"])
-    ours, theirs = (json.loads(said(*app, golden / "model.onnx", tmp_path / "photo.jpg", "--json")) for app in apps)
+    ours, theirs = (
+        json.loads(output_of(*app, golden / "model.onnx", tmp_path / "photo.jpg", "--json")) for app in apps
+    )
     # Both decode with libjpeg-turbo and were equal when this was written. 0.16 is one step everywhere.
     np.testing.assert_allclose(ours["photo.jpg"]["logits"], theirs["photo.jpg"]["logits"], rtol=0, atol=0.16)

@@ -1,4 +1,4 @@
-"""A report in a real Chromium: on a phone, at a desk, in the dark and on paper, with ordinary classes and odd ones."""
+"""A report in a real Chromium: on a phone, on a desktop, in dark mode and printed, with ordinary and odd classes."""
 
 import json
 import subprocess
@@ -32,13 +32,13 @@ def facts(node, chromium, tmp_path_factory):
     (folder / "bad.html").write_text(BAD)
     files = [folder / f"{name}.html" for name in (*PAGES, "bad")]
     command = [node, Path(__file__).with_name("look.mjs"), chromium, *files]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    return {Path(file).stem: found for file, found in json.loads(said).items()}
+    stdout = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return {Path(file).stem: found for file, found in json.loads(stdout).items()}
 
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_sticks_out_and_every_part_is_seen(facts, name, look):
+def test_nothing_overflows_and_every_part_is_visible(facts, name, look):
     seen = facts[name]["looks"][look]
     assert seen["scrollWidth"] <= seen["width"]
     assert (seen["beyond"], seen["hidden"], seen["unnamed"], seen["images"], seen["sections"]) == (0, 0, 0, 0, 11)
@@ -46,13 +46,13 @@ def test_nothing_sticks_out_and_every_part_is_seen(facts, name, look):
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("name", PAGES)
-def test_every_text_stands_out_from_its_ground(facts, name, look):
+def test_every_text_has_enough_contrast(facts, name, look):
     contrast, text = facts[name]["looks"][look]["faintest"]
     assert contrast >= 4.5, text  # WCAG 2, level AA
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_theme_is_the_readers_or_the_chosen_one_and_paper_is_white(facts, name):
+def test_the_theme_follows_the_reader_and_prints_on_white(facts, name):
     looks = facts[name]["looks"]
     assert min(looks["desk"]["ground"]) > 200
     assert max(looks["desk, dark"]["ground"]) < 50
@@ -62,13 +62,13 @@ def test_the_theme_is_the_readers_or_the_chosen_one_and_paper_is_white(facts, na
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_page_asks_for_nothing_but_itself(facts, name):
+def test_the_page_requests_nothing_else(facts, name):
     assert {url.split(":")[0] for url in facts[name]["requested"]} <= {"file", "data"}
     assert sum(url.startswith("file:") for url in facts[name]["requested"]) == len(LOOKS)
     assert facts[name]["complaints"] == []
 
 
-def test_a_bad_page_is_seen_to_be_bad(facts):
+def test_a_bad_page_is_detected(facts):
     bad = facts["bad"]
     phone = bad["looks"]["phone"]
     assert phone["scrollWidth"] > phone["width"]

@@ -1,4 +1,4 @@
-"""What a command that is run in this process says, and how it ends."""
+"""Run commands in this process."""
 
 import json
 
@@ -9,14 +9,14 @@ from cifarnet.config import ModelConfig, TrainConfig
 from tests.records import RUNNING
 
 BACKEND = choose()
-"""What Keras runs on in this process."""
+"""Backend of this process."""
 MODEL, TRAIN = ModelConfig(), TrainConfig()
 DATA = RUNNING["data"]
 
 
 @pytest.fixture(autouse=True)
 def clean_folder(monkeypatch, tmp_path):
-    """Work in an empty folder, with nothing but the running backend to choose; what a command sets is undone."""
+    """Work in an empty folder with the running backend, and undo what a command sets."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", BACKEND)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -28,15 +28,15 @@ def run(typed):
     """Return a function that runs ``cifarnet`` with arguments and returns exit code, stdout and stderr's lines."""
 
     def run(*arguments):
-        code, said, talk = typed(*arguments)
-        return code, said, talk.splitlines()
+        code, stdout, stderr = typed(*arguments)
+        return code, stdout, stderr.splitlines()
 
     return run
 
 
 @pytest.fixture
 def fails(run):
-    """Return a function that runs ``cifarnet``, which must fail by the book, and returns what follows ``error:``."""
+    """Return a function that runs ``cifarnet``, expects one error line, and returns what follows ``error:``."""
 
     def fails(*arguments):
         code, stdout, lines = run(*arguments)
@@ -47,8 +47,8 @@ def fails(run):
     return fails
 
 
-def fails_after_talk(run, *arguments):
-    """As ``fails``, where the command has begun to say what it does: the error is still one line, and the last."""
+def fails_after_messages(run, *arguments):
+    """Like ``fails`` after other messages: the error is one line, and the last."""
     code, stdout, lines = run(*arguments)
     assert (code, stdout) == (1, "")
     assert [line.startswith("error: ") for line in lines] == [*[False] * (len(lines) - 1), True], lines
@@ -57,7 +57,7 @@ def fails_after_talk(run, *arguments):
 
 
 def write_run(tmp_path, name="stored", *, has_weights=False, **changes):
-    """Write a run's record, finished if it is to have weights (an empty file, which nobody reads); return its name."""
+    """Write the record of a run, finished and with an empty weights file if ``has_weights``; return its name."""
     record = RUNNING | {
         "status": "finished" if has_weights else "interrupted",
         "backend": BACKEND,

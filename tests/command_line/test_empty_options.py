@@ -1,4 +1,4 @@
-"""What an unset variable leaves of an option is refused by its name, before anything else is done."""
+"""An empty option, as an unset variable leaves, is refused by its name before anything else."""
 
 import pytest
 
@@ -24,7 +24,7 @@ EMPTY = {
     ("compare", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
     ("compare", "--output", ""): "--output is empty; expected a folder",
     ("inspect", ""): "MODEL is empty; expected a model file",
-    ("conformance", ""): "ANSWERS is empty; expected a JSON file",
+    ("conformance", ""): "OUTPUTS is empty; expected a JSON file",
     ("demo", ""): "RUN is empty; expected a run folder or its name",
 }
 
@@ -37,7 +37,7 @@ def test_an_empty_option_is_refused_by_its_name(fails, tmp_path, command, messag
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_with_something_in_them_pass(fails):
+def test_options_with_a_value_pass(fails):
     assert fails("evaluate", "never", "--runs", "here", "--backend", "jax").startswith("never is no run folder")
 
 

@@ -1,4 +1,4 @@
-"""No image that a model was trained on is scored as a new one, or held out again, wherever it lies by whatever name."""
+"""No training image of a model is evaluated or held out as a new one, whatever its location and name."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ JOB = Recipe(
 
 
 def make_photos(folder, seed=0):
-    """Write noise, so that each image is another one."""
+    """Write images of noise, all different."""
     rng = np.random.default_rng(seed)
     for label in ("cat", "dog"):
         (folder / label).mkdir(parents=True)
@@ -42,7 +42,7 @@ def make_photos(folder, seed=0):
 
 
 def begun(source, root, *, seed=0, warm_start=None):
-    """Begin a run, and give it weights as if it had trained."""
+    """Create a run with weights, as if it had been trained."""
     job = (
         JOB
         if seed == 0
@@ -97,86 +97,86 @@ def copied(folder, copy):
 
 
 def last_line(run, *arguments):
-    code, said, talk = run(*arguments)
-    assert (code, said) == (1, ""), talk
-    return talk[-1]
+    code, stdout, stderr = run(*arguments)
+    assert (code, stdout) == (1, ""), stderr
+    return stderr[-1]
 
 
-MODELS = pytest.mark.parametrize("model", ["latest", "runs/latest/model.onnx"])
+FILE = "runs/latest/model.onnx"
 
 
-@MODELS
-@pytest.mark.parametrize("again", [resaved, moved, linked])
-def test_every_image_of_a_folder_is_not_scored_where_some_were_trained_on(run, trained, tmp_path, model, again):
+@pytest.mark.parametrize(("model", "again"), [("latest", resaved), (FILE, moved), (FILE, linked)])
+def test_a_folder_with_training_images_is_not_evaluated(run, trained, tmp_path, model, again):
     known = len(load_dataset(tmp_path / "photos").train)
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "evaluate", model, "--images", other)
-    assert f"error: {known} of the 30 images of {other.resolve().name} to be scored are training images of " in message
+    assert f"error: {known} of the 30 test images of {other.resolve().name} are training images of " in message
     assert message.endswith("name a folder of others")
 
 
-@MODELS
-@pytest.mark.parametrize("command", ["evaluate", "robustness"])
-def test_a_copy_that_is_divided_in_another_way_is_not_scored(run, trained, tmp_path, model, command):
+@pytest.mark.parametrize(("model", "command"), [("latest", "evaluate"), (FILE, "evaluate"), ("latest", "robustness")])
+def test_a_copy_with_another_split_is_not_evaluated(run, trained, tmp_path, model, command):
     other = resaved(tmp_path / "photos", tmp_path / "other")
     test = len(load_dataset(other).test)
-    assert f" of the {test} images of other to be scored are training images of " in last_line(
+    assert f" of the {test} test images of other are training images of " in last_line(
         run, command, model, "--data", other
     )
 
 
-@MODELS
-@pytest.mark.parametrize("again", [moved, linked, copied])
-def test_the_test_part_is_scored_wherever_it_lies_now(run, trained, tmp_path, model, again):
+@pytest.mark.parametrize(("model", "again"), [("latest", moved), (FILE, linked), (FILE, copied)])
+def test_the_test_split_is_evaluated_at_any_location(run, trained, tmp_path, model, again):
     other = again(tmp_path / "photos", tmp_path / "other")
-    code, said, talk = run("evaluate", model, "--data", other, "--json")
-    assert code == 0, talk
-    told = json.loads(said)["data"]
-    assert (told["same_as_run"], told["unseen"]) == (True, True)
+    code, stdout, stderr = run("evaluate", model, "--data", other, "--json")
+    assert code == 0, stderr
+    shown = json.loads(stdout)["data"]
+    assert (shown["same_as_run"], shown["unseen"]) == (True, True)
 
 
-@MODELS
-def test_images_that_came_to_the_folder_change_no_test_image(run, trained, tmp_path, model):
+def test_added_images_do_not_change_the_test_split(run, trained, tmp_path):
     extra = make_photos(tmp_path / "more", seed=1) / "cat" / "0.png"
     extra.rename(tmp_path / "photos" / "cat" / "new.png")
-    code, said, talk = run("evaluate", model, "--data", "photos", "--json")
-    assert code == 0, talk
-    told = json.loads(said)["data"]
-    assert (told["same_as_run"], told["unseen"]) == (False, True)
+    code, stdout, stderr = run("evaluate", FILE, "--data", "photos", "--json")
+    assert code == 0, stderr
+    shown = json.loads(stdout)["data"]
+    assert (shown["same_as_run"], shown["unseen"]) == (False, True)
 
 
 def test_a_model_file_in_its_run_folder_finds_its_images(run, trained):
-    code, said, talk = run("evaluate", "runs/latest/model.onnx", "--json")
-    assert code == 0, talk
-    assert json.loads(said)["data"]["same_as_run"] is True
+    code, stdout, stderr = run("evaluate", FILE, "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["data"]["same_as_run"] is True
 
 
-def test_of_a_model_file_alone_it_is_not_known(run, trained, tmp_path):
+def test_the_training_images_of_a_model_file_alone_are_unknown(run, trained, tmp_path):
     shutil.copy(trained.model, tmp_path / "alone.onnx")
-    code, said, talk = run("evaluate", "alone.onnx", "--images", "photos", "--json")
-    assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
-    assert "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in talk
+    code, stdout, stderr = run("evaluate", "alone.onnx", "--images", "photos", "--json")
+    assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
+    assert (
+        "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in stderr
+    )
     (tmp_path / "photos" / "cat" / "0.png").unlink()
-    code, said, talk = run("robustness", "alone.onnx", "--data", "photos", "--json")
-    assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
-    assert "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in talk
+    code, stdout, stderr = run("robustness", "alone.onnx", "--data", "photos", "--json")
+    assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
+    assert (
+        "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in stderr
+    )
 
 
-def test_the_file_of_another_run_is_alone_in_a_run_folder(run, trained, tmp_path):
+def test_a_model_file_in_the_folder_of_another_run_does_not_belong_to_it(run, trained, tmp_path):
     other = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs")
     shutil.copy(trained.model, other.path / "model.onnx")
     message = last_line(run, "evaluate", other.path / "model.onnx")
     assert "the model was trained on photos, which is not known here" in message
 
 
-def test_a_run_of_an_earlier_version_tells_by_its_own_images(run, trained, tmp_path):
+def test_a_run_of_an_earlier_version_is_checked_with_its_own_images(run, trained, tmp_path):
     (trained.path / "seen.npy").unlink()
     other = resaved(tmp_path / "photos", tmp_path / "other")
     assert "are training images of" in last_line(run, "evaluate", "--images", other)
     (tmp_path / "photos" / "cat" / "0.png").unlink()
-    code, said, talk = run("evaluate", "--images", other, "--json")
-    assert (code, json.loads(said)["data"]["unseen"]) == (0, None)
-    assert talk[-1].startswith("note: the training images of ")
+    code, stdout, stderr = run("evaluate", "--images", other, "--json")
+    assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
+    assert stderr[-1].startswith("note: the training images of ")
 
 
 def test_a_damaged_list_of_images_is_refused(run, trained, tmp_path):
@@ -192,7 +192,7 @@ def test_a_damaged_list_of_images_is_refused(run, trained, tmp_path):
 
 
 @pytest.mark.parametrize("again", [resaved, moved, linked, copied])
-def test_no_image_is_held_out_that_the_weights_were_trained_on(run, trained, tmp_path, again):
+def test_no_training_image_of_the_weights_is_held_out(run, trained, tmp_path, again):
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "train", "--data", other, "--from", "latest", "--seed", "5")
     assert "validation and test images were trained on by " in message
@@ -200,7 +200,7 @@ def test_no_image_is_held_out_that_the_weights_were_trained_on(run, trained, tmp
     assert [path.name for path in (tmp_path / "runs").glob("2*")] == [trained.path.name]
 
 
-def test_where_images_came_to_the_folder_the_error_says_why_and_what_to_do(run, trained, tmp_path):
+def test_a_grown_folder_is_refused_with_the_reason_and_what_to_do(run, trained, tmp_path):
     extra = make_photos(tmp_path / "more", seed=1) / "cat" / "0.png"
     extra.rename(tmp_path / "photos" / "cat" / "00.png")
     message = last_line(run, "train", "--data", "photos", "--from", "latest")
@@ -208,7 +208,7 @@ def test_where_images_came_to_the_folder_the_error_says_why_and_what_to_do(run, 
     assert "use a folder of new images" in message
 
 
-def test_the_same_division_is_allowed_wherever_it_lies(trained, tmp_path):
+def test_the_same_split_is_allowed_at_any_location(trained, tmp_path):
     (tmp_path / "photos").rename(tmp_path / "other")
     dataset = load_dataset(tmp_path / "other")
     first = begun(dataset, tmp_path / "runs", warm_start=warm_start_from(trained))
@@ -227,7 +227,7 @@ def test_a_test_split_with_the_pixels_of_training_images_is_refused(trained, tmp
         begun(twice, tmp_path / "runs")
 
 
-def test_what_the_first_of_three_trainings_saw_counts_in_the_third(trained, tmp_path):
+def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path):
     between = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     other = resaved(tmp_path / "photos", tmp_path / "other")
     with pytest.raises(ConfigError, match=rf"were trained on by {between.path.name} or a run before it; exp"):
@@ -235,25 +235,25 @@ def test_what_the_first_of_three_trainings_saw_counts_in_the_third(trained, tmp_
     begun(make_photos(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
 
 
-def test_what_the_first_of_two_trainings_saw_is_not_scored_by_the_second(run, trained, tmp_path):
+def test_training_images_of_the_warm_start_are_not_evaluated(run, trained, tmp_path):
     begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     assert "are training images of" in last_line(run, "evaluate", "--images", tmp_path / "photos")
 
 
-def test_weights_of_an_earlier_version_are_told_to_be_not_known(run, trained):
+def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):
     seen = [{"source": "/s", "data": "d", "hold_out": "h", "seed": 0, "validation_fraction": 0.1}]
     started = {"warm_start": {"run": "earlier", "weights_sha256": "0" * 64, "seen": seen}}
     put(trained, document(trained) | started)
     trained.seen.unlink()
-    code, _, talk = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
+    code, _, stderr = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
     note = (
         f"note: the training images of {trained.path.name} are not known here; on them its metrics are too optimistic"
     )
-    assert (code, note in talk) == (1, True)
-    assert "validation and test images were trained on by" in talk[-1]  # as their fingerprint tells
+    assert (code, note in stderr) == (1, True)
+    assert "validation and test images were trained on by" in stderr[-1]  # as their fingerprint tells
 
 
-def test_a_run_that_starts_from_unknown_images_keeps_no_list_that_would_be_too_short(trained, tmp_path):
+def test_a_warm_start_from_unknown_images_writes_no_incomplete_list(trained, tmp_path):
     trained.seen.unlink()
     (tmp_path / "photos").rename(tmp_path / "gone")
     later = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
@@ -261,13 +261,13 @@ def test_a_run_that_starts_from_unknown_images_keeps_no_list_that_would_be_too_s
     assert warm_start_from(later).seen is None
 
 
-# Where images were, and where runs may be
+# Moved images, and folders of runs
 
 
 @pytest.mark.parametrize(
     "command", [("evaluate",), ("evaluate", "runs/latest/model.onnx"), ("report",), ("robustness",), ("export",)]
 )
-def test_where_the_images_moved_the_error_names_the_option_for_their_place(run, trained, tmp_path, command):
+def test_errors_about_moved_or_changed_images_name_the_option(run, trained, tmp_path, command):
     (tmp_path / "photos" / "cat" / "0.png").unlink()
     changed = last_line(run, *command)
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
@@ -279,7 +279,7 @@ def test_where_the_images_moved_the_error_names_the_option_for_their_place(run, 
 
 
 @pytest.mark.parametrize("runs", ["runs", ".", "cat", "../link/cat/runs"])
-def test_no_run_is_made_among_the_images(run, tmp_path, monkeypatch, runs):
+def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
     photos = make_photos(tmp_path / "photos")
     (tmp_path / "link").symlink_to("photos")
     monkeypatch.chdir(photos)
@@ -289,19 +289,19 @@ def test_no_run_is_made_among_the_images(run, tmp_path, monkeypatch, runs):
     assert sorted(photos.rglob("*")) == before
 
 
-def test_a_run_is_not_made_among_the_images_from_python_either(tmp_path):
+def test_no_run_is_created_inside_the_images_from_python(tmp_path):
     with pytest.raises(RunError, match="inside the images in"):
         begun(make_photos(tmp_path / "photos"), tmp_path / "photos" / "runs")
 
 
-def test_no_model_is_written_among_the_images_of_its_run(run, trained, tmp_path):
+def test_no_model_is_written_inside_the_images(run, trained, tmp_path):
     before = sorted((tmp_path / "photos").rglob("*"))
     message = last_line(run, "export", "--output", "photos/deploy/model.onnx")
     assert "inside the images in" in message
     assert sorted((tmp_path / "photos").rglob("*")) == before
 
 
-def test_a_run_whose_record_names_other_classes_is_not_exported(run, trained, tmp_path):
+def test_a_run_with_other_classes_in_its_record_is_not_exported(run, trained, tmp_path):
     record = json.loads((trained.path / "run.json").read_text())
     record["data"]["labels"].reverse()
     (trained.path / "run.json").write_text(json.dumps(record))
@@ -310,7 +310,7 @@ def test_a_run_whose_record_names_other_classes_is_not_exported(run, trained, tm
     assert not (tmp_path / "other.onnx").exists()
 
 
-def test_the_export_of_a_run_with_a_warm_start_is_not_taken_for_that_of_another_run(trained):
+def test_the_export_of_a_warm_start_is_not_that_of_another_run(trained):
     contract = read_model(trained.model)[1]
     assert run_beside(trained.model, contract) == trained
     contract["training"]["warm_start"] = {"run": "an earlier one", "weights_sha256": "0" * 64}

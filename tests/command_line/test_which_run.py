@@ -1,4 +1,4 @@
-"""What needs weights takes the newest run that has some; a run without any is told what becomes of it."""
+"""Commands that need weights use the newest run with weights; others are refused with the next step."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from cifarnet.errors import RunError
 from cifarnet.run.find import find_run, point_latest
 from cifarnet.run.folder import Run
 
-from .conftest import DATA, fails_after_talk, write_run
+from .conftest import DATA, fails_after_messages, write_run
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
-def test_the_newest_run_with_weights_is_taken_and_said(runs, capsys):
+def test_the_newest_run_with_weights_is_used_with_a_note(runs, capsys):
     assert trained_run(runs, None).path.name == "20260102-000000-seed-jax"
     assert capsys.readouterr() == (
         "",
@@ -29,7 +29,7 @@ def test_the_newest_run_with_weights_is_taken_and_said(runs, capsys):
     )
 
 
-def test_the_latest_is_taken_without_a_word_where_it_has_weights(runs, capsys):
+def test_the_latest_run_with_weights_is_used_without_a_note(runs, capsys):
     newest = write_run(runs.parent, "20260104-000000-seed-jax", has_weights=True)
     point_latest(Run(runs / newest))
     assert trained_run(runs, None).path.name == newest
@@ -37,7 +37,7 @@ def test_the_latest_is_taken_without_a_word_where_it_has_weights(runs, capsys):
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted"])
-def test_a_run_that_has_not_come_to_its_end_is_taken_with_a_note(run, tmp_path, status):
+def test_an_unfinished_run_is_used_with_a_note(run, tmp_path, status):
     write_run(tmp_path, has_weights=True, status=status, data=DATA | {"source": "/gone"})
     for command in ("evaluate", "export", "report"):
         for names in ((), ("stored",)):
@@ -46,19 +46,19 @@ def test_a_run_that_has_not_come_to_its_end_is_taken_with_a_note(run, tmp_path, 
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export", "report", "robustness", "demo", "reproduce"])
-def test_every_command_that_needs_a_trained_run_does_so(run, runs, command):
+def test_every_command_that_needs_weights_does_so(run, runs, command):
     _, _, lines = run(command)
     assert lines[0].startswith("using runs/20260102-000000-seed-jax: ")
     assert "no best weights" not in lines[-1]
 
 
-def test_to_go_on_with_the_latest_still_means_the_newest(run, runs):
+def test_resuming_the_latest_means_the_newest(run, runs):
     assert find_run(runs).path.name == "20260103-000000-seed-jax"
     _, _, lines = run("train", "--resume", "latest")
     assert any("resuming" in line and "20260103-000000-seed-jax" in line for line in lines)
 
 
-def test_a_run_that_is_named_is_never_passed_over(runs):
+def test_a_named_run_is_never_replaced(runs):
     with pytest.raises(RunError, match="20260103-000000-seed-jax has no best weights yet"):
         trained_run(runs, "20260103-000000-seed-jax")
     assert find_run(runs, "20260103-000000-seed-jax", with_weights=True).path.name == "20260103-000000-seed-jax"
@@ -90,30 +90,30 @@ def test_a_run_that_is_named_is_never_passed_over(runs):
     ],
 )
 @pytest.mark.parametrize("names", [(), ("stored",)], ids=["latest", "named"])
-def test_a_run_without_weights_is_told_what_to_do(fails, tmp_path, facts, message, names):
+def test_a_run_without_weights_is_refused_with_the_next_step(fails, tmp_path, facts, message, names):
     write_run(tmp_path, **facts)
     assert fails("evaluate", *names) == message
 
 
-# Where an export may go
+# Location of an export
 
 
 @pytest.mark.parametrize("name", ["model.ort", "folder.onnx", "model"])
-def test_a_name_that_no_model_may_have_is_refused_before_anything_is_done(fails, tmp_path, name):
+def test_an_invalid_file_name_is_refused_first(fails, tmp_path, name):
     write_run(tmp_path, has_weights=True)
     (tmp_path / "folder.onnx").mkdir()
     message = f"the file is to be called {name!r}; expected a name that ends in .onnx: give another"
     assert fails("export", "--output", name) == message
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_done(fails, tmp_path):
+def test_a_folder_that_is_not_writable_is_refused_first(fails, tmp_path):
     write_run(tmp_path, has_weights=True)
     (tmp_path / "file").touch()
     message = "file/model.onnx cannot be written (Not a directory); expected a folder to write to: give another name"
     assert fails("export", "--output", "file/model.onnx") == message
 
 
-def test_nothing_is_left_of_the_look_at_a_folder(run, tmp_path):
+def test_checking_a_folder_leaves_nothing_behind(run, tmp_path):
     write_run(tmp_path, has_weights=True, data=DATA | {"source": "/gone"})
-    assert "/gone" in fails_after_talk(run, "export", "--output", "new/folder/model.onnx")
+    assert "/gone" in fails_after_messages(run, "export", "--output", "new/folder/model.onnx")
     assert {path.name for path in tmp_path.iterdir()} - {"keras"} == {"runs"}  # Keras makes its own when it is imported

@@ -1,4 +1,4 @@
-"""One real comparison of the three frameworks, on a handful of images: what the tests here look at."""
+"""One real comparison of the three backends on a few images, and one story of train and reproduce."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from cifarnet.backends import NAMES, installed
 
 
 def cifarnet(*arguments, folder):
-    """Run ``cifarnet`` in a process of its own, in ``folder``, with no backend chosen from outside."""
+    """Run ``cifarnet`` in a subprocess in ``folder``, without a backend in the environment."""
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     command = [sys.executable, "-m", "cifarnet", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -23,13 +23,13 @@ def cifarnet(*arguments, folder):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of class folders, which is divided."""
+    """A folder of class folders with a test split."""
     return make_photos(tmp_path_factory.mktemp("photos"), train=12, test=6)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison's folder, its document, and what the command said."""
+    """Folder and document of a comparison, and the messages of the command."""
 
     folder: Path
     document: dict[str, Any]
@@ -55,7 +55,7 @@ import contextlib, io, json, sys
 from pathlib import Path
 from cifarnet.cli import main
 
-said = []
+outputs = []
 def cifarnet(*arguments):
     sys.argv = ["cifarnet", *arguments]
     out, err = io.StringIO(), io.StringIO()
@@ -63,9 +63,9 @@ def cifarnet(*arguments):
         try:
             main()
         except SystemExit as done:
-            said.append([done.code or 0, out.getvalue(), err.getvalue()])
+            outputs.append([done.code or 0, out.getvalue(), err.getvalue()])
         else:
-            said.append([0, out.getvalue(), err.getvalue()])
+            outputs.append([0, out.getvalue(), err.getvalue()])
 
 cifarnet("train", "--data", {photos!r}, "--epochs", "2", "--track", "tensorboard")
 cifarnet("reproduce", "--json")
@@ -76,24 +76,24 @@ history.write_text(whole.replace(loss, str(float(loss) + 1e-9)))
 cifarnet("reproduce", "--epochs", "1")
 history.write_text(whole)
 cifarnet("reproduce", "--data", "synthetic", "--output", "refused")
-print(json.dumps(said))
+print(json.dumps(outputs))
 """
-"""Told in one process, so that the framework is imported once."""
+"""Several commands in one process, so that the framework is imported once."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """A folder in which a run was trained, tracked and repeated; and what each command said."""
+    """A folder in which a run was trained, tracked and repeated, and the output of each command."""
 
     folder: Path
     run: Path
     trained: list[Any]
-    """Exit code, stdout and stderr, as of the others."""
+    """Exit code, stdout and stderr, like the following fields."""
     repeated: list[Any]
     changed: list[Any]
-    """Repeated for one epoch of two, after the record of that epoch's validation loss was changed by a billionth."""
+    """Repetition of one of two epochs, after its recorded validation loss was changed by 1e-9."""
     refused: list[Any]
-    """Repeated with other images."""
+    """Repetition with other images."""
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`cifarnet train --track` shows a real training in TensorBoard, and trains as if nobody watched."""
+"""`cifarnet train --track` shows a real training in TensorBoard and does not change it."""
 
 import csv
 
@@ -8,7 +8,7 @@ from tests.test_tracking import curve
 from cifarnet.run.folder import Run
 
 
-def test_a_tracked_training_is_the_one_that_nobody_watched(story):
+def test_tracking_does_not_change_the_training(story):
     code, _, stderr = story.trained
     assert code == 0, stderr
     assert "left out" not in stderr
@@ -17,7 +17,7 @@ def test_a_tracked_training_is_the_one_that_nobody_watched(story):
     assert (repeated / "history.csv").read_bytes() == (story.run / "history.csv").read_bytes()
 
 
-def test_what_is_shown_is_what_the_run_recorded(story):
+def test_tensorboard_shows_the_recorded_values(story):
     with (story.run / "history.csv").open(newline="") as file:
         recorded = [(int(row["epoch"]), float(row["validation_loss"])) for row in csv.DictReader(file)]
     np.testing.assert_array_equal(curve(Run(story.run), "loss/validation"), np.float32(recorded))

@@ -145,7 +145,7 @@ _CHILD = """
 import pickle, sys
 from pathlib import Path
 from cifarnet.data import fetch
-from cifarnet.interruption import exit_on_interrupt
+from cifarnet.system import exit_on_interrupt
 exit_on_interrupt()
 release, source = pickle.loads(bytes.fromhex(sys.argv[2]))
 fetch(Path(sys.argv[1]), lambda phase, *_: print(phase, flush=True), sources=[source], release=release)

@@ -28,10 +28,10 @@ def test_the_table_has_a_line_per_image_with_the_file_last(run, model_path, phot
     code, lines, talk = run("predict", model_path, photos / "a.png", photos / "b")
     assert (code, talk) == (0, [])
     assert lines == [
-        "1.               2.               3.               file",
-        f"red   100.00 %   green   0.00 %   blue    0.00 %   {photos}/a.png",
-        f"green 100.00 %   red     0.00 %   blue    0.00 %   {photos}/b/1.jpg",
-        f"blue  100.00 %   red     0.00 %   green   0.00 %   {photos}/b/2.JPG",
+        "1.              2.              3.              file",
+        f"red   100.00%   green   0.00%   blue    0.00%   {photos}/a.png",
+        f"green 100.00%   red     0.00%   blue    0.00%   {photos}/b/1.jpg",
+        f"blue  100.00%   red     0.00%   green   0.00%   {photos}/b/2.JPG",
     ]
 
 
@@ -106,12 +106,12 @@ def test_abstaining_takes_the_threshold_of_the_file(run, calibrated_path, shades
     sure, unsure = confidences(calibrated_path, shades)
     assert unsure < models.CALIBRATION["abstention"]["threshold"] < sure
     code, lines, talk = run("predict", calibrated_path, shades, "--abstain")
-    least = "answers have a calibrated confidence of 60.00 % or more; the other columns are uncalibrated"
+    least = "answers have a calibrated confidence of 60.00% or more; the other columns are uncalibrated"
     assert (code, talk) == (0, [least])
     assert lines == [
-        "answer               1.                   2.                   file",
-        f"red       {100 * sure:6.2f} %   red        99.97 %   green       0.02 %   {shades}/sure.png",
-        f"abstained {100 * unsure:6.2f} %   red        51.42 %   green      24.29 %   {shades}/unsure.png",
+        "answer              1.                  2.                  file",
+        f"red       {100 * sure:6.2f}%   red        99.97%   green       0.02%   {shades}/sure.png",
+        f"abstained {100 * unsure:6.2f}%   red        51.42%   green      24.29%   {shades}/unsure.png",
     ]
 
 
@@ -140,7 +140,7 @@ def test_json_and_csv_tell_the_answer_the_confidence_and_the_best_guess(run, cal
 
 def test_without_abstaining_every_image_is_answered_as_before(run, calibrated_path, shades):
     _, lines, _ = run("predict", calibrated_path, shades)
-    assert lines[0] == "1.               2.               3.               file"
+    assert lines[0] == "1.              2.              3.              file"
     _, lines, _ = run("predict", calibrated_path, shades, "--json")
     assert [list(json.loads(line)) for line in lines] == [["file", "label", "probability", "confidence", "top"]] * 2
 
@@ -188,7 +188,7 @@ def long_path(tmp_path):
 
 def test_long_labels_are_shortened_in_the_table_alone(run, long_path, shades):
     _, lines, _ = run("predict", long_path, shades)
-    assert lines[1].startswith("a class with a name…  99.97 %   another class with …")
+    assert lines[1].startswith("a class with a name…  99.97%   another class with …")
     assert len({line.index("%") for line in lines[1:]}) == 1
     assert json.loads(run("predict", long_path, shades, "--json")[1][0])["label"] == LONG[0]
 
@@ -296,7 +296,7 @@ def test_the_table_shortens_and_escapes_labels(run, tmp_path, photos):
     model = tmp_path / "odd.onnx"
     model.write_bytes(models.content(contract=models.contract(labels=["r" * 250, "g\x1b[2J", "b"])))
     _, lines, _ = run("predict", model, photos / "a.png")
-    cells = ("r" * 19 + "… 100.00 %", r"g\x1b[2J".ljust(20) + "   0.00 %", "b".ljust(20) + "   0.00 %")
+    cells = ("r" * 19 + "… 100.00%", r"g\x1b[2J".ljust(20) + "   0.00%", "b".ljust(20) + "   0.00%")
     assert lines[1] == "   ".join([*cells, f"{photos}/a.png"])
 
 

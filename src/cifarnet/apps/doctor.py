@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cifarnet.backends import KERAS_DEFAULTS, installed, keras_settings, keras_settings_path
+from cifarnet.backends import KERAS_DEFAULTS, keras_settings, keras_settings_path
 from cifarnet.system import FAULTY_JAXLIB, corrected_xla_flags, results_in
 
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
@@ -57,12 +57,8 @@ def notes(found: dict[str, str]) -> Iterator[str]:
         yield f"{keras_settings_path()} has {', '.join(changed)}: cifarnet's models ignore this"
 
 
-def time_backends(names: Iterable[str] | None = None) -> Iterable[Timing]:
-    """Yield the timing of each backend in ``names``, by default every installed one, one process at a time."""
-    return (_time_backend(name) for name in (installed() if names is None else names))
-
-
-def _time_backend(name: str) -> Timing:
+def time_backend(name: str) -> Timing:
+    """Return the training speed of a backend, measured in a subprocess."""
     command = [sys.executable, "-m", "cifarnet.training.timing"]
     environment = os.environ | {"KERAS_BACKEND": name}
     try:
@@ -76,13 +72,13 @@ def _time_backend(name: str) -> Timing:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Timing(name, failure=f"no answer within {TIMING_LIMIT_S} s")
+        return Timing(name, failure=f"no result within {TIMING_LIMIT_S} s")
     if done.returncode:
         return Timing(name, failure=(done.stderr.strip().splitlines() or ["no message"])[-1])
-    answer = next(results_in(done.stdout.splitlines()), None)
-    if answer is None:
+    result = next(results_in(done.stdout.splitlines()), None)
+    if result is None:
         return Timing(name, failure="the process ended without a result")
-    return Timing(name, images_per_s=answer["images_per_s"], devices=answer["devices"])
+    return Timing(name, images_per_s=result["images_per_s"], devices=result["devices"])
 
 
 def fastest(timings: Iterable[Timing]) -> str | None:

@@ -1,7 +1,6 @@
 """``cifarnet compare``: train the same model on several backends and compare the results."""
 
 import statistics
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import UsageError
-from cifarnet.system import INTERRUPTED
 
 from .display import download_bar, out, say
 from .options import DATA, JsonOption, filled
@@ -18,7 +16,7 @@ from .tables import percent, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cifarnet.evaluation.comparison import Comparison, Measured, Training
+    from cifarnet.evaluation.comparison import Comparison, ScoreWithInterval, Training
     from cifarnet.run.folder import EpochRecord
 
 EPOCHS = 3
@@ -63,7 +61,7 @@ def command(
     from cifarnet.backends import installed
     from cifarnet.data import load_dataset
     from cifarnet.dataset import durable
-    from cifarnet.evaluation.comparison import Plan, compare_backends, interruptible
+    from cifarnet.evaluation.comparison import Plan, compare_backends
 
     plan = Plan(
         backends=tuple(backends or installed()),
@@ -76,18 +74,14 @@ def command(
     with download_bar() as progress:
         dataset = load_dataset(plan.source, progress=progress)
     say(f"{dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test images")
-    train = plan.job(dataset, seed=0).train
+    train = plan.settings(dataset, seed=0).train
     say(
         f"recipe {recipe}: up to epoch {train.epochs:,} on a schedule of {train.schedule_epochs:,} epochs, "
         f"in batches of {train.batch_size:,}"
     )
+    say(f"runs and results go to {folder}")
     say(HEADER)
-    try:
-        with interruptible():
-            found = compare_backends(plan, dataset, folder, _print_epoch)
-    except KeyboardInterrupt:
-        say(f"interrupted; the runs so far are in {folder}")
-        sys.exit(INTERRUPTED)
+    found = compare_backends(plan, dataset, folder, _print_epoch)
     if as_json:
         out((folder / "comparison.json").read_text(encoding="utf-8").rstrip())
     else:
@@ -100,8 +94,8 @@ HEADER = "backend     seed  epoch  train loss  accuracy  valid. loss  accuracy  
 
 def _print_epoch(backend: str, seed: int, record: "EpochRecord", seconds: float) -> None:
     say(
-        f"{backend:<10}  {seed:4}  {record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
-        f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:6.2f} %  {seconds:5.1f} s"
+        f"{backend:<10}  {seed:4}  {record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:7.2f}%  "
+        f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:7.2f}%  {seconds:5.1f} s"
     )
 
 
@@ -136,11 +130,11 @@ def _size(difference: float) -> str:
     return f"{difference:.0e}" if difference else "0"
 
 
-def _accuracy(scores: "Sequence[Measured]") -> str:
+def _accuracy(scores: "Sequence[ScoreWithInterval]") -> str:
     """Return the mean accuracy over the seeds, with the sample standard deviation if there are several."""
     accuracies = [100 * each.accuracy for each in scores]
     mean = statistics.fmean(accuracies)
-    return f"{mean:.2f} %" if len(accuracies) < 2 else f"{mean:.2f} ± {statistics.stdev(accuracies):.2f} %"
+    return f"{mean:.2f}%" if len(accuracies) < 2 else f"{mean:.2f} ± {statistics.stdev(accuracies):.2f}%"
 
 
 def _test(trainings: "Sequence[Training]") -> str:

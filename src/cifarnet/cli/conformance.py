@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def command(
-    answers: Annotated[
+    outputs: Annotated[
         Path,
         typer.Argument(
             help="JSON file with the app's outputs by golden image.",
             show_default=False,
-            parser=filled("ANSWERS", "a JSON file", Path),
+            parser=filled("OUTPUTS", "a JSON file", Path),
         ),
     ],
     as_json: JsonOption = False,
@@ -32,7 +32,7 @@ def command(
     from cifarnet.apps.assets import package_data
     from cifarnet.apps.conformance import check_outputs, read_outputs
 
-    verdict = check_outputs(read_outputs(answers), package_data() / "golden")
+    verdict = check_outputs(read_outputs(outputs), package_data() / "golden")
     if as_json:
         out(json.dumps({"conforms": verdict.conforms, **asdict(verdict)}, indent=2))
     else:

@@ -165,7 +165,7 @@ class TrainingDisplay:
         self._shown_at = now
         done = f"step {progress.step}/{progress.steps}"
         self._rewrite(
-            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:6.2f} %  {done:<21}  "
+            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:7.2f}%  {done:<21}  "
             f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
             f"{progress.seconds:.0f} s, {progress.images_per_s:,.0f}/s"
         )
@@ -174,8 +174,8 @@ class TrainingDisplay:
         """Print the line of a finished epoch."""
         self._clear()
         say(
-            f"{record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:6.2f} %  "
-            f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:6.2f} %  "
+            f"{record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:7.2f}%  "
+            f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:7.2f}%  "
             f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
             f"{progress.seconds:.{0 if progress.seconds >= 10 else 1}f} s, {progress.images_per_s:,.0f}/s"
         )

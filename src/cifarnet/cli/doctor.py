@@ -33,24 +33,22 @@ def command(
     timings = []
     for name in installed() if timing else ():
         say(f"timing {name} …")
-        timings += list(doctor.time_backends([name]))
+        timings.append(doctor.time_backend(name))
     if as_json:
         found = {"path": str(cache.path), "present": cache.present, "size_bytes": cache.size_bytes}
         document = {"versions": found_versions, "known_bad": bad_pairs, "notes": notes, "cache": found}
         out(json.dumps(document | {"timings": [asdict(each) for each in timings]}, indent=2))
         return
-    for package, number in found_versions.items():
-        out(f"{package:<16}{number}")
-    out(f"{'backends':<16}{', '.join(installed()) or f'none; install: {install_line(NAMES[1])}'}")
-    out(f"{'CIFAR-10':<16}{printable(_cache_sentence(cache))}")
-    for sentence in bad_pairs or ["none"]:
-        out(f"{'known conflicts':<16}{sentence}")
-    for sentence in notes:
-        out(f"{'note':<16}{printable(sentence)}")
-    for each in timings:
-        out(f"{each.backend:<16}{_timing_sentence(each)}")
+    rows = [*found_versions.items()]
+    rows.append(("backends", ", ".join(installed()) or f"none; install: {install_line(NAMES[1])}"))
+    rows.append(("CIFAR-10", _cache_sentence(cache)))
+    rows += [("known conflicts", sentence) for sentence in bad_pairs or ["none"]]
+    rows += [("note", sentence) for sentence in notes]
+    rows += [(each.backend, _timing_sentence(each)) for each in timings]
     if winner := doctor.fastest(timings):
-        out(f"{'fastest':<16}{winner}")
+        rows.append(("fastest", winner))
+    for name, text in rows:
+        out(f"{name:<16}{printable(text)}")
 
 
 def _cache_sentence(cache: "CacheState") -> str:

@@ -13,12 +13,11 @@ from .options import DATA, MODEL, BackendOption, JsonOption, OldTtaOption, RunsO
 from .tables import percent, table
 
 if TYPE_CHECKING:
-    from cifarnet.data import Progress
-    from cifarnet.dataset import Dataset, Split
+    from cifarnet.dataset import Dataset
     from cifarnet.evaluation.calibration import Reliability, SelectivePrediction
     from cifarnet.evaluation.metrics import Evaluation
     from cifarnet.evaluation.significance import PairedComparison
-    from cifarnet.evaluation.target import Subject
+    from cifarnet.evaluation.target import Target
 
 MOST_COLUMNS = 12
 """Maximum number of classes for which the confusion matrix is printed; --json and the report always have it."""
@@ -63,37 +62,40 @@ def command(
 ) -> None:
     """Evaluate a run or a model file, or compare two models.
 
-    Reports accuracy with a 95 % confidence interval, top-2 accuracy, log loss, metrics per class, the confusion matrix,
+    Reports accuracy with a 95% confidence interval, top-2 accuracy, log loss, metrics per class, the confusion matrix,
     calibration, the most confused pairs and the most confident errors. A run is evaluated on its backend, a model file
     in onnxruntime.
     """
     _require_sense(models, data, images)
-    from cifarnet.evaluation.target import FlippedSubject, open_subject
+    from cifarnet.evaluation.significance import compare
+    from cifarnet.evaluation.target import open_target, require_comparable
 
-    subjects = [open_subject(_target(named, runs), runs, backend) for named in models or (None,)]
+    targets = [open_target(_path(name, runs), runs, backend) for name in models or (None,)]
     if tta or flip:
-        subjects = [subject if subject.flip else FlippedSubject(subject) for subject in subjects]
-    for other in subjects[1:]:
-        _require_comparable(subjects[0], other, given=images is not None or data is not None)
-    dataset, scored = _open_images(subjects, data, images)
-    if len(subjects) == 1:
-        evaluation = subjects[0].judge(dataset.test, dataset)
-        lines = _evaluation_lines(subjects[0], evaluation)
-        facts = _facts(subjects[0]) | {"data": scored, "evaluation": evaluation.to_json()}
+        targets = [target.with_tta() for target in targets]
+    for other in targets[1:]:
+        require_comparable(targets[0], other, same_data=images is None and data is None)
+    dataset, scored = _open_images(targets, data, images)
+    if len(targets) == 1:
+        evaluation = targets[0].evaluate(dataset.test, dataset)
+        lines = _evaluation_lines(targets[0], evaluation)
+        document = _description(targets[0]) | {"data": scored, "evaluation": evaluation.to_json()}
     else:
-        comparison = _compare(subjects, dataset.test)
-        lines = _comparison_lines(subjects, comparison)
-        facts = {"models": [_facts(each) for each in subjects], "data": scored, "comparison": comparison.to_json()}
-    out(json.dumps(facts, indent=2) if as_json else "\n".join(map(printable, lines)))
+        first, second = (target.logits(dataset.test) for target in targets)
+        comparison = compare(first, second, dataset.test.labels, dataset.labels)
+        lines = _comparison_lines(targets, comparison)
+        described = [_description(target) for target in targets]
+        document = {"models": described, "data": scored, "comparison": comparison.to_json()}
+    out(json.dumps(document, indent=2) if as_json else "\n".join(map(printable, lines)))
 
 
-def _target(named: str | None, runs: Path) -> str:
+def _path(name: str | None, runs: Path) -> str:
     """Return the path of a model file unchanged, or the folder of a run."""
     from cifarnet.evaluation.target import names_file
 
     from .runs import trained_run
 
-    return named if named is not None and names_file(named) else str(trained_run(runs, named))
+    return name if name is not None and names_file(name) else str(trained_run(runs, name))
 
 
 def _require_sense(models: list[str] | None, data: str | None, images: str | None) -> None:
@@ -103,75 +105,42 @@ def _require_sense(models: list[str] | None, data: str | None, images: str | Non
         raise UsageError("--data and --images were both given; expected one of them at most: leave the other out")
 
 
-def _open_images(subjects: "list[Subject]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
+def _open_images(targets: "list[Target]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
     """Return the dataset whose test split is evaluated, and its description for the JSON document."""
-    from cifarnet.evaluation.target import is_own, open_images, require_unseen, scored_images
+    from cifarnet.evaluation.target import is_own, open_every_image, open_images, require_unseen, scored_images
 
     place = images or data
     try:
         with download_bar() as progress:
-            opened = _every_image(subjects[0], images, progress) if images else open_images(subjects[0], data, progress)
-        unseen = {subject.name: require_unseen(subject, opened, place) for subject in subjects}
+            if images:
+                dataset = open_every_image(targets[0], images, progress)
+            else:
+                dataset = open_images(targets[0], data, progress)
+        unseen = {target.name: require_unseen(target, dataset, place) for target in targets}
     except DataError as error:
-        raise error if place else DataError(f"{error}, or score others with --images") from error
+        raise error if place else DataError(f"{error}, or others with --images") from error
+    if missing := set(range(len(dataset.labels))).difference(dataset.test.labels.tolist()) if images else ():
+        names = ", ".join(shortened(dataset.labels[label]) for label in sorted(missing))
+        say(f"no images of {names}: metrics that need them are omitted")
     for name in (name for name, known in unseen.items() if known is None):
         say_not_known(name)
-    others = [subject.name for subject in subjects if not is_own(subject, opened)]
+    others = [target.name for target in targets if not is_own(target, dataset)]
     if others and not images:
-        say(f"{opened.name} is not, or no longer, what {' and '.join(others)} was trained on")
-    return opened, scored_images(opened, same_as_run=not others, unseen=None if None in unseen.values() else True)
+        say(f"{dataset.name} is not, or no longer, what {' and '.join(others)} was trained on")
+    return dataset, scored_images(dataset, same_as_run=not others, unseen=None if None in unseen.values() else True)
 
 
-def _every_image(subject: "Subject", folder: str, progress: "Progress") -> "Dataset":
-    """Return a dataset with every image of a folder in the test split."""
-    from cifarnet.data import open_labeled_images
-    from cifarnet.dataset import Dataset, Split, durable
-
-    split = open_labeled_images(folder, subject.labels, progress)
-    _say_missing(subject, split)
-    nothing = Split(split.images[:0], split.labels[:0])
-    return Dataset(Path(folder).resolve().name, nothing, split, subject.labels).opened_by(durable(folder))
+def _description(target: "Target") -> dict[str, Any]:
+    return {"model": target.name, "engine": target.engine, "flip": target.tta}
 
 
-def _say_missing(subject: "Subject", split: "Split") -> None:
-    present = set(split.labels.tolist())
-    if missing := [label for index, label in enumerate(subject.labels) if index not in present]:
-        say(f"no images of {', '.join(map(shortened, missing))}: metrics that need them are omitted")
+def _title(target: "Target") -> str:
+    return f"{target.name}{' with TTA' if target.tta else ''} on {target.engine}"
 
 
-def _require_comparable(first: "Subject", second: "Subject", *, given: bool) -> None:
-    """Raise ``DataError`` for models of different classes or training data."""
-    if first.labels != second.labels:
-        raise DataError(
-            f"{second.name} has the classes {', '.join(second.labels)}; expected {', '.join(first.labels)} as "
-            f"{first.name}: compare models of the same classes"
-        )
-    if not given and first.origin.fingerprint != second.origin.fingerprint:
-        raise DataError(
-            f"{second.name} was trained on other images than {first.name}, perhaps on these test images; expected the "
-            "same data set: name images that are new to both with --images"
-        )
-
-
-def _facts(subject: "Subject") -> dict[str, Any]:
-    return {"model": subject.name, "engine": subject.engine, "flip": subject.flip}
-
-
-def _named(subject: "Subject") -> str:
-    return f"{subject.name}{' with TTA' if subject.flip else ''} on {subject.engine}"
-
-
-def _compare(subjects: "list[Subject]", split: "Split") -> "PairedComparison":
-    from cifarnet.evaluation.scoring import predict
-    from cifarnet.evaluation.significance import compare
-
-    first, second = (predict(subject.predictor, split.images) for subject in subjects)
-    return compare(first, second, split.labels, subjects[0].labels)
-
-
-def _evaluation_lines(subject: "Subject", found: "Evaluation") -> list[str]:
+def _evaluation_lines(target: "Target", found: "Evaluation") -> list[str]:
     return [
-        f"{_named(subject)}: {found.images:,} images of {len(found.labels)} classes",
+        f"{_title(target)}: {found.images:,} images of {len(found.labels)} classes",
         "",
         *_overall(found),
         "",
@@ -187,7 +156,7 @@ def _evaluation_lines(subject: "Subject", found: "Evaluation") -> list[str]:
 def _overall(found: "Evaluation") -> list[str]:
     low, high = percent(found.accuracy_interval.low, 2), percent(found.accuracy_interval.high, 2)
     lines = [
-        f"accuracy     {percent(found.accuracy, 2)}   (95 % CI: {low} to {high})",
+        f"accuracy     {percent(found.accuracy, 2)}   (95% CI: {low} to {high})",
         f"top-2        {percent(found.top2_accuracy, 2)}",
     ]
     if found.abstaining is not None:
@@ -250,8 +219,8 @@ def _errors(found: "Evaluation") -> list[str]:
     return ["", *table(("most confident errors", "predicted", "confidence", "index"), rows, texts=2)] if rows else []
 
 
-def _comparison_lines(subjects: "list[Subject]", found: "PairedComparison") -> list[str]:
-    names = [_named(each) for each in subjects]
+def _comparison_lines(targets: "list[Target]", found: "PairedComparison") -> list[str]:
+    names = [_title(target) for target in targets]
     counts = (found.first_accuracy, found.only_first_right), (found.second_accuracy, found.only_second_right)
     rows = [(name, percent(accuracy, 2), f"{only:,}") for name, (accuracy, only) in zip(names, counts, strict=True)]
     low, high = (f"{100 * end:+.2f}" for end in (found.difference_interval.low, found.difference_interval.high))
@@ -261,8 +230,8 @@ def _comparison_lines(subjects: "list[Subject]", found: "PairedComparison") -> l
         "",
         f"agreement    {percent(found.agreement, 2)} of the predictions, {len(found.differences):,} differ",
         f"difference   {100 * found.accuracy_difference:+.2f} percentage points of accuracy, second minus first "
-        f"(95 % CI: {low} to {high})",
-        f"McNemar      p = {found.p_value:.3g}: {verdict} at the 5 % level",
+        f"(95% CI: {low} to {high})",
+        f"McNemar      p = {found.p_value:.3g}: {verdict} at the 5% level",
     ]
     different = [
         (*map(shortened, (each.label, each.first, each.second)), str(each.index))

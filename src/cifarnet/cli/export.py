@@ -109,8 +109,8 @@ def _print_result(exported: "Exported") -> None:
     path = printable(str(exported.path))
     out(f"{path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
     out(
-        f"  verified on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f} %, trained model "
-        f"{POINTS * parity.trained_accuracy:.2f} %, largest probability difference {worst:.2g}"
+        f"  verified on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f}%, trained model "
+        f"{POINTS * parity.trained_accuracy:.2f}%, largest probability difference {worst:.2g}"
     )
     for latency in exported.latencies:
         verdict = f"{latency.speedup:.2f}x speedup" if latency.speedup > 1 else "no speedup"

@@ -58,41 +58,42 @@ def _text(found: "Inspection") -> str:
     contract = found.contract
     calibration = dict(_entries(contract.get("calibration")))
     calibration.pop("coverage", None)  # a table of its own, in --json and in the report
-    lines = (
+    lines = [
         *_file(found),
         *("", *_layers(found)),
-        *("", "training", *_facts_lines(contract.get("training"), "not recorded in the file")),
-        *("", "calibration", *_facts_lines(calibration, "not recorded in the file")),
-        *("", "parity check", *_facts_lines(contract.get("proof"), "not verified: written without the parity check")),
-        *_measured(found.parity),
-    )
+        *_section("training", contract.get("training"), "not recorded in the file"),
+        *_section("calibration", calibration, "not recorded in the file"),
+        *_section("parity check", contract.get("proof"), "not verified: written without the parity check"),
+    ]
+    if found.parity is not None:
+        tables = {name: value for name, value in found.parity.items() if _is_table(value)}
+        rest = {name: value for name, value in found.parity.items() if name not in tables}
+        lines += _section("measured at export", rest, "nothing recorded")
+        for name, entries in tables.items():
+            lines += ["", TABLES.get(name, _spaced(name)), *_indented(_table(entries))]
     return "\n".join(map(printable, lines))
-
-
-def _row(name: str, value: object) -> str:
-    return f"{name:<14}{value}"
 
 
 def _file(found: "Inspection") -> list[str]:
     contract = found.contract
     height, width, _ = contract["input"]["shape"][1:]
-    return [
-        _row("file", f"{found.path}, {found.size_bytes:,} bytes, opset {found.opset}, contract {contract['version']}"),
-        _row("sha256", found.sha256),
-        _row("computed in", contract["precision"]),
-        _row("input", f"{contract['input']['name']}: uint8 (batch, {height}, {width}, 3), RGB, 0-255"),
-        *(
-            _row("output", ", ".join([f"{name}: float32 (batch, {len(contract['labels'])})", *_meaning(each)]))
-            for name, each in _entries(contract.get("outputs"))
-        ),
-        *([_row("TTA", "logits averaged over each image and its mirror image")] if contract.get("flip") else ()),
-        _row("classes", ", ".join(contract["labels"])),
-        _row("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
+    rows = [
+        ("file", f"{found.path}, {found.size_bytes:,} bytes, opset {found.opset}, contract {contract['version']}"),
+        ("sha256", found.sha256),
+        ("computed in", contract["precision"]),
+        ("input", f"{contract['input']['name']}: uint8 (batch, {height}, {width}, 3), RGB, 0-255"),
     ]
-
-
-def _meaning(output: object) -> list[str]:
-    return [str(value) for key, value in _entries(output) if key == "meaning" and value is not None]
+    for name, output in _entries(contract.get("outputs")):
+        meaning = dict(_entries(output)).get("meaning")
+        described = f"{name}: float32 (batch, {len(contract['labels'])})"
+        rows.append(("output", described if meaning is None else f"{described}, {meaning}"))
+    if contract.get("flip"):
+        rows.append(("TTA", "logits averaged over each image and its mirror image"))
+    rows += [
+        ("classes", ", ".join(contract["labels"])),
+        ("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
+    ]
+    return [f"{name:<14}{value}" for name, value in rows]
 
 
 def _entries(value: object) -> Iterable[tuple[str, Any]]:
@@ -110,15 +111,23 @@ def _layers(found: "Inspection") -> list[str]:
     return table(head, [*rows, total], texts=3)
 
 
-def _measured(parity: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the lines about the parity file beside the model, if there is one."""
-    if parity is None:
-        return
-    tables = {name: value for name, value in parity.items() if _is_table(value)}
-    rest = {name: value for name, value in parity.items() if name not in tables}
-    yield from ("", "measured at export", *_facts_lines(rest, "nothing recorded"))
-    for name, entries in tables.items():
-        yield from ("", TABLES.get(name, _spaced(name)), *_indented(_table(entries)))
+def _section(title: str, value: object, otherwise: str) -> list[str]:
+    """Return a title and a line per known value, or ``otherwise`` if there is none."""
+    rows = list(_leaves(value))
+    return ["", title, *_indented(table(("", ""), rows, texts=2) if rows else [otherwise])]
+
+
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path and the value of every non-empty leaf, whatever the file contains."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name} {WORDS.get(key, key)}".strip())
+    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        for each in value:
+            yield from _leaves(each, name)
+    elif value not in (None, "", []):
+        text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield printable(_spaced(name)), text
 
 
 def _is_table(value: object) -> bool:
@@ -150,24 +159,5 @@ def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _facts_lines(value: object, otherwise: str) -> list[str]:
-    """Return a line per known value, or ``otherwise`` if there is none."""
-    rows = list(_facts(value))
-    return _indented(table(("", ""), rows, texts=2) if rows else [otherwise])
-
-
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" for line in lines]
-
-
-def _facts(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the path and the value of every non-empty leaf, whatever the file contains."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _facts(inner, f"{name} {WORDS.get(key, key)}".strip())
-    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        for each in value:
-            yield from _facts(each, name)
-    elif value not in (None, "", []):
-        text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield printable(_spaced(name)), text

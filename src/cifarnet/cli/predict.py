@@ -5,7 +5,6 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,36 +22,18 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 DEFAULT_TOP = 3
 DEFAULT_TOP_WITH_ANSWER = 2
-"""With the answer, the table has as many columns as without it."""
+"""With --abstain; the table has one more column then."""
 FAILED = 1
 """Exit code if a file could not be used; the others are classified all the same."""
 ABSTAINED = "abstained"
-"""Answer in the table below the threshold."""
+"""Shown in the table below the threshold."""
 GAP = "   "
 WIDEST_LABEL = 20
 """Maximum characters of a class name in the table."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One classified image file."""
-
-    file: str
-    prediction: "Prediction"
-    top: tuple[tuple[str, float], ...]
-    """Classes and probabilities, most probable first."""
-    threshold: float | None
-    """Minimum confidence of an answer, 0 to 1, or None if every image is answered."""
-
-    @property
-    def answer(self) -> str | None:
-        """The predicted class, or None if its confidence is below the threshold."""
-        confidence = self.prediction.confidence
-        is_answered = self.threshold is None or (confidence is not None and confidence >= self.threshold)
-        return self.prediction.label if is_answered else None
-
-
-Formatter = Callable[[Row], str]
+Formatter = Callable[[str, "Prediction", str | None], str]
+"""Formats a file name, its prediction, and the accepted class, None below the threshold."""
 
 
 def command(
@@ -90,17 +71,18 @@ def command(
     classifier = _opened(model, images)
     is_selective = abstain or threshold is not None
     count = _count(top, classifier.labels, is_selective)
-    least = _threshold(classifier, model, threshold) if is_selective else None
+    least = _threshold(classifier, model, threshold) if is_selective else 0.0
     if as_json:
-        header, line = _json(is_selective)
+        header, line = _json(count, is_selective=is_selective)
+    elif as_csv:
+        header, line = _csv(count, is_selective=is_selective)
     else:
-        header, line = (
-            _csv(count, is_selective) if as_csv else _table(count, classifier.labels, is_selective=is_selective)
-        )
-    if least is not None and not (as_json or as_csv):
-        say(f"answers have a calibrated confidence of {100 * least:.2f} % or more; the other columns are uncalibrated")
+        header, line = _table(count, classifier.labels, is_selective=is_selective)
+        if is_selective:
+            least_percent = f"{100 * least:.2f}%"
+            say(f"answers have a calibrated confidence of {least_percent} or more; the other columns are uncalibrated")
     with bombs_refused(), image_bar(_number_of(images)) as advance:
-        if not _print_all(_outcomes(classifier, images), header, line, count, least, advance):
+        if not _print_all(_outcomes(classifier, images), header, line, least, advance):
             raise typer.Exit(FAILED)
 
 
@@ -173,12 +155,7 @@ def _from_standard_input(classifier: "Classifier") -> "Outcome":
 
 
 def _print_all(
-    outcomes: "Iterable[Outcome]",
-    header: str | None,
-    line: Formatter,
-    count: int,
-    threshold: float | None,
-    advance: Callable[[], None],
+    outcomes: "Iterable[Outcome]", header: str, line: Formatter, threshold: float, advance: Callable[[], None]
 ) -> bool:
     """Print each outcome as it comes. Return whether all files were classified."""
     all_good = True
@@ -188,28 +165,28 @@ def _print_all(
             complain(outcome.error)
             all_good = False
         else:
-            if header is not None:
+            if header:
                 out(header)
-                header = None
-            out(line(Row(str(outcome.path), prediction, prediction.top(count), threshold)))
+                header = ""
+            is_accepted = not threshold or (prediction.confidence or 0.0) >= threshold
+            out(line(str(outcome.path), prediction, prediction.label if is_accepted else None))
         advance()
     return all_good
 
 
-def _json(is_selective: bool) -> tuple[None, Formatter]:
-    def line(row: Row) -> str:
-        top = [{"label": label, "probability": probability} for label, probability in row.top]
-        answer: dict[str, Any] = {"answer": row.answer} if is_selective else {}
-        document = {"file": row.file, **answer, **top[0], "confidence": row.prediction.confidence, "top": top}
-        return json.dumps(document)
+def _json(count: int, *, is_selective: bool) -> tuple[str, Formatter]:
+    def line(file: str, prediction: "Prediction", accepted: str | None) -> str:
+        top = [{"label": label, "probability": probability} for label, probability in prediction.top(count)]
+        answer: dict[str, Any] = {"answer": accepted} if is_selective else {}
+        return json.dumps({"file": file, **answer, **top[0], "confidence": prediction.confidence, "top": top})
 
-    return None, line
+    return "", line
 
 
-def _csv(count: int, is_selective: bool) -> tuple[str, Formatter]:
-    def line(row: Row) -> str:
-        answer = [row.answer or "", row.prediction.confidence] if is_selective else []
-        return _csv_line(row.file, *answer, *(value for pair in row.top for value in pair))
+def _csv(count: int, *, is_selective: bool) -> tuple[str, Formatter]:
+    def line(file: str, prediction: "Prediction", accepted: str | None) -> str:
+        answer = [accepted or "", prediction.confidence] if is_selective else []
+        return _csv_line(file, *answer, *(value for pair in prediction.top(count) for value in pair))
 
     answer = ["answer", "confidence"] if is_selective else []
     columns = [f"{column}_{place}" for place in range(1, count + 1) for column in ("label", "probability")]
@@ -229,11 +206,11 @@ def _table(count: int, labels: tuple[str, ...], *, is_selective: bool) -> tuple[
     width = max(len(shortened(label, WIDEST_LABEL)) for label in (*labels, *([ABSTAINED] if is_selective else [])))
 
     def cell(label: str, probability: float) -> str:
-        return f"{shortened(label, WIDEST_LABEL):<{width}} {100 * probability:6.2f} %"
+        return f"{shortened(label, WIDEST_LABEL):<{width}} {100 * probability:6.2f}%"
 
-    def line(row: Row) -> str:
-        answer = [(row.answer or ABSTAINED, row.prediction.confidence or 0.0)] if is_selective else []
-        return GAP.join([*(cell(*each) for each in (*answer, *row.top)), printable(row.file)])
+    def line(file: str, prediction: "Prediction", accepted: str | None) -> str:
+        answer = [(accepted or ABSTAINED, prediction.confidence or 0.0)] if is_selective else []
+        return GAP.join([*(cell(*each) for each in (*answer, *prediction.top(count))), printable(file)])
 
     titles = [*(["answer"] if is_selective else []), *(f"{place}." for place in range(1, count + 1))]
     return GAP.join([*(f"{title:<{len(cell('', 0.0))}}" for title in titles), "file"]), line

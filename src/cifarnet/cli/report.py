@@ -19,7 +19,7 @@ def command(
 
     Evaluates the exported model in onnxruntime, or without one, or with --backend, the run's weights on a backend.
     """
-    from cifarnet.evaluation.target import open_subject, require_labels
+    from cifarnet.evaluation.target import open_target, require_labels
     from cifarnet.report import require_reportable, write_report
     from cifarnet.run.state import require_own_export
 
@@ -27,10 +27,10 @@ def command(
     if found.model.is_file():
         require_own_export(found)
     is_file = backend is None and found.model.is_file()
-    subject = open_subject(str(found.model if is_file else found.path), runs, backend)
+    target = open_target(str(found.model if is_file else found.path), runs, backend)
     with download_bar() as progress:
         dataset = found.record.origin.load_dataset(data, progress)
-    require_labels(subject, dataset)
+    require_labels(target, dataset)
     require_reportable(found, dataset)  # before minutes of evaluation
-    evaluation = subject.judge(dataset.test, dataset, found.record.calibration)
-    out(printable(str(write_report(found, evaluation, dataset, subject.engine))))
+    evaluation = target.evaluate(dataset.test, dataset, found.record.calibration)
+    out(printable(str(write_report(found, evaluation, dataset, target.engine))))

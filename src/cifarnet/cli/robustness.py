@@ -3,21 +3,22 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.errors import printable
+from cifarnet.errors import UsageError, printable
 
 from .display import download_bar, image_bar, out, say, say_not_known
 from .options import DATA, MODEL, JsonOption, RunsOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
-    from cifarnet.evaluation.robustness import Robustness
+    from cifarnet.dataset import Dataset
+    from cifarnet.evaluation.robustness import FamilyResult, Robustness
     from cifarnet.run.folder import Run
 
 
@@ -39,6 +40,16 @@ def command(
             parser=filled("--data", DATA),
         ),
     ] = None,
+    cifar10c: Annotated[
+        Path | None,
+        typer.Option(
+            "--cifar10c",
+            metavar="DIR",
+            help="Evaluate on the published CIFAR-10-C arrays in this folder instead.",
+            show_default=False,
+            parser=filled("--cifar10c", "a folder of .npy files", Path),
+        ),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Use every test image instead of 2,000.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed of the image subset and the corruptions.")] = 0,
     runs: RunsOption = Path("runs"),
@@ -46,39 +57,40 @@ def command(
 ) -> None:
     """Evaluate an exported model on corrupted test images.
 
-    Applies fifteen corruptions, from noise to JPEG, at five severities. The results of a run on its own test images are
-    stored in its folder as robustness.json.
+    Applies fifteen corruptions, from noise to JPEG, at five severities, or with --cifar10c, reads the published images.
+    The results of a run on its own test images are stored in its folder as robustness.json.
     """
+    if cifar10c and seed:
+        raise UsageError(
+            f"--seed {seed} does not apply to the images of --cifar10c, all of which are used: leave it out"
+        )
     import scipy.ndimage  # noqa: F401  # fail before the first image if it is missing
 
     from cifarnet.atomic import require_writable, write_atomically
     from cifarnet.contract import ROBUSTNESS
+    from cifarnet.evaluation.corruptions import FAMILIES
+    from cifarnet.evaluation.corruptions.published import open_published
     from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_robustness
-    from cifarnet.evaluation.target import FileSubject, is_own, open_images, require_unseen, scored_images
     from cifarnet.runtime import open_model, read_model
 
     path, run = _model_and_run(model, runs)
     content, _ = read_model(path)
-    subject = FileSubject(path, run)
-    with download_bar() as progress:
-        dataset = open_images(subject, data, progress)
-    same_as_run, unseen = is_own(subject, dataset), require_unseen(subject, dataset, data)
-    if unseen is None:
-        say_not_known(subject.name)
-    stored = run.path / ROBUSTNESS if run and same_as_run else None
+    dataset, scored = _open_images(path, run, data)
+    stored = run.path / ROBUSTNESS if run and scored["same_as_run"] else None
     if stored:
         require_writable(stored)  # before a minute of measuring
-    with _progress() as advance:
+    published = open_published(cifar10c, dataset) if cifar10c else None
+    with _progress(tuple(published.families) if published else FAMILIES) as advance:
         found = measure_robustness(
             open_model(content, threads=0),
             dataset.test,
             sha256=hashlib.sha256(content).hexdigest(),
             images=len(dataset.test) if every else DEFAULT_IMAGES,
             seed=seed,
+            published=published,
             advance=advance,
         )
-    document = found.to_json() | {"data": scored_images(dataset, same_as_run=same_as_run, unseen=unseen)}
-    record = json.dumps(document, indent=2, allow_nan=False)
+    record = json.dumps(found.to_json() | {"data": scored}, indent=2, allow_nan=False)
     try:
         out(record if as_json else _text(found, path))
     finally:  # if printing fails, the results are still stored
@@ -100,41 +112,61 @@ def _model_and_run(name: str | None, runs: Path) -> "tuple[Path, Run | None]":
     return exported_model(run), run
 
 
+def _open_images(path: Path, run: "Run | None", data: str | None) -> "tuple[Dataset, dict[str, Any]]":
+    """Return the dataset whose test split is evaluated, and its description for the JSON document."""
+    from cifarnet.evaluation.target import file_target, is_own, open_images, require_unseen, scored_images
+
+    target = file_target(path, run)
+    with download_bar() as progress:
+        dataset = open_images(target, data, progress)
+    same_as_run, unseen = is_own(target, dataset), require_unseen(target, dataset, data)
+    if unseen is None:
+        say_not_known(target.name)
+    return dataset, scored_images(dataset, same_as_run=same_as_run, unseen=unseen)
+
+
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int], None]]:
+def _progress(families: Sequence[str]) -> Iterator[Callable[[str, int], None]]:
     """Yield a callback per family and severity: a progress bar on a terminal, a line per family elsewhere."""
-    from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES
+    from cifarnet.evaluation.corruptions import SEVERITIES
 
     if sys.stderr.isatty():
-        with image_bar(1 + len(FAMILIES) * len(SEVERITIES)) as advance:
+        with image_bar(1 + len(families) * len(SEVERITIES)) as advance:
             yield lambda *_: advance()
     else:
         yield lambda family, severity: say(family) if severity in (0, SEVERITIES[-1]) else None
 
 
 def _text(found: "Robustness", model: Path) -> str:
+    lines = _accuracies(found.families, "accuracy, % at severity")
+    if found.extra:
+        lines += ["", *_accuracies(found.extra, "additional corruptions")]
+    return "\n".join([*lines, "", *map(printable, _summary(found, model))])
+
+
+def _accuracies(families: "Sequence[FamilyResult]", title: str) -> list[str]:
     from cifarnet.evaluation.corruptions import SEVERITIES
 
     rows = [
-        [
-            family.name,
-            *(f"{100 * tally.accuracy:.2f}" for tally in family.tallies),
-            f"{100 * (1 - family.mean_error):.2f}",
-        ]
-        for family in found.families
+        [each.name, *(f"{100 * accuracy:.2f}" for accuracy in (*each.accuracies, 1 - each.mean_error))]
+        for each in families
     ]
-    lines = table(("accuracy, % at severity", *map(str, SEVERITIES), "mean"), rows)
-    return "\n".join([*lines, "", *map(printable, _summary(found, model))])
+    return table((title, *map(str, SEVERITIES), "mean"), rows)
 
 
 def _summary(found: "Robustness", model: Path) -> Iterator[str]:
     low, high = percent(found.clean.interval.low, 2), percent(found.clean.interval.high, 2)
-    yield f"clean accuracy {percent(found.clean.accuracy, 2)} (95 % CI: {low} to {high})"
+    yield f"clean accuracy {percent(found.clean.accuracy, 2)} (95% CI: {low} to {high})"
     side = "above" if found.added_error >= 0 else "below"
     yield (
-        f"mean corruption error {percent(found.mean_corruption_error, 2)}, {abs(100 * found.added_error):.2f} points "
-        f"{side} the clean error; not normalized by AlexNet's"
+        f"mean accuracy {percent(1 - found.mean_corruption_error, 2)}, mean corruption error "
+        f"{percent(found.mean_corruption_error, 2)}, {abs(100 * found.added_error):.2f} points {side} the clean error; "
+        "not normalized by AlexNet's"
     )
     yield f"worst corruptions: {', '.join(f'{each.name} {percent(each.mean_error, 2)}' for each in found.worst)}"
-    yield f"{found.clean.images:,} of {found.images_in_split:,} test images, seed {found.seed}, {model}"
-    yield "own implementation of the corruptions: not directly comparable with published CIFAR-10-C results"
+    seed = "" if found.is_published else f", seed {found.seed}"
+    yield f"{found.clean.images:,} of {found.images_in_split:,} test images{seed}, {model}"
+    if found.is_published:
+        yield found.drawing
+    else:
+        yield "own implementation of the corruptions: not directly comparable with published CIFAR-10-C results"

@@ -36,4 +36,4 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1)
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
     """Return a fraction, 0 to 1, as a percentage, or a dash for None."""
-    return NONE if fraction is None else f"{100 * fraction:.{decimals}f} %"
+    return NONE if fraction is None else f"{100 * fraction:.{decimals}f}%"

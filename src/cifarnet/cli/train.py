@@ -243,8 +243,8 @@ def _say_result(run: Run, record: RunRecord) -> None:
     validation, test = record.metrics.validation, record.metrics.test
     if validation and test:
         say(
-            f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f} %, "
-            f"test accuracy {100 * test.accuracy:.2f} %."
+            f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f}%, "
+            f"test accuracy {100 * test.accuracy:.2f}%."
         )
     else:
         say("No epoch has finished with a finite loss, so there are no best weights.")

@@ -66,7 +66,7 @@ class Evaluation:
     accuracy: float
     """Fraction of correct predictions, 0 to 1."""
     accuracy_interval: Interval
-    """95 % Wilson interval of the accuracy."""
+    """95% Wilson interval of the accuracy."""
     top2_accuracy: float
     """Fraction of images whose label is among the two largest logits, 0 to 1."""
     loss: float

@@ -1,4 +1,7 @@
-"""Accuracy of a model file on corrupted images, by corruption and severity of CIFAR-10-C."""
+"""Accuracy of a model file on corrupted images, by corruption and severity of CIFAR-10-C.
+
+The images are the published ones, or test images corrupted by ``corruptions``.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from cifarnet.errors import DataError, ModelError, RunError, UsageError
 from cifarnet.runtime import OpenedModel
 
 from .corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
+from .corruptions.published import EXTRA_FAMILIES, PUBLISHED, PublishedImages
 from .scoring import predict
 from .significance import Interval, wilson
 
@@ -32,8 +36,6 @@ Indices = NDArray[np.int64]
 """int64 (n,): positions in a split."""
 Advance = Callable[[str, int], None]
 """Called with family and severity after each measurement."""
-Corruption = Callable[[NDArray[np.uint8], Indices], NDArray[np.uint8]]
-"""Maps images and their positions in the split to corrupted images."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Tally:
 
     @property
     def interval(self) -> Interval:
-        """95 % Wilson interval of the accuracy."""
+        """95% Wilson interval of the accuracy."""
         return wilson(self.hits, self.images)
 
     def to_json(self) -> dict[str, Any]:
@@ -69,13 +71,17 @@ class FamilyResult:
 
     @property
     def accuracies(self) -> tuple[float, ...]:
-        """Fraction told rightly at each severity, 0 to 1."""
+        """Accuracy at each severity, 0 to 1."""
         return tuple(tally.accuracy for tally in self.tallies)
 
     @property
     def mean_error(self) -> float:
         """Mean error rate over the severities, 0 to 1."""
         return 1 - fmean(self.accuracies)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return mean error and tallies as JSON values."""
+        return {"mean_error": self.mean_error, "severities": [tally.to_json() for tally in self.tallies]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +91,22 @@ class Robustness:
     sha256: str
     """SHA-256 of the model file, hex."""
     seed: int
-    """Seed of the image sample and of the corruptions."""
+    """Seed of the image sample and of the corruptions; 0 for published images."""
     images_in_split: int
     """Number of images in the split from which the sample was taken."""
     clean: Tally
     """Result on the uncorrupted images."""
     families: tuple[FamilyResult, ...]
     """Results per corruption, in the order of the paper."""
+    extra: tuple[FamilyResult, ...] = ()
+    """Results on the additional corruptions of the published images, which no mean includes."""
     drawing: str = DRAWING
-    """How the corruptions are drawn; empty if an earlier version did not record it."""
+    """Origin of the corrupted images; empty if an earlier version did not record it."""
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the images are the published ones of CIFAR-10-C."""
+        return self.drawing == PUBLISHED
 
     @property
     def mean_corruption_error(self) -> float:
@@ -117,15 +130,11 @@ class Robustness:
             "seed": self.seed,
             "images": self.clean.images,
             "images_in_split": self.images_in_split,
+            "corrupted_images": "published" if self.is_published else "drawn",
             "drawing": self.drawing,
             "clean": self.clean.to_json(),
-            "families": {
-                family.name: {
-                    "mean_error": family.mean_error,
-                    "severities": [tally.to_json() for tally in family.tallies],
-                }
-                for family in self.families
-            },
+            "families": {family.name: family.to_json() for family in self.families},
+            **({"extra": {family.name: family.to_json() for family in self.extra}} if self.extra else {}),
             "mean_corruption_error": self.mean_corruption_error,
             "added_error": self.added_error,
             "worst": [family.name for family in self.worst],
@@ -135,13 +144,14 @@ class Robustness:
     def from_json(cls, document: Any) -> "Robustness":
         """Create an instance from the counts in the result of ``to_json``. Raises ``RunError`` for anything else."""
         try:
-            images = _count(document["images"], 1)
+            images, extra = _count(document["images"], 1), document.get("extra", {})
             return cls(
                 sha256=str(document["sha256"]),
                 seed=_count(document["seed"]),
                 images_in_split=_count(document["images_in_split"], images),
                 clean=_tally(document["clean"], images),
                 families=tuple(_family(name, document["families"][name], images) for name in FAMILIES),
+                extra=tuple(_family(name, extra[name], images) for name in EXTRA_FAMILIES if name in extra),
                 drawing=str(document.get("drawing", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -172,32 +182,42 @@ def measure_robustness(
     sha256: str,
     images: int = DEFAULT_IMAGES,
     seed: int = 0,
+    published: PublishedImages | None = None,
     advance: Advance = lambda *_: None,
 ) -> Robustness:
     """Evaluate a model on images of ``split``, uncorrupted and under each corruption, batch by batch.
 
     ``sha256`` is the hash of the model file; ``images`` is the maximum sample size, see ``choose_images``. The
-    corruption of an image does not depend on the rest of the sample. Raises ``DataError`` if the split has no images or
-    images of another size than the model's, ``UsageError`` for an invalid sample size or seed, ``ModelError`` if the
-    logits are not finite.
+    corruption of an image does not depend on the rest of the sample. With ``published`` images of ``split``, all of
+    them are used, and ``images`` and ``seed`` have no effect. Raises ``DataError`` if the split has no images or images
+    of another size than the model's, ``UsageError`` for an invalid sample size or seed, ``ModelError`` if the logits
+    are not finite.
     """
     _require_size(opened, split)
-    chosen = choose_images(split.labels, images, seed)
+    chosen = choose_images(split.labels, len(split) if published else images, seed)
 
-    def evaluated(family: str, severity: int, corruption: Corruption) -> Tally:
-        tally = _evaluated(opened, split, chosen, corruption)
+    def at(family: str, severity: int) -> Tally:
+        def corrupted(indices: Indices) -> NDArray[np.uint8]:
+            if published:
+                return published.at(indices, family, severity)
+            return corrupt_at(split.images[indices], indices, family, severity, seed)
+
+        tally = _evaluated(
+            opened, split.labels, chosen, corrupted if severity else lambda indices: split.images[indices]
+        )
         advance(family, severity)
         return tally
 
-    def at(family: str, severity: int) -> Tally:
-        return evaluated(family, severity, lambda pixels, indices: corrupt_at(pixels, indices, family, severity, seed))
-
+    clean, names = at(CLEAN, 0), tuple(published.families) if published else FAMILIES
+    families = tuple(FamilyResult(name, tuple(at(name, severity) for severity in SEVERITIES)) for name in names)
     return Robustness(
         sha256=sha256,
         seed=seed,
         images_in_split=len(split),
-        clean=evaluated(CLEAN, 0, lambda pixels, _: pixels),
-        families=tuple(FamilyResult(name, tuple(at(name, severity) for severity in SEVERITIES)) for name in FAMILIES),
+        clean=clean,
+        families=families[: len(FAMILIES)],
+        extra=families[len(FAMILIES) :],
+        drawing=PUBLISHED if published else DRAWING,
     )
 
 
@@ -231,12 +251,14 @@ def choose_images(labels: NDArray[np.int32], images: int, seed: int) -> Indices:
     return np.sort(ranked[:images]).astype(np.int64)
 
 
-def _evaluated(opened: OpenedModel, split: Split, chosen: Indices, corruption: Corruption) -> Tally:
+def _evaluated(
+    opened: OpenedModel, labels: NDArray[np.int32], chosen: Indices, images: Callable[[Indices], NDArray[np.uint8]]
+) -> Tally:
     hits = 0
     for start in range(0, len(chosen), BATCH):
         indices = chosen[start : start + BATCH]
-        logits = predict(opened.logits, corruption(split.images[indices], indices))
+        logits = predict(opened.logits, images(indices))
         if not np.isfinite(logits).all():
             raise ModelError("the model returns values that are not finite; expected logits: export it again")
-        hits += int(np.count_nonzero(logits.argmax(axis=1) == split.labels[indices]))
+        hits += int(np.count_nonzero(logits.argmax(axis=1) == labels[indices]))
     return Tally(hits, len(chosen))

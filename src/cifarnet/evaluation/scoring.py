@@ -16,7 +16,7 @@ Probabilities = NDArray[np.float64]
 """float64 (n, classes), 0 to 1; each row has the sum 1."""
 
 EVALUATION_BATCH = 256
-"""Images per call. 100 were 10 % slower on TensorFlow, 25 % slower on torch and no faster on JAX."""
+"""Images per call. 100 were 10% slower on TensorFlow, 25% slower on torch and no faster on JAX."""
 
 
 def with_tta(predictor: Predictor) -> Predictor:

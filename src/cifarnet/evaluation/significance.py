@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % confidence interval."""
+    """A 95% confidence interval."""
 
     low: float
     high: float
@@ -54,7 +54,7 @@ class PairedComparison:
     accuracy_difference: float
     """Accuracy of the second classifier minus that of the first, -1 to 1."""
     difference_interval: Interval
-    """95 % confidence interval of the accuracy difference."""
+    """95% confidence interval of the accuracy difference."""
     p_value: float
     """Two-sided p-value of McNemar's exact test, 0 to 1."""
     differences: tuple[Difference, ...]

@@ -1,14 +1,14 @@
-"""What is to be judged, behind one predictor: the best weights of a run on a framework, or a model file."""
+"""A model under evaluation, the best weights of a run or a model file, and the images to evaluate it on."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifarnet.backends import choose
 from cifarnet.contract import FILE_ENGINE
-from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
+from cifarnet.dataset import NAMED_SOURCES, Dataset, Split, durable
 from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run, require_weights
@@ -16,8 +16,8 @@ from cifarnet.run.origin import Origin
 from cifarnet.run.record import Calibration, DataRecord
 from cifarnet.run.state import run_beside
 from cifarnet.run.typed_json import read
-from cifarnet.runtime import OpenedModel, open_model
-from cifarnet.training.seen import Digests, count_seen, seen_by
+from cifarnet.runtime import open_model
+from cifarnet.training.seen import count_seen, seen_by
 
 from .metrics import Evaluation, measure
 from .scoring import Predictor, predict, with_tta
@@ -27,143 +27,112 @@ if TYPE_CHECKING:
     from cifarnet.training.train import Best
 
 SUFFIX = ".onnx"
-"""Of a model file: what ends in it is no run folder."""
+"""Suffix of a model file; a run folder must not have it."""
 
 
-class Subject(ABC):
-    """A classifier to be judged."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Target:
+    """A model under evaluation."""
 
     name: str
-    """What the person called it."""
+    """Name given by the user."""
     engine: str
-    """What it runs on: a backend or onnxruntime."""
+    """Backend, or onnxruntime."""
     labels: tuple[str, ...]
-    run: Run | None = None
-    """The run that it belongs to; None for a model file that lies elsewhere."""
-    flip = False
-    """Whether it says the mean over an image and its mirror image."""
+    run: Run | None
+    """Run that the model belongs to, or None if unknown."""
+    tta: bool
+    """Whether the predictor applies test-time augmentation."""
+    load_origin: Callable[[], Origin]
+    load_predictor: Callable[[], Predictor]
+    load_calibration: Callable[[Dataset | None, bool], Calibration | None]
+    """Takes the dataset that the model was trained on, if available, and ``tta``."""
 
     @property
-    @abstractmethod
     def origin(self) -> Origin:
-        """Return what it was trained on. Raises ``DataError`` for a file that does not tell."""
+        """Return the dataset that the model was trained on. Raises ``DataError`` if a model file lacks it."""
+        return self.load_origin()
 
-    @property
-    def seen(self) -> Digests | None:
-        """Return the digests of the images that it was trained on, or None where they are not known here."""
-        return None if self.run is None else seen_by(self.run)
+    def with_tta(self) -> "Target":
+        """Return the model with test-time augmentation; the same if it has that already."""
+        return self if self.tta else replace(self, tta=True, load_predictor=lambda: with_tta(self.load_predictor()))
 
-    @property
-    @abstractmethod
-    def predictor(self) -> Predictor:
-        """Return the function from images (n, h, w, 3), 0-255, to logits float32 (n, classes)."""
+    def logits(self, split: Split) -> Any:
+        """Return the logits, float32 (n, classes), of the images of ``split``. Raises ``DataError`` without images."""
+        return predict(self.load_predictor(), split.images)
 
-    @abstractmethod
-    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
-        """Return what was fitted on held-out images, where there is such a thing.
+    def evaluate(self, split: Split, dataset: Dataset | None = None, recorded: Calibration | None = None) -> Evaluation:
+        """Return all metrics on ``split``. Raises ``DataError`` if it has no images.
 
-        ``dataset`` is what the classifier was trained on, if it is at hand; a run without a calibration is fitted on
-        its held-out part. With ``flip`` it is that of the mean over an image and its mirror image.
+        ``dataset`` is what the model was trained on, if available: a run without a calibration is calibrated on its
+        validation split. ``recorded`` is the calibration to use for a model without one.
         """
-
-    def judge(self, split: Split, dataset: Dataset | None = None, recorded: Calibration | None = None) -> Evaluation:
-        """Return everything that is told of the classifier on ``split``. Raises ``DataError`` for an empty one.
-
-        ``recorded`` is a calibration to go by where the classifier itself tells none.
-        """
-        calibration = self.calibration(dataset, flip=self.flip) or recorded
+        calibration = self.load_calibration(dataset, self.tta) or recorded
         fitted = (None, None) if calibration is None else (calibration.temperature, calibration.threshold)
-        return measure(predict(self.predictor, split.images), split.labels, self.labels, *fitted)
+        return measure(self.logits(split), split.labels, self.labels, *fitted)
 
 
-class FlippedSubject(Subject):
-    """A classifier by the mean of what it says of an image and of its mirror image."""
+def run_target(run: Run, backend: str) -> Target:
+    """Return the best weights of ``run`` on the backend of this process. Raises ``RunError`` without weights."""
+    record = run.record
+    require_weights(run)
 
-    flip = True
-
-    def __init__(self, subject: Subject) -> None:
-        self._subject, self.name, self.labels, self.engine = subject, subject.name, subject.labels, subject.engine
-        self.run = subject.run
-
-    @property
-    def origin(self) -> Origin:
-        """Return what the classifier was trained on."""
-        return self._subject.origin
-
-    @property
-    def predictor(self) -> Predictor:
-        """Return the mean."""
-        return with_tta(self._subject.predictor)
-
-    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
-        """Return what the classifier itself has."""
-        return self._subject.calibration(dataset, flip=flip)
-
-
-class RunSubject(Subject):
-    """The best weights of a run, on the backend of this process."""
-
-    def __init__(self, run: Run, backend: str) -> None:
-        self.name, self.engine, self.run, self._run = str(run), backend, run, run
-        record = run.record
-        self._origin, self.labels = record.origin, record.data.labels
-        require_weights(run)
-
-    @property
-    def origin(self) -> Origin:
-        """Return what the run's record tells."""
-        return self._origin
-
-    @cached_property
-    def _best(self) -> "Best":
+    @cache
+    def best() -> "Best":
         from cifarnet.training.train import load_best_and_epoch
 
-        return load_best_and_epoch(self._run)
+        return load_best_and_epoch(run)
 
-    @property
-    def predictor(self) -> Predictor:
-        """Return what the trained network says, dropout off."""
+    def predictor() -> Predictor:
         from cifarnet.model.network import predictor
 
-        return predictor(self._best.model)
+        return predictor(best().model)
 
-    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
-        """Return the calibration of the run's record, or fit one where ``dataset`` is the run's and it has none."""
+    def calibration(dataset: Dataset | None, tta: bool) -> Calibration | None:  # noqa: FBT001
         from cifarnet.training.train import calibration_of, record_of
 
-        if dataset is None or dataset.fingerprint != self.origin.fingerprint:
-            return record_of(self._run, self._best.epoch).calibration_for(flip=flip)
-        return calibration_of(self._run, self._best.model, dataset, flip=flip, epoch=self._best.epoch)
+        if dataset is None or dataset.fingerprint != record.origin.fingerprint:
+            return record_of(run, best().epoch).calibration_for(flip=tta)
+        return calibration_of(run, best().model, dataset, flip=tta, epoch=best().epoch)
+
+    return Target(
+        name=str(run),
+        engine=backend,
+        labels=record.data.labels,
+        run=run,
+        tta=False,
+        load_origin=lambda: record.origin,
+        load_predictor=predictor,
+        load_calibration=calibration,
+    )
 
 
-class FileSubject(Subject):
-    """A model file, in onnxruntime on every core."""
+def file_target(path: Path, run: Run | None = None) -> Target:
+    """Return a model file in onnxruntime. ``run`` is its run, by default the one in whose folder it lies."""
+    opened = open_model(path, threads=0)
+    contract, name = opened.contract, str(path)
+    run = run or run_beside(path, contract)
+    has_tta = bool(contract.get("flip"))
 
-    def __init__(self, path: Path, run: Run | None = None) -> None:
-        self._opened: OpenedModel = open_model(path, threads=0)
-        self.run = run or run_beside(path, self._opened.contract)
-        self.name, self.engine, self.labels = str(path), FILE_ENGINE, self._opened.labels
-        self.flip = bool(self._opened.contract.get("flip"))
-
-    @property
-    def origin(self) -> Origin:
-        """Return what the record of its run tells, or else the file's contract."""
-        return self.run.record.origin if self.run else _origin_of(self._opened.contract, self.name)
-
-    @property
-    def predictor(self) -> Predictor:
-        """Return what the file says in onnxruntime."""
-        return self._opened.logits
-
-    def calibration(self, dataset: Dataset | None, *, flip: bool = False) -> Calibration | None:
-        """Return the calibration that the file carries, which is not fitted anew."""
-        told = self._opened.contract.get("calibration") if flip == self.flip else None
+    def calibration(_: Dataset | None, tta: bool) -> Calibration | None:  # noqa: FBT001
+        stored = contract.get("calibration") if tta == has_tta else None
         try:
-            return None if told is None else read(Calibration, told, "calibration")
+            return None if stored is None else read(Calibration, stored, "calibration")
         except ValueError as error:
             raise ModelError(
-                f"{self.name} has a damaged contract ({error}); expected one as `cifarnet export` writes it: redo it"
+                f"{name} has a damaged contract ({error}); expected one as `cifarnet export` writes it: redo it"
             ) from error
+
+    return Target(
+        name=name,
+        engine=FILE_ENGINE,
+        labels=opened.labels,
+        run=run,
+        tta=has_tta,
+        load_origin=lambda: run.record.origin if run else _origin_of(contract, name),
+        load_predictor=lambda: opened.logits,
+        load_calibration=calibration,
+    )
 
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
@@ -171,88 +140,113 @@ def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
         trained = contract["training"]
         trained_on = trained["data"]["name"]
         source = trained_on if trained_on in NAMED_SOURCES else None
-        untold = {"source": source, "labels": contract["labels"], "train_images": 0, "test_images": 0}
-        data: DataRecord = read(DataRecord, untold | trained["data"], "data")
+        unknown = {"source": source, "labels": contract["labels"], "train_images": 0, "test_images": 0}
+        data: DataRecord = read(DataRecord, unknown | trained["data"], "data")
         return data.origin(read(int, trained["train"]["seed"], "seed"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{name} does not tell what it was trained on; expected that in its contract: export it anew"
+            f"{name} does not name its training data; expected that in its contract: export it again"
         ) from error
 
 
 def names_file(target: str) -> bool:
-    """Return whether ``target`` is to be opened as a model file, there or not, rather than looked up as a run."""
+    """Return whether ``target`` names a model file, existing or not, rather than a run."""
     return not Path(target).is_dir() and (target.endswith(SUFFIX) or Path(target).is_file())
 
 
-def open_subject(target: str | None, runs: Path, backend: str | None = None) -> Subject:
-    """Return what is to be judged: a model file, a run folder, or by default the latest run below ``runs``.
+def open_target(name: str | None, runs: Path, backend: str | None = None) -> Target:
+    """Return the model called ``name``: a model file, a run folder, or by default the latest run in ``runs``.
 
     For a run the backend is chosen, so that Keras may be imported. Raises ``RunError``, ``ModelError`` and
-    ``BackendError``, and ``UsageError`` where a backend is wished for a model file, which runs in onnxruntime.
+    ``BackendError``, and ``UsageError`` for a model file with a backend.
     """
-    if target is None or not names_file(target):
-        return RunSubject(find_run(runs, target), choose(backend))
+    if name is None or not names_file(name):
+        return run_target(find_run(runs, name), choose(backend))
     if backend is not None:
-        raise UsageError(f"{target} runs in onnxruntime; expected no --backend with a model file: leave it out")
-    return FileSubject(Path(target))
+        raise UsageError(f"{name} runs in onnxruntime; expected no --backend with a model file: leave it out")
+    return file_target(Path(name))
 
 
-def open_images(subject: Subject, place: str | None, progress: "Progress | None" = None) -> Dataset:
-    """Return the images that ``subject`` was trained on, or those in the ``place`` that was named, divided likewise.
+def open_images(target: Target, place: str | None, progress: "Progress | None" = None) -> Dataset:
+    """Return the dataset that the model was trained on, or the one in ``place``, split by the same rule.
 
-    Their test part is what may be scored, as ``require_unseen`` tells. Raises ``DataError`` for images of other
-    classes.
+    Raises ``DataError`` for other classes. Check its test split with ``require_unseen`` before evaluating on it.
     """
-    dataset = subject.origin.load_dataset(place, progress)
-    require_labels(subject, dataset)
+    dataset = target.origin.load_dataset(place, progress)
+    require_labels(target, dataset)
     return dataset
 
 
-def is_own(subject: Subject, dataset: Dataset) -> bool:
-    """Return whether ``dataset`` is what ``subject`` was trained on; one without a training part never is."""
-    return len(dataset.train) > 0 and dataset.fingerprint == subject.origin.fingerprint
+def open_every_image(target: Target, folder: str, progress: "Progress | None" = None) -> Dataset:
+    """Return a dataset with every image of a folder of class folders in the test split.
 
-
-def require_unseen(subject: Subject, dataset: Dataset, place: str | None) -> bool | None:
-    """Return True where ``subject`` was trained on no image of the test part of ``dataset``, None where nobody knows.
-
-    Raises ``DataError`` where it was trained on some, where its own images changed and nobody named a ``place``, and
-    where the model's file tells another division.
+    Classes may be missing. Raises ``DataError`` for folders that are not classes of the model.
     """
-    own = is_own(subject, dataset)
+    from cifarnet.data import open_labeled_images
+
+    split = open_labeled_images(folder, target.labels, progress)
+    no_images = Split(split.images[:0], split.labels[:0])
+    return Dataset(Path(folder).resolve().name, no_images, split, target.labels).opened_by(durable(folder))
+
+
+def require_comparable(first: Target, second: Target, *, same_data: bool) -> None:
+    """Raise ``DataError`` for models of different classes, and with ``same_data`` of different training data."""
+    if first.labels != second.labels:
+        raise DataError(
+            f"{second.name} has the classes {', '.join(second.labels)}; expected {', '.join(first.labels)} as "
+            f"{first.name}: compare models of the same classes"
+        )
+    if same_data and first.origin.fingerprint != second.origin.fingerprint:
+        raise DataError(
+            f"{second.name} was trained on other images than {first.name}, perhaps on these test images; expected the "
+            "same data set: name images that are new to both with --images"
+        )
+
+
+def is_own(target: Target, dataset: Dataset) -> bool:
+    """Return whether the model was trained on ``dataset``."""
+    return len(dataset.train) > 0 and dataset.fingerprint == target.origin.fingerprint
+
+
+def require_unseen(target: Target, dataset: Dataset, place: str | None) -> bool | None:
+    """Return True if the model was trained on no image of the test split of ``dataset``, or None if unknown.
+
+    Raises ``DataError`` if it was trained on some, if the images of the run changed and no ``place`` was given, and if
+    the model file records another split.
+    """
+    own = is_own(target, dataset)
     if place is None and not own:
         raise DataError(
-            f"{dataset.name} has changed since {subject.name} was trained: its fingerprint is "
-            f"{dataset.fingerprint[:12]}; expected {subject.origin.fingerprint[:12]}: restore it, or name the images "
-            "to score with --data"
+            f"{dataset.name} has changed since {target.name} was trained: its fingerprint is "
+            f"{dataset.fingerprint[:12]}; expected {target.origin.fingerprint[:12]}: restore it, or name the images "
+            "to evaluate on with --data"
         )
-    if (seen := subject.seen) is None:
-        _require_same_division(subject, dataset)
+    seen = None if target.run is None else seen_by(target.run)
+    if seen is None:
+        _require_same_split(target, dataset)
         return True if own else None
     if count := count_seen(dataset.test.images, seen):
         raise DataError(
-            f"{count} of the {len(dataset.test)} images of {dataset.name} to be scored are training images of "
-            f"{subject.name}; expected images that are new to it: name a folder of others"
+            f"{count} of the {len(dataset.test)} test images of {dataset.name} are training images of {target.name}; "
+            "expected images that are new to it: name a folder of others"
         )
     return True
 
 
-def _require_same_division(subject: Subject, dataset: Dataset) -> None:
-    """Raise ``DataError`` where the test part was drawn, and in another way than the file of ``subject`` tells."""
-    division = dataset.split_by, dataset.split_seed
-    if dataset.split_by and division != (subject.origin.split_by, subject.origin.split_seed):
+def _require_same_split(target: Target, dataset: Dataset) -> None:
+    """Raise ``DataError`` if the test split was drawn in another way than the model file records."""
+    split = dataset.split_by, dataset.split_seed
+    if dataset.split_by and split != (target.origin.split_by, target.origin.split_seed):
         raise DataError(
-            f"{subject.name} was trained on {subject.origin.name} divided in another way, perhaps on these test "
-            "images; expected images that are new to all models: name a folder of those"
+            f"{target.name} was trained on another split of {target.origin.name}, perhaps on these test images; "
+            "expected images that are new to all models: name a folder of those"
         )
 
 
 def scored_images(dataset: Dataset, *, same_as_run: bool, unseen: bool | None) -> dict[str, Any]:
-    """Return what a JSON document tells of the images that were scored, the test part of ``dataset``.
+    """Return the description of the test split of ``dataset`` for a JSON document.
 
-    ``same_as_run`` is whether the data set is the one that the classifier was trained on, and ``unseen`` what
-    ``require_unseen`` found.
+    ``same_as_run`` is whether the model was trained on this dataset, ``unseen`` the result of ``require_unseen``.
     """
     return {
         "source": dataset.source,
@@ -264,10 +258,10 @@ def scored_images(dataset: Dataset, *, same_as_run: bool, unseen: bool | None) -
     }
 
 
-def require_labels(subject: Subject, dataset: Dataset) -> None:
-    """Raise ``DataError`` unless the classes of ``dataset`` are those that ``subject`` tells apart, in their order."""
-    if subject.labels != dataset.labels:
+def require_labels(target: Target, dataset: Dataset) -> None:
+    """Raise ``DataError`` unless ``dataset`` has the classes of the model in the same order."""
+    if target.labels != dataset.labels:
         raise DataError(
-            f"{dataset.name} has the classes {', '.join(dataset.labels)}; expected {', '.join(subject.labels)} as in "
-            f"{subject.name}: pass images of those classes"
+            f"{dataset.name} has the classes {', '.join(dataset.labels)}; expected {', '.join(target.labels)} as in "
+            f"{target.name}: pass images of those classes"
         )

@@ -44,7 +44,7 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         is_absent=lambda part: isinstance(part, Absent),
         settings={spaced(name): _text(value) for name, value in evidence.record.train.to_json().items()},
         model={spaced(name): _text(value) for name, value in evidence.record.model.to_json().items()},
-        export=Verbatim(export_command(evidence.words, flip=evidence.export_flip)),
+        export=Verbatim(export_command(evidence.words, tta=evidence.export_tta)),
         train=Verbatim(train_command(evidence.record, evidence.started_from)),
         beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
         place=place_of(evidence.record.data.source),

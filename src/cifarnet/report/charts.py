@@ -49,19 +49,19 @@ THEME = {RIGHT: "var(--accent)", WRONG: "var(--warm)", "#999999": "var(--neutral
 
 def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Path) -> None:
     """Draw loss and accuracy per epoch to a PNG at ``path``, and mark the best epoch if there is one."""
-    figure = _figure(9, 3.6)
+    figure = new_figure(9, 3.6)
     loss, accuracy = figure.subplots(1, 2)
     _plot_curves(loss, history, best_epoch, "loss")
     _plot_curves(accuracy, history, best_epoch, "accuracy")
     loss.legend(frameon=False)
-    write_atomically(path, _png(figure))
+    write_atomically(path, png(figure))
 
 
 def curves_svg(history: Sequence[EpochRecord], best_epoch: int | None) -> list[str]:
     """Return loss and accuracy per epoch as two SVG elements."""
     drawn = []
     for name in CURVES:
-        figure = _figure(*PANEL)
+        figure = new_figure(*PANEL)
         _plot_curves(figure.subplots(), history, best_epoch, name)
         last = getattr(history[-1], f"validation_{name}")
         drawn.append(_svg(figure, f"{name} per epoch; final validation {name} {last:.4g}"))
@@ -100,22 +100,22 @@ def draw_confusion(evaluation: Evaluation) -> bytes:
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(5.0, 1.5 + 0.55 * len(counts)), 16)
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(counts) <= MOST_NUMBERED:
-        _number_cells(axes, image, [[str(count) for count in row] for row in counts])
+        number_cells(axes, image, [[str(count) for count in row] for row in counts])
     _name_classes(axes.xaxis, evaluation.labels, rotation=90)
     _name_classes(axes.yaxis, evaluation.labels)
     axes.set(xlabel="predicted class", ylabel="true class")
-    return _png(figure)
+    return png(figure)
 
 
 def draw_reliability(evaluation: Evaluation) -> bytes:
     """Return the reliability diagram as a PNG file, before and after temperature scaling."""
     figure = _reliability_figure(evaluation)
     figure.axes[0].legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def reliability_svg(evaluation: Evaluation) -> str:
@@ -128,7 +128,7 @@ def reliability_svg(evaluation: Evaluation) -> str:
 
 def _reliability_figure(evaluation: Evaluation) -> "Figure":
     """Draw the reliability diagram above a histogram of the confidence."""
-    figure = _figure(5, 5.4)
+    figure = new_figure(5, 5.4)
     axes, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1))
     axes.plot([0, 100], [0, 100], color=QUIET, linestyle="--", label="perfect calibration")
     _plot_reliability(axes, evaluation.reliability, WRONG, "uncalibrated")
@@ -150,12 +150,12 @@ def _plot_reliability(axes: "Axes", found: Reliability, color: str, name: str) -
     full = [each for each in found.bins if each.images]
     confidence = [100 * (each.confidence or 0) for each in full]
     accuracy = [100 * (each.accuracy or 0) for each in full]
-    axes.plot(confidence, accuracy, marker="o", color=color, label=f"{name}: ECE {100 * found.ece:.1f} %")
+    axes.plot(confidence, accuracy, marker="o", color=color, label=f"{name}: ECE {100 * found.ece:.1f}%")
 
 
 def draw_classes(evaluation: Evaluation) -> bytes:
     """Return precision, recall and F1 of each class as a PNG file."""
-    figure = _figure(7, min(1.5 + 0.42 * len(evaluation.classes), 30))
+    figure = new_figure(7, min(1.5 + 0.42 * len(evaluation.classes), 30))
     axes = figure.subplots()
     places = np.arange(len(evaluation.classes))
     looks = (("precision", WRONG, "s"), ("recall", RIGHT, "o"), ("f1", "0.25", "|"))
@@ -168,14 +168,14 @@ def draw_classes(evaluation: Evaluation) -> bytes:
     axes.grid(alpha=0.3)
     _name_classes(axes.yaxis, evaluation.labels)
     axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return _png(figure)
+    return png(figure)
 
 
 def draw_errors(evaluation: Evaluation, dataset: Dataset) -> bytes:
     """Return the most confident errors as a PNG file, with true and predicted classes."""
     errors = evaluation.confident_errors
     rows = -(-len(errors) // COLUMNS)
-    figure = _figure(1.7 * COLUMNS, 2.2 * rows)
+    figure = new_figure(1.7 * COLUMNS, 2.2 * rows)
     for place in figure.subplots(rows, COLUMNS, squeeze=False).flat:
         place.axis("off")
     for axes, error in zip(figure.axes, errors, strict=False):
@@ -183,24 +183,25 @@ def draw_errors(evaluation: Evaluation, dataset: Dataset) -> bytes:
         label, predicted = (short(name)[:LETTERS] for name in (error.label, error.predicted))
         text = f"{label}\npredicted {predicted}\n{confidence(error.probability)}"
         axes.set_title(text, fontsize=8, parse_math=False)
-    return _png(figure)
+    return png(figure)
 
 
 def draw_robustness(found: Robustness) -> bytes:
     """Return the accuracy by corruption and severity as a PNG file."""
     accuracies = 100 * np.array([family.accuracies for family in found.families])
-    figure = _figure(6, 1.4 + 0.36 * len(accuracies))
+    figure = new_figure(6, 1.4 + 0.36 * len(accuracies))
     axes = figure.subplots()
     image = axes.imshow(accuracies, cmap="Oranges_r", vmin=0, vmax=100, aspect="auto")
-    _number_cells(axes, image, [[f"{accuracy:.0f}" for accuracy in row] for row in accuracies])
+    number_cells(axes, image, [[f"{accuracy:.0f}" for accuracy in row] for row in accuracies])
     _name_classes(axes.yaxis, [spaced(family.name) for family in found.families])
     severities = range(accuracies.shape[1])
     axes.set_xticks(severities, [str(severity + 1) for severity in severities])
-    axes.set(xlabel="severity", title=f"accuracy, %; {100 * found.clean.accuracy:.1f} on clean images")
-    return _png(figure)
+    images = "published CIFAR-10-C images" if found.is_published else "own implementation of CIFAR-10-C"
+    axes.set(xlabel="severity", title=f"accuracy, %; {100 * found.clean.accuracy:.1f} on clean images\n{images}")
+    return png(figure)
 
 
-def _number_cells(axes: "Axes", image: "AxesImage", texts: Sequence[Sequence[str]]) -> None:
+def number_cells(axes: "Axes", image: "AxesImage", texts: Sequence[Sequence[str]]) -> None:
     """Write a text on each cell, in black or white, whichever has more contrast."""
     colors = image.to_rgba(np.asarray(image.get_array()))[..., :3]
     # Relative luminance of WCAG; at 0.179 black and white have equal contrast.
@@ -217,13 +218,15 @@ def _name_classes(axis: Any, names: Sequence[str], **looks: Any) -> None:
     axis.set_ticks(range(len(names)), [short(name) for name in names], parse_math=False, fontsize=size, **looks)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of this size in inches."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
+    """Return a figure as a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # Characters missing from the font become boxes here; the page uses the reader's fonts.

@@ -50,9 +50,9 @@ def run_words(run: Run) -> str:
     return " ".join(map(shell_word, [path.name, *([] if place == RUNS else ["--runs", str(place)])]))
 
 
-def export_command(run: str = "", *, flip: bool) -> str:
+def export_command(run: str = "", *, tta: bool) -> str:
     """Return the `cifarnet export` command of the run given by shell arguments, by default the latest."""
-    return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *(["--tta"] if flip else [])])
+    return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *(["--tta"] if tta else [])])
 
 
 def settings_beyond_options(settings: Recipe, started_from: str | None = None) -> dict[str, Any]:

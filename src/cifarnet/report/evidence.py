@@ -1,4 +1,4 @@
-"""What a run folder holds for a report: the record, the history, and what was measured of the exported file."""
+"""Read everything in a run folder that a report shows."""
 
 import hashlib
 import json
@@ -23,17 +23,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Absent:
-    """A part of the report that there is nothing for."""
+    """A missing part of the report: the reason, in a sentence, and the command that creates it."""
 
     why: str
-    """One sentence."""
     command: str
-    """What to run to get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One comparison of the file with the trained model."""
+    """The fields of a check in the parity file that a report shows."""
 
     name: str
     images: int
@@ -43,7 +41,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """What the gate measured when the model file was written."""
+    """The fields of the parity file that a report shows."""
 
     sha256: str
     precision: str
@@ -52,16 +50,16 @@ class Parity:
     trained_accuracy: Fraction
     accuracy: Fraction
     checks: tuple[Check, ...]
-    """The first one is of the whole test set."""
-    flip: bool
-    """Whether the file takes the mean of an image and its mirror image."""
-    bars: dict[str, Any]
-    """What the file had to hold; empty where it does not tell."""
+    """Checks, that on the whole test set first."""
+    tta: bool
+    """Whether the file applies test-time augmentation."""
+    tolerances: dict[str, Any]
+    """Tolerances in the contract of the model file; empty if it has none."""
 
     @property
     def margin(self) -> float:
-        """How far apart an image's two best probabilities have to be for a changed class to count, 0 to 1."""
-        margin = self.bars.get("margin")
+        """Top-2 margin above which the predicted class must match, 0 to 1."""
+        margin = self.tolerances.get("margin")
         return float(margin) if isinstance(margin, int | float) else 0.0
 
 
@@ -72,62 +70,61 @@ class ModelFile:
     size_bytes: int
     sha256: str
     contract: Mapping[str, Any]
-    """What the file says of itself."""
 
     @property
-    def flip(self) -> bool:
-        """Return whether it takes the mean of an image and its mirror image."""
+    def tta(self) -> bool:
+        """Whether it applies test-time augmentation."""
         return bool(self.contract.get("flip"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything that a run folder tells."""
+    """Contents of a run folder."""
 
     name: str
-    """Of the run folder."""
+    """Name of the run folder."""
     words: str
-    """By which a command finds the run, as a shell takes them."""
+    """Shell arguments that identify the run."""
     record: RunRecord
-    """Its best epoch also while the run has not ended."""
+    """Run record, with the best epoch also while training is running."""
     history: tuple[EpochRecord, ...]
     model_file: ModelFile | None
-    flip: bool
-    """Whether what is judged takes the mean of an image and its mirror image."""
+    tta: bool
+    """Whether the evaluation applies test-time augmentation."""
     calibration: Calibration | Absent
-    """Of what is judged."""
+    """Calibration of the evaluated model."""
     parity: Parity | Absent
     robustness: Robustness | Absent
 
     @property
-    def export_flip(self) -> bool:
-        """Return whether the exported file, if there is one, takes that mean, whatever is judged."""
-        return self.model_file is not None and self.model_file.flip
+    def export_tta(self) -> bool:
+        """Whether the exported file, if there is one, applies test-time augmentation."""
+        return self.model_file is not None and self.model_file.tta
 
     @property
     def started_from(self) -> str | None:
-        """Return the name of the run whose convolutions this one started from, if it did."""
+        """Name of the run whose convolutions initialized this one, or None."""
         return None if self.record.warm_start is None else self.record.warm_start.run
 
 
 def read_evidence(run: Run, engine: str) -> Evidence:
-    """Return what the folder of ``run`` tells of what is judged on ``engine``: the exported file, or the network.
+    """Return the contents of the folder of ``run``, evaluated on ``engine``: the exported file or the network.
 
-    Raises ``RunError`` for a record that is none of ours, and ``ModelError`` for such a model file.
+    Raises ``RunError`` for a damaged record, and ``ModelError`` for a damaged model file.
     """
     record = replace(run.record, best_epoch=best_epoch_of(run))
     words, file = run_words(run), _model_file(run.model)
-    file_flips = file is not None and file.flip
-    flip = file_flips and engine == FILE_ENGINE
+    file_tta = file is not None and file.tta
+    tta = file_tta and engine == FILE_ENGINE
     return Evidence(
         name=run.path.absolute().name,
         words=words,
         record=record,
         history=tuple(run.read_history()),
         model_file=file,
-        flip=flip,
-        calibration=_calibration_of_file(file, words) if flip and file is not None else _calibration_of(record, words),
-        parity=_parity(run, file, export_command(words, flip=file_flips)),
+        tta=tta,
+        calibration=_calibration(record, file if tta else None, words),
+        parity=_parity(run, file, export_command(words, tta=file_tta)),
         robustness=_robustness(run, file, record.data.test_images, f"cifarnet robustness {words}"),
     )
 
@@ -140,57 +137,56 @@ def _model_file(path: Path) -> ModelFile | None:
     return ModelFile(size_bytes=len(content), sha256=sha256, contract=read_model(content)[1])
 
 
-def _calibration_of(record: RunRecord, words: str) -> Calibration | Absent:
-    return record.calibration or Absent("No temperature was fitted for this run.", f"cifarnet evaluate {words}")
-
-
-def _calibration_of_file(file: ModelFile, words: str) -> Calibration | Absent:
+def _calibration(record: RunRecord, tta_file: ModelFile | None, words: str) -> Calibration | Absent:
+    """Return the calibration of the run, or that of a file with test-time augmentation."""
+    if tta_file is None:
+        return record.calibration or Absent("No temperature was fitted for this run.", f"cifarnet evaluate {words}")
     try:
-        told: Calibration = read(Calibration, file.contract.get("calibration"), "calibration")
+        stored: Calibration = read(Calibration, tta_file.contract.get("calibration"), "calibration")
     except ValueError:
-        return Absent("model.onnx does not tell how its temperature was fitted.", export_command(words, flip=file.flip))
-    return told
+        return Absent("model.onnx does not contain its calibration.", export_command(words, tta=True))
+    return stored
 
 
 def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
     if file is None:
         return Absent("This run is not exported yet.", command)
-    return _measured(run.model.with_suffix(PARITY_SUFFIX), _read_parity, file, command, "The proof")
+
+    def parse(found: Any) -> Parity:
+        parity: Parity = read(Parity, found | {"tta": file.tta, "tolerances": _tolerances(file.contract)}, "")
+        if not parity.checks:
+            raise ValueError("there are no checks")
+        return parity
+
+    return _measured(run.model.with_suffix(PARITY_SUFFIX), parse, file, command, "The parity check")
 
 
 def _robustness(run: Run, file: ModelFile | None, test_images: int, command: str) -> Robustness | Absent:
     if file is None:
-        return Absent("Corrupted images are tried on an exported model, and this run is not exported yet.", command)
+        return Absent("Robustness is measured on an exported model, and this run is not exported yet.", command)
 
-    def read_robustness(found: Any, _: ModelFile) -> Robustness | Absent:
-        if found["images_in_split"] != test_images:  # earlier versions kept those of any images
+    def parse(found: Any) -> Robustness | Absent:
+        if found["images_in_split"] != test_images:  # earlier versions stored results on any images
             return Absent(f"The measurement in {ROBUSTNESS} is of other images than the run's.", command)
         return Robustness.from_json(found)
 
-    return _measured(run.path / ROBUSTNESS, read_robustness, file, command, "The measurement")
+    return _measured(run.path / ROBUSTNESS, parse, file, command, "The measurement")
 
 
-def _measured(path: Path, read: Callable[[Any, ModelFile], T], file: ModelFile, command: str, what: str) -> T | Absent:
-    """Return what a JSON file tells of the model file, or why it tells nothing."""
+def _measured(path: Path, parse: Callable[[Any], T], file: ModelFile, command: str, what: str) -> T | Absent:
+    """Return the parsed JSON file about the model file, or why there is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["sha256"] != file.sha256:
             return Absent(f"{what} in {path.name} is of another file than model.onnx.", command)
-        return read(found, file)
+        return parse(found)
     except FileNotFoundError:
         return Absent(f"{what} of model.onnx is missing: there is no {path.name}.", command)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, RunError):
         return Absent(f"{what} in {path.name} is damaged.", command)
 
 
-def _read_parity(found: Any, file: ModelFile) -> Parity:
-    parity: Parity = read(Parity, found | {"flip": file.flip, "bars": _bars(file.contract)}, "")
-    if not parity.checks:
-        raise ValueError("there are no checks")
-    return parity
-
-
-def _bars(contract: Mapping[str, Any]) -> dict[str, Any]:
+def _tolerances(contract: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return dict(contract["proof"]["bars"])
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What each part of a report comes down to, in one sentence."""
+"""One-sentence summaries of the parts of a report."""
 
 import math
 
@@ -11,112 +11,110 @@ from .words import duration, millions, percent, short, spaced
 
 
 def summary(evidence: Evidence, evaluation: Evaluation) -> str:
-    """Return what the network is and how good it is."""
+    """Return network, training data and backend, and the classes with the highest and lowest recall."""
     record = evidence.record
+    tta = ", evaluated with test-time augmentation" if evidence.tta else ""
     sentence = (
-        f"A convolutional network of {millions(evidence.record.model.parameters)} parameters, trained on "
-        f"{record.hold_out.train:,} images of {short(record.data.name)} with {record.backend}, "
-        f"tells {len(evaluation.labels)} classes apart"
+        f"A convolutional network with {millions(evidence.record.model.parameters)} parameters and "
+        f"{len(evaluation.labels)} classes, trained on {record.hold_out.train:,} images of {short(record.data.name)} "
+        f"with {record.backend}{tta}."
     )
-    if evidence.flip:
-        sentence += ", by the mean over each image and its mirror image"
     known = _by_recall(evaluation)
     if len(known) < 2 or known[0].recall == known[-1].recall:
-        return f"{sentence}."
-    return f"{sentence}: {short(known[-1].label)} best, {short(known[0].label)} worst."
+        return sentence
+    return f"{sentence} Best class: {short(known[-1].label)}; worst: {short(known[0].label)}."
 
 
 def curves(evidence: Evidence) -> str:
-    """Return when the network was best and why training ended."""
+    """Return the best epoch and why training stopped."""
     best, last = evidence.record.best_epoch, len(evidence.history)
     if not last:
-        return "No epoch has ended yet."
+        return "No epoch has finished yet."
     reason = evidence.record.why_stopped
-    why = f"training stopped: {STOP_REASONS[reason]}" if reason else "training had not ended"
+    why = f"training stopped: {STOP_REASONS[reason]}" if reason else "training had not finished"
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."
     smoothed = " The training loss includes label smoothing." if evidence.record.train.label_smoothing else ""
-    least = f"The validation loss was least{_to_within(evidence, best)} after epoch {best}; after epoch {last} {why}."
-    return least + smoothed
+    lowest = f"The validation loss was lowest{_tolerance(evidence, best)} after epoch {best}; after epoch {last} {why}."
+    return lowest + smoothed
 
 
-def _to_within(evidence: Evidence, best: int) -> str:
-    """Return what a later epoch may have been better by: a fall of ``min_delta`` at most does not make it the best."""
+def _tolerance(evidence: Evidence, best: int) -> str:
+    """Return the tolerance of the best epoch: a later one whose loss is lower by ``min_delta`` at most is not best."""
     losses = [row.validation_loss for row in evidence.history if math.isfinite(row.validation_loss)]
     at_best = next((row.validation_loss for row in evidence.history if row.epoch == best), -math.inf)
-    is_least = at_best <= min(losses, default=math.inf)
-    return "" if is_least else f", to within {evidence.record.train.min_delta:g} nats,"
+    is_lowest = at_best <= min(losses, default=math.inf)
+    return "" if is_lowest else f", to within {evidence.record.train.min_delta:g} nats,"
 
 
 def classes(evaluation: Evaluation) -> str:
-    """Return the best and the worst class."""
+    """Return the highest and the lowest recall of a class."""
     known = _by_recall(evaluation)
     if not known:
         return "There are no images of any class."
     worst, best = known[0], known[-1]
     return (
-        f"Of the images of {short(best.label)} {percent(best.recall)} are classified correctly, "
-        f"of those of {short(worst.label)} {percent(worst.recall)}."
+        f"The recall is highest for {short(best.label)} ({percent(best.recall)}) and lowest for {short(worst.label)} "
+        f"({percent(worst.recall)})."
     )
 
 
 def confusion(evaluation: Evaluation) -> str:
-    """Return the commonest mistake."""
+    """Return the most frequent confusion."""
     if not evaluation.confused_pairs:
-        return "No image was taken for another class."
+        return "Every prediction is correct."
     pair = evaluation.confused_pairs[0]
     wrong = evaluation.images - sum(row[at] for at, row in enumerate(evaluation.confusion))
     return (
-        f"The commonest of {wrong:,} mistakes is to take {short(pair.label)} for {short(pair.predicted)}: "
+        f"The most frequent of {wrong:,} errors is {short(pair.label)} predicted as {short(pair.predicted)}: "
         f"{pair.images:,} times, {percent(pair.share)} of that class."
     )
 
 
 def reliability(evaluation: Evaluation) -> str:
-    """Return how far the probabilities are from the truth."""
-    as_is, calibrated = evaluation.reliability, evaluation.calibrated
-    sentence = f"Confidence and accuracy are {100 * as_is.ece:.1f} points apart on average"
+    """Return the expected calibration error before and after temperature scaling."""
+    uncalibrated, calibrated = evaluation.reliability, evaluation.calibrated
+    sentence = f"The expected calibration error is {100 * uncalibrated.ece:.1f} points"
     if calibrated is None:
         return f"{sentence}."
-    way = "sharpened" if calibrated.temperature < 1 else "softened"
-    return f"{sentence}, {100 * calibrated.ece:.1f} once {way} by the temperature {calibrated.temperature:.3g}."
+    return f"{sentence}, {100 * calibrated.ece:.1f} after scaling with temperature {calibrated.temperature:.3g}."
 
 
-def abstention(calibration: Calibration) -> str:
-    """Return what is gained by answering only where the network is sure."""
+def selective_prediction(calibration: Calibration) -> str:
+    """Return coverage and accuracy at the stored threshold."""
     if calibration.abstention is None:
-        return f"No threshold makes {percent(TARGET_ACCURACY, 0)} of the answers right."
+        return f"No confidence threshold reaches an accuracy of {percent(TARGET_ACCURACY, 0)}."
     found = calibration.abstention
     return (
-        f"If it answers only with a confidence of {percent(found.threshold)} or more, it answers "
-        f"{percent(found.coverage)} of the images, and {percent(found.accuracy)} of its answers are right."
+        f"With a confidence threshold of {percent(found.threshold)}, the coverage is {percent(found.coverage)} of the "
+        f"images, with an accuracy of {percent(found.accuracy)}."
     )
 
 
 def robustness(found: Robustness) -> str:
-    """Return how much is lost when the images are bad."""
+    """Return mean accuracy and error on corrupted images, and the worst corruptions."""
     worst = ", ".join(spaced(family.name) for family in found.worst)
     return (
-        f"On corrupted images {percent(found.mean_corruption_error)} of the answers are wrong on average, on clean "
-        f"ones {percent(1 - found.clean.accuracy)}. Worst: {worst}."
+        f"The mean accuracy on corrupted images is {percent(1 - found.mean_corruption_error)} (mean corruption error "
+        f"{percent(found.mean_corruption_error)}), on clean ones {percent(found.clean.accuracy)}. Worst: {worst}."
     )
 
 
 def parity(found: Parity) -> str:
-    """Return what was proven of the exported file."""
+    """Return the result of the parity check of the exported file."""
     changed, aside = found.checks[0].changed_classes, ""
     if found.margin:
-        aside = f", toss-ups aside: those whose two best probabilities are at most {found.margin:g} apart"
-    both = " Both take the mean over each image and its mirror image." if found.flip else ""
+        aside = f", except near ties with a top-2 margin of at most {found.margin:g}"
+    tta = " Both apply test-time augmentation." if found.tta else ""
     if changed:
-        said = f"The file in {found.precision} gives {changed:,} of {found.images:,} test images another class"
+        sentence = f"The {found.precision} file predicts another class for {changed:,} of {found.images:,} test images"
     else:
-        said = f"The file gives every one of {found.images:,} test images the class that the trained network gives it"
-    return f"{said}{aside}.{both}"
+        sentence = f"The file predicts the same class as the trained network for all {found.images:,} test images"
+    return f"{sentence}{aside}.{tta}"
 
 
 def environment(evidence: Evidence) -> str:
-    """Return what it took."""
+    """Return duration and processor of the training."""
     record = evidence.record
     machine, elapsed = record.machine, record.elapsed_s
     where = f"{machine.cores or 'all'} cores of {short(machine.processor)}"
@@ -124,5 +122,5 @@ def environment(evidence: Evidence) -> str:
 
 
 def _by_recall(evaluation: Evaluation) -> list[ClassMeasures]:
-    """Return the classes that there are images of, the worst first."""
+    """Return the classes that have images, lowest recall first."""
     return sorted((each for each in evaluation.classes if each.recall is not None), key=lambda each: each.recall or 0)

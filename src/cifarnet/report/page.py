@@ -43,9 +43,9 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         confusion=_confusion(evaluation),
         deepest=DEEPEST,
         is_numbered=len(evaluation.labels) <= MOST_NUMBERED,
-        mistakes=list(_mistakes(evaluation, dataset)),
+        errors=list(_errors(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
-        export=export_command(flip=evidence.export_flip),
+        export=export_command(tta=evidence.export_tta),
         train=train_command(evidence.record, evidence.started_from),
         beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
         place=place_of(evidence.record.data.source),
@@ -79,8 +79,8 @@ def _confusion(evaluation: Evaluation) -> list[list[dict[str, int]]]:
     """Return value and tint of each cell; errors are tinted relative to the largest share of a class."""
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    mistakes = shares * (1 - np.eye(len(counts)))
-    tints = DEEPEST * np.where(np.eye(len(counts)), shares, mistakes / max(mistakes.max(), 1e-9))
+    errors = shares * (1 - np.eye(len(counts)))
+    tints = DEEPEST * np.where(np.eye(len(counts)), shares, errors / max(errors.max(), 1e-9))
     return [
         [{"value": int(value), "tint": round(tint)} for value, tint in zip(*row, strict=True)]
         for row in zip(counts, tints, strict=True)
@@ -91,12 +91,13 @@ def _corrupted(found: Robustness | Absent) -> list[list[int]]:
     """Return the tint of each accuracy on corrupted images, relative to the largest loss."""
     if isinstance(found, Absent):
         return []
-    lost = np.maximum(found.clean.accuracy - np.array([family.accuracies for family in found.families]), 0)
+    accuracies = np.array([family.accuracies for family in (*found.families, *found.extra)])
+    lost = np.maximum(found.clean.accuracy - accuracies, 0)
     tints: list[list[int]] = np.rint(DEEPEST * lost / max(lost.max(), 1e-9)).astype(int).tolist()
     return tints
 
 
-def _mistakes(evaluation: Evaluation, dataset: Dataset) -> Iterator[dict[str, Any]]:
+def _errors(evaluation: Evaluation, dataset: Dataset) -> Iterator[dict[str, Any]]:
     """Yield each confident error with the data URL of its image."""
     for error in evaluation.confident_errors:
         yield asdict(error) | {"source": data_url(dataset.test.images[error.index])}

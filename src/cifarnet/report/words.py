@@ -15,12 +15,12 @@ LONG_NAME = 40
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
     """Return a fraction, 0 to 1, as a percentage."""
-    return NONE if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{decimals}f}{SPACE}%"
+    return NONE if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{decimals}f}%"
 
 
 def confidence(probability: float) -> str:
-    """Return a probability as a percentage; one below 1 is never rounded up to 100 %."""
-    return f">{SPACE}99.9{SPACE}%" if 0.9995 <= probability < 1 else percent(probability)
+    """Return a probability as a percentage; one below 1 is never rounded up to 100%."""
+    return ">99.9%" if 0.9995 <= probability < 1 else percent(probability)
 
 
 def number(value: float | None, decimals: int = 0) -> str:

@@ -1,6 +1,5 @@
-"""Check the outputs of an app in any language on the golden images, and name common mistakes."""
+"""Check the outputs of an app in any language on the golden images, and name a common mistake."""
 
-from .answers import read_outputs
-from .judging import Verdict, check_outputs
+from .check import TOLERANCES, Verdict, check_outputs, read_outputs
 
-__all__ = ["Verdict", "check_outputs", "read_outputs"]
+__all__ = ["TOLERANCES", "Verdict", "check_outputs", "read_outputs"]

@@ -1,6 +1,7 @@
 """Common mistakes of apps, each described in words that follow "the app"."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from cifarnet.contract import CALIBRATED_NAME, IMAGE_SHAPE, LOGITS_NAME, PROBABI
 from cifarnet.evaluation.scoring import softmax
 from cifarnet.preprocessing import cropped, pixels, resized, rgb, upright
 
-from .golden import FloatModel, GoldenImage, Row
+from .golden import GoldenImage, Row, open_float_model
 
 Values = NDArray[Any]
 """Values (32, 32, 3) in place of pixels 0-255."""
@@ -81,17 +82,21 @@ SOFTMAX_TWICE = "applies softmax twice: `probabilities` is the softmax already"
 NO_TEMPERATURE = "omits the temperature: that is `probabilities`, not `calibrated`"
 
 
-def explain(
-    rows: Mapping[str, Row], kind: str, golden: Mapping[str, GoldenImage], model: FloatModel, limit: float
-) -> str:
+def explain(rows: Mapping[str, Row], kind: str, golden: Mapping[str, GoldenImage], folder: Path, limit: float) -> str:
     """Return the mistake that best explains every row, or "" if none does within ``limit``.
 
-    ``rows`` are the app's values of the output ``kind`` by golden image.
+    ``rows`` are the app's values of the output ``kind`` by golden image; ``folder`` contains the golden model.
     """
-    misfits = {}
-    for name, values in PIXEL_MISTAKES.items():
-        found = {each: _output(kind, model.logits(values(golden[each])), model.temperature) for each in rows}
-        misfits[name] = _misfit(rows, found)
+    logits, temperature = open_float_model(folder)
+    outputs: dict[str, Callable[[Row], Row]] = {
+        LOGITS_NAME: lambda row: row,
+        PROBABILITIES_NAME: softmax,
+        CALIBRATED_NAME: lambda row: softmax(row, temperature),
+    }
+    misfits = {
+        name: _misfit(rows, {each: outputs[kind](logits(values(golden[each]))) for each in rows})
+        for name, values in PIXEL_MISTAKES.items()
+    }
     expected = {name: golden[name].outputs[PROBABILITIES_NAME] for name in rows}
     if kind == PROBABILITIES_NAME:
         twice = {name: softmax(row) for name, row in expected.items()}
@@ -100,12 +105,6 @@ def explain(
         misfits[NO_TEMPERATURE] = _misfit(rows, expected)
     nearest = min(misfits, key=misfits.__getitem__)
     return nearest if misfits[nearest] <= limit else ""
-
-
-def _output(kind: str, logits: Row, temperature: float) -> Row:
-    if kind == LOGITS_NAME:
-        return logits
-    return softmax(logits / temperature if kind == CALIBRATED_NAME else logits)
 
 
 def _misfit(rows: Mapping[str, Row], found: Mapping[str, Row]) -> float:

@@ -1,10 +1,5 @@
-"""Train the same job on several backends, each in a process of its own, and say how alike they came out.
+"""Train the same model on several backends, each in its own process, and measure how the results differ."""
 
-``compare_backends`` does all of it and leaves a folder with the runs, every figure and one picture.
-"""
+from .compare import Comparison, Plan, ScoreWithInterval, Training, compare_backends
 
-from .children import interruptible
-from .comparing import compare_backends
-from .values import Comparison, Measured, Pair, Plan, Training
-
-__all__ = ["Comparison", "Measured", "Pair", "Plan", "Training", "compare_backends", "interruptible"]
+__all__ = ["Comparison", "Plan", "ScoreWithInterval", "Training", "compare_backends"]

@@ -1,11 +1,12 @@
-"""One training of a comparison, in a process of its own: ``python -m cifarnet.evaluation.comparison.child ORDER``.
+"""Train one model of a comparison: ``python -m cifarnet.evaluation.comparison.child ORDER``, started by ``process``.
 
-``ORDER`` is JSON: the job as a run's record has it, the folder of the runs, and the file to leave arrays in. It tells
-of each epoch and then of its result on stdout, as JSON. What went wrong is the last line on stderr.
+Prints each epoch and the result to stdout as JSON. The last line of stderr has the reason if it fails.
 """
 
 import json
+import os
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,23 +24,21 @@ from cifarnet.system import peak_memory_bytes, prepare_process, print_result
 from cifarnet.training.observer import Observer, Progress
 
 
-def main(order: dict[str, Any]) -> None:
-    """Carry out one order and tell of it on stdout."""
-    prepare_process()
-    choose()
-    print_result(**_trained(order["job"], Path(order["runs"]), Path(order["arrays"])))
+def _exit_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # returns when the parent process ends, even if it is killed
+    os._exit(1)
 
 
-class _Teller(Observer):
-    """An observer that tells each epoch to the process that waits."""
+class _EpochPrinter(Observer):
+    """Training observer that prints each finished epoch for the parent process."""
 
     def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
-        """Tell the epoch and its seconds."""
+        """Print the epoch and its duration."""
         print_result(epoch=asdict(record), seconds=progress.seconds)
 
 
-def _trained(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any]:
-    from cifarnet.evaluation.scoring import predict  # Keras comes with what follows, now that its framework is chosen
+def _train(order: dict[str, Any]) -> dict[str, Any]:
+    from cifarnet.evaluation.scoring import predict  # Keras, now that its framework is chosen
     from cifarnet.export.export import export_run
     from cifarnet.model.network import predictor
     from cifarnet.runtime import open_model
@@ -47,24 +46,24 @@ def _trained(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any
     from cifarnet.training.first_step import first_step
     from cifarnet.training.train import require_same_data, resume
 
-    data: DataRecord = read(DataRecord, ordered["data"], "data")
-    model, train = ModelConfig.from_json(ordered["model"]), TrainConfig.from_json(ordered["train"])
-    job = Recipe(name=ordered["recipe"], model=model, train=train)
+    data: DataRecord = read(DataRecord, order["data"], "data")
+    model, train = ModelConfig.from_json(order["model"]), TrainConfig.from_json(order["train"])
+    settings = Recipe(name=order["recipe"], model=model, train=train)
     dataset = data.origin(train.seed).load_dataset()
-    require_same_data(data, dataset)  # else it would be compared with trainings on other images
-    first = first_step(job, dataset)
-    run = begin(job, dataset, runs)
-    record = resume(run, dataset, observer=_Teller()).record
-    memory = peak_memory_bytes()  # before the export, which is no part of training
+    require_same_data(data, dataset)
+    first = first_step(settings, dataset)
+    run = begin(settings, dataset, Path(order["runs"]))
+    record = resume(run, dataset, observer=_EpochPrinter()).record
+    memory = peak_memory_bytes()  # before the export, which is not part of training
     if not record.best_epoch:
         raise RunError("training ended without a usable epoch; expected a finite loss: lower the learning rate")
     exported = export_run(run, dataset)
-    images = dataset.test.images
-    file_logits = predict(open_model(exported.path, threads=0).logits, images)
-    logits = predict(predictor(run.load_model()), images)
-    answers = {"logits": logits, "file_logits": file_logits, "labels": dataset.test.labels}
-    answers |= {f"gradient/{path}": array for path, array in first.gradients.items()}
-    np.savez(arrays, allow_pickle=False, **answers)
+    outputs = {
+        "logits": predict(predictor(run.load_model()), dataset.test.images),
+        "file_logits": predict(open_model(exported.path, threads=0).logits, dataset.test.images),
+    }
+    gradients = {f"gradient/{path}": array for path, array in first.gradients.items()}
+    np.savez(order["arrays"], allow_pickle=False, **outputs, **gradients)
     return {
         "run": str(run),
         "first_loss": first.loss,
@@ -76,6 +75,9 @@ def _trained(ordered: dict[str, Any], runs: Path, arrays: Path) -> dict[str, Any
 
 if __name__ == "__main__":
     try:
-        main(json.loads(sys.argv[1]))
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
+        prepare_process()
+        choose()
+        print_result(**_train(json.loads(sys.argv[1])))
     except CifarnetError as error:
         sys.exit(str(error))

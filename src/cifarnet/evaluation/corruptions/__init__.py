@@ -20,8 +20,8 @@ from .pixels import Generators, Pixels, generators, to_bytes, to_pixels
 __all__ = ["DRAWING", "FAMILIES", "SEVERITIES", "corrupt_at"]
 
 DRAWING = (
-    "families and severities of CIFAR-10-C (Hendrycks and Dietterich 2019), drawn anew: frost without its photographs, "
-    "snow and fog from other random numbers; comparable in kind with published figures, not digit for digit"
+    "corruptions and severities of CIFAR-10-C (Hendrycks and Dietterich 2019), reimplemented: frost without its "
+    "photographs, snow and fog with other random numbers; results are similar to published ones, but not equal"
 )
 """Note stored with results on these images."""
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -1,5 +1,7 @@
-"""Compare an app's outputs with the golden ones, and find the mistake that explains the differences."""
+"""Read an app's outputs on the golden images, compare them, and find the mistake that explains the differences."""
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, OUTPUTS, PROBABILITIES_NAME
-from cifarnet.errors import DataError
+from cifarnet.errors import DataError, reason
 
-from .golden import FloatModel, GoldenImage, Row, read_golden
+from .golden import GoldenImage, Row, read_golden
 from .mistakes import explain
 
 TOLERANCES = {LOGITS_NAME: 1e-4, PROBABILITIES_NAME: 1e-5, CALIBRATED_NAME: 1e-5}
@@ -56,6 +58,27 @@ class Verdict:
         return not self.differing and not self.missing and all(other.conforms for other in self.others)
 
 
+def read_outputs(path: Path) -> dict[str, Any]:
+    """Return the outputs in a JSON file by image name, without the folder.
+
+    Raises ``DataError`` for any other file, and for an image that occurs twice.
+    """
+    try:
+        outputs = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        what = reason(error) if isinstance(error, OSError) else "it is no JSON"
+        raise DataError(f"{path} cannot be read ({what}); expected JSON: check the path and the file") from error
+    if not isinstance(outputs, dict):
+        raise DataError(f"{path} holds a {type(outputs).__name__}; expected {{image name: [numbers]}}: name the images")
+    if twice := [name for name, count in Counter(Path(name).name for name in outputs).items() if count > 1]:
+        given = [name for name in outputs if Path(name).name == twice[0]]
+        raise DataError(
+            f"{path} has {len(given)} entries for {twice[0]} ({', '.join(given)}); expected one per golden image: "
+            "remove the others"
+        )
+    return {Path(name).name: values for name, values in outputs.items()}
+
+
 def check_outputs(outputs: Mapping[str, Any], folder: Path) -> Verdict:
     """Compare ``outputs``, by image name, with the golden ones in ``folder``.
 
@@ -79,7 +102,7 @@ def _verdict(kind: str, rows: Mapping[str, Row], golden: Mapping[str, GoldenImag
     verdict = Verdict(kind=kind, differences=differences, missing=missing)
     if verdict.is_near:
         return verdict
-    mistake = explain(rows, kind, golden, FloatModel(folder), NEAR[kind])
+    mistake = explain(rows, kind, golden, folder, NEAR[kind])
     return replace(verdict, mistakes=(mistake,) if mistake else ())
 
 

@@ -1,4 +1,4 @@
-"""Apps in code of their own, as people write it: a careful one, and for each known mistake one that commits it."""
+"""Independent apps on the golden images: a correct one, and one for each known mistake."""
 
 import json
 from functools import cache
@@ -19,7 +19,7 @@ BILINEAR = Image.Resampling.BILINEAR
 
 
 def opened(name, *, orient=True, clip=False, drop=False):
-    """Return a picture as RGB, by the steps of a careful app unless told otherwise."""
+    """Return an image as RGB; by default with the steps of a correct app."""
     with Image.open(GOLDEN / "images" / name) as image:
         image.load()
     if orient:
@@ -48,14 +48,14 @@ def squeezed(name):
 
 
 def sampled(name):
-    """Bilinear without antialias, by Pillow's other way to it, which rounds otherwise than ours."""
+    """Resize bilinearly without antialiasing, by another method of Pillow, which rounds differently."""
     square = cropped(image := opened(name), min(image.size))
     factor = square.width / 32
     matrix = (factor, 0, 0, 0, factor, 0)
     return np.asarray(square.transform((32, 32), Image.Transform.AFFINE, matrix, BILINEAR))
 
 
-def normalised(name):
+def normalized(name):
     return (prepared(name) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
 
 
@@ -63,7 +63,7 @@ def from_channels_first(name):
     return np.frombuffer(prepared(name).transpose(2, 0, 1).tobytes(), np.uint8).reshape(32, 32, 3)
 
 
-# Models: the file itself, and two that somebody has cut or rebuilt
+# Models: the file itself, one with a float input, and one without the scaling layer
 
 
 def in_bytes(values):
@@ -75,7 +75,7 @@ def in_floats(values):
 
 
 def without_first_layer(values):
-    """Run what is left of the network when its scaling is taken out: cut and joined here, node by node."""
+    """Run the network without its scaling nodes."""
     model = onnx.load(GOLDEN / "floats.onnx")
     transpose, first, second, *_ = model.graph.node
     assert [transpose.op_type, first.op_type, second.op_type] == ["Transpose", "Mul", "Add"]
@@ -106,22 +106,22 @@ def app(read=prepared, model=in_bytes):
     return {name: model(read(name)).tolist() for name in ENTRIES}
 
 
-def as_probabilities(answers):
-    return {name: probabilities_of(row).tolist() for name, row in answers.items()}
+def as_probabilities(outputs):
+    return {name: probabilities_of(row).tolist() for name, row in outputs.items()}
 
 
-def with_calibrated(answers, calibrate=lambda logits: probabilities_of(logits, TEMPERATURE)):
-    """Return the answers of an app that gives its logits and, by ``calibrate``, what it calls calibrated."""
-    return {name: {"logits": row, "calibrated": calibrate(np.array(row)).tolist()} for name, row in answers.items()}
+def with_calibrated(outputs, calibrate=lambda logits: probabilities_of(logits, TEMPERATURE)):
+    """Return outputs with the logits and calibrated probabilities computed by ``calibrate``."""
+    return {name: {"logits": row, "calibrated": calibrate(np.array(row)).tolist()} for name, row in outputs.items()}
 
 
-MISTAKEN_APPS = {
+APPS_WITH_A_MISTAKE = {
     "passes BGR": lambda: app(lambda name: prepared(name)[:, :, [2, 1, 0]]),
     "passes channels first": lambda: app(from_channels_first),
     "divides by 255, which the model does again": lambda: app(lambda name: prepared(name) / 255, in_floats),
     "divides by 255, which the model does again, and casts": lambda: app(lambda name: prepared(name) / 255),
     "bypasses the scaling": lambda: app(prepared, without_first_layer),
-    "normalizes with ImageNet's mean and std": lambda: app(normalised, in_floats),
+    "normalizes with ImageNet's mean and std": lambda: app(normalized, in_floats),
     "ignores the EXIF orientation": lambda: app(lambda name: prepared(name, orient=False)),
     "drops the alpha channel": lambda: app(lambda name: prepared(name, drop=True)),
     "clips 16-bit pixels": lambda: app(lambda name: prepared(name, clip=True)),
@@ -130,4 +130,4 @@ MISTAKEN_APPS = {
     "applies softmax twice": lambda: as_probabilities(as_probabilities(app())),
     "omits the temperature": lambda: with_calibrated(app(), probabilities_of),
 }
-"""Each mistake as an app that commits it alone, by the beginning of its name."""
+"""Apps that make one mistake each, by the first words of its description."""

@@ -1,0 +1,182 @@
+"""`cifarnet robustness --cifar10c` evaluates a model on the published arrays, or says in one line why it cannot."""
+
+import json
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from cifarnet.contract import ROBUSTNESS
+from cifarnet.data import load_dataset
+from cifarnet.dataset import CIFAR10_LABELS
+from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES
+from cifarnet.evaluation.corruptions.published import PUBLISHED
+from cifarnet.evaluation.robustness import Robustness
+from cifarnet.runtime import open_model
+from tests.report_runs import evaluation_of, run_of
+from tests.runtime import models
+
+PER_CLASS = 2
+
+
+@pytest.fixture(autouse=True)
+def clean_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A folder of images with the classes of CIFAR-10, two test images per class."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in CIFAR10_LABELS:
+            folder = tmp_path / "photos" / split / label
+            folder.mkdir(parents=True)
+            for number in range(PER_CLASS):
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{number}.png")
+    return load_dataset(tmp_path / "photos")
+
+
+@pytest.fixture
+def model(tmp_path, dataset):
+    weights = np.random.default_rng(1).standard_normal((3, 10)).astype(np.float32)
+    tensor = numpy_helper.from_array(weights - weights.mean(axis=0), "weights")
+    training = {"data": {"name": "photos", "fingerprint": dataset.fingerprint}, "train": {"seed": 0}}
+    contract = models.contract(labels=list(CIFAR10_LABELS), training=training)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.content(models.graph(tensors=[tensor], classes=10), contract))
+    return path
+
+
+@pytest.fixture
+def arrays(tmp_path, dataset):
+    """The folder of the published format: 5 severities of all test images per file, one after the other."""
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    for name in (*FAMILIES, "spatter"):
+        np.save(folder / f"{name}.npy", rng.integers(0, 256, (5 * len(dataset.test), 32, 32, 3), np.uint8))
+    np.save(folder / "labels.npy", np.tile(dataset.test.labels, 5).astype(np.uint8))
+    return folder
+
+
+def test_every_published_image_is_evaluated_at_its_severity(typed, dataset, model, arrays):
+    code, stdout, _ = typed("robustness", model, "--data", "photos", "--cifar10c", arrays, "--json")
+    document = json.loads(stdout)
+    assert (code, document["corrupted_images"], document["images"]) == (0, "published", 10 * PER_CLASS)
+    assert document["data"]["unseen"] is True
+    found, opened = Robustness.from_json(document), open_model(model)
+    assert [family.name for family in found.families] == list(FAMILIES)
+    assert [family.name for family in found.extra] == ["spatter"]
+    for family in (*found.families, *found.extra):
+        images = np.load(arrays / f"{family.name}.npy").reshape(5, -1, 32, 32, 3)
+        for severity, tally in zip(SEVERITIES, family.tallies, strict=True):
+            predicted = opened.logits(images[severity - 1]).argmax(axis=1)
+            assert tally.hits == np.sum(predicted == dataset.test.labels)
+    assert found.clean.hits == np.sum(opened.logits(dataset.test.images).argmax(axis=1) == dataset.test.labels)
+
+
+def test_the_mean_is_over_the_standard_corruptions_and_the_others_are_printed_apart(typed, model, arrays):
+    code, stdout, _ = typed("robustness", model, "--data", "photos", "--cifar10c", arrays, "--all")
+    lines = stdout.splitlines()
+    assert code == 0
+    assert lines[17].split()[:2] == ["additional", "corruptions"]
+    assert lines[18].split()[0] == "spatter"
+    means = [float(line.split()[-1]) for line in lines[1:16]]
+    assert f"mean accuracy {np.mean(means):.2f}" in stdout
+    assert lines[-1] == PUBLISHED
+
+
+def save(folder, name, array):
+    np.save(folder / f"{name}.npy", array)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "fog.npy").unlink(), "fog.npy cannot be read (No such file or directory); expected"),
+        (lambda folder: (folder / "fog.npy").write_bytes(b""), "fog.npy cannot be read (No data left in file)"),
+        (lambda folder: (folder / "fog.npy").write_bytes(b"fog"), "fog.npy cannot be read ("),
+        (
+            lambda folder: (folder / "fog.npy").write_bytes((folder / "fog.npy").read_bytes()[:-1]),
+            "fog.npy cannot be read (mmap length is greater than file",
+        ),
+        (lambda folder: save(folder, "fog", np.array([{}])), "fog.npy cannot be read ("),
+        (
+            lambda folder: save(folder, "fog", np.zeros((100, 32, 32, 3))),
+            "fog.npy has dtype float64 and shape (100, 32, 32, 3); expected uint8 (100, 32, 32, 3)",
+        ),
+        (
+            lambda folder: save(folder, "spatter", np.zeros((20, 32, 32, 3), np.uint8)),
+            "spatter.npy has dtype uint8 and shape (20, 32, 32, 3); expected uint8 (100, 32, 32, 3)",
+        ),
+        (lambda folder: (folder / "labels.npy").unlink(), "labels.npy cannot be read (No such file or directory)"),
+        (
+            lambda folder: save(folder, "labels", np.zeros(50_000, np.uint8)),
+            "labels.npy has dtype uint8 and shape (50000,); expected 100 integers, the labels of the 20 test images",
+        ),
+        (
+            lambda folder: save(folder, "labels", np.zeros(100)),
+            "labels.npy has dtype float64 and shape (100,); expected 100 integers",
+        ),
+        (
+            lambda folder: save(folder, "labels", np.zeros(100, int)),
+            "labels.npy differs from the test labels of photos for 90 of 100 images; expected the labels of CIFAR-10",
+        ),
+    ],
+)
+def test_arrays_of_another_format_are_refused_in_one_line(typed, model, arrays, damage, message):
+    damage(arrays)
+    code, stdout, stderr = typed("robustness", model, "--data", "photos", "--cifar10c", arrays)
+    assert (code, stdout) == (1, "")
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert f"CIFAR-10-C/{message}" in line
+    assert stderr.splitlines()[-1] == line
+
+
+def test_an_archive_is_no_array(typed, model, arrays):
+    np.savez(arrays / "fog.npz", np.zeros(1))
+    (arrays / "fog.npz").rename(arrays / "fog.npy")
+    assert "fog.npy is an .npz archive" in typed("robustness", model, "--data", "photos", "--cifar10c", arrays)[2]
+
+
+def test_a_model_of_other_classes_is_refused(typed, arrays, tmp_path):
+    for label in ("blue", "green", "red"):
+        (tmp_path / "colors" / "test" / label).mkdir(parents=True)
+        Image.new("RGB", (32, 32), label).save(tmp_path / "colors" / "test" / label / "1.png")
+    (tmp_path / "colors" / "train").symlink_to(arrays.parent / "colors" / "test")
+    training = {"data": {"name": "colors", "fingerprint": ""}, "train": {"seed": 0}}
+    (tmp_path / "colors.onnx").write_bytes(
+        models.content(contract=models.contract(labels=["blue", "green", "red"], training=training))
+    )
+    stderr = typed("robustness", "colors.onnx", "--data", "colors", "--cifar10c", arrays)[2]
+    assert "colors has the classes blue, green, red; expected airplane, automobile, " in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cifar10c", "x", "--seed", 1], "--seed 1 does not apply to the images of --cifar10c"),
+        (["--cifar10c", ""], "--cifar10c is empty; expected a folder of .npy files"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(typed, arguments, message):
+    code, _, stderr = typed("robustness", *arguments)
+    assert (code, stderr.count("\n")) == (1, 1)
+    assert message in stderr
+
+
+def test_a_report_shows_published_images_under_their_own_heading(tmp_path, typed, dataset, model, arrays):
+    from cifarnet.report import CARD, write_report
+
+    run = run_of(tmp_path / "run", dataset)
+    run.model.write_bytes(model.read_bytes())
+    code, stdout, _ = typed("robustness", model, "--data", "photos", "--cifar10c", arrays, "--json")
+    (run.path / ROBUSTNESS).write_text(stdout)
+    page = write_report(run, evaluation_of(dataset), dataset, "onnxruntime").read_text()
+    assert (code, "Robustness on the published CIFAR-10-C images</h2>" in page) == (0, True)
+    assert page.index("Additional corruptions, not part of the mean") < page.index(">spatter<")
+    card = (run.path / CARD).read_text()
+    assert "### Published CIFAR-10-C images" in card
+    assert "| spatter (not part of the mean) |" in card
