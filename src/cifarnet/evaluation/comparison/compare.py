@@ -18,9 +18,10 @@ from cifarnet.errors import UsageError
 from cifarnet.evaluation.scoring import Score
 from cifarnet.evaluation.significance import Interval, compare, wilson
 from cifarnet.recipes import Recipe, recipe
-from cifarnet.run.folder import EpochRecord, Run, json_text
+from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.run.record import RecordedScore
+from cifarnet.run.typed_json import json_text
 from cifarnet.system import processor, usable_cores, versions
 
 from .process import EpochCallback, train_in_child
