@@ -32,7 +32,7 @@ from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.runtime import Classifier
 from cifarnet.system import exit_on_interrupt
-from cifarnet.training.train import calibration_of, load_best_and_epoch, require_same_data
+from cifarnet.training.train import calibration_of, load_best_and_epoch, same_hold_out
 from tests.lively import NORMALISED, with_lively_moments
 from tests.records import document, put
 
@@ -290,9 +290,9 @@ def test_weights_that_are_replaced_while_an_export_begins_are_labeled_with_their
 
     def end_epoch(*arguments):
         save_weights(following, run.best_weights, 99)
-        return require_same_data(*arguments)
+        return same_hold_out(*arguments)
 
-    monkeypatch.setattr(exporting, "require_same_data", end_epoch)
+    monkeypatch.setattr(exporting, "same_hold_out", end_epoch)
     exported = export_run(run, dataset)
     assert Classifier(exported.path).contract["training"]["best_epoch"] == 99
     _, weights = import_weights(exported.path)

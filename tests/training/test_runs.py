@@ -17,6 +17,7 @@ from cifarnet.errors import CheckpointError, ConfigError, ModelError, RunError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.evaluation.scoring import evaluate, predict
+from cifarnet.export.export import export_run
 from cifarnet.model.network import build_model, get_weights, predictor
 from cifarnet.recipes import Recipe
 from cifarnet.run.find import find_run
@@ -215,6 +216,28 @@ def test_other_images_are_refused_on_resume(job, dataset, runs, watcher):
     altered = Dataset(dataset.name, Split(images, dataset.train.labels), dataset.test, dataset.labels)
     with pytest.raises(RunError, match="fingerprint"):
         resume(run, altered, observer=watcher)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 7}, {"validation_fraction": 0.2}])
+def test_another_validation_split_than_that_of_the_record_is_refused(
+    job, dataset, runs, watcher, whole, tmp_path, changes
+):
+    """Its images may have been trained on before, so that their loss would say nothing."""
+    interrupted, record = finished(job, dataset, runs, watcher, stop=stop_after(10))
+    put(interrupted, record | {"train": record["train"] | changes})
+    before = (interrupted.path / "run.json").read_bytes()
+    with pytest.raises(RunError, match=r"as when the run began: restore run\.json"):
+        resume(interrupted, dataset, observer=watcher)
+    assert (interrupted.path / "run.json").read_bytes() == before
+    ended = Run(shutil.copytree(whole.run.path, tmp_path / "ended"))
+    put(ended, whole.record | {"train": whole.record["train"] | changes, "calibration": None})
+    for use in (
+        lambda: calibration_of(ended, ended.load_model(), dataset),
+        lambda: export_run(ended, dataset, precision="int8"),
+        lambda: reproduce(ended, dataset, tmp_path / "again", watcher),
+    ):
+        with pytest.raises(RunError, match="a validation split with the fingerprint"):
+            use()
 
 
 def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):

@@ -1,5 +1,6 @@
 """The validation split and the order of the training images: each a pure function of the labels and a seed."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,11 @@ class HoldOut:
 
     train: Indices
     validation: Indices
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the positions of both."""
+        return hashlib.sha256(self.train.tobytes() + self.validation.tobytes()).hexdigest()
 
 
 def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:

@@ -130,10 +130,10 @@ def reproduce(
     run, for a run without a finished epoch or without its weights, and if ``stop`` ended the repetition too early.
     """
     from cifarnet.training.begin import begin
-    from cifarnet.training.train import require_same_data, resume
+    from cifarnet.training.train import resume, same_hold_out
 
     record = run.record
-    require_same_data(record.data, dataset)
+    same_hold_out(record, dataset)
     if record.best_epoch:
         require_weights(run)  # now, because they are compared after a whole training
     rows, stops = planned_epochs(run, epochs)

@@ -18,7 +18,7 @@ from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import Run
 from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
-from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, require_same_data
+from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, same_hold_out
 
 from .describe import describe
 from .file import serialize
@@ -65,7 +65,7 @@ def export_run(
     """
     tolerances = _tolerances(precision, max_drop)
     dataset = dataset or run.record.origin.load_dataset()
-    require_same_data(run.record.data, dataset)
+    same_hold_out(run.record, dataset)
     path = writable_path(run, precision, output)
     best = load_best_and_epoch(run)
     model, record = best.model, record_of(run, best.epoch)

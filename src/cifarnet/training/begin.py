@@ -1,6 +1,5 @@
 """Begin a run: check settings and data, then create its folder."""
 
-import hashlib
 import platform
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -45,7 +44,7 @@ def begin(settings: Recipe, dataset: Dataset, root: Path, *, warm_start: WarmSta
     known: Digests | None = seen
     record, weights = _first_record(settings, dataset, parts, seen, now), b""
     if warm_start is not None:
-        require_unseen(warm_start, dataset, parts, record.hold_out.fingerprint)
+        require_unseen(warm_start, dataset, parts, parts.fingerprint)
         load_features(build_model(settings.model), warm_start.weights)  # raises unless they fit
         weights = warm_start.weights.read_bytes()
         record = replace(record, warm_start=warm_start.recorded(weights))
@@ -98,10 +97,12 @@ def _first_record(settings: Recipe, dataset: Dataset, parts: HoldOut, seen: Dige
 
 
 def _hold_out_record(parts: HoldOut, seen: Digests) -> HoldOutRecord:
-    digest = hashlib.sha256(parts.train.tobytes() + parts.validation.tobytes()).hexdigest()
     copies = int(np.isin(seen[parts.validation], seen[parts.train]).sum())
     return HoldOutRecord(
-        train=len(parts.train), validation=len(parts.validation), fingerprint=digest, copies=copies or None
+        train=len(parts.train),
+        validation=len(parts.validation),
+        fingerprint=parts.fingerprint,
+        copies=copies or None,
     )
 
 

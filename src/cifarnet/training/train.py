@@ -101,10 +101,9 @@ def resume(
         record = run.record
         settings = record.settings
         _require_same_backend(run, record.backend)
-        require_same_data(record.data, dataset)
+        parts = same_hold_out(record, dataset)
         finish_pointing_latest(run)
         require_fitting(settings, dataset)
-        parts = hold_out_of(dataset, settings.train)
         _require_same_division(run, record.machine, machine_of(settings, len(parts.train)))
         model = initial_model(settings, dataset.train, parts)
         warm_start = warm_start_of(run)
@@ -149,9 +148,8 @@ def calibration_of(
     record = run.record if epoch is None else record_of(run, epoch)
     if (recorded := record.calibration_for(flip=flip)) is not None:
         return recorded
-    require_same_data(record.data, dataset)
-    forward = with_tta(predictor(model)) if flip else predictor(model)
-    found = _calibration(forward, dataset, hold_out_of(dataset, record.train))
+    parts = same_hold_out(record, dataset)
+    found = _calibration(with_tta(predictor(model)) if flip else predictor(model), dataset, parts)
     if record.status != "running":
         with suppress(RunError, OSError), run.locked():  # the folder may be read-only
             now = run.record
@@ -221,6 +219,23 @@ def require_same_data(data: DataRecord, dataset: Dataset) -> None:
             f"run.json has the classes {', '.join(data.labels)}; expected {', '.join(dataset.labels)}, as in its data "
             "set: restore run.json or start a new run"
         )
+
+
+def same_hold_out(record: RunRecord, dataset: Dataset) -> HoldOut:
+    """Return the validation split that a run began with.
+
+    Raises ``RunError`` if ``dataset`` or its division is not that of the record: images of another validation split may
+    have been trained on.
+    """
+    require_same_data(record.data, dataset)
+    parts = hold_out_of(dataset, record.train)
+    if parts.fingerprint != record.hold_out.fingerprint:
+        raise RunError(
+            f"seed {record.train.seed} and validation_fraction {record.train.validation_fraction} give a validation "
+            f"split with the fingerprint {parts.fingerprint[:12]}; expected {record.hold_out.fingerprint[:12]} as when "
+            "the run began: restore run.json or start a new run"
+        )
+    return parts
 
 
 def _with_result(record: RunRecord, outcome: Outcome) -> RunRecord:
