@@ -6,6 +6,8 @@ KERAS_BACKEND=torch python examples/keras_fit.py --data synthetic --epochs 3
 
 import argparse
 
+import numpy as np
+
 import cifarnet
 
 parser = argparse.ArgumentParser()
@@ -24,9 +26,11 @@ model.compile(
     loss="sparse_categorical_crossentropy",
     metrics=["accuracy"],
 )
+# Keras' validation_split takes the last images, and folders are sorted by class: shuffle once.
+order = np.random.default_rng(0).permutation(len(dataset.train))
 model.fit(
-    dataset.train.images,
-    dataset.train.labels,
+    dataset.train.images[order],
+    dataset.train.labels[order],
     validation_split=0.3,
     batch_size=30,
     epochs=arguments.epochs,

@@ -1,6 +1,9 @@
 """From Python: what a user trains, resumes and reads is what the command would have given."""
 
+import runpy
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ from cifarnet.backends import choose
 
 choose()
 
-import cifarnet  # noqa: E402  # after the backend is chosen
+import keras  # noqa: E402  # after the backend is chosen
+
+import cifarnet  # noqa: E402
 from cifarnet.data import synthetic  # noqa: E402
 from cifarnet.errors import ConfigError, DataError  # noqa: E402
 from tests.records import document  # noqa: E402
@@ -44,6 +49,20 @@ def test_a_training_prints_nothing_and_is_continued_where_it_stopped(dataset, tm
     accuracy = np.mean(probabilities.argmax(axis=1) == dataset.test.labels)
     np.testing.assert_allclose(run.record.metrics.test.accuracy, accuracy)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_example_trains_and_validates_on_every_class_of_a_sorted_folder(tmp_path, monkeypatch):
+    for label in ("cat", "dog", "emu"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index, image in enumerate(arrays(20)[0]):
+            Image.fromarray(image).save(tmp_path / "photos" / label / f"{index}.bmp")
+    fitted = {}
+    monkeypatch.setattr(keras.Model, "fit", lambda *given, **options: fitted.update(options, y=given[2]))
+    arguments = ["--data", str(tmp_path / "photos"), "--output", str(tmp_path / "model.onnx")]
+    monkeypatch.setattr(sys, "argv", ["keras_fit.py", *arguments])
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "keras_fit.py"))
+    trained = int(len(fitted["y"]) * (1 - fitted["validation_split"]))  # as Keras divides
+    assert set(fitted["y"][:trained]) == set(fitted["y"][trained:]) == {0, 1, 2}
 
 
 def test_an_observer_overrides_what_it_wants_to_know(dataset, tmp_path):
