@@ -26,7 +26,7 @@ from cifarnet.recipes import RECIPES
 from cifarnet.report import CARD, PAGE, findings, write_report
 from cifarnet.report.card import draw_card
 from cifarnet.report.charts import draw_figures
-from cifarnet.report.commands import OPTIONS, settings_beyond_options, train_command
+from cifarnet.report.commands import OPTIONS, settings_beyond_options, split_note, train_command
 from cifarnet.report.evidence import Absent, read_evidence
 from cifarnet.report.page import draw_page
 from cifarnet.run.find import find_run
@@ -508,3 +508,38 @@ def test_the_command_of_a_fixed_schedule_fixes_batch_size_and_epochs():
     words = train_command(recorded("fast", fast.model, train))
     for option in ("--batch-size 512", "--epochs 67", "--patience 67"):
         assert option in words
+
+
+@pytest.mark.parametrize(
+    ("data", "started_from", "note"),
+    [
+        ({"source": "cifar10", "split_seed": None}, "earlier", ""),
+        ({"source": "/photos", "split_seed": None}, None, ""),
+        ({"source": "/photos", "split_by": "content", "split_seed": 3}, None, ""),
+        (
+            {"source": "/photos", "split_by": "content", "split_seed": 0},
+            None,
+            "drawn with seed 0; the command draws with 3.",
+        ),
+        ({"source": "/photos", "split_by": "content", "split_seed": 3}, "earlier", "draws with the seed of earlier."),
+        ({"source": "/photos", "split_by": "position", "split_seed": 3}, None, "the command draws by their content."),
+        (
+            {"source": "synthetic", "split_seed": 0},
+            None,
+            "The images were drawn with seed 0; the command draws with 3.",
+        ),
+        ({"source": None, "split_seed": None}, None, "which the command cannot open"),
+    ],
+)
+def test_the_report_says_where_the_command_may_open_other_images(data, started_from, note):
+    settings = {"train": TrainConfig(seed=3).to_json(), "data": RUNNING["data"] | data}
+    found = split_note(RunRecord.from_json(RUNNING | settings), started_from)
+    assert note in found
+    assert bool(note) == bool(found)
+
+
+def test_page_and_card_say_where_the_command_may_open_other_images(tmp_path, dataset, evaluation):
+    data = record_of(dataset)["data"] | {"split_by": "content", "split_seed": 9}
+    run = run_of(tmp_path / "run", dataset, data=data)
+    for text in (text_of(page_of(run, evaluation, dataset)), card_of(run, evaluation)):
+        assert "The test split was drawn with seed 9; the command draws with 0." in text

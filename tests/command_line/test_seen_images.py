@@ -200,6 +200,16 @@ def test_no_training_image_of_the_weights_is_held_out(run, trained, tmp_path, ag
     assert [path.name for path in (tmp_path / "runs").glob("2*")] == [trained.path.name]
 
 
+def test_the_images_are_divided_as_for_the_run_to_start_from(run, trained, tmp_path):
+    """The run ``other`` has another seed than its test split, as the second run of ``cifarnet compare --seeds 2``."""
+    other = begun(load_dataset(tmp_path / "photos", seed=0), tmp_path / "runs", seed=1)
+    code, _, stderr = run("train", "--data", "photos", "--from", other.path, "--epochs", "1", "--json")
+    assert code == 0, stderr
+    record = document(Run(tmp_path / "runs" / "latest"))
+    assert (record["seed"], record["data"]["split_seed"]) == (1, 0)
+    assert record["data"]["fingerprint"] == document(other)["data"]["fingerprint"]
+
+
 def test_a_grown_folder_is_refused_with_the_reason_and_what_to_do(run, trained, tmp_path):
     extra = make_photos(tmp_path / "more", seed=1) / "cat" / "0.png"
     extra.rename(tmp_path / "photos" / "cat" / "00.png")

@@ -166,7 +166,7 @@ def _begin(
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:
             say_not_known(warm_start.run)
-    dataset = _opened(source, settings.train.seed)
+    dataset = _opened(source, _split_seed(settings, origin))
     adapted = settings.for_dataset(dataset, given)
     say_dataset(dataset, hold_out_of(dataset, settings.train), settings.train, adapted.train)
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
@@ -175,6 +175,12 @@ def _begin(
     if copies := run.record.hold_out.copies:
         say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
     return run, dataset
+
+
+def _split_seed(settings: Recipe, origin: Run | None) -> int:
+    """Return the seed of the test split: that of ``origin``, or its test images would now be trained on."""
+    recorded = None if origin is None else origin.record.data.split_seed
+    return settings.train.seed if recorded is None else recorded
 
 
 def _opened(source: str, seed: int) -> "Dataset":

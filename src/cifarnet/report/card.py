@@ -8,7 +8,7 @@ from cifarnet.errors import printable
 from cifarnet.evaluation.metrics import Evaluation
 
 from . import findings
-from .commands import export_command, place_of, settings_beyond_options, train_command
+from .commands import export_command, place_of, settings_beyond_options, split_note, train_command
 from .evidence import Absent, Evidence
 from .page import environment
 from .words import spaced
@@ -47,6 +47,7 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         export=Verbatim(export_command(evidence.words, tta=evidence.export_tta)),
         train=Verbatim(train_command(evidence.record, evidence.started_from)),
         beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
+        split=split_note(evidence.record, evidence.started_from),
         place=place_of(evidence.record.data.source),
         is_named=evidence.record.data.source in NAMED_SOURCES,
     )

@@ -66,6 +66,27 @@ def place_of(source: str | None) -> str:
     return source if source in NAMED_SOURCES else f"path/to/{Path(source or 'images').name}"
 
 
+def split_note(record: RunRecord, started_from: str | None = None) -> str:
+    """Return how the images that `train_command` opens may differ from those of the run; empty if they are the same."""
+    data, seed = record.data, record.train.seed
+    drawn = seed if data.split_seed is None else data.split_seed
+    is_synthetic = data.source == "synthetic"
+    if data.source is None:
+        return "The images were arrays in Python, which the command cannot open: repeat the run with cifarnet.train."
+    if data.source == "cifar10" or (data.split_by is None and not is_synthetic):
+        return ""
+    if data.split_by == "position" and not is_synthetic:
+        chosen, otherwise = "by the positions of the files", "by their content"
+    elif started_from is not None:
+        chosen, otherwise = f"with seed {drawn}", f"with the seed of {started_from}"
+    elif drawn != seed:
+        chosen, otherwise = f"with seed {drawn}", f"with {seed}"
+    else:
+        return ""
+    what = "The images were" if is_synthetic else "The test split was"
+    return f"{what} drawn {chosen}; the command draws {otherwise}. cifarnet reproduce repeats the run in any case."
+
+
 def _changes(settings: Recipe) -> dict[str, Any]:
     """Return the settings that differ from the recipe, the seed, and those that `train` would adapt to the images."""
     recipe = RECIPES.get(settings.name, RECIPES["seed"])

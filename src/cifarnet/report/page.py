@@ -16,7 +16,7 @@ from cifarnet.evaluation.robustness import Robustness
 
 from . import findings
 from .charts import MOST_NUMBERED, curves_svg, reliability_svg
-from .commands import export_command, place_of, settings_beyond_options, train_command
+from .commands import export_command, place_of, settings_beyond_options, split_note, train_command
 from .evidence import Absent, Evidence
 from .words import FILTERS, SPACE
 
@@ -48,6 +48,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         export=export_command(tta=evidence.export_tta),
         train=train_command(evidence.record, evidence.started_from),
         beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
+        split=split_note(evidence.record, evidence.started_from),
         place=place_of(evidence.record.data.source),
     )
 
