@@ -17,6 +17,7 @@ choose()
 from cifarnet.errors import RunError  # noqa: E402  # after the backend is chosen
 from cifarnet.export import export as exporting  # noqa: E402
 from cifarnet.export.parity import Parity  # noqa: E402
+from cifarnet.export.publish import Exported, write_export  # noqa: E402
 from cifarnet.run.folder import Run  # noqa: E402
 from cifarnet.runtime import read_model  # noqa: E402
 from tests.records import FINISHED, put  # noqa: E402
@@ -28,7 +29,7 @@ def write(path, **changes):
     content = models.content(contract=contract)
     digest = hashlib.sha256(content).hexdigest()
     parity = Parity(images=1, trained_accuracy=1.0, accuracy=1.0, checks=())
-    exporting._write(exporting.Exported(path, len(content), digest, "float32", parity, ()), content, contract)
+    write_export(Exported(path, len(content), digest, "float32", parity, ()), content, contract)
 
 
 @pytest.mark.parametrize("after", ["model.parity.json", "model.onnx"])

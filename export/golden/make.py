@@ -94,8 +94,7 @@ def main(folder: Path) -> None:
 
 def _write_model(folder: Path) -> Weights:
     ensure_backend()
-    from cifarnet.export.contract import describe_network  # Keras, now that its framework is chosen
-
+    from cifarnet.export.describe import describe_network  # Keras, now that its framework is chosen
     from cifarnet.export.file import contract_text, serialize
     from cifarnet.export.writer import write_graph
     from cifarnet.model.network import build_model, get_weights, set_weights

@@ -142,7 +142,8 @@ def test_a_lock_that_the_system_refuses_is_not_taken_for_a_full_disk(fetched, mo
 
 
 _CHILD = """
-import pickle, sys
+import pickle, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 from pathlib import Path
 from cifarnet.data import fetch
 from cifarnet.system import exit_on_interrupt
@@ -181,11 +182,10 @@ def test_after_ctrl_c_nothing_is_there_under_a_real_name_and_the_next_fetch_swee
 ):
     server.body, server.kept_bytes = official, 500
     server.may_end.clear()
-    child = _child(tmp_path, tiny.release, server.source(official))
-    assert child.stdout.readline() == "downloading\n"
-    child.send_signal(signal.SIGINT)
-    assert child.wait(60) == 130
-    child.stdout.close()
+    with _child(tmp_path, tiny.release, server.source(official)) as child:
+        assert child.stdout.readline() == "downloading\n"
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 130
     server.may_end.set()
     assert _names(tmp_path) == [".tiny.download", "tiny.lock"]
     server.kept_bytes = None

@@ -2,16 +2,20 @@
 
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import cifarnet
-from cifarnet.errors import CifarnetError, DataError, ModelError, ParityError, UsageError
+from cifarnet.errors import CifarnetError, DataError, ModelError, ParityError, RunError, UsageError
 from cifarnet.evaluation.scoring import softmax
+from cifarnet.evaluation.target import open_every_image, open_target
 from cifarnet.export import keras_model
 from cifarnet.export.writer import write_graph
+from cifarnet.run.state import require_own_export
 
 layers = keras.layers
 SHAPE = (12, 10, 3)
@@ -110,6 +114,13 @@ SCALED = images(8)[0] / 255
         ({"labels": [3] * 8}, DataError, "the labels are 3 to 3; expected 0 to 2"),
         ({"class_names": ["red", "green"], "labels": [0] * 8}, ModelError, "the model has 3 classes; expected 2"),
         ({"class_names": ["red", "red", "blue"]}, DataError, "class_names has two classes 'red'"),
+        ({"class_names": {"red", "green", "blue"}}, DataError, "class_names is a set; expected a list of names in the"),
+        ({"class_names": {"red": 2, "green": 0, "blue": 1}}, DataError, "class_names is a dict; expected a list"),
+        ({"class_names": "rgb"}, DataError, "class_names is a str; expected a list"),
+        ({"class_names": None}, DataError, "class_names is a NoneType; expected a list"),
+        ({"labels": [[0], [1, 2]]}, DataError, "expected integers (8,), one for each image"),
+        ({"validation": 5}, DataError, "validation is not a pair"),
+        ({"validation": images(8)}, DataError, "8 of the 8 test images are validation images too"),
         ({"path": "model.txt"}, UsageError, "expected a name that ends in .onnx"),
         ({"validation": (SCALED, [0] * 8)}, DataError, "expected a uint8 array"),
     ],
@@ -125,6 +136,32 @@ def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_written(
     assert isinstance(error.value, CifarnetError)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("*"))
+
+
+def test_the_model_of_a_run_is_not_replaced(model, run, tmp_path):
+    with pytest.raises(UsageError, match="a run folder, whose model is that of the run; expected another folder"):
+        cifarnet.export_model(model, run.model, *images(8), class_names=NAMES)
+    path = cifarnet.export_model(model, tmp_path / "mine.onnx", *images(8), class_names=NAMES).path
+    shutil.copy(path, run.model)
+    with pytest.raises(RunError, match="is not the export of a run: it does not name its training"):
+        require_own_export(run)
+
+
+def test_a_file_without_training_data_is_evaluated_on_images_of_its_size(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels, labels = images(30)
+    cifarnet.export_model(model, "mine.onnx", pixels, labels, class_names=NAMES)
+    target = open_target("mine.onnx", tmp_path)
+    with pytest.raises(DataError, match=r"mine\.onnx does not name its training data, like every file of export_model"):
+        _ = target.origin
+    for index, image in enumerate(pixels):
+        folder = tmp_path / "photos" / NAMES[labels[index]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    dataset = open_every_image(target, "photos")
+    assert dataset.test.images.shape == (30, *SHAPE)
+    expected = (model.predict(pixels, verbose=0).argmax(axis=1) == labels).mean()
+    assert target.evaluate(dataset.test).accuracy == pytest.approx(expected)
 
 
 def test_early_stopping_is_that_of_the_recipe():

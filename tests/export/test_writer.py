@@ -11,8 +11,11 @@ from onnx.reference import ReferenceEvaluator
 
 from cifarnet.errors import ModelError
 from cifarnet.evaluation.scoring import softmax
+from cifarnet.export.describe import describe_interface
+from cifarnet.export.file import serialize
 from cifarnet.export.parity import keras_outputs
-from cifarnet.export.writer import write_graph
+from cifarnet.export.writer import returns_logits, write_graph
+from cifarnet.runtime import open_model
 
 
 def test_the_graph_has_no_node_that_does_nothing_and_is_named_after_the_layers(content):
@@ -102,11 +105,36 @@ def two_outputs():
     return keras.Model(images, [keras.layers.Dense(3)(flat), keras.layers.Dense(3)(flat)])
 
 
+def dict_output():
+    images = keras.Input((8, 8, 3))
+    return keras.Model(images, {"classes": keras.layers.Dense(3)(keras.layers.Flatten()(images))})
+
+
+def nested(inner):
+    """Return a model around ``inner``, called on the images as often as it has inputs."""
+    images = keras.Input((8, 8, 3))
+    outputs = inner([images] * len(inner.inputs))
+    return keras.Model(images, outputs[0] if isinstance(outputs, list) else outputs)
+
+
+def masked():
+    images = keras.Input((8, 8, 3))
+    mask = keras.layers.Dense(1, "sigmoid", name="mask")(images)
+    return keras.Model(images, keras.layers.Flatten()(keras.layers.Softmax(name="odd")(images, mask=mask)))
+
+
+def quantized():
+    model = vector(keras.layers.Dense(3, name="odd"))
+    model.get_layer("odd").quantize("int8")
+    return model
+
+
 def operation():
     images = keras.Input((8, 8, 3))
     return keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images * 2.0)))
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -114,13 +142,17 @@ def operation():
         (lambda: keras.Sequential([keras.layers.Flatten()]), "call it once on images if it has no input shape yet"),
         (two_inputs, "expected one input (None, height, width, 3)"),
         (two_outputs, "not built from layers with one output"),
+        (dict_output, "not built from layers with one output"),
+        (lambda: nested(two_inputs()), "is a model of 2 inputs; expected one: split the model"),
+        (lambda: nested(two_outputs()), "has several outputs; expected one: split the model"),
+        (masked, "odd is a Softmax that cannot be exported; expected one input, without a mask"),
+        (quantized, "odd is a Dense that cannot be exported; expected one that is not quantized"),
         (operation, "is an operation (Multiply), which cannot be exported; expected a layer"),
         (lambda: keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]), "takes (None, 8, 8, 1); expected"),
         (lambda: keras.Sequential([keras.Input((None, 8, 3)), keras.layers.Dense(2)]), "takes (None, None, 8, 3)"),
         (lambda: vector(keras.layers.Dense(1)), "regression is not supported"),
-        (lambda: vector(keras.layers.Dense(3, "relu")), "expected a softmax, one sigmoid, or a dense layer"),
-        (lambda: vector(keras.layers.Dense(3, "sigmoid")), "expected a softmax, one sigmoid, or a dense layer"),
-        (vector, "expected a softmax, one sigmoid, or a dense layer"),
+        (lambda: vector(keras.layers.Dense(3, "relu")), "expected a softmax, one sigmoid, or one logit per class"),
+        (lambda: vector(keras.layers.Dense(3, "sigmoid")), "expected a softmax, one sigmoid, or one logit per class"),
     ],
 )
 def test_a_model_that_is_no_classifier_of_images_is_refused(model, message):
@@ -145,6 +177,26 @@ def test_a_normalization_of_a_shared_convolution_is_not_folded():
     features = keras.layers.Add()([features, keras.layers.BatchNormalization()(features)])
     model = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(features)))
     assert "BatchNormalization" in [node.op_type for node in write_graph(model).node]
+
+
+@pytest.mark.parametrize("name", ["probabilities", "calibrated", "images", "logits", "pixels", "conv2d_2"])
+def test_a_layer_may_have_any_name(name):
+    """Also that of a node or a tensor of ours, or of the second call of another layer."""
+    images = keras.Input((8, 8, 3))
+    twice = keras.layers.Conv2D(3, 1, name="conv2d")
+    features = keras.layers.Conv2D(3, 1, name=name)(twice(twice(images)))
+    last = keras.layers.Dense(3, activation="softmax", name="last" if name == "conv2d_2" else f"{name}_2")
+    content = serialize(
+        write_graph(keras.Model(images, last(keras.layers.Flatten()(features)))),
+        describe_interface((8, 8, 3), ["a", "b", "c"]) | {"calibration": {"temperature": 1.0}},
+    )
+    assert open_model(content).run(np.zeros((1, 8, 8, 3), np.uint8))[1].shape == (1, 3)
+
+
+def test_the_mean_over_an_image_may_be_the_logits():
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(images)))
+    assert returns_logits(model)
 
 
 def test_recording_a_model_changes_nothing_about_it():

@@ -19,10 +19,11 @@ def command(
     Press Ctrl-C to stop. The page needs onnxruntime-web; if it is missing, the npm command that installs it is printed.
     """
     from cifarnet.apps.demo import open_demo
+    from cifarnet.evaluation.target import names_file
 
     from .runs import exported_model, recorded_run
 
-    model = exported_model(recorded_run(runs, run))
+    model = Path(run) if run and names_file(run) else exported_model(recorded_run(runs, run))
     with open_demo(model, port) as server:
         say(f"serving {model}; press Ctrl-C to stop")
         out(server.url)

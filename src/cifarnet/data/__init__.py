@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
 from cifarnet.errors import DataError, IntegrityError
 
@@ -66,16 +67,19 @@ def load_dataset(
         raise _unreadable(source, error) from error
 
 
-def open_labeled_images(path: str | Path, labels: Sequence[str], progress: Progress | None = None) -> Split:
+def open_labeled_images(
+    path: str | Path, labels: Sequence[str], progress: Progress | None = None, shape: Shape = IMAGE_SHAPE
+) -> Split:
     """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
-    Unlike ``load_dataset`` it does not split the images, and accepts classes without images, or a single image. Raises
-    DataError for subfolders that are not classes of the model, and if there is no image at all.
+    They are resized to ``shape``. Unlike ``load_dataset`` it does not split the images, and accepts classes without
+    images, or a single image. Raises DataError for subfolders that are not classes of the model, and if there is no
+    image at all.
     """
     from .folder import read_labeled_images  # imported here: it loads Pillow
 
     try:
-        return read_labeled_images(Path(path).expanduser(), labels, progress or silent)
+        return read_labeled_images(Path(path).expanduser(), labels, progress or silent, shape)
     except OSError as error:
         raise _unreadable(path, error) from error
 

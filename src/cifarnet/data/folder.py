@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import IMAGE_SHAPE
+from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import Dataset, Progress, Split, SplitBy, durable, silent
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.preprocessing import EXTENSIONS, bombs_refused, read_pixels
@@ -52,10 +52,12 @@ def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progr
     return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed)
 
 
-def read_labeled_images(path: Path, labels: Sequence[str], progress: Progress = silent) -> Split:
+def read_labeled_images(
+    path: Path, labels: Sequence[str], progress: Progress = silent, shape: Shape = IMAGE_SHAPE
+) -> Split:
     """Read all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
-    A class may have an empty subfolder or none. Images are uint8 (n, 32, 32, 3). Raises DataError for subfolders that
+    A class may have an empty subfolder or none. Images are uint8 (n, *shape). Raises DataError for subfolders that
     are not classes of the model, and if there is no image at all.
     """
     if not path.is_dir():
@@ -69,17 +71,17 @@ def read_labeled_images(path: Path, labels: Sequence[str], progress: Progress = 
     paths = [_image_paths(path / label, 0) if label in names else [] for label in labels]
     if not any(paths):
         raise DataError(f"{path} has no images in class folders; expected {path / labels[0]} and the like: add some")
-    return _read_paths(paths, progress)
+    return _read_paths(paths, progress, shape)
 
 
-def read_images(paths: Sequence[Path], progress: Progress) -> NDArray[np.uint8]:
+def read_images(paths: Sequence[Path], progress: Progress, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Decode image files with a few threads.
 
-    Returns uint8 (n, 32, 32, 3), in the order of the paths. Raises one DataError for all files that cannot be read.
+    Returns uint8 (n, *shape), in the order of the paths. Raises one DataError for all files that cannot be read.
     """
-    images = np.empty((len(paths), *IMAGE_SHAPE), np.uint8)
+    images = np.empty((len(paths), *shape), np.uint8)
     failures = []
-    for index, decoded in enumerate(_decoded(paths, progress)):
+    for index, decoded in enumerate(_decoded(paths, progress, shape)):
         if isinstance(decoded, str):
             failures.append(f"{paths[index]} ({decoded})")
         else:
@@ -163,9 +165,9 @@ def _check_same(train: Sequence[str], test: Sequence[str], path: Path) -> None:
         raise DataError(f"{path} has class folders in only one split: {', '.join(places)}: add or remove them")
 
 
-def _read_paths(paths: Sequence[Sequence[Path]], progress: Progress) -> Split:
+def _read_paths(paths: Sequence[Sequence[Path]], progress: Progress, shape: Shape = IMAGE_SHAPE) -> Split:
     """Read the files of each class, in the order of the classes."""
-    images = read_images([image for of_class in paths for image in of_class], progress)
+    images = read_images([image for of_class in paths for image in of_class], progress, shape)
     counts = [len(of_class) for of_class in paths]
     return Split(images, np.repeat(np.arange(len(paths), dtype=np.int32), counts))
 
@@ -197,19 +199,20 @@ def _refuse(error: OSError) -> None:
     raise error
 
 
-def _decoded(paths: Sequence[Path], progress: Progress) -> Iterator[NDArray[np.uint8] | str]:
+def _decoded(paths: Sequence[Path], progress: Progress, shape: Shape) -> Iterator[NDArray[np.uint8] | str]:
     """Yield the pixels of each file, or the reason why it cannot be read."""
     sizes_bytes = [path.stat().st_size for path in paths]
     done_bytes, total_bytes = 0, sum(sizes_bytes)
     with bombs_refused(), ThreadPoolExecutor(_THREADS) as pool:
-        for decoded, size_bytes in zip(pool.map(_pixels_or_reason, paths), sizes_bytes, strict=True):
+        pixels = pool.map(partial(_pixels_or_reason, shape=shape), paths)
+        for decoded, size_bytes in zip(pixels, sizes_bytes, strict=True):
             yield decoded
             done_bytes += size_bytes
             progress("decoding", done_bytes, total_bytes)
 
 
-def _pixels_or_reason(path: Path) -> NDArray[np.uint8] | str:
+def _pixels_or_reason(path: Path, shape: Shape) -> NDArray[np.uint8] | str:
     try:
-        return read_pixels(path)
+        return read_pixels(path, shape)
     except DataError as error:
         return str(error)

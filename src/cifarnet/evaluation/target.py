@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cifarnet.backends import choose
-from cifarnet.contract import FILE_ENGINE
+from cifarnet.contract import FILE_ENGINE, Shape
 from cifarnet.dataset import NAMED_SOURCES, Dataset, Split, durable
 from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.run.find import find_run
@@ -39,6 +39,8 @@ class Target:
     engine: str
     """Backend, or onnxruntime."""
     labels: tuple[str, ...]
+    image_shape: Shape
+    """Height, width and channels of one image."""
     run: Run | None
     """Run that the model belongs to, or None if unknown."""
     tta: bool
@@ -99,6 +101,7 @@ def run_target(run: Run, backend: str) -> Target:
         name=str(run),
         engine=backend,
         labels=record.data.labels,
+        image_shape=cast("Shape", record.model.image_shape),
         run=run,
         tta=False,
         load_origin=lambda: record.origin,
@@ -127,6 +130,7 @@ def file_target(path: Path, run: Run | None = None) -> Target:
         name=name,
         engine=FILE_ENGINE,
         labels=opened.labels,
+        image_shape=opened.image_shape,
         run=run,
         tta=has_tta,
         load_origin=lambda: run.record.origin if run else _origin_of(contract, name),
@@ -136,6 +140,11 @@ def file_target(path: Path, run: Run | None = None) -> Target:
 
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
+    if "training" not in contract:
+        raise DataError(
+            f"{name} does not name its training data, like every file of export_model; expected images to evaluate on: "
+            "name a folder with `cifarnet evaluate FILE --images DIR`"
+        )
     try:
         trained = contract["training"]
         trained_on = trained["data"]["name"]
@@ -184,7 +193,7 @@ def open_every_image(target: Target, folder: str, progress: "Progress | None" = 
     """
     from cifarnet.data import open_labeled_images
 
-    split = open_labeled_images(folder, target.labels, progress)
+    split = open_labeled_images(folder, target.labels, progress, target.image_shape)
     no_images = Split(split.images[:0], split.labels[:0])
     return Dataset(Path(folder).resolve().name, no_images, split, target.labels).opened_by(durable(folder))
 

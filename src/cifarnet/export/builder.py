@@ -1,8 +1,8 @@
 """An ONNX graph under construction."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 import keras
@@ -16,8 +16,8 @@ from cifarnet.errors import ModelError
 FLOATS = {"float32": (TensorProto.FLOAT, np.float32), "float16": (TensorProto.FLOAT16, np.float16)}
 """ONNX type and numpy dtype of each precision."""
 
-RESERVED = ("channels_first", "mirrored", "both", "pixels")
-"""Names of the nodes that prepare the images, which no layer gets."""
+RESERVED = frozenset(("images", "channels_first", "mirrored", "both", "pixels", "probabilities", "calibrated"))
+"""Names of the input and of nodes that are not of a layer, which no layer gets."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class GraphBuilder:
     """Initializers by name, before they are rounded to ``precision``."""
     exact: list[onnx.TensorProto] = field(default_factory=list)
     """Initializers that do not depend on the precision."""
-    _names: Counter[str] = field(default_factory=lambda: Counter(RESERVED))
+    names: set[str] = field(default_factory=lambda: set(RESERVED))
+    """Names that a node has or will have."""
 
     def add(self, operator: str, name: str, *inputs: str, **attributes: Any) -> str:
         """Append a node; ``name`` names the node and its output, and is returned."""
@@ -51,9 +52,11 @@ class GraphBuilder:
         return name
 
     def unique(self, name: str) -> str:
-        """Return ``name``, with a number added for the second and further calls of a layer."""
-        self._names[name] += 1
-        return name if self._names[name] == 1 else f"{name}_{self._names[name]}"
+        """Return ``name``, with a number added if a node has or will have that name."""
+        numbered = (f"{name}_{number}" for number in count(2))
+        chosen = next(each for each in chain([name], numbered) if each not in self.names)
+        self.names.add(chosen)
+        return chosen
 
     def producer(self, value: str) -> onnx.NodeProto | None:
         """Return the node that computes a tensor, or None for the input of the graph."""

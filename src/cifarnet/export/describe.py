@@ -22,13 +22,14 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, *, fli
     document, data = record.to_json(), record.data.to_json()
     warm_start, validation = record.warm_start, record.metrics.validation
     started = {} if warm_start is None else {"warm_start": {"weights_sha256": warm_start.weights_sha256}}
+    weights = {} if record.weights_sha256 is None else {"weights_sha256": record.weights_sha256}
     # Except for its best epoch, the results of an unfinished run are null.
     training = {name: document.get(name) for name in TRAINING_FACTS} | {
         "data": {name: data[name] for name in DATA_FACTS if name in data},
         "validation": None if validation is None else validation.to_json(),
     }
     network = describe_network(record.model, record.data.labels, precision, flip=flip)
-    return network | {"calibration": calibration.to_json(), "training": training | started}
+    return network | {"calibration": calibration.to_json(), "training": training | started | weights}
 
 
 def describe_network(

@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from cifarnet.backends import ensure_backend
 from cifarnet.contract import fault_of_labels
 from cifarnet.dataset import Split
-from cifarnet.errors import DataError, ModelError
+from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.scoring import predict
+from cifarnet.run.folder import RECORD
 from cifarnet.run.record import Calibration
 from cifarnet.runtime import open_model
+from cifarnet.training.seen import count_seen, digests
 
 from .describe import describe_interface
 from .file import serialize
@@ -46,7 +48,8 @@ def export_model(
     Writes X.onnx, its contract X.json and the measurements X.parity.json, where ``path`` is X.onnx; they replace those
     of an earlier export once all three are complete. Writes no file and raises ``ParityError`` if a probability differs
     by more than 1e-5, ``ModelError`` with the name of the layer for a model that cannot be exported, ``DataError`` for
-    images, labels or class names that do not fit it, ``UsageError`` for a path that cannot be written.
+    images, labels or class names that do not fit it, ``UsageError`` for a path in a run folder or that cannot be
+    written.
 
     Supported layers: InputLayer, Rescaling, Normalization, Conv2D, DepthwiseConv2D, SeparableConv2D, MaxPooling2D,
     AveragePooling2D, GlobalMaxPooling2D, GlobalAveragePooling2D, BatchNormalization, LayerNormalization, Activation,
@@ -54,13 +57,11 @@ def export_model(
     Concatenate, nested models of these, and layers that do nothing in inference: dropout, noise and random augmentation
     except RandomCrop. Activations: elu, gelu, leaky_relu, linear, relu, relu6, selu, sigmoid, silu, softmax, tanh.
     """
-    path = Path(path)
+    path = _outside_runs(Path(path).expanduser())
     ensure_backend()
-    shape, names = image_shape(model), [*class_names]
-    if fault := fault_of_labels(names):
-        raise DataError(f"class_names has {fault}")
+    shape, names = image_shape(model), _names(class_names)
     test = _split(images, labels, shape, len(names))
-    held_out = None if validation is None else _split(*validation, shape, len(names))
+    held_out = None if validation is None else _held_out(validation, test, shape, len(names))
     graph, tolerances = write_graph(model, temperature=None), Tolerances()
     _require_classes(graph, names)
     require_free(path)
@@ -77,6 +78,40 @@ def export_model(
     return exported
 
 
+def _outside_runs(path: Path) -> Path:
+    if (path.parent / RECORD).exists():
+        raise UsageError(
+            f"the file would be written to {path.parent}, a run folder, whose model is that of the run; expected "
+            "another folder: give another path"
+        )
+    return path
+
+
+def _names(class_names: Any) -> list[str]:
+    """Return the class names. A set has no order, and the order of a dict may differ from its indices."""
+    if not isinstance(class_names, list | tuple):
+        raise DataError(
+            f"class_names is a {type(class_names).__name__}; expected a list of names in the order of the model's "
+            "outputs: pass that"
+        )
+    if fault := fault_of_labels(class_names):
+        raise DataError(f"class_names has {fault}")
+    return [*class_names]
+
+
+def _held_out(validation: Any, test: Split, shape: tuple[int, ...], classes: int) -> Split:
+    if not isinstance(validation, list | tuple) or len(validation) != 2:
+        raise DataError("validation is not a pair; expected (images, labels), or None: pass such a pair")
+    images, labels = validation
+    split = _split(images, labels, shape, classes)
+    if copies := count_seen(test.images, digests(split.images)):
+        raise DataError(
+            f"{copies} of the {len(test)} test images are validation images too; expected none, since the temperature "
+            "is fitted on these: pass others"
+        )
+    return split
+
+
 def _split(images: Any, labels: ArrayLike, shape: tuple[int, ...], classes: int) -> Split:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
         kind = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
@@ -84,7 +119,10 @@ def _split(images: Any, labels: ArrayLike, shape: tuple[int, ...], classes: int)
             f"the images are {kind}; expected a uint8 array (n, {', '.join(map(str, shape))}) of pixels 0-255: put "
             "scaling into the model as a keras.layers.Rescaling"
         )
-    found = np.asarray(labels)
+    try:
+        found = np.asarray(labels)
+    except ValueError:  # of lists of different lengths
+        found = np.empty(0)
     if found.shape not in ((len(images),), (len(images), 1)) or not np.issubdtype(found.dtype, np.integer):
         raise DataError(
             f"the labels are {found.dtype} {found.shape}; expected integers ({len(images)},), one for each image: pass "
@@ -94,7 +132,7 @@ def _split(images: Any, labels: ArrayLike, shape: tuple[int, ...], classes: int)
         raise DataError(
             f"the labels are {found.min()} to {found.max()}; expected 0 to {classes - 1}, indices into class_names"
         )
-    return Split(images, found.reshape(-1).astype(np.int32))
+    return Split(np.asarray(images), found.reshape(-1).astype(np.int32))
 
 
 def _calibration(graph: onnx.GraphProto, names: Sequence[str], split: Split) -> Calibration:

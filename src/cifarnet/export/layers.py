@@ -27,6 +27,8 @@ def convert(builder: GraphBuilder, call: Call) -> Value:
             f"{call.layer.name} is a {kind.__name__}, which cannot be exported; expected one of the layers in the "
             "documentation of cifarnet.export_model: replace it"
         )
+    call.require(len(call.inputs) == 1 or kind in MERGING, "one input, without a mask")
+    call.require(getattr(call.layer, "quantization_mode", None) is None, "one that is not quantized")
     call.require(call.layer.compute_dtype == "float32", "one that computes in float32")
     call.require(getattr(call.layer, "data_format", "channels_last") == "channels_last", "channels last")
     return CONVERTERS[kind](builder, call)
@@ -61,6 +63,7 @@ def _layer_normalization(builder: GraphBuilder, call: Call) -> Value:
     (value,), layer, name = call.inputs, call.layer, call.name
     axes = [layer.axis] if isinstance(layer.axis, int) else [*layer.axis]
     call.require(axes in ([-1], [len(value.shape)]), "the last axis")
+    call.require(not getattr(layer, "rms_scaling", False), "no rms_scaling")  # deprecated by Keras
     channels = value.shape[-1]
     scale = np.ones(channels) if layer.gamma is None else array_of(layer.gamma)
     offset = np.zeros(channels) if layer.beta is None else array_of(layer.beta)
@@ -210,6 +213,9 @@ TRAINING_ONLY = (
     "SpatialDropout2D",
 )
 """Layers of Keras that return their input in inference. Not RandomCrop, which crops the center then."""
+
+MERGING = frozenset((keras.layers.Add, keras.layers.Concatenate, keras.layers.Multiply))
+"""Layers of several inputs."""
 
 CONVERTERS: dict[type, Converter] = {
     keras.layers.Activation: _activation,

@@ -5,6 +5,7 @@ first, the layout of onnxruntime's kernels.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from .layers import convert
 OPSET, IR_VERSION = 17, 8
 """Released in 2022: supported by deployed runtimes, and has every operator used here."""
 GRAPH_NAME = "cifarnet"
+LINEAR = frozenset(("Gemm", "Add", "BatchNormalization", "Concat", "Flatten", "Reshape"))
+"""Operators whose output is taken for logits at the end of a model."""
 
 
 def write_graph(
@@ -57,7 +60,12 @@ def returns_logits(model: keras.Model) -> bool:
 
 def image_shape(model: keras.Model) -> tuple[int, int, int]:
     """Return height, width and channels of the model's input. Raises ``ModelError`` for a model without such input."""
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or len(model.outputs) != 1:
+    is_graph = isinstance(model, keras.Model) and bool(getattr(model, "inputs", None)) and len(model.outputs) == 1
+    if (
+        not is_graph
+        or isinstance(getattr(model, "output", None), dict)
+        or isinstance(getattr(model, "input", None), dict)
+    ):
         raise ModelError(
             f"the model is a {type(model).__name__} that is not built from layers with one output; expected a "
             "keras.Sequential or functional keras.Model: call it once on images if it has no input shape yet"
@@ -128,8 +136,7 @@ def _convert(builder: GraphBuilder, model: keras.Model, images: Value, prefix: s
     calls, source, target = _record(model)
     uses = Counter(id(tensor) for call in calls for tensor in call.inputs) + Counter([id(target)])
     values = {id(source): images}
-    for call in calls:
-        name = builder.unique(prefix + call.layer.name)
+    for call, name in zip(calls, _unique_names(builder, calls, prefix), strict=True):
         inputs = tuple(values[id(tensor)] for tensor in call.inputs)
         value = _convert_call(builder, call, name, inputs)
         values[id(call.output)] = value
@@ -138,11 +145,22 @@ def _convert(builder: GraphBuilder, model: keras.Model, images: Value, prefix: s
     return values[id(target)]
 
 
+def _unique_names(builder: GraphBuilder, calls: Sequence[_Recorded], prefix: str) -> list[str]:
+    """Return a name for each call: that of its layer, or with a number for the second and further calls."""
+    first = {call.layer.name: index for index, call in reversed([*enumerate(calls)])}
+    own = {index: builder.unique(prefix + name) for name, index in first.items()}
+    return [own.get(index) or builder.unique(prefix + call.layer.name) for index, call in enumerate(calls)]
+
+
 def _convert_call(builder: GraphBuilder, call: _Recorded, name: str, inputs: tuple[Value, ...]) -> Value:
-    shape: tuple[Any, ...] = getattr(call.output, "shape", (None, None))[1:]
+    if not isinstance(call.output, keras.KerasTensor):
+        raise ModelError(f"{call.layer.name} has several outputs; expected one: split the model")
+    shape = call.output.shape[1:]
     if None in shape:
         raise ModelError(f"{call.layer.name} has an output of unknown shape; expected a fixed one: set its input shape")
     if isinstance(call.layer, keras.Model) and getattr(call.layer, "inputs", None):
+        if len(inputs) != 1:
+            raise ModelError(f"{call.layer.name} is a model of {len(inputs)} inputs; expected one: split the model")
         return _convert(builder, call.layer, inputs[0], f"{name}/")
     return convert(builder, Call(name, call.layer, inputs, tuple(shape)))
 
@@ -152,13 +170,13 @@ def _logits(builder: GraphBuilder, model: keras.Model, output: Value) -> Value:
     last: Any = builder.producer(output.name)
     is_vector = len(output.shape) == 1 and output.name not in builder.shared
     operator = last.op_type if is_vector and last else ""
-    if operator == "Gemm" and output.shape[0] > 1:
+    if operator in LINEAR and output.shape[0] > 1:
         return output
     is_sigmoid = operator == "Sigmoid" and output.shape == (1,)
     if not is_sigmoid and (operator != "Softmax" or output.shape == (1,)):
         raise ModelError(
-            f"{model.name} ends in {output.name} with {output.shape} values; expected a softmax, one sigmoid, or a "
-            "dense layer with one logit per class: regression is not supported"
+            f"{model.name} ends in {output.name}, of shape {output.shape}; expected a softmax, one sigmoid, or one "
+            "logit per class without an activation: change the last layer; regression is not supported"
         )
     builder.nodes.remove(last)
     if not is_sigmoid:

@@ -47,6 +47,11 @@ def require_own_export(run: Run) -> None:
     from cifarnet.runtime import read_model  # onnxruntime, which training does not need
 
     contract, record = read_model(run.model)[1], run.record
+    if not isinstance(contract.get("training"), dict):
+        raise RunError(
+            f"{run.model} is not the export of a run: it does not name its training; expected that of this run: move "
+            f"it and export with `cifarnet export {shell_word(str(run))} --onnx`"
+        )
     theirs = _contract_facts(contract)
     best = {"best_epoch": best_epoch_of(run)} if "best_epoch" in theirs else {}
     ours = _exported_facts(record.to_json() | best)
