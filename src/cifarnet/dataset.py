@@ -47,11 +47,13 @@ class Split:
     """Images with labels. Instances are compared by identity.
 
     ``images`` is uint8 (n, height, width, 3), RGB, 0-255, possibly memory-mapped; ``labels`` is int32 (n,), indices
-    into the class names. Raises ``DataError`` for other shapes and dtypes.
+    into the class names. ``files`` has the names of the image files in the folder of the dataset, or is empty. Raises
+    ``DataError`` for other shapes and dtypes.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int32]
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != "uint8" or self.images.ndim != 4 or self.images.shape[-1] != 3:

@@ -87,6 +87,20 @@ def test_a_small_class_has_one_image_to_test_by_and_two_others(tmp_path, seed):
     assert np.bincount(dataset.train.labels).tolist() == [2, 2]
 
 
+def test_copies_with_the_same_pixels_in_other_files_are_training_images(photos):
+    before = load_dataset(photos)
+    for path in [*photos.rglob("*.bmp")]:
+        Image.open(path).save(path.with_name(f"copy of {path.stem}.png"))
+    dataset = load_dataset(photos)
+    assert not contents(dataset.train) & contents(dataset.test)
+    assert contents(before.train) <= contents(dataset.train)
+    assert len(dataset.train) + len(dataset.test) == 400
+    assert {photos / name for split in (dataset.train, dataset.test) for name in split.files} == {
+        *photos.rglob("*.bmp"),
+        *photos.rglob("*.png"),
+    }
+
+
 def test_a_class_of_copies_cannot_be_divided(tmp_path):
     for label in ("cat", "dog"):
         write_noise(tmp_path / label, "abc")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,15 @@ def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progr
         return _read_train_and_test(path, progress).opened_by(durable(path))
     labels = _class_names(path)
     paths = [_image_paths(path / label, _LEAST_PER_CLASS) for label in labels]
-    split = _read_paths(paths, progress)
+    split = _read_paths(path, paths, progress)
     if split_by == "content":
-        is_test = _chosen_by_content(dict(zip(labels, paths, strict=True)), seed)
+        is_test = _without_copies(_chosen_by_content(dict(zip(labels, paths, strict=True)), seed), split)
     else:
         is_test = np.isin(np.arange(len(split)), hold_out(split, TEST_FRACTION, seed, len(labels)).validation)
-    train, test = (Split(split.images[part], split.labels[part]) for part in (~is_test, is_test))
+    train, test = (
+        Split(split.images[part], split.labels[part], tuple(compress(split.files, part)))
+        for part in (~is_test, is_test)
+    )
     dataset = Dataset(path.resolve().name, train, test, labels)
     return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed)
 
@@ -71,7 +75,7 @@ def read_labeled_images(
     paths = [_image_paths(path / label, 0) if label in names else [] for label in labels]
     if not any(paths):
         raise DataError(f"{path} has no images in class folders; expected {path / labels[0]} and the like: add some")
-    return _read_paths(paths, progress, shape)
+    return _read_paths(path, paths, progress, shape)
 
 
 def read_images(paths: Sequence[Path], progress: Progress, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
@@ -99,7 +103,8 @@ def _read_train_and_test(path: Path, progress: Progress) -> Dataset:
     labels = _class_names(path / "train")
     _check_same(labels, _class_names(path / "test"), path)
     train, test = (
-        _read_paths([_image_paths(path / part / label, 1) for label in labels], progress) for part in ("train", "test")
+        _read_paths(path, [_image_paths(path / part / label, 1) for label in labels], progress)
+        for part in ("train", "test")
     )
     return Dataset(name=path.resolve().name, train=train, test=test, labels=labels)
 
@@ -115,6 +120,18 @@ def _chosen_by_content(paths: Mapping[str, Sequence[Path]], seed: int) -> NDArra
     with ThreadPoolExecutor(_THREADS) as pool:
         ranks = {name: np.array(list(pool.map(partial(_rank, seed=seed), files))) for name, files in paths.items()}
     return np.concatenate([of_class <= _limit(of_class, name) for name, of_class in ranks.items()])
+
+
+def _without_copies(is_test: NDArray[np.bool_], split: Split) -> NDArray[np.bool_]:
+    """Move test images with the pixels of a training image, such as re-saved copies, to the training split.
+
+    Training images never move, so that adding a copy does not turn one into a test image. Classes that would have no
+    test image left keep theirs.
+    """
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in split.images]
+    trained = set(compress(digests, ~is_test))
+    kept = is_test & np.array([digest not in trained for digest in digests])
+    return kept | (is_test & ~np.isin(split.labels, split.labels[kept]))
 
 
 def _rank(path: Path, seed: int) -> float:
@@ -165,11 +182,15 @@ def _check_same(train: Sequence[str], test: Sequence[str], path: Path) -> None:
         raise DataError(f"{path} has class folders in only one split: {', '.join(places)}: add or remove them")
 
 
-def _read_paths(paths: Sequence[Sequence[Path]], progress: Progress, shape: Shape = IMAGE_SHAPE) -> Split:
+def _read_paths(folder: Path, paths: Sequence[Sequence[Path]], progress: Progress, shape: Shape = IMAGE_SHAPE) -> Split:
     """Read the files of each class, in the order of the classes."""
-    images = read_images([image for of_class in paths for image in of_class], progress, shape)
+    files = [image for of_class in paths for image in of_class]
     counts = [len(of_class) for of_class in paths]
-    return Split(images, np.repeat(np.arange(len(paths), dtype=np.int32), counts))
+    return Split(
+        images=read_images(files, progress, shape),
+        labels=np.repeat(np.arange(len(paths), dtype=np.int32), counts),
+        files=tuple(str(file.relative_to(folder)) for file in files),
+    )
 
 
 def _image_paths(folder: Path, least: int) -> list[Path]:

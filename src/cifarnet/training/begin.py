@@ -20,8 +20,11 @@ from cifarnet.run.origin import require_outside
 from cifarnet.run.record import DataRecord, HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
-from .seen import Digests, count_seen, digests, write_seen
+from .seen import Digests, digests, write_seen
 from .warm_start import WarmStart, require_unseen
+
+SHOWN = 3
+"""Maximum number of files in an error message."""
 
 
 def begin(settings: Recipe, dataset: Dataset, root: Path, *, warm_start: WarmStart | None = None) -> Run:
@@ -36,11 +39,7 @@ def begin(settings: Recipe, dataset: Dataset, root: Path, *, warm_start: WarmSta
     require_outside(root, dataset.source, "--runs")
     now, parts = datetime.now().astimezone(), hold_out_of(dataset, settings.train)
     seen = digests(dataset.train.images)
-    if copies := count_seen(dataset.test.images, seen):
-        raise DataError(
-            f"{copies} of the {len(dataset.test)} test images of {dataset.name} have the pixels of training images; "
-            "expected none, since their accuracy would say nothing: remove the copies from one of the splits"
-        )
+    _require_no_copies(dataset, seen)
     known: Digests | None = seen
     record, weights = _first_record(settings, dataset, parts, seen, now), b""
     if warm_start is not None:
@@ -78,6 +77,19 @@ def require_fitting(settings: Recipe, dataset: Dataset) -> None:
                 f"{name} is {getattr(train, name)} pixels, the images are {shape[0]}x{shape[1]}; expected less than "
                 "either side"
             )
+
+
+def _require_no_copies(dataset: Dataset, seen: Digests) -> None:
+    copies = np.flatnonzero(np.isin(digests(dataset.test.images), seen))
+    if not len(copies):
+        return
+    names = [dataset.test.files[index] for index in copies[:SHOWN]] if dataset.test.files else []
+    more = ", …" if names and len(copies) > SHOWN else ""
+    raise DataError(
+        f"{len(copies)} of the {len(dataset.test)} test images of {dataset.name} have the pixels of training images"
+        f"{': ' * bool(names)}{', '.join(names)}{more}; expected none, since their accuracy would say nothing: remove "
+        "them or their copies"
+    )
 
 
 def _first_record(settings: Recipe, dataset: Dataset, parts: HoldOut, seen: Digests, now: datetime) -> RunRecord:
