@@ -237,6 +237,22 @@ def test_a_test_split_with_the_pixels_of_training_images_is_refused(trained, tmp
         begun(twice, tmp_path / "runs")
 
 
+def test_test_images_with_the_pixels_of_training_images_are_named(run, tmp_path):
+    for part in ("train", "test"):
+        make_photos(tmp_path / "split" / part)
+    message = last_line(run, "train", "--data", "split")
+    assert "error: 30 of the 30 test images of split have the pixels of training images: test/cat/0.png, " in message
+    assert message.endswith("remove them or their copies")
+
+
+def test_a_folder_of_validation_images_is_noted_as_not_used(run, tmp_path):
+    for seed, part in enumerate(("train", "test", "val")):
+        make_photos(tmp_path / "split" / part, seed)
+    code, _, stderr = run("train", "--data", "split", "--max-minutes", "0")
+    assert code == 0
+    assert "note: val/ is not used: the validation images are drawn from train/" in stderr
+
+
 def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path):
     between = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     other = resaved(tmp_path / "photos", tmp_path / "other")

@@ -3,10 +3,12 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from cifarnet.config import TrainConfig
+from cifarnet.dataset import NAMED_SOURCES
 
 from .display import say, shortened
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_NAMES = 12
 """Maximum class names printed before training."""
+VALIDATION_NAMES = frozenset(("val", "valid", "validation", "dev"))
+"""Common names of a folder of validation images."""
 
 
 def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: TrainConfig, train: TrainConfig) -> None:
@@ -46,7 +50,9 @@ def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[s
 
 
 def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
-    """Yield a note for each setting that is valid but unusual for so few images."""
+    """Yield a note for each folder that is not used, and each setting that is valid but unusual for so few images."""
+    for name in _unused_splits(dataset):
+        yield f"note: {name}/ is not used: the validation images are drawn from train/"
     if batch_size > len(parts.train):
         yield f"note: batch size {batch_size:,} is larger than the training split of {len(parts.train):,} images"
     held_out = Counter(dataset.train.labels[parts.validation].tolist())
@@ -54,3 +60,11 @@ def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         yield f"note: {shortened(alone[0])}{more} with a single validation image: the validation loss will be noisy"
+
+
+def _unused_splits(dataset: "Dataset") -> list[str]:
+    """Return the names of the folders beside train/ and test/ that hold validation images."""
+    folder = Path(dataset.source or "")
+    if dataset.source in (None, *NAMED_SOURCES) or not (folder / "train").is_dir() or not (folder / "test").is_dir():
+        return []
+    return sorted(each.name for each in folder.iterdir() if each.name.lower() in VALIDATION_NAMES and each.is_dir())
