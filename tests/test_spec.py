@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +76,24 @@ def test_a_class_name_that_is_no_text_is_refused(dataset):
 def test_class_names_that_no_model_file_could_carry_are_refused(dataset, labels, found):
     with pytest.raises(DataError, match=f"^tiny has {found}$"):
         replace(dataset, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"labels": "cde"}, "the class names of tiny are 'cde'; expected a sequence: pass a list"),
+        ({"name": None}, "the name of the dataset is None; expected text: pass a str"),
+        ({"name": Path("tiny")}, "the name of the dataset is .*Path.*; expected text: pass a str"),
+        ({"test": Split(np.zeros((3, 4, 4, 3), np.uint8), np.arange(3, dtype=np.int32))}, "expected one shape"),
+    ],
+)
+def test_what_no_run_could_use_is_refused(dataset, changes, found):
+    with pytest.raises(DataError, match=found):
+        replace(dataset, **changes)
+
+
+def test_class_names_in_a_list_are_kept_as_a_tuple(dataset):
+    assert replace(dataset, labels=list(dataset.labels)).labels == dataset.labels
 
 
 def test_datasets_can_be_compared_and_kept_in_a_set(dataset):

@@ -75,8 +75,8 @@ class Split:
 class Dataset:
     """A training split, a test split and the class names.
 
-    Instances are compared by identity; compare fingerprints instead. Raises ``DataError`` for invalid class names and
-    for labels without a name.
+    Instances are compared by identity; compare fingerprints instead. Raises ``DataError`` for an invalid name, invalid
+    class names, labels without a name, and splits of images of different sizes.
     """
 
     name: str
@@ -91,8 +91,19 @@ class Dataset:
     """Seed of the test split or of the synthetic images, or None if neither is random."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise DataError(f"the name of the dataset is {self.name!r}; expected text: pass a str")
+        if isinstance(self.labels, str):
+            raise DataError(f"the class names of {self.name} are {self.labels!r}; expected a sequence: pass a list")
+        vars(self).update(labels=tuple(self.labels))  # the class is frozen
         if fault := fault_of_labels(self.labels):
             raise DataError(f"{self.name} has {fault}")
+        train, test = (part.images.shape[1:] for part in (self.train, self.test))
+        if train != test:
+            raise DataError(
+                f"{self.name} has training images of shape {train} and test images of shape {test}; expected one "
+                "shape: resize them"
+            )
         for part in (self.train, self.test):
             if len(part) and not (part.labels.min() >= 0 and part.labels.max() < len(self.labels)):
                 raise DataError(
@@ -114,7 +125,7 @@ class Dataset:
         ``train`` and ``test`` are pairs of images, uint8 (n, height, width, 3), RGB, 0-255, and of integer labels (n,)
         or (n, 1), indices into ``class_names``. Raises ``DataError`` for other shapes, dtypes and labels.
         """
-        return cls(name, _split(*train), _split(*test), tuple(class_names))
+        return cls(name, _split(*train), _split(*test), class_names)  # type: ignore[arg-type]  # made a tuple there
 
     def opened_by(self, source: str, *, split_by: SplitBy | None = None, split_seed: int | None = None) -> Dataset:
         """Return the same dataset with the arguments of ``load_dataset`` that open it again."""

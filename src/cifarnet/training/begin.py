@@ -63,7 +63,9 @@ def begin(settings: Recipe, dataset: Dataset, root: Path, *, warm_start: WarmSta
 
 
 def require_fitting(settings: Recipe, dataset: Dataset) -> None:
-    """Raise ``ConfigError`` unless ``settings`` can be trained on the images of ``dataset``."""
+    """Raise ``ConfigError`` unless ``settings`` can be trained on ``dataset``, ``DataError`` without test images."""
+    if not len(dataset.test):
+        raise DataError(f"{dataset.name} has no test images; expected some to evaluate the trained model on: add them")
     config, train = settings.model, settings.train
     classes, shape = len(dataset.labels), dataset.train.images.shape[1:]
     if (classes, shape) != (config.classes, config.image_shape):
