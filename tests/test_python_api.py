@@ -105,6 +105,37 @@ def test_a_recipe_is_adapted_to_the_images_as_the_command_does(typed, tmp_path, 
     assert run.record.train.batch_size < cifarnet.recipe("fast").train.batch_size
 
 
+def test_a_dataset_without_test_images_is_refused_before_the_run_begins(tmp_path):
+    untested = cifarnet.Dataset.from_arrays(arrays(60), arrays(0), ["a", "b", "c"])
+    with pytest.raises(DataError, match="arrays has no test images; expected some"):
+        small_train(untested, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("seed", [1.5, True, -1, 2**31, "0", None])
+def test_a_seed_that_no_record_could_hold_is_refused(seed):
+    with pytest.raises(ConfigError, match=r"^seed is .*; expected a whole number from 0 to 2,147,483,647$"):
+        cifarnet.load_dataset("synthetic", seed=seed)
+
+
+def test_sources_and_rules_that_are_none_are_refused():
+    with pytest.raises(ConfigError, match="split_by is 'random'; expected one of content, position"):
+        cifarnet.load_dataset("synthetic", split_by="random")
+    for source in ("", None):
+        with pytest.raises(DataError, match=r"the source is .*; expected `cifar10`"):
+            cifarnet.load_dataset(source)
+
+
+def test_numbers_of_numpy_and_texts_for_paths_are_accepted(tmp_path):
+    dataset = cifarnet.load_dataset("synthetic", seed=np.int64(3))
+    train = cifarnet.TrainConfig(epochs=np.int64(1), seed=np.int64(3), learning_rate=np.float32(0.001))
+    model = cifarnet.ModelConfig(filters=(np.int32(4),), dense_units=(np.uint8(8),))
+    run = cifarnet.train(dataset, "seed", runs=str(tmp_path), model_config=model, train_config=train)
+    assert (run.record.data.split_seed, run.record.train.seed) == (3, 3)
+    exported = cifarnet.export_run(cifarnet.Run(str(run.path)), dataset, output=str(tmp_path / "model.onnx"))
+    assert exported.path == tmp_path / "model.onnx"
+
+
 def test_given_settings_are_used_as_they_are_whatever_the_recipe(dataset, tmp_path):
     fast = cifarnet.recipe("fast")
     model = replace(fast.model, filters=(4,), image_shape=(16, 16, 3), classes=3)
@@ -116,7 +147,7 @@ def test_given_settings_are_used_as_they_are_whatever_the_recipe(dataset, tmp_pa
 def test_validation_images_that_are_copies_of_training_images_are_counted(tmp_path, dataset):
     images = dataset.train.images.copy()
     images[30:60] = images[:30]  # of the same classes
-    copies = cifarnet.Dataset.from_arrays((images, dataset.train.labels), arrays(12), "abc")
+    copies = cifarnet.Dataset.from_arrays((images, dataset.train.labels), arrays(12), list("abc"))
     run = small_train(copies, tmp_path, max_minutes=0)
     assert 0 < run.record.hold_out.copies <= run.record.hold_out.validation
     assert "copies" not in document(small_train(dataset, tmp_path, max_minutes=0))["hold_out"]
@@ -138,9 +169,9 @@ def test_arrays_of_another_kind_are_refused():
     images, labels = arrays(6)
     for train in ((images / 255, labels), (images[..., 0], labels), (images, labels / 2), (images, labels[:5])):
         with pytest.raises(DataError, match="; expected "):
-            cifarnet.Dataset.from_arrays(train, (images, labels), "abc")
+            cifarnet.Dataset.from_arrays(train, (images, labels), list("abc"))
     with pytest.raises(DataError, match="labels 0 to 2; expected 0 to 1"):
-        cifarnet.Dataset.from_arrays((images, labels), (images, labels), "ab")
+        cifarnet.Dataset.from_arrays((images, labels), (images, labels), ["a", "b"])
 
 
 def test_a_dataset_of_arrays_is_the_one_of_its_splits():

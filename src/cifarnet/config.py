@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from .contract import IMAGE_SHAPE
@@ -31,6 +32,11 @@ class Config:
 
     ADDED: ClassVar[frozenset[str]] = frozenset()
     """Fields added in later versions. An older document lacks them; the default is the older behavior."""
+
+    def _make_plain(self) -> None:
+        """Replace numbers of numpy by Python's, which JSON can hold."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            object.__setattr__(self, field.name, plain_number(getattr(self, field.name)))
 
     def _require(self, field: str, holds: bool, expected: str) -> None:  # noqa: FBT001  # reads as a sentence
         if not holds:
@@ -72,6 +78,15 @@ class Config:
         return cls(
             **{name: _from_json(name, document[name], kind) for name, kind in fields.items() if name in document}
         )
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number of numpy, alone or in a tuple, as Python's; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(plain_number, value))
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _from_json(name: str, value: Any, kind: Any) -> Any:
@@ -135,6 +150,7 @@ class ModelConfig(Config):
     """Initializer of the kernels. Biases start at 0."""
 
     def __post_init__(self) -> None:
+        self._make_plain()
         shape = self.image_shape
         self._require("image_shape", _positive_integers(shape) and len(shape) == 3, "(height, width, channels)")
         self._require_whole("classes", 2, 10_000)
@@ -246,6 +262,7 @@ class TrainConfig(Config):
     """Random seed, 0 to 2,147,483,647."""
 
     def __post_init__(self) -> None:
+        self._make_plain()
         self._require_choices()
         for field in ("batch_size", "epochs", "patience"):
             self._require_whole(field, 1, MOST)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
+from cifarnet.config import MOST, plain_number
 from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
-from cifarnet.errors import DataError, IntegrityError
+from cifarnet.errors import ConfigError, DataError, IntegrityError
 
 from .cache import CacheState, cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
@@ -45,7 +47,7 @@ def load_dataset(
     *,
     seed: int = 0,
     split_by: SplitBy = "content",
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Open CIFAR-10 (downloaded if it is not in the cache), synthetic data, or the data at a path.
@@ -55,10 +57,15 @@ def load_dataset(
     ``./cifar10`` for a folder of that name. ``seed`` determines the synthetic images, and the test split of a folder
     without one: about a fifth of the images, each chosen by the bytes of its file, so that adding or removing files
     does not move the others. ``split_by="position"`` splits as earlier versions did. Raises DataError (or FetchError,
-    IntegrityError), and ConfigError for a seed below 0.
+    IntegrityError), and ConfigError for another seed or rule.
     """
+    seed = _whole(seed)
+    if split_by not in get_args(SplitBy):
+        raise ConfigError(f"split_by is {split_by!r}; expected one of {', '.join(get_args(SplitBy))}")
+    if source in ("", None):  # of which pathlib makes the working directory, or a TypeError
+        raise DataError(f"the source is {source!r}; expected {_ACCEPTED}")
     if source == "cifar10":
-        return _open_cifar10(cache, progress)
+        return _open_cifar10(None if cache is None else Path(cache), progress)
     if source == "synthetic":
         return synthetic(seed=seed).opened_by(source, split_seed=seed)
     try:
@@ -82,6 +89,13 @@ def open_labeled_images(
         return read_labeled_images(Path(path).expanduser(), labels, progress or silent, shape)
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def _whole(seed: int) -> int:
+    found = plain_number(seed)
+    if type(found) is not int or not 0 <= found <= MOST:
+        raise ConfigError(f"seed is {seed!r}; expected a whole number from 0 to {MOST:,}")
+    return found
 
 
 def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:

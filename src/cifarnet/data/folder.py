@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import Dataset, Progress, Split, SplitBy, durable, silent
-from cifarnet.errors import ConfigError, DataError
+from cifarnet.errors import DataError
 from cifarnet.preprocessing import EXTENSIONS, bombs_refused, read_pixels
 
 from .split import hold_out
@@ -36,8 +36,7 @@ def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progr
 
     The classes are the sorted names of the subfolders; images are uint8 (n, 32, 32, 3). Without ``train`` and ``test``,
     ``split_by`` and ``seed`` choose about a fifth of the images as the test split. Hidden files, files without an image
-    extension, links to folders, and anything beside ``train`` and ``test`` are ignored. Raises DataError, and
-    ConfigError for a seed below 0.
+    extension, links to folders, and anything beside ``train`` and ``test`` are ignored. Raises DataError.
     """
     if (path / "train").is_dir() and (path / "test").is_dir():
         return _read_train_and_test(path, progress).opened_by(durable(path))
@@ -115,8 +114,6 @@ def _chosen_by_content(paths: Mapping[str, Sequence[Path]], seed: int) -> NDArra
     Adding or removing files does not move the other images between the splits, and copies of a file stay together. In
     a class so small that one split would be empty, the lowest rank is a test image and the two highest are not.
     """
-    if seed < 0:
-        raise ConfigError(f"the seed of the test split is {seed}; expected a whole number ≥ 0: give another")
     with ThreadPoolExecutor(_THREADS) as pool:
         ranks = {name: np.array(list(pool.map(partial(_rank, seed=seed), files))) for name, files in paths.items()}
     return np.concatenate([of_class <= _limit(of_class, name) for name, of_class in ranks.items()])
@@ -130,8 +127,9 @@ def _without_copies(is_test: NDArray[np.bool_], split: Split) -> NDArray[np.bool
     """
     digests = [hashlib.sha256(image.tobytes()).digest() for image in split.images]
     trained = set(compress(digests, ~is_test))
-    kept = is_test & np.array([digest not in trained for digest in digests])
-    return kept | (is_test & ~np.isin(split.labels, split.labels[kept]))
+    kept: NDArray[np.bool_] = is_test & np.array([digest not in trained for digest in digests])
+    kept[is_test & ~np.isin(split.labels, split.labels[kept])] = True
+    return kept
 
 
 def _rank(path: Path, seed: int) -> float:

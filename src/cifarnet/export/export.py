@@ -47,7 +47,7 @@ def export_run(
     dataset: Dataset | None = None,
     *,
     precision: str = "float32",
-    output: Path | None = None,
+    output: str | Path | None = None,
     max_drop: float = 0.005,
     flip: bool = False,
     notice: Notice = no_notice,
@@ -106,13 +106,13 @@ def _tolerances(precision: str, max_drop: float) -> Tolerances:
     )
 
 
-def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
+def writable_path(run: Run, precision: str, output: str | Path | None = None) -> Path:
     """Return the path that an export of ``run`` writes, ``output`` if given.
 
     Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run, before
     minutes of checking.
     """
-    path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
+    path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_outside(path.parent, run.record.data.source, "--output")
     require_free(path)
     return path

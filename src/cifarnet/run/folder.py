@@ -68,6 +68,9 @@ class Run:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # from Python, a str does as well
+
     def __str__(self) -> str:
         return str(self.path)
 
