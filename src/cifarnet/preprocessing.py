@@ -32,6 +32,9 @@ SYSTEM_ADVICE = (
 )
 """End of a message about one of these errors."""
 
+_FACTORS = {"L;2": 85, "L;4": 17}
+"""Factor from 2 or 4 bits of gray to 8, by Pillow's name of the layout in the file."""
+
 UPRIGHT = 1
 """EXIF orientation of an image that is stored upright."""
 
@@ -80,7 +83,20 @@ def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """
     if getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample) == (12,):  # Pillow does not scale them to 16 bits
         raise ValueError("pixels of 12 bits; expected 8 or 16 bits")
+    if not all(image.size):
+        raise ValueError(f"{image.width}x{image.height} pixels; expected at least one")
+    _scale_transparency(image)
     return np.asarray(resized(rgb(upright(image)), shape))
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Scale the transparent value of a 2- or 4-bit gray PNG to 8 bits, as Pillow scales its pixels but not that value.
+
+    It changes ``image``, whose bit depth is known only until its pixels are loaded.
+    """
+    if image.format == "PNG" and isinstance(image.info.get("transparency"), int):
+        for tile in getattr(image, "tile", ()):
+            image.info["transparency"] *= _FACTORS.get(tile.args, 1)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -106,6 +106,18 @@ def test_12_bit_pixels_are_refused():
         read_pixels(io.BytesIO(file))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_value_of_a_gray_png_of_few_bits_becomes_white(bits):
+    levels = 2**bits
+    values = np.arange(32 * 32, dtype=np.int64).reshape(32, 32) % levels
+    packed = (values.reshape(-1, 8 // bits) << np.arange(8 - bits, -1, -bits)).sum(axis=1).astype(np.uint8)
+    file = png_bytes(32, 32, packed.tobytes(), bits=bits, is_gray=True, transparency=struct.pack(">H", levels // 2))
+    expected = np.where(values == levels // 2, 255, values * 255 // (levels - 1))
+    image = Image.open(io.BytesIO(file))
+    for found in (read_pixels(io.BytesIO(file)), pixels(image), pixels(image)):
+        np.testing.assert_array_equal(found, np.repeat(expected[..., None], 3, axis=2))
+
+
 @pytest.mark.parametrize("color", [(0x1234,), (0x1234, 0x5678, 0x9ABC)], ids=["gray", "RGB"])
 def test_the_transparent_color_of_a_16_bit_png_becomes_white(color):
     values = np.tile(np.asarray(color, ">u2"), (32, 32, 1))
