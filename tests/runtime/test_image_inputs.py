@@ -202,6 +202,12 @@ def test_a_picture_whose_file_turns_out_to_be_cut(refuses, painted):
     assert refuses(lazy).startswith("the image cannot be used (image file is truncated")
 
 
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_pillow_images_without_pixels_are_refused(refuses, size):
+    told = f"{size[0]}x{size[1]} pixels; expected at least one"
+    assert told in refuses(Image.new("RGB", size))
+
+
 # What is converted
 
 

@@ -129,6 +129,11 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path, here)
         assert words in done.stderr
 
 
+def test_out_of_time_in_the_first_epoch_is_not_a_loss_that_is_no_number(tmp_path, here):
+    done = here("train", "--data", "synthetic", "--max-minutes", "0", folder=tmp_path)
+    assert (done.returncode, "No epoch has finished yet, so there are no best weights." in done.stderr) == (0, True)
+
+
 def test_to_go_on_from_a_run_the_images_are_to_be_named(trained, here):
     done = here("train", "--from", "latest", folder=trained[0])
     assert (done.returncode, done.stdout) == (1, "")

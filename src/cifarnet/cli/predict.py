@@ -197,7 +197,8 @@ def _csv_line(*values: object) -> str:
     line = io.StringIO()
     csv.writer(line).writerow(values)  # with an empty line terminator it would not quote line breaks
     text = line.getvalue().removesuffix("\r\n")
-    # Files and programs get every name unchanged; a terminal would interpret control characters.
+    # A terminal would interpret control characters. Files and programs get every name unchanged, except that what
+    # the encoding of the output lacks is written as an escape, such as \udcff.
     return printable(text) if sys.stdout.isatty() else text
 
 

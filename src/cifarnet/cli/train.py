@@ -252,8 +252,10 @@ def _say_result(run: Run, record: RunRecord) -> None:
             f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f}%, "
             f"test accuracy {100 * test.accuracy:.2f}%."
         )
-    else:
+    elif record.epochs or record.why_stopped == "nan":
         say("No epoch has finished with a finite loss, so there are no best weights.")
+    else:
+        say("No epoch has finished yet, so there are no best weights.")
     say(f"Results are in {run}")
     if run.model.is_file():
         say(f"note: {run.model.name} and any report were made before: make them anew if the best epoch changed")
