@@ -105,6 +105,14 @@ def test_a_recipe_is_adapted_to_the_images_as_the_command_does(typed, tmp_path, 
     assert run.record.train.batch_size < cifarnet.recipe("fast").train.batch_size
 
 
+def test_lists_become_arrays_and_labels_that_int32_lacks_are_refused():
+    images, labels = arrays(6)
+    dataset = cifarnet.Dataset.from_arrays((list(images), labels.tolist()), (images, labels), ["a", "b", "c"])
+    np.testing.assert_array_equal(dataset.train.images, images)
+    with pytest.raises(DataError, match="labels have dtype int64"):
+        cifarnet.Dataset.from_arrays((images, labels + 2**32), (images, labels), ["a", "b", "c"])
+
+
 def test_a_dataset_without_test_images_is_refused_before_the_run_begins(tmp_path):
     untested = cifarnet.Dataset.from_arrays(arrays(60), arrays(0), ["a", "b", "c"])
     with pytest.raises(DataError, match="arrays has no test images; expected some"):

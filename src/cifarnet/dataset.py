@@ -146,10 +146,14 @@ class Dataset:
         return digest.hexdigest()
 
 
-def _split(images: NDArray[Any], labels: NDArray[Any]) -> Split:
+def _split(images: Any, labels: Any) -> Split:
+    import numpy as np
+
+    images, labels = np.asarray(images), np.asarray(labels)
     is_column = labels.ndim == 2 and labels.shape[1] == 1
     labels = labels[:, 0] if is_column else labels
-    return Split(images, labels.astype("int32") if labels.dtype.kind in "iu" else labels)
+    fits = labels.dtype.kind in "iu" and np.array_equal(labels, labels.astype("int32"))
+    return Split(images, labels.astype("int32") if fits else labels)
 
 
 def durable(source: str | Path) -> str:

@@ -88,8 +88,8 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold
         raise ConfigError(
             f"{count} of the {len(validation) + len(dataset.test)} validation and test images were trained on by "
             f"{warm_start.run} or a run before it; expected new ones (adding images to its folder changes which are "
-            "the validation images): use a folder of new images, that run's images, seed and validation_fraction, or "
-            "train without --from"
+            "the validation images): use a folder of new images, that run's images, split_seed, seed and "
+            "validation_fraction, or train without --from"
         )
 
 
