@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import PROJECT, agreement, apps, evidence, keras_models, own_images, startup, trials
+from benchmarks import PROJECT, agreement, apps, evidence, interoperability, keras_models, own_images, startup, trials
 from benchmarks.campaign import records
 from benchmarks.inference import table as inference
 from benchmarks.recipes import table as recipes
@@ -26,6 +26,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "curve": recipes.curve_table,
     "exports": evidence.exports_table,
     "inference": inference.table,
+    "interoperability": interoperability.table,
     "keras models": keras_models.table,
     "own images": own_images.table,
     "recipes": recipes.short_table,
@@ -54,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))):
+    for page in (PROJECT / "README.md", PROJECT / "export/README.md", *sorted((PROJECT / "docs").glob("*.md"))):
         text = page.read_text()
         new = filled(text)
         if check and new != text:

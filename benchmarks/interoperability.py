@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks import RESULTS
-from cifarnet.contract import INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME
+from cifarnet.contract import INPUT_NAME, PROBABILITIES_NAME
 from cifarnet.data import load_dataset
 from cifarnet.runtime import Classifier
 from cifarnet.system import processor
@@ -43,7 +43,7 @@ def _opencv(engine: str) -> Library:
 
         network = cv2.dnn.readNetFromONNX(str(path), engine=getattr(cv2.dnn, engine))
         network.setInput(images, INPUT_NAME)
-        return network.forward([LOGITS_NAME, PROBABILITIES_NAME])[1]
+        return network.forward(PROBABILITIES_NAME)
 
     return run
 
@@ -51,9 +51,7 @@ def _opencv(engine: str) -> Library:
 def _tract(path: Path, images: NDArray[np.uint8]) -> Any:
     import tract
 
-    model = tract.onnx().load(str(path))
-    model.set_input_fact(0, f"{len(images)},32,32,3,u8")
-    outputs = model.into_model().into_runnable().run([images])
+    outputs = tract.onnx().load(str(path)).into_model().into_runnable().run([images])
     return outputs[1].to_numpy()
 
 

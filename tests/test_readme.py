@@ -64,12 +64,15 @@ def test_each_printed_module_exists():
     assert not [name for name in names if importlib.util.find_spec(name) is None]
 
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+
+
 def examples() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), flags=re.DOTALL)
 
 
 def test_the_example_for_apps_runs_as_printed_but_for_its_files():
-    example, _ = examples()
+    example, *_ = examples()
     golden = PROJECT / "export" / "golden"
     for printed, real in (("runs/latest/model.onnx", golden / "model.onnx"), ("cat.png", golden / "images/exact.png")):
         assert printed in example
@@ -82,14 +85,14 @@ def test_the_example_for_apps_runs_as_printed_but_for_its_files():
 
 
 def test_the_python_example_runs_as_printed_but_for_its_length(tmp_path):
-    _, example = examples()
-    printed, short = "epochs=3)", "epochs=1)"
+    _, example, _ = examples()
+    printed = 'cifarnet.train(dataset, recipe="fast")'
+    short = 'cifarnet.train(dataset, recipe="seed", train_config=cifarnet.TrainConfig(epochs=1))'
     assert printed in example
-    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     done = subprocess.run(
         [sys.executable, "-c", example.replace(printed, short)],
         cwd=tmp_path,
-        env=environment,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -98,3 +101,15 @@ def test_the_python_example_runs_as_printed_but_for_its_length(tmp_path):
     assert "accuracy" in done.stdout
     assert done.stdout.rstrip().endswith("model.onnx")
     assert done.stderr == ""
+
+
+def test_the_keras_example_runs_as_printed_but_for_its_data_and_length(tmp_path):
+    *_, example = examples()
+    for printed, short in (('"cifar10"', '"synthetic"'), ("epochs=1000", "epochs=1")):
+        assert printed in example
+        example = example.replace(printed, short)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model.onnx").exists()

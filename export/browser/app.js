@@ -7,7 +7,7 @@ const GOLDEN = "../golden/";
 const MOST_BARS = 10;
 
 const at = (id) => document.getElementById(id);
-const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
+const percent = (fraction) => `${(100 * fraction).toFixed(1)}%`;
 const element = (tag, className, text) => Object.assign(document.createElement(tag), { className, textContent: text });
 
 // The model and its answers

@@ -51,6 +51,6 @@ for (const file of files) {
   const confidence = Math.max(...calibrated.data);
   const unsure = values.abstain && confidence < abstention.threshold ? "not sure, perhaps " : "";
   const label = labels[calibrated.data.indexOf(confidence)];
-  if (!values.json) console.log(`${file}: ${unsure}${label} ${(100 * confidence).toFixed(1)} %`);
+  if (!values.json) console.log(`${file}: ${unsure}${label} ${(100 * confidence).toFixed(1)}%`);
 }
 if (values.json) console.log(JSON.stringify(answers));

@@ -73,7 +73,7 @@ def main():
         return
     for path, _, row in answers:
         unsure = "not sure, perhaps " if wanted.abstain and row.max() < abstention["threshold"] else ""
-        print(f"{path}: {unsure}{labels[row.argmax()]} {100 * row.max():.1f} %")
+        print(f"{path}: {unsure}{labels[row.argmax()]} {100 * row.max():.1f}%")
 
 
 if __name__ == "__main__":

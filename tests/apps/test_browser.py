@@ -79,14 +79,14 @@ def test_the_page_shows_the_golden_calibrated_probabilities_in_order(facts, gold
         np.testing.assert_allclose([widths[label] for label in labels], entry["calibrated"], rtol=0, atol=tolerance)
         assert shown["widths"] == sorted(shown["widths"], reverse=True)
         label, _, percent = shown["bars"][0]
-        assert (label, percent) == (labels[np.argmax(entry["calibrated"])], f"{100 * shown['widths'][0]:.1f} %")
+        assert (label, percent) == (labels[np.argmax(entry["calibrated"])], f"{100 * shown['widths'][0]:.1f}%")
         assert shown["verdict"] == f"{label}, {percent}"
 
 
 def test_the_page_supports_selective_prediction(facts, entries):
-    sure, unsure = (f"{100 * max(entries[name]['calibrated']):.1f} %" for name in ("exact.png", "square.png"))
+    sure, unsure = (f"{100 * max(entries[name]['calibrated']):.1f}%" for name in ("exact.png", "square.png"))
     assert facts["abstaining"] == {
-        "words": "No answer below 27.0 % (on held-out images 38.9 % are above, and of those 0.0 % are right)",
+        "words": "No answer below 27.0% (on held-out images 38.9% are above, and of those 0.0% are right)",
         "sure": f"frog, {sure}",
         "unsure": f"Not sure, perhaps automobile, {unsure}",
         "answered": f"automobile, {unsure}",

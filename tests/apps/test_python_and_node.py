@@ -68,7 +68,7 @@ def test_an_app_prints_the_most_probable_class(app, golden, entries):
     line = output_of(*app, golden / "model.onnx", golden / "images" / "exact.png")
     labels = json.loads((golden / "model.json").read_text())["labels"]
     calibrated = entries["exact.png"]["calibrated"]
-    assert line == f"{golden}/images/exact.png: {labels[np.argmax(calibrated)]} {100 * max(calibrated):.1f} %\n"
+    assert line == f"{golden}/images/exact.png: {labels[np.argmax(calibrated)]} {100 * max(calibrated):.1f}%\n"
 
 
 def test_an_app_abstains_below_the_threshold_of_the_file(app, golden, entries):

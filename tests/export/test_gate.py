@@ -187,7 +187,7 @@ def test_the_number_of_right_answers_has_to_be_the_same(content, temperature, da
 def test_a_loss_of_accuracy_beyond_the_bar_is_refused(network, contract, temperature, dataset):
     untrained = serialize(write_graph(build_model(MODEL, seed=5), temperature=temperature), contract)
     bars = Tolerances(probability=None, calibrated=None, margin=None, accuracy_drop=0.01, equal_accuracy=False)
-    with pytest.raises(ParityError, match=r"the file has an accuracy of \d+\.\d\d %.* expected at most 1 points less"):
+    with pytest.raises(ParityError, match=r"the file has an accuracy of \d+\.\d\d%.* expected at most 1 points less"):
         check_parity(keras_outputs(network), untrained, dataset.test, bars, temperature)
 
 

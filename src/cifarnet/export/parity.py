@@ -275,6 +275,6 @@ def _require_accuracy(
     if lost > tolerances.images_lost(len(labels)) or (tolerances.equal_accuracy and lost):
         wanted = "the same" if tolerances.equal_accuracy else f"at most {100 * tolerances.accuracy_drop:g} points less"
         raise ParityError(
-            f"the file has an accuracy of {100 * after.mean():.2f} %, the trained model {100 * before.mean():.2f} %, "
+            f"the file has an accuracy of {100 * after.mean():.2f}%, the trained model {100 * before.mean():.2f}%, "
             f"image {np.flatnonzero(before != after)[0]} is the first mismatch; expected {wanted}: no file was written"
         )

@@ -85,6 +85,8 @@ def quantized(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
                         activation_type=QuantType.QUInt8,
                         weight_type=QuantType.QInt8,
                         calibrate_method=getattr(CalibrationMethod, method),
+                        # Logits of eight bits would be coarse, and the new engine of OpenCV 5 cannot read them.
+                        extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
                     )
                 model = onnx.load(path)
             (opset,) = (each.version for each in model.opset_import if each.domain in STANDARD_DOMAINS)
