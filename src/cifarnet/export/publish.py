@@ -18,7 +18,8 @@ from cifarnet.system import defer_interrupt, processor, versions
 
 from .file import contract_text
 from .latency import Latency
-from .parity import Parity, Tolerances
+from .parity import Parity
+from .tolerances import Tolerances
 
 RENAMES_S = 60.0
 """Maximum seconds to wait while another export renames its files."""
