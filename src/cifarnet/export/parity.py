@@ -50,7 +50,7 @@ class Tolerances:
     accuracy_drop: float = 0.0
     """Maximum loss of accuracy, as a fraction of the test set."""
     equal_accuracy: bool = True
-    """Whether the number of correct predictions must be equal, so that it must not increase either."""
+    """Whether the number of correct predictions must match exactly."""
 
     def at(self, temperature: float | None) -> "Tolerances":
         """Return the tolerances at a temperature, above 0; below 1 it magnifies the rounding of logits."""
@@ -76,7 +76,7 @@ class Check:
     probability_difference: float
     """Largest absolute difference of ``probabilities``; NaN if either side is not finite."""
     calibrated_difference: float | None
-    """Largest absolute difference of ``calibrated``, or None if the file or the trained model cannot tell."""
+    """Largest absolute difference of ``calibrated``, or None if there is no calibrated output to compare."""
     head_difference: float
     """Largest absolute difference of either from the softmax of the file's own logits."""
     logit_difference: float | None
