@@ -1,6 +1,6 @@
 """The tables of whole runs and exported files, from the records that `cifarnet` itself leaves.
 
-``results/runs/*.json`` are ``run.json`` files of whole trainings, ``results/exports/RECIPE-BACKEND-*.json`` are
+``results/runs/*.json`` are ``run.json`` files of whole runs, ``results/exports/RECIPE-BACKEND-*.json`` are
 ``model*.parity.json`` files, ``results/robustness.json`` is what `cifarnet robustness` left in the folder of one run,
 and ``results/comparison.json`` what `cifarnet compare` left.
 """
