@@ -54,7 +54,7 @@ def export_run(
     """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
     ``dataset`` must be the one that the run was trained on; by default it is opened again where it was.
-    ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
+    ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (both may lose ``max_drop``
     accuracy, a fraction). ``flip`` adds test-time augmentation to the graph. Writes X.onnx, its contract X.json and the
     measurements X.parity.json; they replace those of an earlier export once all three are complete.
 
@@ -94,8 +94,8 @@ def export_run(
 def writable_path(run: Run, precision: str, output: Path | None = None) -> Path:
     """Return the path that an export of ``run`` writes, ``output`` if given.
 
-    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run, before
-    minutes of checking.
+    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run. Called
+    first, so that a bad path fails before the slow parity check.
     """
     path = output or run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_outside(path.parent, run.record.data.source, "--output")

@@ -42,7 +42,7 @@ class Check:
     probability_difference: float
     """Largest absolute difference of ``probabilities``; NaN if either side is not finite."""
     calibrated_difference: float | None
-    """Largest absolute difference of ``calibrated``, or None if the file or the trained model cannot tell."""
+    """Largest absolute difference of ``calibrated``, or None if there is no calibrated output to compare."""
     head_difference: float
     """Largest absolute difference of either from the softmax of the file's own logits."""
     logit_difference: float | None

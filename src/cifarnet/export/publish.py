@@ -39,7 +39,10 @@ class Exported:
 
 
 def require_free(path: Path) -> None:
-    """Raise ``UsageError`` or ``RunError`` unless an export may write ``path``, before minutes of checking."""
+    """Raise ``UsageError`` or ``RunError`` unless an export may write ``path``.
+
+    Called first, so that a bad path fails before the slow parity check.
+    """
     require_writable_model(path)
     _require_own(path)
     if path.parent.is_dir():
