@@ -1,6 +1,6 @@
 """The tables of whole runs and exported files, from the records that `cifarnet` itself leaves.
 
-``results/runs/*.json`` are ``run.json`` files of whole trainings, ``results/exports/RECIPE-BACKEND-*.json`` are
+``results/runs/*.json`` are ``run.json`` files of whole runs, ``results/exports/RECIPE-BACKEND-*.json`` are
 ``model*.parity.json`` files, ``results/robustness.json`` is what `cifarnet robustness` left in the folder of one run,
 and ``results/comparison.json`` what `cifarnet compare` left.
 """
@@ -59,7 +59,7 @@ def exports_table() -> str:
         "accuracy of the file": lambda file: percent(file["accuracy"], 2),
         "largest difference of a probability": _largest_difference,
         "predictions changed": lambda file: "{changed_classes} of {images:,}".format(**file["checks"][0]),
-        "one image, against float32": _speed_up,
+        "speed-up over float32, batch size 1": _speed_up,
     }
     return table_of(columns, found)
 
@@ -69,9 +69,9 @@ def _largest_difference(file: Line) -> str:
 
 
 def _speed_up(file: Line) -> str:
-    """Return the speed on the first measured machine, nothing without one."""
+    """Return the speed-up at the first batch size, 1, or an empty text without latencies."""
     for each in file["latencies"]:
-        return f"{each['float32_microseconds'] / each['microseconds']:.2f} times as fast"
+        return f"{each['float32_microseconds'] / each['microseconds']:.2f}"
     return ""
 
 

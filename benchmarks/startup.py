@@ -56,7 +56,7 @@ def table(path: Path = RESULTS / "startup.jsonl") -> str:
         results.out_row("", name, 2) or [name, shown(results.median("", name, "seconds"), ".2f")]
         for name in results.implementations("")
     ]
-    return markdown(("program, from its start to its end", "median seconds"), rows)
+    return markdown(("what is timed", "median seconds"), rows)
 
 
 def main() -> None:

@@ -13,6 +13,16 @@ from benchmarks import RESULTS
 from benchmarks.harness.records import Line, cores, grouped, markdown, mean_and_range, percent, shown
 
 RECIPE = "the recipe"
+TITLES = {
+    "centre": "base",
+    "decay 0.1": "weight decay 0.1",
+    "dropout 0.5, no warm-up, decay 0.6": "dropout 0.5, no warm-up, weight decay 0.6",
+    "maximum instead of average": "global max pooling",
+    "no shifts": "no random crop",
+    "the whole batch normalised at once": "batch normalization over all 512 images",
+    "valid padding": "`valid` padding",
+}
+"""Titles of trials that the stored lines call otherwise."""
 
 
 def tuning_table(path: Path = RESULTS / "tuning.jsonl") -> str:
@@ -21,7 +31,7 @@ def tuning_table(path: Path = RESULTS / "tuning.jsonl") -> str:
     losses = {name: statistics.mean(line["validation_loss"] for line in group) for name, group in groups.items()}
     rows = [
         [
-            name,
+            TITLES.get(name, name),
             len(groups[name]),
             f"{losses[name]:.4f}",
             percent(statistics.mean(line["validation_accuracy"] for line in groups[name]), 2),
@@ -48,7 +58,7 @@ def ablation_table(path: Path = RESULTS / "ablation.jsonl") -> str:
     titles = (
         "changed",
         "epochs",
-        "trainings",
+        "runs",
         "validation accuracy",
         "points",
         "with TTA",
@@ -62,7 +72,7 @@ def ablation_table(path: Path = RESULTS / "ablation.jsonl") -> str:
 def _ablation_row(key: tuple[int, str], group: Sequence[Line], points: float | None) -> list[object]:
     epochs, name = key
     return [
-        name,
+        TITLES.get(name, name),
         epochs,
         len(group),
         mean_and_range([_accuracy(line) for line in group], "{:.2f}%"),

@@ -352,10 +352,10 @@ def test_the_table_of_the_ablation_has_the_recipe_first_and_what_each_change_cos
     cells = [row.strip("| ").split(" | ") for row in found]
     assert [(name, epochs, points) for name, epochs, _, _, points, *_ in cells] == [
         ("the recipe", "6", ""),
-        ("no shifts", "6", "-5.00"),
+        ("no random crop", "6", "-5.00"),
         ("no flips", "6", "-3.00"),
         ("no whitening", "6", "-2.00"),
         ("on a third alone", "6", ""),
         ("the recipe", "10", ""),
-        ("no shifts", "10", "-1.00"),
+        ("no random crop", "10", "-1.00"),
     ]

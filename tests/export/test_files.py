@@ -23,8 +23,8 @@ from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.file import serialize
 from cifarnet.export.inspect import inspect_model
-from cifarnet.export.parity import Tolerances
 from cifarnet.export.publish import write_export
+from cifarnet.export.tolerances import Tolerances
 from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights

@@ -12,7 +12,8 @@ from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.file import serialize
-from cifarnet.export.parity import Tolerances, _require_accuracy, check_parity, keras_outputs
+from cifarnet.export.parity import _require_accuracy, check_parity, keras_outputs
+from cifarnet.export.tolerances import Tolerances, tolerances_of
 from cifarnet.export.writer import write_graph
 from cifarnet.model.network import build_model
 
@@ -111,7 +112,7 @@ def test_a_file_that_flips_otherwise_than_its_contract_says_is_refused(run, data
 @pytest.mark.parametrize("mutation", ["wrong temperature", "temperature left out"])
 def test_fewer_bits_are_no_excuse_for_a_wrong_temperature(network, temperature, contract, dataset, mutation, precision):
     """The bars of smaller files are wide or none; what is done with their own logits is still exact."""
-    bars = exporting._tolerances(precision, 0.5)
+    bars = tolerances_of(precision, 0.5)
     graph = write_graph(network, "float16", temperature)
     content = serialize(graph, contract)
     assert check_parity(keras_outputs(network), content, dataset.test, bars, temperature).images == len(dataset.test)

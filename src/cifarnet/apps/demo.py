@@ -112,8 +112,8 @@ class Handler(SimpleHTTPRequestHandler):
 def open_demo(model: Path, port: int) -> DemoServer:
     """Return a listening server of the page and the model; port 0 chooses a free one.
 
-    Raises ``ModelError`` for a file that is not ours and ``UsageError`` if onnxruntime-web is missing or the port is
-    in use.
+    Raises ``ModelError`` for a file not written by cifarnet and ``UsageError`` if onnxruntime-web is missing or the
+    port is in use.
     """
     content, contract = read_model(model)
     files = {"model.onnx": content, "model.json": json.dumps(contract).encode()}

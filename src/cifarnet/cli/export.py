@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import UsageError, printable
+from cifarnet.export.tolerances import MAX_DROP
 
 from .display import download_bar, out, say
 from .options import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 POINTS = 100
 """Percentage points in an accuracy of 1."""
-DEFAULT_DROP = 0.5
+DEFAULT_DROP = POINTS * MAX_DROP
 """Default of --max-drop, in percentage points."""
 
 

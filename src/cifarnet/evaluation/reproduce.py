@@ -29,7 +29,7 @@ MEASURED_NOISE = {
 }
 """Largest difference of a column in one epoch between JAX, PyTorch and TensorFlow, which differ by rounding only.
 
-Complete trainings of the recipe ``seed`` on CIFAR-10 with seed 0 (``benchmarks/results/noise.json``). Losses in nats,
+Complete runs of the recipe ``seed`` on CIFAR-10 with seed 0 (``benchmarks/results/noise.json``). Losses in nats,
 accuracies as fractions.
 """
 NOISE_FACTOR = 2

@@ -17,7 +17,7 @@ FLOATS = {"float32": (TensorProto.FLOAT, np.float32), "float16": (TensorProto.FL
 """ONNX type and numpy dtype of each precision."""
 
 RESERVED = frozenset(("images", "channels_first", "mirrored", "both", "pixels", "probabilities", "calibrated"))
-"""Names of the input and of nodes that are not of a layer, which no layer gets."""
+"""Reserved names that no layer may use."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class GraphBuilder:
     exact: list[onnx.TensorProto] = field(default_factory=list)
     """Initializers that do not depend on the precision."""
     names: set[str] = field(default_factory=lambda: set(RESERVED))
-    """Names that a node has or will have."""
+    """Node names in use or reserved."""
 
     def add(self, operator: str, name: str, *inputs: str, **attributes: Any) -> str:
         """Append a node; ``name`` names the node and its output, and is returned."""

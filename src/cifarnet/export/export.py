@@ -13,7 +13,7 @@ import onnx
 from cifarnet.config import TrainConfig
 from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
-from cifarnet.errors import ConfigError, ParityError
+from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import Run
 from cifarnet.run.origin import require_outside
@@ -23,15 +23,14 @@ from cifarnet.training.train import calibration_of, load_best_and_epoch, record_
 from .describe import describe
 from .file import serialize
 from .latency import compare_latency
-from .parity import Tolerances, check_parity, keras_outputs
+from .parity import check_parity, keras_outputs
 from .publish import Exported, describe_parity, require_free, write_export
 from .quantize import Variant, quantized
+from .tolerances import MAX_DROP, tolerances_of
 from .writer import OPSET, write_graph
 
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """Suffix of the default file name ``model.onnx`` for each precision."""
-FLOAT16_PROBABILITY = 0.02
-"""Maximum difference of a probability in float16, with its 11-bit significand. Measured: 2e-3."""
 CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
 """Training images that calibrate int8 ranges, and validation images that select the best variant."""
 Notice = Callable[[str], object]
@@ -48,14 +47,14 @@ def export_run(
     *,
     precision: str = "float32",
     output: str | Path | None = None,
-    max_drop: float = 0.005,
+    max_drop: float = MAX_DROP,
     flip: bool = False,
     notice: Notice = no_notice,
 ) -> Exported:
     """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
     ``dataset`` must be the one that the run was trained on; by default it is opened again where it was.
-    ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (which may lose ``max_drop``
+    ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (both may lose ``max_drop``
     accuracy, a fraction). ``flip`` adds test-time augmentation to the graph. Writes X.onnx, its contract X.json and the
     measurements X.parity.json; they replace those of an earlier export once all three are complete.
 
@@ -63,7 +62,7 @@ def export_run(
     run without best weights or with another dataset, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
     settings out of range and ``UsageError`` for a path that cannot be written.
     """
-    tolerances = _tolerances(precision, max_drop)
+    tolerances = tolerances_of(precision, max_drop)
     dataset = dataset or run.record.origin.load_dataset()
     same_hold_out(run.record, dataset)
     path = writable_path(run, precision, output)
@@ -92,25 +91,11 @@ def export_run(
     return exported
 
 
-def _tolerances(precision: str, max_drop: float) -> Tolerances:
-    if precision not in SUFFIXES or not 0 <= max_drop < 1:
-        raise ConfigError(
-            f"precision is {precision} and max_drop {max_drop}; expected one of {', '.join(SUFFIXES)} and a "
-            "fraction from 0 up to but not including 1"
-        )
-    if precision == "float32":
-        return Tolerances()
-    probability = FLOAT16_PROBABILITY if precision == "float16" else None
-    return Tolerances(
-        probability=probability, calibrated=probability, margin=None, accuracy_drop=max_drop, equal_accuracy=False
-    )
-
-
 def writable_path(run: Run, precision: str, output: str | Path | None = None) -> Path:
     """Return the path that an export of ``run`` writes, ``output`` if given.
 
-    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run, before
-    minutes of checking.
+    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run. Called
+    first, so that a bad path fails before the slow parity check.
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_outside(path.parent, run.record.data.source, "--output")

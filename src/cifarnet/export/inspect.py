@@ -58,7 +58,7 @@ class Inspection:
 
 
 def inspect_model(path: str | Path) -> Inspection:
-    """Describe a model file without running it. Raises ``ModelError`` for a file that is not ours or was altered."""
+    """Describe a model file without running it. Raises ``ModelError`` for a file not written by cifarnet or altered."""
     content, contract = read_model(Path(path))
     model = _parsed(content, path)
     digest = hashlib.sha256(content).hexdigest()

@@ -23,8 +23,9 @@ from cifarnet.training.seen import count_seen, digests
 
 from .describe import describe_interface
 from .file import serialize
-from .parity import Tolerances, check_parity, model_outputs
+from .parity import check_parity, model_outputs
 from .publish import Exported, describe_parity, require_free, write_export
+from .tolerances import Tolerances
 from .writer import image_shape, write_graph
 
 
@@ -47,9 +48,10 @@ def export_model(
 
     Writes X.onnx, its contract X.json and the measurements X.parity.json, where ``path`` is X.onnx; they replace those
     of an earlier export once all three are complete. Writes no file and raises ``ParityError`` if a probability differs
-    by more than 1e-5, ``ModelError`` with the name of the layer for a model that cannot be exported, ``DataError`` for
-    images, labels or class names that do not fit it, ``UsageError`` for a path in a run folder or that cannot be
-    written.
+    by more than 1e-5, the number of correct predictions changes, or a prediction changes whose two highest
+    probabilities were not within 1e-4 of each other; ``ModelError`` with the name of the layer for a model that cannot
+    be exported, ``DataError`` for images, labels or class names that do not fit it, and ``UsageError`` for a path in a
+    run folder or that cannot be written.
 
     Supported layers: InputLayer, Rescaling, Normalization, Conv2D, DepthwiseConv2D, SeparableConv2D, MaxPooling2D,
     AveragePooling2D, GlobalMaxPooling2D, GlobalAveragePooling2D, BatchNormalization, LayerNormalization, Activation,

@@ -1,9 +1,7 @@
 """Parity check: compare a model file with the trained model on the test set and on extreme inputs."""
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -16,6 +14,7 @@ from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict, score, softmax, with_tta
 from cifarnet.runtime import open_model
 
+from .tolerances import Tolerances
 from .writer import returns_logits
 
 OutputFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -35,39 +34,6 @@ NOISE_IMAGES, HOT_PIXELS = 32, 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerances:
-    """Tolerances of the parity check; the defaults are for float32."""
-
-    probability: float | None = 1e-5
-    """Maximum absolute difference of a probability, or None for no limit. Measured for float32: up to 7e-6."""
-    calibrated: float | None = 1e-5
-    """Maximum absolute difference of a calibrated probability, or None for no limit. Measured: up to 7e-6."""
-    heads: float = 1e-5
-    """Maximum absolute difference of either from the softmax of the file's own logits. Measured: up to 3e-7 in float32,
-    float16 and int8."""
-    margin: float | None = 1e-4
-    """Top-2 margin above which the predicted class must match, or None to disable the check."""
-    accuracy_drop: float = 0.0
-    """Maximum loss of accuracy, as a fraction of the test set."""
-    equal_accuracy: bool = True
-    """Whether the number of correct predictions must be equal, so that it must not increase either."""
-
-    def at(self, temperature: float | None) -> "Tolerances":
-        """Return the tolerances at a temperature, above 0; below 1 it magnifies the rounding of logits."""
-        factor = max(1.0, 1.0 / (temperature or 1.0))
-        calibrated = None if self.calibrated is None else self.calibrated * factor
-        return replace(self, calibrated=calibrated, heads=self.heads * factor)
-
-    def images_lost(self, images: int) -> int:
-        """Return how many fewer of ``images`` may be correct, computed exactly from the decimal fraction."""
-        return math.floor(Fraction(str(self.accuracy_drop)) * images)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the tolerances that are not None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Check:
     """One comparison of the file with the trained model."""
 
@@ -76,7 +42,7 @@ class Check:
     probability_difference: float
     """Largest absolute difference of ``probabilities``; NaN if either side is not finite."""
     calibrated_difference: float | None
-    """Largest absolute difference of ``calibrated``, or None if the file or the trained model cannot tell."""
+    """Largest absolute difference of ``calibrated``, or None if there is no calibrated output to compare."""
     head_difference: float
     """Largest absolute difference of either from the softmax of the file's own logits."""
     logit_difference: float | None

@@ -18,7 +18,8 @@ from cifarnet.system import defer_interrupt, processor, versions
 
 from .file import contract_text
 from .latency import Latency
-from .parity import Parity, Tolerances
+from .parity import Parity
+from .tolerances import Tolerances
 
 RENAMES_S = 60.0
 """Maximum seconds to wait while another export renames its files."""
@@ -38,7 +39,10 @@ class Exported:
 
 
 def require_free(path: Path) -> None:
-    """Raise ``UsageError`` or ``RunError`` unless an export may write ``path``, before minutes of checking."""
+    """Raise ``UsageError`` or ``RunError`` unless an export may write ``path``.
+
+    Called first, so that a bad path fails before the slow parity check.
+    """
     require_writable_model(path)
     _require_own(path)
     if path.parent.is_dir():

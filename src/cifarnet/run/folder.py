@@ -55,7 +55,7 @@ class EpochRecord:
 
     @property
     def comparable_loss(self) -> float:
-        """Validation loss, or NaN, which is never the best, if a batch of the epoch overflowed."""
+        """Validation loss, or NaN, which never counts as an improvement, if a batch of the epoch overflowed."""
         return self.validation_loss if math.isfinite(self.train_loss) else math.nan
 
 
@@ -64,7 +64,7 @@ COLUMNS = [field.name for field in fields(EpochRecord)]
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder: the record, the history, the weights and the exported model of one training."""
+    """A run folder: the record, the history, the weights and the exported model of one training run."""
 
     path: Path
 
@@ -180,10 +180,7 @@ def _rows(lines: Iterable[list[str]]) -> list[EpochRecord]:
 
 
 def require_weights(run: Run) -> None:
-    """Raise ``RunError`` unless ``run`` has best weights, and those that its record says.
-
-    Records of earlier versions and of unfinished runs do not say which.
-    """
+    """Raise ``RunError`` unless the best weights exist and match the digest in the record, if it has one."""
     record = run.record
     if run.best_weights.is_file():
         recorded = record.weights_sha256

@@ -1,4 +1,4 @@
-"""Where the images of a training are, and how to open them again."""
+"""Location of a run's images, and how to reload them."""
 
 import os
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Origin:
     """Seed of that choice, or of the synthetic images."""
 
     def load_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
-        """Open the images, now in ``place`` if given, and split them as for the training.
+        """Open the images, now in ``place`` if given, and split them as for the training run.
 
         Raises ``DataError`` if their place is unknown or does not exist.
         """

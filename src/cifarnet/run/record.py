@@ -46,7 +46,7 @@ class DataRecord:
     source: str | None
     name: str
     fingerprint: str
-    # Earlier versions recorded neither rule nor seed: they divided by position, with the seed of the training.
+    # Earlier versions recorded neither rule nor seed: they divided by position, with the seed of the training run.
     split_by: SplitBy | None = "position"
     split_seed: int | None = None
     train_images: int
@@ -76,7 +76,7 @@ class DataRecord:
         return document
 
     def origin(self, seed: int) -> Origin:
-        """Return how to open the data set again; ``seed`` is that of the training."""
+        """Return how to open the data set again; ``seed`` is that of the training run."""
         return Origin(
             source=self.source,
             name=self.name,

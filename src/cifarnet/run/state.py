@@ -14,8 +14,8 @@ from .folder import Run
 def best_epoch_of(run: Run) -> int | None:
     """Return the epoch of the best weights of ``run``, counted from 1, or None before there is one.
 
-    It is in the record; during training or after a crash, in the weights; in those of an earlier version, it follows
-    from the history. Raises ``RunError`` for a damaged record or history.
+    Read from the record; while training or after a crash, from the weights file; for older runs, derived from the
+    history. Raises ``RunError`` for a damaged record or history.
     """
     record = run.record
     if record.why_stopped is not None:
@@ -81,7 +81,7 @@ def _contract_facts(contract: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that identify a training and its weights, by name."""
+    """Return the facts that identify a training run and its weights, by name."""
     plain = ("best_epoch", "recipe", "backend", "seed", "weights_sha256")
     facts = {name: document[name] for name in plain if name in document}
     nested = {"model": None, "train": None, "data": "fingerprint", "hold_out": "fingerprint"}

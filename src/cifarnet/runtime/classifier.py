@@ -87,8 +87,8 @@ class Classifier:
 
     ``model`` is the path or the content of a file written by ``cifarnet export``. ``threads`` is the number of threads
     per call, 0 for one per core; one is fastest for a single image, since the network is small. Raises ``ModelError``
-    if the file is not ours, was altered or is newer than this package, and ``UsageError`` for an invalid number of
-    threads.
+    if the file was not written by cifarnet, was altered or is newer than this package, and ``UsageError`` for an
+    invalid number of threads.
 
     A classifier can be pickled; the pickle contains the model file.
     """

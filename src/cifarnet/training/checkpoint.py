@@ -54,7 +54,7 @@ class Position:
 
 @dataclass
 class Checkpoint:
-    """State of a training: arrays of the engine and state of the loop."""
+    """State of a training run: arrays of the engine and state of the loop."""
 
     position: Position
     stopping: dict[str, Any]
@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write ``checkpoint`` to ``folder`` and remove all but it and the one before."""
     with suppress(OSError):  # reported by the write
         folder.mkdir(exist_ok=True)
-    payload = _serialise(checkpoint)
+    payload = _serialize(checkpoint)
     name = f"{checkpoint.position.epoch:05}-{checkpoint.position.step:07}{SUFFIX}"
     write_atomically(folder / name, hashlib.sha256(payload).hexdigest().encode() + payload)
     found = _newest_first(folder)
@@ -92,7 +92,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     for path in found:
         payload = _payload(path)
         if payload is not None:
-            return _deserialise(payload, path)
+            return _deserialize(payload, path)
     if not found:
         return None
     raise CheckpointError(f"{folder} holds {len(found)} checkpoints, none of them whole; expected one: start a new run")
@@ -112,7 +112,7 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob(f"*{SUFFIX}") if NAME.fullmatch(path.name)), reverse=True)
 
 
-def _serialise(checkpoint: Checkpoint) -> bytes:
+def _serialize(checkpoint: Checkpoint) -> bytes:
     meta = asdict(replace(checkpoint, state={}, best={}))  # asdict would copy every array
     del meta["state"], meta["best"]
     meta["format"] = FORMAT
@@ -124,7 +124,7 @@ def _serialise(checkpoint: Checkpoint) -> bytes:
     return buffer.getvalue()
 
 
-def _deserialise(payload: bytes, path: Path) -> Checkpoint:
+def _deserialize(payload: bytes, path: Path) -> Checkpoint:
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as file:
             arrays = dict(file)

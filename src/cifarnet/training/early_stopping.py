@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 @dataclass
 class EarlyStopping:
-    """Keras' ``EarlyStopping`` with ``mode="min"``, with a state that survives a resume; NaN is never the best.
+    """Keras' ``EarlyStopping`` with ``mode="min"``, with a state that survives a resume.
 
-    The best epoch is the last one whose loss was more than ``min_delta`` below the best before it.
+    The best epoch is the last one whose loss was more than ``min_delta`` below the best before it. NaN never counts as
+    an improvement.
     """
 
     min_delta: float

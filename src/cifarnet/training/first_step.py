@@ -1,4 +1,4 @@
-"""The first step of a training, at which frameworks differ by rounding only."""
+"""The first step of a training run, at which frameworks differ by rounding only."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class FirstStep:
 
 
 def first_step(settings: Recipe, dataset: Dataset) -> FirstStep:
-    """Return loss and gradients of the first batch of a training.
+    """Return loss and gradients of the first batch of a training run.
 
     The gradient is the change of the weights in a step of gradient descent, divided by its step size, so that it is
     that of the engine itself.

@@ -1,4 +1,4 @@
-"""Observers of a training, and what they are told."""
+"""Observers of a training run, and the values that they receive."""
 
 from dataclasses import dataclass
 

@@ -51,11 +51,11 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
     """
 
     MOMENTUM = 0.6
-    """Nesterov momentum of convolutions, as published for short trainings of such networks."""
+    """Nesterov momentum of convolutions, as published for short training runs of such networks."""
     BETA_1, BETA_2, EPSILON = 0.9, 0.99, 1e-8
-    """Parameters of Adam. The second average is shorter than usual, because a training has only a few hundred steps."""
+    """Parameters of Adam. The second average is shorter than usual, because a run has only a few hundred steps."""
     ITERATIONS = 3
-    """Newton-Schulz iterations, as published for such trainings."""
+    """Newton-Schulz iterations, as published for such runs."""
     COEFFICIENTS = (3.4445, -4.7750, 2.0315)
     """Coefficients of the polynomial that moves singular values towards 1, as published."""
     LEAST_NORM = 1e-7
@@ -63,7 +63,7 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
     ADAM_RATIO = 0.05
     """Adam's learning rate over that of the convolutions: 5e-3 in the recipe ``fast``, where the latter is 0.1.
 
-    Chosen; twice as much gained nothing in one training of six epochs.
+    Chosen manually; doubling it gave no gain in one six-epoch run.
     """
 
     def build(self, variables: Any) -> None:

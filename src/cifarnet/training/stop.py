@@ -22,7 +22,7 @@ class StopRequest:
         return self._first_at is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Store the first signal; at a later one end the process at once, as if it were not handled."""
+        """Record the first signal; on a later one, restore the default handler and re-raise it."""
         now = time.monotonic()
         if self._first_at is None:
             self._first_at = now

@@ -1,4 +1,4 @@
-"""Show a training in TensorBoard while it runs: ``tensorboard --logdir runs`` shows all runs.
+"""Show a training run live in TensorBoard: ``tensorboard --logdir runs`` shows all runs.
 
 The event files are in the run's folder, written with tensorboardX, which needs neither TensorFlow nor a thread.
 """
@@ -47,7 +47,7 @@ def require_trackers(names: Iterable[str]) -> None:
                 "observer of your own"
             )
         if name != "tensorboard":
-            raise UsageError(f"a training was to be tracked in {name!r}; expected tensorboard")
+            raise UsageError(f"a training run was to be tracked in {name!r}; expected tensorboard")
         if importlib.util.find_spec("tensorboardX") is None:
             raise TrackingError(
                 f"tensorboardX is not installed; expected for --track tensorboard: {install_line('tensorboard')}"

@@ -51,7 +51,7 @@ def train(
     ``warm_start``, the convolutions of that run are trained further and its validation split is kept; the recipe must
     be the same.
 
-    ``observer`` is told of each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
+    ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
     printed.
 
@@ -90,8 +90,8 @@ def resume(
     """Continue the training of ``run`` from its newest checkpoint, and return the run.
 
     ``dataset`` must be the one that the run began with; the other arguments are as in ``train``. On the same machine
-    with the same packages the result has the same bits as without the interruption. The test split is evaluated once,
-    at the end.
+    with the same packages the result is bit-identical to an uninterrupted run. The test split is evaluated once, at the
+    end.
 
     Raises ``RunError`` if another process uses the run, if it has finished, and for another dataset, backend or start
     weights; ``CheckpointError`` for damaged checkpoints.

@@ -35,7 +35,7 @@ Gradients = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The trainings of a comparison.
+    """The training runs of a comparison.
 
     Raises ``UsageError`` unless there are two or more different backends, ``BackendError`` for one that is not
     installed and ``ConfigError`` for an unknown recipe.
@@ -147,7 +147,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
     def of(self, backend: str) -> list[Training]:
-        """Return the trainings on one backend, by seed."""
+        """Return the training runs on one backend, by seed."""
         return [each for each in self.trainings if each.backend == backend]
 
 
