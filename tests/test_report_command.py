@@ -50,7 +50,7 @@ def run(photos, tmp_path):
     record = document(made)
     put(made, record | {"data": record["data"] | {"source": str(photos)}})
     made.best_weights.touch()
-    made.model.write_bytes(models.content(contract=models.contract(labels=list(COLORS))))
+    made.model.write_bytes(models.content(contract=models.contract(labels=list(COLORS), training={})))
     return made
 
 

@@ -66,7 +66,7 @@ def worked(tmp_path_factory):
     run = run_of(folder / RUN, dataset)
     put(run, document(run) | {"data": document(run)["data"] | {"source": str(folder / "data")}})
     run.best_weights.touch()
-    content = models.content(contract=models.contract(labels=list(dataset.labels)))
+    content = models.content(contract=models.contract(labels=list(dataset.labels), training={}))
     run.model.write_bytes(content)
     (folder / MODEL).write_bytes(content)
     (folder / "ответы.json").write_text(json.dumps(app()), encoding="utf-8")
