@@ -118,3 +118,9 @@ def test_a_perfect_predictor_scores_1_and_wrong_ones_do_not():
         found = evaluate(wrong, part)
         assert found.accuracy < 0.5
         assert found.loss > best.loss + 1
+
+
+def test_a_predictor_of_probabilities_is_refused():
+    split = Split(np.zeros((3, 4, 4, 3), np.uint8), np.zeros(3, np.int32))
+    with pytest.raises(DataError, match="the predictor returns probabilities; expected logits"):
+        evaluate(lambda images: np.full((len(images), 4), 0.25, np.float32), split)

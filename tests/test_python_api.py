@@ -17,7 +17,7 @@ import keras  # noqa: E402  # after the backend is chosen
 
 import cifarnet  # noqa: E402
 from cifarnet.data import synthetic  # noqa: E402
-from cifarnet.errors import ConfigError, DataError  # noqa: E402
+from cifarnet.errors import ConfigError, DataError, UsageError  # noqa: E402
 from tests.records import document  # noqa: E402
 
 MODEL = cifarnet.ModelConfig(filters=(4,), dense_units=(8,), classes=3)
@@ -38,6 +38,12 @@ def dataset():
 def small_train(dataset, runs, **changes):
     model = replace(MODEL, image_shape=dataset.train.images.shape[1:])
     return cifarnet.train(dataset, "seed", runs=runs, model_config=model, train_config=TRAIN, **changes)
+
+
+def test_an_observer_of_another_kind_is_refused_before_a_run_is_made(dataset, tmp_path):
+    with pytest.raises(UsageError, match=r"observer is a function; expected a cifarnet\.Observer"):
+        small_train(dataset, tmp_path, observer=lambda *_: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_training_prints_nothing_and_is_continued_where_it_stopped(dataset, tmp_path, capfd):

@@ -81,7 +81,7 @@ def test_class_names_that_no_model_file_could_carry_are_refused(dataset, labels,
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"labels": "cde"}, "the class names of tiny are 'cde'; expected a sequence: pass a list"),
+        ({"labels": "cde"}, "the class names of tiny are a str; expected a list of names"),
         ({"name": None}, "the name of the dataset is None; expected text: pass a str"),
         ({"name": Path("tiny")}, "the name of the dataset is .*Path.*; expected text: pass a str"),
         ({"test": Split(np.zeros((3, 4, 4, 3), np.uint8), np.arange(3, dtype=np.int32))}, "expected one shape"),
@@ -158,3 +158,10 @@ def test_the_same_pixels_have_the_same_fingerprint_however_they_lie_in_memory(da
 def test_cifar10_has_its_ten_classes_in_the_official_order():
     assert len(set(CIFAR10_LABELS)) == 10
     assert list(CIFAR10_LABELS) == sorted(CIFAR10_LABELS)  # the official order happens to be the alphabet's
+
+
+@pytest.mark.parametrize("names", [{"a", "b"}, {"b": 1, "a": 0}, "ab"])
+def test_class_names_without_an_order_are_refused(names):
+    images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])
+    with pytest.raises(DataError, match=r"the class names of arrays are a (set|dict|str); expected a list of names"):
+        Dataset.from_arrays((images, labels), (images, labels), names)

@@ -93,8 +93,11 @@ class Dataset:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise DataError(f"the name of the dataset is {self.name!r}; expected text: pass a str")
-        if isinstance(self.labels, str):
-            raise DataError(f"the class names of {self.name} are {self.labels!r}; expected a sequence: pass a list")
+        if not isinstance(self.labels, list | tuple):  # a set has no order, that of a dict may differ from its values
+            raise DataError(
+                f"the class names of {self.name} are a {type(self.labels).__name__}; expected a list of names in the "
+                "order of the labels: pass that"
+            )
         vars(self).update(labels=tuple(self.labels))  # the class is frozen
         if fault := fault_of_labels(self.labels):
             raise DataError(f"{self.name} has {fault}")

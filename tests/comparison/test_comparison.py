@@ -23,7 +23,14 @@ from cifarnet.data import hold_out, load_dataset
 from cifarnet.errors import BackendError, RunError, UsageError
 from cifarnet.evaluation.comparison import Plan
 from cifarnet.evaluation.comparison.charts import agreement_matrix, draw_comparison
-from cifarnet.evaluation.comparison.compare import Comparison, Pair, ScoreWithInterval, Training, gradient_difference
+from cifarnet.evaluation.comparison.compare import (
+    Comparison,
+    Pair,
+    ScoreWithInterval,
+    Training,
+    _create,
+    gradient_difference,
+)
 from cifarnet.evaluation.comparison.process import train_in_child
 from cifarnet.evaluation.significance import Interval
 from cifarnet.recipes import RECIPES
@@ -381,3 +388,9 @@ def test_a_plan_without_epochs_trains_for_the_epochs_of_the_recipe():
     assert short == replace(adapted, epochs=2, schedule_epochs=adapted.epochs, seed=1)
     with pytest.raises(UsageError, match="expected two or more"):
         Plan(backends=(), epochs=None)
+
+
+def test_of_two_comparisons_in_one_folder_the_second_is_refused(tmp_path):
+    _create(tmp_path / "comparison")
+    with pytest.raises(UsageError, match="holds runs already; expected a new or an empty folder"):
+        _create(tmp_path / "comparison")

@@ -398,3 +398,12 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_proven(run, 
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"cannot be written \(Not a directory\); expected a folder to write to"):
         export_run(run, dataset, output=tmp_path / "file" / "model.onnx")
+
+
+def test_the_model_of_another_run_is_not_replaced(exported, run, dataset, tmp_path):
+    other = Run(shutil.copytree(run.path, tmp_path / "other"))
+    write_again(exported, other.path / "model.onnx")
+    before = files(other)
+    with pytest.raises(UsageError, match=r"another run; expected the folder of .* or one without a run"):
+        export_run(run, dataset, output=other.path / "model.onnx")
+    assert files(other) == before

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_NAMES = 12
 """Maximum class names printed before training."""
+FEW_TO_CALIBRATE = 30
+"""Validation images below which the temperature fitted on them says little about others; chosen manually."""
 VALIDATION_NAMES = frozenset(("val", "valid", "validation", "dev"))
 """Common names of a folder of validation images."""
 
@@ -60,6 +62,8 @@ def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         yield f"note: {shortened(alone[0])}{more} with a single validation image: the validation loss will be noisy"
+    if len(parts.validation) < FEW_TO_CALIBRATE:
+        yield f"note: {len(parts.validation)} validation images: confidences and their threshold will be unreliable"
 
 
 def _unused_splits(dataset: "Dataset") -> list[str]:

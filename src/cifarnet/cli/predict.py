@@ -97,7 +97,19 @@ def _opened(model: str, images: list[str]) -> "Classifier":
             raise UsageError(
                 f"{model} is no ONNX file, but {first} is called one; expected the model first: swap the two"
             ) from error
+        _require_exported(Path(model))
         raise
+
+
+def _require_exported(model: Path) -> None:
+    """Raise ``RunError``, which says how to export it, if ``model`` is what a run is exported to and does not exist."""
+    from cifarnet.run.folder import RECORD, Run
+
+    from .runs import exported_model
+
+    run = Run(model.parent)
+    if model == run.model and (run.path / RECORD).is_file() and not model.exists():
+        exported_model(run)
 
 
 def _is_named_onnx(name: str) -> bool:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from cifarnet.errors import printable
+from cifarnet.errors import RunError, printable
+from cifarnet.run.folder import Run, weights_digest
 
 from .display import download_bar, out
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
@@ -32,5 +33,12 @@ def command(
         dataset = found.record.origin.load_dataset(data, progress)
     require_labels(target, dataset)
     require_reportable(found, dataset)  # before minutes of evaluation
+    evaluated = _digest(found)
     evaluation = target.evaluate(dataset.test, dataset, found.record.calibration)
+    if _digest(found) != evaluated:
+        raise RunError(f"{found} has new best weights since its evaluation began; expected the same: report it again")
     out(printable(str(write_report(found, evaluation, dataset, target.engine))))
+
+
+def _digest(run: Run) -> str | None:
+    return weights_digest(run) if run.best_weights.is_file() else None

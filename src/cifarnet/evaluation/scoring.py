@@ -42,8 +42,17 @@ class Score:
 
 
 def evaluate(predictor: Predictor, split: Split) -> Score:
-    """Return loss and accuracy of ``predictor`` on ``split``. Raises ``DataError`` if the split has no images."""
-    return score(predict(predictor, split.images), split.labels)
+    """Return loss and accuracy of ``predictor`` on ``split``.
+
+    Raises ``DataError`` if the split has no images, and for a predictor of probabilities instead of logits.
+    """
+    logits = predict(predictor, split.images)
+    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, rtol=0, atol=1e-4):
+        raise DataError(
+            "the predictor returns probabilities; expected logits: pass `Classifier.logits`, or a model without its "
+            "softmax"
+        )
+    return score(logits, split.labels)
 
 
 def predict(predictor: Predictor, images: NDArray[np.uint8], batch_size: int = EVALUATION_BATCH) -> NDArray[np.float32]:

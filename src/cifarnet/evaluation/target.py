@@ -233,7 +233,8 @@ def require_unseen(target: Target, dataset: Dataset, place: str | None) -> bool 
     seen = None if target.run is None else seen_by(target.run)
     if seen is None:
         _require_same_split(target, dataset)
-        return True if own else None
+        from_scratch = target.run is None or target.run.record.warm_start is None
+        return True if own and from_scratch else None
     if count := count_seen(dataset.test.images, seen):
         raise DataError(
             f"{count} of the {len(dataset.test)} test images of {dataset.name} are training images of {target.name}; "

@@ -13,9 +13,9 @@ import onnx
 from cifarnet.config import TrainConfig
 from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
-from cifarnet.errors import ParityError
+from cifarnet.errors import ParityError, UsageError
 from cifarnet.evaluation.scoring import evaluate
-from cifarnet.run.folder import Run
+from cifarnet.run.folder import RECORD, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
 from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, same_hold_out
@@ -99,6 +99,11 @@ def writable_path(run: Run, precision: str, output: str | Path | None = None) ->
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_outside(path.parent, run.record.data.source, "--output")
+    if path.parent.resolve() != run.path.resolve() and (path.parent / RECORD).exists():
+        raise UsageError(
+            f"the file would be written to {path.parent}, another run; expected the folder of {run} or one without "
+            "a run: give another --output"
+        )
     require_free(path)
     return path
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -13,7 +14,7 @@ from cifarnet.backends import choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
-from cifarnet.errors import ConfigError, RunError
+from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.scoring import Predictor, evaluate, predict, with_tta
 from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
@@ -58,10 +59,18 @@ def train(
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
     were trained on before, and ``RunError`` if the folder cannot be written.
     """
+    _require_observer(observer)
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
     run = begin(settings, dataset, Path(runs), warm_start=origin)
     return resume(run, dataset, observer=observer, stop=stop, max_minutes=max_minutes)
+
+
+def _require_observer(observer: Any) -> None:
+    if observer is not None and not isinstance(observer, Observer):
+        raise UsageError(
+            f"observer is a {type(observer).__name__}; expected a cifarnet.Observer: derive a class with on_epoch"
+        )
 
 
 def _settings(
@@ -96,6 +105,7 @@ def resume(
     Raises ``RunError`` if another process uses the run, if it has finished, and for another dataset, backend or start
     weights; ``CheckpointError`` for damaged checkpoints.
     """
+    _require_observer(observer)
     with run.locked():
         require_resumable(run)
         record = run.record

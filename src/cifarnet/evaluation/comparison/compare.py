@@ -194,9 +194,12 @@ def compare_backends(plan: Plan, dataset: Dataset, folder: Path, on_epoch: Epoch
 
 
 def _create(folder: Path) -> None:
+    """Create the folder with its folder for runs, which claims it: of two processes the second fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         entries = [path.name for path in folder.iterdir()]
+        if not entries:
+            (folder / RUNS).mkdir()
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be used ({error.strerror}); expected a new folder to write to: give another name"
