@@ -82,7 +82,7 @@ def _row(network: str, weights: Path) -> dict[str, Any]:
         "size_bytes": ours.size_bytes,
         "difference": max(check.probability_difference for check in ours.parity.checks),
         "keras_export": theirs,
-        "processor": processor(),
+        "machine": {"processor": processor()},
         "versions": versions(),
     }
 

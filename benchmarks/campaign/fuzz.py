@@ -21,6 +21,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+import cifarnet
 from cifarnet.errors import CifarnetError
 
 from .processes import UNEXPECTED, begin, wait
@@ -28,6 +29,7 @@ from .records import store
 
 HANGING_S, MEMORY_BYTES = 20, 3 << 30
 """Limits of one input, which takes milliseconds, and of the memory that a batch may map in addition."""
+PACKAGE = Path(cifarnet.__file__).parent
 KEPT_BYTES = 4096
 SHORT = 40
 """Inputs of each kind in the short version."""
@@ -102,7 +104,7 @@ def _place(error: Exception) -> str:
     """Return the deepest line of ours that an exception came through."""
     place, trace = "", error.__traceback__
     while trace:
-        if "/cifarnet/" in trace.tb_frame.f_code.co_filename:
+        if Path(trace.tb_frame.f_code.co_filename).is_relative_to(PACKAGE):
             place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place

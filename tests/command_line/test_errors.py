@@ -201,6 +201,7 @@ def test_settings_unusual_for_few_images_are_noted(run, tmp_path, pets):
     assert [line for line in lines if line.startswith("note: ")] == [
         "note: batch size 30 is larger than the training split of 2 images",
         "note: cat and 1 more with a single validation image: the validation loss will be noisy",
+        "note: 2 validation images: confidences and their threshold will be unreliable",
     ]
 
 
