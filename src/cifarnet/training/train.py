@@ -67,7 +67,8 @@ def train(
 
 
 def _require_observer(observer: Any) -> None:
-    if observer is not None and not isinstance(observer, Observer):
+    methods = ("on_progress", "on_epoch")
+    if observer is not None and not all(callable(getattr(observer, name, None)) for name in methods):
         raise UsageError(
             f"observer is a {type(observer).__name__}; expected a cifarnet.Observer: derive a class with on_epoch"
         )
