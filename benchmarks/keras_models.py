@@ -60,8 +60,7 @@ def _row(network: str, weights: Path) -> dict[str, Any]:
     from cifarnet.system import processor, versions
 
     kind = getattr(keras.applications, network)
-    scaled = {} if "Efficient" in network else {"classifier_activation": "softmax"}
-    base = kind(weights=None, input_shape=SHAPE, classes=CLASSES, **scaled)
+    base = kind(weights=None, input_shape=SHAPE, classes=CLASSES)
     first = [] if "Efficient" in network else [keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")]
     model = keras.Sequential([keras.Input(SHAPE), *first, base])
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, *SHAPE), np.uint8)
