@@ -21,10 +21,13 @@ def command(
     from cifarnet.apps.demo import open_demo
     from cifarnet.evaluation.target import names_file
 
-    from .runs import exported_model, recorded_run
+    from .runs import default_model, exported_model, model_name, recorded_run
 
-    model = Path(run) if run and names_file(run) else exported_model(recorded_run(runs, run))
+    if run is None:
+        model = default_model(runs)
+    else:
+        model = Path(run) if names_file(run) else exported_model(recorded_run(runs, run))
     with open_demo(model, port) as server:
-        say(f"serving {model}; press Ctrl-C to stop")
+        say(f"serving {model_name(model)}; press Ctrl-C to stop")
         out(server.url)
         server.serve_forever()

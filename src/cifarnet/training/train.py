@@ -6,10 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
+from cifarnet import pretrained
 from cifarnet.backends import choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
@@ -40,7 +41,7 @@ def train(
     runs: str | Path = "runs",
     model_config: ModelConfig | None = None,
     train_config: TrainConfig | None = None,
-    warm_start: Run | None = None,
+    warm_start: Run | Literal["pretrained"] | None = None,
     observer: Observer | None = None,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
@@ -49,8 +50,8 @@ def train(
 
     By default the settings are those of the recipe, adapted to the classes, the image shape and the number of images,
     as the command ``cifarnet train`` does. A ``model_config`` or ``train_config`` is used as it is. With
-    ``warm_start``, the convolutions of that run are trained further and its validation split is kept; the recipe must
-    be the same.
+    ``warm_start``, the convolutions of that run, or of the classifier that comes with the package, are trained further;
+    the validation split of a run is kept, and the recipe must be the same.
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
@@ -60,6 +61,8 @@ def train(
     were trained on before, and ``RunError`` if the folder cannot be written.
     """
     _require_observer(observer)
+    if warm_start == pretrained.NAME:
+        warm_start = Run(pretrained.FOLDER)
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
     run = begin(settings, dataset, Path(runs), warm_start=origin)
