@@ -70,7 +70,7 @@ def _browser(model: Path, images: Sequence[Path]) -> Any:
 class _Files(SimpleHTTPRequestHandler):
     """A plain file server, without a log."""
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class calls it so
         pass
 
 
@@ -86,14 +86,21 @@ def page_served(model: Path) -> Iterator[ThreadingHTTPServer]:
         for suffix in (".onnx", ".json"):
             (page / f"model{suffix}").symlink_to(model.with_suffix(suffix).absolute())
         (Path(root) / "golden").symlink_to(PROJECT / "export/golden")
-        with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=root)) as server:
-            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-            thread.start()
-            try:
-                yield server
-            finally:
-                server.shutdown()
-                thread.join()
+        with running(ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=root))) as server:
+            yield server
+
+
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[Any]:
+    """Serve in a thread until the block is left, then close."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def address_of(server: ThreadingHTTPServer) -> str:

@@ -7,15 +7,16 @@ import base64
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.apps import address_of, page_served, running
+from tests.runtime import models
 
-from benchmarks.apps import address_of, page_served
 from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.apps.demo import open_demo
+from cifarnet.preprocessing import read_pixels
 
 
 def driven(command, leave):
@@ -35,6 +36,7 @@ def driven(command, leave):
     return json.loads(stdout)
 
 
+SIDE = 48
 DRIVER = Path(__file__).with_name("drive.mjs")
 
 
@@ -52,17 +54,13 @@ def web(golden, node, chromium):
 
 
 @pytest.fixture(scope="module")
-def demo(golden, node, chromium):
-    """Return what the page of `cifarnet demo` showed."""
-    with open_demo(golden / "model.onnx", 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        command = [node, DRIVER, chromium, server.url, golden, "demo"]
-        try:
-            stdout = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-        finally:
-            server.shutdown()
-            thread.join()
+def demo(golden, node, chromium, tmp_path_factory):
+    """Return what the page of `cifarnet demo` showed with the golden model and with one of larger images."""
+    path = tmp_path_factory.mktemp("larger") / "model.onnx"
+    path.write_bytes(models.sized(SIDE))
+    with running(open_demo(golden / "model.onnx", 0)) as server, running(open_demo(path, 0)) as larger:
+        command = [node, DRIVER, chromium, server.url, golden, "demo", larger.url]
+        stdout = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
     return json.loads(stdout) | {"address": server.url}
 
 
@@ -172,6 +170,14 @@ def test_the_page_works_without_its_server(web, entries):
     offline = web["offline"]
     assert offline["badge"]["text"] == "golden images: 18 of 18"
     np.testing.assert_array_equal(tensor_of(offline["chosen"]), golden_tensor(entries["exact.png"]))
+
+
+def test_the_page_of_a_model_of_larger_images_shows_them_and_what_is_known_of_it(demo, golden):
+    larger = demo["larger"]
+    assert (larger["about"], larger["title"]) == ("3 classes, 48×48 pixels, float32", "Probabilities")  # noqa: RUF001
+    assert (larger["width"], larger["height"], larger["bars"]) == (SIDE, SIDE, 3)
+    shown = np.array(larger["data"], np.uint8).reshape(SIDE, SIDE, 4)[..., :3]
+    np.testing.assert_array_equal(shown, read_pixels(golden / "images" / "exact.png", (SIDE, SIDE, 3)))
 
 
 def test_the_page_requests_only_its_server(facts):
