@@ -20,7 +20,7 @@ async function reach(path, options) {
   return response;
 }
 
-await start("Drop, paste or take pictures. Only cifarnet demo gets them.", async () => ({
+await start("Drop, paste or take pictures. No website gets them.", async () => ({
   contract: await (await reach("/model.json")).json(),
   classify,
 }));
