@@ -149,9 +149,12 @@ class TorchEngine:
         objective: Objective,
         ghost_batch: int = 0,
         precision: Precision = "float32",
+        *,
+        own_rate: bool = False,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
+        self._own_rate = own_rate
         self._variables = network.trainable_variables
         self._device = self._variables[0].value.device
         self._traced: dict[int, torch.fx.GraphModule] = {}
@@ -170,7 +173,8 @@ class TorchEngine:
         rows = []
         for *batch, rate in zip(images, labels, weights, steps.learning_rates.tolist(), strict=True):
             gradients, fixed, sums = self._accumulated(trainable, fixed, batch)
-            self._optimizer.learning_rate.assign(rate)
+            if not self._own_rate:
+                self._optimizer.learning_rate.assign(rate)
             self._optimizer.apply(gradients, self._variables)
             del gradients  # the next step can reuse their memory while it is in the cache
             rows.append(sums)

@@ -207,7 +207,7 @@ def _reopen(
 
 
 def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
-    was = record.model.to_json() | record.train.to_json()
+    was = record.model.to_json() | record.training
     was |= {"data": record.data.source, "recipe": record.recipe, "backend": record.backend}
     for name, value in requested.items():
         if value is not None and value != was.get(name):

@@ -47,7 +47,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         corrupted=_corrupted(evidence.robustness),
         export=export_command(tta=evidence.export_tta),
         train=train_command(evidence.record, evidence.started_from),
-        beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
+        beyond=settings_beyond_options(evidence.record, evidence.started_from),
         split=split_note(evidence.record, evidence.started_from),
         place=place_of(evidence.record.data.source),
     )
