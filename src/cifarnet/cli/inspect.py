@@ -78,10 +78,11 @@ def _text(found: "Inspection") -> str:
 
 def _training(contract: Mapping[str, Any]) -> Any:
     """Return how the model was trained, without settings of the recipe that an optimizer or a loss replaced."""
-    training = contract.get("training")
+    training: Any = contract.get("training")
     try:
         custom = read(CustomRecord, training["custom"], "custom")
-        return training | {"train": in_effect(training["train"], custom)}
+        told = {name: value for name, value in training.items() if name != "custom"}
+        return told | {"train": in_effect(training["train"], custom)}
     except (KeyError, TypeError, ValueError, AttributeError):  # no such replacement, or damaged
         return training
 

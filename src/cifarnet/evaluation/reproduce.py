@@ -128,7 +128,8 @@ def reproduce(
 
     Only the first ``epochs``, if given, on the schedule of the whole run. The repetition uses the backend of this
     process. Its folder gets the result, reproduction.json. Raises ``RunError`` for another dataset than that of the
-    run, for a run without a finished epoch, without its weights or with an optimizer or loss that is not of Keras, and if ``stop`` ended the repetition too early.
+    run, for a run without a finished epoch, without its weights or with an optimizer or a loss that is not Keras' own,
+    and if ``stop`` ended the repetition too early.
     """
     from cifarnet.training.begin import begin
     from cifarnet.training.train import resume, same_hold_out

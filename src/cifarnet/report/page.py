@@ -38,7 +38,9 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         engine=engine,
         findings=findings,
         is_absent=lambda part: isinstance(part, Absent),
-        curves=curves_svg(evidence.history, evidence.record.best_epoch) if evidence.history else None,
+        curves=curves_svg(evidence.history, evidence.record.best_epoch, evidence.record.custom.loss_title)
+        if evidence.history
+        else None,
         reliability=reliability_svg(evaluation),
         confusion=_confusion(evaluation),
         deepest=DEEPEST,

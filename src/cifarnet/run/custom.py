@@ -74,6 +74,11 @@ class CustomRecord:
         """Return what replaces the optimizer and the loss as text, without what does not."""
         return {name: str(getattr(self, name)) for name in HOMES if getattr(self, name) is not None}
 
+    @property
+    def loss_title(self) -> str:
+        """Title of a chart of the loss; the unit of another loss than the cross-entropy is unknown."""
+        return "loss, nats" if self.loss is None else "loss"
+
     def require_keras(self, remedy: str) -> None:
         """Raise ``RunError``, which ends with ``remedy``, unless optimizer and loss are Keras' own."""
         for name, home in HOMES.items():
