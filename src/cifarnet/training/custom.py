@@ -10,7 +10,7 @@ from keras import ops
 
 from cifarnet.backends import keras_defaults
 from cifarnet.dataset import Split
-from cifarnet.errors import ConfigError, RunError
+from cifarnet.errors import ConfigError, RunError, reason
 from cifarnet.evaluation.scoring import Predictor, Score, evaluate, predict, score, softmax
 from cifarnet.run.custom import LOSSES, OPTIMIZERS, CustomRecord
 
@@ -41,7 +41,7 @@ class Custom:
         ``labels`` are integers (n,), which Keras converts to float32, and ``probabilities`` float32 (n, classes).
         """
         function = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
-        return function(ops.cast(labels, "float32"), probabilities)
+        return function(ops.cast(labels, "float32"), ops.convert_to_tensor(probabilities))
 
     @keras_defaults()
     def evaluate(self, predictor: Predictor, split: Split) -> Score:
@@ -140,7 +140,9 @@ def _try_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
         copy.apply([ops.convert_to_tensor(each) for each in ones], variables)
         is_finite = all(np.isfinite(ops.convert_to_numpy(variable)).all() for variable in variables)
     except Exception as error:
-        raise ConfigError(f"optimizer could not take a step ({error!s:.200}); expected one with update_step") from error
+        raise ConfigError(
+            f"optimizer could not take a step ({reason(error):.200}); expected one with update_step"
+        ) from error
     if not is_finite:
         raise ConfigError("optimizer makes infinite weights in its first step; expected finite ones")
     if _excludes(optimizer) != _excludes(copy):
@@ -172,7 +174,7 @@ def _try_loss(custom: Custom, classes: int) -> None:
     except Exception as error:
         raise ConfigError(
             f"loss failed on labels of shape ({count},) and probabilities of shape ({count}, {classes}) "
-            f"({type(error).__name__}: {error!s:.200}); expected one for integer labels"
+            f"({type(error).__name__}: {reason(error):.200}); expected one for integer labels"
         ) from error
     if whole.shape != (count,) or last.shape != (1,):
         raise ConfigError(f"loss returned the shape {whole.shape} for {count} images; expected one value per image")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from cifarnet.config import plain_number
-from cifarnet.errors import ConfigError
+from cifarnet.errors import ConfigError, reason
 from cifarnet.run.custom import LOSSES, OPTIMIZERS, SCHEDULES, ObjectRecord
 from cifarnet.run.typed_json import read
 
@@ -33,8 +33,8 @@ def copy_of(optimizer: keras.optimizers.Optimizer) -> Any:
         return type(optimizer).from_config(optimizer.get_config() | {"name": "optimizer"} | schedule)
     except Exception as error:
         raise ConfigError(
-            f"optimizer {type(optimizer).__name__} could not be recreated from its get_config ({error}); expected a "
-            "class whose __init__ takes all of that"
+            f"optimizer {type(optimizer).__name__} could not be recreated from its get_config ({reason(error):.200}); "
+            "expected a class whose __init__ takes all of that"
         ) from error
 
 
@@ -91,7 +91,9 @@ def _record(each: Any, home: str, shown: dict[str, Any] | None = None) -> Object
         config = {key: value for key, value in each.get_config().items() if key != "name"} | shown
         config = json.loads(json.dumps(config, default=plain_number, allow_nan=False))
     except Exception as error:
-        raise ConfigError(f"{name}.get_config() failed ({error}); expected numbers, strings and lists") from error
+        raise ConfigError(
+            f"{name}.get_config() failed ({reason(error):.200}); expected numbers, strings and lists"
+        ) from error
     for key, value in config.items():
         if not (key in shown or _is_plain(value)):
             raise ConfigError(f"{name} has {key}={value!r:.80}; expected a number, a string or a list of them")
@@ -138,7 +140,9 @@ def recreated(found: ObjectRecord, home: str) -> Any:
         made = kind(**config)
         again = {OPTIMIZERS: optimizer_record, LOSSES: loss_record}.get(home, _schedule_record)(made)
     except Exception as error:
-        raise ConfigError(f"{found.name} cannot have the settings {found.config!r:.200} ({error!s:.200})") from error
+        raise ConfigError(
+            f"{found.name} cannot have the settings {found.config!r:.200} ({reason(error):.200})"
+        ) from error
     if again != found:
         raise ConfigError(f"{found!s:.200} would be {again!s:.200}")
     return made
