@@ -220,7 +220,7 @@ class TorchEngine:
                 self._traced[size] = self._trace(arguments)
         return self._traced[size]
 
-    def _trace(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    def _trace(self, arguments: tuple[Any, ...]) -> Any:
         # `partial`, because make_fx counts the `self` of a method as an argument.
         try:
             traced = make_fx(partial(self._differentiate))(*arguments)
