@@ -483,7 +483,7 @@ def test_the_command_names_what_differs_from_the_recipe():
     assert train_command(record) == (
         "cifarnet train --recipe seed --data cifar10 --backend jax --dropout 0.1 --batch-size 64 --seed 3"
     )
-    assert settings_beyond_options(record.settings) == {"floor_fraction": 0.5}
+    assert settings_beyond_options(record) == {"floor_fraction": 0.5}
 
 
 def test_the_options_of_train_are_those_that_the_command_uses():
@@ -498,8 +498,8 @@ def test_the_command_of_a_warm_start_lists_what_differs_from_its_recipe():
     )
     fast = recorded("fast", RECIPES["fast"].model, RECIPES["fast"].train)
     assert "--dropout" not in train_command(fast, "earlier")  # which a network without dense layers refuses
-    assert settings_beyond_options(record.settings, "earlier") == {"floor_fraction": 0.5}
-    assert settings_beyond_options(record.settings) == {"filters": (8, 8), "floor_fraction": 0.5}
+    assert settings_beyond_options(record, "earlier") == {"floor_fraction": 0.5}
+    assert settings_beyond_options(record) == {"filters": (8, 8), "floor_fraction": 0.5}
 
 
 def test_the_command_of_a_fixed_schedule_fixes_batch_size_and_epochs():

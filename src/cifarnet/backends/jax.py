@@ -203,11 +203,14 @@ class JaxEngine:
         objective: Objective,
         ghost_batch: int = 0,
         precision: Precision = "float32",
+        *,
+        own_rate: bool = False,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
         self._groups = (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
-        self._rate_index = [variable is optimizer.learning_rate for variable in optimizer.variables].index(True)
+        rate = None if own_rate else optimizer.learning_rate
+        self._is_rate = [variable is rate for variable in optimizer.variables]
         self._step = jax.jit(self._pure_step, donate_argnums=0)
         self._add = jax.jit(self._pure_addition, donate_argnums=0)
         self._apply = jax.jit(self._pure_application, donate_argnums=0)
@@ -272,7 +275,7 @@ class JaxEngine:
 
     def _pure_application(self, state: Any, gradients: Any, rate: Any, updates: list[Any]) -> Any:
         trainable, fixed, moments = state
-        moments = [rate if index == self._rate_index else value for index, value in enumerate(moments)]
+        moments = [rate if is_rate else value for is_rate, value in zip(self._is_rate, moments, strict=True)]
         trainable, moments = self._optimizer.stateless_apply(moments, gradients, trainable)
         fixed = [merge_updates(before, after) for before, *after in zip(fixed, *updates, strict=True)]
         return list(trainable), fixed, list(moments)

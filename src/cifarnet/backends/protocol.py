@@ -119,11 +119,14 @@ class Adapter(Protocol):
         objective: Objective,
         ghost_batch: int = 0,
         precision: Precision = "float32",
+        *,
+        own_rate: bool = False,
     ) -> Engine:
         """Return the engine that trains the Keras model ``network``, which maps images to logits.
 
         It divides a batch into micro-batches of at most ``ghost_batch`` images, or as the adapter chooses if that is 0.
-        Convolutions multiply in ``precision`` in training steps, and in float32 in ``logits``.
+        Convolutions multiply in ``precision`` in training steps, and in float32 in ``logits``. With ``own_rate`` the
+        optimizer determines its learning rate, and those of ``Steps`` are not used.
         """
 
     def predictor(self, network: Any) -> Forward:
@@ -142,4 +145,9 @@ class Adapter(Protocol):
 def paths(network: Any, optimizer: Any) -> list[tuple[str, Any]]:
     """Return all Keras variables of network and optimizer, with names that are the same on all backends."""
     named = [(f"model/{variable.path}", variable) for variable in network.variables]
-    return named + [(f"optimizer/{variable.path}", variable) for variable in optimizer.variables]
+    found = [variable.path for variable in optimizer.variables]
+    for index, (path, variable) in enumerate(zip(found, optimizer.variables, strict=True)):
+        # Keras' Nadam has a variable named by a counter of the process, and its Adafactor has equal names.
+        is_unique = path.startswith(f"{optimizer.name}/") and found.count(path) == 1
+        named.append((f"optimizer/{path if is_unique else index}", variable))
+    return named

@@ -141,9 +141,12 @@ class TensorFlowEngine:
         objective: Objective,
         ghost_batch: int = 0,
         precision: Precision = "float32",
+        *,
+        own_rate: bool = False,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
+        self._own_rate = own_rate
         self._variables = network.trainable_variables
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
@@ -186,7 +189,8 @@ class TensorFlowEngine:
                 batch = [tf.identity(array) for array in batch]
             results.append(self._differentiated(micro_batch, total, *batch))
         gradients, changed, sums = zip(*results, strict=True)
-        self._optimizer.learning_rate.assign(rate)
+        if not self._own_rate:
+            self._optimizer.learning_rate.assign(rate)
         self._optimizer.apply([tf.add_n(each) for each in zip(*gradients, strict=True)], self._variables)
         for variable, *after in zip(self._network.non_trainable_variables, *changed, strict=True):
             variable.assign(merge_updates(variable.value, after))

@@ -129,7 +129,7 @@ def command(
     record = run.record
     _say_result(run, record)
     try:
-        _draw_curves(run, record.best_epoch)
+        _draw_curves(run, record)
         tracking.finish(record)
     finally:
         if as_json:
@@ -208,7 +208,7 @@ def _reopen(
 
 
 def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
-    was = record.model.to_json() | record.train.to_json()
+    was = record.model.to_json() | record.training
     was |= {"data": record.data.source, "recipe": record.recipe, "backend": record.backend}
     for name, value in requested.items():
         if value is not None and value != was.get(name):
@@ -236,12 +236,12 @@ def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
     return bool(stop)
 
 
-def _draw_curves(run: Run, best_epoch: int | None) -> None:
+def _draw_curves(run: Run, record: RunRecord) -> None:
     history = run.read_history()
     if history:
         from cifarnet.report import draw_curves
 
-        draw_curves(history, best_epoch, run.path / "curves.png")
+        draw_curves(history, record.best_epoch, run.path / "curves.png", record.custom.loss_title)
 
 
 def _say_result(run: Run, record: RunRecord) -> None:

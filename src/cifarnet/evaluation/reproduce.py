@@ -12,6 +12,7 @@ from cifarnet.atomic import write_atomically
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
 from cifarnet.errors import RunError
 from cifarnet.recipes import Recipe, recipe
+from cifarnet.run.custom import RECIPE_ONLY
 from cifarnet.run.folder import EpochRecord, Run, require_weights
 from cifarnet.run.record import RunRecord
 from cifarnet.run.typed_json import json_text
@@ -127,19 +128,21 @@ def reproduce(
 
     Only the first ``epochs``, if given, on the schedule of the whole run. The repetition uses the backend of this
     process. Its folder gets the result, reproduction.json. Raises ``RunError`` for another dataset than that of the
-    run, for a run without a finished epoch or without its weights, and if ``stop`` ended the repetition too early.
+    run, for a run without a finished epoch, without its weights or with an optimizer or a loss that is not Keras' own,
+    and if ``stop`` ended the repetition too early.
     """
     from cifarnet.training.begin import begin
     from cifarnet.training.train import resume, same_hold_out
 
     record = run.record
+    record.custom.require_keras("train it again from Python, with cifarnet.train(..., {name}=...)")
     same_hold_out(record, dataset)
     if record.best_epoch:
         require_weights(run)  # now, because they are compared after a whole training
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     warm_start = warm_start_of(run)
-    repeated = begin(record.settings, dataset, root, warm_start=warm_start)
+    repeated = begin(record.settings, dataset, root, warm_start=warm_start, custom=record.custom)
     ended = resume(repeated, dataset, observer=counted, stop=lambda: counted.enough or stop()).record
     if ended.why_stopped == "interrupted" and not counted.enough:
         raise RunError(
@@ -173,7 +176,8 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     Only the first ``epochs``, if given; otherwise both must have ended after the same epoch and for the same reason.
     """
     record, again = original.record, repeated.record
-    noise = None if record.warm_start is not None else noise_of(record.settings, record.data.fingerprint)
+    is_recipe = record.warm_start is None and record.custom == RECIPE_ONLY
+    noise = noise_of(record.settings, record.data.fingerprint) if is_recipe else None
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)
     endings = [f"{len(found)} epochs ({told.why_stopped})" for found, told in ((rows, record), (repeated_rows, again))]

@@ -32,7 +32,7 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
     card = draw_card(evidence, evaluation, engine)
     figures = draw_figures(evaluation, dataset, evidence.robustness)
     if evidence.history:
-        draw_curves(evidence.history, evidence.record.best_epoch, run.path / CURVES)
+        draw_curves(evidence.history, evidence.record.best_epoch, run.path / CURVES, evidence.record.custom.loss_title)
     for name in FIGURES:
         if name not in figures:  # a stale figure of an earlier report
             (run.path / name).unlink(missing_ok=True)

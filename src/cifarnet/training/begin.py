@@ -13,6 +13,7 @@ from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.recipes import Recipe
+from cifarnet.run.custom import RECIPE_ONLY, CustomRecord
 from cifarnet.run.find import create_run, point_latest
 from cifarnet.run.folder import Run
 from cifarnet.run.origin import require_outside
@@ -28,10 +29,18 @@ STATISTICS_IMAGES = 500
 """Maximum number of training images that determine the statistics of batch normalization of an imported model."""
 
 
-def begin(settings: Recipe, dataset: Dataset, root: Path, *, warm_start: WarmStart | None = None) -> Run:
+def begin(
+    settings: Recipe,
+    dataset: Dataset,
+    root: Path,
+    *,
+    warm_start: WarmStart | None = None,
+    custom: CustomRecord = RECIPE_ONLY,
+) -> Run:
     """Create the folder of a new run below ``root``, with its record, ready for ``resume``.
 
-    With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. Raises ``ConfigError``
+    With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. ``custom`` is recorded
+    in place of the recipe's optimizer and loss. Raises ``ConfigError``
     and ``DataError`` if settings and data do not fit together, or if test or validation images were trained on before;
     ``ModelError`` for weights of another network; and ``RunError`` for a folder that cannot be written or lies among
     the images. Then nothing is created.
@@ -42,7 +51,7 @@ def begin(settings: Recipe, dataset: Dataset, root: Path, *, warm_start: WarmSta
     seen = digests(dataset.train.images)
     _require_no_copies(dataset, seen)
     known: Digests | None = seen
-    record, weights = _first_record(settings, dataset, parts, seen, now), b""
+    record, weights = replace(_first_record(settings, dataset, parts, seen, now), custom=custom), b""
     if warm_start is not None:
         require_unseen(warm_start, dataset, parts, parts.fingerprint)
         images = dataset.train.images[evenly_chosen(parts.train, STATISTICS_IMAGES)]

@@ -17,13 +17,13 @@ from cifarnet.data import HoldOut, batch_order
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Split
 from cifarnet.errors import CheckpointError
-from cifarnet.evaluation.scoring import evaluate
 from cifarnet.model.network import get_weights, logits_of, save_weights, set_weights
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.record import StopReason
 
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from .custom import RECIPE_ONLY, Custom, build_custom, rate_after
 from .early_stopping import EarlyStopping
 from .observer import Observer, Progress
 from .optimizer import build_optimizer, compile_engine, learning_rate_at
@@ -63,6 +63,7 @@ def fit(
     run: Run,
     observer: Observer,
     *,
+    custom: Custom = RECIPE_ONLY,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
@@ -70,9 +71,10 @@ def fit(
     """Train ``model`` on ``split.images[parts.train]``, and leave the weights of the best epoch in it.
 
     Continues from the newest checkpoint of ``run``, if there is one; writes best weights, history and checkpoints
-    there. ``stop`` and ``max_minutes`` as in ``train.train``. Raises ``RunError`` and ``CheckpointError``.
+    there. ``custom`` replaces the optimizer and the loss of ``settings``. ``stop`` and ``max_minutes`` as in
+    ``train.train``. Raises ``RunError`` and ``CheckpointError``.
     """
-    session = _Session(model, split, parts, settings, run, observer, clock)
+    session = _Session(model, split, parts, settings, run, observer, custom, clock)
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is not None:
         session.restore(checkpoint)
@@ -97,14 +99,19 @@ class _Session:
         settings: Recipe,
         run: Run,
         observer: Observer,
+        custom: Custom,
         clock: Callable[[], float],
     ) -> None:
         self._model, self._run, self._observer, self._clock = model, run, observer, clock
         self._config = config = settings.train
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
-        network = logits_of(model)
-        self._engine = compile_engine(network, build_optimizer(config, network), config, settings.model.ghost_batch)
+        network, self._custom = logits_of(model), custom
+        if custom.optimizer is None:
+            self._optimizer = build_optimizer(config, network)
+        else:
+            self._optimizer = build_custom(custom.optimizer, network)
+        self._engine = compile_engine(network, self._optimizer, config, settings.model.ghost_batch, custom)
         self._batch_size = min(config.batch_size, len(self._indices))  # few images are not padded to a large batch
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
@@ -169,9 +176,9 @@ class _Session:
         self._position.step += len(steps.learning_rates)
 
     def _end_epoch(self) -> StopReason | None:
+        state = self._engine.state()  # also updates the variables of model and optimizer
         record = self._measure()
         self._history.append(record)
-        state = self._engine.state()  # also updates the model's own variables
         if self._stopping.update(record.epoch, record.comparable_loss):
             self._best = get_weights(self._model)
             save_weights(self._model, self._run.best_weights, record.epoch)
@@ -184,15 +191,21 @@ class _Session:
         return self._reason_to_end()
 
     def _measure(self) -> EpochRecord:
-        validation = evaluate(self._engine.logits, self._validation)
+        validation = self._custom.evaluate(self._engine.logits, self._validation)
         return EpochRecord(
             epoch=self._position.epoch,
-            learning_rate=learning_rate_at(self._config, self._position.epoch - 1 / self._steps),
+            learning_rate=self._last_rate(),
             train_loss=self._position.loss_sum / len(self._indices),
             train_accuracy=self._position.correct / len(self._indices),
             validation_loss=validation.loss,
             validation_accuracy=validation.accuracy,
         )
+
+    def _last_rate(self) -> float:
+        """Return the learning rate at the last step of the epoch."""
+        if self._custom.optimizer is not None:
+            return rate_after(self._optimizer, self._position.epoch * self._steps - 1)
+        return learning_rate_at(self._config, self._position.epoch - 1 / self._steps)
 
     def _reason_to_end(self) -> StopReason | None:
         last = self._history[-1]

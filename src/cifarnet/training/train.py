@@ -26,6 +26,7 @@ from cifarnet.run.record import Calibration, DataRecord, Machine, Metrics, Recor
 from cifarnet.run.state import best_epoch_of, require_resumable
 
 from .begin import begin, machine_of, require_fitting
+from .custom import customized, resumed
 from .loop import Outcome, fit
 from .observer import Observer
 from .warm_start import recipe_of, warm_start_from, warm_start_of
@@ -42,6 +43,8 @@ def train(
     model_config: ModelConfig | None = None,
     train_config: TrainConfig | None = None,
     warm_start: Run | Literal["pretrained"] | None = None,
+    optimizer: Any = None,
+    loss: Any = None,
     observer: Observer | None = None,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
@@ -53,20 +56,27 @@ def train(
     ``warm_start``, the convolutions of that run, or of the classifier that comes with the package, are trained further;
     the validation split of a run is kept, and the recipe must be the same.
 
+    ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
+    weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
+    training and on the validation split: a ``keras.losses.Loss``, the name of one, or a function of ``y_true``, the
+    labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one value per image (n,).
+
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
     printed.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
-    were trained on before, and ``RunError`` if the folder cannot be written.
+    were trained on before, and ``RunError`` if the folder cannot be written. Raises ``ConfigError`` for an optimizer or
+    a loss with options that would not do the same here as in Keras.
     """
     _require_observer(observer)
     if warm_start == pretrained.NAME:
         warm_start = Run(pretrained.FOLDER)
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
-    run = begin(settings, dataset, Path(runs), warm_start=origin)
-    return resume(run, dataset, observer=observer, stop=stop, max_minutes=max_minutes)
+    custom = customized(optimizer, loss, settings.model.classes)
+    run = begin(settings, dataset, Path(runs), warm_start=origin, custom=custom.record())
+    return resume(run, dataset, optimizer=optimizer, loss=loss, observer=observer, stop=stop, max_minutes=max_minutes)
 
 
 def _require_observer(observer: Any) -> None:
@@ -96,18 +106,22 @@ def resume(
     run: Run,
     dataset: Dataset,
     *,
+    optimizer: Any = None,
+    loss: Any = None,
     observer: Observer | None = None,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
 ) -> Run:
     """Continue the training of ``run`` from its newest checkpoint, and return the run.
 
-    ``dataset`` must be the one that the run began with; the other arguments are as in ``train``. On the same machine
-    with the same packages the result is bit-identical to an uninterrupted run. The test split is evaluated once, at the
-    end.
+    ``dataset`` must be the one that the run began with; the other arguments are as in ``train``. An optimizer and a
+    loss of Keras are recreated from the record of the run; only a class or a function of your own has to be passed
+    again, with the same settings. On the same machine with the same packages the result is bit-identical to an
+    uninterrupted run. The test split is evaluated once, at the end.
 
-    Raises ``RunError`` if another process uses the run, if it has finished, and for another dataset, backend or start
-    weights; ``CheckpointError`` for damaged checkpoints.
+    Raises ``RunError`` if another process uses the run, if it has finished, for another dataset, backend or start
+    weights, and if an optimizer or a loss is missing; ``ConfigError`` for another optimizer or loss;
+    ``CheckpointError`` for damaged checkpoints.
     """
     _require_observer(observer)
     with run.locked():
@@ -119,6 +133,7 @@ def resume(
         finish_pointing_latest(run)
         require_fitting(settings, dataset)
         _require_same_division(run, record.machine, machine_of(settings, len(parts.train)))
+        custom = resumed(record.custom, optimizer, loss, settings.model.classes)
         model = initial_model(settings, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
@@ -126,8 +141,9 @@ def resume(
         # Only now, so that a refused resume keeps the results of the interrupted training.
         record = replace(record.without_results(), status="running")
         run.write_record(record)
+        observer = observer or Observer()
         outcome = fit(
-            model, dataset.train, parts, settings, run, observer or Observer(), stop=stop, max_minutes=max_minutes
+            model, dataset.train, parts, settings, run, observer, custom=custom, stop=stop, max_minutes=max_minutes
         )
         record = _with_result(record, outcome)
         if outcome.best_epoch:
@@ -254,7 +270,14 @@ def same_hold_out(record: RunRecord, dataset: Dataset) -> HoldOut:
 
 def _with_result(record: RunRecord, outcome: Outcome) -> RunRecord:
     best = outcome.history[outcome.best_epoch - 1] if outcome.best_epoch else None
-    validation = None if best is None else RecordedScore(loss=best.validation_loss, accuracy=best.validation_accuracy)
+    loss = record.custom.loss
+    validation = None
+    if best is not None:
+        validation = RecordedScore(
+            loss=best.validation_loss,
+            accuracy=best.validation_accuracy,
+            loss_function=None if loss is None else loss.name,
+        )
     return replace(
         record,
         status="interrupted" if outcome.resumable else "finished",
