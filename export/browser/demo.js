@@ -20,7 +20,7 @@ async function reach(path, options) {
   return response;
 }
 
-await start("Drop, paste or take pictures. No website gets them.", async () => ({
+await start("Drop, paste or choose images. They stay on this computer.", async () => ({
   contract: await (await reach("/model.json")).json(),
   classify,
 }));

@@ -31,5 +31,5 @@ async function keep() {
   document.getElementById("offline").textContent = "Works offline from now on.";
 }
 
-await Promise.all([start("Drop, paste or take pictures. They stay in this browser.", open), wearBadge("../golden/")]);
+await Promise.all([start("Drop, paste or choose images. They stay in this browser.", open), wearBadge("../golden/")]);
 await keep();

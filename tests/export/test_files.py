@@ -25,13 +25,14 @@ from cifarnet.export.file import serialize
 from cifarnet.export.inspect import inspect_model
 from cifarnet.export.publish import write_export
 from cifarnet.export.tolerances import Tolerances
-from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
+from cifarnet.model.layers import BatchNormalization
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.runtime import Classifier
 from cifarnet.system import exit_on_interrupt
+from cifarnet.training.import_weights import import_features, import_weights
 from cifarnet.training.train import calibration_of, load_best_and_epoch, same_hold_out
 from tests.lively import NORMALISED, with_lively_moments
 from tests.records import document, put
@@ -203,6 +204,25 @@ def test_a_normalised_network_comes_back_as_the_same_function_without_normalisat
     found = predict(predictor(again), dataset.test.images)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)  # of logits up to 1; 5e-7 was measured
     assert config == replace(MODEL, **NORMALISED | {"ghost_batch": 0})
+
+
+def test_the_convolutions_come_back_with_normalization_as_the_same_function_that_trains_from_there(
+    contract, dataset, tmp_path
+):
+    config = replace(MODEL, **NORMALISED)
+    model = with_lively_moments(build_model(config, seed=2))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(serialize(write_graph(model), contract | {"model": config.to_json()}))
+    again, images = build_model(config, seed=3), dataset.test.images[:100]
+    import_features(again, path, images)
+    first, *_, last = [layer.name for layer in model.layers if isinstance(layer, BatchNormalization)]
+    expected, found = (keras.Model(each.inputs, each.get_layer(last).output) for each in (model, again))
+    np.testing.assert_allclose(found.predict(images, verbose=0), expected.predict(images, verbose=0), rtol=0, atol=1e-5)
+    # Training normalizes by the statistics of the batch, whose mean is now that of inference.
+    beginning, pixels = keras.Model(again.inputs, again.get_layer(first).output), keras.ops.convert_to_tensor(images)
+    trained, inferred = (keras.ops.convert_to_numpy(beginning(pixels, training=each)) for each in (True, False))
+    np.testing.assert_allclose(trained.mean(axis=(0, 1, 2)), inferred.mean(axis=(0, 1, 2)), rtol=0, atol=1e-5)
+    assert not np.array_equal(get_weights(again)["logits/kernel"], get_weights(model)["logits/kernel"])
 
 
 def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, network, dataset):

@@ -24,7 +24,7 @@ from cifarnet.system import INTERRUPTED
 from .dataset_notes import say_dataset
 from .display import TrainingDisplay, download_bar, out, say, say_not_known
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
-from .runs import trained_run
+from .runs import starting_run
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -73,8 +73,9 @@ def command(
         str | None,
         typer.Option(
             "--from",
-            metavar="RUN",
-            help="Fine-tune: start from the convolutions of this run, with its recipe and new dense layers.",
+            metavar="RUN|pretrained",
+            help="Fine-tune: start from the convolutions of this run, with its recipe and new dense layers, or from "
+            "those of the classifier of CIFAR-10 that comes with cifarnet.",
             show_default=False,
             parser=filled("--from", RUN),
         ),
@@ -117,7 +118,7 @@ def command(
     if warm_start is not None and data is None and resume is None:
         raise UsageError("--from was given without --data; expected the images to train on: add --data")
     if resume is None:
-        origin = None if warm_start is None else trained_run(runs, None if warm_start == "latest" else warm_start)
+        origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
         run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs)
     elif warm_start is not None:

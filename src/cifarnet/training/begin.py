@@ -9,10 +9,9 @@ import numpy as np
 
 from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
-from cifarnet.data import HoldOut, hold_out_of
+from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, DataError
-from cifarnet.model.network import build_model, load_features
 from cifarnet.recipes import Recipe
 from cifarnet.run.custom import RECIPE_ONLY, CustomRecord
 from cifarnet.run.find import create_run, point_latest
@@ -22,10 +21,12 @@ from cifarnet.run.record import DataRecord, HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
 from .seen import Digests, digests, write_seen
-from .warm_start import WarmStart, require_unseen
+from .warm_start import WarmStart, require_unseen, start_weights
 
 SHOWN = 3
 """Maximum number of files in an error message."""
+STATISTICS_IMAGES = 500
+"""Maximum number of training images that determine the statistics of batch normalization of an imported model."""
 
 
 def begin(
@@ -53,8 +54,8 @@ def begin(
     record, weights = replace(_first_record(settings, dataset, parts, seen, now), custom=custom), b""
     if warm_start is not None:
         require_unseen(warm_start, dataset, parts, parts.fingerprint)
-        load_features(build_model(settings.model), warm_start.weights)  # raises unless they fit
-        weights = warm_start.weights.read_bytes()
+        images = dataset.train.images[evenly_chosen(parts.train, STATISTICS_IMAGES)]
+        weights = start_weights(warm_start, settings.model, images)  # raises unless they fit
         record = replace(record, warm_start=warm_start.recorded(weights))
         known = None if warm_start.seen is None else np.concatenate([seen, warm_start.seen])
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
+from cifarnet import pretrained
 from cifarnet.backends import choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
@@ -41,7 +42,7 @@ def train(
     runs: str | Path = "runs",
     model_config: ModelConfig | None = None,
     train_config: TrainConfig | None = None,
-    warm_start: Run | None = None,
+    warm_start: Run | Literal["pretrained"] | None = None,
     optimizer: Any = None,
     loss: Any = None,
     observer: Observer | None = None,
@@ -52,8 +53,8 @@ def train(
 
     By default the settings are those of the recipe, adapted to the classes, the image shape and the number of images,
     as the command ``cifarnet train`` does. A ``model_config`` or ``train_config`` is used as it is. With
-    ``warm_start``, the convolutions of that run are trained further and its validation split is kept; the recipe must
-    be the same.
+    ``warm_start``, the convolutions of that run, or of the classifier that comes with the package, are trained further;
+    the validation split of a run is kept, and the recipe must be the same.
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
@@ -69,6 +70,8 @@ def train(
     a loss with options that would not do the same here as in Keras.
     """
     _require_observer(observer)
+    if warm_start == pretrained.NAME:
+        warm_start = Run(pretrained.FOLDER)
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
     custom = customized(optimizer, loss, settings.model.classes)
