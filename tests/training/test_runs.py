@@ -247,13 +247,22 @@ def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
         resume(run, dataset, observer=watcher)
 
 
-def test_another_division_of_a_batch_is_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("parts", r"divides a batch into {} part\(s\); expected {}, as when .* with the same thread settings"),
+        ("threads", r"computes with {} thread\(s\) per operation; expected {}, as when .* began: set \w+={}"),
+    ],
+)
+def test_what_changes_the_rounding_is_refused_on_resume_where_the_cores_are_the_same(
+    job, dataset, runs, watcher, name, message
+):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
-    parts = record["machine"]["parts"]
-    put(run, record | {"machine": record["machine"] | {"parts": parts + 1}})
-    with pytest.raises(RunError, match=rf"divides a batch into {parts} part\(s\); expected {parts + 1}, as when"):
+    count = record["machine"][name]
+    put(run, record | {"machine": record["machine"] | {name: count + 1}})
+    with pytest.raises(RunError, match=message.format(count, count + 1, count + 1)):
         resume(run, dataset, observer=watcher)
-    put(run, record | {"machine": record["machine"] | {"parts": parts + 1, "cores": 1000}})
+    put(run, record | {"machine": record["machine"] | {name: count + 1, "cores": 1000}})
     assert resume(run, dataset, observer=watcher).record.status == "finished"
 
 
