@@ -120,7 +120,7 @@ def devices() -> list[str]:
 
 
 def threads() -> int | None:
-    """Return the number of threads of one operation; see ``Adapter``. TensorFlow reports 0 unless the program set it."""
+    """Return the number of threads of one operation; see ``Adapter``. TensorFlow reports 0 unless it was set."""
     chosen: int = tf.config.threading.get_intra_op_parallelism_threads()
     return chosen or threads_of_environment(THREAD_VARIABLES[:1])
 

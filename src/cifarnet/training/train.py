@@ -220,8 +220,8 @@ def _require_same_division(run: Run, began: Machine, now: Machine) -> None:
         )
     if began.threads not in (None, now.threads):
         raise RunError(
-            f"this process computes with {now.threads} thread(s) per operation; expected {began.threads}, as when {run} "
-            f"began: set {adapter().THREAD_VARIABLES[0]}={began.threads} in a new process"
+            f"this process computes with {now.threads} thread(s) per operation; expected {began.threads}, as when "
+            f"{run} began: set {adapter().THREAD_VARIABLES[0]}={began.threads} in a new process"
         )
 
 
