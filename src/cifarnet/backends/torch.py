@@ -126,7 +126,7 @@ def devices() -> list[str]:
 
 def threads() -> int:
     """Return the number of PyTorch's threads; see ``Adapter``."""
-    return torch.get_num_threads()
+    return int(torch.get_num_threads())
 
 
 def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:
