@@ -50,8 +50,9 @@ def model(tmp_path, dataset):
 
 
 @pytest.fixture
-def arrays(tmp_path, dataset):
-    """The folder of the published format: 5 severities of all test images per file, one after the other."""
+def arrays(tmp_path, dataset, monkeypatch):
+    """The folder of the published format for the dataset, which stands for CIFAR-10."""
+    monkeypatch.setattr("cifarnet.evaluation.corruptions.published.CIFAR10_FINGERPRINT", dataset.fingerprint)
     folder = tmp_path / "CIFAR-10-C"
     folder.mkdir()
     rng = np.random.default_rng(2)
@@ -139,6 +140,15 @@ def test_an_archive_is_no_array(typed, model, arrays):
     np.savez(arrays / "fog.npz", np.zeros(1))
     (arrays / "fog.npz").rename(arrays / "fog.npy")
     assert "fog.npy is an .npz archive" in typed("robustness", model, "--data", "photos", "--cifar10c", arrays)[2]
+
+
+def test_other_images_of_the_same_classes_are_refused(typed, model, arrays, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "train" / "cat" / "more.png")
+    code, _, stderr = typed("robustness", model, "--data", "photos", "--cifar10c", arrays)
+    assert code == 1
+    assert (
+        ", CIFAR-10, whose test images the arrays of --cifar10c show: add --data cifar10, or" in stderr.splitlines()[-1]
+    )
 
 
 def test_a_model_of_other_classes_is_refused(typed, arrays, tmp_path):
