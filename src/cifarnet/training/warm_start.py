@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.data import HoldOut
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, RunError
@@ -26,6 +27,8 @@ class WarmStart:
     """Digests of all training images of that run and of the runs before it, or None if unknown."""
     division: tuple[str, str] | None = None
     """Fingerprints of its dataset and of its validation split."""
+    image_shape: tuple[int, ...] = IMAGE_SHAPE
+    """Height, width and channels of its images."""
 
     def recorded(self, content: bytes) -> StartedFrom:
         """Return the entry in the record of the new run; ``content`` is that of the weights file."""
@@ -35,8 +38,9 @@ class WarmStart:
 def warm_start_from(run: Run) -> WarmStart:
     """Return a start from the best weights of ``run``. Raises ``RunError`` if it has none."""
     require_weights(run)
-    division = _division(run.record)
-    return WarmStart(run.path.resolve().name, run.best_weights, seen_by(run), division)
+    record = run.record
+    name, shape = run.path.resolve().name, record.model.image_shape
+    return WarmStart(name, run.best_weights, seen_by(run), _division(record), shape)
 
 
 def recipe_of(run: Run) -> Recipe:
@@ -69,15 +73,21 @@ def warm_start_of(run: Run) -> WarmStart | None:
             f"{path} has the SHA-256 {found[:12]}…; expected {recorded.weights_sha256[:12]}… as when the run "
             "began: restore it or start anew"
         )
-    return WarmStart(recorded.run, path, seen_by(run), _division(record))
+    return WarmStart(recorded.run, path, seen_by(run), _division(record), record.model.image_shape)
 
 
 def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold_out: str) -> None:
-    """Raise ``ConfigError`` if validation or test images were trained on before.
+    """Raise ``ConfigError`` if validation or test images were trained on before, or have another size.
 
     ``parts`` is the validation split of ``dataset``, and ``hold_out`` its fingerprint. The same split of the same
     dataset as in the earlier run is accepted, even if the dataset has copies of an image.
     """
+    if dataset.train.images.shape[1:] != warm_start.image_shape:
+        raise ConfigError(
+            f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {warm_start.image_shape} "
+            f"as {warm_start.run}, whose training images are not recognized in another size: resize them, or train "
+            "without --from"
+        )
     data, held_out_before = warm_start.division or (None, None)
     is_same = data == dataset.fingerprint
     seen = digests(dataset.train.images) if is_same else warm_start.seen
