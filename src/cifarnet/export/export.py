@@ -83,6 +83,8 @@ def export_precisions(
     variants = [(tolerances_of(each, max_drop), writable_path(run, each, output)) for each, output in outputs.items()]
     dataset = dataset or run.record.origin.load_dataset()
     same_hold_out(run.record, dataset)
+    for _, path in variants:
+        require_outside(path.parent, dataset.source, "--output")  # the images may have moved
     best = load_best_and_epoch(run)
     record = record_of(run, best.epoch)
     if record.calibration_for(flip=flip) is None:
