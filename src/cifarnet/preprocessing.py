@@ -19,6 +19,9 @@ from .errors import DataError, SizeError, reason
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+SYSTEM_FOLDERS = frozenset(("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin"))
+"""Names, in lower case, of folders in which systems keep thumbnails, attributes and deleted files."""
+
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Accepted formats. Pillow also opens formats that start other programs."""
 
@@ -37,6 +40,11 @@ _FACTORS = {"L;2": 85, "L;4": 17}
 
 UPRIGHT = 1
 """EXIF orientation of an image that is stored upright."""
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether folders skip a file or folder of this name: its name begins with a dot or is of the system."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:

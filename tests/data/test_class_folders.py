@@ -152,18 +152,34 @@ def test_classes_that_only_one_split_has_are_named(split_folders):
         load_dataset(split_folders)
 
 
-@pytest.mark.parametrize("other", ["val", "Validation"])
-def test_splits_are_not_taken_for_classes(split_folders, other):
-    (split_folders / "test").rename(split_folders / other)
-    with pytest.raises(
-        DataError, match=rf"has {', '.join(sorted(('train', other)))} as class folders, .*train and test"
-    ):
-        load_dataset(split_folders)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val"),
+        ("Validation", "train"),
+        ("test_set", "training_set"),
+        ("TEST", "Train"),
+        ("TestSet", "TrainSet"),
+        ("seg_test", "seg_train"),
+        ("Testing", "Training Data"),
+    ],
+)
+def test_splits_are_not_taken_for_classes(split_folders, names):
+    folder = split_folders.with_name("renamed")
+    folder.mkdir()
+    for part, name in zip(("test", "train"), names, strict=True):
+        (split_folders / part).rename(folder / name)
+    with pytest.raises(DataError, match=rf"has {', '.join(sorted(names))} as class folders, .*train and test"):
+        load_dataset(folder)
 
 
 def test_a_class_may_be_called_like_a_part(class_folders):
     (class_folders / "cat").rename(class_folders / "test")
     assert load_dataset(class_folders).labels == ("dog", "test")
+    (class_folders / "freight train" / "red").mkdir(parents=True)
+    for image in (class_folders / "dog").iterdir():
+        shutil.copy(image, class_folders / "freight train" / "red")
+    assert load_dataset(class_folders).labels == ("dog", "freight train", "test")
 
 
 def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folders):
@@ -172,6 +188,12 @@ def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folder
     shutil.copy(class_folders / "cat" / "0.png", deep / "DEEP.PNG")
     shutil.copy(class_folders / "cat" / "0.png", deep / ".hidden.png")
     (deep / "loop").symlink_to(class_folders, target_is_directory=True)
+    for folder in (class_folders, class_folders / "cat"):
+        for name in ("@eaDir", "__MACOSX", ".thumbnails", "#recycle"):
+            (folder / name).mkdir()
+            shutil.copy(class_folders / "cat" / "0.png", folder / name)
+    (class_folders / "cat" / "._0.png").write_text("no image")
+    (class_folders / "cat" / "Thumbs.db").write_text("no image")
     (class_folders / ".git").mkdir()
     (class_folders / "cat" / "notes.txt").write_text("not an image")
     dataset = load_dataset(class_folders)
@@ -208,6 +230,9 @@ def test_a_class_with_too_few_images_is_named(class_folders, kept, others, told)
     for name in others:
         (class_folders / "dog" / name).touch()
     with pytest.raises(DataError, match=told):
+        load_dataset(class_folders)
+    (class_folders / "dog" / "linked").symlink_to(class_folders / "cat")
+    with pytest.raises(DataError, match=r"other file\(s\) and 1 linked folder\(s\), which are not followed; expected"):
         load_dataset(class_folders)
 
 
