@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -242,6 +243,18 @@ def test_one_class_is_too_few(class_folders):
         load_dataset(class_folders)
 
 
+def _half_zeroed() -> bytes:
+    """A PNG that Pillow decodes as if nothing were wrong."""
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(buffer, "PNG")
+    content = bytearray(buffer.getvalue())
+    middle, end = len(content) // 2, len(content) - 16  # of the pixels, then their CRC and the last chunk
+    content[middle:end] = bytes(end - middle)
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+    return bytes(content)
+
+
 def _ppm() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32)).save(buffer, "PPM")
@@ -252,19 +265,28 @@ def _ppm() -> bytes:
     ("content", "reason"),
     [
         (png_bytes(64, 64, bytes(range(256)))[:-20], ".*truncated"),
+        (_half_zeroed(), "broken PNG file: the CRC of its pixels does not match"),
         (b"no image", "no image in a known format"),
         (_ppm(), "no image in a known format"),  # a format outside the list is refused whatever the file's name
         (png_bytes(10_000, 10_000, b""), ".*decompression bomb"),  # Pillow by itself only warns of this one
         (png_bytes(20_000, 20_000, b""), ".*decompression bomb"),
         (POINTER, "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"),
     ],
-    ids=["truncated", "text", "PPM", "large", "bomb", "Git LFS"],
+    ids=["truncated", "half zeroed", "text", "PPM", "large", "bomb", "Git LFS"],
 )
 def test_unreadable_images_are_counted_and_named_with_the_reason(class_folders, content, reason):
     for name in ("cat/0.png", "dog/1.png"):
         (class_folders / name).write_bytes(content)
     with pytest.raises(DataError, match=rf"2 of 10 .*0\.png \({reason}.*1\.png \(.*: remove or replace"):
         load_dataset(class_folders)
+
+
+def test_damage_beside_the_pixels_of_a_png_is_ignored(class_folders):
+    content = (class_folders / "cat" / "0.png").read_bytes()
+    text = struct.pack(">I", 3) + b"tEXta\0b" + b"\0" * 4  # with a wrong CRC
+    (class_folders / "cat" / "0.png").write_bytes(content[:-12] + text)  # and without the last chunk
+    dataset = load_dataset(class_folders)
+    assert len(dataset.train) + len(dataset.test) == 10
 
 
 def test_a_long_list_of_unreadable_images_is_cut(class_folders):

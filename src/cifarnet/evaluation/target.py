@@ -186,12 +186,12 @@ def open_images(target: Target, place: str | None, progress: "Progress | None" =
     if place is None:
         _require_origin(target)
     dataset = target.origin.load_dataset(place, progress)
-    require_labels(target, dataset)
     if (shape := dataset.test.images.shape[1:]) != target.image_shape:
         raise DataError(
             f"{dataset.name} has images of shape {shape}; expected {target.image_shape}, the input of {target.name}: "
             "evaluate it on a folder with `cifarnet evaluate --images`, which resizes them"
         )
+    require_labels(target, dataset)
     return dataset
 
 
