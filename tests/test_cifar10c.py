@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from cifarnet.contract import ROBUSTNESS
+from cifarnet.contract import PUBLISHED_ROBUSTNESS, ROBUSTNESS
 from cifarnet.data import load_dataset
 from cifarnet.dataset import CIFAR10_LABELS
 from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES
@@ -183,7 +183,8 @@ def test_a_report_shows_published_images_under_their_own_heading(tmp_path, typed
     run = run_of(tmp_path / "run", dataset)
     run.model.write_bytes(model.read_bytes())
     code, stdout, _ = typed("robustness", model, "--data", "photos", "--cifar10c", arrays, "--json")
-    (run.path / ROBUSTNESS).write_text(stdout)
+    (run.path / PUBLISHED_ROBUSTNESS).write_text(stdout)
+    (run.path / ROBUSTNESS).write_text("damaged")  # of drawn images
     page = write_report(run, evaluation_of(dataset), dataset, "onnxruntime").read_text()
     assert (code, "Robustness on the published CIFAR-10-C images</h2>" in page) == (0, True)
     assert page.index("Additional corruptions, not part of the mean") < page.index(">spatter<")
