@@ -272,6 +272,9 @@ def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):
     started = {"warm_start": {"run": "earlier", "weights_sha256": "0" * 64, "seen": seen}}
     put(trained, document(trained) | started)
     trained.seen.unlink()
+    code, stdout, stderr = run("evaluate", "latest", "--json")
+    assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
+    assert "are not known here; on them its metrics are too optimistic" in stderr[-1]
     code, _, stderr = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
     note = (
         f"note: the training images of {trained.path.name} are not known here; on them its metrics are too optimistic"
