@@ -131,9 +131,8 @@ def _open_images(targets: "list[Target]", data: str | None, images: str | None) 
         say(f"no images of {names}: metrics that need them are omitted")
     for name in (name for name, known in unseen.items() if known is None):
         say_not_known(name)
-    others = [target.name for target in targets if not is_own(target, dataset)]
-    named = [target.name for target in targets if target.name in others and target.origin != UNKNOWN]
-    if named and not images:
+    others = [target for target in targets if not is_own(target, dataset)]
+    if named := [] if images else [target.name for target in others if target.origin != UNKNOWN]:
         say(f"{dataset.name} is not, or no longer, what {' and '.join(named)} was trained on")
     return dataset, scored_images(dataset, same_as_run=not others, unseen=None if None in unseen.values() else True)
 
