@@ -26,8 +26,7 @@ from .microbatches import (
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
-THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
-"""See ``Adapter``."""
+THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")  # see ``Adapter``
 PATCH_BYTES = 12 * 2**20
 """Maximum size of the patches, in bytes, up to which a CPU convolution is a matrix product; XLA's is faster beyond it.
 
