@@ -20,7 +20,7 @@ from cifarnet.contract import CALIBRATION, CONTRACT_KEY
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import predict, softmax, with_tta
 from cifarnet.export import export as exporting
-from cifarnet.export.export import export_run
+from cifarnet.export.export import export_precisions, export_run
 from cifarnet.export.file import serialize
 from cifarnet.export.inspect import inspect_model
 from cifarnet.export.publish import write_export
@@ -317,6 +317,16 @@ def test_weights_that_are_replaced_while_an_export_begins_are_labeled_with_their
     assert Classifier(exported.path).contract["training"]["best_epoch"] == 99
     _, weights = import_weights(exported.path)
     np.testing.assert_array_equal(weights["logits/kernel"], get_weights(following)["logits/kernel"])
+
+
+def test_the_files_of_one_command_have_the_weights_of_one_epoch_while_training_replaces_them(run, dataset):
+    still_training(run)
+    epochs = []
+    for exported in export_precisions(run, dataset, {"float32": None, "float16": None}, max_drop=0.9):
+        epochs.append(Classifier(exported.path).contract["training"]["best_epoch"])
+        save_weights(build_model(MODEL, seed=5), run.best_weights, 99)
+    assert len(epochs) == 2
+    assert epochs[0] == epochs[1] != 99
 
 
 def test_results_of_later_weights_than_those_exported_are_left_out(run, dataset, monkeypatch):

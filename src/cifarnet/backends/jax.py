@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cifarnet.config import Precision
 from cifarnet.errors import BackendError
-from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, usable_cores, versions
+from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, threads_of_environment, usable_cores, versions
 
 from .microbatches import (
     MicroBatch,
@@ -26,6 +26,7 @@ from .microbatches import (
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
+THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")  # see ``Adapter``
 PATCH_BYTES = 12 * 2**20
 """Maximum size of the patches, in bytes, up to which a CPU convolution is a matrix product; XLA's is faster beyond it.
 
@@ -159,6 +160,11 @@ def apply_adam(
 def devices() -> list[str]:
     """Return the names of the devices available to JAX."""
     return [str(device) for device in jax.devices()]
+
+
+def threads() -> int | None:
+    """Return the size of XLA's thread pool; see ``Adapter``. XLA reads it from the environment on its first use."""
+    return threads_of_environment(THREAD_VARIABLES)
 
 
 def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:

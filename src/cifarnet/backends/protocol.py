@@ -82,6 +82,9 @@ class Adapter(Protocol):
     Importing one of them has no effect on the rest of the process.
     """
 
+    THREAD_VARIABLES: tuple[str, ...]
+    """Environment variables with which a user sets numbers of threads; the first sets that of one operation."""
+
     def prepare_process(self) -> None:
         """Configure process-wide settings for training. Called before the framework is used."""
 
@@ -140,6 +143,9 @@ class Adapter(Protocol):
 
     def devices(self) -> list[str]:
         """Return the framework's names of the available devices."""
+
+    def threads(self) -> int | None:
+        """Return the number of threads of one operation on the CPU, which affects rounding, or None if unknown."""
 
 
 def paths(network: Any, optimizer: Any) -> list[tuple[str, Any]]:

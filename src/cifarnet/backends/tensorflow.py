@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cifarnet.config import Precision
-from cifarnet.system import multiplies_bfloat16, usable_cores
+from cifarnet.system import multiplies_bfloat16, threads_of_environment, usable_cores
 
 from .microbatches import (
     MicroBatch,
@@ -23,8 +23,8 @@ from .microbatches import (
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
-THREAD_VARIABLES = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
-"""Environment variables with which a user sets the numbers of threads."""
+THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+"""See ``Adapter``."""
 
 
 def prepare_process() -> None:
@@ -35,7 +35,12 @@ def prepare_process() -> None:
     """
     threads = tf.config.threading
     chosen = threads.get_intra_op_parallelism_threads() or threads.get_inter_op_parallelism_threads()
-    if usable_cores() != 2 or chosen or THREAD_VARIABLES & set(os.environ) or tf.config.list_physical_devices("GPU"):
+    if (
+        usable_cores() != 2
+        or chosen
+        or set(THREAD_VARIABLES) & set(os.environ)
+        or tf.config.list_physical_devices("GPU")
+    ):
         return
     with suppress(RuntimeError):  # TensorFlow was already used in this process
         threads.set_intra_op_parallelism_threads(1)
@@ -112,6 +117,12 @@ def apply_adam(
 def devices() -> list[str]:
     """Return the names of the devices available to TensorFlow."""
     return [device.name for device in tf.config.list_logical_devices()]
+
+
+def threads() -> int | None:
+    """Return the number of threads of one operation; see ``Adapter``. TensorFlow reports 0 unless it was set."""
+    chosen: int = tf.config.threading.get_intra_op_parallelism_threads()
+    return chosen or threads_of_environment(THREAD_VARIABLES[:1])
 
 
 def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:

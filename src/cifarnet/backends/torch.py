@@ -20,6 +20,8 @@ from cifarnet.system import multiplies_bfloat16
 from .microbatches import MicroBatch, calling_on, current_precision, ghost_batches, keras_defaults, merge_updates
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""See ``Adapter``."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Constants of glibc's ``malloc.h``."""
 KEPT_BYTES = 2**30
@@ -120,6 +122,11 @@ def devices() -> list[str]:
     """Return the names of the devices available to PyTorch."""
     apple = ["mps"] if torch.backends.mps.is_available() else []
     return ["cpu", *apple, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+
+
+def threads() -> int:
+    """Return the number of PyTorch's threads; see ``Adapter``."""
+    return int(torch.get_num_threads())
 
 
 def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:

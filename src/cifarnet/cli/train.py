@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
-from cifarnet.dataset import durable
 from cifarnet.errors import RunError, UsageError, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run.find import find_run
@@ -199,17 +198,24 @@ def _reopen(
     run = find_run(runs, None if name == "latest" else name)
     record = run.record
     require_resumable(run)
-    requested = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
-    requested["data"] = None if data is None or record.data.source is None else durable(data)
-    _require_same_settings(record, requested)
+    _require_same_backend(run, record.backend, backend)
+    _require_same_settings(record, {"recipe": recipe_name, **given})
     say(f"backend {choose(record.backend)}, resuming {run}")
     with download_bar() as progress:
         return run, record.origin.load_dataset(data, progress)
 
 
+def _require_same_backend(run: Run, was: str, option: str | None) -> None:
+    asked = option or os.environ.get("KERAS_BACKEND") or was
+    if asked != was:
+        raise UsageError(
+            f"{'--backend' if option else 'KERAS_BACKEND'} is {asked}; expected {was} as when the run began: resume it "
+            f"with `cifarnet train --resume {shell_word(str(run))} --backend {was}`"
+        )
+
+
 def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
-    was = record.model.to_json() | record.training
-    was |= {"data": record.data.source, "recipe": record.recipe, "backend": record.backend}
+    was = record.model.to_json() | record.training | {"recipe": record.recipe}
     for name, value in requested.items():
         if value is not None and value != was.get(name):
             raise UsageError(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from cifarnet.errors import RunError
 from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.custom import RECIPE_ONLY
 from cifarnet.run.folder import EpochRecord, Run, require_weights
-from cifarnet.run.record import RunRecord
+from cifarnet.run.record import Machine, RunRecord
 from cifarnet.run.typed_json import json_text
 from cifarnet.training.observer import Observer
 from cifarnet.training.warm_start import warm_start_of
@@ -249,8 +249,9 @@ def _outcome(differences: Sequence[Difference], *, weights_equal: bool | None) -
 def changes(record: RunRecord, again: RunRecord) -> list[str]:
     """Return a sentence for each difference in backend, versions and machine of two records."""
     then, now = (_surroundings(each) for each in (record, again))
+    missing = {each.name: "unknown" for each in fields(Machine)}  # in records of an earlier version
     return [
-        f"{name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"
+        f"{name}: {then.get(name, missing.get(name, 'none'))} then, {now.get(name, missing.get(name, 'none'))} now"
         for name in dict.fromkeys((*then, *now))
         if then.get(name) != now.get(name)
     ]

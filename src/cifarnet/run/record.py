@@ -112,6 +112,8 @@ class Machine(Sparse):
     devices: tuple[str, ...]
     parts: int | None = None
     """Number of micro-batches of a batch, or None in runs of an earlier version."""
+    threads: int | None = None
+    """Number of the framework's threads per operation, or None if unknown or in runs of an earlier version."""
 
 
 @dataclass(frozen=True, kw_only=True)

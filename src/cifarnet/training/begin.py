@@ -139,4 +139,5 @@ def machine_of(settings: Recipe, images: int) -> Machine:
         cores=usable_cores(),
         devices=tuple(adapter().devices()),
         parts=len(adapter().micro_batches(size, settings.model.ghost_batch)),
+        threads=adapter().threads(),
     )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 
 from cifarnet import pretrained
-from cifarnet.backends import choose
+from cifarnet.backends import adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -229,11 +229,18 @@ def _require_same_backend(run: Run, backend: str) -> None:
 
 def _require_same_division(run: Run, began: Machine, now: Machine) -> None:
     # Another division rounds differently. With another number of cores it cannot be avoided, and nothing is promised.
-    if began.cores == now.cores and began.parts not in (None, now.parts):
+    if began.cores != now.cores:
+        return
+    if began.parts not in (None, now.parts):
         raise RunError(
             f"this process divides a batch into {now.parts} part(s); expected {began.parts}, as when {run} "
             "began: resume it as it began, by the command or from Python (there with or without "
             "cifarnet.system.prepare_process()), with the same thread settings"
+        )
+    if began.threads not in (None, now.threads):
+        raise RunError(
+            f"this process computes with {now.threads} thread(s) per operation; expected {began.threads}, as when "
+            f"{run} began: set {adapter().THREAD_VARIABLES[0]}={began.threads} in a new process"
         )
 
 

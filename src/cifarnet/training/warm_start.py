@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cifarnet import pretrained
 from cifarnet.config import ModelConfig
+from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.data import HoldOut
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, RunError
@@ -34,6 +35,8 @@ class WarmStart:
     """Digests of all training images of that run and of the runs before it, or None if unknown."""
     division: tuple[str, str] | None = None
     """Fingerprints of its dataset and of its validation split."""
+    image_shape: tuple[int, ...] = IMAGE_SHAPE
+    """Height, width and channels of its images."""
 
     def recorded(self, content: bytes) -> StartedFrom:
         """Return the entry in the record of the new run; ``content`` is that of the weights file."""
@@ -50,7 +53,9 @@ def warm_start_from(run: Run) -> WarmStart:
     else:
         require_weights(run)
         weights = run.best_weights
-    return WarmStart(run.path.resolve().name, weights, seen_by(run), _division(run.record))
+    record = run.record
+    name, shape = run.path.resolve().name, record.model.image_shape
+    return WarmStart(name, weights, seen_by(run), _division(record), shape)
 
 
 def start_weights(warm_start: WarmStart, config: ModelConfig, images: NDArray[np.uint8]) -> bytes:
@@ -100,15 +105,21 @@ def warm_start_of(run: Run) -> WarmStart | None:
             f"{path} has the SHA-256 {found[:12]}…; expected {recorded.weights_sha256[:12]}… as when the run "
             "began: restore it or start anew"
         )
-    return WarmStart(recorded.run, path, seen_by(run), _division(record))
+    return WarmStart(recorded.run, path, seen_by(run), _division(record), record.model.image_shape)
 
 
 def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold_out: str) -> None:
-    """Raise ``ConfigError`` if validation or test images were trained on before.
+    """Raise ``ConfigError`` if validation or test images were trained on before, or have another size.
 
     ``parts`` is the validation split of ``dataset``, and ``hold_out`` its fingerprint. The same split of the same
     dataset as in the earlier run is accepted, even if the dataset has copies of an image.
     """
+    if dataset.train.images.shape[1:] != warm_start.image_shape:
+        raise ConfigError(
+            f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {warm_start.image_shape} "
+            f"as {warm_start.run}, whose training images are not recognized in another size: resize them, or train "
+            "without --from"
+        )
     data, held_out_before = warm_start.division or (None, None)
     is_same = data == dataset.fingerprint
     seen = digests(dataset.train.images) if is_same else warm_start.seen
