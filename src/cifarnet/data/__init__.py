@@ -9,12 +9,13 @@ from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
 from cifarnet.errors import ConfigError, DataError, IntegrityError
 
+from .augmentation import batch_order
 from .cache import CacheState, cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
 from .download import fetch
 from .official_files import holds_release, read_release
-from .split import HoldOut, Indices, batch_order, evenly_chosen, hold_out, hold_out_of
 from .synthetic import synthetic
+from .validation_split import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
 
 __all__ = [
     "CacheState",

@@ -1,14 +1,30 @@
-"""Data augmentation: horizontal flip, random crop and cutout, each a pure function of seed, epoch and image."""
+"""The order of the training images and their augmentation: pure functions of seed, epoch and image.
+
+The augmentations are horizontal flip, random crop and cutout.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.config import TrainConfig
+from cifarnet.errors import ConfigError
 
-_FLIP_TAG, _CROP_TAG, _CUTOUT_TAG = 0x666C_6970, 0x7368_6966, 0x6375_746F
-"""Separate these random streams from all others with the same seed (ASCII "flip", "shif", "cuto")."""
+_ORDER_TAG, _FLIP_TAG, _CROP_TAG, _CUTOUT_TAG = 0x6F72_6465, 0x666C_6970, 0x7368_6966, 0x6375_746F
+"""Separate these random streams from all others with the same seed (ASCII "orde", "flip", "shif", "cuto")."""
 GRAY = 128
 """Fill value of cutout, 0-255."""
+
+
+def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order of the training images in an epoch: a permutation of ``range(count)``, int64 (count,).
+
+    It depends only on seed and epoch, so a resumed run needs no generator state. Raises ConfigError if an argument is
+    negative.
+    """
+    if min(count, seed, epoch) < 0:
+        raise ConfigError(f"count {count}, seed {seed}, epoch {epoch}; expected none below 0: pass whole numbers ≥ 0")
+    rng = np.random.Generator(np.random.PCG64([seed, _ORDER_TAG, epoch]))
+    return rng.permutation(np.arange(count, dtype=np.int64))
 
 
 class Augmentation:

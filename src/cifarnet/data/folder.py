@@ -1,9 +1,8 @@
 """Image folders with one subfolder per class."""
 
-import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import compress
@@ -17,15 +16,10 @@ from cifarnet.dataset import Dataset, Progress, Split, SplitBy, durable, silent
 from cifarnet.errors import DataError
 from cifarnet.preprocessing import EXTENSIONS, bombs_refused, is_hidden, read_pixels
 
-from .split import hold_out
-
-TEST_FRACTION = 0.2
-"""Share of the images in the test split of a folder that has none."""
+from .test_split import LEAST_PER_CLASS, chosen_for_test
 
 _THREADS = 4
-"""Threads that hash or decode: both release the interpreter lock. More would only use more memory."""
-_LEAST_PER_CLASS = 3
-"""One image each for training, validation and test."""
+"""Threads that decode, which releases the interpreter lock. More would only use more memory."""
 _PART_WORDS = frozenset(("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"))
 """Words in common names of dataset splits, such as ``Train`` and ``test_set``, all of whose "classes" are folders."""
 _WORD = re.compile("[a-z]+")
@@ -43,12 +37,9 @@ def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progr
     if (path / "train").is_dir() and (path / "test").is_dir():
         return _read_train_and_test(path, progress).opened_by(durable(path))
     labels = _class_names(path)
-    paths = [_image_paths(path / label, _LEAST_PER_CLASS) for label in labels]
+    paths = [_image_paths(path / label, LEAST_PER_CLASS) for label in labels]
     split = _read_paths(path, paths, progress)
-    if split_by == "content":
-        is_test = _without_copies(_chosen_by_content(dict(zip(labels, paths, strict=True)), seed), split)
-    else:
-        is_test = np.isin(np.arange(len(split)), hold_out(split, TEST_FRACTION, seed, len(labels)).validation)
+    is_test = chosen_for_test(split, dict(zip(labels, paths, strict=True)), seed, split_by)
     train, test = (
         Split(split.images[part], split.labels[part], tuple(compress(split.files, part)))
         for part in (~is_test, is_test)
@@ -108,51 +99,6 @@ def _read_train_and_test(path: Path, progress: Progress) -> Dataset:
         for part in ("train", "test")
     )
     return Dataset(name=path.resolve().name, train=train, test=test, labels=labels)
-
-
-def _chosen_by_content(paths: Mapping[str, Sequence[Path]], seed: int) -> NDArray[np.bool_]:
-    """Choose the test images of each class by the bytes of their files and the seed: bool (n,).
-
-    Adding or removing files does not move the other images between the splits, and copies of a file stay together. In
-    a class so small that one split would be empty, the lowest rank is a test image and the two highest are not.
-    """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ranks = {name: np.array(list(pool.map(partial(_rank, seed=seed), files))) for name, files in paths.items()}
-    return np.concatenate([of_class <= _limit(of_class, name) for name, of_class in ranks.items()])
-
-
-def _without_copies(is_test: NDArray[np.bool_], split: Split) -> NDArray[np.bool_]:
-    """Move test images with the pixels of a training image, such as re-saved copies, to the training split.
-
-    Training images never move, so that adding a copy does not turn one into a test image. Classes that would have no
-    test image left keep theirs.
-    """
-    digests = [hashlib.sha256(image.tobytes()).digest() for image in split.images]
-    trained = set(compress(digests, ~is_test))
-    kept: NDArray[np.bool_] = is_test & np.array([digest not in trained for digest in digests])
-    kept[is_test & ~np.isin(split.labels, split.labels[kept])] = True
-    return kept
-
-
-def _rank(path: Path, seed: int) -> float:
-    """Return a uniformly distributed number from 0 to 1 that depends only on the bytes of the file and the seed.
-
-    It does not depend on pixels, because lossy images decode differently in different versions of Pillow.
-    """
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").digest()
-    return int.from_bytes(hashlib.sha256(b"%d:" % seed + content).digest()[:8], "big") / 2**64
-
-
-def _limit(ranks: NDArray[np.float64], name: str) -> float:
-    """Return the highest rank of a test image, so that the class has at least one test image and two others."""
-    different = np.unique(ranks)
-    if len(different) < _LEAST_PER_CLASS:
-        raise DataError(
-            f"class {name} has {len(different)} different image(s) among its {len(ranks)} files; expected at "
-            f"least {_LEAST_PER_CLASS}: add images that are no copies or remove the folder"
-        )
-    return float(np.clip(TEST_FRACTION, different[0], different[-_LEAST_PER_CLASS]))
 
 
 def _class_names(path: Path) -> tuple[str, ...]:

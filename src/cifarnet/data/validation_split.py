@@ -1,4 +1,4 @@
-"""The validation split and the order of the training images: each a pure function of the labels and a seed."""
+"""The validation split, a pure function of the labels and a seed."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from cifarnet.errors import ConfigError, DataError
 Indices = NDArray[np.int64]
 """int64 (n,), sorted: positions in a split."""
 
-_HOLD_OUT_TAG, _ORDER_TAG = 0x686F_6C64, 0x6F72_6465
-"""Separate these random streams from all others with the same seed (ASCII "hold", "orde")."""
+_HOLD_OUT_TAG = 0x686F_6C64
+"""Separates this random stream from all others with the same seed (ASCII "hold")."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,6 @@ def hold_out_of(dataset: Dataset, config: TrainConfig) -> HoldOut:
 def evenly_chosen(indices: Indices, most: int) -> Indices:
     """Return at most ``most`` of ``indices``, evenly spaced from the first to the last."""
     return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(np.int64)]
-
-
-def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of the training images in an epoch: a permutation of ``range(count)``, int64 (count,).
-
-    It depends only on seed and epoch, so a resumed run needs no generator state. Raises ConfigError if an argument is
-    negative.
-    """
-    if min(count, seed, epoch) < 0:
-        raise ConfigError(f"count {count}, seed {seed}, epoch {epoch}; expected none below 0: pass whole numbers ≥ 0")
-    rng = np.random.Generator(np.random.PCG64([seed, _ORDER_TAG, epoch]))
-    return rng.permutation(np.arange(count, dtype=np.int64))
 
 
 def _chosen(members: NDArray[np.intp], fraction: float, label: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -1,0 +1,81 @@
+"""The test split of a folder that has none, a pure function of its images and a seed."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifarnet.dataset import Split, SplitBy
+from cifarnet.errors import DataError
+
+from .validation_split import hold_out
+
+TEST_FRACTION = 0.2
+"""Share of the images in the test split."""
+LEAST_PER_CLASS = 3
+"""One image each for training, validation and test."""
+_THREADS = 4
+"""Threads that read and hash files, which releases the interpreter lock."""
+
+
+def chosen_for_test(
+    split: Split, paths: Mapping[str, Sequence[Path]], seed: int, split_by: SplitBy
+) -> NDArray[np.bool_]:
+    """Return which of the images of ``split`` are test images: bool (n,), about a fifth of each class.
+
+    ``paths`` are the files of each class, in the order of the images. Raises DataError for a class with less than three
+    different images.
+    """
+    if split_by == "content":
+        return _without_copies(_chosen_by_content(paths, seed), split)
+    return np.isin(np.arange(len(split)), hold_out(split, TEST_FRACTION, seed, len(paths)).validation)
+
+
+def _chosen_by_content(paths: Mapping[str, Sequence[Path]], seed: int) -> NDArray[np.bool_]:
+    """Choose the test images of each class by the bytes of their files and the seed: bool (n,).
+
+    Adding or removing files does not move the other images between the splits, and copies of a file stay together. In
+    a class so small that one split would be empty, the lowest rank is a test image and the two highest are not.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        ranks = {name: np.array(list(pool.map(partial(_rank, seed=seed), files))) for name, files in paths.items()}
+    return np.concatenate([of_class <= _limit(of_class, name) for name, of_class in ranks.items()])
+
+
+def _without_copies(is_test: NDArray[np.bool_], split: Split) -> NDArray[np.bool_]:
+    """Move test images with the pixels of a training image, such as re-saved copies, to the training split.
+
+    Training images never move, so that adding a copy does not turn one into a test image. Classes that would have no
+    test image left keep theirs.
+    """
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in split.images]
+    trained = set(compress(digests, ~is_test))
+    kept: NDArray[np.bool_] = is_test & np.array([digest not in trained for digest in digests])
+    kept[is_test & ~np.isin(split.labels, split.labels[kept])] = True
+    return kept
+
+
+def _rank(path: Path, seed: int) -> float:
+    """Return a uniformly distributed number from 0 to 1 that depends only on the bytes of the file and the seed.
+
+    It does not depend on pixels, because lossy images decode differently in different versions of Pillow.
+    """
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").digest()
+    return int.from_bytes(hashlib.sha256(b"%d:" % seed + content).digest()[:8], "big") / 2**64
+
+
+def _limit(ranks: NDArray[np.float64], name: str) -> float:
+    """Return the highest rank of a test image, so that the class has at least one test image and two others."""
+    different = np.unique(ranks)
+    if len(different) < LEAST_PER_CLASS:
+        raise DataError(
+            f"class {name} has {len(different)} different image(s) among its {len(ranks)} files; expected at "
+            f"least {LEAST_PER_CLASS}: add images that are no copies or remove the folder"
+        )
+    return float(np.clip(TEST_FRACTION, different[0], different[-LEAST_PER_CLASS]))
