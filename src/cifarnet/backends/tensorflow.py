@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cifarnet.config import Precision
+from cifarnet.errors import BackendError
 from cifarnet.system import multiplies_bfloat16, usable_cores
 
 from .microbatches import (
@@ -22,6 +23,7 @@ from .microbatches import (
     merge_updates,
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
+from .workers import ALONE, Workers
 
 THREAD_VARIABLES = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
 """Environment variables with which a user sets the numbers of threads."""
@@ -114,9 +116,18 @@ def devices() -> list[str]:
     return [device.name for device in tf.config.list_logical_devices()]
 
 
-def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:
+def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
     """Divide a batch; see ``Adapter``."""
+    if parts:
+        return divided(size, parts)
     return ghost_batches(size, ghost_batch) if ghost_batch else divided(size, parallel_operations())
+
+
+def join(timeout_s: float) -> Workers:
+    """Raise ``BackendError``: this adapter has no collectives."""
+    raise BackendError(
+        "the backend tensorflow trains in one process; expected jax or torch for several workers: name one with --backend"
+    )
 
 
 def predictor(network: Any) -> Forward:
@@ -141,9 +152,12 @@ class TensorFlowEngine:
         objective: Objective,
         ghost_batch: int = 0,
         precision: Precision = "float32",
+        parts: int | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
+        self._parts = parts
         self._variables = network.trainable_variables
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
@@ -179,7 +193,7 @@ class TensorFlowEngine:
     def _traced_step(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         results: list[Any] = []
         total, parallel = tf.reduce_sum(weights), parallel_operations()
-        for micro_batch in micro_batches(images.shape[0], self._ghost_batch):
+        for micro_batch in micro_batches(images.shape[0], self._ghost_batch, self._parts):
             batch = [array[micro_batch.first : micro_batch.stop] for array in (images, labels, weights)]
             # One micro-batch per core at a time: the next ones start when these are done, so memory stays in the cache.
             with tf.control_dependencies([sums for *_, sums in results[: len(results) // parallel * parallel]]):
