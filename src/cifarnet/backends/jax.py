@@ -180,9 +180,7 @@ def join(timeout_s: float) -> Workers:
     told = [int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")]
     with lost_worker(RuntimeError, ValueError):
         if not jax.distributed.is_initialized():
-            jax.distributed.initialize(
-                None, *told, initialization_timeout=seconds, shutdown_timeout_seconds=seconds
-            )
+            jax.distributed.initialize(None, *told, initialization_timeout=seconds, shutdown_timeout_seconds=seconds)
         first_devices = {device.process_index: device for device in reversed(jax.devices())}
     count = jax.process_count()
     mesh = jax.sharding.Mesh(np.array([first_devices[rank] for rank in range(count)]), ("workers",))
@@ -198,7 +196,7 @@ def join(timeout_s: float) -> Workers:
 
     def all_gather(array: NDArray[Any]) -> NDArray[Any]:
         with lost_worker(RuntimeError, TimeoutError):
-            return within(timeout_s, gathered, array)
+            return np.asarray(within(timeout_s, gathered, array))
 
     return Workers(jax.process_index(), count, all_gather)
 

@@ -10,7 +10,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cifarnet.config import Precision
-from cifarnet.errors import BackendError
 from cifarnet.system import multiplies_bfloat16, usable_cores
 
 from .microbatches import (
@@ -121,13 +120,6 @@ def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> 
     if parts:
         return divided(size, parts)
     return ghost_batches(size, ghost_batch) if ghost_batch else divided(size, parallel_operations())
-
-
-def join(timeout_s: float) -> Workers:
-    """Raise ``BackendError``: this adapter has no collectives."""
-    raise BackendError(
-        "the backend tensorflow trains in one process; expected jax or torch for several workers: name one with --backend"
-    )
 
 
 def predictor(network: Any) -> Forward:

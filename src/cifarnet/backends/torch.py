@@ -140,26 +140,43 @@ def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> 
 
 
 def join(timeout_s: float) -> Workers:
-    """Join the other workers that ``torchrun`` started; see ``Adapter``."""
-    group = torch.distributed
-    if os.environ["MASTER_ADDR"] in LOOPBACK and Path("/sys/class/net/lo").exists():
+    """Join the other workers that ``torchrun`` started; see ``Adapter``. Also on GPUs they talk by gloo."""
+    group, timeout = torch.distributed, timedelta(seconds=timeout_s)
+    if os.environ.get("MASTER_ADDR") in LOOPBACK and Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with lost_worker(RuntimeError):
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    with lost_worker(RuntimeError, ValueError):
         if not group.is_initialized():
-            if torch.cuda.is_available():
-                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-            group.init_process_group("gloo", timeout=timedelta(seconds=timeout_s))
-        gloo = group.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+            group.init_process_group("gloo", timeout=timeout)
+        gloo = group.new_group(backend="gloo", timeout=timeout)
     count = group.get_world_size()
 
     def all_gather(array: NDArray[Any]) -> NDArray[Any]:
-        sent = torch.from_numpy(np.ascontiguousarray(array))
+        sent = torch.from_numpy(np.array(array))
         received = torch.empty((count, *array.shape), dtype=sent.dtype)
         with lost_worker(RuntimeError):
             group.all_gather(list(received), sent, group=gloo)
-        return received.numpy()
+        return np.asarray(received)
 
-    return Workers(group.get_rank(), count, all_gather)
+    return Workers(group.get_rank(), count, all_gather, **_notes())
+
+
+NOTE = "cifarnet"
+"""Key of our entry in the store of ``torchrun``."""
+
+
+def _notes() -> dict[str, Any]:
+    """Return ``recall`` and ``remember`` of ``Workers``, if ``torchrun`` has a store that outlives its workers."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    store = torch.distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    is_restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+    def recall() -> str | None:
+        return store.get(NOTE).decode() if is_restarted and store.check([NOTE]) else None
+
+    return {"recall": recall, "remember": partial(store.set, NOTE)}
 
 
 def predictor(network: Any) -> Forward:
@@ -216,7 +233,7 @@ class TorchEngine:
             variable.assign(value)
         return torch.stack(rows)
 
-    def _accumulated(self, trainable: Any, fixed: Any, batch: Any) -> tuple[Any, Any, torch.Tensor]:
+    def _accumulated(self, trainable: Any, fixed: Any, batch: Any) -> Any:
         """Return the gradients of a batch, the updated other variables, and the sums."""
         total, results = batch[-1].sum(), []
         ranges = micro_batches(len(batch[-1]), self._ghost_batch, self._parts)
@@ -244,7 +261,10 @@ class TorchEngine:
         arrays = self._workers.in_order([[tensor.numpy(force=True) for tensor in row] for row in flat], count)
         # In the memory format of a gradient, because that of a matrix decides how its products are rounded.
         rows = [
-            [torch.empty_like(tensor).copy_(torch.from_numpy(array)) for tensor, array in zip(flat[0], row, strict=True)]
+            [
+                torch.empty_like(tensor).copy_(torch.from_numpy(array))
+                for tensor, array in zip(flat[0], row, strict=True)
+            ]
             for row in arrays
         ]
         trained = len(self._variables)

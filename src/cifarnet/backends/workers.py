@@ -37,6 +37,11 @@ class Workers:
     Waits for the other workers. Raises ``WorkerError`` if one ended or does not answer.
     """
 
+    recall: Callable[[], str | None] = lambda: None
+    """Returns the text that an earlier attempt of the same launch has passed to ``remember``, or None."""
+    remember: Callable[[str], object] = lambda _: None
+    """Keeps a text for the next attempt, if the launcher restarts its workers."""
+
     @property
     def is_first(self) -> bool:
         """Whether this is the worker that writes and prints."""
@@ -76,8 +81,8 @@ def lost_worker(*errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         raise WorkerError(
-            f"another worker ended or did not answer ({reason(error)}); expected all of them to go on: read its message, "
-            "then continue with `cifarnet train --resume`, with any number of workers"
+            f"another worker ended or did not answer ({reason(error)}); expected all to go on: read its message, then "
+            "continue with `cifarnet train --resume`, with any number of workers"
         ) from error
 
 
@@ -100,6 +105,4 @@ def within(timeout_s: float, function: Callable[..., Any], *arguments: Any) -> A
 
 def _unpacked(row: NDArray[np.float32], like: Arrays) -> list[NDArray[Any]]:
     edges = np.cumsum([array.size for array in like])[:-1]
-    return [
-        part.view(array.dtype).reshape(array.shape) for part, array in zip(np.split(row, edges), like, strict=True)
-    ]
+    return [part.view(array.dtype).reshape(array.shape) for part, array in zip(np.split(row, edges), like, strict=True)]

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifarnet.backends import AdamStep, Engine, Sums, adapter, keras_defaults
+from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, keras_defaults
 from cifarnet.config import TrainConfig
 
 
@@ -170,7 +170,14 @@ def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0
     return Sums(loss=ops.sum(losses * weights), correct=ops.sum(hits * weights))
 
 
-def compile_engine(network: keras.Model, optimizer: Any, config: TrainConfig, ghost_batch: int) -> Engine:
-    """Return the engine that trains ``network``, which maps images to logits."""
+def compile_engine(
+    network: keras.Model,
+    optimizer: Any,
+    config: TrainConfig,
+    ghost_batch: int,
+    parts: int | None = None,
+    workers: Workers = ALONE,
+) -> Engine:
+    """Return the engine that trains ``network``, which maps images to logits; see ``Adapter.compile``."""
     smoothed = partial(objective, label_smoothing=config.label_smoothing)
-    return adapter().compile(network, optimizer, smoothed, ghost_batch, config.precision)
+    return adapter().compile(network, optimizer, smoothed, ghost_batch, config.precision, parts, workers)

@@ -3,14 +3,14 @@
 import math
 import statistics
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from cifarnet.backends import choose
+from cifarnet.backends import ALONE, Workers, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -21,10 +21,11 @@ from cifarnet.model.network import build_model, load_features, load_weights, pre
 from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.find import finish_pointing_latest
 from cifarnet.run.folder import Run, require_weights, weights_digest
-from cifarnet.run.record import Calibration, DataRecord, Machine, Metrics, RecordedScore, RunRecord
+from cifarnet.run.record import Calibration, DataRecord, Metrics, RecordedScore, RunRecord
 from cifarnet.run.state import best_epoch_of, require_resumable
 
-from .begin import begin, machine_of, require_fitting
+from .begin import begin, facts_of, require_fitting
+from .distributed import join, require_alike
 from .loop import Outcome, fit
 from .observer import Observer
 from .warm_start import recipe_of, warm_start_from, warm_start_of
@@ -107,35 +108,56 @@ def resume(
     weights; ``CheckpointError`` for damaged checkpoints.
     """
     _require_observer(observer)
-    with run.locked():
+    workers = join()
+    with run.locked() if workers.is_first else nullcontext():
         require_resumable(run)
         record = run.record
         settings = record.settings
         _require_same_backend(run, record.backend)
+        require_alike(workers, facts_of(settings, dataset) | {"parts": record.machine.parts})
         parts = same_hold_out(record, dataset)
-        finish_pointing_latest(run)
+        if workers.is_first:
+            finish_pointing_latest(run)
         require_fitting(settings, dataset)
-        _require_same_division(run, record.machine, machine_of(settings, len(parts.train)))
         model = initial_model(settings, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
             load_features(model, warm_start.weights)
         # Only now, so that a refused resume keeps the results of the interrupted training.
-        record = replace(record.without_results(), status="running")
-        run.write_record(record)
+        record = _started(record, workers)
+        if workers.is_first:
+            run.write_record(record)
         outcome = fit(
-            model, dataset.train, parts, settings, run, observer or Observer(), stop=stop, max_minutes=max_minutes
+            model,
+            dataset.train,
+            parts,
+            settings,
+            run,
+            observer or Observer(),
+            stop=stop,
+            max_minutes=max_minutes,
+            micro_batches=record.machine.parts,
+            workers=workers,
         )
         record = _with_result(record, outcome)
         if outcome.best_epoch:
+            forward = predictor(model)
+            score = evaluate(forward, dataset.test, workers)
             record = replace(
                 record,
-                calibration=_calibration(predictor(model), dataset, parts),
-                metrics=replace(record.metrics, test=RecordedScore(**asdict(evaluate(predictor(model), dataset.test)))),
-                weights_sha256=weights_digest(run),
+                calibration=_calibration(forward, dataset, parts, workers),
+                metrics=replace(record.metrics, test=RecordedScore(**asdict(score))),
             )
-        run.write_record(record)
+        if workers.is_first:
+            digest = weights_digest(run) if outcome.best_epoch else None
+            run.write_record(replace(record, weights_sha256=digest))
+        workers.texts("written")  # nobody reads the record before
     return run
+
+
+def _started(record: RunRecord, workers: Workers) -> RunRecord:
+    machine = replace(record.machine, workers=workers.count if workers.count > 1 else None)
+    return replace(record.without_results(), status="running", machine=machine)
 
 
 def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model:
@@ -169,8 +191,8 @@ def calibration_of(
     return found
 
 
-def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut) -> Calibration:
-    logits = predict(forward, dataset.train.images[parts.validation])
+def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers = ALONE) -> Calibration:
+    logits = predict(forward, dataset.train.images[parts.validation], workers=workers)
     return calibrate(logits, dataset.train.labels[parts.validation])
 
 
@@ -205,16 +227,6 @@ def _require_same_backend(run: Run, backend: str) -> None:
         raise RunError(
             f"this process runs on {choose()}; expected {backend}, on which {run} began: "
             f"start a new process with KERAS_BACKEND={backend}"
-        )
-
-
-def _require_same_division(run: Run, began: Machine, now: Machine) -> None:
-    # Another division rounds differently. With another number of cores it cannot be avoided, and nothing is promised.
-    if began.cores == now.cores and began.parts not in (None, now.parts):
-        raise RunError(
-            f"this process divides a batch into {now.parts} part(s); expected {began.parts}, as when {run} "
-            "began: resume it as it began, by the command or from Python (there with or without "
-            "cifarnet.system.prepare_process()), with the same thread settings"
         )
 
 
