@@ -3,7 +3,8 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -198,7 +199,22 @@ def join(timeout_s: float) -> Workers:
         with lost_worker(RuntimeError, TimeoutError):
             return np.asarray(within(timeout_s, gathered, array))
 
+    with _silent_stdout():
+        all_gather(np.zeros(1, np.float32))
     return Workers(jax.process_index(), count, all_gather)
+
+
+@contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Discard the lines that gloo prints when it connects, among which nobody would find our JSON."""
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
 
 
 def predictor(network: Any) -> Forward:
