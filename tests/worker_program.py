@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from dataclasses import replace
 from functools import partial
 
@@ -47,5 +46,4 @@ def _send_at_call(call: int, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.getcwd())
     main()

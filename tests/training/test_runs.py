@@ -247,14 +247,16 @@ def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
         resume(run, dataset, observer=watcher)
 
 
-def test_another_division_of_a_batch_is_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
-    parts = record["machine"]["parts"]
-    put(run, record | {"machine": record["machine"] | {"parts": parts + 1}})
-    with pytest.raises(RunError, match=rf"divides a batch into {parts} part\(s\); expected {parts + 1}, as when"):
-        resume(run, dataset, observer=watcher)
-    put(run, record | {"machine": record["machine"] | {"parts": parts + 1, "cores": 1000}})
-    assert resume(run, dataset, observer=watcher).record.status == "finished"
+def test_a_run_keeps_its_division_of_a_batch_on_any_machine(job, dataset, runs, watcher, monkeypatch):
+    traced, original = set(), optimizer.objective
+    monkeypatch.setattr(
+        optimizer, "objective", lambda *batch, **rest: traced.add(tuple(batch[0].shape)) or original(*batch, **rest)
+    )
+    run = begin(with_training(job, epochs=1), dataset, runs, parts=3)
+    record = document(run)
+    put(run, record | {"machine": record["machine"] | {"cores": 1000}})
+    assert resume(run, dataset, observer=watcher).record.machine.parts == 3
+    assert traced == {(10, 10)}
 
 
 def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(job, runs):

@@ -155,7 +155,7 @@ def _start_workers(count: int, backend: str | None, resumed: Run | None) -> None
     chosen = choose(backend if resumed is None else resumed.record.backend)
     started = workers_started(chosen)
     if started == 1:
-        sys.exit(start_workers(count, chosen, sys.argv[1:]))
+        sys.exit(start_workers(count, chosen, ["-m", "cifarnet", *sys.argv[1:]]))
     if started != count:
         raise UsageError(f"--workers is {count}; expected {started}, as the launcher started: leave --workers out")
 

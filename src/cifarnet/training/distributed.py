@@ -94,7 +94,7 @@ def digest_of(state: Mapping[str, NDArray[Any]]) -> str:
 
 
 def start_workers(count: int, backend: str, command: Sequence[str]) -> int:
-    """Run ``command`` in ``count`` worker processes on this machine and return the exit code of all.
+    """Run Python with the arguments ``command`` in ``count`` processes on this machine, and return their exit code.
 
     They talk on the loopback interface, and share out the cores. When one fails, the others end. Ctrl-C and SIGTERM
     reach all of them. Raises ``BackendError`` for a backend that trains in one process.
@@ -145,7 +145,7 @@ def _started(command: Sequence[str], variables: Mapping[str, str], cores: set[in
     if cores:
         os.sched_setaffinity(0, cores)  # a new process inherits it
     try:
-        return subprocess.Popen([sys.executable, "-m", "cifarnet", *command], env=os.environ | variables)  # noqa: S603
+        return subprocess.Popen([sys.executable, *command], env=os.environ | variables)  # noqa: S603
     finally:
         if before:
             os.sched_setaffinity(0, before)
