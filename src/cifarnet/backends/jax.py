@@ -49,6 +49,10 @@ On two cores, images per second with and without micro-batches: 1,767 and 1,012 
 """
 
 
+HEARTBEAT_S = 20
+"""Seconds without a sign of life after which JAX gives a worker up, and aborts those that do not wait for it."""
+
+
 def sums_are_right() -> bool:
     """Return whether XLA sums more than 32,768 rows of products correctly, which a faulty jaxlib does not."""
     rows = np.random.default_rng(0).standard_normal((2**15 + 1, 3), np.float32)
@@ -175,13 +179,15 @@ def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> 
 
 def join(timeout_s: float) -> Workers:
     """Join the other workers by ``jax.distributed``; see ``Adapter``."""
-    address, seconds = os.environ.get("JAX_COORDINATOR_ADDRESS", ""), math.ceil(timeout_s)
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     if address.rpartition(":")[0] in LOOPBACK:
         os.environ.setdefault("JAX_COORDINATOR_BIND_ADDRESS", address)
-    told = [int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")]
+    count, rank = (
+        int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    )
     with lost_worker(RuntimeError, ValueError):
         if not jax.distributed.is_initialized():
-            jax.distributed.initialize(None, *told, initialization_timeout=seconds, shutdown_timeout_seconds=seconds)
+            jax.distributed.initialize(None, count, rank, heartbeat_timeout_seconds=HEARTBEAT_S)
         first_devices = {device.process_index: device for device in reversed(jax.devices())}
     count = jax.process_count()
     mesh = jax.sharding.Mesh(np.array([first_devices[rank] for rank in range(count)]), ("workers",))
@@ -196,7 +202,7 @@ def join(timeout_s: float) -> Workers:
         return np.asarray(copy(rows).addressable_data(0))
 
     def all_gather(array: NDArray[Any]) -> NDArray[Any]:
-        with lost_worker(RuntimeError, TimeoutError):
+        with lost_worker(RuntimeError, ValueError, TimeoutError):
             return np.asarray(within(timeout_s, gathered, array))
 
     with _silent_stdout():
