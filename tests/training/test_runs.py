@@ -135,7 +135,7 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
 
     seen = []
     monkeypatch.setattr(loop, "CALLS_PER_EPOCH", calls)
-    original = loop._filled_steps
+    original = loop.filled_steps
 
     def spy(split, indices, count, *others):
         steps = original(split, indices, count, *others)
@@ -144,7 +144,7 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
         assert len(set(fill) | set(indices[:count])) == len(indices)  # others than those that count
         return steps
 
-    monkeypatch.setattr(loop, "_filled_steps", spy)
+    monkeypatch.setattr(loop, "filled_steps", spy)
     finished(with_training(job, epochs=1), dataset, runs, watcher)
     parts = hold_out(dataset.train, 0.3, 0, 10)
     np.testing.assert_array_equal(np.sort(np.concatenate([chosen for chosen, _ in seen])), parts.train)
@@ -156,8 +156,8 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
 def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs, watcher, monkeypatch):
     from cifarnet.training import loop
 
-    sizes, original = set(), loop._filled_steps
-    monkeypatch.setattr(loop, "_filled_steps", lambda *given: sizes.add(len(given[1])) or original(*given))
+    sizes, original = set(), loop.filled_steps
+    monkeypatch.setattr(loop, "filled_steps", lambda *given: sizes.add(len(given[1])) or original(*given))
     finished(with_training(job, batch_size=5000, epochs=1), dataset, runs, watcher)
     assert sizes == {220}
 

@@ -4,6 +4,7 @@ import ctypes
 import math
 import os
 import platform
+import socket
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -146,9 +147,9 @@ def join(timeout_s: float) -> Workers:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    with lost_worker(RuntimeError, ValueError):
+    with lost_worker(RuntimeError, ValueError, OSError):
         if not group.is_initialized():
-            group.init_process_group("gloo", timeout=timeout)
+            group.init_process_group("gloo", timeout=timeout, **_rendezvous(timeout))
         gloo = group.new_group(backend="gloo", timeout=timeout)
     count = group.get_world_size()
 
@@ -162,13 +163,29 @@ def join(timeout_s: float) -> Workers:
     return Workers(group.get_rank(), count, all_gather, **_notes())
 
 
+def _rendezvous(timeout: timedelta) -> dict[str, Any]:
+    """Return the arguments with which workers on a loopback address meet there alone; torch would listen everywhere."""
+    host, port = os.environ.get("MASTER_ADDR", ""), int(os.environ.get("MASTER_PORT", "0"))
+    if host not in LOOPBACK or _has_agent_store():
+        return {}
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    listener = None if rank else socket.create_server((host, port)).detach()
+    store = torch.distributed.TCPStore(host, port, count, rank == 0, timeout, master_listen_fd=listener)
+    return {"store": store, "rank": rank, "world_size": count}
+
+
+def _has_agent_store() -> bool:
+    """Return whether ``torchrun`` has a store, which outlives its workers."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 NOTE = "cifarnet"
 """Key of our entry in the store of ``torchrun``."""
 
 
 def _notes() -> dict[str, Any]:
-    """Return ``recall`` and ``remember`` of ``Workers``, if ``torchrun`` has a store that outlives its workers."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    """Return ``recall`` and ``remember`` of ``Workers``, if they have a place."""
+    if not _has_agent_store():
         return {}
     store = torch.distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     is_restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

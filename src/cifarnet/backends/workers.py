@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cifarnet.errors import WorkerError, reason
 
-LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
+LOOPBACK = frozenset(("127.0.0.1", "localhost"))
 """Addresses of this machine alone."""
 Arrays = Sequence[NDArray[Any]]
 """Arrays of four-byte numbers."""

@@ -41,7 +41,7 @@ def join() -> Workers:
     Raises ``BackendError`` for another backend than the launcher's, and ``WorkerError`` if the others do not answer.
     """
     backend = choose()
-    return ALONE if workers_started(backend) == 1 else adapter().join(_timeout_s())
+    return ALONE if workers_started(backend) == 1 else adapter().join(timeout_s())
 
 
 def workers_started(backend: str) -> int:
@@ -61,7 +61,8 @@ def _number(variable: str) -> int:
     return int(text) if text.isdecimal() else 1
 
 
-def _timeout_s() -> float:
+def timeout_s() -> float:
+    """Return how many seconds a worker waits for the others. Raises ``UsageError``."""
     text = os.environ.get(TIMEOUT_VARIABLE, str(DEFAULT_TIMEOUT_S))
     try:
         seconds = float(text)
