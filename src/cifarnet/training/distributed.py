@@ -19,6 +19,8 @@ from cifarnet.backends import ALONE, Workers, adapter, choose
 from cifarnet.errors import BackendError, UsageError, WorkerError
 from cifarnet.system import INTERRUPTED
 
+from .stop import SIGNALS
+
 COUNTS = {
     "torch": ("WORLD_SIZE",),
     "jax": ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"),
@@ -114,8 +116,8 @@ def start_workers(count: int, backend: str, command: Sequence[str]) -> int:
         for process in processes:
             process.send_signal(number)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the workers, too
-    signal.signal(signal.SIGTERM, forward)
+    for number in SIGNALS:  # a terminal sends them to the workers, too; twice within a second counts as once
+        signal.signal(number, forward)
     return _ended(processes)
 
 
@@ -156,11 +158,11 @@ def _ended(processes: "Sequence[subprocess.Popen[bytes]]") -> int:
     """Wait for all processes; when one has failed, for the others only a while. Return their exit code."""
     deadline = float("inf")
     while any(process.poll() is None for process in processes):
-        if any(process.returncode for process in processes):
+        if any(process.returncode not in (None, 0, INTERRUPTED) for process in processes):
             deadline = min(deadline, time.monotonic() + GRACE_S)
         if time.monotonic() > deadline:
             for process in processes:
                 process.kill()
         time.sleep(POLL_S)
     codes = {process.returncode for process in processes}
-    return 0 if codes == {0} else INTERRUPTED if codes == {INTERRUPTED} else 1
+    return codes.pop() if codes in ({0}, {INTERRUPTED}) else 1
