@@ -11,7 +11,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,6 @@ import numpy as np
 from benchmarks import PROJECT, RESULTS
 from benchmarks.harness.images import write_images
 from benchmarks.harness.records import markdown
-from cifarnet.apps.demo import open_demo
 from cifarnet.data import load_dataset
 from cifarnet.runtime import Classifier
 from cifarnet.system import processor, versions
@@ -61,14 +63,49 @@ def compare(model: Path) -> dict[str, Any]:
 def _browser(model: Path, images: Sequence[Path]) -> Any:
     """Return the logits of the page in Chromium by file name."""
     chromium = shutil.which("chromium") or sys.exit("error: chromium is missing; expected it: run `make consumers`")
-    with open_demo(model, 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+    with page_served(model) as server:
+        return _json_of("node", PROJECT / "benchmarks/browser.mjs", chromium, address_of(server), *images)
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """A plain file server, without a log."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class calls it so
+        pass
+
+
+@contextmanager
+def page_served(model: Path) -> Iterator[ThreadingHTTPServer]:
+    """Serve the page with a model beside it, as any web server would; ``model.json`` lies beside the model."""
+    with tempfile.TemporaryDirectory() as root:
+        page = Path(root) / "browser"
+        page.mkdir()
+        for file in (PROJECT / "export/browser").iterdir():
+            if file.stem != "model":  # which the example in the README puts there
+                (page / file.name).symlink_to(file)
+        for suffix in (".onnx", ".json"):
+            (page / f"model{suffix}").symlink_to(model.with_suffix(suffix).absolute())
+        (Path(root) / "golden").symlink_to(PROJECT / "export/golden")
+        with running(ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=root))) as server:
+            yield server
+
+
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[Any]:
+    """Serve in a thread until the block is left, then close."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            return _json_of("node", PROJECT / "benchmarks/browser.mjs", chromium, server.url, *images)
+            yield server
         finally:
             server.shutdown()
             thread.join()
+
+
+def address_of(server: ThreadingHTTPServer) -> str:
+    """Return the address of the page."""
+    return f"http://127.0.0.1:{server.server_port}/browser/"
 
 
 def _json_of(*command: object) -> Any:

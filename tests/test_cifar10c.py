@@ -7,7 +7,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from cifarnet.contract import ROBUSTNESS
+from cifarnet.contract import PUBLISHED_ROBUSTNESS, ROBUSTNESS
 from cifarnet.data import load_dataset
 from cifarnet.dataset import CIFAR10_LABELS
 from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES
@@ -50,8 +50,9 @@ def model(tmp_path, dataset):
 
 
 @pytest.fixture
-def arrays(tmp_path, dataset):
-    """The folder of the published format: 5 severities of all test images per file, one after the other."""
+def arrays(tmp_path, dataset, monkeypatch):
+    """The folder of the published format for the dataset, which stands for CIFAR-10."""
+    monkeypatch.setattr("cifarnet.evaluation.corruptions.published.CIFAR10_FINGERPRINT", dataset.fingerprint)
     folder = tmp_path / "CIFAR-10-C"
     folder.mkdir()
     rng = np.random.default_rng(2)
@@ -141,6 +142,15 @@ def test_an_archive_is_no_array(typed, model, arrays):
     assert "fog.npy is an .npz archive" in typed("robustness", model, "--data", "photos", "--cifar10c", arrays)[2]
 
 
+def test_other_images_of_the_same_classes_are_refused(typed, model, arrays, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "train" / "cat" / "more.png")
+    code, _, stderr = typed("robustness", model, "--data", "photos", "--cifar10c", arrays)
+    assert code == 1
+    assert (
+        ", CIFAR-10, whose test images the arrays of --cifar10c show: add --data cifar10, or" in stderr.splitlines()[-1]
+    )
+
+
 def test_a_model_of_other_classes_is_refused(typed, arrays, tmp_path):
     for label in ("blue", "green", "red"):
         (tmp_path / "colors" / "test" / label).mkdir(parents=True)
@@ -173,7 +183,8 @@ def test_a_report_shows_published_images_under_their_own_heading(tmp_path, typed
     run = run_of(tmp_path / "run", dataset)
     run.model.write_bytes(model.read_bytes())
     code, stdout, _ = typed("robustness", model, "--data", "photos", "--cifar10c", arrays, "--json")
-    (run.path / ROBUSTNESS).write_text(stdout)
+    (run.path / PUBLISHED_ROBUSTNESS).write_text(stdout)
+    (run.path / ROBUSTNESS).write_text("damaged")  # of drawn images
     page = write_report(run, evaluation_of(dataset), dataset, "onnxruntime").read_text()
     assert (code, "Robustness on the published CIFAR-10-C images</h2>" in page) == (0, True)
     assert page.index("Additional corruptions, not part of the mean") < page.index(">spatter<")

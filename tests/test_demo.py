@@ -1,9 +1,9 @@
-"""The demo serves the page and the model to this machine only, or gives one error line."""
+"""The demo serves the page and classifies for this machine only, exactly as ``Classifier``, or says one error line."""
 
-import html
+import base64
 import http.client
+import io
 import json
-import os
 import signal
 import socket
 import struct
@@ -13,103 +13,127 @@ import threading
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from benchmarks.apps import running
+from PIL import Image
 
 from cifarnet.apps import assets as where
 from cifarnet.apps import demo
 from cifarnet.apps.assets import package_data
-from cifarnet.errors import IntegrityError, ModelError, UsageError
+from cifarnet.errors import DataError, IntegrityError, ModelError, UsageError
+from cifarnet.preprocessing import pixels
+from cifarnet.runtime import Classifier
 from tests.records import RUNNING
+from tests.runtime import models
 
 MODEL = package_data() / "golden" / "model.onnx"
 PROJECT = Path(__file__).parents[1]
-LEFT_AT_HOME = {".npmrc", "package-lock.json", "screenshot.png"}
-"""Files of the page's folder that the wheel does without."""
 
 
 @pytest.fixture
-def runtime(tmp_path, monkeypatch):
-    """Put a small file where onnxruntime-web's files would be."""
-    folder = tmp_path / "runtime"
-    folder.mkdir()
-    (folder / "ort.wasm").write_bytes(b"wasm")
-    monkeypatch.setattr(demo, "_runtime", lambda: folder)
-    return folder
-
-
-@pytest.fixture
-def server(runtime):
-    with demo.open_demo(MODEL, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+def server():
+    """Return a running demo of the golden model."""
+    with running(demo.open_demo(MODEL, 0)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
-def get(server):
-    """Return a function that asks for a path as it stands, and returns status, headers and content."""
+def ask(server):
+    """Return a function that sends a request as it stands, and returns status, headers and content."""
 
-    def get(path):
+    def ask(path, file=None, **headers):
         connection = http.client.HTTPConnection(*server.server_address, timeout=10)
-        connection.request("GET", path)
+        connection.request("GET" if file is None else "POST", path, file, headers)
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
         return answer.status, answer.headers, content
 
-    return get
+    return ask
 
 
-def test_the_root_redirects_to_the_page(get, server):
-    status, headers, _ = get("/")
-    assert (status, headers["Location"]) == (302, "/browser/")
-    status, headers, content = get("/browser/")
-    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert content == (package_data() / "browser" / "index.html").read_bytes()
-    assert server.url.endswith("/browser/")
-
-
-def test_the_model_is_served_with_its_contract(get):
-    assert get("/browser/model.onnx")[2] == MODEL.read_bytes()
-    assert json.loads(get("/browser/model.json")[2]) == json.loads(MODEL.with_suffix(".json").read_text())
+def test_the_contract_of_the_model_is_served(ask):
+    assert json.loads(ask("/model.json")[2]) == json.loads(MODEL.with_suffix(".json").read_text())
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"),
+    ("path", "file", "kind"),
     [
-        ("/browser/app.js", "text/javascript; charset=utf-8"),
-        ("/browser/style.css", "text/css; charset=utf-8"),
-        ("/browser/node_modules/onnxruntime-web/dist/ort.wasm", "application/wasm"),
-        ("/golden/golden.json", "application/json"),
-        ("/golden/images/exact.png", "image/png"),
+        ("/", "index.html", "text/html; charset=utf-8"),
+        ("/app.js", "app.js", "text/javascript; charset=utf-8"),
+        ("/main.js", "demo.js", "text/javascript; charset=utf-8"),
+        ("/style.css", "style.css", "text/css; charset=utf-8"),
     ],
 )
-def test_each_file_has_its_content_type(get, path, kind):
-    status, headers, content = get(path)
-    assert (status, headers["Content-Type"]) == (200, kind)
-    assert content
+def test_each_file_of_the_page_has_its_content_type_and_is_not_cached(ask, path, file, kind):
+    status, headers, content = ask(path)
+    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, kind, "no-store")
+    assert content == (package_data() / "browser" / file).read_bytes()
 
 
-def test_caching_is_disabled(get):
-    for path in ("/browser/", "/browser/app.js", "/browser/model.onnx"):
-        assert get(path)[1]["Cache-Control"] == "no-store"
+@pytest.mark.parametrize("path", ["/../pyproject.toml", "/%2e%2e/pyproject.toml", "/classifier.js", "/classify"])
+def test_nothing_else_is_served(ask, path):
+    assert ask(path)[0] == 404
+
+
+def file_of(kind):
+    """Return an image file: a golden one by its name, or a photo with a rotated EXIF orientation."""
+    if kind != "photo.jpg":
+        return (MODEL.parent / "images" / kind).read_bytes()
+    photo, exif, file = Image.effect_noise((90, 60), 80).convert("RGB"), Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    photo.save(file, "JPEG", exif=exif)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        "/../pyproject.toml",
-        "/%2e%2e/pyproject.toml",
-        "/browser/node_modules/onnxruntime-web/dist/../../../../../pyproject.toml",
-        "/golden/",
-        "/golden/images/",
-        "/pyproject.toml",
-    ],
+    "kind", ["photo.jpg", "turned.jpg", "wide.png", "alpha.png", "grey-16-bit.png", "lossless.webp"]
 )
-def test_nothing_else_is_served(get, path):
-    assert get(path)[0] == 404
+def test_an_image_file_is_classified_exactly_as_by_the_library(ask, kind):
+    file = file_of(kind)
+    answer = json.loads(ask("/classify", file)[2])
+    np.testing.assert_array_equal(np.float32(answer["probabilities"]), Classifier(MODEL).calibrated(file)[0])
+    sent = np.frombuffer(base64.b64decode(answer["pixels"]), np.uint8).reshape(32, 32, 3)
+    np.testing.assert_array_equal(sent, pixels(Image.open(io.BytesIO(file))))
+
+
+@pytest.mark.parametrize("content", [models.content(), models.sized(48)])
+def test_a_model_of_another_size_or_without_calibration_is_used_too(content, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(content)
+    with demo.open_demo(tmp_path / "model.onnx", 0) as server:
+        answer = server.classify(file_of("wide.png"))
+    np.testing.assert_array_equal(answer["probabilities"], Classifier(content).probabilities(file_of("wide.png"))[0])
+
+
+def test_a_broken_image_is_refused_with_the_line_of_the_library(ask):
+    status, headers, content = ask("/classify", b"no image")
+    with pytest.raises(DataError) as caught:
+        Classifier(MODEL)(b"no image")
+    assert (status, headers["Content-Type"]) == (422, "text/plain; charset=utf-8")
+    assert content.decode() == str(caught.value)
+
+
+def test_a_file_above_the_limit_is_refused_after_it_was_sent(ask, monkeypatch):
+    monkeypatch.setattr(demo, "MAX_BYTES", 5_000_000)
+    status, _, content = ask("/classify", bytes(5_000_001))
+    assert (status, content) == (413, b"the file has 5,000,001 bytes; expected at most 5,000,000: scale the image down")
+
+
+@pytest.mark.parametrize("length", ["", "Content-Length: -1\r\n", f"Content-Length: {'9' * 5000}\r\n"])
+def test_a_file_of_unknown_size_is_refused(server, length):
+    request = f"POST /classify HTTP/1.1\r\nHost: localhost\r\n{length}\r\n"
+    assert answer_to(server, request.encode()).split()[1] == b"411"
+
+
+def test_only_pages_of_this_server_may_send_images(ask, server):
+    file, own = file_of("wide.png"), f"127.0.0.1:{server.server_port}"
+    for origin in ("https://evil.example", f"http://127.0.0.1:{server.server_port + 1}", "null"):
+        status, _, content = ask("/classify", file, Origin=origin)
+        assert (status, content.decode().partition(";")[0]) == (403, f"the request comes from '{origin}'")
+    assert ask("/classify", file, Origin=f"http://{own}")[0] == 200
+    assert ask("/classify", file, Host="localhost:9000", Origin="http://localhost:9000")[0] == 200  # through a tunnel
+    assert ask("/classify", file, Host="evil.example", Origin="http://evil.example")[0] == 403
 
 
 def answer_to(server, request: bytes) -> bytes:
@@ -132,29 +156,23 @@ def answer_to(server, request: bytes) -> bytes:
 )
 def test_a_foreign_host_header_is_refused(server, host):
     named = f"Host: {host}\r\n" if host else ""
-    request = f"GET /browser/model.onnx HTTP/1.1\r\n{named}\r\n".format(port=server.server_port)
+    request = f"GET /model.json HTTP/1.1\r\n{named}\r\n".format(port=server.server_port)
     assert answer_to(server, request.encode()).split()[1] == b"403"
 
 
-def test_a_refusal_names_the_address_to_open(server):
-    connection = http.client.HTTPConnection(*server.server_address, timeout=10)
-    connection.request("GET", "/browser/", headers={"Host": "<b>gpu.example"})
-    answer = connection.getresponse()
-    page = html.unescape(answer.read().decode())
-    connection.close()
+def test_a_refusal_names_the_address_to_open(ask, server):
+    status, headers, content = ask("/", Host="<b>gpu.example")
     port = server.server_port
-    assert (answer.status, answer.headers.get_content_charset()) == (403, "utf-8")
-    assert (
-        f"the address names the host '<b>gpu.example'; expected localhost or 127.0.0.1: open http://localhost:{port}/"
-        in page
+    assert (status, headers["Content-Type"]) == (403, "text/plain; charset=utf-8")
+    assert content.decode() == (
+        f"the address names the host '<b>gpu.example'; expected localhost or 127.0.0.1: open http://localhost:{port}/, "
+        f"from another machine through `ssh -L {port}:localhost:{port} HOST`"
     )
-    assert f"`ssh -L {port}:localhost:{port} HOST`" in page
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:{port}", "LocalHost:9000", "[::1]:{port}"])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_local_host_headers_are_accepted_with_any_port(server, method, host):
-    request = f"{method} /browser/model.onnx HTTP/1.1\r\nHost: {host}\r\n\r\n".format(port=server.server_port)
+def test_local_host_headers_are_accepted_with_any_port(server, host):
+    request = f"GET /model.json HTTP/1.1\r\nHost: {host}\r\n\r\n".format(port=server.server_port)
     assert answer_to(server, request.encode()).split()[1] == b"200"
 
 
@@ -175,17 +193,17 @@ def test_a_closed_connection_is_ignored(server, answered, capfd):
 
 
 def test_an_error_of_the_server_is_not_hidden(server, answered, monkeypatch, capfd):
-    monkeypatch.setattr(server, "in_memory", None)
+    monkeypatch.setattr(server, "files", None)
     assert answer_to(server, f"GET /x HTTP/1.1\r\nHost: localhost:{server.server_port}\r\n\r\n".encode()) == b""
     assert answered.wait(timeout=10)
-    assert "AttributeError" in capfd.readouterr().err
+    assert "TypeError" in capfd.readouterr().err
 
 
 def test_only_the_loopback_interface_is_used(server):
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_a_port_in_use_is_reported(runtime):
+def test_a_port_in_use_is_reported():
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -194,37 +212,7 @@ def test_a_port_in_use_is_reported(runtime):
             demo.open_demo(MODEL, port)
 
 
-@pytest.fixture
-def page(monkeypatch, tmp_path):
-    """Let the page lie in a folder where npm has not been, as in a fresh clone or an installed package."""
-    folder = tmp_path / "package"
-    (folder / "browser").mkdir(parents=True)
-    (folder / "browser" / "package.json").write_bytes((package_data() / "browser" / "package.json").read_bytes())
-    monkeypatch.setattr(demo, "package_data", lambda: folder)
-    return folder / "browser"
-
-
-def test_a_missing_runtime_is_reported_with_the_install_command(page, monkeypatch, tmp_path):
-    cache = tmp_path / "a cache"
-    monkeypatch.setenv("CIFARNET_CACHE", str(cache))
-    with pytest.raises(UsageError) as caught:
-        demo.open_demo(MODEL, 0)
-    pinned = json.loads((package_data() / "browser" / "package.json").read_text())["dependencies"]["onnxruntime-web"]
-    assert str(caught.value).endswith(
-        f"npm install --ignore-scripts --prefix '{cache / 'browser'}' onnxruntime-web@{pinned}"
-    )
-    (cache / "browser" / demo.RUNTIME).mkdir(parents=True)
-    demo.open_demo(MODEL, 0).server_close()
-
-
-def test_a_runtime_installed_beside_the_page_is_used(page, monkeypatch, tmp_path):
-    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "cache"))
-    (page / demo.RUNTIME).mkdir(parents=True)
-    with demo.open_demo(MODEL, 0) as server:
-        assert server.runtime == page / demo.RUNTIME
-
-
-def test_a_file_that_is_no_model_is_refused(runtime, tmp_path):
+def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(MODEL.read_bytes()[:-1])
     with pytest.raises(ModelError, match=r"model\.onnx does not end in the SHA-256 of its content"):
         demo.open_demo(tmp_path / "model.onnx", 0)
@@ -237,19 +225,15 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
     facts["model"] = json.loads(MODEL.with_suffix(".json").read_text())["model"]
     (run / "run.json").write_text(json.dumps(RUNNING | facts))
     (run / "model.onnx").write_bytes(MODEL.read_bytes())
-    (tmp_path / "cache" / "browser" / demo.RUNTIME).mkdir(parents=True)
     program = (
         # A suite in the background hands down that Ctrl-C is to be ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from cifarnet.cli import main; main()"
     )
     command = [sys.executable, "-c", program, "demo", "--port", "0"]
-    environment = os.environ | {"CIFARNET_CACHE": str(tmp_path / "cache")}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().strip()
-        connection = http.client.HTTPConnection(address.removeprefix("http://").removesuffix("/browser/"), timeout=10)
-        connection.request("GET", "/browser/model.onnx")
+        connection = http.client.HTTPConnection(address.removeprefix("http://").removesuffix("/"), timeout=10)
+        connection.request("GET", "/model.json")
         content = connection.getresponse().read()
         connection.close()
         process.send_signal(signal.SIGINT)
@@ -257,20 +241,17 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(tmp_path):
             _, stderr = process.communicate(timeout=30)
         finally:
             process.kill()  # or leaving the block would wait for ever
-    assert content == MODEL.read_bytes()
+    assert json.loads(content)["model"] == facts["model"]
     assert (process.returncode, stderr) == (
         130,
         "serving runs/sto\\x1bred/model.onnx; press Ctrl-C to stop\ninterrupted\n",
     )
 
 
-def test_the_wheel_contains_every_file_of_the_page():
+def test_the_wheel_contains_the_page_and_the_golden_images():
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    taken = {Path(source) for source in settings["force-include"]}
-    files = {path.relative_to(PROJECT) for path in (PROJECT / "export" / "browser").iterdir() if path.is_file()}
-    assert taken == {file for file in files if file.name not in LEFT_AT_HOME} | {Path("export/golden")}
-    for source, target in settings["force-include"].items():
-        assert target == f"cifarnet/_{source}"
+    files = {f"export/browser/{file}" for file in demo.PAGE.values()} | {"export/golden"}
+    assert settings["force-include"] == {file: f"cifarnet/_{file}" for file in files}
 
 
 def test_missing_package_data_is_reported_with_a_solution(monkeypatch, tmp_path):

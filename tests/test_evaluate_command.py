@@ -240,8 +240,17 @@ def test_a_missing_folder(fails, model, tmp_path):
     assert "is not a folder; expected one with a subfolder" in fails(model, "--images", tmp_path / "nowhere")
 
 
-def test_a_file_that_does_not_name_its_training_data(fails, model):
-    assert "does not name its training data" in fails(model)
+@pytest.mark.parametrize("command", ["evaluate", "robustness"])
+def test_a_file_that_does_not_name_its_training_data_is_evaluated_on_other_images(typed, tmp_path, command):
+    model = write_model(tmp_path / "model.onnx", labels=["blue", "green", "red"])
+    for models_given in ([model], [model, model][: 1 + (command == "evaluate")]):
+        code, stdout, stderr = typed(command, *models_given)
+        assert (code, stdout) == (1, "")
+        assert "like every file of export_model; expected images to evaluate on: name them with --data" in stderr
+    for part in ("train", "test"):
+        paint(tmp_path / "photos" / part, red=["red"], green=["green"], blue=["blue"])
+    code, stdout, stderr = typed(command, model, "--data", tmp_path / "photos", "--json")
+    assert (code, json.loads(stdout)["data"]["unseen"], "no longer" in stderr) == (0, None, False)
 
 
 @pytest.mark.parametrize("seed", ["x", 1.5, [1], True, -1, None])

@@ -367,7 +367,7 @@ def test_class_names_are_escaped_in_the_model_card(tmp_path, odd):
     run = run_of(tmp_path / "run", replace(odd, name="--- x: [<b>"))
     card = card_of(run, evaluation_of(odd))
     assert header_of(card)["model-index"][0]["results"][0]["dataset"]["name"] == "--- x: [<b>"
-    body = card.split("---\n", 2)[2]
+    body = card.split("---\n", 2)[2].split("<!-- cifarnet: SHA-256 ")[0]
     assert not re.search(r"(?<!\\)<", body.replace("(x < y)", ""))
     (row,) = [line for line in body.splitlines() if line.startswith(r"| \$x\_{\$ ")]
     assert len(re.findall(r"(?<!\\)\|", row)) == 6
@@ -483,7 +483,7 @@ def test_the_command_names_what_differs_from_the_recipe():
     assert train_command(record) == (
         "cifarnet train --recipe seed --data cifar10 --backend jax --dropout 0.1 --batch-size 64 --seed 3"
     )
-    assert settings_beyond_options(record.settings) == {"floor_fraction": 0.5}
+    assert settings_beyond_options(record) == {"floor_fraction": 0.5}
 
 
 def test_the_options_of_train_are_those_that_the_command_uses():
@@ -498,8 +498,8 @@ def test_the_command_of_a_warm_start_lists_what_differs_from_its_recipe():
     )
     fast = recorded("fast", RECIPES["fast"].model, RECIPES["fast"].train)
     assert "--dropout" not in train_command(fast, "earlier")  # which a network without dense layers refuses
-    assert settings_beyond_options(record.settings, "earlier") == {"floor_fraction": 0.5}
-    assert settings_beyond_options(record.settings) == {"filters": (8, 8), "floor_fraction": 0.5}
+    assert settings_beyond_options(record, "earlier") == {"floor_fraction": 0.5}
+    assert settings_beyond_options(record) == {"filters": (8, 8), "floor_fraction": 0.5}
 
 
 def test_the_command_of_a_fixed_schedule_fixes_batch_size_and_epochs():

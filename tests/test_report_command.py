@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from PIL import Image
 
 from cifarnet.data import load_dataset
-from cifarnet.report import CARD, PAGE
+from cifarnet.errors import RunError
+from cifarnet.evaluation.target import open_target
+from cifarnet.report import CARD, PAGE, report_run
 from tests.records import document, put
 from tests.report_runs import run_of
 from tests.runtime import models
@@ -73,6 +76,29 @@ def test_an_exported_run_is_reported_without_a_framework(run, tmp_path):
     assert (page, frameworks) == (str(Path("runs") / "mine" / PAGE), "")
     assert (tmp_path / page).read_text().startswith("<!doctype html>")
     assert "80.00%" in (run.path / CARD).read_text().replace("\u00a0", " ")  # one image of five has another color
+
+
+def test_an_edited_card_is_kept_and_that_is_said(report, run):
+    for edit in (None, "", "by hand"):  # written anew, replaced, kept
+        if edit is not None:
+            (run.path / CARD).write_text((run.path / CARD).read_text() + edit)
+        before = (run.path / CARD).stat().st_ino if edit is not None else None
+        code, stderr = report()
+        assert (code, any("MODELCARD.md was edited and stays as it is" in line for line in stderr)) == (0, bool(edit))
+        assert ((run.path / CARD).stat().st_ino == before) == bool(edit)
+    assert (run.path / CARD).read_text().endswith("by hand")
+
+
+def test_best_weights_that_are_replaced_during_the_evaluation_are_refused(run, photos):
+    target = open_target(str(run.model), run.path.parent)
+
+    def load_predictor():
+        run.best_weights.write_bytes(b"of a later epoch")
+        return target.load_predictor()
+
+    with pytest.raises(RunError, match="has new best weights since its evaluation began; expected the same: report it"):
+        report_run(run, replace(target, load_predictor=load_predictor), load_dataset(photos))
+    assert not (run.path / PAGE).exists()
 
 
 def test_changed_images_are_refused(report, run, photos, tmp_path):

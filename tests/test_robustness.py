@@ -296,7 +296,12 @@ def test_json_is_the_record(run, run_folder):
 def test_all_uses_every_image(run, run_folder, monkeypatch):
     monkeypatch.setattr(robustness, "DEFAULT_IMAGES", 2)
     assert "2 of 3 test images" in run()[1]
-    assert "3 of 3 test images" in run("--all")[1]
+    _, stdout, stderr = run("--all")
+    assert "3 of 3 test images" in stdout
+    assert (
+        stderr[1]
+        == f"note: the results in {run_folder.relative_to(run_folder.parents[1]) / ROBUSTNESS} will be replaced"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,42 @@
 // The golden images through this browser: its own decoder, this page's resizing, its own arithmetic.
 
+import { element } from "./app.js";
 import { fetched, openModel, readPicture } from "./classifier.js";
 
 /** Largest difference of a logit that is rounding; `cifarnet conformance` holds apps to the same. */
 const TOLERANCE = 1e-4;
 
+/** Show in the page's badge whether this browser gives the golden outputs, those in `folder`. */
+export async function wearBadge(folder) {
+  const [badge, text, words, body] = ["badge", "badge-text", "badge-words", "badge-rows"].map((id) => document.getElementById(id));
+  badge.hidden = false;
+  try {
+    const rows = await checkGolden(folder);
+    const agreeing = rows.filter((row) => row.agrees).length;
+    const worst = Math.max(...rows.map((row) => row.difference)).toExponential(0);
+    text.textContent = `golden images: ${agreeing} of ${rows.length}`;
+    words.textContent =
+      `This browser gives the right answer to ${agreeing} of ${rows.length} golden images: every byte of the input ` +
+      `right, no logit off by more than rounding (largest difference ${worst}).`;
+    body.replaceChildren(...rows.map(badgeRow));
+    badge.dataset.state = agreeing === rows.length ? "agrees" : "differs";
+  } catch (error) {
+    text.textContent = "golden images not checked";
+    words.textContent = error.message;
+    badge.dataset.state = "differs";
+  }
+}
+
+function badgeRow({ file, what, wrongBytes, difference, agrees }) {
+  const row = element("tr", agrees ? "agrees" : "differs", "");
+  const name = element("td", "", file.replace("images/", ""));
+  name.append(element("small", "", what));
+  row.append(name, element("td", "", wrongBytes), element("td", "", difference.toExponential(1)));
+  return row;
+}
+
 /** Return for each golden image how many of its 3072 bytes are wrong and how far its logits are off. */
-export async function checkGolden(folder) {
+async function checkGolden(folder) {
   const { images } = await (await fetched(`${folder}golden.json`)).json();
   const classify = await openModel(`${folder}model.onnx`);
   const rows = [];

@@ -48,7 +48,7 @@ _HOMES = {
     "export_model": "export.keras_model:export_model",
     "export_run": "export.export:export_run",
     "find_run": "run.find:find_run",
-    "import_weights": "export.weights:import_weights",
+    "import_weights": "training.import_weights:import_weights",
     "load_dataset": "data:load_dataset",
     "recipe": "recipes:recipe",
     "resume": "training.train:resume",

@@ -4,11 +4,13 @@ It needs only numpy and Pillow.
 """
 
 import errno
+import os
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +21,14 @@ from .errors import DataError, SizeError, reason
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+SYSTEM_FOLDERS = frozenset(("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin"))
+"""Names, in lower case, of folders in which systems keep thumbnails, attributes and deleted files."""
+
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Accepted formats. Pillow also opens formats that start other programs."""
+
+PNG_SIGNATURE_BYTES = 8
+"""Size of what precedes the first chunk of a PNG file."""
 
 MAX_PIXELS = 89_478_485
 """Maximum size of an image; Pillow's limit for decompression bombs, 256 MiB as RGB."""
@@ -37,6 +45,11 @@ _FACTORS = {"L;2": 85, "L;4": 17}
 
 UPRIGHT = 1
 """EXIF orientation of an image that is stored upright."""
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether folders skip a file or folder of this name: its name begins with a dot or is of the system."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
@@ -62,7 +75,27 @@ def _decoded(file: Path | BinaryIO, shape: Shape) -> NDArray[np.uint8]:
         # Checked here as well, because newer Python versions may not apply warning filters in threads.
         if image.width * image.height > MAX_PIXELS:
             raise SizeError(f"{image.width}x{image.height} pixels")
+        if image.format == "PNG" and image.fp is not None:
+            _require_checksums(image.fp)
         return pixels(image, shape)
+
+
+def _require_checksums(png: IO[bytes]) -> None:
+    """Raise ValueError if the pixels of a PNG file have another CRC than it says, which Pillow does not compare.
+
+    Damage elsewhere is ignored, as viewers do. The position in the file is kept.
+    """
+    position, kind = png.tell(), b""
+    png.seek(PNG_SIGNATURE_BYTES)
+    while kind != b"IEND" and len(head := png.read(8)) == 8:
+        size_bytes, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind == b"IDAT":
+            found, told = zlib.crc32(png.read(size_bytes), zlib.crc32(kind)), png.read(4)
+            if len(told) == 4 and int.from_bytes(told, "big") != found:
+                raise ValueError("broken PNG file: the CRC of its pixels does not match")
+        else:
+            png.seek(size_bytes + 4, os.SEEK_CUR)
+    png.seek(position)
 
 
 @contextmanager

@@ -143,6 +143,12 @@ def usable_cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def threads_of_environment(variables: Iterable[str]) -> int | None:
+    """Return the number in the first of the environment ``variables`` that has one, otherwise the usable cores."""
+    given = (os.environ.get(variable, "").strip() for variable in variables)
+    return next((int(number) for number in given if number.isdecimal() and int(number)), usable_cores())
+
+
 def peak_memory_bytes() -> int | None:
     """Return the peak resident memory of this process in bytes, or None if unknown."""
     # getrusage is the second choice, because on Linux it includes the peak of the parent process.

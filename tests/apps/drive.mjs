@@ -1,13 +1,14 @@
 // Drive the page in a real browser and print what it shows, as one JSON document on the last line.
 //
-// node drive.mjs CHROMIUM URL GOLDEN. Prints "loaded" when the page needs its server no more, and goes on when a line
-// arrives on stdin: by then the server is gone.
+// node drive.mjs CHROMIUM URL GOLDEN demo|web [LARGER]. "demo" is the page of `cifarnet demo`, LARGER the same
+// with a model of larger images. "web" prints "loaded" when the page
+// needs its server no more, and goes on when a line arrives on stdin: by then the server is gone.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
 const { chromium } = createRequire(new URL("../../export/browser/", import.meta.url))("playwright-core");
-const [executablePath, url, golden] = process.argv.slice(2);
+const [executablePath, url, golden, kind, larger] = process.argv.slice(2);
 const { images } = JSON.parse(readFileSync(`${golden}/golden.json`));
 const types = { png: "image/png", jpg: "image/jpeg", gif: "image/gif", webp: "image/webp" };
 
@@ -28,7 +29,7 @@ const facts = { requested: [] };
 const complaints = [];
 page.on("request", (request) => facts.requested.push(request.url()));
 page.on("pageerror", (error) => complaints.push(String(error)));
-page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+page.on("console", (message) => message.type() === "error" && !message.text().includes("422 (") && complaints.push(message.text()));
 
 const badge = async (page) => {
   await page.locator("#badge:not([data-state=running])").waitFor();
@@ -61,19 +62,51 @@ const shown = async (bringIn) => {
 };
 
 const fileOf = ({ file }) => `${golden}/${file}`;
-const handedOver = ({ file }, kind, field) => {
-  const picture = [readFileSync(fileOf({ file })).toString("base64"), file, types[file.split(".").at(-1)], kind, field];
-  return page.evaluate(([content, name, type, kind, field]) => {
+const handedOver = (files, kind, field) => {
+  const contents = files.map(({ file }) => [readFileSync(fileOf({ file })).toString("base64"), file, types[file.split(".").at(-1)]]);
+  return page.evaluate(([contents, kind, field]) => {
     const transfer = new DataTransfer();
-    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
-    transfer.items.add(new File([bytes], name, { type }));
+    for (const [content, name, type] of contents) {
+      const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+      transfer.items.add(new File([bytes], name, { type }));
+    }
     const Kind = kind === "paste" ? ClipboardEvent : DragEvent;
     document.body.dispatchEvent(new Kind(kind, { [field]: transfer, bubbles: true, cancelable: true }));
-  }, picture);
+  }, [contents, kind, field]);
 };
 
+/** The page with two golden answers spoilt on the way, a logit and an image, and then without its server. */
+async function web() {
+  const spoilt = await browser.newContext({ serviceWorkers: "block" });
+  await spoilt.route("**/golden.json", async (route) => {
+    const document = JSON.parse(readFileSync(`${golden}/golden.json`));
+    document.images[0].logits[0] += 1e-3;
+    await route.fulfill({ json: document });
+  });
+  await spoilt.route(`**/${images[1].file}`, (route) => route.fulfill({ path: fileOf(images[2]) }));
+  await spoilt.route("**/model.json", async (route) => {
+    const contract = JSON.parse(readFileSync(`${golden}/model.json`));
+    delete contract.calibration; // as in a file of before there was one
+    await route.fulfill({ json: contract });
+  });
+  const spoiltPage = await spoilt.newPage();
+  await spoiltPage.goto(url);
+  facts.spoilt = await badge(spoiltPage);
+  await spoiltPage.locator("#about:not(:empty)").waitFor();
+  facts.spoilt.offersToAbstain = await spoiltPage.locator("#abstaining").isVisible();
+
+  console.log("loaded");
+  await new Promise((resolve, reject) => {
+    process.stdin.once("data", resolve);
+    process.stdin.once("end", () => reject(new Error("stdin ended; expected a line once the server is gone")));
+  });
+  await page.reload();
+  facts.offline = { badge: await badge(page), chosen: await shown(() => page.setInputFiles("#file", fileOf(images[0]))) };
+}
+
 await page.goto(url);
-facts.badge = await badge(page);
+if (kind === "web") facts.badge = await badge(page);
+facts.badgeIsVisible = await page.locator("#badge").isVisible();
 facts.chosen = {};
 for (const image of images) facts.chosen[image.file] = await shown(() => page.setInputFiles("#file", fileOf(image)));
 const verdict = () => page.locator("#verdict").textContent();
@@ -83,8 +116,16 @@ facts.abstaining.sure = (await shown(() => page.setInputFiles("#file", fileOf(im
 facts.abstaining.unsure = (await shown(() => page.setInputFiles("#file", fileOf(images[1])))).verdict;
 await page.locator("#abstain").uncheck();
 facts.abstaining.answered = await verdict();
-facts.dropped = await shown(() => handedOver(images[1], "drop", "dataTransfer"));
-facts.pasted = await shown(() => handedOver(images[2], "paste", "clipboardData"));
+const gallery = page.locator("#gallery button");
+const before = await gallery.count();
+facts.dropped = await shown(async () => {
+  await handedOver([images[1], { file: "model.json" }, images[3]], "drop", "dataTransfer");
+  await gallery.nth(before + 1).waitFor();
+});
+facts.gallery = { before, captions: (await gallery.allTextContents()).slice(before) };
+facts.clicked = await shown(() => gallery.nth(0).click());
+facts.gallery.pressed = await page.locator("#gallery button[aria-pressed=true]").count();
+facts.pasted = await shown(() => handedOver([images[2]], "paste", "clipboardData"));
 facts.taken = await shown(async () => {
   await page.click("#camera");
   await page.waitForFunction(() => document.getElementById("video").videoWidth > 0);
@@ -92,35 +133,24 @@ facts.taken = await shown(async () => {
 });
 facts.refused = await shown(() => page.setInputFiles("#file", `${golden}/model.json`));
 
-// The same page with two golden answers spoilt on the way: a logit, and an image.
-const spoilt = await browser.newContext({ serviceWorkers: "block" });
-await spoilt.route("**/golden.json", async (route) => {
-  const document = JSON.parse(readFileSync(`${golden}/golden.json`));
-  document.images[0].logits[0] += 1e-3;
-  await route.fulfill({ json: document });
-});
-await spoilt.route(`**/${images[1].file}`, (route) => route.fulfill({ path: fileOf(images[2]) }));
-await spoilt.route("**/model.json", async (route) => {
-  const contract = JSON.parse(readFileSync(`${golden}/model.json`));
-  delete contract.calibration; // as in a file of before there was one
-  await route.fulfill({ json: contract });
-});
-const spoiltPage = await spoilt.newPage();
-await spoiltPage.goto(url);
-facts.spoilt = await badge(spoiltPage);
-await spoiltPage.locator("#about:not(:empty)").waitFor();
-facts.spoilt.offersToAbstain = await spoiltPage.locator("#abstaining").isVisible();
-
-await page.locator("#offline:not(:empty)").waitFor();
+if (kind === "web") await page.locator("#offline:not(:empty)").waitFor();
+await page.setViewportSize({ width: 320, height: 640 });
+facts.overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 facts.complaints = [...complaints]; // later ones may be about the server that is gone
-console.log("loaded");
-await new Promise((resolve, reject) => {
-  process.stdin.once("data", resolve);
-  process.stdin.once("end", () => reject(new Error("stdin ended; expected a line once the server is gone")));
-});
-await page.reload();
-facts.offline = { badge: await badge(page), chosen: await shown(() => page.setInputFiles("#file", fileOf(images[0]))) };
-
+if (kind === "web") await web();
+else {
+  const other = await context.newPage();
+  await other.goto(larger);
+  await other.setInputFiles("#file", fileOf(images[0]));
+  await other.locator("#verdict strong").waitFor();
+  const [about, title] = await Promise.all(["#about", "#answer-title"].map((id) => other.locator(id).textContent()));
+  const canvas = await other.evaluate(() => {
+    const { width, height } = document.getElementById("pixels");
+    const { data } = document.getElementById("pixels").getContext("2d").getImageData(0, 0, width, height);
+    return { width, height, data: [...data] };
+  });
+  facts.larger = { about, title, bars: await other.locator("#bars li").count(), ...canvas };
+}
 await browser.close();
 console.log(JSON.stringify(facts));
 process.stdin.destroy(); // nothing is left to wait for; exiting here would cut the line off

@@ -1,28 +1,22 @@
-"""The page in a real Chromium: golden pixels and outputs, every input of an image, the badge, and no network."""
+"""The page in a real Chromium: golden pixels and outputs, every input of an image, the badge, and no network.
+
+Twice: with `cifarnet demo`, where the server classifies, and from a plain file server, where onnxruntime-web does.
+"""
 
 import base64
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.apps import address_of, page_served, running
+from tests.runtime import models
 
 from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.apps.demo import open_demo
-
-
-@pytest.fixture(scope="module")
-def served(golden, chromium):
-    """Return a running demo of the golden model."""
-    with open_demo(golden / "model.onnx", 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+from cifarnet.preprocessing import read_pixels
 
 
 def driven(command, leave):
@@ -42,15 +36,38 @@ def driven(command, leave):
     return json.loads(stdout)
 
 
+SIDE = 48
+DRIVER = Path(__file__).with_name("drive.mjs")
+
+
 @pytest.fixture(scope="module")
-def facts(served, golden, node, chromium):
-    """Return what the page showed, the last part of it after its server was gone."""
+def web(golden, node, chromium):
+    """Return what the page of a plain file server showed, the last part of it after its server was gone."""
+    with page_served(golden / "model.onnx") as server:
 
-    def leave():
-        served.shutdown()
-        served.server_close()
+        def leave():
+            server.shutdown()
+            server.server_close()
 
-    return driven([node, Path(__file__).with_name("drive.mjs"), chromium, served.url, golden], leave)
+        address = address_of(server)
+        return driven([node, DRIVER, chromium, address, golden, "web"], leave) | {"address": address}
+
+
+@pytest.fixture(scope="module")
+def demo(golden, node, chromium, tmp_path_factory):
+    """Return what the page of `cifarnet demo` showed with the golden model and with one of larger images."""
+    path = tmp_path_factory.mktemp("larger") / "model.onnx"
+    path.write_bytes(models.sized(SIDE))
+    with running(open_demo(golden / "model.onnx", 0)) as server, running(open_demo(path, 0)) as larger:
+        command = [node, DRIVER, chromium, server.url, golden, "demo", larger.url]
+        stdout = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return json.loads(stdout) | {"address": server.url}
+
+
+@pytest.fixture(scope="module", params=["demo", "web"])
+def facts(request):
+    """Return what either page showed."""
+    return request.getfixturevalue(request.param)
 
 
 def tensor_of(shown):
@@ -86,60 +103,85 @@ def test_the_page_shows_the_golden_calibrated_probabilities_in_order(facts, gold
 def test_the_page_supports_selective_prediction(facts, entries):
     sure, unsure = (f"{100 * max(entries[name]['calibrated']):.1f}%" for name in ("exact.png", "square.png"))
     assert facts["abstaining"] == {
-        "words": "No answer below 27.0% (on held-out images 38.9% are above, and of those 0.0% are right)",
+        "words": "No answer below 27.0% (on validation images: coverage 38.9%, accuracy 0.0%)",
         "sure": f"frog, {sure}",
         "unsure": f"Not sure, perhaps automobile, {unsure}",
         "answered": f"automobile, {unsure}",
     }
 
 
-def test_selective_prediction_is_not_offered_without_a_threshold_in_the_file(facts):
-    assert not facts["spoilt"]["offersToAbstain"]
+def test_selective_prediction_is_not_offered_without_a_threshold_in_the_file(web):
+    assert not web["spoilt"]["offersToAbstain"]
 
 
-def test_the_badge_shows_that_this_browser_agrees(facts, entries):
-    badge = facts["badge"]
+def test_the_badge_shows_that_this_browser_agrees(web, entries):
+    badge = web["badge"]
     assert (badge["state"], badge["text"]) == ("agrees", "golden images: 18 of 18")
     assert [row[0] for row in badge["rows"]] == list(entries)
     assert {row[1] for row in badge["rows"]} == {"0"}
     assert max(float(row[2]) for row in badge["rows"]) <= TOLERANCES["logits"]
 
 
-def test_the_badge_shows_a_browser_that_does_not_agree(facts):
-    badge = facts["spoilt"]
+def test_the_badge_shows_a_browser_that_does_not_agree(web):
+    badge = web["spoilt"]
     assert (badge["state"], badge["text"]) == ("differs", "golden images: 16 of 18")
     (_, no_bytes, spoilt_logit), (_, bytes_of_another_image, _), *_ = badge["rows"]
     assert (no_bytes, spoilt_logit) == ("0", "1.0e-3")
     assert int(bytes_of_another_image) > 1000
 
 
-@pytest.mark.parametrize(("way", "name"), [("dropped", "square.png"), ("pasted", "wide.png")])
-def test_an_image_can_be_dropped_or_pasted(facts, entries, way, name):
+@pytest.mark.parametrize(("way", "name"), [("dropped", "square.png"), ("pasted", "wide.png"), ("clicked", "exact.png")])
+def test_an_image_can_be_dropped_pasted_or_chosen_again(facts, entries, way, name):
     np.testing.assert_array_equal(tensor_of(facts[way]), golden_tensor(entries[name]))
     assert facts[way]["name"].endswith(name)
 
 
+def test_several_images_can_be_dropped_and_a_broken_one_does_not_hide_the_others(facts, golden, entries):
+    labels = json.loads((golden / "model.json").read_text())["labels"]
+    best = [entries[name]["calibrated"] for name in ("square.png", "tall.png")]
+    captions = [f"{labels[np.argmax(each)]} {100 * max(each):.1f}%" for each in best]
+    assert facts["gallery"] == {"before": len(entries) + 2, "captions": captions, "pressed": 1}
+    assert facts["dropped"]["error"] == facts["refused"]["error"]
+
+
 def test_an_image_can_be_taken_with_the_camera(facts, entries):
     taken = tensor_of(facts["taken"])
-    assert facts["taken"]["name"] == "your picture"
-    assert np.ptp(taken) > 100  # Chromium's test picture: not blank
+    assert facts["taken"]["name"] == "your photo"
+    assert np.ptp(taken) > 100  # Chromium's test image: not blank
     assert not np.array_equal(taken, golden_tensor(entries["wide.png"]))
 
 
-def test_another_file_is_refused_with_a_solution(facts):
-    assert facts["refused"]["error"] == (
-        "model.json is no picture that this browser reads: choose a PNG, JPEG, GIF or WebP file"
+def test_another_file_is_refused_with_a_solution(demo, web):
+    assert web["refused"]["error"] == "model.json: this browser cannot read it: choose a PNG, JPEG, GIF or WebP file"
+    assert demo["refused"]["error"] == (
+        "model.json: the image cannot be used (no image in a known format); expected a whole image file: replace it"
     )
 
 
-def test_the_page_works_without_its_server(facts, entries):
-    offline = facts["offline"]
+def test_the_page_fits_a_narrow_screen(facts):
+    assert facts["overflow"] == 0
+
+
+def test_the_demo_has_no_badge_since_the_library_classifies(demo):
+    assert not demo["badgeIsVisible"]
+
+
+def test_the_page_works_without_its_server(web, entries):
+    offline = web["offline"]
     assert offline["badge"]["text"] == "golden images: 18 of 18"
     np.testing.assert_array_equal(tensor_of(offline["chosen"]), golden_tensor(entries["exact.png"]))
 
 
-def test_the_page_requests_only_its_server(facts, served):
-    origin = served.url.removesuffix("/browser/")
+def test_the_page_of_a_model_of_larger_images_shows_them_and_what_is_known_of_it(demo, golden):
+    larger = demo["larger"]
+    assert (larger["about"], larger["title"]) == ("3 classes, 48×48 pixels, float32", "Probabilities")  # noqa: RUF001
+    assert (larger["width"], larger["height"], larger["bars"]) == (SIDE, SIDE, 3)
+    shown = np.array(larger["data"], np.uint8).reshape(SIDE, SIDE, 4)[..., :3]
+    np.testing.assert_array_equal(shown, read_pixels(golden / "images" / "exact.png", (SIDE, SIDE, 3)))
+
+
+def test_the_page_requests_only_its_server(facts):
+    origin = facts["address"].removesuffix("browser/")
     assert len(facts["requested"]) > 20
     assert [url for url in facts["requested"] if not url.startswith((origin, "blob:", "data:"))] == []
 

@@ -245,12 +245,13 @@ def test_test_images_with_the_pixels_of_training_images_are_named(run, tmp_path)
     assert message.endswith("remove them or their copies")
 
 
-def test_a_folder_of_validation_images_is_noted_as_not_used(run, tmp_path):
-    for seed, part in enumerate(("train", "test", "val")):
+@pytest.mark.parametrize("name", ["val", "validation_set"])
+def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path, name):
+    for seed, part in enumerate(("train", "test", name)):
         make_photos(tmp_path / "split" / part, seed)
     code, _, stderr = run("train", "--data", "split", "--max-minutes", "0")
     assert code == 0
-    assert "note: val/ is not used: the validation images are drawn from train/" in stderr
+    assert any(line.startswith(f"note: {name}/ is not used: training and validation images are ") for line in stderr)
 
 
 def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path):
@@ -271,6 +272,9 @@ def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):
     started = {"warm_start": {"run": "earlier", "weights_sha256": "0" * 64, "seen": seen}}
     put(trained, document(trained) | started)
     trained.seen.unlink()
+    code, stdout, stderr = run("evaluate", "latest", "--json")
+    assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
+    assert "are not known here; on them its metrics are too optimistic" in stderr[-1]
     code, _, stderr = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
     note = (
         f"note: the training images of {trained.path.name} are not known here; on them its metrics are too optimistic"
@@ -325,6 +329,23 @@ def test_no_model_is_written_inside_the_images(run, trained, tmp_path):
     message = last_line(run, "export", "--output", "photos/deploy/model.onnx")
     assert "inside the images in" in message
     assert sorted((tmp_path / "photos").rglob("*")) == before
+    moved(tmp_path / "photos", tmp_path / "elsewhere")
+    message = last_line(run, "export", "--data", "elsewhere", "--output", "elsewhere/deploy/model.onnx")
+    assert "inside the images in" in message
+    assert not (tmp_path / "elsewhere" / "deploy").exists()
+
+
+def test_a_run_is_resumed_where_its_images_are_now(run, tmp_path):
+    make_photos(tmp_path / "photos")
+    arguments = ("--epochs", "2", "--batch-size", "8", "--validation-fraction", "0.3")
+    assert run("train", "--data", "photos", "--max-minutes", "0", *arguments)[0] == 0
+    moved(tmp_path / "photos", tmp_path / "elsewhere")
+    message = last_line(run, "train", "--resume", "latest")
+    assert f"the model was trained on {tmp_path / 'photos'}, which was not found; expected --data with its " in message
+    make_photos(tmp_path / "others", seed=1)
+    assert "as when the run began: restore" in last_line(run, "train", "--resume", "latest", "--data", "others")
+    code, _, stderr = run("train", "--resume", "latest", "--data", "elsewhere")
+    assert (code, document(Run(tmp_path / "runs" / "latest"))["status"]) == (0, "finished"), stderr
 
 
 def test_a_run_with_other_classes_in_its_record_is_not_exported(run, trained, tmp_path):

@@ -195,12 +195,14 @@ def test_the_noise_is_what_was_measured_and_refuses_two_of_three_pairs_of_seeds(
 
 def test_what_changed_around_a_run_is_told(record):
     again = record | {"backend": "torch", "versions": {"keras": "3.16.0", "torch": "2.13"}}
+    again["machine"] = record["machine"] | {"threads": 1}  # earlier versions did not record it
     before, after = (RunRecord.from_json(each) for each in (record, again))
     assert changes(before, after) == [
         "backend: jax then, torch now",
         "keras: 3.15.1 then, 3.16.0 now",
         "jax: 0.10.2 then, none now",
         "torch: none then, 2.13 now",
+        "threads: unknown then, 1 now",
     ]
     assert changes(before, RunRecord.from_json(json.loads(json.dumps(record)))) == []
 

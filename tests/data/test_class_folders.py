@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -152,18 +153,34 @@ def test_classes_that_only_one_split_has_are_named(split_folders):
         load_dataset(split_folders)
 
 
-@pytest.mark.parametrize("other", ["val", "Validation"])
-def test_splits_are_not_taken_for_classes(split_folders, other):
-    (split_folders / "test").rename(split_folders / other)
-    with pytest.raises(
-        DataError, match=rf"has {', '.join(sorted(('train', other)))} as class folders, .*train and test"
-    ):
-        load_dataset(split_folders)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val"),
+        ("Validation", "train"),
+        ("test_set", "training_set"),
+        ("TEST", "Train"),
+        ("TestSet", "TrainSet"),
+        ("seg_test", "seg_train"),
+        ("Testing", "Training Data"),
+    ],
+)
+def test_splits_are_not_taken_for_classes(split_folders, names):
+    folder = split_folders.with_name("renamed")
+    folder.mkdir()
+    for part, name in zip(("test", "train"), names, strict=True):
+        (split_folders / part).rename(folder / name)
+    with pytest.raises(DataError, match=rf"has {', '.join(sorted(names))} as class folders, .*train and test"):
+        load_dataset(folder)
 
 
 def test_a_class_may_be_called_like_a_part(class_folders):
     (class_folders / "cat").rename(class_folders / "test")
     assert load_dataset(class_folders).labels == ("dog", "test")
+    (class_folders / "freight train" / "red").mkdir(parents=True)
+    for image in (class_folders / "dog").iterdir():
+        shutil.copy(image, class_folders / "freight train" / "red")
+    assert load_dataset(class_folders).labels == ("dog", "freight train", "test")
 
 
 def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folders):
@@ -172,6 +189,12 @@ def test_images_are_found_at_any_depth_but_not_behind_links_or_dots(class_folder
     shutil.copy(class_folders / "cat" / "0.png", deep / "DEEP.PNG")
     shutil.copy(class_folders / "cat" / "0.png", deep / ".hidden.png")
     (deep / "loop").symlink_to(class_folders, target_is_directory=True)
+    for folder in (class_folders, class_folders / "cat"):
+        for name in ("@eaDir", "__MACOSX", ".thumbnails", "#recycle"):
+            (folder / name).mkdir()
+            shutil.copy(class_folders / "cat" / "0.png", folder / name)
+    (class_folders / "cat" / "._0.png").write_text("no image")
+    (class_folders / "cat" / "Thumbs.db").write_text("no image")
     (class_folders / ".git").mkdir()
     (class_folders / "cat" / "notes.txt").write_text("not an image")
     dataset = load_dataset(class_folders)
@@ -209,12 +232,27 @@ def test_a_class_with_too_few_images_is_named(class_folders, kept, others, told)
         (class_folders / "dog" / name).touch()
     with pytest.raises(DataError, match=told):
         load_dataset(class_folders)
+    (class_folders / "dog" / "linked").symlink_to(class_folders / "cat")
+    with pytest.raises(DataError, match=r"other file\(s\) and 1 linked folder\(s\), which are not followed; expected"):
+        load_dataset(class_folders)
 
 
 def test_one_class_is_too_few(class_folders):
     shutil.rmtree(class_folders / "dog")
     with pytest.raises(DataError, match="has the class folder cat; expected at least 2"):
         load_dataset(class_folders)
+
+
+def _half_zeroed() -> bytes:
+    """A PNG that Pillow decodes as if nothing were wrong."""
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(buffer, "PNG")
+    content = bytearray(buffer.getvalue())
+    middle, end = len(content) // 2, len(content) - 16  # of the pixels, then their CRC and the last chunk
+    content[middle:end] = bytes(end - middle)
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+    return bytes(content)
 
 
 def _ppm() -> bytes:
@@ -227,19 +265,28 @@ def _ppm() -> bytes:
     ("content", "reason"),
     [
         (png_bytes(64, 64, bytes(range(256)))[:-20], ".*truncated"),
+        (_half_zeroed(), "broken PNG file: the CRC of its pixels does not match"),
         (b"no image", "no image in a known format"),
         (_ppm(), "no image in a known format"),  # a format outside the list is refused whatever the file's name
         (png_bytes(10_000, 10_000, b""), ".*decompression bomb"),  # Pillow by itself only warns of this one
         (png_bytes(20_000, 20_000, b""), ".*decompression bomb"),
         (POINTER, "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"),
     ],
-    ids=["truncated", "text", "PPM", "large", "bomb", "Git LFS"],
+    ids=["truncated", "half zeroed", "text", "PPM", "large", "bomb", "Git LFS"],
 )
 def test_unreadable_images_are_counted_and_named_with_the_reason(class_folders, content, reason):
     for name in ("cat/0.png", "dog/1.png"):
         (class_folders / name).write_bytes(content)
     with pytest.raises(DataError, match=rf"2 of 10 .*0\.png \({reason}.*1\.png \(.*: remove or replace"):
         load_dataset(class_folders)
+
+
+def test_damage_beside_the_pixels_of_a_png_is_ignored(class_folders):
+    content = (class_folders / "cat" / "0.png").read_bytes()
+    text = struct.pack(">I", 3) + b"tEXta\0b" + b"\0" * 4  # with a wrong CRC
+    (class_folders / "cat" / "0.png").write_bytes(content[:-12] + text)  # and without the last chunk
+    dataset = load_dataset(class_folders)
+    assert len(dataset.train) + len(dataset.test) == 10
 
 
 def test_a_long_list_of_unreadable_images_is_cut(class_folders):

@@ -15,7 +15,7 @@ import pytest
 from tests.data.conftest import source_of, tar_bytes
 
 import cifarnet
-from cifarnet.atomic import temporary_name
+from cifarnet.atomic import is_temporary, temporary_name
 from cifarnet.data.cache import open_cache
 from cifarnet.data.download import fetch
 from cifarnet.errors import DataError, FetchError
@@ -187,10 +187,26 @@ def test_after_ctrl_c_nothing_is_there_under_a_real_name_and_the_next_fetch_swee
         child.send_signal(signal.SIGINT)
         assert child.wait(60) == 130
     server.may_end.set()
-    assert _names(tmp_path) == [".tiny.download", "tiny.lock"]
+    left, *others = _names(tmp_path)
+    assert (is_temporary(left), others) == (True, ["tiny.lock"])
     server.kept_bytes = None
     fetched(server.source(official))
     assert _names(tmp_path) == ["tiny", "tiny.lock"]
+
+
+@pytest.mark.parametrize("content", [b"notes of somebody", np.lib.format.magic(1, 0) + b"another array"])
+def test_what_is_no_file_of_the_cache_is_neither_replaced_nor_removed(official, server, fetched, tmp_path, content):
+    server.body = official
+    own = {"tiny/test-images.npy": content, "tiny/notes.txt": b"mine", ".tiny.download/film.mp4": b"mine"}
+    for name, written in own.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(written)
+    with pytest.raises(DataError, match=r"test-images\.npy is not a file of the tiny cache; .*: move it, or set CIFAR"):
+        fetched(server.source(official), force=True)
+    (tmp_path / "tiny" / "test-images.npy").rename(tmp_path / "moved")
+    fetched(server.source(official))
+    del own["tiny/test-images.npy"]
+    assert {name: (tmp_path / name).read_bytes() for name in own} == own
 
 
 def test_a_file_left_by_a_killed_process_is_swept(official, server, fetched, tmp_path):

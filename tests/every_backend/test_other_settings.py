@@ -93,6 +93,13 @@ SETTINGS = {
 }
 
 
+def test_the_threads_of_an_operation_are_known_where_the_environment_sets_them():
+    changed = os.environ | {"KERAS_BACKEND": keras.config.backend(), adapter().THREAD_VARIABLES[0]: "1"}
+    child = "from cifarnet.backends import adapter; print(adapter().threads())"
+    done = subprocess.run([sys.executable, "-c", child], env=changed, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]  # without the variable one per core, and torch takes no more than those
+
+
 def test_a_keras_json_and_the_environment_change_nothing(tmp_path):
     (tmp_path / "keras.json").write_text(
         json.dumps({"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1})

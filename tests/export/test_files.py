@@ -20,18 +20,19 @@ from cifarnet.contract import CALIBRATION, CONTRACT_KEY
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import predict, softmax, with_tta
 from cifarnet.export import export as exporting
-from cifarnet.export.export import export_run
+from cifarnet.export.export import export_precisions, export_run
 from cifarnet.export.file import serialize
 from cifarnet.export.inspect import inspect_model
 from cifarnet.export.publish import write_export
 from cifarnet.export.tolerances import Tolerances
-from cifarnet.export.weights import import_weights
 from cifarnet.export.writer import write_graph
+from cifarnet.model.layers import BatchNormalization
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.runtime import Classifier
 from cifarnet.system import exit_on_interrupt
+from cifarnet.training.import_weights import import_features, import_weights
 from cifarnet.training.train import calibration_of, load_best_and_epoch, same_hold_out
 from tests.lively import NORMALISED, with_lively_moments
 from tests.records import document, put
@@ -205,6 +206,25 @@ def test_a_normalised_network_comes_back_as_the_same_function_without_normalisat
     assert config == replace(MODEL, **NORMALISED | {"ghost_batch": 0})
 
 
+def test_the_convolutions_come_back_with_normalization_as_the_same_function_that_trains_from_there(
+    contract, dataset, tmp_path
+):
+    config = replace(MODEL, **NORMALISED)
+    model = with_lively_moments(build_model(config, seed=2))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(serialize(write_graph(model), contract | {"model": config.to_json()}))
+    again, images = build_model(config, seed=3), dataset.test.images[:100]
+    import_features(again, path, images)
+    first, *_, last = [layer.name for layer in model.layers if isinstance(layer, BatchNormalization)]
+    expected, found = (keras.Model(each.inputs, each.get_layer(last).output) for each in (model, again))
+    np.testing.assert_allclose(found.predict(images, verbose=0), expected.predict(images, verbose=0), rtol=0, atol=1e-5)
+    # Training normalizes by the statistics of the batch, whose mean is now that of inference.
+    beginning, pixels = keras.Model(again.inputs, again.get_layer(first).output), keras.ops.convert_to_tensor(images)
+    trained, inferred = (keras.ops.convert_to_numpy(beginning(pixels, training=each)) for each in (True, False))
+    np.testing.assert_allclose(trained.mean(axis=(0, 1, 2)), inferred.mean(axis=(0, 1, 2)), rtol=0, atol=1e-5)
+    assert not np.array_equal(get_weights(again)["logits/kernel"], get_weights(model)["logits/kernel"])
+
+
 def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, network, dataset):
     classifier = Classifier(export_run(run, dataset, flip=True).path)
     both = with_tta(predictor(network))
@@ -297,6 +317,16 @@ def test_weights_that_are_replaced_while_an_export_begins_are_labeled_with_their
     assert Classifier(exported.path).contract["training"]["best_epoch"] == 99
     _, weights = import_weights(exported.path)
     np.testing.assert_array_equal(weights["logits/kernel"], get_weights(following)["logits/kernel"])
+
+
+def test_the_files_of_one_command_have_the_weights_of_one_epoch_while_training_replaces_them(run, dataset):
+    still_training(run)
+    epochs = []
+    for exported in export_precisions(run, dataset, {"float32": None, "float16": None}, max_drop=0.9):
+        epochs.append(Classifier(exported.path).contract["training"]["best_epoch"])
+        save_weights(build_model(MODEL, seed=5), run.best_weights, 99)
+    assert len(epochs) == 2
+    assert epochs[0] == epochs[1] != 99
 
 
 def test_results_of_later_weights_than_those_exported_are_left_out(run, dataset, monkeypatch):

@@ -12,7 +12,7 @@ from PIL import Image
 import cifarnet
 from cifarnet.errors import CifarnetError, DataError, ModelError, ParityError, RunError, UsageError
 from cifarnet.evaluation.scoring import softmax
-from cifarnet.evaluation.target import open_every_image, open_target
+from cifarnet.evaluation.target import open_every_image, open_images, open_target
 from cifarnet.export import keras_model
 from cifarnet.export.writer import write_graph
 from cifarnet.run.state import require_own_export
@@ -153,7 +153,7 @@ def test_a_file_without_training_data_is_evaluated_on_images_of_its_size(model, 
     cifarnet.export_model(model, "mine.onnx", pixels, labels, class_names=NAMES)
     target = open_target("mine.onnx", tmp_path)
     with pytest.raises(DataError, match=r"mine\.onnx does not name its training data, like every file of export_model"):
-        _ = target.origin
+        open_images(target, None)
     for index, image in enumerate(pixels):
         folder = tmp_path / "photos" / NAMES[labels[index]]
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +162,10 @@ def test_a_file_without_training_data_is_evaluated_on_images_of_its_size(model, 
     assert dataset.test.images.shape == (30, *SHAPE)
     expected = (model.predict(pixels, verbose=0).argmax(axis=1) == labels).mean()
     assert target.evaluate(dataset.test).accuracy == pytest.approx(expected)
+    with pytest.raises(
+        DataError, match=r"images of shape \(32, 32, 3\); expected \(.*the input of mine\.onnx: .*--images"
+    ):
+        open_images(target, "photos")
 
 
 def test_early_stopping_is_that_of_the_recipe():

@@ -11,8 +11,8 @@ from cifarnet.errors import ModelError, ParityError
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.inspect import inspect_model
-from cifarnet.export.weights import import_weights
 from cifarnet.runtime import Classifier
+from cifarnet.training.import_weights import import_weights
 from tests.records import document
 
 

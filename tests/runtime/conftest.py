@@ -69,6 +69,8 @@ def photos(tmp_path, painted):
         Image.fromarray(painted(colour, 40, 50)).save(folder / name)
     (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.png").write_text("no image")
+    (folder / "b" / "@eaDir").mkdir()
+    (folder / "b" / "@eaDir" / "thumbnail.jpg").write_text("no image")
     return folder
 
 

@@ -59,6 +59,7 @@ def graph(
     batch: str | int = "batch",
     classes: int = 3,
     temperature: float | None = None,
+    side: int = 32,
 ) -> onnx.GraphProto:
     """Return the graph of ``content()``; ``nodes`` come before its own, and may declare what it does not keep.
 
@@ -78,7 +79,7 @@ def graph(
         own.append(helper.make_node("Softmax", ["divided"], ["calibrated"], axis=-1))
         names.append("calibrated")
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, classes]) for name in names]
-    images = helper.make_tensor_value_info("images", dtype, [batch, 32, 32, 3])
+    images = helper.make_tensor_value_info("images", dtype, [batch, side, side, 3])
     return helper.make_graph([*(nodes or []), *own], "colours", [images], outputs, initializer=tensors)
 
 
@@ -91,6 +92,12 @@ def content(
     helper.set_model_props(plain, {CONTRACT_KEY: text})
     unsealed = plain.SerializeToString(deterministic=True)
     return unsealed + seal(unsealed)
+
+
+def sized(side: int) -> bytes:
+    """Return a sealed file for images of another size."""
+    shape, recipe = ["batch", side, side, 3], CONTRACT["resize"] | {"height": side, "width": side}
+    return content(graph(side=side), contract(input=CONTRACT["input"] | {"shape": shape}, resize=recipe))
 
 
 def calibrated(**changes: Any) -> bytes:

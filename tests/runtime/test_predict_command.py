@@ -11,7 +11,9 @@ from PIL import Image
 
 from cifarnet import cli
 from cifarnet.cli import display
+from cifarnet.run.folder import Run
 from cifarnet.runtime import Classifier
+from tests.records import FINISHED, put
 from tests.runtime import models
 
 
@@ -231,9 +233,10 @@ def test_two_forms_at_once(run, model_path, photos):
 
 
 def test_a_model_that_is_none(run, photos):
-    code, lines, talk = run("predict", photos / "a.png", photos / "a.png")
+    (photos / "odd.onnx").write_bytes(b"no model")
+    code, lines, talk = run("predict", photos / "odd.onnx", photos / "a.png")
     assert (code, lines, len(talk)) == (1, [], 1)
-    assert talk[0].startswith(f"error: {photos}/a.png is no ONNX file; expected one: use a file written")
+    assert talk[0].startswith(f"error: {photos}/odd.onnx is no ONNX file; expected one: use a file written")
 
 
 def test_a_model_whose_path_is_empty(run, photos):
@@ -242,17 +245,42 @@ def test_a_model_whose_path_is_empty(run, photos):
 
 
 def test_model_and_image_in_the_wrong_order(run, model_path, photos):
-    swapped = f"is no ONNX file, but {model_path} is called one; expected the model first: swap the two"
+    message = f"error: the model {model_path} comes after an image; expected the model first: swap the two"
     for first in (photos / "a.png", photos):
-        assert run("predict", first, model_path, photos / "a.png") == (1, [], [f"error: {first} {swapped}"])
-    (photos / "odd.onnx").write_bytes(b"no model")
-    _, _, (talk,) = run("predict", photos / "odd.onnx", model_path)
-    assert talk.startswith(f"error: {photos}/odd.onnx is no ONNX file; expected one: use")
+        assert run("predict", first, model_path, photos / "a.png") == (1, [], [message])
 
 
-def test_no_image_at_all_is_a_wrong_usage(run, model_path):
-    code, lines, _ = run("predict", model_path)
-    assert (code, lines) == (2, [])
+def test_no_image_at_all(run, model_path):
+    message = f"error: only the model {model_path} was given; expected images after it: name files or folders"
+    assert run("predict", model_path) == (1, [], [message])
+
+
+# Without naming the model file
+
+
+def made_run(runs, name, content):
+    """Return a run that began at the time of day in ``name``, with an exported model if ``content`` is given."""
+    made = Run(runs / name)
+    made.path.mkdir(parents=True)
+    put(made, FINISHED | {"started": f"2026-03-04T{name}:00+00:00"})
+    if content:
+        made.model.write_bytes(content)
+    return made
+
+
+def test_without_a_model_it_is_the_one_of_the_newest_exported_run_and_else_that_of_the_package(run, photos, tmp_path):
+    runs, content = tmp_path / "runs", models.content(models.graph(), models.contract(training={}))
+    code, lines, talk = run("predict", photos / "a.png", "--json", "--runs", runs)
+    assert (code, talk) == (0, ["using the classifier of CIFAR-10 that comes with cifarnet"])
+    assert json.loads(lines[0])["probability"] == Classifier()(photos / "a.png").probability
+    made_run(runs, "10:00", content)
+    exported, newer = made_run(runs, "11:00", content), made_run(runs, "12:00", None)
+    assert run("predict", photos, "--runs", runs)[2] == [f"using {exported.model}"]
+    for name in ("11:00", exported.path):
+        code, lines, talk = run("predict", name, photos / "a.png", "--json", "--runs", runs)
+        assert (code, talk, json.loads(lines[0])["label"]) == (0, [], "red")
+    code, _, (line,) = run("predict", newer.path, photos / "a.png")
+    assert (code, line.startswith(f"error: {newer} has no model.onnx")) == (1, True)
 
 
 def test_names_that_would_command_a_terminal_or_break_a_line_are_escaped(run, model_path, photos):

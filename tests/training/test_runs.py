@@ -30,7 +30,7 @@ from cifarnet.training.early_stopping import EarlyStopping
 from cifarnet.training.loop import fit
 from cifarnet.training.observer import Observer
 from cifarnet.training.optimizer import objective
-from cifarnet.training.train import calibration_of, resume
+from cifarnet.training.train import calibration_of, resume, train
 from cifarnet.training.warm_start import WarmStart, warm_start_from
 from tests.records import document, put
 from tests.small_runs import (
@@ -259,6 +259,19 @@ def test_a_run_keeps_its_division_of_a_batch_on_any_machine(job, dataset, runs, 
     assert traced == {(10, 10)}
 
 
+def test_other_threads_are_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
+    count = record["machine"]["threads"]
+    put(run, record | {"machine": record["machine"] | {"threads": count + 1}})
+    message = (
+        rf"computes with {count} thread\(s\) per operation; expected {count + 1}, as when .* began: set \w+={count + 1}"
+    )
+    with pytest.raises(RunError, match=message):
+        resume(run, dataset, observer=watcher)
+    put(run, record | {"machine": record["machine"] | {"threads": count + 1, "cores": 1000}})
+    assert resume(run, dataset, observer=watcher).record.status == "finished"
+
+
 def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(job, runs):
     with pytest.raises(ConfigError, match=r"has 3 classes .* expected 10"):
         begin(job, synthetic(train=90, test=30, classes=3), runs)
@@ -366,6 +379,16 @@ def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised
     again = reproduce(warm, three, runs / "again", watcher)
     assert again.outcome == "bit-equal"
     assert document(Run(Path(again.run)))["warm_start"] == document(warm)["warm_start"]
+
+
+def test_a_warm_start_from_images_of_another_size_is_refused_before_anything_is_made(job, runs, whole):
+    images = np.random.default_rng(0).integers(0, 256, (90, 48, 48, 3), np.uint8)
+    labels = np.arange(90) % 10
+    larger = Dataset.from_arrays((images[:60], labels[:60]), (images[60:], labels[60:]), list("abcdefghij"))
+    message = r"has images of shape \(48, 48, 3\); expected \(32, 32, 3\) as .*: resize them, or train without --from"
+    with pytest.raises(ConfigError, match=message):
+        train(larger, "seed", runs=runs, warm_start=whole.run)
+    assert not runs.exists()
 
 
 def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):

@@ -1,1 +1,1 @@
-"""Applications around a model file: browser demo, conformance check, environment check."""
+"""Applications around a model file: demo page, conformance check, environment check."""

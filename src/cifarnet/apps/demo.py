@@ -1,18 +1,18 @@
-"""Serve the browser app with a run's model on the loopback interface."""
+"""Serve a page that classifies images with a model file, on the loopback interface."""
 
-import io
+import base64
 import json
 import re
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
-from cifarnet.data.cache import cache_folder
-from cifarnet.errors import UsageError, reason, shell_word
-from cifarnet.runtime import read_model
+from cifarnet.errors import CifarnetError, UsageError, reason
+from cifarnet.runtime import Classifier
+from cifarnet.runtime.inputs import as_batch
 
 from .assets import package_data
 
@@ -24,22 +24,44 @@ FOREIGN_HOST = (
     "the address names the host {host!r}; expected localhost or 127.0.0.1: open http://localhost:{port}/, from another "
     "machine through `ssh -L {port}:localhost:{port} HOST`"
 )
-PAGE = "/browser/"
-RUNTIME = "node_modules/onnxruntime-web/dist"
-"""Folder of the runtime's files, relative to the page and to the folder of the npm installation."""
+MAX_BYTES = 100_000_000
+"""Maximum size of an image file; each request holds one in memory."""
+CHUNK_BYTES = 1_000_000
+"""Bytes of a file above that size that are read at once, to be thrown away."""
+PAGE = {"/": "index.html", "/app.js": "app.js", "/main.js": "demo.js", "/style.css": "style.css"}
+"""Files of the page by URL path. ``main.js`` is the part that runs onnxruntime-web, in an app without this server."""
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+}
+"""Content types; the system's table may lack some, and browsers refuse modules of another type."""
 
 
 class DemoServer(ThreadingHTTPServer):
-    """Serves the folder ``export``, onnxruntime-web, and the model from memory."""
+    """Serves the page and the contract of a model from memory, and classifies image files."""
 
-    def __init__(self, port: int, folder: Path, runtime: Path, in_memory: Mapping[str, bytes]) -> None:
+    def __init__(self, port: int, classifier: Classifier, files: Mapping[str, tuple[bytes, str]]) -> None:
         super().__init__((ADDRESS, port), Handler)
-        self.folder, self.runtime, self.in_memory = folder, runtime, in_memory
+        self.classifier, self.files = classifier, files
 
     @property
     def url(self) -> str:
         """Address of the page."""
-        return f"http://{ADDRESS}:{self.server_port}{PAGE}"
+        return f"http://{ADDRESS}:{self.server_port}/"
+
+    def classify(self, file: bytes) -> dict[str, Any]:
+        """Return the model's input, base64 of uint8 (h, w, 3), and the probabilities in the order of the labels.
+
+        The probabilities are calibrated ones if the model file has a temperature. Raises as ``Classifier``.
+        """
+        classifier = self.classifier
+        images = as_batch(file, classifier.contract["input"]["shape"][1:])
+        is_calibrated = classifier.temperature is not None
+        probabilities = classifier.calibrated(images) if is_calibrated else classifier.probabilities(images)
+        return {"pixels": base64.b64encode(images.tobytes()).decode(), "probabilities": probabilities[0].tolist()}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore closed connections; print the traceback of other errors."""
@@ -47,63 +69,76 @@ class DemoServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """Handles one request."""
-
-    # The system's table may lack these, and browsers refuse modules of another type.
-    extensions_map = {  # noqa: RUF012  # as the base class declares it
-        **SimpleHTTPRequestHandler.extensions_map,
-        ".css": "text/css; charset=utf-8",
-        ".html": "text/html; charset=utf-8",
-        ".js": "text/javascript; charset=utf-8",
-        ".json": "application/json",
-        ".mjs": "text/javascript; charset=utf-8",
-        ".onnx": "application/octet-stream",
-        ".wasm": "application/wasm",
-    }
+class Handler(BaseHTTPRequestHandler):
+    """Handles one request. A refusal is one line of plain text."""
 
     @property
     def _demo(self) -> DemoServer:
         return cast("DemoServer", self.server)
 
-    def send_head(self) -> Any:
-        """Send the headers and return the content to send, or None."""
-        # DNS rebinding: any site may resolve its name to this address and then read what is served.
+    def do_GET(self) -> None:
+        """Send a file of the page."""
+        if not self._is_local():
+            return
+        if self.path in self._demo.files:
+            self._send(HTTPStatus.OK, *self._demo.files[self.path])
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, f"{self.path} is not part of the page: open /")
+
+    def do_POST(self) -> None:
+        """Classify the image file in the body."""
+        if not self._is_local() or not self._is_same_origin():
+            return
+        if self.path != "/classify":
+            self._refuse(HTTPStatus.NOT_FOUND, f"{self.path} takes no images: send them to /classify")
+        elif (file := self._body()) is not None:
+            try:
+                answer = json.dumps(self._demo.classify(file))
+            except CifarnetError as error:
+                self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+            else:
+                self._send(HTTPStatus.OK, answer.encode(), TYPES[".json"])
+
+    def _is_local(self) -> bool:
+        """Refuse foreign hosts: any site may resolve its name to this address (DNS rebinding)."""
         host = self.headers.get("Host", "")
-        if not LOCAL_HOST.fullmatch(host):
-            self.send_error(HTTPStatus.FORBIDDEN, explain=FOREIGN_HOST.format(host=host, port=self._demo.server_port))
-            return None
-        if self.path == "/":
-            self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", PAGE)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return None
-        content = self._demo.in_memory.get(self.path)
-        return super().send_head() if content is None else self._send_content(content)
+        if LOCAL_HOST.fullmatch(host):
+            return True
+        self._refuse(HTTPStatus.FORBIDDEN, FOREIGN_HOST.format(host=host, port=self._demo.server_port))
+        return False
 
-    def _send_content(self, content: bytes) -> io.BytesIO:
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", self.guess_type(self.path))
+    def _is_same_origin(self) -> bool:
+        """Refuse pages of other origins, for which a browser sends a file without asking. Programs name no origin."""
+        origin, own = self.headers.get("Origin"), f"http://{self.headers['Host']}"
+        if origin in (None, own):
+            return True
+        self._refuse(HTTPStatus.FORBIDDEN, f"the request comes from {origin!r}; expected {own}: open {own}/")
+        return False
+
+    def _body(self) -> bytes | None:
+        """Return the body, or refuse one of unknown or too large size."""
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"[0-9]{1,18}", length):
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, f"Content-Length is {length!r}; expected the size: send it")
+        elif (size := int(length)) > MAX_BYTES:
+            message = f"the file has {size:,} bytes; expected at most {MAX_BYTES:,}: scale the image down"
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+            while size > 0 and (chunk := self.rfile.read(min(size, CHUNK_BYTES))):  # or a browser reports no answer
+                size -= len(chunk)
+        else:
+            return self.rfile.read(size)
+        return None
+
+    def _refuse(self, status: HTTPStatus, line: str) -> None:
+        self._send(status, line.encode(), TYPES[".txt"])
+
+    def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")  # the next demo on this port may have another model
         self.end_headers()
-        return io.BytesIO(content)
-
-    def translate_path(self, path: str) -> str:
-        """Return the file path of a URL path."""
-        prefix = f"{PAGE}{RUNTIME}/"
-        inside = path.startswith(prefix)
-        self.directory = str(self._demo.runtime if inside else self._demo.folder)
-        return super().translate_path(f"/{path.removeprefix(prefix)}" if inside else path)
-
-    def list_directory(self, path: Any) -> None:
-        """Refuse to list folders."""
-        self.send_error(HTTPStatus.NOT_FOUND)
-
-    def end_headers(self) -> None:
-        """Disable caching, since the next demo on this port may have another model."""
-        self.send_header("Cache-Control", "no-store")
-        super().end_headers()
+        self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class calls it so
         """Do not log requests to the terminal."""
@@ -112,32 +147,14 @@ class Handler(SimpleHTTPRequestHandler):
 def open_demo(model: Path, port: int) -> DemoServer:
     """Return a listening server of the page and the model; port 0 chooses a free one.
 
-    Raises ``ModelError`` for a file not written by cifarnet and ``UsageError`` if onnxruntime-web is missing or the
-    port is in use.
+    Raises ``ModelError`` for a file not written by cifarnet and ``UsageError`` if the port is in use.
     """
-    content, contract = read_model(model)
-    files = {"model.onnx": content, "model.json": json.dumps(contract).encode()}
-    runtime = _runtime()
+    classifier, folder = Classifier(model), package_data() / "browser"
+    files = {path: ((folder / name).read_bytes(), TYPES[Path(name).suffix]) for path, name in PAGE.items()}
+    files["/model.json"] = (json.dumps(classifier.contract).encode(), TYPES[".json"])
     try:
-        return DemoServer(port, package_data(), runtime, {PAGE + name: data for name, data in files.items()})
+        return DemoServer(port, classifier, files)
     except (OSError, OverflowError) as error:
         raise UsageError(
             f"port {port} cannot be used ({reason(error)}); expected a free one: give another with --port"
         ) from error
-
-
-def _runtime() -> Path:
-    """Return the folder of onnxruntime-web's files. Raises ``UsageError`` with the command that installs them.
-
-    In a clone they may be installed beside the page. The command installs to the cache, since an installed package may
-    be read-only.
-    """
-    app, cache = package_data() / "browser", cache_folder() / "browser"
-    for home in (app, cache):
-        if (home / RUNTIME).is_dir():
-            return home / RUNTIME
-    version = json.loads((app / "package.json").read_text(encoding="utf-8"))["dependencies"]["onnxruntime-web"]
-    raise UsageError(
-        f"onnxruntime-web is neither in {app} nor in {cache}; expected it there, install it once: "
-        f"npm install --ignore-scripts --prefix {shell_word(str(cache))} onnxruntime-web@{version}"
-    )

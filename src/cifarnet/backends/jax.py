@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cifarnet.config import Precision
 from cifarnet.errors import BackendError
-from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, usable_cores, versions
+from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, threads_of_environment, usable_cores, versions
 
 from .microbatches import (
     MicroBatch,
@@ -28,6 +28,7 @@ from .microbatches import (
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 from .workers import ALONE, LOOPBACK, Workers, lost_worker, within
 
+THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")  # see ``Adapter``
 PATCH_BYTES = 12 * 2**20
 """Maximum size of the patches, in bytes, up to which a CPU convolution is a matrix product; XLA's is faster beyond it.
 
@@ -167,6 +168,11 @@ def devices() -> list[str]:
     return [str(device) for device in jax.devices()]
 
 
+def threads() -> int | None:
+    """Return the size of XLA's thread pool; see ``Adapter``. XLA reads it from the environment on its first use."""
+    return threads_of_environment(THREAD_VARIABLES)
+
+
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
     """Divide a batch into micro-batches of at most two different sizes, so at most two functions are compiled."""
     if parts:
@@ -259,12 +265,15 @@ class JaxEngine:
         precision: Precision = "float32",
         parts: int | None = None,
         workers: Workers = ALONE,
+        *,
+        own_rate: bool = False,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
         self._parts, self._workers = parts, workers
         self._groups = (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
-        self._rate_index = [variable is optimizer.learning_rate for variable in optimizer.variables].index(True)
+        rate = None if own_rate else optimizer.learning_rate
+        self._is_rate = [variable is rate for variable in optimizer.variables]
         self._step = jax.jit(self._pure_step, donate_argnums=0)
         self._add = jax.jit(self._pure_addition, donate_argnums=0)
         self._apply = jax.jit(self._pure_application, donate_argnums=0)
@@ -352,7 +361,7 @@ class JaxEngine:
 
     def _pure_application(self, state: Any, gradients: Any, rate: Any, updates: list[Any]) -> Any:
         trainable, fixed, moments = state
-        moments = [rate if index == self._rate_index else value for index, value in enumerate(moments)]
+        moments = [rate if is_rate else value for is_rate, value in zip(self._is_rate, moments, strict=True)]
         trainable, moments = self._optimizer.stateless_apply(moments, gradients, trainable)
         fixed = [merge_updates(before, after) for before, *after in zip(fixed, *updates, strict=True)]
         return list(trainable), fixed, list(moments)

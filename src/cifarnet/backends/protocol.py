@@ -83,6 +83,9 @@ class Adapter(Protocol):
     Importing one of them has no effect on the rest of the process.
     """
 
+    THREAD_VARIABLES: tuple[str, ...]
+    """Environment variables with which a user sets numbers of threads; the first sets that of one operation."""
+
     def prepare_process(self) -> None:
         """Configure process-wide settings for training. Called before the framework is used."""
 
@@ -122,12 +125,15 @@ class Adapter(Protocol):
         precision: Precision = "float32",
         parts: int | None = None,
         workers: Workers = ALONE,
+        *,
+        own_rate: bool = False,
     ) -> Engine:
         """Return the engine that trains the Keras model ``network``, which maps images to logits.
 
         It divides a batch as ``micro_batches`` does, and computes those micro-batches that ``workers`` assigns to this
         one; images of the others are not used. Gradients are added in the order of the micro-batches.
-        Convolutions multiply in ``precision`` in training steps, and in float32 in ``logits``.
+        Convolutions multiply in ``precision`` in training steps, and in float32 in ``logits``. With ``own_rate`` the
+        optimizer determines its learning rate, and those of ``Steps`` are not used.
         """
 
     def predictor(self, network: Any) -> Forward:
@@ -149,8 +155,16 @@ class Adapter(Protocol):
     def devices(self) -> list[str]:
         """Return the framework's names of the available devices."""
 
+    def threads(self) -> int | None:
+        """Return the number of threads of one operation on the CPU, which affects rounding, or None if unknown."""
+
 
 def paths(network: Any, optimizer: Any) -> list[tuple[str, Any]]:
     """Return all Keras variables of network and optimizer, with names that are the same on all backends."""
     named = [(f"model/{variable.path}", variable) for variable in network.variables]
-    return named + [(f"optimizer/{variable.path}", variable) for variable in optimizer.variables]
+    found = [variable.path for variable in optimizer.variables]
+    for index, (path, variable) in enumerate(zip(found, optimizer.variables, strict=True)):
+        # Keras' Nadam has a variable named by a counter of the process, and its Adafactor has equal names.
+        is_unique = path.startswith(f"{optimizer.name}/") and found.count(path) == 1
+        named.append((f"optimizer/{path if is_unique else index}", variable))
+    return named

@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cifarnet.config import Precision
-from cifarnet.system import multiplies_bfloat16, usable_cores
+from cifarnet.system import multiplies_bfloat16, threads_of_environment, usable_cores
 
 from .microbatches import (
     MicroBatch,
@@ -24,8 +24,8 @@ from .microbatches import (
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 from .workers import ALONE, Workers
 
-THREAD_VARIABLES = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
-"""Environment variables with which a user sets the numbers of threads."""
+THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+"""See ``Adapter``."""
 
 
 def prepare_process() -> None:
@@ -36,7 +36,12 @@ def prepare_process() -> None:
     """
     threads = tf.config.threading
     chosen = threads.get_intra_op_parallelism_threads() or threads.get_inter_op_parallelism_threads()
-    if usable_cores() != 2 or chosen or THREAD_VARIABLES & set(os.environ) or tf.config.list_physical_devices("GPU"):
+    if (
+        usable_cores() != 2
+        or chosen
+        or set(THREAD_VARIABLES) & set(os.environ)
+        or tf.config.list_physical_devices("GPU")
+    ):
         return
     with suppress(RuntimeError):  # TensorFlow was already used in this process
         threads.set_intra_op_parallelism_threads(1)
@@ -115,6 +120,12 @@ def devices() -> list[str]:
     return [device.name for device in tf.config.list_logical_devices()]
 
 
+def threads() -> int | None:
+    """Return the number of threads of one operation; see ``Adapter``. TensorFlow reports 0 unless it was set."""
+    chosen: int = tf.config.threading.get_intra_op_parallelism_threads()
+    return chosen or threads_of_environment(THREAD_VARIABLES[:1])
+
+
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
     """Divide a batch; see ``Adapter``."""
     if parts:
@@ -146,9 +157,12 @@ class TensorFlowEngine:
         precision: Precision = "float32",
         parts: int | None = None,
         workers: Workers = ALONE,
+        *,
+        own_rate: bool = False,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
+        self._own_rate = own_rate
         self._parts = parts
         self._variables = network.trainable_variables
         self._train: dict[int, Any] = {}
@@ -192,7 +206,8 @@ class TensorFlowEngine:
                 batch = [tf.identity(array) for array in batch]
             results.append(self._differentiated(micro_batch, total, *batch))
         gradients, changed, sums = zip(*results, strict=True)
-        self._optimizer.learning_rate.assign(rate)
+        if not self._own_rate:
+            self._optimizer.learning_rate.assign(rate)
         self._optimizer.apply([tf.add_n(each) for each in zip(*gradients, strict=True)], self._variables)
         for variable, *after in zip(self._network.non_trainable_variables, *changed, strict=True):
             variable.assign(merge_updates(variable.value, after))

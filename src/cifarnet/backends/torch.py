@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,8 @@ from .microbatches import (
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
 from .workers import ALONE, LOOPBACK, Workers, lost_worker
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""See ``Adapter``."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Constants of glibc's ``malloc.h``."""
 KEPT_BYTES = 2**30
@@ -135,6 +137,11 @@ def devices() -> list[str]:
     return ["cpu", *apple, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
+def threads() -> int:
+    """Return the number of PyTorch's threads; see ``Adapter``."""
+    return int(torch.get_num_threads())
+
+
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
     """Return one micro-batch, unless ghost batches are smaller; see ``Adapter``."""
     return divided(size, parts) if parts else ghost_batches(size, ghost_batch or size)
@@ -220,13 +227,16 @@ class TorchEngine:
         precision: Precision = "float32",
         parts: int | None = None,
         workers: Workers = ALONE,
+        *,
+        own_rate: bool = False,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
+        self._own_rate = own_rate
         self._parts, self._workers = parts, workers
         self._variables = network.trainable_variables
         self._device = self._variables[0].value.device
-        self._traced: dict[int, torch.fx.GraphModule] = {}
+        self._traced: dict[int, Callable[..., Any]] = {}
         self.logits = predictor(network)
 
     @keras_defaults()  # Keras reads them while the step is traced
@@ -242,7 +252,8 @@ class TorchEngine:
         rows = []
         for *batch, rate in zip(images, labels, weights, steps.learning_rates.tolist(), strict=True):
             gradients, fixed, sums = self._accumulated(trainable, fixed, batch)
-            self._optimizer.learning_rate.assign(rate)
+            if not self._own_rate:
+                self._optimizer.learning_rate.assign(rate)
             self._optimizer.apply(gradients, self._variables)
             del gradients  # the next step can reuse their memory while it is in the cache
             rows.append(sums)
@@ -297,15 +308,23 @@ class TorchEngine:
         for path, variable in paths(self._network, self._optimizer):
             variable.assign(state[path])
 
-    def _differentiated(self, arguments: tuple[Any, ...]) -> torch.fx.GraphModule:
+    def _differentiated(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         # Traced once per size of a micro-batch: a step then calls neither Keras' layers nor torch's autograd. It takes
         # 15.5 ms instead of 20 with the recipe `seed` on two cores.
-        # `partial`, because make_fx counts the `self` of a method as an argument.
         size = len(arguments[2])
         if size not in self._traced:
             with torch.enable_grad():
-                self._traced[size] = _simplified(make_fx(partial(self._differentiate))(*arguments))
+                self._traced[size] = self._trace(arguments)
         return self._traced[size]
+
+    def _trace(self, arguments: tuple[Any, ...]) -> Any:
+        # `partial`, because make_fx counts the `self` of a method as an argument.
+        try:
+            traced = make_fx(partial(self._differentiate))(*arguments)
+        except RuntimeError:
+            # A loss looked at values, as Keras' one_hot does. Any other error is raised again in the first step.
+            return torch.enable_grad()(partial(self._differentiate))
+        return _simplified(_functional(traced, arguments))
 
     def _differentiate(
         self,
@@ -329,12 +348,21 @@ GUARDS = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
 """Copies that protect constants and leaves from in-place operations, which a traced step does not have."""
 
 
+def _functional(traced: torch.fx.GraphModule, arguments: tuple[Any, ...]) -> torch.fx.GraphModule:
+    """Return ``traced`` with new results in place of in-place operations on its own, which Keras' losses have."""
+    if not any(_is_mutable(node) for node in traced.graph.nodes):
+        return traced
+    functional: torch.fx.GraphModule = make_fx(torch.func.functionalize(traced))(*arguments)
+    return functional
+
+
+def _is_mutable(node: torch.fx.Node) -> bool:
+    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+
+
 def _require_repeatable(node: torch.fx.Node) -> None:
     # An operation that writes to a constant or draws random numbers would give other results when repeated.
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return
-    if schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags:
+    if _is_mutable(node) or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
         raise BackendError(
             f"torch traced {node.target}; expected operations that neither write to their inputs nor draw random "
             "numbers: use layers without them, or another backend"

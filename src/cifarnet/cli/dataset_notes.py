@@ -20,8 +20,6 @@ MOST_NAMES = 12
 """Maximum class names printed before training."""
 FEW_TO_CALIBRATE = 30
 """Validation images below which the temperature fitted on them says little about others; chosen manually."""
-VALIDATION_NAMES = frozenset(("val", "valid", "validation", "dev"))
-"""Common names of a folder of validation images."""
 
 
 def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: TrainConfig, train: TrainConfig) -> None:
@@ -54,7 +52,7 @@ def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[s
 def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
     """Yield a note for each folder that is not used, and each setting that is valid but unusual for so few images."""
     for name in _unused_splits(dataset):
-        yield f"note: {name}/ is not used: the validation images are drawn from train/"
+        yield f"note: {name}/ is not used: training and validation images are those in train/, test images in test/"
     if batch_size > len(parts.train):
         yield f"note: batch size {batch_size:,} is larger than the training split of {len(parts.train):,} images"
     held_out = Counter(dataset.train.labels[parts.validation].tolist())
@@ -67,8 +65,11 @@ def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator
 
 
 def _unused_splits(dataset: "Dataset") -> list[str]:
-    """Return the names of the folders beside train/ and test/ that hold validation images."""
+    """Return the names of the folders beside train/ and test/."""
+    from cifarnet.preprocessing import is_hidden  # Pillow, which other sources do not need
+
     folder = Path(dataset.source or "")
     if dataset.source in (None, *NAMED_SOURCES) or not (folder / "train").is_dir() or not (folder / "test").is_dir():
         return []
-    return sorted(each.name for each in folder.iterdir() if each.name.lower() in VALIDATION_NAMES and each.is_dir())
+    names = {each.name for each in folder.iterdir() if each.is_dir() and not is_hidden(each.name)}
+    return sorted(names - {"train", "test"})

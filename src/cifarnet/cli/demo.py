@@ -1,4 +1,4 @@
-"""``cifarnet demo``: serve the browser app with a run's model on this machine."""
+"""``cifarnet demo``: serve a page that classifies images on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,15 +16,20 @@ def command(
 ) -> None:
     """Serve a web page that classifies images with an exported model.
 
-    Press Ctrl-C to stop. The page needs onnxruntime-web; if it is missing, the npm command that installs it is printed.
+    The page shows each image as the model sees it and the probability of each class. Press Ctrl-C to stop. By default
+    the model is that of the newest exported run, or else the classifier of CIFAR-10 that comes with cifarnet.
     """
     from cifarnet.apps.demo import open_demo
     from cifarnet.evaluation.target import names_file
+    from cifarnet.preprocessing import bombs_refused
 
-    from .runs import exported_model, recorded_run
+    from .runs import default_model, exported_model, model_name, recorded_run
 
-    model = Path(run) if run and names_file(run) else exported_model(recorded_run(runs, run))
-    with open_demo(model, port) as server:
-        say(f"serving {model}; press Ctrl-C to stop")
+    if run is None:
+        model = default_model(runs)
+    else:
+        model = Path(run) if names_file(run) else exported_model(recorded_run(runs, run))
+    with bombs_refused(), open_demo(model, port) as server:
+        say(f"serving {model_name(model)}; press Ctrl-C to stop")
         out(server.url)
         server.serve_forever()

@@ -107,7 +107,14 @@ def _require_sense(models: list[str] | None, data: str | None, images: str | Non
 
 def _open_images(targets: "list[Target]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
     """Return the dataset whose test split is evaluated, and its description for the JSON document."""
-    from cifarnet.evaluation.target import is_own, open_every_image, open_images, require_unseen, scored_images
+    from cifarnet.evaluation.target import (
+        UNKNOWN,
+        is_own,
+        open_every_image,
+        open_images,
+        require_unseen,
+        scored_images,
+    )
 
     place = images or data
     try:
@@ -124,9 +131,9 @@ def _open_images(targets: "list[Target]", data: str | None, images: str | None) 
         say(f"no images of {names}: metrics that need them are omitted")
     for name in (name for name, known in unseen.items() if known is None):
         say_not_known(name)
-    others = [target.name for target in targets if not is_own(target, dataset)]
-    if others and not images:
-        say(f"{dataset.name} is not, or no longer, what {' and '.join(others)} was trained on")
+    others = [target for target in targets if not is_own(target, dataset)]
+    if named := [] if images else [target.name for target in others if target.origin != UNKNOWN]:
+        say(f"{dataset.name} is not, or no longer, what {' and '.join(named)} was trained on")
     return dataset, scored_images(dataset, same_as_run=not others, unseen=None if None in unseen.values() else True)
 
 

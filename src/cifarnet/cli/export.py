@@ -71,7 +71,7 @@ def command(
     found = trained_run(runs, run)
     require_writable_model(output or found.model)
     say(f"backend {choose(backend)}, exporting {found}")
-    from cifarnet.export.export import export_run, writable_path  # Keras, now that its framework is chosen
+    from cifarnet.export.export import export_precisions, writable_path  # Keras, now that its framework is chosen
 
     for name in precisions:  # check every name before the first file is written
         writable_path(found, name, output)
@@ -80,10 +80,8 @@ def command(
     points = Decimal(str(DEFAULT_DROP if max_drop is None else max_drop))  # so that 0.7 becomes exactly 0.007
     drop = float(points / POINTS)
     written = []
-    for name in precisions:
-        exported = export_run(
-            found, dataset, precision=name, output=output, max_drop=drop, flip=tta or flip, notice=say
-        )
+    outputs = dict.fromkeys(precisions, output)
+    for exported in export_precisions(found, dataset, outputs, max_drop=drop, flip=tta or flip, notice=say):
         written.append(asdict(exported) | {"path": str(exported.path)})
         if not as_json:
             _print_result(exported)

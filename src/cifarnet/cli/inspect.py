@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.errors import ModelError, printable
+from cifarnet.run.custom import CustomRecord, in_effect
+from cifarnet.run.typed_json import read
 
 from .display import out
 from .options import JsonOption, filled
@@ -61,7 +63,7 @@ def _text(found: "Inspection") -> str:
     lines = [
         *_file(found),
         *("", *_layers(found)),
-        *_section("training", contract.get("training"), "not recorded in the file"),
+        *_section("training", _training(contract), "not recorded in the file"),
         *_section("calibration", calibration, "not recorded in the file"),
         *_section("parity check", contract.get("proof"), "not verified: written without the parity check"),
     ]
@@ -72,6 +74,17 @@ def _text(found: "Inspection") -> str:
         for name, entries in tables.items():
             lines += ["", TABLES.get(name, _spaced(name)), *_indented(_table(entries))]
     return "\n".join(map(printable, lines))
+
+
+def _training(contract: Mapping[str, Any]) -> Any:
+    """Return how the model was trained, without settings of the recipe that an optimizer or a loss replaced."""
+    training: Any = contract.get("training")
+    try:
+        custom = read(CustomRecord, training["custom"], "custom")
+        told = {name: value for name, value in training.items() if name != "custom"}
+        return told | {"train": in_effect(training["train"], custom)}
+    except (KeyError, TypeError, ValueError, AttributeError):  # no such replacement, or damaged
+        return training
 
 
 def _file(found: "Inspection") -> list[str]:

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.errors import DataError, ModelError, UsageError, printable
+from cifarnet.run.find import find_run
+from cifarnet.run.folder import RECORD, Run
 
 from .display import complain, image_bar, out, say, shortened
+from .options import RunsOption
+from .runs import default_model, exported_model, model_name
 
 if TYPE_CHECKING:
     from cifarnet.runtime import Classifier, Outcome
@@ -37,10 +41,14 @@ Formatter = Callable[[str, "Prediction", str | None], str]
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="File written by `cifarnet export`.", metavar="MODEL.onnx")],
-    images: Annotated[
+    names: Annotated[
         list[str],
-        typer.Argument(help="Image files or folders of them; - reads one from standard input.", metavar="IMAGE|DIR|-"),
+        typer.Argument(
+            help="Image files or folders of them; - reads one from standard input. Before them, the model may be "
+            "named: a file written by `cifarnet export`, or an exported run. By default it is that of the newest "
+            "exported run, or else the classifier of CIFAR-10 that comes with cifarnet.",
+            metavar="[MODEL] IMAGE|DIR|-",
+        ),
     ],
     top: Annotated[
         int | None,
@@ -58,6 +66,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per line on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values on stdout.")] = False,
+    runs: RunsOption = Path("runs"),
 ) -> None:
     """Classify image files with an exported model.
 
@@ -68,7 +77,8 @@ def command(
         raise UsageError("--json and --csv were both given; expected one of them at most: leave the other out")
     from cifarnet.preprocessing import bombs_refused
 
-    classifier = _opened(model, images)
+    model, images = _model_and_images(names, runs)
+    classifier = _opened(model)
     is_selective = abstain or threshold is not None
     count = _count(top, classifier.labels, is_selective)
     least = _threshold(classifier, model, threshold) if is_selective else 0.0
@@ -86,27 +96,37 @@ def command(
             raise typer.Exit(FAILED)
 
 
-def _opened(model: str, images: list[str]) -> "Classifier":
+def _model_and_images(names: list[str], runs: Path) -> tuple[str, list[str]]:
+    """Return the path of the model, and the images."""
+    first, *others = names
+    is_file = not first or _is_named_onnx(first)
+    if not (is_file or _is_run(first, runs)):
+        if later := next(filter(_is_named_onnx, others), None):
+            raise UsageError(f"the model {later} comes after an image; expected the model first: swap the two")
+        model = default_model(runs)
+        say(f"using {model_name(model)}")
+        return str(model), names
+    if not others:
+        raise UsageError(f"only the model {first} was given; expected images after it: name files or folders")
+    return first if is_file else str(exported_model(find_run(runs, first))), others
+
+
+def _is_run(name: str, runs: Path) -> bool:
+    return any((folder / RECORD).is_file() for folder in (Path(name), runs / name))
+
+
+def _opened(model: str) -> "Classifier":
     from cifarnet.runtime import Classifier
 
     try:
         return Classifier(model)
-    except ModelError as error:
-        first = images[0]
-        if _is_named_onnx(first) and not _is_named_onnx(model):
-            raise UsageError(
-                f"{model} is no ONNX file, but {first} is called one; expected the model first: swap the two"
-            ) from error
+    except ModelError:
         _require_exported(Path(model))
         raise
 
 
 def _require_exported(model: Path) -> None:
     """Raise ``RunError``, which says how to export it, if ``model`` is what a run is exported to and does not exist."""
-    from cifarnet.run.folder import RECORD, Run
-
-    from .runs import exported_model
-
     run = Run(model.parent)
     if model == run.model and (run.path / RECORD).is_file() and not model.exists():
         exported_model(run)

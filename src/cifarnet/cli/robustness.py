@@ -58,7 +58,8 @@ def command(
     """Evaluate an exported model on corrupted test images.
 
     Applies fifteen corruptions, from noise to JPEG, at five severities, or with --cifar10c, reads the published images.
-    The results of a run on its own test images are stored in its folder as robustness.json.
+    The results of a run on its own test images are stored in its folder as robustness.json, with --cifar10c as
+    robustness.cifar10c.json.
     """
     if cifar10c and seed:
         raise UsageError(
@@ -67,7 +68,7 @@ def command(
     import scipy.ndimage  # noqa: F401  # fail before the first image if it is missing
 
     from cifarnet.atomic import require_writable, write_atomically
-    from cifarnet.contract import ROBUSTNESS
+    from cifarnet.contract import PUBLISHED_ROBUSTNESS, ROBUSTNESS
     from cifarnet.evaluation.corruptions import FAMILIES
     from cifarnet.evaluation.corruptions.published import open_published
     from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_robustness
@@ -76,9 +77,11 @@ def command(
     path, run = _model_and_run(model, runs)
     content, _ = read_model(path)
     dataset, scored = _open_images(path, run, data)
-    stored = run.path / ROBUSTNESS if run and scored["same_as_run"] else None
+    stored = run.path / (PUBLISHED_ROBUSTNESS if cifar10c else ROBUSTNESS) if run and scored["same_as_run"] else None
     if stored:
         require_writable(stored)  # before a minute of measuring
+        if stored.exists():
+            say(f"note: the results in {stored} will be replaced")
     published = open_published(cifar10c, dataset) if cifar10c else None
     with _progress(tuple(published.families) if published else FAMILIES) as advance:
         found = measure_robustness(

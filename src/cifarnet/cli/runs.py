@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from cifarnet import pretrained
 from cifarnet.errors import RunError, shell_word
-from cifarnet.run.find import find_run
-from cifarnet.run.folder import Run, require_weights
+from cifarnet.run.find import find_exported_run, find_run
+from cifarnet.run.folder import LATEST, Run, require_weights
 from cifarnet.run.state import require_own_export
 
 from .display import say
@@ -30,6 +31,27 @@ def recorded_run(root: Path, name: str | None) -> Run:
     Raises ``RunError`` if there is no such run.
     """
     return _noted(find_run(root, name, with_weights=True), find_run(root, name))
+
+
+def starting_run(root: Path, name: str) -> Run:
+    """Return the run that ``name`` names as a start for fine-tuning, as ``trained_run`` does, or the pretrained one."""
+    if name == pretrained.NAME:
+        return Run(pretrained.FOLDER)
+    return trained_run(root, None if name == LATEST else name)
+
+
+def default_model(root: Path) -> Path:
+    """Return the model of the newest exported run below ``root``, or the one that comes with the package.
+
+    Raises ``RunError`` if that file is not the export of its run.
+    """
+    run = find_exported_run(root)
+    return pretrained.MODEL if run is None else exported_model(run)
+
+
+def model_name(model: Path) -> str:
+    """Return how messages call ``model``: its path, or what it is if it comes with the package."""
+    return pretrained.DESCRIPTION if model == pretrained.MODEL else str(model)
 
 
 def exported_model(run: Run) -> Path:

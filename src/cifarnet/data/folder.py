@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import Dataset, Progress, Split, SplitBy, durable, silent
 from cifarnet.errors import DataError
-from cifarnet.preprocessing import EXTENSIONS, bombs_refused, read_pixels
+from cifarnet.preprocessing import EXTENSIONS, bombs_refused, is_hidden, read_pixels
 
 from .split import hold_out
 
@@ -25,8 +26,9 @@ _THREADS = 4
 """Threads that hash or decode: both release the interpreter lock. More would only use more memory."""
 _LEAST_PER_CLASS = 3
 """One image each for training, validation and test."""
-_PART_NAMES = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
-"""Common names of dataset splits. A folder of this name that holds only folders is not a class."""
+_PART_WORDS = frozenset(("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"))
+"""Words in common names of dataset splits, such as ``Train`` and ``test_set``, all of whose "classes" are folders."""
+_WORD = re.compile("[a-z]+")
 _SHOWN = 5
 """Maximum number of paths in an error message."""
 
@@ -65,7 +67,7 @@ def read_labeled_images(
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected one with a subfolder of images per class: check the path")
-    names = {entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."}
+    names = {entry.name for entry in path.iterdir() if entry.is_dir() and not is_hidden(entry.name)}
     if unknown := sorted(names - set(labels)):
         raise DataError(
             f"{path} has the class folders {', '.join(unknown)}; expected some of {', '.join(labels)}: rename or "
@@ -154,13 +156,13 @@ def _limit(ranks: NDArray[np.float64], name: str) -> float:
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    names = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."))
+    names = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not is_hidden(entry.name)))
     if len(names) < 2:
         folders = f"the class folder {names[0]}" if names else "no class folder"
         raise DataError(
             f"{path} has {folders}; expected at least 2: put the images of each class in a folder of its own"
         )
-    if parts := [name for name in names if name.lower() in _PART_NAMES and _holds_only_folders(path / name)]:
+    if parts := _part_names(path, names):
         raise DataError(
             f"{path} has {', '.join(parts)} as class folders, which hold only folders; expected classes: name the "
             f"splits train and test, and have both, or pass one of them, {path / parts[0]}"
@@ -168,9 +170,16 @@ def _class_names(path: Path) -> tuple[str, ...]:
     return names
 
 
+def _part_names(path: Path, names: Sequence[str]) -> list[str]:
+    """Return the folders that are splits and not classes: one called like a split, or several with such a word."""
+    words = {name: {word.removesuffix("set") for word in _WORD.findall(name.lower())} for name in names}
+    found = [name for name in names if words[name] & _PART_WORDS and _holds_only_folders(path / name)]
+    return found if len(found) > 1 or any(words[name] - {""} <= _PART_WORDS for name in found) else []
+
+
 def _holds_only_folders(path: Path) -> bool:
     """Return whether there are folders in ``path`` and no images: a list of labels may lie beside them."""
-    entries = [entry for entry in path.iterdir() if entry.name[0] != "."]
+    entries = [entry for entry in path.iterdir() if not is_hidden(entry.name)]
     return any(entry.is_dir() for entry in entries) and not any(_is_image(Path(entry.name)) for entry in entries)
 
 
@@ -193,7 +202,8 @@ def _read_paths(folder: Path, paths: Sequence[Sequence[Path]], progress: Progres
 
 def _image_paths(folder: Path, least: int) -> list[Path]:
     """Return the images of a class at any depth, in an order that is the same on every system."""
-    files = [Path(place) / name for place, _, names in os.walk(folder, onerror=_refuse) for name in names]
+    walked = list(os.walk(folder, onerror=_refuse))
+    files = [Path(place) / name for place, _, names in walked for name in names]
     images = [file for file in files if _is_image(file.relative_to(folder)) and (file.is_file() or not file.exists())]
     if broken := [str(image) for image in images if not image.exists()]:
         more = ", …" if len(broken) > _SHOWN else ""
@@ -202,15 +212,17 @@ def _image_paths(folder: Path, least: int) -> list[Path]:
             f"{', '.join(broken[:_SHOWN])}{more}; expected their files: fetch those or remove the links"
         )
     if len(images) < least:
+        links = sum(Path(place, name).is_symlink() for place, names, _ in walked for name in names)
+        linked = f" and {links} linked folder(s), which are not followed" if links else ""
         raise DataError(
-            f"class folder {folder} has {len(images)} image(s) and {len(files) - len(images)} other file(s); expected "
-            f"at least {least} ({' '.join(EXTENSIONS)}): add images or remove the folder"
+            f"class folder {folder} has {len(images)} image(s) and {len(files) - len(images)} other file(s){linked}; "
+            f"expected at least {least} ({' '.join(EXTENSIONS)}): add images or remove the folder"
         )
     return sorted(images, key=lambda image: image.relative_to(folder).parts)
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in EXTENSIONS and not any(map(is_hidden, path.parts))
 
 
 def _refuse(error: OSError) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +12,9 @@ from cifarnet.atomic import write_atomically
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
 from cifarnet.errors import RunError
 from cifarnet.recipes import Recipe, recipe
+from cifarnet.run.custom import RECIPE_ONLY
 from cifarnet.run.folder import EpochRecord, Run, require_weights
-from cifarnet.run.record import RunRecord
+from cifarnet.run.record import Machine, RunRecord
 from cifarnet.run.typed_json import json_text
 from cifarnet.training.observer import Observer
 from cifarnet.training.warm_start import warm_start_of
@@ -127,19 +128,23 @@ def reproduce(
 
     Only the first ``epochs``, if given, on the schedule of the whole run. The repetition uses the backend of this
     process. Its folder gets the result, reproduction.json. Raises ``RunError`` for another dataset than that of the
-    run, for a run without a finished epoch or without its weights, and if ``stop`` ended the repetition too early.
+    run, for a run without a finished epoch, without its weights or with an optimizer or a loss that is not Keras' own,
+    and if ``stop`` ended the repetition too early.
     """
     from cifarnet.training.begin import begin
     from cifarnet.training.train import resume, same_hold_out
 
     record = run.record
+    record.custom.require_keras("train it again from Python, with cifarnet.train(..., {name}=...)")
     same_hold_out(record, dataset)
     if record.best_epoch:
         require_weights(run)  # now, because they are compared after a whole training
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     warm_start = warm_start_of(run)
-    repeated = begin(record.settings, dataset, root, warm_start=warm_start, parts=record.machine.parts)
+    repeated = begin(
+        record.settings, dataset, root, warm_start=warm_start, custom=record.custom, parts=record.machine.parts
+    )
     ended = resume(repeated, dataset, observer=counted, stop=lambda: counted.enough or stop()).record
     if ended.why_stopped == "interrupted" and not counted.enough:
         raise RunError(
@@ -173,7 +178,8 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     Only the first ``epochs``, if given; otherwise both must have ended after the same epoch and for the same reason.
     """
     record, again = original.record, repeated.record
-    noise = None if record.warm_start is not None else noise_of(record.settings, record.data.fingerprint)
+    is_recipe = record.warm_start is None and record.custom == RECIPE_ONLY
+    noise = noise_of(record.settings, record.data.fingerprint) if is_recipe else None
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)
     endings = [f"{len(found)} epochs ({told.why_stopped})" for found, told in ((rows, record), (repeated_rows, again))]
@@ -245,8 +251,9 @@ def _outcome(differences: Sequence[Difference], *, weights_equal: bool | None) -
 def changes(record: RunRecord, again: RunRecord) -> list[str]:
     """Return a sentence for each difference in backend, versions and machine of two records."""
     then, now = (_surroundings(each) for each in (record, again))
+    missing = {each.name: "unknown" for each in fields(Machine)}  # in records of an earlier version
     return [
-        f"{name}: {then.get(name, 'none')} then, {now.get(name, 'none')} now"
+        f"{name}: {then.get(name, missing.get(name, 'none'))} then, {now.get(name, missing.get(name, 'none'))} now"
         for name in dict.fromkeys((*then, *now))
         if then.get(name) != now.get(name)
     ]

@@ -30,6 +30,10 @@ SUFFIX = ".onnx"
 """Suffix of a model file; a run folder must not have it."""
 
 
+UNKNOWN = Origin(source=None, name="unknown", fingerprint="", split_by="content", split_seed=0)
+"""Origin of a file of ``export_model``, which does not name its training data."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
     """A model under evaluation."""
@@ -141,10 +145,7 @@ def file_target(path: Path, run: Run | None = None) -> Target:
 
 def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
     if "training" not in contract:
-        raise DataError(
-            f"{name} does not name its training data, like every file of export_model; expected images to evaluate on: "
-            "name a folder with `cifarnet evaluate FILE --images DIR`"
-        )
+        return UNKNOWN
     try:
         trained = contract["training"]
         trained_on = trained["data"]["name"]
@@ -179,11 +180,27 @@ def open_target(name: str | None, runs: Path, backend: str | None = None) -> Tar
 def open_images(target: Target, place: str | None, progress: "Progress | None" = None) -> Dataset:
     """Return the dataset that the model was trained on, or the one in ``place``, split by the same rule.
 
-    Raises ``DataError`` for other classes. Check its test split with ``require_unseen`` before evaluating on it.
+    Raises ``DataError`` for other classes or another image size. Check its test split with ``require_unseen`` before
+    evaluating on it.
     """
+    if place is None:
+        _require_origin(target)
     dataset = target.origin.load_dataset(place, progress)
+    if (shape := dataset.test.images.shape[1:]) != target.image_shape:
+        raise DataError(
+            f"{dataset.name} has images of shape {shape}; expected {target.image_shape}, the input of {target.name}: "
+            "evaluate it on a folder with `cifarnet evaluate --images`, which resizes them"
+        )
     require_labels(target, dataset)
     return dataset
+
+
+def _require_origin(target: Target) -> None:
+    if target.origin == UNKNOWN:
+        raise DataError(
+            f"{target.name} does not name its training data, like every file of export_model; expected images to "
+            "evaluate on: name them with --data"
+        )
 
 
 def open_every_image(target: Target, folder: str, progress: "Progress | None" = None) -> Dataset:
@@ -205,6 +222,8 @@ def require_comparable(first: Target, second: Target, *, same_data: bool) -> Non
             f"{second.name} has the classes {', '.join(second.labels)}; expected {', '.join(first.labels)} as "
             f"{first.name}: compare models of the same classes"
         )
+    for target in (first, second) if same_data else ():
+        _require_origin(target)
     if same_data and first.origin.fingerprint != second.origin.fingerprint:
         raise DataError(
             f"{second.name} was trained on other images than {first.name}, perhaps on these test images; expected the "

@@ -22,6 +22,7 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, *, fli
     document, data = record.to_json(), record.data.to_json()
     warm_start, validation = record.warm_start, record.metrics.validation
     started = {} if warm_start is None else {"warm_start": {"weights_sha256": warm_start.weights_sha256}}
+    custom = {"custom": document["custom"]} if "custom" in document else {}
     weights = {} if record.weights_sha256 is None else {"weights_sha256": record.weights_sha256}
     # Except for its best epoch, the results of an unfinished run are null.
     training = {name: document.get(name) for name in TRAINING_FACTS} | {
@@ -29,7 +30,7 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, *, fli
         "validation": None if validation is None else validation.to_json(),
     }
     network = describe_network(record.model, record.data.labels, precision, flip=flip)
-    return network | {"calibration": calibration.to_json(), "training": training | started | weights}
+    return network | {"calibration": calibration.to_json(), "training": training | custom | started | weights}
 
 
 def describe_network(

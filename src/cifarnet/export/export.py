@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from .latency import compare_latency
 from .parity import check_parity, keras_outputs
 from .publish import Exported, describe_parity, require_free, write_export
 from .quantize import Variant, quantized
-from .tolerances import MAX_DROP, tolerances_of
+from .tolerances import MAX_DROP, Tolerances, tolerances_of
 from .writer import OPSET, write_graph
 
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
@@ -62,16 +62,49 @@ def export_run(
     run without best weights or with another dataset, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
     settings out of range and ``UsageError`` for a path that cannot be written.
     """
-    tolerances = tolerances_of(precision, max_drop)
+    precisions = {precision: output}
+    return next(export_precisions(run, dataset, precisions, max_drop=max_drop, flip=flip, notice=notice))
+
+
+def export_precisions(
+    run: Run,
+    dataset: Dataset | None,
+    outputs: Mapping[str, str | Path | None],
+    *,
+    max_drop: float = MAX_DROP,
+    flip: bool = False,
+    notice: Notice = no_notice,
+) -> Iterator[Exported]:
+    """Export the best weights of ``run`` in several precisions, and yield each result once its files are written.
+
+    ``outputs`` has the file of each precision, or None for the default. All have the weights of one epoch, even while
+    training replaces the best ones. The other arguments, and what is raised, are as in ``export_run``.
+    """
+    variants = [(tolerances_of(each, max_drop), writable_path(run, each, output)) for each, output in outputs.items()]
     dataset = dataset or run.record.origin.load_dataset()
     same_hold_out(run.record, dataset)
-    path = writable_path(run, precision, output)
+    for _, path in variants:
+        require_outside(path.parent, dataset.source, "--output")  # the images may have moved
     best = load_best_and_epoch(run)
-    model, record = best.model, record_of(run, best.epoch)
+    record = record_of(run, best.epoch)
     if record.calibration_for(flip=flip) is None:
         notice(f"fitting the temperature on the validation split{' with TTA' if flip else ''}")
-    calibration = calibration_of(run, model, dataset, flip=flip, epoch=best.epoch)
-    contract, temperature = describe(record, precision, calibration, flip=flip), calibration.temperature
+    calibration = calibration_of(run, best.model, dataset, flip=flip, epoch=best.epoch)
+    for precision, (tolerances, path) in zip(outputs, variants, strict=True):
+        contract = describe(record, precision, calibration, flip=flip)
+        yield _exported(best.model, contract, dataset, tolerances, path, notice)
+
+
+def _exported(
+    model: keras.Model,
+    contract: dict[str, Any],
+    dataset: Dataset,
+    tolerances: Tolerances,
+    path: Path,
+    notice: Notice,
+) -> Exported:
+    """Write the file at ``path`` after its parity check."""
+    precision, flip, temperature = contract["precision"], contract["flip"], contract["calibration"]["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"checking {precision} on {len(dataset.test):,} test images")
     try:

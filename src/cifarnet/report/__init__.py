@@ -5,6 +5,6 @@ Jinja, matplotlib, Pillow and PyYAML are imported on use.
 """
 
 from .charts import draw_curves
-from .writing import CARD, PAGE, require_reportable, write_report
+from .writing import CARD, PAGE, edited_card, report_run, write_report
 
-__all__ = ["CARD", "PAGE", "draw_curves", "require_reportable", "write_report"]
+__all__ = ["CARD", "PAGE", "draw_curves", "edited_card", "report_run", "write_report"]

@@ -1,5 +1,6 @@
 """Write the model card: Markdown with the metadata header of the Hugging Face Hub."""
 
+import hashlib
 import re
 from typing import Any
 
@@ -21,6 +22,10 @@ SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#$])")
 """Characters with a meaning in Markdown."""
 
 
+SEAL = "<!-- cifarnet: SHA-256 of the text above: "
+"""Start of the last line of a card, a comment that tells whether the card was edited."""
+
+
 class Verbatim(str):
     """Text that is not escaped, for code blocks."""
 
@@ -30,7 +35,7 @@ class Verbatim(str):
 def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
     """Return the model card as Markdown, with the metadata of the Hugging Face Hub at the top.
 
-    It states no license, since the licenses of weights and images are unknown.
+    It states no license, since the licenses of weights and images are unknown. The last line is its seal.
     """
     import yaml
 
@@ -42,11 +47,11 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         engine=engine,
         findings=findings,
         is_absent=lambda part: isinstance(part, Absent),
-        settings={spaced(name): _text(value) for name, value in evidence.record.train.to_json().items()},
+        settings={spaced(name): _text(value) for name, value in evidence.record.training.items()},
         model={spaced(name): _text(value) for name, value in evidence.record.model.to_json().items()},
         export=Verbatim(export_command(evidence.words, tta=evidence.export_tta)),
         train=Verbatim(train_command(evidence.record, evidence.started_from)),
-        beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
+        beyond=settings_beyond_options(evidence.record, evidence.started_from),
         split=split_note(evidence.record, evidence.started_from),
         place=place_of(evidence.record.data.source),
         is_named=evidence.record.data.source in NAMED_SOURCES,
@@ -54,7 +59,23 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
     facts = _header(evidence, evaluation)
     is_printable = all(line.isprintable() for line in yaml.safe_dump(facts, allow_unicode=True).splitlines())
     header = yaml.safe_dump(facts, allow_unicode=is_printable, sort_keys=False)  # otherwise with YAML escapes
-    return f"---\n{header}---\n\n{body}"
+    text = f"---\n{header}---\n\n{body}\n"
+    return f"{text}{_seal(card_bytes(text))}\n"
+
+
+def card_bytes(card: str) -> bytes:
+    """Return the content of the file; a folder name in it may be invalid UTF-8."""
+    return card.encode(errors="backslashreplace")
+
+
+def is_edited(content: bytes) -> bool:
+    """Return whether the file of a card was changed since cifarnet wrote it, or is of an earlier version."""
+    text, _, _ = content.rpartition(SEAL.encode())
+    return content.strip() != text + _seal(text).encode()
+
+
+def _seal(text: bytes) -> str:
+    return f"{SEAL}{hashlib.sha256(text).hexdigest()} -->"
 
 
 def _escaped(value: Any) -> Any:

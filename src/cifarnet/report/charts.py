@@ -35,8 +35,9 @@ COLUMNS = 6
 """Images per row of the most confident errors."""
 LETTERS = 16
 """Maximum characters of a class name above a small image."""
-CURVES = {"loss": ("loss, nats", 1), "accuracy": ("accuracy, %", 100)}
-"""Title and factor of each curve."""
+CURVES = {"loss": 1, "accuracy": 100}
+"""Factor of each curve."""
+ACCURACY_TITLE = "accuracy, %"
 SPLITS = {"train": ("training", WRONG), "validation": ("validation", RIGHT)}
 """Label and color of each line."""
 MOST_MARKED = 60
@@ -47,29 +48,32 @@ THEME = {RIGHT: "var(--accent)", WRONG: "var(--warm)", "#999999": "var(--neutral
 """CSS variables of the page's theme for the colors of a figure."""
 
 
-def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Path) -> None:
+def draw_curves(
+    history: Sequence[EpochRecord], best_epoch: int | None, path: Path, loss_title: str = "loss, nats"
+) -> None:
     """Draw loss and accuracy per epoch to a PNG at ``path``, and mark the best epoch if there is one."""
     figure = new_figure(9, 3.6)
     loss, accuracy = figure.subplots(1, 2)
-    _plot_curves(loss, history, best_epoch, "loss")
-    _plot_curves(accuracy, history, best_epoch, "accuracy")
+    _plot_curves(loss, history, best_epoch, "loss", loss_title)
+    _plot_curves(accuracy, history, best_epoch, "accuracy", ACCURACY_TITLE)
     loss.legend(frameon=False)
     write_atomically(path, png(figure))
 
 
-def curves_svg(history: Sequence[EpochRecord], best_epoch: int | None) -> list[str]:
+def curves_svg(history: Sequence[EpochRecord], best_epoch: int | None, loss_title: str = "loss, nats") -> list[str]:
     """Return loss and accuracy per epoch as two SVG elements."""
     drawn = []
     for name in CURVES:
         figure = new_figure(*PANEL)
-        _plot_curves(figure.subplots(), history, best_epoch, name)
+        title = loss_title if name == "loss" else ACCURACY_TITLE
+        _plot_curves(figure.subplots(), history, best_epoch, name, title)
         last = getattr(history[-1], f"validation_{name}")
         drawn.append(_svg(figure, f"{name} per epoch; final validation {name} {last:.4g}"))
     return drawn
 
 
-def _plot_curves(axes: "Axes", history: Sequence[EpochRecord], best_epoch: int | None, name: str) -> None:
-    title, factor = CURVES[name]
+def _plot_curves(axes: "Axes", history: Sequence[EpochRecord], best_epoch: int | None, name: str, title: str) -> None:
+    factor = CURVES[name]
     epochs = [row.epoch for row in history]
     for split, (label, color) in SPLITS.items():
         values = [factor * getattr(row, f"{split}_{name}") for row in history]

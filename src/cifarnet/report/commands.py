@@ -7,7 +7,7 @@ from typing import Any
 from cifarnet.config import Config
 from cifarnet.dataset import NAMED_SOURCES
 from cifarnet.errors import shell_word
-from cifarnet.recipes import RECIPES, Recipe
+from cifarnet.recipes import RECIPES
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 
@@ -33,7 +33,7 @@ def train_command(record: RunRecord, started_from: str | None = None) -> str:
     settings = record.settings
     start = ["--recipe", settings.name] if started_from is None else ["--from", started_from]
     words = ["cifarnet", "train", *start, "--data", place_of(record.data.source), "--backend", record.backend]
-    changes = _changes(settings)
+    changes = _changes(record)
     if started_from is not None:  # taken from that run, not from the recipe
         changes["validation_fraction"] = settings.train.validation_fraction
         changes |= {"dropout": settings.model.dropout} if settings.model.dense_units else {}
@@ -55,10 +55,11 @@ def export_command(run: str = "", *, tta: bool) -> str:
     return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *(["--tta"] if tta else [])])
 
 
-def settings_beyond_options(settings: Recipe, started_from: str | None = None) -> dict[str, Any]:
-    """Return the settings that differ from the recipe and have no option."""
-    brought = set() if started_from is None else {field.name for field in dataclasses.fields(settings.model)}
-    return {name: value for name, value in _changes(settings).items() if name not in OPTIONS | brought}
+def settings_beyond_options(record: RunRecord, started_from: str | None = None) -> dict[str, Any]:
+    """Return the settings that differ from the recipe and have no option, and its own optimizer and loss."""
+    brought = set() if started_from is None else {field.name for field in dataclasses.fields(record.model)}
+    beyond = {name: value for name, value in _changes(record).items() if name not in OPTIONS | brought}
+    return beyond | record.custom.names()
 
 
 def place_of(source: str | None) -> str:
@@ -87,12 +88,14 @@ def split_note(record: RunRecord, started_from: str | None = None) -> str:
     return f"{what} drawn {chosen}; the command draws {otherwise}. cifarnet reproduce repeats the run in any case."
 
 
-def _changes(settings: Recipe) -> dict[str, Any]:
+def _changes(record: RunRecord) -> dict[str, Any]:
     """Return the settings that differ from the recipe, the seed, and those that `train` would adapt to the images."""
+    settings, replaced = record.settings, record.train.to_json().keys() - record.training.keys()
+    replaced |= record.custom.names().keys()
     recipe = RECIPES.get(settings.name, RECIPES["seed"])
     changes = _differing(settings.model, recipe.model) | _differing(settings.train, recipe.train)
     always = ("seed",) if settings.train.schedule_epochs else ("batch_size", "epochs", "patience", "seed")
-    chosen = {name: value for name, value in changes.items() if name not in FROM_DATA}
+    chosen = {name: value for name, value in changes.items() if name not in FROM_DATA | replaced}
     return chosen | {name: getattr(settings.train, name) for name in always}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, ROBUSTNESS, Fraction
+from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS, Fraction
 from cifarnet.errors import RunError
 from cifarnet.evaluation.robustness import Robustness
 from cifarnet.run.folder import EpochRecord, Run
@@ -170,7 +170,12 @@ def _robustness(run: Run, file: ModelFile | None, test_images: int, command: str
             return Absent(f"The measurement in {ROBUSTNESS} is of other images than the run's.", command)
         return Robustness.from_json(found)
 
-    return _measured(run.path / ROBUSTNESS, parse, file, command, "The measurement")
+    measured = (
+        _measured(run.path / name, parse, file, command, "The measurement")
+        for name in (PUBLISHED_ROBUSTNESS, ROBUSTNESS)  # of both, published images are the comparable ones
+    )
+    published, drawn = measured
+    return drawn if isinstance(published, Absent) else published
 
 
 def _measured(path: Path, parse: Callable[[Any], T], file: ModelFile, command: str, what: str) -> T | Absent:

@@ -38,7 +38,9 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         engine=engine,
         findings=findings,
         is_absent=lambda part: isinstance(part, Absent),
-        curves=curves_svg(evidence.history, evidence.record.best_epoch) if evidence.history else None,
+        curves=curves_svg(evidence.history, evidence.record.best_epoch, evidence.record.custom.loss_title)
+        if evidence.history
+        else None,
         reliability=reliability_svg(evaluation),
         confusion=_confusion(evaluation),
         deepest=DEEPEST,
@@ -47,7 +49,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         corrupted=_corrupted(evidence.robustness),
         export=export_command(tta=evidence.export_tta),
         train=train_command(evidence.record, evidence.started_from),
-        beyond=settings_beyond_options(evidence.record.settings, evidence.started_from),
+        beyond=settings_beyond_options(evidence.record, evidence.started_from),
         split=split_note(evidence.record, evidence.started_from),
         place=place_of(evidence.record.data.source),
     )

@@ -109,6 +109,12 @@ def find_run(root: str | Path = "runs", name: str | None = None, *, with_weights
     return next((run for run in chain([found], runs) if run.best_weights.is_file()), found)
 
 
+def find_exported_run(root: str | Path = "runs") -> Run | None:
+    """Return the latest run below ``root`` that has an exported model, or None."""
+    runs = map(Run, _candidates(Path(root), None))
+    return next((run for run in runs if run.model.is_file()), None)
+
+
 def _candidates(root: Path, name: str | None) -> Iterator[Path]:
     """Yield the possible paths of the run, in order of preference."""
     latest = root / LATEST

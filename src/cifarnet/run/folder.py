@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.atomic import locked, probe, write_atomically
-from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, ROBUSTNESS
+from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS
 from cifarnet.errors import RunError, UsageError, reason, shell_word
 
 from .record import RunRecord
@@ -27,7 +27,7 @@ MODEL = "model.onnx"
 LATEST = "latest"
 LOCK = ".lock"
 EXPORT_LOCK = ".export.lock"
-RESERVED = frozenset((RECORD, ROBUSTNESS, "reproduction.json"))
+RESERVED = frozenset((RECORD, ROBUSTNESS, PUBLISHED_ROBUSTNESS, "reproduction.json"))
 """Files of a run folder that no export may write, whether they exist or not."""
 BESIDE = {
     CONTRACT_SUFFIX: frozenset(("version", "labels", "input", "outputs")),

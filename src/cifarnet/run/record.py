@@ -10,8 +10,9 @@ from cifarnet.dataset import Dataset, SplitBy
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.recipes import Recipe
 
+from .custom import RECIPE_ONLY, CustomRecord, in_effect
 from .origin import Origin
-from .typed_json import Positive, members, read
+from .typed_json import Finite, Positive, members, read
 
 RECORD_FORMAT = 1
 """Version of the layout of ``run.json``."""
@@ -113,6 +114,8 @@ class Machine(Sparse):
     """Number of micro-batches of a batch, which the run keeps on any machine; None in runs of an earlier version."""
     workers: Positive | None = None
     """Number of workers of the latest session; None if it was one."""
+    threads: int | None = None
+    """Number of the framework's threads per operation, or None if unknown or in runs of an earlier version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +130,13 @@ class StartedFrom:
 class RecordedScore(Sparse):
     """Loss and accuracy of the best weights."""
 
-    loss: float
-    """Mean cross-entropy, nats."""
+    loss: Finite
+    """Mean cross-entropy, nats, or the mean of ``loss_function``."""
     accuracy: Fraction
     images: Positive | None = None
     """Number of images; None for the validation split, which ``hold_out`` counts."""
+    loss_function: str | None = None
+    """Name of a loss that replaces the cross-entropy, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +189,8 @@ class RunRecord:
     started: datetime
     model: ModelConfig
     train: TrainConfig
+    custom: CustomRecord = RECIPE_ONLY
+    """Optimizer and loss that replace those of the recipe."""
     data: DataRecord
     hold_out: HoldOutRecord
     versions: dict[str, str]
@@ -211,6 +218,11 @@ class RunRecord:
     def settings(self) -> Recipe:
         """The recipe with the settings of this run."""
         return Recipe(name=self.recipe, model=self.model, train=self.train)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The training settings that apply, by name, as JSON values."""
+        return in_effect(self.train.to_json(), self.custom)
 
     @property
     def origin(self) -> Origin:

@@ -12,6 +12,8 @@ from cifarnet.config import MOST, Config
 
 Positive = Annotated[int, (1, MOST)]
 """A whole number from 1."""
+Finite = Annotated[float, (-sys.float_info.max, sys.float_info.max)]
+"""A number that may be negative."""
 EXPECTED: dict[Any, str] = {list: "an array", dict: "an object", str: "a string"}
 RANGES: dict[Any, tuple[float, float]] = {int: (0, MOST), float: (0.0, sys.float_info.max)}
 """Ranges of numbers without a range in their annotation."""
@@ -53,8 +55,8 @@ def _plain(kind: Any, value: Any, name: str) -> Any:
     elif kind not in RANGES:
         _of(kind, value, name)
     elif type(value) not in (kind, int) or not low <= value <= high:
-        bounds = f"{low:g}" if high == RANGES[kind][1] else f"{low:g} to {high:g}"
-        raise _unexpected(value, name, f"a {'whole ' * (kind is int)}number from {bounds}")
+        bounds = f" from {low:g}" + f" to {high:g}" * (high != RANGES[kind][1])
+        raise _unexpected(value, name, f"a {'whole ' * (kind is int)}number" + bounds * (low != -high))
     return value
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet import pretrained
 from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Coverage
 from cifarnet.errors import DataError, ModelError, UsageError
 
@@ -85,15 +86,15 @@ class Prediction:
 class Classifier:
     """Image classifier that runs an exported model; thread-safe.
 
-    ``model`` is the path or the content of a file written by ``cifarnet export``. ``threads`` is the number of threads
-    per call, 0 for one per core; one is fastest for a single image, since the network is small. Raises ``ModelError``
-    if the file was not written by cifarnet, was altered or is newer than this package, and ``UsageError`` for an
-    invalid number of threads.
+    ``model`` is the path or the content of a file written by ``cifarnet export``; by default the classifier of CIFAR-10
+    that comes with the package. ``threads`` is the number of threads per call, 0 for one per core; one is fastest for a
+    single image, since the network is small. Raises ``ModelError`` if the file was not written by cifarnet, was altered
+    or is newer than this package, and ``UsageError`` for an invalid number of threads.
 
     A classifier can be pickled; the pickle contains the model file.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | bytes, *, threads: int = 1) -> None:
+    def __init__(self, model: str | os.PathLike[str] | bytes = pretrained.MODEL, *, threads: int = 1) -> None:
         if model == "":  # Path("") is the working directory
             raise ModelError("the model's path is empty; expected an ONNX file: is the variable set?")
         self._model = open_model(model if isinstance(model, bytes) else Path(model), threads=threads)

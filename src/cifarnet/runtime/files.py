@@ -91,9 +91,11 @@ def _walk(folder: Path) -> Iterator[Found]:
 
 
 def _sorted_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries of a folder sorted by name, except hidden ones."""
+    """Yield the entries of a folder sorted by name, except hidden ones and those of the system."""
+    from cifarnet.preprocessing import is_hidden
+
     with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        shown = [entry for entry in entries if not is_hidden(entry.name)]
     yield from sorted(shown, key=lambda entry: entry.name)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
-from cifarnet.data import HoldOut, hold_out_of
+from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, DataError
-from cifarnet.model.network import build_model, load_features
 from cifarnet.recipes import Recipe
+from cifarnet.run.custom import RECIPE_ONLY, CustomRecord
 from cifarnet.run.find import create_run, point_latest
 from cifarnet.run.folder import Run
 from cifarnet.run.origin import require_outside
@@ -23,27 +23,36 @@ from cifarnet.system import processor, usable_cores, versions
 
 from .distributed import join, require_alike
 from .seen import Digests, digests, write_seen
-from .warm_start import WarmStart, require_unseen
+from .warm_start import WarmStart, require_unseen, start_weights
 
 SHOWN = 3
 """Maximum number of files in an error message."""
+STATISTICS_IMAGES = 500
+"""Maximum number of training images that determine the statistics of batch normalization of an imported model."""
 
 
 def begin(
-    settings: Recipe, dataset: Dataset, root: Path, *, warm_start: WarmStart | None = None, parts: int | None = None
+    settings: Recipe,
+    dataset: Dataset,
+    root: Path,
+    *,
+    warm_start: WarmStart | None = None,
+    custom: CustomRecord = RECIPE_ONLY,
+    parts: int | None = None,
 ) -> Run:
     """Create the folder of a new run below ``root``, with its record, ready for ``resume``.
 
     A batch is divided into ``parts`` micro-batches; see ``machine_of``. With several workers the first creates the
     folder, unless ``torchrun`` restarted them: then it is the one that they began before.
 
-    With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. Raises ``ConfigError``
+    With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. ``custom`` is recorded
+    in place of the recipe's optimizer and loss. Raises ``ConfigError``
     and ``DataError`` if settings and data do not fit together, or if test or validation images were trained on before;
     ``ModelError`` for weights of another network; and ``RunError`` for a folder that cannot be written or lies among
     the images. Then nothing is created.
     """
     workers = join()
-    require_alike(workers, facts_of(settings, dataset))
+    require_alike(workers, facts_of(settings, dataset, custom))
     if begun := workers.recall():
         return Run(Path(begun))
     require_fitting(settings, dataset)
@@ -53,11 +62,11 @@ def begin(
     _require_no_copies(dataset, seen)
     known: Digests | None = seen
     machine = machine_of(settings, len(hold_out.train), parts, workers.count)
-    record, weights = _first_record(settings, dataset, hold_out, seen, now, machine), b""
+    record, weights = replace(_first_record(settings, dataset, hold_out, seen, now, machine), custom=custom), b""
     if warm_start is not None:
         require_unseen(warm_start, dataset, hold_out, hold_out.fingerprint)
-        load_features(build_model(settings.model), warm_start.weights)  # raises unless they fit
-        weights = warm_start.weights.read_bytes()
+        images = dataset.train.images[evenly_chosen(hold_out.train, STATISTICS_IMAGES)]
+        weights = start_weights(warm_start, settings.model, images)  # raises unless they fit
         record = replace(record, warm_start=warm_start.recorded(weights))
         known = None if warm_start.seen is None else np.concatenate([seen, warm_start.seen])
 
@@ -108,10 +117,10 @@ def _require_no_copies(dataset: Dataset, seen: Digests) -> None:
     )
 
 
-def facts_of(settings: Recipe, dataset: Dataset) -> dict[str, Any]:
+def facts_of(settings: Recipe, dataset: Dataset, custom: CustomRecord) -> dict[str, Any]:
     """Return what all workers of a training must have in common, by name."""
-    images = {"images": dataset.fingerprint[:12], "recipe": settings.name}
-    return images | versions() | settings.model.to_json() | settings.train.to_json()
+    given = {"images": dataset.fingerprint[:12], "recipe": settings.name, "custom": repr(custom)}
+    return given | versions() | settings.model.to_json() | settings.train.to_json()
 
 
 def _first_record(
@@ -156,4 +165,5 @@ def machine_of(settings: Recipe, images: int, parts: int | None = None, workers:
         devices=tuple(adapter().devices()),
         parts=chosen if parts or ghost_batch else max(chosen, min(workers, size)),
         workers=workers if workers > 1 else None,
+        threads=adapter().threads(),
     )

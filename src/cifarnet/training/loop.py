@@ -17,7 +17,6 @@ from cifarnet.data import HoldOut, batch_order
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Split
 from cifarnet.errors import CheckpointError
-from cifarnet.evaluation.scoring import evaluate
 from cifarnet.model.network import get_weights, logits_of, save_weights, set_weights
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
@@ -25,6 +24,7 @@ from cifarnet.run.record import StopReason
 
 from .batches import filled_steps, own_positions
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from .custom import RECIPE_ONLY, Custom, build_custom, rate_after
 from .distributed import digest_of, require_alike
 from .early_stopping import EarlyStopping
 from .observer import Observer, Progress
@@ -65,6 +65,7 @@ def fit(
     run: Run,
     observer: Observer,
     *,
+    custom: Custom = RECIPE_ONLY,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
@@ -74,10 +75,11 @@ def fit(
     """Train ``model`` on ``split.images[parts.train]``, and leave the weights of the best epoch in it.
 
     Continues from the newest checkpoint of ``run``, if there is one; the first of the ``workers`` writes best weights,
-    history and checkpoints there. A batch is divided into ``micro_batches``, by default as the adapter chooses.
-    ``stop`` and ``max_minutes`` as in ``train.train``. Raises ``RunError``, ``CheckpointError`` and ``WorkerError``.
+    history and checkpoints there. ``custom`` replaces the optimizer and the loss of ``settings``. A batch is divided
+    into ``micro_batches``, by default as the adapter chooses. ``stop`` and ``max_minutes`` as in ``train.train``.
+    Raises ``RunError``, ``CheckpointError`` and ``WorkerError``.
     """
-    session = _Session(model, split, parts, settings, run, observer, clock, micro_batches, workers)
+    session = _Session(model, split, parts, settings, run, observer, custom, clock, micro_batches, workers)
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is not None:
         session.restore(checkpoint)
@@ -108,6 +110,7 @@ class _Session:
         settings: Recipe,
         run: Run,
         observer: Observer,
+        custom: Custom,
         clock: Callable[[], float],
         micro_batches: int | None,
         workers: Workers,
@@ -117,9 +120,13 @@ class _Session:
         self._config = config = settings.train
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
-        network = logits_of(model)
-        optimizer, ghost_batch = build_optimizer(config, network), settings.model.ghost_batch
-        self._engine = compile_engine(network, optimizer, config, ghost_batch, micro_batches, workers)
+        network, self._custom = logits_of(model), custom
+        if custom.optimizer is None:
+            self._optimizer = build_optimizer(config, network)
+        else:
+            self._optimizer = build_custom(custom.optimizer, network)
+        ghost_batch = settings.model.ghost_batch
+        self._engine = compile_engine(network, self._optimizer, config, ghost_batch, custom, micro_batches, workers)
         self._batch_size = min(config.batch_size, len(self._indices))  # few images are not padded to a large batch
         self._own = own_positions(adapter().micro_batches(self._batch_size, ghost_batch, micro_batches), workers)
         self._steps = math.ceil(len(self._indices) / self._batch_size)
@@ -188,9 +195,9 @@ class _Session:
         self._position.step += len(steps.learning_rates)
 
     def _end_epoch(self) -> StopReason | None:
+        state = self._engine.state()  # also updates the variables of model and optimizer
         record = self._measure()
         self._history.append(record)
-        state = self._engine.state()  # also updates the model's own variables
         self._require_same_state(state)
         if self._stopping.update(record.epoch, record.comparable_loss):
             self._best = get_weights(self._model)
@@ -205,15 +212,21 @@ class _Session:
         return self._reason_to_end()
 
     def _measure(self) -> EpochRecord:
-        validation = evaluate(self._engine.logits, self._validation, self._workers)
+        validation = self._custom.evaluate(self._engine.logits, self._validation, self._workers)
         return EpochRecord(
             epoch=self._position.epoch,
-            learning_rate=learning_rate_at(self._config, self._position.epoch - 1 / self._steps),
+            learning_rate=self._last_rate(),
             train_loss=self._position.loss_sum / len(self._indices),
             train_accuracy=self._position.correct / len(self._indices),
             validation_loss=validation.loss,
             validation_accuracy=validation.accuracy,
         )
+
+    def _last_rate(self) -> float:
+        """Return the learning rate at the last step of the epoch."""
+        if self._custom.optimizer is not None:
+            return rate_after(self._optimizer, self._position.epoch * self._steps - 1)
+        return learning_rate_at(self._config, self._position.epoch - 1 / self._steps)
 
     def _reason_to_end(self) -> StopReason | None:
         last = self._history[-1]

@@ -14,6 +14,8 @@ from keras import ops
 from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, keras_defaults
 from cifarnet.config import TrainConfig
 
+from .custom import RECIPE_ONLY, Custom
+
 
 class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
     """Adam with decoupled weight decay of kernels, by the framework's fused operation if it has one.
@@ -155,17 +157,23 @@ def _schedule(config: TrainConfig, progress: float) -> float:
     return config.floor_fraction + (1 - config.floor_fraction) * (1 + math.cos(math.pi * done)) / 2
 
 
-def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0.0) -> Sums:
-    """Return the cross-entropy and the number of correct predictions, summed over a batch.
+def objective(
+    logits: Any, labels: Any, weights: Any, label_smoothing: float = 0.0, custom: Custom = RECIPE_ONLY
+) -> Sums:
+    """Return the loss and the number of correct predictions, summed over a batch.
 
     ``logits`` is float32 (n, classes), ``labels`` int32 (n,), ``weights`` float32 (n,), 0 for padding and 1 otherwise.
     It is Keras' ``sparse_categorical_crossentropy`` of the logits, because the logarithm of a rounded probability
-    differs between frameworks, with label smoothing as in Szegedy et al. 2016, section 7.
+    differs between frameworks, with label smoothing as in Szegedy et al. 2016, section 7. The loss of ``custom``, if it
+    has one, replaces both.
     """
-    losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    if label_smoothing:
-        shared = -ops.mean(ops.log_softmax(logits, axis=-1), axis=-1)
-        losses = (1 - label_smoothing) * losses + label_smoothing * shared
+    if custom.loss is not None:
+        losses = custom.losses(labels, ops.softmax(logits, axis=-1))
+    else:
+        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        if label_smoothing:
+            shared = -ops.mean(ops.log_softmax(logits, axis=-1), axis=-1)
+            losses = (1 - label_smoothing) * losses + label_smoothing * shared
     hits = ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels), "float32")
     return Sums(loss=ops.sum(losses * weights), correct=ops.sum(hits * weights))
 
@@ -175,9 +183,16 @@ def compile_engine(
     optimizer: Any,
     config: TrainConfig,
     ghost_batch: int,
+    custom: Custom = RECIPE_ONLY,
     parts: int | None = None,
     workers: Workers = ALONE,
 ) -> Engine:
-    """Return the engine that trains ``network``, which maps images to logits; see ``Adapter.compile``."""
-    smoothed = partial(objective, label_smoothing=config.label_smoothing)
-    return adapter().compile(network, optimizer, smoothed, ghost_batch, config.precision, parts, workers)
+    """Return the engine that trains ``network``, which maps images to logits, with ``optimizer``, already built.
+
+    ``parts`` and ``workers`` as in ``Adapter.compile``.
+    """
+    measured = partial(objective, label_smoothing=config.label_smoothing, custom=custom)
+    own_rate = custom.optimizer is not None
+    return adapter().compile(
+        network, optimizer, measured, ghost_batch, config.precision, parts, workers, own_rate=own_rate
+    )

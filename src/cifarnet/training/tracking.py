@@ -160,7 +160,7 @@ class EventFiles:
 def _settings_of(record: RunRecord) -> dict[str, str]:
     about = {"recipe": record.recipe, "backend": record.backend}
     data = {"data_name": record.data.name, "data_fingerprint": record.data.fingerprint}
-    settings = about | data | record.model.to_json() | record.train.to_json()
+    settings = about | data | record.model.to_json() | record.training
     return {name: str(value) for name, value in settings.items()}
 
 

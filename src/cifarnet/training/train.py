@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
-from cifarnet.backends import ALONE, Workers, choose
+from cifarnet import pretrained
+from cifarnet.backends import ALONE, Workers, adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -21,10 +22,12 @@ from cifarnet.model.network import build_model, load_features, load_weights, pre
 from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.find import finish_pointing_latest
 from cifarnet.run.folder import Run, require_weights, weights_digest
-from cifarnet.run.record import Calibration, DataRecord, Metrics, RecordedScore, RunRecord
+from cifarnet.run.record import Calibration, DataRecord, Machine, Metrics, RecordedScore, RunRecord
 from cifarnet.run.state import best_epoch_of, require_resumable
+from cifarnet.system import usable_cores
 
 from .begin import begin, facts_of, require_fitting
+from .custom import customized, resumed
 from .distributed import join, require_alike
 from .loop import Outcome, fit
 from .observer import Observer
@@ -41,7 +44,9 @@ def train(
     runs: str | Path = "runs",
     model_config: ModelConfig | None = None,
     train_config: TrainConfig | None = None,
-    warm_start: Run | None = None,
+    warm_start: Run | Literal["pretrained"] | None = None,
+    optimizer: Any = None,
+    loss: Any = None,
     observer: Observer | None = None,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
@@ -50,21 +55,31 @@ def train(
 
     By default the settings are those of the recipe, adapted to the classes, the image shape and the number of images,
     as the command ``cifarnet train`` does. A ``model_config`` or ``train_config`` is used as it is. With
-    ``warm_start``, the convolutions of that run are trained further and its validation split is kept; the recipe must
-    be the same.
+    ``warm_start``, the convolutions of that run, or of the classifier that comes with the package, are trained further;
+    the validation split of a run is kept, and the recipe must be the same.
+
+    ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
+    weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
+    training and on the validation split: a ``keras.losses.Loss``, the name of one, or a function of ``y_true``, the
+    labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one value per image (n,).
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
     printed.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
-    were trained on before, and ``RunError`` if the folder cannot be written.
+    were trained on before, and ``RunError`` if the folder cannot be written. Raises ``ConfigError`` for an optimizer or
+    a loss with options that would not do the same here as in Keras.
     """
     _require_observer(observer)
+    join()  # before anything computes
+    if warm_start == pretrained.NAME:
+        warm_start = Run(pretrained.FOLDER)
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
-    run = begin(settings, dataset, Path(runs), warm_start=origin)
-    return resume(run, dataset, observer=observer, stop=stop, max_minutes=max_minutes)
+    custom = customized(optimizer, loss, settings.model.classes)
+    run = begin(settings, dataset, Path(runs), warm_start=origin, custom=custom.record())
+    return resume(run, dataset, optimizer=optimizer, loss=loss, observer=observer, stop=stop, max_minutes=max_minutes)
 
 
 def _require_observer(observer: Any) -> None:
@@ -94,18 +109,22 @@ def resume(
     run: Run,
     dataset: Dataset,
     *,
+    optimizer: Any = None,
+    loss: Any = None,
     observer: Observer | None = None,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
 ) -> Run:
     """Continue the training of ``run`` from its newest checkpoint, and return the run.
 
-    ``dataset`` must be the one that the run began with; the other arguments are as in ``train``. On the same machine
-    with the same packages the result is bit-identical to an uninterrupted run. The test split is evaluated once, at the
-    end.
+    ``dataset`` must be the one that the run began with; the other arguments are as in ``train``. An optimizer and a
+    loss of Keras are recreated from the record of the run; only a class or a function of your own has to be passed
+    again, with the same settings. On the same machine with the same packages the result is bit-identical to an
+    uninterrupted run. The test split is evaluated once, at the end.
 
-    Raises ``RunError`` if another process uses the run, if it has finished, and for another dataset, backend or start
-    weights; ``CheckpointError`` for damaged checkpoints.
+    Raises ``RunError`` if another process uses the run, if it has finished, for another dataset, backend or start
+    weights, and if an optimizer or a loss is missing; ``ConfigError`` for another optimizer or loss;
+    ``CheckpointError`` for damaged checkpoints.
     """
     _require_observer(observer)
     workers = join()
@@ -114,11 +133,13 @@ def resume(
         record = run.record
         settings = record.settings
         _require_same_backend(run, record.backend)
-        require_alike(workers, facts_of(settings, dataset) | {"parts": record.machine.parts})
+        require_alike(workers, facts_of(settings, dataset, record.custom) | {"parts": record.machine.parts})
         parts = same_hold_out(record, dataset)
         if workers.is_first:
             finish_pointing_latest(run)
         require_fitting(settings, dataset)
+        _require_same_threads(run, record.machine)
+        custom = resumed(record.custom, optimizer, loss, settings.model.classes)
         model = initial_model(settings, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
@@ -134,6 +155,7 @@ def resume(
             settings,
             run,
             observer or Observer(),
+            custom=custom,
             stop=stop,
             max_minutes=max_minutes,
             micro_batches=record.machine.parts,
@@ -230,6 +252,16 @@ def _require_same_backend(run: Run, backend: str) -> None:
         )
 
 
+def _require_same_threads(run: Run, began: Machine) -> None:
+    # Others round differently. With another number of cores it cannot be avoided, and nothing is promised.
+    threads = adapter().threads()
+    if began.cores == usable_cores() and began.threads not in (None, threads):
+        raise RunError(
+            f"this process computes with {threads} thread(s) per operation; expected {began.threads}, as when "
+            f"{run} began: set {adapter().THREAD_VARIABLES[0]}={began.threads} in a new process"
+        )
+
+
 def require_same_data(data: DataRecord, dataset: Dataset) -> None:
     """Raise ``RunError`` unless ``dataset`` is the one in a run record."""
     if data.fingerprint != dataset.fingerprint:
@@ -263,7 +295,14 @@ def same_hold_out(record: RunRecord, dataset: Dataset) -> HoldOut:
 
 def _with_result(record: RunRecord, outcome: Outcome) -> RunRecord:
     best = outcome.history[outcome.best_epoch - 1] if outcome.best_epoch else None
-    validation = None if best is None else RecordedScore(loss=best.validation_loss, accuracy=best.validation_accuracy)
+    loss = record.custom.loss
+    validation = None
+    if best is not None:
+        validation = RecordedScore(
+            loss=best.validation_loss,
+            accuracy=best.validation_accuracy,
+            loss_function=None if loss is None else loss.name,
+        )
     return replace(
         record,
         status="interrupted" if outcome.resumable else "finished",

@@ -1,16 +1,25 @@
 """Fine-tuning: start from the convolutions of an earlier run, with images that it was not trained on held out."""
 
 import hashlib
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cifarnet import pretrained
+from cifarnet.config import ModelConfig
+from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.data import HoldOut
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, RunError
+from cifarnet.model.network import build_model, load_features, save_weights
 from cifarnet.recipes import RECIPES, Recipe
-from cifarnet.run.folder import Run, require_weights
+from cifarnet.run.folder import START_WEIGHTS, Run, require_weights
 from cifarnet.run.record import RunRecord, StartedFrom
 
+from .import_weights import import_features
 from .seen import Digests, count_seen, digests, seen_by
 
 
@@ -21,11 +30,13 @@ class WarmStart:
     run: str
     """Name of its folder."""
     weights: Path
-    """File of its weights, in Keras' format."""
+    """File of its weights, in Keras' format, or the model that comes with the package."""
     seen: Digests | None = None
     """Digests of all training images of that run and of the runs before it, or None if unknown."""
     division: tuple[str, str] | None = None
     """Fingerprints of its dataset and of its validation split."""
+    image_shape: tuple[int, ...] = IMAGE_SHAPE
+    """Height, width and channels of its images."""
 
     def recorded(self, content: bytes) -> StartedFrom:
         """Return the entry in the record of the new run; ``content`` is that of the weights file."""
@@ -33,10 +44,35 @@ class WarmStart:
 
 
 def warm_start_from(run: Run) -> WarmStart:
-    """Return a start from the best weights of ``run``. Raises ``RunError`` if it has none."""
-    require_weights(run)
-    division = _division(run.record)
-    return WarmStart(run.path.resolve().name, run.best_weights, seen_by(run), division)
+    """Return a start from the best weights of ``run``. Raises ``RunError`` if it has none.
+
+    The run that comes with the package (``pretrained``) has its exported model instead.
+    """
+    if run.path == pretrained.FOLDER:
+        weights = run.model
+    else:
+        require_weights(run)
+        weights = run.best_weights
+    record = run.record
+    name, shape = run.path.resolve().name, record.model.image_shape
+    return WarmStart(name, weights, seen_by(run), _division(record), shape)
+
+
+def start_weights(warm_start: WarmStart, config: ModelConfig, images: NDArray[np.uint8]) -> bytes:
+    """Return the content of the file of Keras weights that a run begins with.
+
+    ``images``, uint8 (n, h, w, 3), are its training images. Raises ``ModelError`` unless the weights fit the network of
+    ``config``.
+    """
+    model = build_model(config)
+    if warm_start.weights != pretrained.MODEL:
+        load_features(model, warm_start.weights)
+        return warm_start.weights.read_bytes()
+    import_features(model, warm_start.weights, images)
+    with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
+        path = Path(folder) / START_WEIGHTS
+        save_weights(model, path)
+        return path.read_bytes()
 
 
 def recipe_of(run: Run) -> Recipe:
@@ -69,15 +105,21 @@ def warm_start_of(run: Run) -> WarmStart | None:
             f"{path} has the SHA-256 {found[:12]}…; expected {recorded.weights_sha256[:12]}… as when the run "
             "began: restore it or start anew"
         )
-    return WarmStart(recorded.run, path, seen_by(run), _division(record))
+    return WarmStart(recorded.run, path, seen_by(run), _division(record), record.model.image_shape)
 
 
 def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold_out: str) -> None:
-    """Raise ``ConfigError`` if validation or test images were trained on before.
+    """Raise ``ConfigError`` if validation or test images were trained on before, or have another size.
 
     ``parts`` is the validation split of ``dataset``, and ``hold_out`` its fingerprint. The same split of the same
     dataset as in the earlier run is accepted, even if the dataset has copies of an image.
     """
+    if dataset.train.images.shape[1:] != warm_start.image_shape:
+        raise ConfigError(
+            f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {warm_start.image_shape} "
+            f"as {warm_start.run}, whose training images are not recognized in another size: resize them, or train "
+            "without --from"
+        )
     data, held_out_before = warm_start.division or (None, None)
     is_same = data == dataset.fingerprint
     seen = digests(dataset.train.images) if is_same else warm_start.seen

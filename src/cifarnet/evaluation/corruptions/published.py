@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.dataset import CIFAR10_LABELS, Dataset
+from cifarnet.dataset import CIFAR10_FINGERPRINT, CIFAR10_LABELS, Dataset
 from cifarnet.errors import DataError, reason
 
 from . import FAMILIES, SEVERITIES
@@ -41,12 +41,17 @@ class PublishedImages:
 def open_published(folder: Path, dataset: Dataset) -> PublishedImages:
     """Open the arrays in ``folder``, which show the test images of ``dataset`` in their order.
 
-    Raises ``DataError`` for missing files, other shapes, dtypes or labels, and a dataset of other classes.
+    Raises ``DataError`` for missing files, other shapes, dtypes or labels, and a dataset other than CIFAR-10.
     """
     if dataset.labels != CIFAR10_LABELS:
         raise DataError(
             f"{dataset.name} has the classes {', '.join(dataset.labels)}; expected {', '.join(CIFAR10_LABELS)}: "
             "evaluate a model of CIFAR-10, or leave out --cifar10c"
+        )
+    if dataset.fingerprint != CIFAR10_FINGERPRINT:
+        raise DataError(
+            f"{dataset.name} has the fingerprint {dataset.fingerprint[:12]}; expected {CIFAR10_FINGERPRINT[:12]}, "
+            "CIFAR-10, whose test images the arrays of --cifar10c show: add --data cifar10, or leave out --cifar10c"
         )
     _require_labels(folder / LABELS, dataset)
     extra = [name for name in EXTRA_FAMILIES if (folder / f"{name}.npy").is_file()]

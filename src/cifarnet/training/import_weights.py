@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
@@ -11,8 +12,12 @@ from onnx import numpy_helper
 
 from cifarnet.config import ModelConfig
 from cifarnet.errors import ModelError
-from cifarnet.model.network import WHITENING
+from cifarnet.model.layers import BatchNormalization
+from cifarnet.model.network import WHITENING, get_weights, set_weights
 from cifarnet.runtime import read_model
+
+BATCH = 100
+"""Batch size for measuring the statistics of batch normalization."""
 
 
 def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.float32]]]:
@@ -41,6 +46,38 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
         raise ModelError(
             f"{path} has weights that do not match its contract ({error}); expected a file written by `cifarnet export`"
         ) from error
+
+
+def import_features(model: keras.Model, path: Path, images: NDArray[np.uint8]) -> None:
+    """Set the convolutions of ``model``, and their batch normalization if it has any, from a model file.
+
+    Batch normalization was folded into the convolutions of the file. Its mean is measured on ``images``, uint8 (n, h,
+    w, 3), and its variance is left in the kernels, so that the network computes the same function in inference, and
+    nearly the same in training, where it normalizes by the statistics of each batch. Raises ``ModelError`` as
+    ``import_weights`` does, and if the convolutions do not match.
+    """
+    _, imported = import_weights(path)
+    dense = {layer.name for layer in model.layers if isinstance(layer, keras.layers.Dense)}
+    weights = get_weights(model)
+    for name, array in imported.items():
+        layer = name.partition("/")[0]
+        if layer not in dense:
+            weights[name if name in weights else f"{layer.replace('conv', 'norm')}/beta"] = array
+    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    for norm in norms:
+        weights[f"{norm.name}/moving_variance"] -= np.float32(norm.epsilon)
+    set_weights(model, weights)
+    if norms:
+        _measure_means(model, norms, images)
+
+
+def _measure_means(model: keras.Model, norms: list[BatchNormalization], images: NDArray[np.uint8]) -> None:
+    """Set the moving means to those of the layers' inputs, and the offsets so that the function stays the same."""
+    inputs = keras.Model(model.inputs, [norm.input for norm in norms]).predict(images, batch_size=BATCH, verbose=0)
+    for norm, features in zip(norms, inputs, strict=True):
+        mean = features.mean(axis=(0, 1, 2))
+        norm.moving_mean.assign(mean)
+        norm.beta.assign(keras.ops.convert_to_numpy(norm.beta) + mean)
 
 
 def _as_keras(name: str, array: NDArray[np.float32], config: ModelConfig) -> NDArray[np.float32]:

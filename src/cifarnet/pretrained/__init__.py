@@ -1,0 +1,14 @@
+"""A trained classifier of CIFAR-10, which ``python -m benchmarks.pretrained`` makes.
+
+Beside this module lie the exported model, the record of its training run (``run.json``) and the digests of the images
+that it was trained on (``seen.npy``).
+"""
+
+from pathlib import Path
+from typing import Final
+
+NAME: Final = "pretrained"
+"""Name of this classifier on the command line."""
+FOLDER: Final = Path(__file__).parent
+MODEL: Final = FOLDER / "model.onnx"
+DESCRIPTION: Final = "the classifier of CIFAR-10 that comes with cifarnet"

@@ -1,0 +1,101 @@
+"""The optimizer and the loss in a run record that replace those of the recipe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cifarnet.errors import RunError
+
+from .typed_json import members
+
+OPTIMIZERS, SCHEDULES, LOSSES = "keras.optimizers", "keras.optimizers.schedules", "keras.losses"
+"""Modules whose classes and functions are recorded by their full public name."""
+HOMES = {"optimizer": OPTIMIZERS, "loss": LOSSES}
+"""Module of Keras' own."""
+REPLACED = {
+    "optimizer": ("learning_rate", "schedule", "schedule_epochs", "floor_fraction", "warmup_epochs", "weight_decay"),
+    "loss": ("label_smoothing",),
+}
+"""Fields of ``TrainConfig`` that do not apply with an optimizer or a loss of Keras."""
+
+
+UNUSED = ("ema_momentum",)
+"""Settings that text omits: they belong to options of Keras' optimizers that training does not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectRecord:
+    """An optimizer, a learning rate schedule or a loss: its name and its settings."""
+
+    name: str
+    """Public name in Keras, such as ``keras.optimizers.Lion``, or the name of a class or function of the user's."""
+    config: dict[str, Any] | None = None
+    """Result of ``get_config`` without the name; a schedule is an ``ObjectRecord`` as JSON. None for a function."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, without a config of None."""
+        return {name: value for name, value in members(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        return self.name if self.config is None else _call(self.name, self.config)
+
+    def own(self, home: str) -> str | None:
+        """Return the name of the user's own class or function in it, or None if all is of Keras' module ``home``."""
+        schedule = (self.config or {}).get("learning_rate")
+        named = [(self.name, home)]
+        if isinstance(schedule, dict):
+            named.append((str(schedule.get("name")), SCHEDULES))
+        return next((name for name, module in named if not name.startswith(f"{module}.")), None)
+
+
+def _call(name: str, config: Mapping[str, Any]) -> str:
+    told = {key: value for key, value in config.items() if value not in (None, False, []) and key not in UNUSED}
+    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in told.items())})"
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, dict) and isinstance(value.get("config"), dict):
+        return _call(str(value.get("name")), value["config"])
+    return repr(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomRecord:
+    """What replaces the optimizer and the loss of the recipe; None for what does not."""
+
+    optimizer: ObjectRecord | None = None
+    loss: ObjectRecord | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the other fields as JSON values."""
+        return {name: value for name, value in members(self).items() if value is not None}
+
+    def names(self) -> dict[str, str]:
+        """Return what replaces the optimizer and the loss as text, without what does not."""
+        return {name: str(getattr(self, name)) for name in HOMES if getattr(self, name) is not None}
+
+    @property
+    def loss_title(self) -> str:
+        """Title of a chart of the loss; the unit of another loss than the cross-entropy is unknown."""
+        return "loss, nats" if self.loss is None else "loss"
+
+    def require_keras(self, remedy: str) -> None:
+        """Raise ``RunError``, which ends with ``remedy``, unless optimizer and loss are Keras' own."""
+        for name, home in HOMES.items():
+            found: ObjectRecord | None = getattr(self, name)
+            if found is not None and (own := found.own(home)):
+                raise RunError(
+                    f"the run was trained with the {name} {own}, whose code is not in run.json; expected one of "
+                    f"{home}: {remedy.format(name=name)}"
+                )
+
+
+RECIPE_ONLY = CustomRecord()
+"""Nothing is replaced."""
+
+
+def in_effect(train: Mapping[str, Any], custom: CustomRecord) -> dict[str, Any]:
+    """Return the settings of a ``TrainConfig`` as JSON without those that ``custom`` replaces, and with ``custom``."""
+    names = custom.names()
+    unused = {field for name in names for field in REPLACED[name]}
+    return {name: value for name, value in train.items() if name not in unused} | names
