@@ -40,6 +40,13 @@ NORMALISED_JOB = replace(
     SMALL_JOB, model=replace(SMALL_MODEL, **NORMALISED), train=replace(SMALL_TRAINING, learning_rate=0.05, **AUGMENTED)
 )
 """With everything that the recipes `fast` and `strong` have beside the small job."""
+WORKERS_JOB = replace(
+    NORMALISED_JOB,
+    name="tiny",
+    model=replace(NORMALISED_JOB.model, ghost_batch=10, convolutions_per_block=1, dense_units=(16,)),
+    train=replace(NORMALISED_JOB.train, epochs=2, schedule_epochs=2),
+)
+"""The same with dropout, in three micro-batches per batch: two workers have an uneven share, a fourth one has none."""
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ PROGRESS = SimpleNamespace(
     images_per_s=1000.0,
     best_epoch=9,
     patience_left=17,
+    workers=1,
 )
 RECORD = SimpleNamespace(
     epoch=12, train_loss=1.25, train_accuracy=0.5, validation_loss=1.5, validation_accuracy=0.4375, learning_rate=1e-3

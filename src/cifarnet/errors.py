@@ -12,7 +12,8 @@ CifarnetError
 │   └── ParityError       an exported file that does not match the trained model
 ├── RunError              a run folder that is missing, incomplete or in use
 │   └── CheckpointError   no checkpoint to resume training from
-└── TrackingError         a tracking backend that is missing or fails
+├── TrackingError         a tracking backend that is missing or fails
+└── WorkerError           another worker of a training that ended or differs
 
 Each message states in one line the actual value, the expected value and what to do.
 """
@@ -71,6 +72,10 @@ class CheckpointError(RunError):
 
 class TrackingError(CifarnetError):
     """A tracking backend that is missing or fails."""
+
+
+class WorkerError(CifarnetError):
+    """Another worker of a training that ended or differs."""
 
 
 def printable(text: str) -> str:

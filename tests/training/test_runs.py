@@ -135,7 +135,7 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
 
     seen = []
     monkeypatch.setattr(loop, "CALLS_PER_EPOCH", calls)
-    original = loop._filled_steps
+    original = loop.filled_steps
 
     def spy(split, indices, count, *others):
         steps = original(split, indices, count, *others)
@@ -144,7 +144,7 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
         assert len(set(fill) | set(indices[:count])) == len(indices)  # others than those that count
         return steps
 
-    monkeypatch.setattr(loop, "_filled_steps", spy)
+    monkeypatch.setattr(loop, "filled_steps", spy)
     finished(with_training(job, epochs=1), dataset, runs, watcher)
     parts = hold_out(dataset.train, 0.3, 0, 10)
     np.testing.assert_array_equal(np.sort(np.concatenate([chosen for chosen, _ in seen])), parts.train)
@@ -156,8 +156,8 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
 def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs, watcher, monkeypatch):
     from cifarnet.training import loop
 
-    sizes, original = set(), loop._filled_steps
-    monkeypatch.setattr(loop, "_filled_steps", lambda *given: sizes.add(len(given[1])) or original(*given))
+    sizes, original = set(), loop.filled_steps
+    monkeypatch.setattr(loop, "filled_steps", lambda *given: sizes.add(len(given[1])) or original(*given))
     finished(with_training(job, batch_size=5000, epochs=1), dataset, runs, watcher)
     assert sizes == {220}
 
@@ -247,22 +247,28 @@ def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
         resume(run, dataset, observer=watcher)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("parts", r"divides a batch into {} part\(s\); expected {}, as when .* with the same thread settings"),
-        ("threads", r"computes with {} thread\(s\) per operation; expected {}, as when .* began: set \w+={}"),
-    ],
-)
-def test_what_changes_the_rounding_is_refused_on_resume_where_the_cores_are_the_same(
-    job, dataset, runs, watcher, name, message
-):
+def test_a_run_keeps_its_division_of_a_batch_on_any_machine(job, dataset, runs, watcher, monkeypatch):
+    traced, original = set(), optimizer.objective
+    monkeypatch.setattr(
+        optimizer, "objective", lambda *batch, **rest: traced.add(tuple(batch[0].shape)) or original(*batch, **rest)
+    )
+    run = begin(with_training(job, epochs=1), dataset, runs, parts=3)
+    record = document(run)
+    put(run, record | {"machine": record["machine"] | {"cores": 1000}})
+    assert resume(run, dataset, observer=watcher).record.machine.parts == 3
+    assert traced == {(10, 10)}
+
+
+def test_other_threads_are_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
     run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
-    count = record["machine"][name]
-    put(run, record | {"machine": record["machine"] | {name: count + 1}})
-    with pytest.raises(RunError, match=message.format(count, count + 1, count + 1)):
+    count = record["machine"]["threads"]
+    put(run, record | {"machine": record["machine"] | {"threads": count + 1}})
+    message = (
+        rf"computes with {count} thread\(s\) per operation; expected {count + 1}, as when .* began: set \w+={count + 1}"
+    )
+    with pytest.raises(RunError, match=message):
         resume(run, dataset, observer=watcher)
-    put(run, record | {"machine": record["machine"] | {name: count + 1, "cores": 1000}})
+    put(run, record | {"machine": record["machine"] | {"threads": count + 1, "cores": 1000}})
     assert resume(run, dataset, observer=watcher).record.status == "finished"
 
 

@@ -16,16 +16,20 @@ from typing import Any, cast
 from cifarnet.errors import BackendError, reason
 from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
-from .microbatches import current_micro_batch, keras_defaults
+from .microbatches import MicroBatch, current_micro_batch, keras_defaults
 from .protocol import AdamStep, Adapter, Engine, Steps, Sums
+from .workers import ALONE, Workers
 
 __all__ = [
+    "ALONE",
     "NAMES",
     "AdamStep",
     "Adapter",
     "Engine",
+    "MicroBatch",
     "Steps",
     "Sums",
+    "Workers",
     "adapter",
     "choose",
     "current_micro_batch",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cifarnet.config import Precision
 
 from .microbatches import MicroBatch
+from .workers import ALONE, Workers
 
 Tensor = Any
 """A tensor of the current framework."""
@@ -122,12 +123,15 @@ class Adapter(Protocol):
         objective: Objective,
         ghost_batch: int = 0,
         precision: Precision = "float32",
+        parts: int | None = None,
+        workers: Workers = ALONE,
         *,
         own_rate: bool = False,
     ) -> Engine:
         """Return the engine that trains the Keras model ``network``, which maps images to logits.
 
-        It divides a batch into micro-batches of at most ``ghost_batch`` images, or as the adapter chooses if that is 0.
+        It divides a batch as ``micro_batches`` does, and computes those micro-batches that ``workers`` assigns to this
+        one; images of the others are not used. Gradients are added in the order of the micro-batches.
         Convolutions multiply in ``precision`` in training steps, and in float32 in ``logits``. With ``own_rate`` the
         optimizer determines its learning rate, and those of ``Steps`` are not used.
         """
@@ -135,10 +139,17 @@ class Adapter(Protocol):
     def predictor(self, network: Any) -> Forward:
         """Return ``network`` in inference mode as a function that uses the current weights at each call."""
 
-    def micro_batches(self, size: int, ghost_batch: int = 0) -> list[MicroBatch]:
-        """Divide a batch of ``size`` images into micro-batches, of at most ``ghost_batch`` images unless that is 0.
+    def micro_batches(self, size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
+        """Divide a batch of ``size`` images into ``parts`` micro-batches.
 
-        The division affects rounding.
+        By default they have at most ``ghost_batch`` images or, if that is 0, the adapter chooses. The division affects
+        rounding.
+        """
+
+    def join(self, timeout_s: float) -> Workers:
+        """Join the other workers that a launcher started, and wait at most ``timeout_s`` for them, now and later.
+
+        Raises ``WorkerError``. The adapter for TensorFlow lacks it.
         """
 
     def devices(self) -> list[str]:

@@ -22,6 +22,7 @@ from .microbatches import (
     merge_updates,
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
+from .workers import ALONE, Workers
 
 THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 """See ``Adapter``."""
@@ -125,8 +126,10 @@ def threads() -> int | None:
     return chosen or threads_of_environment(THREAD_VARIABLES[:1])
 
 
-def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:
+def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
     """Divide a batch; see ``Adapter``."""
+    if parts:
+        return divided(size, parts)
     return ghost_batches(size, ghost_batch) if ghost_batch else divided(size, parallel_operations())
 
 
@@ -152,12 +155,15 @@ class TensorFlowEngine:
         objective: Objective,
         ghost_batch: int = 0,
         precision: Precision = "float32",
+        parts: int | None = None,
+        workers: Workers = ALONE,
         *,
         own_rate: bool = False,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
         self._own_rate = own_rate
+        self._parts = parts
         self._variables = network.trainable_variables
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
@@ -193,7 +199,7 @@ class TensorFlowEngine:
     def _traced_step(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         results: list[Any] = []
         total, parallel = tf.reduce_sum(weights), parallel_operations()
-        for micro_batch in micro_batches(images.shape[0], self._ghost_batch):
+        for micro_batch in micro_batches(images.shape[0], self._ghost_batch, self._parts):
             batch = [array[micro_batch.first : micro_batch.stop] for array in (images, labels, weights)]
             # One micro-batch per core at a time: the next ones start when these are done, so memory stays in the cache.
             with tf.control_dependencies([sums for *_, sums in results[: len(results) // parallel * parallel]]):

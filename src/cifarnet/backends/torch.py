@@ -2,9 +2,13 @@
 
 import ctypes
 import math
+import os
 import platform
+import socket
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +21,17 @@ from cifarnet.config import Precision
 from cifarnet.errors import BackendError
 from cifarnet.system import multiplies_bfloat16
 
-from .microbatches import MicroBatch, calling_on, current_precision, ghost_batches, keras_defaults, merge_updates
+from .microbatches import (
+    MicroBatch,
+    calling_on,
+    current_precision,
+    divided,
+    ghost_batches,
+    keras_defaults,
+    merge_updates,
+)
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
+from .workers import ALONE, LOOPBACK, Workers, lost_worker
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """See ``Adapter``."""
@@ -129,9 +142,65 @@ def threads() -> int:
     return int(torch.get_num_threads())
 
 
-def micro_batches(size: int, ghost_batch: int = 0) -> list[MicroBatch]:
+def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
     """Return one micro-batch, unless ghost batches are smaller; see ``Adapter``."""
-    return ghost_batches(size, ghost_batch or size)
+    return divided(size, parts) if parts else ghost_batches(size, ghost_batch or size)
+
+
+def join(timeout_s: float) -> Workers:
+    """Join the other workers that ``torchrun`` started; see ``Adapter``. Also on GPUs they talk by gloo."""
+    group, timeout = torch.distributed, timedelta(seconds=timeout_s)
+    if os.environ.get("MASTER_ADDR") in LOOPBACK and Path("/sys/class/net/lo").exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    with lost_worker(RuntimeError, ValueError, OSError):
+        if not group.is_initialized():
+            group.init_process_group("gloo", timeout=timeout, **_rendezvous(timeout))
+        gloo = group.new_group(backend="gloo", timeout=timeout)
+    count = group.get_world_size()
+
+    def all_gather(array: NDArray[Any]) -> NDArray[Any]:
+        sent = torch.from_numpy(np.array(array))
+        received = torch.empty((count, *array.shape), dtype=sent.dtype)
+        with lost_worker(RuntimeError):
+            group.all_gather(list(received), sent, group=gloo)
+        return np.asarray(received)
+
+    return Workers(group.get_rank(), count, all_gather, **_notes())
+
+
+def _rendezvous(timeout: timedelta) -> dict[str, Any]:
+    """Return the arguments with which workers on a loopback address meet there alone; torch would listen everywhere."""
+    host, port = os.environ.get("MASTER_ADDR", ""), int(os.environ.get("MASTER_PORT", "0"))
+    if host not in LOOPBACK or _has_agent_store():
+        return {}
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    listener = None if rank else socket.create_server((host, port)).detach()
+    store = torch.distributed.TCPStore(host, port, count, rank == 0, timeout, master_listen_fd=listener)
+    return {"store": store, "rank": rank, "world_size": count}
+
+
+def _has_agent_store() -> bool:
+    """Return whether ``torchrun`` has a store, which outlives its workers."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+NOTE = "cifarnet"
+"""Key of our entry in the store of ``torchrun``."""
+
+
+def _notes() -> dict[str, Any]:
+    """Return ``recall`` and ``remember`` of ``Workers``, if they have a place."""
+    if not _has_agent_store():
+        return {}
+    store = torch.distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    is_restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+    def recall() -> str | None:
+        return store.get(NOTE).decode() if is_restarted and store.check([NOTE]) else None
+
+    return {"recall": recall, "remember": partial(store.set, NOTE)}
 
 
 def predictor(network: Any) -> Forward:
@@ -156,12 +225,15 @@ class TorchEngine:
         objective: Objective,
         ghost_batch: int = 0,
         precision: Precision = "float32",
+        parts: int | None = None,
+        workers: Workers = ALONE,
         *,
         own_rate: bool = False,
     ) -> None:
         self._network, self._optimizer, self._objective = network, optimizer, objective
         self._ghost_batch, self._precision = ghost_batch, precision
         self._own_rate = own_rate
+        self._parts, self._workers = parts, workers
         self._variables = network.trainable_variables
         self._device = self._variables[0].value.device
         self._traced: dict[int, Callable[..., Any]] = {}
@@ -189,10 +261,11 @@ class TorchEngine:
             variable.assign(value)
         return torch.stack(rows)
 
-    def _accumulated(self, trainable: Any, fixed: Any, batch: Any) -> tuple[Any, Any, torch.Tensor]:
+    def _accumulated(self, trainable: Any, fixed: Any, batch: Any) -> Any:
         """Return the gradients of a batch, the updated other variables, and the sums."""
         total, results = batch[-1].sum(), []
-        for micro_batch in micro_batches(len(batch[-1]), self._ghost_batch):
+        ranges = micro_batches(len(batch[-1]), self._ghost_batch, self._parts)
+        for micro_batch in (ranges[index] for index in self._workers.own(len(ranges))):
             arrays = [array[micro_batch.first : micro_batch.stop] for array in batch]
             arguments = (
                 trainable,
@@ -202,11 +275,28 @@ class TorchEngine:
                 torch.tensor(micro_batch.first, dtype=torch.int32, device=self._device),
             )
             results.append(self._differentiated(arguments)(*arguments))
+        if len(ranges) == 1:
+            return results[0]
+        if self._workers.count > 1:
+            results = self._gathered(results, len(ranges))
         gradients, changed, sums = zip(*results, strict=True)
-        if len(results) == 1:
-            return gradients[0], changed[0], sums[0]
         merged = [merge_updates(before, after) for before, *after in zip(fixed, *changed, strict=True)]
         return [sum(each) for each in zip(*gradients, strict=True)], merged, sum(sums)
+
+    def _gathered(self, own: list[Any], count: int) -> list[Any]:
+        """Return the results of the micro-batches of all workers, in order."""
+        flat = [[*gradients, *changed, sums] for gradients, changed, sums in own]
+        arrays = self._workers.in_order([[tensor.numpy(force=True) for tensor in row] for row in flat], count)
+        # In the memory format of a gradient, because that of a matrix decides how its products are rounded.
+        rows = [
+            [
+                torch.empty_like(tensor).copy_(torch.from_numpy(array))
+                for tensor, array in zip(flat[0], row, strict=True)
+            ]
+            for row in arrays
+        ]
+        trained = len(self._variables)
+        return [(row[:trained], row[trained:-1], row[-1]) for row in rows]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return copies of all variables, by path."""

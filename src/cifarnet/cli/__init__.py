@@ -1,11 +1,12 @@
 """The command line: commands parse options, call the library and print."""
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
-from cifarnet.errors import CifarnetError
+from cifarnet.errors import CifarnetError, WorkerError
 from cifarnet.system import exit_on_interrupt, prepare_process
 
 from . import (
@@ -77,6 +78,9 @@ def main() -> None:
     prepare_streams()
     try:
         app()
+    except WorkerError as error:
+        complain(error)
+        os._exit(1)  # JAX would wait for the other workers, and abort
     except CifarnetError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
+from threading import Event
 from typing import TYPE_CHECKING, Self, TextIO
 
 from cifarnet.errors import printable
@@ -27,6 +28,8 @@ CLEAR_REST = "\x1b[K"
 """Escape sequence that clears the line from the cursor on, with the ^C that a terminal writes."""
 BAR_FROM = 50
 """Minimum number of images for a progress bar."""
+
+_silent = Event()
 
 
 def prepare_streams() -> None:
@@ -53,9 +56,20 @@ def out(text: str) -> None:
         raise OSError(error.errno, error.strerror, "standard output") from error
 
 
+def be_silent() -> None:
+    """Print nothing but errors from now on, because another worker prints the same."""
+    _silent.set()
+
+
+def is_silent() -> bool:
+    """Return whether ``be_silent`` was called."""
+    return _silent.is_set()
+
+
 def say(text: str) -> None:
     """Print a message to stderr, escaped as ``printable`` does."""
-    _write_message(f"{printable(text)}\n")
+    if not _silent.is_set():
+        _write_message(f"{printable(text)}\n")
 
 
 def say_not_known(model: str) -> None:
@@ -80,7 +94,7 @@ def discard(stream: TextIO) -> None:
 
 def complain(error: object) -> None:
     """Print an error as one line that starts with ``error: ``."""
-    say(f"error: {' '.join(str(error).split())}")
+    _write_message(printable(f"error: {' '.join(str(error).split())}") + "\n")
 
 
 def shortened(text: str, width: int = LONGEST_NAME) -> str:
@@ -146,7 +160,7 @@ class TrainingDisplay:
     """Training observer that prints a live line for the current epoch and a line per finished epoch."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and not is_silent()
         self._shown_at = 0.0
         self._is_shown = False
 
@@ -167,7 +181,7 @@ class TrainingDisplay:
         self._rewrite(
             f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:7.2f}%  {done:<21}  "
             f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
-            f"{progress.seconds:.0f} s, {progress.images_per_s:,.0f}/s"
+            f"{progress.seconds:.0f} s, {_speed(progress)}"
         )
 
     def on_epoch(self, record: "EpochRecord", progress: "Progress") -> None:
@@ -177,7 +191,7 @@ class TrainingDisplay:
             f"{record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:7.2f}%  "
             f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:7.2f}%  "
             f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
-            f"{progress.seconds:.{0 if progress.seconds >= 10 else 1}f} s, {progress.images_per_s:,.0f}/s"
+            f"{progress.seconds:.{0 if progress.seconds >= 10 else 1}f} s, {_speed(progress)}"
         )
 
     def say(self, text: str) -> None:
@@ -194,3 +208,8 @@ class TrainingDisplay:
         if self._is_shown:
             _write_message(f"\r{CLEAR_REST}")
             self._is_shown = False
+
+
+def _speed(progress: "Progress") -> str:
+    speed = f"{progress.images_per_s:,.0f}/s"
+    return speed if progress.workers == 1 else f"{speed}, {progress.workers} workers"

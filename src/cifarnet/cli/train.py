@@ -21,7 +21,7 @@ from cifarnet.run.state import require_resumable
 from cifarnet.system import INTERRUPTED
 
 from .dataset_notes import say_dataset
-from .display import TrainingDisplay, download_bar, out, say, say_not_known
+from .display import TrainingDisplay, be_silent, download_bar, is_silent, out, say, say_not_known
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
 from .runs import starting_run
 
@@ -86,6 +86,9 @@ def command(
         list[str] | None,
         typer.Option(metavar="tensorboard", help="Also write TensorBoard logs.", show_default=False),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes on this machine.", min=1, show_default="1")
+    ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
     seed: Annotated[int | None, override("Random seed.")] = None,
@@ -116,6 +119,8 @@ def command(
     require_trackers(track or ())
     if warm_start is not None and data is None and resume is None:
         raise UsageError("--from was given without --data; expected the images to train on: add --data")
+    if workers is not None and workers > 1:
+        _start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
@@ -127,6 +132,8 @@ def command(
     tracking = _train(run, dataset, max_minutes, track or [])
     record = run.record
     _say_result(run, record)
+    if is_silent():
+        sys.exit(_exit_code(record))
     try:
         _draw_curves(run, record)
         tracking.finish(record)
@@ -134,6 +141,31 @@ def command(
         if as_json:
             out(json.dumps(record.to_json() | {"run": str(run)}, indent=2))
     sys.exit(_exit_code(record))
+
+
+def _resumed(runs: Path, name: str) -> Run:
+    return find_run(runs, None if name == "latest" else name)
+
+
+def _start_workers(count: int, backend: str | None, resumed: Run | None) -> None:
+    """Start this command in several processes and exit as they do, unless this is already one of them."""
+    from cifarnet.backends import choose
+    from cifarnet.training.distributed import start_workers, workers_started
+
+    chosen = choose(backend if resumed is None else resumed.record.backend)
+    started = workers_started(chosen)
+    if started == 1:
+        sys.exit(start_workers(count, chosen, ["-m", "cifarnet", *sys.argv[1:]]))
+    if started != count:
+        raise UsageError(f"--workers is {count}; expected {started}, as the launcher started: leave --workers out")
+
+
+def _joined() -> None:
+    """Join the other workers; then only the first one prints, except for errors."""
+    from cifarnet.training.distributed import join
+
+    if not join().is_first:
+        be_silent()
 
 
 def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Recipe:
@@ -161,7 +193,9 @@ def _begin(
             "--dropout: leave it out, or use another recipe"
         )
     warm_start = None if origin is None else warm_start_from(origin)
-    say(f"backend {choose(backend)}, recipe {settings.name}, data {source}")
+    choose(backend)
+    _joined()
+    say(f"backend {choose()}, recipe {settings.name}, data {source}")
     if warm_start is not None:
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:
@@ -195,12 +229,14 @@ def _reopen(
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
 
-    run = find_run(runs, None if name == "latest" else name)
+    run = _resumed(runs, name)
     record = run.record
     require_resumable(run)
     _require_same_backend(run, record.backend, backend)
     _require_same_settings(record, {"recipe": recipe_name, **given})
-    say(f"backend {choose(record.backend)}, resuming {run}")
+    choose(record.backend)
+    _joined()
+    say(f"backend {choose()}, resuming {run}")
     with download_bar() as progress:
         return run, record.origin.load_dataset(data, progress)
 

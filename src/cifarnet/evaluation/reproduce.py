@@ -142,7 +142,9 @@ def reproduce(
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     warm_start = warm_start_of(run)
-    repeated = begin(record.settings, dataset, root, warm_start=warm_start, custom=record.custom)
+    repeated = begin(
+        record.settings, dataset, root, warm_start=warm_start, custom=record.custom, parts=record.machine.parts
+    )
     ended = resume(repeated, dataset, observer=counted, stop=lambda: counted.enough or stop()).record
     if ended.why_stopped == "interrupted" and not counted.enough:
         raise RunError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.backends import ALONE, Workers
 from cifarnet.dataset import Split
 from cifarnet.errors import DataError
 
@@ -41,12 +42,12 @@ class Score:
     """Number of images."""
 
 
-def evaluate(predictor: Predictor, split: Split) -> Score:
-    """Return loss and accuracy of ``predictor`` on ``split``.
+def evaluate(predictor: Predictor, split: Split, workers: Workers = ALONE) -> Score:
+    """Return loss and accuracy of ``predictor`` on ``split``; ``workers`` as in ``predict``.
 
     Raises ``DataError`` if the split has no images, and for a predictor of probabilities instead of logits.
     """
-    logits = predict(predictor, split.images)
+    logits = predict(predictor, split.images, workers=workers)
     if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, rtol=0, atol=1e-4):
         raise DataError(
             "the predictor returns probabilities; expected logits: pass `Classifier.logits`, or a model without its "
@@ -55,21 +56,32 @@ def evaluate(predictor: Predictor, split: Split) -> Score:
     return score(logits, split.labels)
 
 
-def predict(predictor: Predictor, images: NDArray[np.uint8], batch_size: int = EVALUATION_BATCH) -> NDArray[np.float32]:
+def predict(
+    predictor: Predictor,
+    images: NDArray[np.uint8],
+    batch_size: int = EVALUATION_BATCH,
+    workers: Workers = ALONE,
+) -> NDArray[np.float32]:
     """Return the logits, float32 (n, classes), of ``images``, uint8 (n, h, w, 3), 0-255.
 
     The predictor is called with batches of one size, so that it compiles once; the last batch is padded. It may also
-    return another shape (n, …). Raises ``DataError`` if there are no images.
+    return another shape (n, …). Several ``workers`` share the batches. Raises ``DataError`` if there are no images.
     """
     if not len(images):
         raise DataError("there are 0 images to score; expected at least 1: add images to the split")
     starts = range(0, len(images), batch_size)
-    return np.concatenate([_predict_padded(predictor, images[at : at + batch_size], batch_size) for at in starts])
+    own = [
+        _predict_padded(predictor, images[starts[index] : starts[index] + batch_size], batch_size)
+        for index in workers.own(len(starts))
+    ]
+    if workers.count > 1:
+        own = [logits for (logits,) in workers.in_order([[logits] for logits in own], len(starts))]
+    return np.concatenate(own)[: len(images)]
 
 
 def _predict_padded(predictor: Predictor, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
     padding = [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)]
-    return predictor(np.pad(images, padding))[: len(images)]
+    return predictor(np.pad(images, padding))
 
 
 def score(logits: NDArray[np.floating[Any]], labels: NDArray[np.int32]) -> Score:

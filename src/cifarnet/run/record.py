@@ -111,7 +111,9 @@ class Machine(Sparse):
     """Number of CPU cores available to the process, or None if unknown."""
     devices: tuple[str, ...]
     parts: int | None = None
-    """Number of micro-batches of a batch, or None in runs of an earlier version."""
+    """Number of micro-batches of a batch, which the run keeps on any machine; None in runs of an earlier version."""
+    workers: Positive | None = None
+    """Number of workers of the latest session; None if it was one."""
     threads: int | None = None
     """Number of the framework's threads per operation, or None if unknown or in runs of an earlier version."""
 

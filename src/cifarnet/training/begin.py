@@ -4,6 +4,7 @@ import platform
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from cifarnet.run.origin import require_outside
 from cifarnet.run.record import DataRecord, HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
+from .distributed import join, require_alike
 from .seen import Digests, digests, write_seen
 from .warm_start import WarmStart, require_unseen, start_weights
 
@@ -36,8 +38,12 @@ def begin(
     *,
     warm_start: WarmStart | None = None,
     custom: CustomRecord = RECIPE_ONLY,
+    parts: int | None = None,
 ) -> Run:
     """Create the folder of a new run below ``root``, with its record, ready for ``resume``.
+
+    A batch is divided into ``parts`` micro-batches; see ``machine_of``. With several workers the first creates the
+    folder, unless ``torchrun`` restarted them: then it is the one that they began before.
 
     With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. ``custom`` is recorded
     in place of the recipe's optimizer and loss. Raises ``ConfigError``
@@ -45,16 +51,21 @@ def begin(
     ``ModelError`` for weights of another network; and ``RunError`` for a folder that cannot be written or lies among
     the images. Then nothing is created.
     """
+    workers = join()
+    require_alike(workers, facts_of(settings, dataset, custom))
+    if begun := workers.recall():
+        return Run(Path(begun))
     require_fitting(settings, dataset)
     require_outside(root, dataset.source, "--runs")
-    now, parts = datetime.now().astimezone(), hold_out_of(dataset, settings.train)
+    now, hold_out = datetime.now().astimezone(), hold_out_of(dataset, settings.train)
     seen = digests(dataset.train.images)
     _require_no_copies(dataset, seen)
     known: Digests | None = seen
-    record, weights = replace(_first_record(settings, dataset, parts, seen, now), custom=custom), b""
+    machine = machine_of(settings, len(hold_out.train), parts, workers.count)
+    record, weights = replace(_first_record(settings, dataset, hold_out, seen, now, machine), custom=custom), b""
     if warm_start is not None:
-        require_unseen(warm_start, dataset, parts, parts.fingerprint)
-        images = dataset.train.images[evenly_chosen(parts.train, STATISTICS_IMAGES)]
+        require_unseen(warm_start, dataset, hold_out, hold_out.fingerprint)
+        images = dataset.train.images[evenly_chosen(hold_out.train, STATISTICS_IMAGES)]
         weights = start_weights(warm_start, settings.model, images)  # raises unless they fit
         record = replace(record, warm_start=warm_start.recorded(weights))
         known = None if warm_start.seen is None else np.concatenate([seen, warm_start.seen])
@@ -67,9 +78,11 @@ def begin(
                 write_seen(run, known)
             run.write_record(record)
 
-    run = create_run(root, settings.name, choose(), now, fill)
-    point_latest(run)
-    return run
+    if workers.is_first:
+        run = create_run(root, settings.name, choose(), now, fill)
+        point_latest(run)
+        workers.remember(str(run))
+    return Run(Path(workers.texts(str(run) if workers.is_first else "")[0]))
 
 
 def require_fitting(settings: Recipe, dataset: Dataset) -> None:
@@ -104,7 +117,15 @@ def _require_no_copies(dataset: Dataset, seen: Digests) -> None:
     )
 
 
-def _first_record(settings: Recipe, dataset: Dataset, parts: HoldOut, seen: Digests, now: datetime) -> RunRecord:
+def facts_of(settings: Recipe, dataset: Dataset, custom: CustomRecord) -> dict[str, Any]:
+    """Return what all workers of a training must have in common, by name."""
+    given = {"images": dataset.fingerprint[:12], "recipe": settings.name, "custom": repr(custom)}
+    return given | versions() | settings.model.to_json() | settings.train.to_json()
+
+
+def _first_record(
+    settings: Recipe, dataset: Dataset, parts: HoldOut, seen: Digests, now: datetime, machine: Machine
+) -> RunRecord:
     return RunRecord(
         status="running",
         recipe=settings.name,
@@ -116,7 +137,7 @@ def _first_record(settings: Recipe, dataset: Dataset, parts: HoldOut, seen: Dige
         data=DataRecord.of(dataset),
         hold_out=_hold_out_record(parts, seen),
         versions=versions(),
-        machine=machine_of(settings, len(parts.train)),
+        machine=machine,
     )
 
 
@@ -130,14 +151,19 @@ def _hold_out_record(parts: HoldOut, seen: Digests) -> HoldOutRecord:
     )
 
 
-def machine_of(settings: Recipe, images: int) -> Machine:
-    """Return this machine, and how it divides a batch when it trains on ``images`` images."""
-    size = min(settings.train.batch_size, images)
+def machine_of(settings: Recipe, images: int, parts: int | None = None, workers: int = 1) -> Machine:
+    """Return this machine, and how a run of ``workers`` on ``images`` images divides a batch.
+
+    By default as the adapter chooses, but without batch normalization into at least one micro-batch per worker.
+    """
+    size, ghost_batch = min(settings.train.batch_size, images), settings.model.ghost_batch
+    chosen = parts or len(adapter().micro_batches(size, ghost_batch))
     return Machine(
         system=platform.system(),
         processor=processor(),
         cores=usable_cores(),
         devices=tuple(adapter().devices()),
-        parts=len(adapter().micro_batches(size, settings.model.ghost_batch)),
+        parts=chosen if parts or ghost_batch else max(chosen, min(workers, size)),
+        workers=workers if workers > 1 else None,
         threads=adapter().threads(),
     )

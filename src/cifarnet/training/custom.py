@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from cifarnet.backends import keras_defaults
+from cifarnet.backends import ALONE, Workers, keras_defaults
 from cifarnet.dataset import Split
 from cifarnet.errors import ConfigError, RunError, reason
 from cifarnet.evaluation.scoring import Predictor, Score, evaluate, predict, score, softmax
@@ -44,11 +44,11 @@ class Custom:
         return function(ops.cast(labels, "float32"), ops.convert_to_tensor(probabilities))
 
     @keras_defaults()
-    def evaluate(self, predictor: Predictor, split: Split) -> Score:
+    def evaluate(self, predictor: Predictor, split: Split, workers: Workers = ALONE) -> Score:
         """Return accuracy and mean loss of ``predictor`` on ``split``: of this loss, or else the cross-entropy."""
         if self.loss is None:
-            return evaluate(predictor, split)
-        logits = predict(predictor, split.images)
+            return evaluate(predictor, split, workers)
+        logits = predict(predictor, split.images, workers=workers)
         probabilities = softmax(logits).astype(np.float32)
         parts = [slice(first, first + ROWS) for first in range(0, len(logits), ROWS)]
         total = sum(float(ops.sum(self.losses(split.labels[part], probabilities[part]))) for part in parts)

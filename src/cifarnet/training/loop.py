@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.backends import Steps
+from cifarnet.backends import ALONE, Steps, Workers, adapter
 from cifarnet.data import HoldOut, batch_order
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Split
@@ -22,8 +22,10 @@ from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.record import StopReason
 
+from .batches import filled_steps, own_positions
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from .custom import RECIPE_ONLY, Custom, build_custom, rate_after
+from .distributed import digest_of, require_alike
 from .early_stopping import EarlyStopping
 from .observer import Observer, Progress
 from .optimizer import build_optimizer, compile_engine, learning_rate_at
@@ -67,25 +69,34 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
+    micro_batches: int | None = None,
+    workers: Workers = ALONE,
 ) -> Outcome:
     """Train ``model`` on ``split.images[parts.train]``, and leave the weights of the best epoch in it.
 
-    Continues from the newest checkpoint of ``run``, if there is one; writes best weights, history and checkpoints
-    there. ``custom`` replaces the optimizer and the loss of ``settings``. ``stop`` and ``max_minutes`` as in
-    ``train.train``. Raises ``RunError`` and ``CheckpointError``.
+    Continues from the newest checkpoint of ``run``, if there is one; the first of the ``workers`` writes best weights,
+    history and checkpoints there. ``custom`` replaces the optimizer and the loss of ``settings``. A batch is divided
+    into ``micro_batches``, by default as the adapter chooses. ``stop`` and ``max_minutes`` as in ``train.train``.
+    Raises ``RunError``, ``CheckpointError`` and ``WorkerError``.
     """
-    session = _Session(model, split, parts, settings, run, observer, custom, clock)
+    session = _Session(model, split, parts, settings, run, observer, custom, clock, micro_batches, workers)
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is not None:
         session.restore(checkpoint)
     deadline = clock() + 60 * max_minutes
-    return session.train(lambda: _interruption(stop, clock, deadline))
+    return session.train(lambda: _agreed(workers, _interruption(stop, clock, deadline)))
 
 
 def _interruption(stop: Callable[[], bool], clock: Callable[[], float], deadline: float) -> StopReason | None:
     if stop():
         return "interrupted"
     return "time limit" if clock() >= deadline else None
+
+
+def _agreed(workers: Workers, reason: StopReason | None) -> StopReason | None:
+    """Return a reason to stop that any of the workers has, the same in all of them."""
+    reasons: tuple[StopReason | None, ...] = (None, "time limit", "interrupted")
+    return reasons[int(workers.all_gather(np.array(reasons.index(reason), np.int32)).max())]
 
 
 class _Session:
@@ -101,8 +112,11 @@ class _Session:
         observer: Observer,
         custom: Custom,
         clock: Callable[[], float],
+        micro_batches: int | None,
+        workers: Workers,
     ) -> None:
         self._model, self._run, self._observer, self._clock = model, run, observer, clock
+        self._workers = workers
         self._config = config = settings.train
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
@@ -111,8 +125,10 @@ class _Session:
             self._optimizer = build_optimizer(config, network)
         else:
             self._optimizer = build_custom(custom.optimizer, network)
-        self._engine = compile_engine(network, self._optimizer, config, settings.model.ghost_batch, custom)
+        ghost_batch = settings.model.ghost_batch
+        self._engine = compile_engine(network, self._optimizer, config, ghost_batch, custom, micro_batches, workers)
         self._batch_size = min(config.batch_size, len(self._indices))  # few images are not padded to a large batch
+        self._own = own_positions(adapter().micro_batches(self._batch_size, ghost_batch, micro_batches), workers)
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
         self._stopping = EarlyStopping(config.min_delta, config.patience)
@@ -130,10 +146,13 @@ class _Session:
             ) from error
         self._position, self._history = checkpoint.position, checkpoint.history
         self._epoch_seconds = checkpoint.epoch_seconds
-        self._run.write_history(self._history)
+        if self._workers.is_first:
+            self._run.write_history(self._history)
 
     def train(self, interruption: Callable[[], StopReason | None]) -> Outcome:
         """Train until a reason to stop, then restore the best weights."""
+        if self._workers.count > 1:
+            self._require_same_state(self._engine.state())
         reason = self._reason_to_end() if self._history else None
         while reason is None:
             reason = self._train_epoch(interruption) or self._end_epoch()
@@ -166,7 +185,7 @@ class _Session:
             chosen = ordered[first * size : stop * size]
             rates = [learning_rate_at(self._config, epoch - 1 + step / self._steps) for step in range(first, stop)]
             filled = np.concatenate([chosen, ordered[: len(rates) * size - len(chosen)]])
-            yield _filled_steps(self._split, filled, len(chosen), rates, views)
+            yield filled_steps(self._split, filled, len(chosen), rates, views, self._own)
             first = stop
 
     def _take(self, steps: Steps) -> None:
@@ -179,10 +198,12 @@ class _Session:
         state = self._engine.state()  # also updates the variables of model and optimizer
         record = self._measure()
         self._history.append(record)
+        self._require_same_state(state)
         if self._stopping.update(record.epoch, record.comparable_loss):
             self._best = get_weights(self._model)
-            save_weights(self._model, self._run.best_weights, record.epoch)
-        self._run.write_history(self._history)
+            self._save_weights(record.epoch)
+        if self._workers.is_first:
+            self._run.write_history(self._history)
         self._tick()
         self._observer.on_epoch(record, self._progress())
         self._epoch_seconds.append(self._position.seconds)
@@ -191,7 +212,7 @@ class _Session:
         return self._reason_to_end()
 
     def _measure(self) -> EpochRecord:
-        validation = self._custom.evaluate(self._engine.logits, self._validation)
+        validation = self._custom.evaluate(self._engine.logits, self._validation, self._workers)
         return EpochRecord(
             epoch=self._position.epoch,
             learning_rate=self._last_rate(),
@@ -218,10 +239,22 @@ class _Session:
     def _restore_best(self) -> None:
         if self._best:
             set_weights(self._model, self._best)
-            save_weights(self._model, self._run.best_weights, self._stopping.best_epoch)
+            self._save_weights(self._stopping.best_epoch)
+
+    def _save_weights(self, epoch: int) -> None:
+        if self._workers.is_first:
+            save_weights(self._model, self._run.best_weights, epoch)
+
+    def _require_same_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        # At the end of each epoch as well: processors of two kinds may round the steps of an optimizer differently.
+        if self._workers.count > 1:
+            where = f"epoch {self._position.epoch}, step {self._position.step}, state {digest_of(state)}"
+            require_alike(self._workers, {"the training at": where})
 
     def _save(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._tick()
+        if not self._workers.is_first:
+            return
         checkpoint = Checkpoint(
             position=self._position,
             stopping=asdict(self._stopping),
@@ -251,25 +284,8 @@ class _Session:
             best_epoch=self._stopping.best_epoch,
             best_loss=self._stopping.best_loss,
             patience_left=self._stopping.patience_left,
+            workers=self._workers.count,
         )
-
-
-def _filled_steps(
-    split: Split, indices: NDArray[np.int64], count: int, rates: list[float], views: Augmentation
-) -> Steps:
-    """Return batches of equal size of the images at ``indices``; all but the first ``count`` have weight 0.
-
-    They pad the last batch, so that nothing new is compiled. They are the first images of the epoch rather than copies
-    from that batch, because batch normalization averages over them, too.
-    """
-    steps, weights = len(rates), np.zeros(len(indices), np.float32)
-    weights[:count] = 1
-    return Steps(
-        images=views(split.images[indices], indices).reshape(steps, -1, *split.images.shape[1:]),
-        labels=split.labels[indices].reshape(steps, -1),
-        weights=weights.reshape(steps, -1),
-        learning_rates=np.array(rates, np.float32),
-    )
 
 
 def prefetched(items: Iterable[Item]) -> Generator[Item]:

@@ -22,13 +22,15 @@ class Progress:
     seconds: float
     """Time spent in the epoch so far, all sessions together."""
     images_per_s: float
-    """Training images per second in the epoch so far."""
+    """Training images per second in the epoch so far, of all workers together."""
     best_epoch: int
     """Number of the best epoch; 0 before there is one."""
     best_loss: float
     """Validation loss of the best epoch, nats; infinite before there is one."""
     patience_left: int
     """Epochs that may still pass without improvement."""
+    workers: int = 1
+    """Number of workers."""
 
 
 class Observer:

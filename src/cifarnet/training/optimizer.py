@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifarnet.backends import AdamStep, Engine, Sums, adapter, keras_defaults
+from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, keras_defaults
 from cifarnet.config import TrainConfig
 
 from .custom import RECIPE_ONLY, Custom
@@ -179,9 +179,20 @@ def objective(
 
 
 def compile_engine(
-    network: keras.Model, optimizer: Any, config: TrainConfig, ghost_batch: int, custom: Custom = RECIPE_ONLY
+    network: keras.Model,
+    optimizer: Any,
+    config: TrainConfig,
+    ghost_batch: int,
+    custom: Custom = RECIPE_ONLY,
+    parts: int | None = None,
+    workers: Workers = ALONE,
 ) -> Engine:
-    """Return the engine that trains ``network``, which maps images to logits, with ``optimizer``, already built."""
+    """Return the engine that trains ``network``, which maps images to logits, with ``optimizer``, already built.
+
+    ``parts`` and ``workers`` as in ``Adapter.compile``.
+    """
     measured = partial(objective, label_smoothing=config.label_smoothing, custom=custom)
     own_rate = custom.optimizer is not None
-    return adapter().compile(network, optimizer, measured, ghost_batch, config.precision, own_rate=own_rate)
+    return adapter().compile(
+        network, optimizer, measured, ghost_batch, config.precision, parts, workers, own_rate=own_rate
+    )

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 
 from cifarnet import pretrained
-from cifarnet.backends import adapter, choose
+from cifarnet.backends import ALONE, Workers, adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -24,9 +24,11 @@ from cifarnet.run.find import finish_pointing_latest
 from cifarnet.run.folder import Run, require_weights, weights_digest
 from cifarnet.run.record import Calibration, DataRecord, Machine, Metrics, RecordedScore, RunRecord
 from cifarnet.run.state import best_epoch_of, require_resumable
+from cifarnet.system import usable_cores
 
-from .begin import begin, machine_of, require_fitting
+from .begin import begin, facts_of, require_fitting
 from .custom import customized, resumed
+from .distributed import join, require_alike
 from .loop import Outcome, fit
 from .observer import Observer
 from .warm_start import recipe_of, warm_start_from, warm_start_of
@@ -70,6 +72,7 @@ def train(
     a loss with options that would not do the same here as in Keras.
     """
     _require_observer(observer)
+    join()  # before anything computes
     if warm_start == pretrained.NAME:
         warm_start = Run(pretrained.FOLDER)
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
@@ -124,37 +127,59 @@ def resume(
     ``CheckpointError`` for damaged checkpoints.
     """
     _require_observer(observer)
-    with run.locked():
+    workers = join()
+    with run.locked() if workers.is_first else nullcontext():
         require_resumable(run)
         record = run.record
         settings = record.settings
         _require_same_backend(run, record.backend)
+        require_alike(workers, facts_of(settings, dataset, record.custom) | {"parts": record.machine.parts})
         parts = same_hold_out(record, dataset)
-        finish_pointing_latest(run)
+        if workers.is_first:
+            finish_pointing_latest(run)
         require_fitting(settings, dataset)
-        _require_same_division(run, record.machine, machine_of(settings, len(parts.train)))
+        _require_same_threads(run, record.machine)
         custom = resumed(record.custom, optimizer, loss, settings.model.classes)
         model = initial_model(settings, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
             load_features(model, warm_start.weights)
         # Only now, so that a refused resume keeps the results of the interrupted training.
-        record = replace(record.without_results(), status="running")
-        run.write_record(record)
-        observer = observer or Observer()
+        record = _started(record, workers)
+        if workers.is_first:
+            run.write_record(record)
         outcome = fit(
-            model, dataset.train, parts, settings, run, observer, custom=custom, stop=stop, max_minutes=max_minutes
+            model,
+            dataset.train,
+            parts,
+            settings,
+            run,
+            observer or Observer(),
+            custom=custom,
+            stop=stop,
+            max_minutes=max_minutes,
+            micro_batches=record.machine.parts,
+            workers=workers,
         )
         record = _with_result(record, outcome)
         if outcome.best_epoch:
+            forward = predictor(model)
+            score = evaluate(forward, dataset.test, workers)
             record = replace(
                 record,
-                calibration=_calibration(predictor(model), dataset, parts),
-                metrics=replace(record.metrics, test=RecordedScore(**asdict(evaluate(predictor(model), dataset.test)))),
-                weights_sha256=weights_digest(run),
+                calibration=_calibration(forward, dataset, parts, workers),
+                metrics=replace(record.metrics, test=RecordedScore(**asdict(score))),
             )
-        run.write_record(record)
+        if workers.is_first:
+            digest = weights_digest(run) if outcome.best_epoch else None
+            run.write_record(replace(record, weights_sha256=digest))
+        workers.texts("written")  # nobody reads the record before
     return run
+
+
+def _started(record: RunRecord, workers: Workers) -> RunRecord:
+    machine = replace(record.machine, workers=workers.count if workers.count > 1 else None)
+    return replace(record.without_results(), status="running", machine=machine)
 
 
 def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model:
@@ -188,8 +213,8 @@ def calibration_of(
     return found
 
 
-def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut) -> Calibration:
-    logits = predict(forward, dataset.train.images[parts.validation])
+def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers = ALONE) -> Calibration:
+    logits = predict(forward, dataset.train.images[parts.validation], workers=workers)
     return calibrate(logits, dataset.train.labels[parts.validation])
 
 
@@ -227,19 +252,12 @@ def _require_same_backend(run: Run, backend: str) -> None:
         )
 
 
-def _require_same_division(run: Run, began: Machine, now: Machine) -> None:
-    # Another division rounds differently. With another number of cores it cannot be avoided, and nothing is promised.
-    if began.cores != now.cores:
-        return
-    if began.parts not in (None, now.parts):
+def _require_same_threads(run: Run, began: Machine) -> None:
+    # Others round differently. With another number of cores it cannot be avoided, and nothing is promised.
+    threads = adapter().threads()
+    if began.cores == usable_cores() and began.threads not in (None, threads):
         raise RunError(
-            f"this process divides a batch into {now.parts} part(s); expected {began.parts}, as when {run} "
-            "began: resume it as it began, by the command or from Python (there with or without "
-            "cifarnet.system.prepare_process()), with the same thread settings"
-        )
-    if began.threads not in (None, now.threads):
-        raise RunError(
-            f"this process computes with {now.threads} thread(s) per operation; expected {began.threads}, as when "
+            f"this process computes with {threads} thread(s) per operation; expected {began.threads}, as when "
             f"{run} began: set {adapter().THREAD_VARIABLES[0]}={began.threads} in a new process"
         )
 
