@@ -186,3 +186,11 @@ def test_a_public_name_that_needs_keras_settles_on_an_installed_backend():
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [installed()[0]]
+
+
+@pytest.mark.parametrize(
+    "module", ["cli.train", "training.warm_start", "training.tracking", "training.distributed", "evaluation.reproduce"]
+)
+def test_what_a_command_imports_before_it_chooses_a_backend_imports_no_keras(module):
+    program = f"import sys, cifarnet.{module}; raise SystemExit('keras' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

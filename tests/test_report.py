@@ -522,6 +522,7 @@ def test_the_command_of_a_fixed_schedule_fixes_batch_size_and_epochs():
             "drawn with seed 0; the command draws with 3.",
         ),
         ({"source": "/photos", "split_by": "content", "split_seed": 3}, "earlier", "draws with the seed of earlier."),
+        ({"source": "/photos", "split_by": "content", "split_seed": 3}, "pretrained", ""),
         ({"source": "/photos", "split_by": "position", "split_seed": 3}, None, "the command draws by their content."),
         (
             {"source": "synthetic", "split_seed": 0},

@@ -48,7 +48,7 @@ def test_an_optimizer_takes_the_steps_that_it_takes_in_keras(dataset, name):
     model = build_model(config)
     network, optimizer = logits_of(model), OPTIMIZERS[name]()
     custom = Custom(optimizer, keras.losses.sparse_categorical_crossentropy)
-    engine = compile_engine(network, build_custom(optimizer, network), TrainConfig(), 0, custom)
+    engine = compile_engine(network, build_custom(optimizer, network), TrainConfig(), 0, custom=custom)
     unused = np.full(len(batches), np.nan, np.float32)
     images, labels = (np.stack(column) for column in zip(*batches, strict=True))
     engine.train(Steps(images, labels, np.ones(labels.shape, np.float32), unused))

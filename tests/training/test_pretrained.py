@@ -9,11 +9,13 @@ import pytest
 from cifarnet import pretrained
 from cifarnet.data import cache_state, load_dataset, synthetic
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
-from cifarnet.errors import ConfigError
+from cifarnet.errors import ConfigError, UsageError
+from cifarnet.model.network import build_model, get_weights, load_features
 from cifarnet.recipes import recipe
 from cifarnet.run.folder import Run
 from cifarnet.run.state import require_own_export
 from cifarnet.runtime import Classifier
+from cifarnet.training.import_weights import import_weights
 from cifarnet.training.seen import seen_by
 from cifarnet.training.train import train
 
@@ -36,7 +38,18 @@ def test_a_training_starts_from_it_with_its_convolutions(tmp_path):
     dataset = synthetic(train=100, test=20)
     run = train(dataset, "strong", runs=tmp_path, train_config=ONE_EPOCH, warm_start="pretrained")
     assert run.record.warm_start.run == "pretrained"
-    assert run.record.model.filters == (64, 112, 112)
+    model = build_model(run.record.model)
+    load_features(model, run.start_weights)
+    _, imported = import_weights(pretrained.MODEL)
+    kernels = [name for name in imported if name.startswith("conv") and name.endswith("/kernel")]
+    assert len(kernels) == 9
+    for name in kernels:
+        np.testing.assert_array_equal(get_weights(model)[name], imported[name])
+
+
+def test_another_name_than_its_own_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="warm_start is 'latest'; expected a Run or 'pretrained'"):
+        train(synthetic(train=100, test=20), "strong", runs=tmp_path, warm_start="latest")
 
 
 @pytest.mark.skipif(not cache_state().present, reason="CIFAR-10 is not in the cache")

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from cifarnet import pretrained
 from cifarnet.config import Config
 from cifarnet.dataset import NAMED_SOURCES
 from cifarnet.errors import shell_word
@@ -78,7 +79,7 @@ def split_note(record: RunRecord, started_from: str | None = None) -> str:
         return ""
     if data.split_by == "position" and not is_synthetic:
         chosen, otherwise = "by the positions of the files", "by their content"
-    elif started_from is not None:
+    elif started_from not in (None, pretrained.NAME):
         chosen, otherwise = f"with seed {drawn}", f"with the seed of {started_from}"
     elif drawn != seed:
         chosen, otherwise = f"with seed {drawn}", f"with {seed}"

@@ -22,8 +22,9 @@ from cifarnet.run.record import DataRecord, HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
 from .distributed import join, require_alike
+from .import_weights import start_weights
 from .seen import Digests, digests, write_seen
-from .warm_start import WarmStart, require_unseen, start_weights
+from .warm_start import WarmStart, require_unseen
 
 SHOWN = 3
 """Maximum number of files in an error message."""
@@ -45,11 +46,12 @@ def begin(
     A batch is divided into ``parts`` micro-batches; see ``machine_of``. With several workers the first creates the
     folder, unless ``torchrun`` restarted them: then it is the one that they began before.
 
-    With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. ``custom`` is recorded
-    in place of the recipe's optimizer and loss. Raises ``ConfigError``
-    and ``DataError`` if settings and data do not fit together, or if test or validation images were trained on before;
-    ``ModelError`` for weights of another network; and ``RunError`` for a folder that cannot be written or lies among
-    the images. Then nothing is created.
+    With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. ``custom`` replaces
+    the optimizer and the loss of the recipe in the record.
+
+    Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
+    were trained on before; ``ModelError`` for weights of another network; and ``RunError`` for a folder that cannot be
+    written or lies among the images. Then nothing is created.
     """
     workers = join()
     require_alike(workers, facts_of(settings, dataset, custom))
@@ -66,7 +68,7 @@ def begin(
     if warm_start is not None:
         require_unseen(warm_start, dataset, hold_out, hold_out.fingerprint)
         images = dataset.train.images[evenly_chosen(hold_out.train, STATISTICS_IMAGES)]
-        weights = start_weights(warm_start, settings.model, images)  # raises unless they fit
+        weights = start_weights(warm_start.weights, settings.model, images)  # raises unless they fit
         record = replace(record, warm_start=warm_start.recorded(weights))
         known = None if warm_start.seen is None else np.concatenate([seen, warm_start.seen])
 

@@ -1,5 +1,6 @@
 """Import the weights of a model file into Keras, bit for bit."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from cifarnet import pretrained
 from cifarnet.config import ModelConfig
 from cifarnet.errors import ModelError
 from cifarnet.model.layers import BatchNormalization
-from cifarnet.model.network import WHITENING, get_weights, set_weights
+from cifarnet.model.network import WHITENING, build_model, get_weights, load_features, save_weights, set_weights
+from cifarnet.run.folder import START_WEIGHTS
 from cifarnet.runtime import read_model
 
 BATCH = 100
@@ -46,6 +49,23 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
         raise ModelError(
             f"{path} has weights that do not match its contract ({error}); expected a file written by `cifarnet export`"
         ) from error
+
+
+def start_weights(path: Path, config: ModelConfig, images: NDArray[np.uint8]) -> bytes:
+    """Return the content of the file of Keras weights that a run begins with.
+
+    ``path`` is such a file, or the model that comes with the package, for whose statistics the training ``images``,
+    uint8 (n, h, w, 3), are used. Raises ``ModelError`` unless the weights fit the network of ``config``.
+    """
+    model = build_model(config)
+    if path != pretrained.MODEL:
+        load_features(model, path)
+        return path.read_bytes()
+    import_features(model, path, images)
+    with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
+        converted = Path(folder) / START_WEIGHTS
+        save_weights(model, converted)
+        return converted.read_bytes()
 
 
 def import_features(model: keras.Model, path: Path, images: NDArray[np.uint8]) -> None:

@@ -126,7 +126,9 @@ class _Session:
         else:
             self._optimizer = build_custom(custom.optimizer, network)
         ghost_batch = settings.model.ghost_batch
-        self._engine = compile_engine(network, self._optimizer, config, ghost_batch, custom, micro_batches, workers)
+        self._engine = compile_engine(
+            network, self._optimizer, config, ghost_batch, custom=custom, parts=micro_batches, workers=workers
+        )
         self._batch_size = min(config.batch_size, len(self._indices))  # few images are not padded to a large batch
         self._own = own_positions(adapter().micro_batches(self._batch_size, ghost_batch, micro_batches), workers)
         self._steps = math.ceil(len(self._indices) / self._batch_size)

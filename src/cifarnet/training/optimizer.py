@@ -183,6 +183,7 @@ def compile_engine(
     optimizer: Any,
     config: TrainConfig,
     ghost_batch: int,
+    *,
     custom: Custom = RECIPE_ONLY,
     parts: int | None = None,
     workers: Workers = ALONE,

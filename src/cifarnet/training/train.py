@@ -75,6 +75,10 @@ def train(
     join()  # before anything computes
     if warm_start == pretrained.NAME:
         warm_start = Run(pretrained.FOLDER)
+    if not isinstance(warm_start, Run | None):
+        raise UsageError(
+            f"warm_start is {warm_start!r}; expected a Run or {pretrained.NAME!r}: pass cifarnet.find_run(...)"
+        )
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
     custom = customized(optimizer, loss, settings.model.classes)

@@ -1,25 +1,18 @@
 """Fine-tuning: start from the convolutions of an earlier run, with images that it was not trained on held out."""
 
 import hashlib
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cifarnet import pretrained
-from cifarnet.config import ModelConfig
 from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.data import HoldOut
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, RunError
-from cifarnet.model.network import build_model, load_features, save_weights
 from cifarnet.recipes import RECIPES, Recipe
-from cifarnet.run.folder import START_WEIGHTS, Run, require_weights
+from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.record import RunRecord, StartedFrom
 
-from .import_weights import import_features
 from .seen import Digests, count_seen, digests, seen_by
 
 
@@ -56,23 +49,6 @@ def warm_start_from(run: Run) -> WarmStart:
     record = run.record
     name, shape = run.path.resolve().name, record.model.image_shape
     return WarmStart(name, weights, seen_by(run), _division(record), shape)
-
-
-def start_weights(warm_start: WarmStart, config: ModelConfig, images: NDArray[np.uint8]) -> bytes:
-    """Return the content of the file of Keras weights that a run begins with.
-
-    ``images``, uint8 (n, h, w, 3), are its training images. Raises ``ModelError`` unless the weights fit the network of
-    ``config``.
-    """
-    model = build_model(config)
-    if warm_start.weights != pretrained.MODEL:
-        load_features(model, warm_start.weights)
-        return warm_start.weights.read_bytes()
-    import_features(model, warm_start.weights, images)
-    with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
-        path = Path(folder) / START_WEIGHTS
-        save_weights(model, path)
-        return path.read_bytes()
 
 
 def recipe_of(run: Run) -> Recipe:
