@@ -194,10 +194,20 @@ def test_a_normalization_is_folded_through_a_pooling_where_it_keeps_the_order(si
     assert ("BatchNormalization" in operators) == (sign < 0)
 
 
-def test_a_normalization_of_a_shared_convolution_is_not_folded():
+def residual(features):
+    return keras.layers.Add()([features, keras.layers.BatchNormalization()(features)])
+
+
+def residual_model(features):
+    """Call a nested model of ``residual``."""
+    source = keras.Input(features.shape[1:])
+    return keras.Model(source, residual(source))(features)
+
+
+@pytest.mark.parametrize("block", [residual, residual_model])
+def test_a_normalization_of_a_shared_convolution_is_not_folded(block):
     images = keras.Input((8, 8, 3))
-    features = keras.layers.Conv2D(4, 3)(images)
-    features = keras.layers.Add()([features, keras.layers.BatchNormalization()(features)])
+    features = block(keras.layers.Conv2D(4, 3)(images))
     model = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(features)))
     assert "BatchNormalization" in [node.op_type for node in write_graph(model).node]
 

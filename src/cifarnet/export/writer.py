@@ -140,6 +140,8 @@ def _convert(builder: GraphBuilder, model: keras.Model, images: Value, prefix: s
     calls, source, target = _record(model)
     uses = Counter(id(tensor) for call in calls for tensor in call.inputs) + Counter([id(target)])
     values = {id(source): images}
+    if uses[id(source)] > 1:
+        builder.shared.add(images.name)
     for call, name in zip(calls, _unique_names(builder, calls, prefix), strict=True):
         inputs = tuple(values[id(tensor)] for tensor in call.inputs)
         value = _convert_call(builder, call, name, inputs)
