@@ -120,6 +120,13 @@ def test_a_perfect_predictor_scores_1_and_wrong_ones_do_not():
         assert found.loss > best.loss + 1
 
 
+@pytest.mark.parametrize("shape", [(CLASSES - 1,), (), (2, CLASSES)])
+def test_a_predictor_of_another_shape_is_refused(shape):
+    part = split(20)
+    with pytest.raises(DataError, match=rf"returns the shape \(20,.*expected \(20, {CLASSES}\) or more columns"):
+        evaluate(lambda images: np.zeros((len(images), *shape), np.float32), part)
+
+
 def test_a_predictor_of_probabilities_is_refused():
     split = Split(np.zeros((3, 4, 4, 3), np.uint8), np.zeros(3, np.int32))
     with pytest.raises(DataError, match="the predictor returns probabilities; expected logits"):

@@ -192,3 +192,18 @@ def test_a_dataset_of_arrays_is_the_one_of_its_splits():
     whole = synthetic(train=60, test=20)
     train, test = (whole.train.images, whole.train.labels), (whole.test.images, whole.test.labels.astype(np.uint8))
     assert cifarnet.Dataset.from_arrays(train, test, whole.labels).fingerprint == whole.fingerprint
+
+
+def test_a_dataset_whose_fingerprint_is_known_is_not_changed_in_place(dataset):
+    for part in (dataset.train, dataset.test, cifarnet.load_dataset("synthetic").test):
+        for array in (part.images, part.labels):
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 0
+
+
+def test_the_order_of_arrays_in_memory_does_not_matter(dataset, tmp_path):
+    def fortran(part):
+        return np.asfortranarray(part.images), part.labels
+
+    other = cifarnet.Dataset.from_arrays(fortran(dataset.train), fortran(dataset.test), list(dataset.labels))
+    assert small_train(other, tmp_path).record.weights_sha256 == small_train(dataset, tmp_path).record.weights_sha256

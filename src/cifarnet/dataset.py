@@ -47,8 +47,8 @@ class Split:
     """Images with labels. Instances are compared by identity.
 
     ``images`` is uint8 (n, height, width, 3), RGB, 0-255, possibly memory-mapped; ``labels`` is int32 (n,), indices
-    into the class names. ``files`` has the names of the image files in the folder of the dataset, or is empty. Raises
-    ``DataError`` for other shapes and dtypes.
+    into the class names; both become read-only views, since a dataset keeps its fingerprint. ``files`` has the names of
+    the image files in the folder of the dataset, or is empty. Raises ``DataError`` for other shapes and dtypes.
     """
 
     images: NDArray[np.uint8]
@@ -66,6 +66,10 @@ class Split:
                 f"labels have dtype {self.labels.dtype} and shape {self.labels.shape}; expected int32 "
                 f"({len(self.images)},): pass one label per image"
             )
+        for name in ("images", "labels"):
+            view = vars(self)[name].view()
+            view.flags.writeable = False
+            vars(self)[name] = view  # the class is frozen
 
     def __len__(self) -> int:
         return len(self.images)
@@ -126,7 +130,8 @@ class Dataset:
         """Create a dataset from images and labels, as ``keras.datasets.cifar10.load_data()`` returns them.
 
         ``train`` and ``test`` are pairs of images, uint8 (n, height, width, 3), RGB, 0-255, and of integer labels (n,)
-        or (n, 1), indices into ``class_names``. Raises ``DataError`` for other shapes, dtypes and labels.
+        or (n, 1), indices into ``class_names``. Images are not copied: leave them as they are. Raises ``DataError`` for
+        other shapes, dtypes and labels.
         """
         return cls(name, _split(*train), _split(*test), class_names)  # type: ignore[arg-type]  # made a tuple there
 
@@ -152,7 +157,8 @@ class Dataset:
 def _split(images: Any, labels: Any) -> Split:
     import numpy as np
 
-    images, labels = np.asarray(images), np.asarray(labels)
+    # In C order, since sums over other layouts are rounded differently.
+    images, labels = np.asarray(images, order="C"), np.asarray(labels)
     is_column = labels.ndim == 2 and labels.shape[1] == 1
     labels = labels[:, 0] if is_column else labels
     fits = labels.dtype.kind in "iu" and np.array_equal(labels, labels.astype("int32"))

@@ -134,6 +134,21 @@ def operation():
     return keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images * 2.0)))
 
 
+def pixelwise(*last):
+    """Return a sequential model that classifies each pixel by a softmax, and ends in the layers ``last``."""
+    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 1, activation="softmax"), *last])
+
+
+def joined(layer, activation):
+    """Return a model that ends in ``layer``, of the outputs of two dense layers."""
+    images = keras.Input((8, 8, 3))
+    flat = keras.layers.Flatten()(images)
+    return keras.Model(images, layer([keras.layers.Dense(2, activation)(flat) for _ in range(2)]))
+
+
+LOGITS_EXPECTED = "expected a softmax, one sigmoid, or one logit per class without an activation: change the last layer"
+
+
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 @pytest.mark.parametrize(
     ("model", "message"),
@@ -153,6 +168,14 @@ def operation():
         (lambda: vector(keras.layers.Dense(1)), "regression is not supported"),
         (lambda: vector(keras.layers.Dense(3, "relu")), "expected a softmax, one sigmoid, or one logit per class"),
         (lambda: vector(keras.layers.Dense(3, "sigmoid")), "expected a softmax, one sigmoid, or one logit per class"),
+        (
+            lambda: vector(keras.layers.Dense(4, "softmax"), keras.layers.Reshape((2, 2)), keras.layers.Flatten()),
+            LOGITS_EXPECTED,
+        ),
+        (lambda: pixelwise(keras.layers.GlobalAveragePooling2D()), LOGITS_EXPECTED),
+        (lambda: pixelwise(keras.layers.MaxPooling2D(8), keras.layers.Flatten()), LOGITS_EXPECTED),
+        (lambda: joined(keras.layers.Concatenate(), "sigmoid"), LOGITS_EXPECTED),
+        (lambda: joined(keras.layers.Add(), "softmax"), LOGITS_EXPECTED),
     ],
 )
 def test_a_model_that_is_no_classifier_of_images_is_refused(model, message):
@@ -171,10 +194,20 @@ def test_a_normalization_is_folded_through_a_pooling_where_it_keeps_the_order(si
     assert ("BatchNormalization" in operators) == (sign < 0)
 
 
-def test_a_normalization_of_a_shared_convolution_is_not_folded():
+def residual(features):
+    return keras.layers.Add()([features, keras.layers.BatchNormalization()(features)])
+
+
+def residual_model(features):
+    """Call a nested model of ``residual``."""
+    source = keras.Input(features.shape[1:])
+    return keras.Model(source, residual(source))(features)
+
+
+@pytest.mark.parametrize("block", [residual, residual_model])
+def test_a_normalization_of_a_shared_convolution_is_not_folded(block):
     images = keras.Input((8, 8, 3))
-    features = keras.layers.Conv2D(4, 3)(images)
-    features = keras.layers.Add()([features, keras.layers.BatchNormalization()(features)])
+    features = block(keras.layers.Conv2D(4, 3)(images))
     model = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(features)))
     assert "BatchNormalization" in [node.op_type for node in write_graph(model).node]
 
@@ -191,6 +224,10 @@ def test_a_layer_may_have_any_name(name):
         describe_interface((8, 8, 3), ["a", "b", "c"]) | {"calibration": {"temperature": 1.0}},
     )
     assert open_model(content).run(np.zeros((1, 8, 8, 3), np.uint8))[1].shape == (1, 3)
+
+
+def test_the_sum_of_logits_may_be_the_logits():
+    assert returns_logits(joined(keras.layers.Add(), None))
 
 
 def test_the_mean_over_an_image_may_be_the_logits():

@@ -56,7 +56,7 @@ def interrupted(dataset, tmp_path_factory):
     from tests.small_runs import SMALL_JOB
 
     options = {"optimizer": KERAS.Lion(COSINE, weight_decay=0.01)}
-    options["loss"] = keras.losses.SparseCategoricalCrossentropy(ignore_class=3)
+    options["loss"] = keras.losses.SparseCategoricalCrossentropy(reduction="mean")
     run = trained(SMALL_JOB, dataset, tmp_path_factory.mktemp("custom"), **options, stop=stop_after(10))
     return run, document(run)
 
@@ -84,6 +84,10 @@ def interrupted(dataset, tmp_path_factory):
         ({"loss": "mean_squared_error"}, r"loss failed on labels of shape \(11,\)"),
         ({"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}, "loss has from_logits=True"),
         ({"loss": keras.losses.SparseCategoricalCrossentropy(reduction="sum")}, "loss has reduction 'sum'"),
+        (
+            {"loss": keras.losses.SparseCategoricalCrossentropy(ignore_class=3)},
+            "loss has ignore_class=3; expected None",
+        ),
         ({"loss": lambda _, y_pred: ops.mean(y_pred)}, r"loss returned the shape \(\) for 11 images"),
         ({"loss": lambda _, y_pred: y_pred[:, 0] - ops.mean(y_pred[:, 0])}, "changes with the other images"),
         ({"loss": lambda y_true, _: y_true}, "loss does not change with the probabilities"),
@@ -103,7 +107,7 @@ def test_the_record_names_class_and_settings_and_a_plain_run_has_none(interrupte
         "config": {"initial_learning_rate": 0.003, "decay_steps": 100, "alpha": 0.0, "warmup_target": None}
         | {"warmup_steps": 0},
     }
-    assert interrupted[1]["custom"]["loss"]["config"]["ignore_class"] == 3
+    assert interrupted[1]["custom"]["loss"]["config"]["reduction"] == "mean"
     assert "custom" not in document(whole.run)
 
 

@@ -1,5 +1,6 @@
 """Resolve the RUN argument of a command."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from cifarnet import pretrained
@@ -43,9 +44,13 @@ def starting_run(root: Path, name: str) -> Run:
 def default_model(root: Path) -> Path:
     """Return the model of the newest exported run below ``root``, or the one that comes with the package.
 
-    Raises ``RunError`` if that file is not the export of its run.
+    Prints a note if a newer run is not exported. Raises ``RunError`` if that file is not the export of its run.
     """
     run = find_exported_run(root)
+    with suppress(RunError):  # there may be no run at all
+        newest = find_run(root)
+        if run is None or newest.path.resolve() != run.path.resolve():
+            say(f"note: the newest run, {newest}, has no exported model")
     return pretrained.MODEL if run is None else exported_model(run)
 
 

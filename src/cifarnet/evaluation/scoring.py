@@ -45,9 +45,16 @@ class Score:
 def evaluate(predictor: Predictor, split: Split, workers: Workers = ALONE) -> Score:
     """Return loss and accuracy of ``predictor`` on ``split``; ``workers`` as in ``predict``.
 
-    Raises ``DataError`` if the split has no images, and for a predictor of probabilities instead of logits.
+    Raises ``DataError`` if the split has no images, and for a predictor of another shape than that of logits of its
+    classes, or of probabilities instead of logits.
     """
     logits = predict(predictor, split.images, workers=workers)
+    classes = int(split.labels.max()) + 1
+    if logits.ndim != 2 or logits.shape[1] < classes:
+        raise DataError(
+            f"the predictor returns the shape {logits.shape}; expected ({len(split)}, {classes}) or more columns: pass "
+            "one that returns a logit per class"
+        )
     if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, rtol=0, atol=1e-4):
         raise DataError(
             "the predictor returns probabilities; expected logits: pass `Classifier.logits`, or a model without its "

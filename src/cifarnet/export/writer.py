@@ -25,6 +25,10 @@ OPSET, IR_VERSION = 17, 8
 GRAPH_NAME = "cifarnet"
 LINEAR = frozenset(("Gemm", "Add", "BatchNormalization", "Concat", "Flatten", "Reshape"))
 """Operators whose output is taken for logits at the end of a model."""
+KEEPING = frozenset(
+    ("Add", "AveragePool", "Concat", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Reshape", "Transpose")
+)
+"""Operators that make no logits of what a softmax or a sigmoid returns."""
 
 
 def write_graph(
@@ -136,6 +140,8 @@ def _convert(builder: GraphBuilder, model: keras.Model, images: Value, prefix: s
     calls, source, target = _record(model)
     uses = Counter(id(tensor) for call in calls for tensor in call.inputs) + Counter([id(target)])
     values = {id(source): images}
+    if uses[id(source)] > 1:
+        builder.shared.add(images.name)
     for call, name in zip(calls, _unique_names(builder, calls, prefix), strict=True):
         inputs = tuple(values[id(tensor)] for tensor in call.inputs)
         value = _convert_call(builder, call, name, inputs)
@@ -170,7 +176,7 @@ def _logits(builder: GraphBuilder, model: keras.Model, output: Value) -> Value:
     last: Any = builder.producer(output.name)
     is_vector = len(output.shape) == 1 and output.name not in builder.shared
     operator = last.op_type if is_vector and last else ""
-    if operator in LINEAR and output.shape[0] > 1:
+    if operator in LINEAR and output.shape[0] > 1 and not _is_activated(builder, output.name):
         return output
     is_sigmoid = operator == "Sigmoid" and output.shape == (1,)
     if not is_sigmoid and (operator != "Softmax" or output.shape == (1,)):
@@ -183,6 +189,15 @@ def _logits(builder: GraphBuilder, model: keras.Model, output: Value) -> Value:
         return Value(last.input[0], output.shape)
     pads = builder.exact_constant(f"{LOGITS_NAME}/pads", [0, 1, 0, 0])  # the logit of the first class is 0
     return Value(builder.add("Pad", f"{LOGITS_NAME}/two", last.input[0], pads), (2,))
+
+
+def _is_activated(builder: GraphBuilder, value: str) -> bool:
+    """Return whether a tensor holds results of a softmax or sigmoid, maybe pooled, reshaped, joined or added."""
+    node = builder.producer(value)
+    if node is None or node.op_type in ("Sigmoid", "Softmax"):
+        return node is not None
+    sources = [each for each in node.input if builder.producer(each) is not None]
+    return node.op_type in KEEPING and bool(sources) and all(_is_activated(builder, each) for each in sources)
 
 
 def _outputs(builder: GraphBuilder, logits: Value, temperature: float | None, *, flip: bool) -> None:

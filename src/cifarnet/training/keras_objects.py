@@ -81,6 +81,11 @@ def loss_record(loss: Any) -> ObjectRecord:
         raise ConfigError(f"loss has reduction {loss.reduction!r}; expected 'sum_over_batch_size', the mean")
     if config.get("from_logits"):
         raise ConfigError("loss has from_logits=True; expected False, because the model ends in a softmax")
+    if config.get("ignore_class") is not None:
+        raise ConfigError(
+            f"loss has ignore_class={config['ignore_class']}; expected None: Keras divides by the number of the other "
+            "images of a batch then"
+        )
     return record
 
 
