@@ -10,6 +10,7 @@ from keras import ops
 import cifarnet
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation.reproduce import reproduce
+from cifarnet.training.keras_objects import loss_record, optimizer_record
 from cifarnet.training.observer import Observer
 from tests.records import document, put
 from tests.small_runs import assert_same_weights, history_of, stop_after
@@ -105,6 +106,20 @@ def test_the_record_names_class_and_settings_and_a_plain_run_has_none(interrupte
     }
     assert interrupted[1]["custom"]["loss"]["config"]["ignore_class"] == 3
     assert "custom" not in document(whole.run)
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        (loss_record(keras.losses.SparseCategoricalCrossentropy(ignore_class=0)), "ignore_class=0"),
+        (optimizer_record(KERAS.Adam(beta_1=0.0)), "beta_1=0.0"),
+        (optimizer_record(KERAS.Adafactor(relative_step=False)), "relative_step=False"),
+    ],
+)
+def test_a_setting_of_zero_or_false_is_shown_and_an_unused_one_is_not(record, shown):
+    assert shown in str(record)
+    assert "None" not in str(record)
+    assert "ema" not in str(record)
 
 
 def test_a_class_of_ones_own_is_passed_again_with_the_same_settings(job, dataset, runs):

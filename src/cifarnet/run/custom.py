@@ -49,8 +49,12 @@ class ObjectRecord:
 
 
 def _call(name: str, config: Mapping[str, Any]) -> str:
-    told = {key: value for key, value in config.items() if value not in (None, False, []) and key not in UNUSED}
-    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in told.items())})"
+    reported = {key: value for key, value in config.items() if not _is_unused(key, value)}
+    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in reported.items())})"
+
+
+def _is_unused(key: str, value: Any) -> bool:
+    return value is None or key in UNUSED or (key == "use_ema" and value is False)
 
 
 def _argument(value: Any) -> str:
