@@ -87,6 +87,8 @@ def interrupted(dataset, tmp_path_factory):
         ({"loss": keras.losses.SparseCategoricalCrossentropy(reduction="sum")}, "loss has reduction 'sum'"),
         ({"loss": lambda _, y_pred: ops.mean(y_pred)}, r"loss returned the shape \(\) for 11 images"),
         ({"loss": lambda _, y_pred: y_pred[:, 0] - ops.mean(y_pred[:, 0])}, "changes with the other images"),
+        ({"loss": lambda _, y_pred: ops.log(y_pred[:, 0] - 1)}, "loss is infinite or NaN for probabilities above 0"),
+        ({"loss": lambda _, y_pred: 1 / (0 * y_pred[:, 0])}, "loss is infinite or NaN for probabilities above 0"),
         ({"loss": lambda y_true, _: y_true}, "loss does not change with the probabilities"),
     ],
 )

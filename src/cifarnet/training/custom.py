@@ -1,6 +1,5 @@
 """Optimizers and losses of Keras, or of the user's own, in place of those of the recipe."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -178,7 +177,9 @@ def _try_loss(custom: Custom, classes: int) -> None:
         ) from error
     if whole.shape != (count,) or last.shape != (1,):
         raise ConfigError(f"loss returned the shape {whole.shape} for {count} images; expected one value per image")
+    if not all(np.isfinite(each).all() for each in (whole, other, last)):
+        raise ConfigError("loss is infinite or NaN for probabilities above 0; expected finite values: add an epsilon")
     if not np.allclose(whole[-1:], last, rtol=1e-4, atol=1e-6):
         raise ConfigError("loss of an image changes with the other images of its batch; expected it to be its own")
-    if math.isclose(np.abs(whole - other).max(), 0):
+    if np.array_equal(whole, other):
         raise ConfigError("loss does not change with the probabilities; expected one to minimize")
