@@ -250,6 +250,9 @@ def test_the_best_epoch_has_the_lowest_loss_to_within_min_delta(run):
     run.write_history([*rows[:-1], replace(rows[-1], validation_loss=rows[6].validation_loss - 1e-4)])
     sentence = "The validation loss was lowest, to within 0.001 nats, after epoch 7; after epoch 12"
     assert sentence in findings.curves(read_evidence(run, "onnxruntime"))
+    put(run, document(run) | {"custom": {"loss": {"name": "focal"}}})
+    text = findings.curves(read_evidence(run, "onnxruntime"))
+    assert "lowest, to within 0.001, after epoch 7" in text  # the unit of another loss is unknown
 
 
 def test_near_ties_are_excepted_from_equal_predictions(run):
