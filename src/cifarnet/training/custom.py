@@ -146,7 +146,7 @@ def _try_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
         raise ConfigError("optimizer makes infinite weights in its first step; expected finite ones")
     if _excludes(optimizer) != _excludes(copy):
         raise ConfigError(
-            "optimizer excludes variables from weight decay, which get_config does not tell; expected none: call "
+            "optimizer excludes variables from weight decay, which get_config omits; expected none: call "
             "exclude_from_weight_decay in the build of a class of your own"
         )
 
