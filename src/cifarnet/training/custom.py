@@ -96,9 +96,9 @@ def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Cu
     )
     missing.require_keras("pass it again, from Python: cifarnet.resume(run, dataset, {name}=...)")
     try:
-        return customized(
-            given.optimizer if missing.optimizer is None else recreated(missing.optimizer, OPTIMIZERS),
-            given.loss if missing.loss is None else recreated(missing.loss, LOSSES),
+        built_in = customized(
+            None if missing.optimizer is None else recreated(missing.optimizer, OPTIMIZERS),
+            None if missing.loss is None else recreated(missing.loss, LOSSES),
             classes,
         )
     except ConfigError as error:
@@ -106,6 +106,10 @@ def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Cu
             f"run.json is damaged ({error}); expected the optimizer and the loss that the run began with: restore it "
             "or start a new run"
         ) from error
+    return Custom(
+        given.optimizer if missing.optimizer is None else built_in.optimizer,
+        given.loss if missing.loss is None else built_in.loss,
+    )
 
 
 @keras_defaults()
