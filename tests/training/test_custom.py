@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import re
 
 import keras
 import pytest
@@ -10,6 +12,7 @@ from keras import ops
 import cifarnet
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation.reproduce import reproduce
+from cifarnet.training.keras_objects import loss_record, optimizer_record
 from cifarnet.training.observer import Observer
 from tests.records import document, put
 from tests.small_runs import assert_same_weights, history_of, stop_after
@@ -90,6 +93,8 @@ def interrupted(dataset, tmp_path_factory):
         ),
         ({"loss": lambda _, y_pred: ops.mean(y_pred)}, r"loss returned the shape \(\) for 11 images"),
         ({"loss": lambda _, y_pred: y_pred[:, 0] - ops.mean(y_pred[:, 0])}, "changes with the other images"),
+        ({"loss": lambda _, y_pred: ops.log(y_pred[:, 0] - 1)}, "loss is infinite or NaN for probabilities above 0"),
+        ({"loss": lambda _, y_pred: 1 / (0 * y_pred[:, 0])}, "loss is infinite or NaN for probabilities above 0"),
         ({"loss": lambda y_true, _: y_true}, "loss does not change with the probabilities"),
     ],
 )
@@ -109,6 +114,20 @@ def test_the_record_names_class_and_settings_and_a_plain_run_has_none(interrupte
     }
     assert interrupted[1]["custom"]["loss"]["config"]["reduction"] == "mean"
     assert "custom" not in document(whole.run)
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        (loss_record(keras.losses.SparseCategoricalCrossentropy(ignore_class=0)), "ignore_class=0"),
+        (optimizer_record(KERAS.Adam(beta_1=0.0)), "beta_1=0.0"),
+        (optimizer_record(KERAS.Adafactor(relative_step=False)), "relative_step=False"),
+    ],
+)
+def test_a_setting_of_zero_or_false_is_shown_and_an_unused_one_is_not(record, shown):
+    assert shown in str(record)
+    assert "None" not in str(record)
+    assert "ema" not in str(record)
 
 
 def test_a_class_of_ones_own_is_passed_again_with_the_same_settings(job, dataset, runs):
@@ -160,7 +179,9 @@ def test_an_optimizer_is_not_given_to_a_run_that_began_without(job, dataset, run
         (("loss", "config", "fn"), {"class_name": "function", "config": "system"}),
     ],
 )
-def test_a_damaged_or_hostile_record_runs_nothing(interrupted, dataset, tmp_path, place, value):
+def test_a_damaged_or_hostile_record_runs_nothing(interrupted, dataset, tmp_path, monkeypatch, place, value):
+    ran = []
+    monkeypatch.setattr(os, "system", ran.append)
     record = copy.deepcopy(interrupted[1])
     *before, last = place
     part = record["custom"]
@@ -172,6 +193,7 @@ def test_a_damaged_or_hostile_record_runs_nothing(interrupted, dataset, tmp_path
     refused = r"run\.json is damaged|whose code is not in run\.json"
     with pytest.raises(RunError, match="is no loss function of Keras" if place == ("loss",) else refused):
         cifarnet.resume(run, dataset)
+    assert ran == []
 
 
 def test_commands_name_what_a_run_was_trained_with(job, runs, typed, tmp_path):
@@ -194,7 +216,7 @@ def test_commands_name_what_a_run_was_trained_with(job, runs, typed, tmp_path):
     assert "| label smoothing |" not in card
     shown = typed("inspect", run.model)[1]
     assert "keras.optimizers.Lion(" in shown
-    assert "warmup" not in shown
+    assert not re.search("warmup[ _]epochs", shown)  # the schedule of Keras has warmup_steps
     assert (
         json.loads(typed("inspect", run.model, "--json")[1])["contract"]["training"]["custom"]
         == document(run)["custom"]

@@ -81,8 +81,8 @@ def _training(contract: Mapping[str, Any]) -> Any:
     training: Any = contract.get("training")
     try:
         custom = read(CustomRecord, training["custom"], "custom")
-        told = {name: value for name, value in training.items() if name != "custom"}
-        return told | {"train": in_effect(training["train"], custom)}
+        reported = {name: value for name, value in training.items() if name != "custom"}
+        return reported | {"train": in_effect(training["train"], custom)}
     except (KeyError, TypeError, ValueError, AttributeError):  # no such replacement, or damaged
         return training
 

@@ -48,9 +48,7 @@ THEME = {RIGHT: "var(--accent)", WRONG: "var(--warm)", "#999999": "var(--neutral
 """CSS variables of the page's theme for the colors of a figure."""
 
 
-def draw_curves(
-    history: Sequence[EpochRecord], best_epoch: int | None, path: Path, loss_title: str = "loss, nats"
-) -> None:
+def draw_curves(history: Sequence[EpochRecord], best_epoch: int | None, path: Path, loss_title: str) -> None:
     """Draw loss and accuracy per epoch to a PNG at ``path``, and mark the best epoch if there is one."""
     figure = new_figure(9, 3.6)
     loss, accuracy = figure.subplots(1, 2)
@@ -60,7 +58,7 @@ def draw_curves(
     write_atomically(path, png(figure))
 
 
-def curves_svg(history: Sequence[EpochRecord], best_epoch: int | None, loss_title: str = "loss, nats") -> list[str]:
+def curves_svg(history: Sequence[EpochRecord], best_epoch: int | None, loss_title: str) -> list[str]:
     """Return loss and accuracy per epoch as two SVG elements."""
     drawn = []
     for name in CURVES:

@@ -34,11 +34,11 @@ def curves(evidence: Evidence) -> str:
     why = f"training stopped: {STOP_REASONS[reason]}" if reason else "training had not finished"
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."
-    smoothed = " The training loss includes label smoothing." if evidence.record.training.get("label_smoothing") else ""
+    note = " The training loss includes label smoothing." if evidence.record.training.get("label_smoothing") else ""
     if (loss := evidence.record.custom.loss) is not None:
-        smoothed = f" Both losses are {loss}, not the cross-entropy of the other figures."
+        note = f" Both losses are {loss}, not the cross-entropy of the other figures."
     lowest = f"The validation loss was lowest{_tolerance(evidence, best)} after epoch {best}; after epoch {last} {why}."
-    return lowest + smoothed
+    return lowest + note
 
 
 def _tolerance(evidence: Evidence, best: int) -> str:

@@ -10,8 +10,8 @@ from .typed_json import members
 
 OPTIMIZERS, SCHEDULES, LOSSES = "keras.optimizers", "keras.optimizers.schedules", "keras.losses"
 """Modules whose classes and functions are recorded by their full public name."""
-HOMES = {"optimizer": OPTIMIZERS, "loss": LOSSES}
-"""Module of Keras' own."""
+MODULES = {"optimizer": OPTIMIZERS, "loss": LOSSES}
+"""Module of Keras with the built-in ones."""
 REPLACED = {
     "optimizer": ("learning_rate", "schedule", "schedule_epochs", "floor_fraction", "warmup_epochs", "weight_decay"),
     "loss": ("label_smoothing",),
@@ -39,18 +39,22 @@ class ObjectRecord:
     def __str__(self) -> str:
         return self.name if self.config is None else _call(self.name, self.config)
 
-    def own(self, home: str) -> str | None:
-        """Return the name of the user's own class or function in it, or None if all is of Keras' module ``home``."""
+    def user_defined(self, module: str) -> str | None:
+        """Return the name of the user's class or function in it, or None if all of it is from Keras' ``module``."""
         schedule = (self.config or {}).get("learning_rate")
-        named = [(self.name, home)]
+        named = [(self.name, module)]
         if isinstance(schedule, dict):
             named.append((str(schedule.get("name")), SCHEDULES))
-        return next((name for name, module in named if not name.startswith(f"{module}.")), None)
+        return next((name for name, expected in named if not name.startswith(f"{expected}.")), None)
 
 
 def _call(name: str, config: Mapping[str, Any]) -> str:
-    told = {key: value for key, value in config.items() if value not in (None, False, []) and key not in UNUSED}
-    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in told.items())})"
+    reported = {key: value for key, value in config.items() if not _is_unused(key, value)}
+    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in reported.items())})"
+
+
+def _is_unused(key: str, value: Any) -> bool:
+    return value is None or key in UNUSED or (key == "use_ema" and value is False)
 
 
 def _argument(value: Any) -> str:
@@ -72,7 +76,7 @@ class CustomRecord:
 
     def names(self) -> dict[str, str]:
         """Return what replaces the optimizer and the loss as text, without what does not."""
-        return {name: str(getattr(self, name)) for name in HOMES if getattr(self, name) is not None}
+        return {name: str(getattr(self, name)) for name in MODULES if getattr(self, name) is not None}
 
     @property
     def loss_title(self) -> str:
@@ -81,12 +85,12 @@ class CustomRecord:
 
     def require_keras(self, remedy: str) -> None:
         """Raise ``RunError``, which ends with ``remedy``, unless optimizer and loss are Keras' own."""
-        for name, home in HOMES.items():
+        for name, module in MODULES.items():
             found: ObjectRecord | None = getattr(self, name)
-            if found is not None and (own := found.own(home)):
+            if found is not None and (own := found.user_defined(module)):
                 raise RunError(
                     f"the run was trained with the {name} {own}, whose code is not in run.json; expected one of "
-                    f"{home}: {remedy.format(name=name)}"
+                    f"{module}: {remedy.format(name=name)}"
                 )
 
 

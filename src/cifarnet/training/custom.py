@@ -1,6 +1,5 @@
 """Optimizers and losses of Keras, or of the user's own, in place of those of the recipe."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,9 +96,9 @@ def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Cu
     )
     missing.require_keras("pass it again, from Python: cifarnet.resume(run, dataset, {name}=...)")
     try:
-        return customized(
-            given.optimizer if missing.optimizer is None else recreated(missing.optimizer, OPTIMIZERS),
-            given.loss if missing.loss is None else recreated(missing.loss, LOSSES),
+        built_in = customized(
+            None if missing.optimizer is None else recreated(missing.optimizer, OPTIMIZERS),
+            None if missing.loss is None else recreated(missing.loss, LOSSES),
             classes,
         )
     except ConfigError as error:
@@ -107,6 +106,10 @@ def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Cu
             f"run.json is damaged ({error}); expected the optimizer and the loss that the run began with: restore it "
             "or start a new run"
         ) from error
+    return Custom(
+        given.optimizer if missing.optimizer is None else built_in.optimizer,
+        given.loss if missing.loss is None else built_in.loss,
+    )
 
 
 @keras_defaults()
@@ -147,7 +150,7 @@ def _try_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
         raise ConfigError("optimizer makes infinite weights in its first step; expected finite ones")
     if _excludes(optimizer) != _excludes(copy):
         raise ConfigError(
-            "optimizer excludes variables from weight decay, which get_config does not tell; expected none: call "
+            "optimizer excludes variables from weight decay, which get_config omits; expected none: call "
             "exclude_from_weight_decay in the build of a class of your own"
         )
 
@@ -178,7 +181,9 @@ def _try_loss(custom: Custom, classes: int) -> None:
         ) from error
     if whole.shape != (count,) or last.shape != (1,):
         raise ConfigError(f"loss returned the shape {whole.shape} for {count} images; expected one value per image")
+    if not all(np.isfinite(each).all() for each in (whole, other, last)):
+        raise ConfigError("loss is infinite or NaN for probabilities above 0; expected finite values: add an epsilon")
     if not np.allclose(whole[-1:], last, rtol=1e-4, atol=1e-6):
         raise ConfigError("loss of an image changes with the other images of its batch; expected it to be its own")
-    if math.isclose(np.abs(whole - other).max(), 0):
+    if np.array_equal(whole, other):
         raise ConfigError("loss does not change with the probabilities; expected one to minimize")

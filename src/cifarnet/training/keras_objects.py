@@ -12,7 +12,7 @@ from cifarnet.errors import ConfigError, reason
 from cifarnet.run.custom import LOSSES, OPTIMIZERS, SCHEDULES, ObjectRecord
 from cifarnet.run.typed_json import read
 
-HOMES: dict[str, tuple[Any, Any]] = {
+BASE_CLASSES: dict[str, tuple[Any, Any]] = {
     OPTIMIZERS: (keras.optimizers, keras.optimizers.Optimizer),
     SCHEDULES: (keras.optimizers.schedules, keras.optimizers.schedules.LearningRateSchedule),
     LOSSES: (keras.losses, keras.losses.Loss),
@@ -28,7 +28,7 @@ def copy_of(optimizer: keras.optimizers.Optimizer) -> Any:
     """Return a copy with the same settings and without variables of a model. Raises ``ConfigError`` if that fails."""
     # Its name is part of those of its variables, which must be the same in every process.
     rate = rate_of(optimizer)
-    schedule = {"learning_rate": rate} if isinstance(rate, HOMES[SCHEDULES][1]) else {}
+    schedule = {"learning_rate": rate} if isinstance(rate, BASE_CLASSES[SCHEDULES][1]) else {}
     try:
         return type(optimizer).from_config(optimizer.get_config() | {"name": "optimizer"} | schedule)
     except Exception as error:
@@ -46,13 +46,13 @@ def rate_of(optimizer: Any) -> Any:
 
 def optimizer_record(optimizer: Any) -> ObjectRecord:
     """Return what a run records of an optimizer. Raises ``ConfigError`` for anything else."""
-    if not isinstance(optimizer, HOMES[OPTIMIZERS][1]):
+    if not isinstance(optimizer, BASE_CLASSES[OPTIMIZERS][1]):
         raise ConfigError(
             f"optimizer is a {type(optimizer).__name__}; expected an instance such as keras.optimizers.Lion(3e-4): the "
             "name of an optimizer is a setting of TrainConfig"
         )
     rate = rate_of(optimizer)
-    if isinstance(rate, HOMES[SCHEDULES][1]):
+    if isinstance(rate, BASE_CLASSES[SCHEDULES][1]):
         return _record(optimizer, OPTIMIZERS, {"learning_rate": _schedule_record(rate).to_json()})
     return _record(optimizer, OPTIMIZERS, {"learning_rate": shortest(rate)} if isinstance(rate, keras.Variable) else {})
 
@@ -70,7 +70,7 @@ def loss_record(loss: Any) -> ObjectRecord:
     """Return what a run records of a loss. Raises ``ConfigError`` for anything else."""
     if inspect.isfunction(loss):
         return ObjectRecord(name=_name(loss, LOSSES))
-    if not isinstance(loss, HOMES[LOSSES][1]):
+    if not isinstance(loss, BASE_CLASSES[LOSSES][1]):
         raise ConfigError(
             f"loss is a {type(loss).__name__}; expected a keras.losses.Loss, the name of a loss, or a function of "
             "y_true and y_pred"
@@ -110,7 +110,7 @@ def _record(each: Any, home: str, shown: dict[str, Any] | None = None) -> Object
 def _name(each: Any, home: str) -> str:
     kind = each if inspect.isfunction(each) else type(each)
     # On torch, Keras creates subclasses of its own classes, with the same names.
-    is_keras = kind.__module__.startswith("keras.") and hasattr(HOMES[home][0], kind.__name__)
+    is_keras = kind.__module__.startswith("keras.") and hasattr(BASE_CLASSES[home][0], kind.__name__)
     return f"{home}.{kind.__name__}" if is_keras else str(kind.__qualname__)
 
 
@@ -121,7 +121,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _require_complete(each: Any, name: str, config: dict[str, Any]) -> None:
-    """Raise ``ConfigError`` if ``__init__`` of the user's class takes settings that ``get_config`` does not tell."""
+    """Raise ``ConfigError`` if ``__init__`` of the user's class takes settings that ``get_config`` omits."""
     parameters = list(inspect.signature(type(each).__init__).parameters.values())[1:]
     named = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     if missing := [each for each in named if each not in config and each not in ("name", "dtype")]:
@@ -130,7 +130,7 @@ def _require_complete(each: Any, name: str, config: dict[str, Any]) -> None:
 
 def recreated(found: ObjectRecord, home: str) -> Any:
     """Return the object of Keras with the name and the settings in ``found``. Raises ``ConfigError``."""
-    module, base = HOMES[home]
+    module, base = BASE_CLASSES[home]
     kind = getattr(module, found.name.removeprefix(f"{home}."), None)
     if found.config is None:
         if home == LOSSES and inspect.isfunction(kind) and list(inspect.signature(kind).parameters)[:2] == INTERFACE:
