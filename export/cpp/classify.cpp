@@ -60,10 +60,10 @@ void classify(const std::string& path, std::istream& images) {
   while (images.read(reinterpret_cast<char*>(pixels.data<uint8_t>()), bytes)) {
     request.infer();
     const float* logits = request.get_tensor("logits").data<float>();
-    const float* calibrated = request.get_tensor("calibrated").data<float>();
+    const float* confidences = request.get_tensor(model.outputs().back()).data<float>();
     for (size_t each = 0; each < labels.size(); ++each) std::printf("%s%.9g", each ? " " : "", logits[each]);
-    const size_t best = std::max_element(calibrated, calibrated + labels.size()) - calibrated;
-    std::printf("\n%s %.1f%%\n", labels[best].c_str(), 100 * calibrated[best]);
+    const size_t best = std::max_element(confidences, confidences + labels.size()) - confidences;
+    std::printf("\n%s %.1f%%\n", labels[best].c_str(), 100 * confidences[best]);
   }
   if (images.gcount()) {
     throw std::runtime_error("the last image has " + std::to_string(images.gcount()) + " bytes; expected " +

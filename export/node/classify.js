@@ -39,18 +39,20 @@ const session = await using(model, "a model from `cifarnet export --onnx`", () =
 const beside = model.replace(/\.onnx$/, ".json"); // the model's own copy is not exposed
 const { labels, abstention } = await using(beside, "what `cifarnet export` wrote beside the model", async () => {
   const { labels, calibration } = JSON.parse(await readFile(beside));
-  if (!calibration) throw new Error("it lacks 'calibration'");
-  return { labels, abstention: calibration.abstention };
+  if (!labels) throw new Error("it lacks 'labels'");
+  return { labels, abstention: calibration?.abstention };
 });
 if (values.abstain && !abstention) fail(`${model} names no threshold to abstain by: leave --abstain out`);
+// A file of `export_model` has calibrated probabilities only if validation images were given.
+const output = session.outputNames.at(-1);
 const answers = {};
 for (const file of files) {
   const pixels = await using(file, "an image file", () => readPicture(file));
-  const { logits, calibrated } = await session.run({ images: new Tensor("uint8", pixels, [1, 32, 32, 3]) });
-  answers[basename(file)] = { logits: [...logits.data], calibrated: [...calibrated.data] };
-  const confidence = Math.max(...calibrated.data);
+  const { logits, [output]: { data } } = await session.run({ images: new Tensor("uint8", pixels, [1, 32, 32, 3]) });
+  answers[basename(file)] = { logits: [...logits.data], [output]: [...data] };
+  const confidence = Math.max(...data);
   const unsure = values.abstain && confidence < abstention.threshold ? "not sure, perhaps " : "";
-  const label = labels[calibrated.data.indexOf(confidence)];
+  const label = labels[data.indexOf(confidence)];
   if (!values.json) console.log(`${file}: ${unsure}${label} ${(100 * confidence).toFixed(1)}%`);
 }
 if (values.json) console.log(JSON.stringify(answers));

@@ -31,7 +31,7 @@ def open_model(path):
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         contract = json.loads(session.get_modelmeta().custom_metadata_map["cifarnet"])
-        return session, contract["labels"], contract["calibration"]["abstention"]
+        return session, contract["labels"], (contract.get("calibration") or {}).get("abstention")
     except Exception as error:  # onnxruntime's errors share no class but Exception
         raise SystemExit(
             f"error: {path} cannot be used ({reason(error)}); expected a model from `cifarnet export --onnx`"
@@ -65,10 +65,12 @@ def main():
     if wanted.abstain and abstention is None:
         raise SystemExit(f"error: {wanted.model} names no threshold to abstain by: leave --abstain out")
     pixels = np.stack([open_picture(path) for path in wanted.images])
-    logits, calibrated = session.run(["logits", "calibrated"], {"images": pixels})
-    answers = list(zip(wanted.images, logits, calibrated, strict=True))
+    # A file of `export_model` has calibrated probabilities only if validation images were given.
+    confidence = session.get_outputs()[-1].name
+    logits, confidences = session.run(["logits", confidence], {"images": pixels})
+    answers = list(zip(wanted.images, logits, confidences, strict=True))
     if wanted.json:
-        numbers = {path.name: {"logits": a.tolist(), "calibrated": b.tolist()} for path, a, b in answers}
+        numbers = {path.name: {"logits": a.tolist(), confidence: b.tolist()} for path, a, b in answers}
         print(json.dumps(numbers))
         return
     for path, _, row in answers:

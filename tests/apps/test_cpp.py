@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from cifarnet.apps.conformance import check_outputs
@@ -40,6 +41,15 @@ def test_the_app_conforms(app, golden, entries):
     outputs["exact.png"]["logits"][0] += 1e-3
     assert not check_outputs(outputs, golden).conforms
     assert lines[1] == f"frog {100 * np.max(entries['exact.png']['calibrated']):.1f}%"
+
+
+def test_the_app_takes_a_file_without_calibration_as_export_model_writes_it(app, golden, entries, tmp_path):
+    model = onnx.load(golden / "model.onnx")
+    assert model.graph.output.pop().name == "calibrated"
+    onnx.save(model, tmp_path / "model.onnx")
+    shutil.copy(golden / "model.json", tmp_path)
+    done = run(app, tmp_path / "model.onnx", base64.b64decode(entries["exact.png"]["pixels"]))
+    assert (done.returncode, done.stdout.decode().split()[-2]) == (0, "frog")
 
 
 def test_the_app_says_one_line_about_a_file_that_it_cannot_use(app, golden, tmp_path):

@@ -103,10 +103,20 @@ def test_an_app_names_an_invalid_file_in_one_line(app, golden, model, image, wro
 
 
 def test_an_app_names_what_a_model_file_lacks(app, golden, tmp_path):
-    rewrite(golden, tmp_path, lambda contract: contract.pop("calibration"))
+    rewrite(golden, tmp_path, lambda contract: contract.pop("labels"))
     line = complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
     assert line.startswith(f"error: {tmp_path}/model.")
-    assert "cannot be used (it lacks 'calibration'); expected" in line
+    assert "cannot be used (it lacks 'labels'); expected" in line
+
+
+def test_an_app_takes_a_file_without_calibration_as_export_model_writes_it(app, golden, tmp_path):
+    rewrite(golden, tmp_path, lambda contract: contract.pop("calibration"))
+    model = onnx.load(tmp_path / "model.onnx")
+    assert model.graph.output.pop().name == "calibrated"
+    onnx.save(model, tmp_path / "model.onnx")
+    exact = json.loads(output_of(*app, tmp_path / "model.onnx", golden / "images" / "exact.png", "--json"))["exact.png"]
+    assert list(exact) == ["logits", "probabilities"]
+    assert "error: " in complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png", "--abstain")
 
 
 def test_an_app_without_images_prints_its_usage(app):

@@ -168,7 +168,7 @@ def test_a_file_that_names_no_threshold_asks_for_one(run, tmp_path, shades):
 def test_a_file_without_a_temperature_cannot_abstain(run, model_path, shades, options):
     message = (
         "has no calibrated probabilities, which --abstain needs; expected a file with a temperature: "
-        "export the run again"
+        "export the run again, or give export_model validation images"
     )
     assert run("predict", model_path, shades, *options) == (1, [], [f"error: {model_path} {message}"])
 

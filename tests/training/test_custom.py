@@ -119,7 +119,7 @@ def test_the_record_names_class_and_settings_and_a_plain_run_has_none(interrupte
 @pytest.mark.parametrize(
     ("record", "shown"),
     [
-        (loss_record(keras.losses.SparseCategoricalCrossentropy(ignore_class=0)), "ignore_class=0"),
+        (loss_record(keras.losses.SparseCategoricalCrossentropy()), "from_logits=False"),
         (optimizer_record(KERAS.Adam(beta_1=0.0)), "beta_1=0.0"),
         (optimizer_record(KERAS.Adafactor(relative_step=False)), "relative_step=False"),
     ],

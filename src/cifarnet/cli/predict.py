@@ -151,7 +151,7 @@ def _threshold(classifier: "Classifier", model: str, given: float | None) -> flo
     if classifier.temperature is None:
         raise ModelError(
             f"{model} has no calibrated probabilities, which --abstain needs; expected a file with a temperature: "
-            "export the run again"
+            "export the run again, or give export_model validation images"
         )
     if given is not None:
         return given
