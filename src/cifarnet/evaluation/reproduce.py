@@ -12,7 +12,7 @@ from cifarnet.atomic import write_atomically
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
 from cifarnet.errors import RunError
 from cifarnet.recipes import Recipe, recipe
-from cifarnet.run.custom import RECIPE_ONLY
+from cifarnet.run.custom import NO_CUSTOM_RECORD
 from cifarnet.run.folder import EpochRecord, Run, require_weights
 from cifarnet.run.record import Machine, RunRecord
 from cifarnet.run.typed_json import json_text
@@ -178,7 +178,7 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     Only the first ``epochs``, if given; otherwise both must have ended after the same epoch and for the same reason.
     """
     record, again = original.record, repeated.record
-    is_recipe = record.warm_start is None and record.custom == RECIPE_ONLY
+    is_recipe = record.warm_start is None and record.custom == NO_CUSTOM_RECORD
     noise = noise_of(record.settings, record.data.fingerprint) if is_recipe else None
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)

@@ -94,7 +94,7 @@ class CustomRecord:
                 )
 
 
-RECIPE_ONLY = CustomRecord()
+NO_CUSTOM_RECORD = CustomRecord()
 """Nothing is replaced."""
 
 

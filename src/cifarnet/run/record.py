@@ -10,7 +10,7 @@ from cifarnet.dataset import Dataset, SplitBy
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.recipes import Recipe
 
-from .custom import RECIPE_ONLY, CustomRecord, in_effect
+from .custom import NO_CUSTOM_RECORD, CustomRecord, in_effect
 from .origin import Origin
 from .typed_json import Finite, Positive, members, read
 
@@ -189,7 +189,7 @@ class RunRecord:
     started: datetime
     model: ModelConfig
     train: TrainConfig
-    custom: CustomRecord = RECIPE_ONLY
+    custom: CustomRecord = NO_CUSTOM_RECORD
     """Optimizer and loss that replace those of the recipe."""
     data: DataRecord
     hold_out: HoldOutRecord

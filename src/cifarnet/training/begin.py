@@ -14,7 +14,7 @@ from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.recipes import Recipe
-from cifarnet.run.custom import RECIPE_ONLY, CustomRecord
+from cifarnet.run.custom import NO_CUSTOM_RECORD, CustomRecord
 from cifarnet.run.find import create_run, point_latest
 from cifarnet.run.folder import Run
 from cifarnet.run.origin import require_outside
@@ -38,7 +38,7 @@ def begin(
     root: Path,
     *,
     warm_start: WarmStart | None = None,
-    custom: CustomRecord = RECIPE_ONLY,
+    custom: CustomRecord = NO_CUSTOM_RECORD,
     parts: int | None = None,
 ) -> Run:
     """Create the folder of a new run below ``root``, with its record, ready for ``resume``.

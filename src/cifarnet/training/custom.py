@@ -54,7 +54,7 @@ class Custom:
         return replace(score(logits, split.labels), loss=total / len(logits))
 
 
-RECIPE_ONLY = Custom()
+NO_CUSTOM = Custom()
 """Neither of them replaced."""
 
 

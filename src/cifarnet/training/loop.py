@@ -24,7 +24,7 @@ from cifarnet.run.record import StopReason
 
 from .batches import filled_steps, own_positions
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
-from .custom import RECIPE_ONLY, Custom, build_custom, rate_after
+from .custom import NO_CUSTOM, Custom, build_custom, rate_after
 from .distributed import digest_of, require_alike
 from .early_stopping import EarlyStopping
 from .observer import Observer, Progress
@@ -65,7 +65,7 @@ def fit(
     run: Run,
     observer: Observer,
     *,
-    custom: Custom = RECIPE_ONLY,
+    custom: Custom = NO_CUSTOM,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,

@@ -14,7 +14,7 @@ from keras import ops
 from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, keras_defaults
 from cifarnet.config import TrainConfig
 
-from .custom import RECIPE_ONLY, Custom
+from .custom import NO_CUSTOM, Custom
 
 
 class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
@@ -157,9 +157,7 @@ def _schedule(config: TrainConfig, progress: float) -> float:
     return config.floor_fraction + (1 - config.floor_fraction) * (1 + math.cos(math.pi * done)) / 2
 
 
-def objective(
-    logits: Any, labels: Any, weights: Any, label_smoothing: float = 0.0, custom: Custom = RECIPE_ONLY
-) -> Sums:
+def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0.0, custom: Custom = NO_CUSTOM) -> Sums:
     """Return the loss and the number of correct predictions, summed over a batch.
 
     ``logits`` is float32 (n, classes), ``labels`` int32 (n,), ``weights`` float32 (n,), 0 for padding and 1 otherwise.
@@ -184,7 +182,7 @@ def compile_engine(
     config: TrainConfig,
     ghost_batch: int,
     *,
-    custom: Custom = RECIPE_ONLY,
+    custom: Custom = NO_CUSTOM,
     parts: int | None = None,
     workers: Workers = ALONE,
 ) -> Engine:
