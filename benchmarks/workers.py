@@ -51,7 +51,8 @@ def worker(name: str, output: Path, *, toy: bool) -> None:
     train, ghost_batch = settings.train, settings.model.ghost_batch
     network = logits_of(build_model(settings.model))
     parts = max(2, len(adapter().micro_batches(train.batch_size, ghost_batch)))  # the same work for all
-    engine = compile_engine(network, build_optimizer(train, network), train, ghost_batch, parts, workers)
+    optimizer = build_optimizer(train, network)
+    engine = compile_engine(network, optimizer, train, ghost_batch, parts=parts, workers=workers)
     steps = _noise(train, settings.model.image_shape)
     engine.train(steps)
     began = time.perf_counter()
