@@ -61,6 +61,8 @@ lint: $(VENV)/.has-dev
 # declares, in an environment of their own.
 nightly: $(VENV)/.has-dev
 	$(BIN)/pytest -m nightly --ignore=tests/every_backend
+	KERAS_BACKEND=torch $(BIN)/pytest -m nightly tests/every_backend/test_workers.py
+	KERAS_BACKEND=jax $(BIN)/pytest -m nightly tests/every_backend/test_workers.py
 	$(BIN)/pytest --hypothesis-profile nightly tests/runtime/test_fuzz.py
 	$(BIN)/python tests/minimums.py build/minimums
 

@@ -1,7 +1,7 @@
 """Two workers of one thread against one process of two: ``python -m benchmarks.workers [--toy]``.
 
-Each round trains every contender for a few calls of its engine, on noise, in new processes. The samples are stored in
-``results/workers.jsonl``. The second table is calculated from the first one: it was not measured.
+Each round trains every setup for a few calls of its engine, on noise, in new processes. The samples are stored in
+``workers.jsonl`` in the folder of ``--results``. The second table is calculated from the first: it was not measured.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import PROJECT, RESULTS
+from benchmarks import PROJECT
 from benchmarks.harness.records import Results, ResultsFile, command_line, markdown, percent, shown
 from cifarnet.backends import Steps, adapter, choose
 from cifarnet.config import TrainConfig
@@ -27,7 +27,7 @@ ROUNDS, CALLS, STEPS = 5, 6, 4
 """Rounds; timed calls of the engine in each, after one that compiles; steps per call."""
 TOY = {"filters": (4,), "dense_units": (8,)}
 BACKENDS, RECIPES = ("torch", "jax"), ("seed", "fast")
-CONTENDERS = {"one process, two threads": (1, 2), "two workers, one thread each": (2, 1)}
+SETUPS = {"one process, two threads": (1, 2), "two workers, one thread each": (2, 1)}
 """Number of workers, and threads of each."""
 NETWORKS_GBIT_S = (10, 100)
 MOST_WORKERS = 64
@@ -51,7 +51,8 @@ def worker(name: str, output: Path, *, toy: bool) -> None:
     train, ghost_batch = settings.train, settings.model.ghost_batch
     network = logits_of(build_model(settings.model))
     parts = max(2, len(adapter().micro_batches(train.batch_size, ghost_batch)))  # the same work for all
-    engine = compile_engine(network, build_optimizer(train, network), train, ghost_batch, parts=parts, workers=workers)
+    optimizer = build_optimizer(train, network)
+    engine = compile_engine(network, optimizer, train, ghost_batch, parts=parts, workers=workers)
     steps = _noise(train, settings.model.image_shape)
     engine.train(steps)
     began = time.perf_counter()
@@ -75,16 +76,16 @@ def _noise(config: TrainConfig, shape: tuple[int, ...]) -> Steps:
 
 
 def measure(results: ResultsFile, rounds: int, *, toy: bool) -> None:
-    """Run all contenders in turn in each round."""
+    """Run all setups in each round."""
     cells = [(backend, name) for backend in BACKENDS[: 1 if toy else None] for name in RECIPES[: 1 if toy else None]]
     for backend, name in cells:
-        for contender in CONTENDERS:
-            results.add("start", contender=contender, cell=f"{backend}, {name}", group="cifarnet")
+        for setup in SETUPS:
+            results.add("start", contender=setup, cell=f"{backend}, {name}", group="cifarnet")
     for _ in range(rounds):
         for backend, name in cells:
-            for contender, (count, threads) in CONTENDERS.items():
+            for setup, (count, threads) in SETUPS.items():
                 found = _measured(backend, name, count, threads, toy=toy)
-                results.add("turn", contender=contender, cell=f"{backend}, {name}", **found)
+                results.add("turn", contender=setup, cell=f"{backend}, {name}", **found)
 
 
 def _measured(backend: str, name: str, count: int, threads: int, *, toy: bool) -> dict[str, float]:
@@ -102,13 +103,13 @@ def _measured(backend: str, name: str, count: int, threads: int, *, toy: bool) -
         return found
 
 
-def table(path: Path = RESULTS / "workers.jsonl") -> str:
+def table(path: Path) -> str:
     """Return the measured medians, and the calculated share of time that more workers would compute."""
     results = Results.read(path)
     measured, calculated = [], []
     for cell in results.cells():
-        one, two = (results.median(cell, contender, "images_per_s") for contender in CONTENDERS)
-        row_bytes, parts = (results.values(cell, next(iter(CONTENDERS)), key)[0] for key in ("row_bytes", "parts"))
+        one, two = (results.median(cell, setup, "images_per_s") for setup in SETUPS)
+        row_bytes, parts = (results.values(cell, next(iter(SETUPS)), key)[0] for key in ("row_bytes", "parts"))
         measured.append([cell, shown(one), shown(two), f"{row_bytes * math.ceil(parts / 2) / 1e6:.1f} MB"])
         images = recipe(cell.split(", ")[1]).train.batch_size / parts
         computing_s = images / ((two or 1.0) / 2)
@@ -116,7 +117,7 @@ def table(path: Path = RESULTS / "workers.jsonl") -> str:
             counts = [2**power for power in range(1, int(math.log2(MOST_WORKERS)) + 1)]
             shares = [computing_s / (computing_s + 8 * row_bytes * (count - 1) / (rate * 1e9)) for count in counts]
             calculated.append([cell, f"{rate} Gbit/s", *(percent(share, 0) for share in shares)])
-    titles = ("images per second", *CONTENDERS, "received by each worker per step")
+    titles = ("images per second", *SETUPS, "received by each worker per step")
     counts_title = [f"{2**power} workers" for power in range(1, int(math.log2(MOST_WORKERS)) + 1)]
     efficiency = markdown(("share of the time that a worker computes", "network", *counts_title), calculated)
     return "\n\n".join([markdown(titles, measured), CALCULATED, efficiency, *results.footer()])

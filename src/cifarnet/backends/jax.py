@@ -26,7 +26,7 @@ from .microbatches import (
     merge_updates,
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
-from .workers import ALONE, LOOPBACK, Workers, lost_worker, within
+from .workers import ALONE, LOOPBACK, Workers, joining, lost_worker, within
 
 THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")  # see ``Adapter``
 PATCH_BYTES = 12 * 2**20
@@ -51,7 +51,7 @@ On two cores, images per second with and without micro-batches: 1,767 and 1,012 
 
 
 HEARTBEAT_S = 20
-"""Seconds without a sign of life after which JAX gives a worker up, and aborts those that do not wait for it."""
+"""Seconds without a heartbeat after which JAX treats a worker as failed and aborts the others."""
 
 
 def sums_are_right() -> bool:
@@ -188,10 +188,10 @@ def join(timeout_s: float) -> Workers:
     address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     if address.rpartition(":")[0] in LOOPBACK:
         os.environ.setdefault("JAX_COORDINATOR_BIND_ADDRESS", address)
-    count, rank = (
-        int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    )
-    with lost_worker(RuntimeError, ValueError):
+    with joining(RuntimeError, ValueError):
+        count, rank = (
+            int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+        )
         if not jax.distributed.is_initialized():
             jax.distributed.initialize(None, count, rank, heartbeat_timeout_seconds=HEARTBEAT_S)
         first_devices = {device.process_index: device for device in reversed(jax.devices())}

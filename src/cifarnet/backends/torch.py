@@ -31,7 +31,7 @@ from .microbatches import (
     merge_updates,
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
-from .workers import ALONE, LOOPBACK, Workers, lost_worker
+from .workers import ALONE, LOOPBACK, Workers, joining, lost_worker
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """See ``Adapter``."""
@@ -152,9 +152,9 @@ def join(timeout_s: float) -> Workers:
     group, timeout = torch.distributed, timedelta(seconds=timeout_s)
     if os.environ.get("MASTER_ADDR") in LOOPBACK and Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    with lost_worker(RuntimeError, ValueError, OSError):
+    with joining(RuntimeError, ValueError, OSError):
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         if not group.is_initialized():
             group.init_process_group("gloo", timeout=timeout, **_rendezvous(timeout))
         gloo = group.new_group(backend="gloo", timeout=timeout)
@@ -172,10 +172,10 @@ def join(timeout_s: float) -> Workers:
 
 def _rendezvous(timeout: timedelta) -> dict[str, Any]:
     """Return the arguments with which workers on a loopback address meet there alone; torch would listen everywhere."""
-    host, port = os.environ.get("MASTER_ADDR", ""), int(os.environ.get("MASTER_PORT", "0"))
-    if host not in LOOPBACK or _has_agent_store():
-        return {}
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    host, names = os.environ.get("MASTER_ADDR", ""), ("MASTER_PORT", "RANK", "WORLD_SIZE")
+    if host not in LOOPBACK or _has_agent_store() or not os.environ.keys() >= set(names):
+        return {}  # torch names what is missing
+    port, rank, count = (int(os.environ[name]) for name in names)
     listener = None if rank else socket.create_server((host, port)).detach()
     store = torch.distributed.TCPStore(host, port, count, rank == 0, timeout, master_listen_fd=listener)
     return {"store": store, "rank": rank, "world_size": count}

@@ -86,6 +86,18 @@ def lost_worker(*errors: type[Exception]) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def joining(*errors: type[Exception]) -> Iterator[None]:
+    """Convert the ``errors`` of joining the other workers into a ``WorkerError``."""
+    try:
+        yield
+    except errors as error:
+        raise WorkerError(
+            f"this process could not join the other workers ({reason(error)}); expected the variables of one launcher, "
+            "a free port, and no use of JAX before: correct that and start all workers again"
+        ) from error
+
+
 def within(timeout_s: float, function: Callable[..., Any], *arguments: Any) -> Any:
     """Return the result of ``function``, called in a thread. Raises what it raises, and ``TimeoutError``."""
     future = Future[Any]()

@@ -117,7 +117,9 @@ def command(
     from cifarnet.training.tracking import require_trackers  # imports numpy, which --help does not need
 
     require_trackers(track or ())
-    if warm_start is not None and data is None and resume is None:
+    if warm_start is not None and resume is not None:
+        raise UsageError("--from and --resume were both given; expected one of them: leave one out")
+    if warm_start is not None and data is None:
         raise UsageError("--from was given without --data; expected the images to train on: add --data")
     if workers is not None and workers > 1:
         _start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
@@ -125,8 +127,6 @@ def command(
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
         run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs)
-    elif warm_start is not None:
-        raise UsageError("--from and --resume were both given; expected one of them: leave one out")
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
     tracking = _train(run, dataset, max_minutes, track or [])
@@ -267,7 +267,7 @@ def _train(run: Run, dataset: "Dataset", max_minutes: float | None, track: list[
 
     with stop_on_signal() as stop, TrainingDisplay() as display:
         limit = math.inf if max_minutes is None else max_minutes
-        tracking = Tracking(track, run, display, display.say)
+        tracking = Tracking([] if is_silent() else track, run, display, display.say)
         resume(run, dataset, observer=tracking, stop=lambda: _announced(stop, display), max_minutes=limit)
     return tracking
 

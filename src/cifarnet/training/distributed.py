@@ -99,8 +99,8 @@ def digest_of(state: Mapping[str, NDArray[Any]]) -> str:
 def start_workers(count: int, backend: str, command: Sequence[str]) -> int:
     """Run Python with the arguments ``command`` in ``count`` processes on this machine, and return their exit code.
 
-    They talk on the loopback interface, and share out the cores. When one fails, the others end. Ctrl-C and SIGTERM
-    reach all of them. Raises ``BackendError`` for a backend that trains in one process.
+    They talk on the loopback interface, each on an equal share of the cores. When one fails, the others end. Ctrl-C and
+    SIGTERM reach all of them. Raises ``BackendError`` for a backend that trains in one process.
     """
     if backend not in COUNTS:
         raise BackendError(
@@ -108,9 +108,7 @@ def start_workers(count: int, backend: str, command: Sequence[str]) -> int:
             "one with --backend, or leave --workers out"
         )
     port = _free_port()
-    processes = [
-        _started(command, _variables(backend, rank, count, port), _share(rank, count)) for rank in range(count)
-    ]
+    processes: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, _: FrameType | None) -> None:
         for process in processes:
@@ -118,6 +116,13 @@ def start_workers(count: int, backend: str, command: Sequence[str]) -> int:
 
     for number in SIGNALS:  # a terminal sends them to the workers, too; twice within a second counts as once
         signal.signal(number, forward)
+    try:
+        for rank in range(count):
+            variables = _variables(backend, rank, count, port)
+            processes.append(_started(command, variables, _share(rank, count)))
+    except BaseException:
+        _kill(processes)
+        raise
     return _ended(processes)
 
 
@@ -137,9 +142,10 @@ def _variables(backend: str, rank: int, count: int, port: int) -> dict[str, str]
 
 
 def _share(rank: int, count: int) -> set[int]:
-    """Return the processor cores of a worker; none where the system does not let a process choose them."""
+    """Return a worker's equal share of the processor cores; none where a process cannot choose them."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    own = cores[rank * len(cores) // count : (rank + 1) * len(cores) // count]
+    size = len(cores) // count
+    own = cores[rank * size : (rank + 1) * size]
     return set(own or cores[rank % len(cores) :][:1] if cores else ())
 
 
@@ -154,15 +160,19 @@ def _started(command: Sequence[str], variables: Mapping[str, str], cores: set[in
             os.sched_setaffinity(0, before)
 
 
+def _kill(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
+    for process in processes:
+        process.kill()
+
+
 def _ended(processes: "Sequence[subprocess.Popen[bytes]]") -> int:
     """Wait for all processes; when one has failed, for the others only a while. Return their exit code."""
     deadline = float("inf")
-    while any(process.poll() is None for process in processes):
+    while None in [process.poll() for process in processes]:  # a list, so that all of them are asked
         if any(process.returncode not in (None, 0, INTERRUPTED) for process in processes):
             deadline = min(deadline, time.monotonic() + GRACE_S)
         if time.monotonic() > deadline:
-            for process in processes:
-                process.kill()
+            _kill(processes)
         time.sleep(POLL_S)
     codes = {process.returncode for process in processes}
     return codes.pop() if codes in ({0}, {INTERRUPTED}) else 1

@@ -138,7 +138,8 @@ def resume(
         record = run.record
         settings = record.settings
         _require_same_backend(run, record.backend)
-        require_alike(workers, facts_of(settings, dataset, record.custom) | {"parts": record.machine.parts})
+        facts = facts_of(settings, dataset, record.custom)
+        require_alike(workers, facts | {"parts": record.machine.parts, "threads": adapter().threads()})
         parts = same_hold_out(record, dataset)
         if workers.is_first:
             finish_pointing_latest(run)
