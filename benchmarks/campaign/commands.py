@@ -75,4 +75,4 @@ def warm_up(folder: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     measures.reliability  # noqa: B018  # with scikit-learn
-    draw_curves([EpochRecord(1, 0.1, 1.0, 0.5, 1.0, 0.5)], 1, folder / "curves.png")  # fonts
+    draw_curves([EpochRecord(1, 0.1, 1.0, 0.5, 1.0, 0.5)], 1, folder / "curves.png", "loss, nats")  # fonts
