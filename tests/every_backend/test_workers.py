@@ -25,7 +25,7 @@ PROGRAM = [sys.executable, "-m", "tests.worker_program"]
 TRAIN = ["train", "--recipe", "tiny", "--data", "synthetic"]
 
 several = pytest.mark.skipif(choose() == "tensorflow", reason="TensorFlow trains in one process")
-# With JAX they take minutes, because its runtime waits long for a worker that has ended; once two workers aborted there.
+# With JAX they take minutes, because its runtime waits long for a worker that has ended; two workers aborted once.
 slow_with_jax = pytest.mark.nightly if choose() == "jax" else lambda test: test
 
 
