@@ -255,6 +255,12 @@ def test_no_image_at_all(run, model_path):
     assert run("predict", model_path) == (1, [], [message])
 
 
+def test_a_name_that_is_too_long_for_a_file_is_an_image_that_cannot_be_read(run, photos):
+    code, lines, talk = run("predict", "a" * 300, photos / "a.png", "--json")
+    assert (code, len(lines)) == (1, 1)
+    assert "name too long" in talk[-1]
+
+
 # Without naming the model file
 
 

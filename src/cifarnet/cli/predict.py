@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.errors import DataError, ModelError, UsageError, printable
-from cifarnet.run.find import find_run
+from cifarnet.run.find import find_run, is_run
 from cifarnet.run.folder import RECORD, Run
 
 from .display import complain, image_bar, out, say, shortened
@@ -100,7 +100,7 @@ def _model_and_images(names: list[str], runs: Path) -> tuple[str, list[str]]:
     """Return the path of the model, and the images."""
     first, *others = names
     is_file = not first or _is_named_onnx(first)
-    if not (is_file or _is_run(first, runs)):
+    if not (is_file or is_run(runs, first)):
         if later := next(filter(_is_named_onnx, others), None):
             raise UsageError(f"the model {later} comes after an image; expected the model first: swap the two")
         model = default_model(runs)
@@ -109,10 +109,6 @@ def _model_and_images(names: list[str], runs: Path) -> tuple[str, list[str]]:
     if not others:
         raise UsageError(f"only the model {first} was given; expected images after it: name files or folders")
     return first if is_file else str(exported_model(find_run(runs, first))), others
-
-
-def _is_run(name: str, runs: Path) -> bool:
-    return any((folder / RECORD).is_file() for folder in (Path(name), runs / name))
 
 
 def _opened(model: str) -> "Classifier":

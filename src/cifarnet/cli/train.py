@@ -15,7 +15,7 @@ from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedul
 from cifarnet.errors import RunError, UsageError, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run.find import find_run
-from cifarnet.run.folder import Run
+from cifarnet.run.folder import LATEST, Run
 from cifarnet.run.record import STOP_REASONS, RunRecord
 from cifarnet.run.state import require_resumable
 from cifarnet.system import INTERRUPTED
@@ -144,7 +144,7 @@ def command(
 
 
 def _resumed(runs: Path, name: str) -> Run:
-    return find_run(runs, None if name == "latest" else name)
+    return find_run(runs, None if name == LATEST else name)
 
 
 def _start_workers(count: int, backend: str | None, resumed: Run | None) -> None:

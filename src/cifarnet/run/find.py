@@ -109,6 +109,14 @@ def find_run(root: str | Path = "runs", name: str | None = None, *, with_weights
     return next((run for run in chain([found], runs) if run.best_weights.is_file()), found)
 
 
+def is_run(root: Path, name: str) -> bool:
+    """Return whether ``name`` is the path of a run folder, or the name of one below ``root``."""
+    try:
+        return any(map(_is_run, (Path(name), root / name)))
+    except RunError:  # a name that cannot be looked up is none
+        return False
+
+
 def find_exported_run(root: str | Path = "runs") -> Run | None:
     """Return the latest run below ``root`` that has an exported model, or None."""
     runs = map(Run, _candidates(Path(root), None))
