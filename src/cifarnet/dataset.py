@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +75,28 @@ class Split:
         return len(self.images)
 
 
+@dataclass(frozen=True)
+class BrokenFile:
+    """An image file that cannot be read, by its path in the folder of the dataset, and the reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What was found in a folder beside the images of a dataset."""
+
+    broken: tuple[BrokenFile, ...] = ()
+    """Files that were left out because they cannot be read."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Number of files without an image extension, by extension in lower case."""
+    linked_folders: int = 0
+    """Number of links to folders in the class folders, which are not followed."""
+    copies: int = 0
+    """Number of images with the pixels of another one before them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training split, a test split and the class names.
@@ -88,11 +110,15 @@ class Dataset:
     test: Split
     labels: tuple[str, ...]
     source: str | None = field(default=None, init=False)
-    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next two fields."""
+    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next four fields."""
     split_by: SplitBy | None = field(default=None, init=False)
     """How the test split was chosen, or None if it was given."""
     split_seed: int | None = field(default=None, init=False)
     """Seed of the test split or of the synthetic images, or None if neither is random."""
+    validation_images: int | None = field(default=None, init=False)
+    """Number of validation images, the last ones of ``train``, or None if they are drawn from it."""
+    reading: Reading = field(default=Reading(), init=False)
+    """What else was found in the folder."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -135,10 +161,24 @@ class Dataset:
         """
         return cls(name, _split(*train), _split(*test), class_names)  # type: ignore[arg-type]  # made a tuple there
 
-    def opened_by(self, source: str, *, split_by: SplitBy | None = None, split_seed: int | None = None) -> Dataset:
-        """Return the same dataset with the arguments of ``load_dataset`` that open it again."""
+    def opened_by(
+        self,
+        source: str,
+        *,
+        split_by: SplitBy | None = None,
+        split_seed: int | None = None,
+        validation_images: int | None = None,
+        reading: Reading | None = None,
+    ) -> Dataset:
+        """Return the same dataset with the arguments of ``load_dataset`` that open it again, and what it found."""
         opened = replace(self)
-        vars(opened).update(source=source, split_by=split_by, split_seed=split_seed)  # the class is frozen
+        vars(opened).update(  # the class is frozen
+            source=source,
+            split_by=split_by,
+            split_seed=split_seed,
+            validation_images=validation_images,
+            reading=reading or Reading(),
+        )
         return opened
 
     @cached_property

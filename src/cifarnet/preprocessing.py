@@ -24,6 +24,9 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SYSTEM_FOLDERS = frozenset(("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin"))
 """Names, in lower case, of folders in which systems keep thumbnails, attributes and deleted files."""
 
+VERSION = 1
+"""Version of the preprocessing. It changes whenever a file gives other pixels, so that cached ones are not used."""
+
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Accepted formats. Pillow also opens formats that start other programs."""
 

@@ -50,6 +50,8 @@ def load_dataset(
     split_by: SplitBy = "content",
     cache: str | Path | None = None,
     progress: Progress | None = None,
+    skip_broken: bool = False,
+    use_validation_folder: bool = True,
 ) -> Dataset:
     """Open CIFAR-10 (downloaded if it is not in the cache), synthetic data, or the data at a path.
 
@@ -57,7 +59,10 @@ def load_dataset(
     with ``train`` and ``test`` that each have such subfolders. The two names take precedence over paths; write
     ``./cifar10`` for a folder of that name. ``seed`` determines the synthetic images, and the test split of a folder
     without one: about a fifth of the images, each chosen by the bytes of its file, so that adding or removing files
-    does not move the others. ``split_by="position"`` splits as earlier versions did. Raises DataError (or FetchError,
+    does not move the others. ``split_by="position"`` splits as earlier versions did. With ``skip_broken``, files of a
+    folder that cannot be read are left out; ``Dataset.reading`` names them. A folder ``val`` beside ``train`` and
+    ``test`` is the validation split, unless ``use_validation_folder`` is False: then it is ignored. Decoded images are
+    kept in the cache folder and not decoded again until their file changes. Raises DataError (or FetchError,
     IntegrityError), and ConfigError for another seed or rule.
     """
     seed = _whole(seed)
@@ -70,13 +75,25 @@ def load_dataset(
     if source == "synthetic":
         return synthetic(seed=seed).opened_by(source, split_seed=seed)
     try:
-        return _open_path(Path(source).expanduser(), seed, split_by, progress or silent)
+        path = Path(source).expanduser()
+        if holds_release(path, CIFAR10):
+            return read_release(path, CIFAR10).opened_by(durable(path))
+        _require_folder_of_folders(path)
+        from .folder import read_class_folders  # imported here: it loads Pillow
+
+        options = {"skip_broken": skip_broken, "use_validation_folder": use_validation_folder}
+        return read_class_folders(path, seed, split_by, progress or silent, **options)
     except OSError as error:
         raise _unreadable(source, error) from error
 
 
 def open_labeled_images(
-    path: str | Path, labels: Sequence[str], progress: Progress | None = None, shape: Shape = IMAGE_SHAPE
+    path: str | Path,
+    labels: Sequence[str],
+    progress: Progress | None = None,
+    shape: Shape = IMAGE_SHAPE,
+    *,
+    skip_broken: bool = False,
 ) -> Split:
     """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
@@ -87,7 +104,7 @@ def open_labeled_images(
     from .folder import read_labeled_images  # imported here: it loads Pillow
 
     try:
-        return read_labeled_images(Path(path).expanduser(), labels, progress or silent, shape)
+        return read_labeled_images(Path(path).expanduser(), labels, progress or silent, shape, skip_broken=skip_broken)
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -112,14 +129,9 @@ def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
     return dataset
 
 
-def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
-    if holds_release(path, CIFAR10):
-        return read_release(path, CIFAR10).opened_by(durable(path))
+def _require_folder_of_folders(path: Path) -> None:
     if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
         raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
-    from .folder import read_class_folders  # imported here: it loads Pillow
-
-    return read_class_folders(path, seed, split_by, progress)
 
 
 def _unreadable(source: str | Path, error: OSError) -> DataError:
