@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,20 @@ def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np
         if getattr(error, "errno", None) in SYSTEM_ERRORS:
             raise
         raise DataError(reason(error) or type(error).__name__) from error
+
+
+class Header(NamedTuple):
+    """Size of an image as stored, and Pillow's name of its kind of pixels."""
+
+    width: int
+    height: int
+    mode: str
+
+
+def read_header(file: Path) -> Header:
+    """Return the header of an image file that ``read_pixels`` can read."""
+    with Image.open(file, formats=_FORMATS) as image:
+        return Header(image.width, image.height, image.mode)
 
 
 def _decoded(file: Path | BinaryIO, shape: Shape) -> NDArray[np.uint8]:

@@ -182,11 +182,13 @@ def test_inspecting_a_file_that_is_not_a_model(fails, tmp_path, content, message
 
 @pytest.fixture
 def pets(tmp_path):
-    """Return a folder of two classes with three images each."""
-    for name in ("cat", "dog"):
+    """Return a folder of two classes with three images each, all different."""
+    for kind, name in enumerate(("cat", "dog")):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for index in range(3):
-            Image.new("RGB", (32, 32), (index, 0, 0)).save(tmp_path / "pets" / name / f"{index}.png")
+            Image.radial_gradient("L").rotate(60 * kind + 20 * index).convert("RGB").save(
+                tmp_path / "pets" / name / f"{index}.png"
+            )
     return tmp_path / "pets"
 
 

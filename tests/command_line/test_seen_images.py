@@ -245,7 +245,7 @@ def test_test_images_with_the_pixels_of_training_images_are_named(run, tmp_path)
     assert message.endswith("remove them or their copies")
 
 
-@pytest.mark.parametrize("name", ["val", "validation_set"])
+@pytest.mark.parametrize("name", ["dev", "validation_set"])
 def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path, name):
     for seed, part in enumerate(("train", "test", name)):
         make_photos(tmp_path / "split" / part, seed)

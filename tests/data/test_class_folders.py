@@ -12,7 +12,7 @@ from PIL import Image
 from tests.lfs import POINTER
 from tests.png import png_bytes
 
-from cifarnet.data import load_dataset
+from cifarnet.data import load_dataset, open_labeled_images
 from cifarnet.errors import ConfigError, DataError
 
 
@@ -348,3 +348,28 @@ def test_splits_in_capitals_are_not_taken_for_classes_whatever_file_lies_beside_
         (tmp_path / "set" / part / beside).touch()
     with pytest.raises(DataError, match="has Test, Train as class folders, which hold only folders"):
         load_dataset(tmp_path / "set")
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_splits_whose_class_names_have_another_unicode_form_have_the_same_classes(split_folders):
+    (split_folders / "train" / "cat").rename(split_folders / "train" / COMPOSED)
+    (split_folders / "test" / "cat").rename(split_folders / "test" / DECOMPOSED)
+    dataset = load_dataset(split_folders)
+    assert dataset.labels == (COMPOSED, "dog")
+    assert np.bincount(dataset.test.labels).tolist() == [5, 5]
+
+
+def test_two_class_folders_that_look_the_same_are_refused(class_folders):
+    for name in (COMPOSED, DECOMPOSED):
+        shutil.copytree(class_folders / "cat", class_folders / name)
+    with pytest.raises(DataError, match=r"that differ only in their Unicode form .*: move the images of one into the"):
+        load_dataset(class_folders)
+
+
+def test_images_are_evaluated_whatever_the_unicode_form_of_their_class(class_folders):
+    (class_folders / "cat").rename(class_folders / DECOMPOSED)
+    found = open_labeled_images(class_folders, ["dog", COMPOSED])
+    assert np.bincount(found.test.labels).tolist() == [5, 5]
+    assert found.test.files[-1] == f"{DECOMPOSED}/4.png"

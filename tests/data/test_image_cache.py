@@ -72,6 +72,16 @@ def test_a_changed_an_added_and_a_removed_file_decode_only_those(class_folders, 
     assert_same(load_dataset(class_folders), changed)
 
 
+def test_without_a_removed_file_the_others_are_the_same(class_folders, decoded):
+    load_dataset(class_folders)
+    decoded.clear()
+    (class_folders / "cat" / "1.png").unlink()
+    changed = load_dataset(class_folders)
+    assert decoded == []
+    image_cache.clear_cached_folders()
+    assert_same(load_dataset(class_folders), changed)
+
+
 def test_a_file_of_the_same_size_and_another_time_is_decoded_again(class_folders, decoded):
     load_dataset(class_folders)
     decoded.clear()
@@ -86,7 +96,7 @@ def test_images_of_another_size_have_their_own_cache(class_folders, decoded, cac
     small = open_labeled_images(class_folders, ["cat", "dog"])
     large = open_labeled_images(class_folders, ["cat", "dog"], shape=(48, 48, 3))
     assert (len(decoded), len(files(cache))) == (20, 2)
-    assert (small.images.shape[1:], large.images.shape[1:]) == ((32, 32, 3), (48, 48, 3))
+    assert (small.test.images.shape[1:], large.test.images.shape[1:]) == ((32, 32, 3), (48, 48, 3))
 
 
 @pytest.mark.parametrize("name", ["VERSION", "decoders"])

@@ -8,11 +8,13 @@ import typer
 
 from cifarnet.errors import printable
 
+from . import check_data
 from .display import download_bar, out
 from .options import JsonOption
 from .tables import table
 
-app = typer.Typer(help="Download or verify CIFAR-10, or show the cache of decoded images.", no_args_is_help=True)
+app = typer.Typer(help="Download or verify CIFAR-10, check an image folder, or show its cache.", no_args_is_help=True)
+app.command("check")(check_data.command)
 
 
 @app.command("fetch")

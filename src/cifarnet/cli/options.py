@@ -59,6 +59,9 @@ MovedDataOption = Annotated[
         parser=filled("--data", DATA),
     ),
 ]
+SkipBrokenOption = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out image files that cannot be read, instead of stopping.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 TtaOption = Annotated[
     bool,

@@ -22,7 +22,7 @@ from cifarnet.system import INTERRUPTED
 
 from .dataset_notes import say_dataset
 from .display import TrainingDisplay, be_silent, download_bar, is_silent, out, say, say_not_known
-from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
+from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
 from .runs import starting_run
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def command(
             parser=filled("--from", RUN),
         ),
     ] = None,
+    skip_broken: SkipBrokenOption = False,
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; continue with --resume.", min=0)
     ] = None,
@@ -126,7 +127,7 @@ def command(
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
-        run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs)
+        run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs, skip_broken=skip_broken)
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
     tracking = _train(run, dataset, max_minutes, track or [])
@@ -181,7 +182,14 @@ def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Re
 
 
 def _begin(
-    settings: Recipe, origin: Run | None, given: Collection[str], source: str, backend: str | None, runs: Path
+    settings: Recipe,
+    origin: Run | None,
+    given: Collection[str],
+    source: str,
+    backend: str | None,
+    runs: Path,
+    *,
+    skip_broken: bool,
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out_of
@@ -200,12 +208,15 @@ def _begin(
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:
             say_not_known(warm_start.run)
-    dataset = _opened(source, _split_seed(settings, origin))
+    dataset = _opened(source, _split_seed(settings, origin), skip_broken=skip_broken)
     adapted = settings.for_dataset(dataset, given)
     say_dataset(dataset, hold_out_of(dataset, settings.train), settings.train, adapted.train)
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
+    from cifarnet.training.image_list import BROKEN
 
     run = begin(adapted, dataset, runs, warm_start=warm_start)
+    if broken := dataset.reading.broken:
+        say(f"note: {len(broken):,} files that cannot be read are left out: see {run.path / BROKEN}")
     if copies := run.record.hold_out.copies:
         say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
     return run, dataset
@@ -217,11 +228,11 @@ def _split_seed(settings: Recipe, origin: Run | None) -> int:
     return settings.train.seed if recorded is None else recorded
 
 
-def _opened(source: str, seed: int) -> "Dataset":
+def _opened(source: str, seed: int, *, skip_broken: bool) -> "Dataset":
     from cifarnet.data import load_dataset
 
     with download_bar() as progress:
-        return load_dataset(source, seed=seed, progress=progress)
+        return load_dataset(source, seed=seed, progress=progress, skip_broken=skip_broken)
 
 
 def _reopen(

@@ -6,7 +6,7 @@ from typing import get_args
 
 from cifarnet.config import MOST, plain_number
 from cifarnet.contract import IMAGE_SHAPE, Shape
-from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
+from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, SplitBy, durable, silent
 from cifarnet.errors import ConfigError, DataError, IntegrityError
 
 from .augmentation import batch_order
@@ -94,12 +94,12 @@ def open_labeled_images(
     shape: Shape = IMAGE_SHAPE,
     *,
     skip_broken: bool = False,
-) -> Split:
+) -> Dataset:
     """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
-    They are resized to ``shape``. Unlike ``load_dataset`` it does not split the images, and accepts classes without
-    images, or a single image. Raises DataError for subfolders that are not classes of the model, and if there is no
-    image at all.
+    They are resized to ``shape``, and all in the test split. Unlike with ``load_dataset``, there may be classes
+    without images, or a single image. Raises DataError for subfolders that are not classes of the model, and if there
+    is no image at all.
     """
     from .folder import read_labeled_images  # imported here: it loads Pillow
 

@@ -34,6 +34,34 @@ class ClassFiles:
     """Links to folders, which are not followed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The classes of a folder and the files of each, in each of its splits."""
+
+    labels: tuple[str, ...]
+    parts: tuple[str, ...]
+    """``train``, the validation folder if there is one, and ``test``; or "" for a folder without splits."""
+    files: tuple[ClassFiles, ...]
+    """Files of each class in the first part, then in the next."""
+
+    @property
+    def is_split(self) -> bool:
+        """Whether there are ``train`` and ``test``."""
+        return len(self.parts) > 1
+
+
+def find_layout(path: Path, *, use_validation_folder: bool = True) -> Layout:
+    """Return the classes and files of a folder, or of ``train`` and ``test`` in it. Raises ``DataError``."""
+    if not ((path / "train").is_dir() and (path / "test").is_dir()):
+        labels = class_names(path)
+        return Layout(labels=labels, parts=("",), files=tuple(find_class_files(path / label) for label in labels))
+    labels = class_names(path / "train")
+    validation = validation_folder(path) if use_validation_folder else None
+    parts = ("train", *([validation] if validation else []), "test")
+    folders = [folder for part in parts for folder in _part_folders(path, part, labels)]
+    return Layout(labels=labels, parts=parts, files=tuple(map(find_class_files, folders)))
+
+
 def find_class_files(folder: Path) -> ClassFiles:
     """Return the files of a class folder. Raises ``OSError`` for a folder that cannot be listed."""
     walked = list(os.walk(folder, onerror=_refuse))
@@ -107,7 +135,13 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def part_folders(path: Path, part: str, labels: Sequence[str]) -> list[Path]:
+def validation_folder(path: Path) -> str | None:
+    """Return the name of the folder with validation images beside ``train`` and ``test``, or None."""
+    found = [name for name in VALIDATION_NAMES if (path / name).is_dir() and folder_names(path / name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _part_folders(path: Path, part: str, labels: Sequence[str]) -> list[Path]:
     """Return the folder of each class in the split ``part``. Raises ``DataError`` for other classes."""
     names = {composed(name): name for name in _names_in_part(path, part)}
     wanted = [composed(label) for label in labels]
@@ -115,12 +149,6 @@ def part_folders(path: Path, part: str, labels: Sequence[str]) -> list[Path]:
         places = [f"{name} (only in {part if name in names else 'train'})" for name in different]
         raise DataError(f"{path} has class folders in only one split: {', '.join(places)}: add or remove them")
     return [path / part / names[name] for name in wanted]
-
-
-def validation_folder(path: Path) -> str | None:
-    """Return the name of the folder with validation images beside ``train`` and ``test``, or None."""
-    found = [name for name in VALIDATION_NAMES if (path / name).is_dir() and folder_names(path / name)]
-    return found[0] if len(found) == 1 else None
 
 
 def _names_in_part(path: Path, part: str) -> tuple[str, ...]:

@@ -51,11 +51,10 @@ def decode(folder: Path, paths: Sequence[Path], progress: Progress, shape: Shape
     with _alone(file, progress) as is_cached:
         cached = open_cached(file, shape)  # by the process that held the lock
         found, missing = _split(cached, stamps, shape)
-        is_new = cached is None or len(missing) > 0 or len(cached.rows) > len(stamps)
         try:
             _decode_missing(found, missing, paths, [stamp.size_bytes for stamp in stamps], progress)
         finally:  # also after an error: what was decoded is kept
-            if is_cached and is_new:
+            if is_cached and any(found.contents[index] for index in missing):
                 _store(file, folder, stamps, found, progress)
     return found
 

@@ -15,15 +15,14 @@ from cifarnet.errors import DataError, shell_word
 
 from .class_files import (
     ClassFiles,
-    class_names,
+    Layout,
     composed,
     find_class_files,
+    find_layout,
     folder_names,
     listed,
-    part_folders,
     require_images,
     require_no_broken_links,
-    validation_folder,
 )
 from .decoding import decode
 from .test_split import LEAST_PER_CLASS, chosen_for_test
@@ -62,18 +61,39 @@ def read_class_folders(
     the validation split. Hidden files, files without an image extension, links to folders, and anything else beside
     ``train`` and ``test`` are ignored, and with ``skip_broken`` files that cannot be read. Raises DataError.
     """
-    if (path / "train").is_dir() and (path / "test").is_dir():
-        return _read_parts(path, progress, skip_broken=skip_broken, use_validation_folder=use_validation_folder)
-    labels = class_names(path)
-    found = [find_class_files(path / label) for label in labels]
-    read = read_files(path, found, range(len(labels)), progress, least=LEAST_PER_CLASS, skip_broken=skip_broken)
-    is_test = chosen_for_test(read.split, read.contents, read.digests, labels, seed, split_by)
+    layout = find_layout(path, use_validation_folder=use_validation_folder)
+    read = read_layout(path, layout, progress, skip_broken=skip_broken)
+    if layout.is_split:
+        return _as_given(path, layout, read)
+    is_test = chosen_for_test(read.split, read.contents, read.digests, layout.labels, seed, split_by)
     train, test = (
         Split(read.split.images[part], read.split.labels[part], tuple(compress(read.split.files, part)))
         for part in (~is_test, is_test)
     )
-    dataset = Dataset(path.resolve().name, train, test, labels)
+    dataset = Dataset(path.resolve().name, train, test, layout.labels)
     return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed, reading=read.reading)
+
+
+def read_layout(
+    path: Path, layout: Layout, progress: Progress, *, skip_broken: bool, least: int | None = None
+) -> ReadImages:
+    """Read the files of all classes and splits. Raises as ``read_files`` does, by default as training needs them."""
+    labels = [*range(len(layout.labels))] * len(layout.parts)
+    least = (1 if layout.is_split else LEAST_PER_CLASS) if least is None else least
+    return read_files(path, layout.files, labels, progress, least=least, skip_broken=skip_broken)
+
+
+def _as_given(path: Path, layout: Layout, read: ReadImages) -> Dataset:
+    """Return the dataset with the splits of the folder, the validation images last in the training split."""
+    classes = len(layout.labels)
+    first = sum(read.counts[:-classes])
+    train, test = (
+        Split(read.split.images[rows], read.split.labels[rows], read.split.files[rows])
+        for rows in (slice(first), slice(first, None))
+    )
+    held_out = sum(read.counts[classes:-classes]) or None
+    dataset = Dataset(path.resolve().name, train, test, layout.labels)
+    return dataset.opened_by(durable(path), validation_images=held_out, reading=read.reading)
 
 
 def read_labeled_images(
@@ -83,11 +103,11 @@ def read_labeled_images(
     shape: Shape = IMAGE_SHAPE,
     *,
     skip_broken: bool = False,
-) -> Split:
+) -> Dataset:
     """Read all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
-    A class may have an empty subfolder or none. Images are uint8 (n, *shape). Raises DataError for subfolders that
-    are not classes of the model, and if there is no image at all.
+    The training split is empty. A class may have an empty subfolder or none. Images are uint8 (n, *shape). Raises
+    DataError for subfolders that are not classes of the model, and if there is no image at all.
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected one with a subfolder of images per class: check the path")
@@ -102,24 +122,10 @@ def read_labeled_images(
     found = [find_class_files(places[index]) for index in sorted(places)]
     if not any(files.images for files in found):
         raise DataError(f"{path} has no images in class folders; expected {path / labels[0]} and the like: add some")
-    return read_files(path, found, sorted(places), progress, shape, skip_broken=skip_broken).split
-
-
-def _read_parts(path: Path, progress: Progress, *, skip_broken: bool, use_validation_folder: bool) -> Dataset:
-    labels = class_names(path / "train")
-    validation = validation_folder(path) if use_validation_folder else None
-    parts = ["train", *([validation] if validation else []), "test"]
-    found = [find_class_files(folder) for part in parts for folder in part_folders(path, part, labels)]
-    indices = [*range(len(labels))] * len(parts)
-    read = read_files(path, found, indices, progress, least=1, skip_broken=skip_broken)
-    in_train, in_test = (sum(read.counts[place:]) for place in (0, -len(labels)))
-    train, test = (
-        Split(read.split.images[rows], read.split.labels[rows], read.split.files[rows])
-        for rows in (slice(in_train - in_test), slice(in_train - in_test, None))
-    )
-    held_out = sum(read.counts[len(labels) : -len(labels)]) or None
-    dataset = Dataset(path.resolve().name, train, test, labels)
-    return dataset.opened_by(durable(path), validation_images=held_out, reading=read.reading)
+    read = read_files(path, found, sorted(places), progress, shape, skip_broken=skip_broken)
+    no_images = Split(read.split.images[:0], read.split.labels[:0])
+    dataset = Dataset(path.resolve().name, no_images, read.split, tuple(labels))
+    return dataset.opened_by(durable(path), reading=read.reading)
 
 
 def read_files(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cifarnet.backends import choose
 from cifarnet.contract import FILE_ENGINE, Shape
-from cifarnet.dataset import NAMED_SOURCES, Dataset, Split, durable
+from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
 from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run, require_weights
@@ -17,6 +17,7 @@ from cifarnet.run.record import Calibration, DataRecord
 from cifarnet.run.state import run_beside
 from cifarnet.run.typed_json import read
 from cifarnet.runtime import open_model
+from cifarnet.training.image_list import differences
 from cifarnet.training.seen import count_seen, seen_by
 
 from .metrics import Evaluation, measure
@@ -177,7 +178,9 @@ def open_target(name: str | None, runs: Path, backend: str | None = None) -> Tar
     return file_target(Path(name))
 
 
-def open_images(target: Target, place: str | None, progress: "Progress | None" = None) -> Dataset:
+def open_images(
+    target: Target, place: str | None, progress: "Progress | None" = None, *, skip_broken: bool = False
+) -> Dataset:
     """Return the dataset that the model was trained on, or the one in ``place``, split by the same rule.
 
     Raises ``DataError`` for other classes or another image size. Check its test split with ``require_unseen`` before
@@ -185,7 +188,7 @@ def open_images(target: Target, place: str | None, progress: "Progress | None" =
     """
     if place is None:
         _require_origin(target)
-    dataset = target.origin.load_dataset(place, progress)
+    dataset = target.origin.load_dataset(place, progress, skip_broken=skip_broken)
     if (shape := dataset.test.images.shape[1:]) != target.image_shape:
         raise DataError(
             f"{dataset.name} has images of shape {shape}; expected {target.image_shape}, the input of {target.name}: "
@@ -203,16 +206,17 @@ def _require_origin(target: Target) -> None:
         )
 
 
-def open_every_image(target: Target, folder: str, progress: "Progress | None" = None) -> Dataset:
+def open_every_image(
+    target: Target, folder: str, progress: "Progress | None" = None, *, skip_broken: bool = False
+) -> Dataset:
     """Return a dataset with every image of a folder of class folders in the test split.
 
-    Classes may be missing. Raises ``DataError`` for folders that are not classes of the model.
+    Classes may be missing, and with ``skip_broken`` files that cannot be read are left out. Raises ``DataError`` for
+    folders that are not classes of the model.
     """
     from cifarnet.data import open_labeled_images
 
-    split = open_labeled_images(folder, target.labels, progress, target.image_shape)
-    no_images = Split(split.images[:0], split.labels[:0])
-    return Dataset(Path(folder).resolve().name, no_images, split, target.labels).opened_by(durable(folder))
+    return open_labeled_images(folder, target.labels, progress, target.image_shape, skip_broken=skip_broken)
 
 
 def require_comparable(first: Target, second: Target, *, same_data: bool) -> None:
@@ -244,9 +248,11 @@ def require_unseen(target: Target, dataset: Dataset, place: str | None) -> bool 
     """
     own = is_own(target, dataset)
     if place is None and not own:
+        different = differences(target.run, dataset) if target.run else ""
         raise DataError(
             f"{dataset.name} has changed since {target.name} was trained: its fingerprint is "
-            f"{dataset.fingerprint[:12]}; expected {target.origin.fingerprint[:12]}: restore it, or name the images "
+            f"{dataset.fingerprint[:12]}; expected {target.origin.fingerprint[:12]}"
+            f"{f' (since then {different})' * bool(different)}: restore it, or name the images "
             "to evaluate on with --data"
         )
     seen = None if target.run is None else seen_by(target.run)

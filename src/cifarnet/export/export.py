@@ -82,7 +82,7 @@ def export_precisions(
     """
     variants = [(tolerances_of(each, max_drop), writable_path(run, each, output)) for each, output in outputs.items()]
     dataset = dataset or run.record.origin.load_dataset()
-    same_hold_out(run.record, dataset)
+    same_hold_out(run.record, dataset, run)
     for _, path in variants:
         require_outside(path.parent, dataset.source, "--output")  # the images may have moved
     best = load_best_and_epoch(run)

@@ -24,9 +24,17 @@ class Origin:
     """How the test split of a folder without one is chosen."""
     split_seed: int
     """Seed of that choice, or of the synthetic images."""
+    use_validation_folder: bool = False
+    """Whether the validation images are those of a folder ``val``, which earlier versions ignored."""
+    skip_broken: bool = False
+    """Whether files that cannot be read were left out."""
 
-    def load_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
+    def load_dataset(
+        self, place: str | None = None, progress: "Progress | None" = None, *, skip_broken: bool = False
+    ) -> Dataset:
         """Open the images, now in ``place`` if given, and split them as for the training run.
+
+        With ``skip_broken``, or if the run did so, files that cannot be read are left out.
 
         Raises ``DataError`` if their place is unknown or does not exist.
         """
@@ -38,7 +46,14 @@ class Origin:
             raise DataError(
                 f"the model was trained on {source or self.name}, which {fault}; expected --data with its place"
             )
-        return load_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
+        return load_dataset(
+            source,
+            seed=self.split_seed,
+            split_by=self.split_by,
+            progress=progress,
+            skip_broken=skip_broken or self.skip_broken,
+            use_validation_folder=self.use_validation_folder,
+        )
 
 
 def require_outside(place: Path, source: str | None, option: str) -> None:

@@ -54,6 +54,10 @@ class DataRecord:
     """Number of training images, including the validation split."""
     test_images: int
     labels: tuple[str, ...]
+    validation_images: Positive | None = None
+    """Number of validation images among them that the folder ``val`` had; None if they were drawn."""
+    skipped: Positive | None = None
+    """Number of files that were left out because they cannot be read."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DataRecord":
@@ -67,11 +71,14 @@ class DataRecord:
             train_images=len(dataset.train),
             test_images=len(dataset.test),
             labels=dataset.labels,
+            validation_images=dataset.validation_images,
+            skipped=len(dataset.reading.broken) or None,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, without rule and seed if an earlier version recorded none."""
-        document = members(self)
+        omitted = {name for name in ("validation_images", "skipped") if getattr(self, name) is None}
+        document = {name: value for name, value in members(self).items() if name not in omitted}
         if self.split_by == "position" and self.split_seed is None:
             del document["split_by"], document["split_seed"]
         return document
@@ -84,6 +91,8 @@ class DataRecord:
             fingerprint=self.fingerprint,
             split_by=self.split_by or "content",
             split_seed=seed if self.split_seed is None else self.split_seed,
+            use_validation_folder=self.validation_images is not None,
+            skip_broken=self.skipped is not None,
         )
 
 

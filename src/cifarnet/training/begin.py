@@ -22,6 +22,7 @@ from cifarnet.run.record import DataRecord, HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
 from .distributed import join, require_alike
+from .image_list import write_image_lists
 from .import_weights import start_weights
 from .seen import Digests, digests, write_seen
 from .warm_start import WarmStart, require_unseen
@@ -78,6 +79,7 @@ def begin(
                 write_atomically(run.start_weights, weights)
             if known is not None:
                 write_seen(run, known)
+            write_image_lists(run, dataset, seen)
             run.write_record(record)
 
     if workers.is_first:

@@ -29,6 +29,7 @@ from cifarnet.system import usable_cores
 from .begin import begin, facts_of, require_fitting
 from .custom import customized, resumed
 from .distributed import join, require_alike
+from .image_list import differences
 from .loop import Outcome, fit
 from .observer import Observer
 from .warm_start import recipe_of, warm_start_from, warm_start_of
@@ -140,7 +141,7 @@ def resume(
         _require_same_backend(run, record.backend)
         facts = facts_of(settings, dataset, record.custom)
         require_alike(workers, facts | {"parts": record.machine.parts, "threads": adapter().threads()})
-        parts = same_hold_out(record, dataset)
+        parts = same_hold_out(record, dataset, run)
         if workers.is_first:
             finish_pointing_latest(run)
         require_fitting(settings, dataset)
@@ -151,7 +152,7 @@ def resume(
         if warm_start is not None:
             load_features(model, warm_start.weights)
         # Only now, so that a refused resume keeps the results of the interrupted training.
-        record = _started(record, workers)
+        record = _started(record, workers, dataset.source)
         if workers.is_first:
             run.write_record(record)
         outcome = fit(
@@ -183,9 +184,11 @@ def resume(
     return run
 
 
-def _started(record: RunRecord, workers: Workers) -> RunRecord:
+def _started(record: RunRecord, workers: Workers, source: str | None) -> RunRecord:
+    """Return the record of a session that begins, with the place where the images are now."""
     machine = replace(record.machine, workers=workers.count if workers.count > 1 else None)
-    return replace(record.without_results(), status="running", machine=machine)
+    data = replace(record.data, source=source or record.data.source)
+    return replace(record.without_results(), status="running", machine=machine, data=data)
 
 
 def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model:
@@ -209,7 +212,7 @@ def calibration_of(
     record = run.record if epoch is None else record_of(run, epoch)
     if (recorded := record.calibration_for(flip=flip)) is not None:
         return recorded
-    parts = same_hold_out(record, dataset)
+    parts = same_hold_out(record, dataset, run)
     found = _calibration(with_tta(predictor(model)) if flip else predictor(model), dataset, parts)
     if record.status != "running":
         with suppress(RunError, OSError), run.locked():  # the folder may be read-only
@@ -268,12 +271,14 @@ def _require_same_threads(run: Run, began: Machine) -> None:
         )
 
 
-def require_same_data(data: DataRecord, dataset: Dataset) -> None:
-    """Raise ``RunError`` unless ``dataset`` is the one in a run record."""
+def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None) -> None:
+    """Raise ``RunError`` unless ``dataset`` is the one in a run record, with the files that differ from ``run``."""
     if data.fingerprint != dataset.fingerprint:
+        different = differences(run, dataset) if run else ""
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
             f"run began: restore {data.source or data.name}, name its place with --data if it moved, or start a new run"
+            f"{f' (since then {different})' * bool(different)}"
         )
     if data.labels != dataset.labels:
         raise RunError(
@@ -282,13 +287,13 @@ def require_same_data(data: DataRecord, dataset: Dataset) -> None:
         )
 
 
-def same_hold_out(record: RunRecord, dataset: Dataset) -> HoldOut:
-    """Return the validation split that a run began with.
+def same_hold_out(record: RunRecord, dataset: Dataset, run: Run | None = None) -> HoldOut:
+    """Return the validation split that a run began with. ``run``, if given, knows which files differ.
 
     Raises ``RunError`` if ``dataset`` or its division is not that of the record: images of another validation split may
     have been trained on.
     """
-    require_same_data(record.data, dataset)
+    require_same_data(record.data, dataset, run)
     parts = hold_out_of(dataset, record.train)
     if parts.fingerprint != record.hold_out.fingerprint:
         raise RunError(
