@@ -268,7 +268,10 @@ def _ppm() -> bytes:
         (_half_zeroed(), "broken PNG file: the CRC of its pixels does not match"),
         (b"no image", "no image in a known format"),
         (_ppm(), "no image in a known format"),  # a format outside the list is refused whatever the file's name
-        (png_bytes(10_000, 10_000, b""), ".*decompression bomb"),  # Pillow by itself only warns of this one
+        (
+            png_bytes(10_000, 10_000, b""),
+            ".*decompression bomb.*scale it down or raise CIFARNET_MAX_PIXELS",
+        ),  # Pillow by itself only warns of this one
         (png_bytes(20_000, 20_000, b""), ".*decompression bomb"),
         (POINTER, "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"),
     ],

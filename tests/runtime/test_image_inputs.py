@@ -188,7 +188,10 @@ def test_bombs_are_refused_where_warnings_are_ignored(refuses):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         message = refuses(bomb(10_000))
-    assert message == ("the image is too large (10000x10000 pixels); expected at most 89,478,485 pixels: scale it down")
+    assert message == (
+        "the image is too large (10000x10000 pixels); expected at most 89,478,485 pixels: scale it down or raise "
+        "CIFARNET_MAX_PIXELS"
+    )
 
 
 def test_floating_point_pictures(refuses):

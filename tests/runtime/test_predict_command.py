@@ -374,7 +374,7 @@ def test_a_bomb_is_an_error_without_a_warning_beside(run, model_path, photos):
     code, lines, talk = run("predict", model_path, photos / "wide.png")
     assert (code, lines, len(talk)) == (1, [], 1)
     assert "wide.png is too large (Image size (90000000 pixels) exceeds limit" in talk[0]
-    assert talk[0].endswith("; expected at most 89,478,485 pixels: scale it down")
+    assert talk[0].endswith("; expected at most 89,478,485 pixels: scale it down or raise CIFARNET_MAX_PIXELS")
 
 
 def test_the_command_and_the_library_say_the_same(run, model_path, photos):

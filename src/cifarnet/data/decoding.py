@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cifarnet.atomic import locked
 from cifarnet.contract import Shape
 from cifarnet.dataset import Progress
-from cifarnet.errors import DataError, RunError, reason
-from cifarnet.preprocessing import bombs_refused, read_pixels
+from cifarnet.errors import DataError, RunError, SizeError, reason
+from cifarnet.preprocessing import LIMIT_VARIABLE, bombs_refused, read_pixels
 from cifarnet.system import usable_cores
 
 from .cache import CACHE_VARIABLE
@@ -102,6 +102,8 @@ def _decoded(path: Path, shape: Shape) -> tuple[NDArray[np.uint8] | str, bytes]:
     """Return the pixels of a file, or the reason why it cannot be read, and the SHA-256 of a file that can."""
     try:
         pixels = read_pixels(path, shape)
+    except SizeError as error:
+        return f"{error}; scale it down or raise {LIMIT_VARIABLE}", b""
     except DataError as error:
         return str(error), b""
     with path.open("rb") as file:
