@@ -176,6 +176,37 @@ def test_what_differs_is_listed(run, photos):
         assert expected in fails_after_messages(run, command)
 
 
+def test_a_run_with_its_test_images_is_exported_without_the_folder(run, photos, latest, tmp_path):
+    assert run("train", "--data", "photos", "--keep-test-images", *SHORT)[0] == 0
+    assert run("export")[0] == 0
+    before = latest.model.read_bytes()
+    shutil.rmtree(photos)
+    code, _, lines = run("export")
+    assert code == 0, lines
+    assert latest.model.read_bytes() == before
+    code, _, lines = run("export", "--fp16")
+    assert code == 0, lines
+    for option in ("--int8", "--tta"):  # which need training or validation images
+        assert "expected --data with its place" in fails_after_messages(run, "export", option)
+    kept = latest.path / "test-images.npz"
+    with np.load(kept) as found:
+        images, labels = found["images"], found["labels"]
+    np.savez(kept, images=images + 1, labels=labels)
+    assert "test-images.npz is damaged (it has other images)" in fails_after_messages(run, "export")
+
+
+def test_test_images_that_take_too_much_space_are_not_kept(run, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("cifarnet.training.kept_images.MOST_BYTES", 1000)
+    message = fails_after_messages(run, "train", "--data", "photos", "--keep-test-images")
+    assert "expected at most 0 MB to keep: leave --keep-test-images out" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["--skip-broken", "--keep-test-images"])
+def test_what_a_run_began_with_is_not_chosen_on_resuming(run, option):
+    assert f"{option} and --resume were both given" in fails_after_messages(run, "train", "--resume", "latest", option)
+
+
 def test_a_resumed_run_remembers_where_its_images_are_now(run, photos, latest, tmp_path):
     assert run("train", "--data", "photos", *NO_TIME)[0] == 0
     photos.rename(tmp_path / "elsewhere")

@@ -80,6 +80,13 @@ def command(
         ),
     ] = None,
     skip_broken: SkipBrokenOption = False,
+    keep_test_images: Annotated[
+        bool,
+        typer.Option(
+            "--keep-test-images",
+            help="Keep the test images (at most 64 MB) in the run folder, so that export needs no images.",
+        ),
+    ] = False,
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; continue with --resume.", min=0)
     ] = None,
@@ -122,12 +129,16 @@ def command(
         raise UsageError("--from and --resume were both given; expected one of them: leave one out")
     if warm_start is not None and data is None:
         raise UsageError("--from was given without --data; expected the images to train on: add --data")
+    if resume is not None and (skip_broken or keep_test_images):
+        option = "--skip-broken" if skip_broken else "--keep-test-images"
+        raise UsageError(f"{option} and --resume were both given; expected it when the run begins: leave it out")
     if workers is not None and workers > 1:
         _start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
-        run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs, skip_broken=skip_broken)
+        choices = {"skip_broken": skip_broken, "keep_test_images": keep_test_images}
+        run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs, **choices)
     else:
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
     tracking = _train(run, dataset, max_minutes, track or [])
@@ -190,6 +201,7 @@ def _begin(
     runs: Path,
     *,
     skip_broken: bool,
+    keep_test_images: bool,
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out_of
@@ -214,7 +226,7 @@ def _begin(
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
     from cifarnet.training.image_list import BROKEN
 
-    run = begin(adapted, dataset, runs, warm_start=warm_start)
+    run = begin(adapted, dataset, runs, warm_start=warm_start, keep_test_images=keep_test_images)
     if broken := dataset.reading.broken:
         say(f"note: {len(broken):,} files that cannot be read are left out: see {run.path / BROKEN}")
     if copies := run.record.hold_out.copies:

@@ -58,6 +58,8 @@ class DataRecord:
     """Number of validation images among them that the folder ``val`` had; None if they were drawn."""
     skipped: Positive | None = None
     """Number of files that were left out because they cannot be read."""
+    test_digest: str | None = None
+    """SHA-256 (hex) of the test images in the run folder; None if they were not kept."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DataRecord":
@@ -77,7 +79,7 @@ class DataRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, without rule and seed if an earlier version recorded none."""
-        omitted = {name for name in ("validation_images", "skipped") if getattr(self, name) is None}
+        omitted = {name for name in ("validation_images", "skipped", "test_digest") if getattr(self, name) is None}
         document = {name: value for name, value in members(self).items() if name not in omitted}
         if self.split_by == "position" and self.split_seed is None:
             del document["split_by"], document["split_seed"]
