@@ -19,6 +19,7 @@ GlobalPooling = Literal["none", "average", "max"]
 OptimizerName = Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
 Schedule = Literal["constant", "cosine", "linear"]
 Flip = Literal["none", "random", "alternating"]
+ClassWeights = Literal["none", "balanced"]
 Precision = Literal["float32", "bfloat16"]
 
 KERNEL_SIZES = range(1, 12, 2)
@@ -211,7 +212,7 @@ class TrainConfig(Config):
     Raises ``ConfigError`` for a value out of range.
     """
 
-    ADDED = frozenset({"label_smoothing", "flip", "translation", "cutout", "precision"})
+    ADDED = frozenset({"label_smoothing", "flip", "translation", "cutout", "precision", "class_weights"})
 
     optimizer: OptimizerName = "adam"
     """Optimizer, by its name in ``keras.optimizers``; Keras' defaults apply to settings that are not listed here.
@@ -236,6 +237,9 @@ class TrainConfig(Config):
     """
     label_smoothing: float = 0.0
     """Label smoothing in training, from 0 up to but not including 1."""
+    class_weights: ClassWeights = "none"
+    """Weights of the training loss by class: ``balanced`` is the number of training images divided by that of classes
+    and by that of the class, as in scikit-learn. The validation loss is not weighted."""
     flip: Flip = "none"
     """Horizontal flip: of a ``random`` half of the images, or ``alternating``, of each image in every other epoch."""
     translation: int = 0

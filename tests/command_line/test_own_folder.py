@@ -1,6 +1,7 @@
 """What `train` says about a folder, leaves out of it, and knows about it when it changed or moved."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -102,6 +103,28 @@ def test_copies_images_of_one_color_and_small_classes_are_noted(run, photos):
     assert any(note.startswith("40 of the 71 images are copies of others (the same pixels), and all") for note in told)
     assert any(note.startswith("1 images have nearly one color, such as 16-bit files that use few of") for note in told)
     assert any(note.startswith("cat has 55 images, dog 16: the accuracy says little") for note in told)
+
+
+def test_recall_and_balanced_accuracy_are_told_if_classes_differ_in_size(run, photos, latest):
+    for path in sorted((photos / "dog").iterdir())[4:]:
+        path.unlink()
+    code, _, lines = run("train", "--data", "photos", "--class-weights", "balanced", *SHORT)
+    assert code == 0, lines
+    test = document(latest)["metrics"]["test"]
+    _, stdout, _ = run("evaluate", "--json")
+    assert test["recall"] == [each["recall"] for each in json.loads(stdout)["evaluation"]["classes"]]
+    assert test["balanced_accuracy"] == np.mean(test["recall"])
+    (told,) = (line for line in lines if line.startswith("Classes differ in size: balanced accuracy "))
+    assert f"{100 * test['balanced_accuracy']:.2f}%; recall " in told
+    assert f"cat {100 * test['recall'][0]:.1f}%" in told
+    assert document(latest)["train"]["class_weights"] == "balanced"
+
+
+def test_recall_is_not_told_for_classes_of_like_sizes(run, photos, latest):
+    code, _, lines = run("train", "--data", "photos", *SHORT)
+    assert code == 0
+    assert "recall" not in document(latest)["metrics"]["test"]
+    assert not any("balanced accuracy" in line for line in lines)
 
 
 def test_a_sound_folder_has_no_such_note(run, photos):

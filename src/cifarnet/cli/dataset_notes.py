@@ -100,7 +100,7 @@ def _images(dataset: "Dataset") -> Iterator[str]:
     if is_unequal(list(counts.values())):
         yield (
             f"note: {shortened(large)} has {counts[large]:,} images, {shortened(small)} {counts[small]:,}: "
-            "the accuracy says little about small classes"
+            "the accuracy says little about small classes; --class-weights balanced gives them more weight"
         )
 
 

@@ -4,26 +4,27 @@ import json
 import math
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
+from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
 from cifarnet.errors import RunError, UsageError, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import LATEST, Run
-from cifarnet.run.record import STOP_REASONS, RunRecord
+from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
 from cifarnet.run.state import require_resumable
 from cifarnet.system import INTERRUPTED
 
-from .dataset_notes import say_dataset
-from .display import TrainingDisplay, be_silent, download_bar, is_silent, out, say, say_not_known
+from .dataset_notes import MOST_NAMES, say_dataset
+from .display import TrainingDisplay, be_silent, download_bar, is_silent, out, say, say_not_known, shortened
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
 from .runs import starting_run
+from .tables import percent
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -110,6 +111,9 @@ def command(
     schedule: Annotated[str | None, override(one_of(Schedule))] = None,
     schedule_epochs: Annotated[int | None, override("Length of the schedule in epochs; 0 for all.")] = None,
     label_smoothing: Annotated[float | None, override("Label smoothing, 0 to 1.")] = None,
+    class_weights: Annotated[
+        str | None, override("Loss weights of classes, for classes of very different sizes. " + one_of(ClassWeights))
+    ] = None,
     flip: Annotated[str | None, override("Horizontal flip augmentation. " + one_of(Flip))] = None,
     translation: Annotated[int | None, override("Random translation augmentation: maximum shift in pixels.")] = None,
     cutout: Annotated[int | None, override("Cutout augmentation: side of the square in pixels.")] = None,
@@ -318,6 +322,7 @@ def _say_result(run: Run, record: RunRecord) -> None:
             f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f}%, "
             f"test accuracy {100 * test.accuracy:.2f}%."
         )
+        _say_recall(test, record.data.labels)
     elif record.epochs or record.why_stopped == "nan":
         say("No epoch has finished with a finite loss, so there are no best weights.")
     else:
@@ -330,6 +335,18 @@ def _say_result(run: Run, record: RunRecord) -> None:
         say(f"Resume with:  cifarnet train --resume {name}")
     elif record.best_epoch:
         say(f"Next:         cifarnet export {name} --onnx")
+
+
+def _say_recall(test: RecordedScore, labels: Sequence[str]) -> None:
+    """Print balanced accuracy and the lowest recalls, if the classes differ much in size."""
+    if test.balanced_accuracy is None or test.recall is None:
+        return
+    known = [
+        (recall, shortened(label)) for label, recall in zip(labels, test.recall, strict=True) if recall is not None
+    ]
+    lowest = sorted(known)[:MOST_NAMES]
+    listed = ", ".join(f"{label} {percent(recall)}" for recall, label in lowest) + ", …" * (len(known) > len(lowest))
+    say(f"Classes differ in size: balanced accuracy {percent(test.balanced_accuracy, 2)}; recall {listed}.")
 
 
 def _exit_code(record: RunRecord) -> int:

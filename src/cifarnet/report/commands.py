@@ -20,7 +20,7 @@ OPTIONS = frozenset(
     (
         *("seed", "epochs", "patience", "min_delta", "batch_size", "validation_fraction", "optimizer"),
         *("learning_rate", "schedule", "schedule_epochs", "weight_decay", "dropout"),
-        *("label_smoothing", "flip", "translation", "cutout", "precision"),
+        *("label_smoothing", "flip", "translation", "cutout", "precision", "class_weights"),
     )
 )
 """Settings with an option of `cifarnet train`."""
@@ -34,6 +34,7 @@ def train_command(record: RunRecord, started_from: str | None = None) -> str:
     settings = record.settings
     start = ["--recipe", settings.name] if started_from is None else ["--from", started_from]
     words = ["cifarnet", "train", *start, "--data", place_of(record.data.source), "--backend", record.backend]
+    words += ["--skip-broken"] if record.data.skipped else []
     changes = _changes(record)
     if started_from is not None:  # taken from that run, not from the recipe
         changes["validation_fraction"] = settings.train.validation_fraction

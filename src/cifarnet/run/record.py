@@ -148,6 +148,10 @@ class RecordedScore(Sparse):
     """Number of images; None for the validation split, which ``hold_out`` counts."""
     loss_function: str | None = None
     """Name of a loss that replaces the cross-entropy, or None."""
+    balanced_accuracy: Fraction | None = None
+    """Mean of ``recall``; both are only recorded if the largest class is more than three times the smallest one."""
+    recall: tuple[Fraction | None, ...] | None = None
+    """Recall of each class, in the order of the labels; None for a class without images."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,11 @@ from cifarnet import pretrained
 from cifarnet.backends import ALONE, Workers, adapter, choose
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
+from cifarnet.data.image_facts import class_sizes, is_unequal
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.calibration import calibrate
-from cifarnet.evaluation.scoring import Predictor, evaluate, predict, with_tta
+from cifarnet.evaluation.scoring import Predictor, predict, score, with_tta
 from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
 from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.find import finish_pointing_latest
@@ -171,11 +172,10 @@ def resume(
         record = _with_result(record, outcome)
         if outcome.best_epoch:
             forward = predictor(model)
-            score = evaluate(forward, dataset.test, workers)
             record = replace(
                 record,
                 calibration=_calibration(forward, dataset, parts, workers),
-                metrics=replace(record.metrics, test=RecordedScore(**asdict(score))),
+                metrics=replace(record.metrics, test=_test_score(forward, dataset, workers)),
             )
         if workers.is_first:
             digest = weights_digest(run) if outcome.best_epoch else None
@@ -225,6 +225,19 @@ def calibration_of(
 def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers = ALONE) -> Calibration:
     logits = predict(forward, dataset.train.images[parts.validation], workers=workers)
     return calibrate(logits, dataset.train.labels[parts.validation])
+
+
+def _test_score(forward: Predictor, dataset: Dataset, workers: Workers) -> RecordedScore:
+    labels = dataset.test.labels
+    logits = predict(forward, dataset.test.images, workers=workers)
+    found = RecordedScore(**asdict(score(logits, labels)))
+    if not is_unequal(class_sizes(dataset)):
+        return found
+    hits = logits.argmax(axis=1) == labels
+    members = [hits[labels == label] for label in range(len(dataset.labels))]
+    recall = tuple(float(each.mean()) if len(each) else None for each in members)
+    known = [each for each in recall if each is not None]
+    return replace(found, recall=recall, balanced_accuracy=statistics.fmean(known))
 
 
 @dataclass(frozen=True)
