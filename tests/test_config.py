@@ -99,6 +99,7 @@ UNUSUAL = [
     TrainConfig(),
     RECIPES["fast"].model,
     RECIPES["fast"].train,
+    TrainConfig(class_weights="balanced"),
     TrainConfig(optimizer="sgd", learning_rate=1 / 3, schedule="constant", min_delta=5e-324, seed=2**31 - 1),
 ]
 

@@ -33,6 +33,8 @@ class Config:
 
     ADDED: ClassVar[frozenset[str]] = frozenset()
     """Fields added in later versions. An older document lacks them; the default is the older behavior."""
+    SPARSE: ClassVar[frozenset[str]] = frozenset()
+    """Fields that ``to_json`` leaves out if they have their default, so that the same run gives the same model file."""
 
     def _make_plain(self) -> None:
         """Replace numbers of numpy by Python's, which JSON can hold."""
@@ -61,7 +63,12 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values; tuples become lists."""
         values = dataclasses.asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        omitted = {name for name in self.SPARSE if values[name] == getattr(type(self), name)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if name not in omitted
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -213,6 +220,7 @@ class TrainConfig(Config):
     """
 
     ADDED = frozenset({"label_smoothing", "flip", "translation", "cutout", "precision", "class_weights"})
+    SPARSE = frozenset({"class_weights"})
 
     optimizer: OptimizerName = "adam"
     """Optimizer, by its name in ``keras.optimizers``; Keras' defaults apply to settings that are not listed here.

@@ -279,6 +279,7 @@ def _require_same_backend(run: Run, was: str, option: str | None) -> None:
 
 def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
     was = record.model.to_json() | record.training | {"recipe": record.recipe}
+    was["class_weights"] = record.train.class_weights
     for name, value in requested.items():
         if value is not None and value != was.get(name):
             raise UsageError(
