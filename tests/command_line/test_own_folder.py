@@ -82,6 +82,20 @@ def test_images_are_evaluated_without_broken_files(run, photos, tmp_path):
     assert any(line.startswith("note: 1 files that cannot be read are left out: dog/1.png (") for line in lines)
 
 
+def test_a_folder_of_classes_in_another_unicode_form_is_evaluated(run, photos, tmp_path):
+    (photos / "cat").rename(photos / "caf\u00e9")
+    assert run("train", "--data", "photos", *SHORT)[0] == 0
+    rng = np.random.default_rng(5)
+    for label in ("cafe\u0301", "dog"):
+        (tmp_path / "others" / label).mkdir(parents=True)
+        for index in range(5):
+            image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
+            image.save(tmp_path / "others" / label / f"{index}.png")
+    for option in ("--data", "--images"):
+        code, _, lines = run("evaluate", option, "others")
+        assert code == 0, lines
+
+
 # Notes
 
 

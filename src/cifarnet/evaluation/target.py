@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from unicodedata import normalize
 
 from cifarnet.backends import choose
 from cifarnet.contract import FILE_ENGINE, Shape
@@ -294,8 +295,9 @@ def scored_images(dataset: Dataset, *, same_as_run: bool, unseen: bool | None) -
 
 
 def require_labels(target: Target, dataset: Dataset) -> None:
-    """Raise ``DataError`` unless ``dataset`` has the classes of the model in the same order."""
-    if target.labels != dataset.labels:
+    """Raise ``DataError`` unless ``dataset`` has the classes of the model in the same order, in any Unicode form."""
+    expected, found = ([normalize("NFC", label) for label in each.labels] for each in (target, dataset))
+    if expected != found:
         raise DataError(
             f"{dataset.name} has the classes {', '.join(dataset.labels)}; expected {', '.join(target.labels)} as in "
             f"{target.name}: pass images of those classes"
