@@ -102,6 +102,18 @@ def test_copies_with_the_same_pixels_in_other_files_are_training_images(photos):
     }
 
 
+def test_a_class_in_which_every_image_was_saved_again_several_times_has_test_images_without_a_copy(tmp_path):
+    for seed, label in enumerate(("cat", "dog")):
+        write_noise(tmp_path / "noise" / label, map(str, range(20)), seed)
+    for path in [*tmp_path.rglob("*.bmp")]:
+        for ending in ("png", "tif", "gif.png", "webp"):
+            Image.open(path).save(path.with_suffix(f".{ending}"), lossless=True, compress_level=len(ending))
+    dataset = load_dataset(tmp_path / "noise")
+    assert not contents(dataset.train) & contents(dataset.test)
+    assert (np.bincount(dataset.test.labels) >= 5).all()
+    assert dataset.reading.copies == 160
+
+
 def test_a_class_of_copies_cannot_be_divided(tmp_path):
     for label in ("cat", "dog"):
         write_noise(tmp_path / label, "abc")

@@ -32,32 +32,43 @@ def chosen_for_test(
     Raises DataError for a class with less than three different images.
     """
     if split_by == "content":
-        return _without_copies(_chosen_by_content(split, contents, names, seed), split, digests)
+        ranks = np.array([_rank(content, seed) for content in contents])
+        return _without_copies(_chosen_by_rank(split, ranks, names), split, digests, ranks)
     return np.isin(np.arange(len(split)), hold_out(split, TEST_FRACTION, seed, len(names)).validation)
 
 
-def _chosen_by_content(split: Split, contents: Sequence[bytes], names: Sequence[str], seed: int) -> NDArray[np.bool_]:
+def _chosen_by_rank(split: Split, ranks: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.bool_]:
     """Choose the test images of each class by the bytes of their files and the seed: bool (n,).
 
     Adding or removing files does not move the other images between the splits, and copies of a file stay together. In
     a class so small that one split would be empty, the lowest rank is a test image and the two highest are not.
     """
-    ranks = np.array([_rank(content, seed) for content in contents])
     limits = [_limit(ranks[split.labels == label], name) for label, name in enumerate(names)]
     is_test: NDArray[np.bool_] = ranks <= np.array(limits)[split.labels]
     return is_test
 
 
-def _without_copies(is_test: NDArray[np.bool_], split: Split, digests: Sequence[bytes]) -> NDArray[np.bool_]:
+def _without_copies(
+    is_test: NDArray[np.bool_], split: Split, digests: Sequence[bytes], ranks: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """Move test images with the pixels of a training image, such as re-saved copies, to the training split.
 
-    Training images never move, so that adding a copy does not turn one into a test image. Classes that would have no
-    test image left keep theirs.
+    Training images never move, so that adding a copy does not turn one into a test image, except in a class that would
+    have no test image left: all copies of some of its images become test images.
     """
     trained = set(compress(digests, ~is_test))
     kept: NDArray[np.bool_] = is_test & np.array([digest not in trained for digest in digests])
-    kept[is_test & ~np.isin(split.labels, split.labels[kept])] = True
+    for label in np.setdiff1d(split.labels, split.labels[kept]):
+        chosen = _lowest_images(list(compress(digests, split.labels == label)), ranks[split.labels == label])
+        kept |= np.array([digest in chosen for digest in digests])
     return kept
+
+
+def _lowest_images(digests: Sequence[bytes], ranks: NDArray[np.float64]) -> set[bytes]:
+    """Return the pixels of about a fifth of the different images of a class, by the lowest rank of their copies."""
+    ordered = list(dict.fromkeys(digests[index] for index in np.argsort(ranks)))
+    count = min(max(round(len(ordered) * TEST_FRACTION), 1), max(len(ordered) - LEAST_PER_CLASS + 1, 1))
+    return set(ordered[:count])
 
 
 def _rank(content: bytes, seed: int) -> float:
