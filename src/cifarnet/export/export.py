@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import onnx
 
+from cifarnet.backends import default_settings
 from cifarnet.config import TrainConfig
 from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -41,6 +42,7 @@ def no_notice(text: str) -> None:
     """Ignore a progress message."""
 
 
+@default_settings()
 def export_run(
     run: Run,
     dataset: Dataset | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import ArrayLike, NDArray
 
-from cifarnet.backends import ensure_backend
+from cifarnet.backends import default_settings, ensure_backend
 from cifarnet.contract import fault_of_labels
 from cifarnet.dataset import Split
 from cifarnet.errors import DataError, ModelError, UsageError
@@ -29,6 +29,7 @@ from .tolerances import Tolerances
 from .writer import image_shape, write_graph
 
 
+@default_settings()
 def export_model(
     model: keras.Model,
     path: str | Path,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from cifarnet import pretrained
+from cifarnet.backends import default_settings
 from cifarnet.config import ModelConfig
 from cifarnet.errors import ModelError
 from cifarnet.model.layers import BatchNormalization
@@ -51,6 +52,7 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
         ) from error
 
 
+@default_settings()
 def start_weights(path: Path, config: ModelConfig, images: NDArray[np.uint8]) -> bytes:
     """Return the content of the file of Keras weights that a run begins with.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 
 from cifarnet import pretrained
-from cifarnet.backends import ALONE, Workers, adapter, choose
+from cifarnet.backends import ALONE, Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -37,6 +37,7 @@ WHITENING_IMAGES = 5000
 """Maximum number of training images that determine the whitening convolution."""
 
 
+@default_settings()
 def train(
     dataset: Dataset,
     recipe: str = "fast",
@@ -66,7 +67,7 @@ def train(
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
-    printed.
+    printed. Several threads of a process train one after another.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
     were trained on before, and ``RunError`` if the folder cannot be written. Raises ``ConfigError`` for an optimizer or
@@ -110,6 +111,7 @@ def _settings(
     return replace(adapted, model=model_config or adapted.model, train=train_config or adapted.train)
 
 
+@default_settings()
 def resume(
     run: Run,
     dataset: Dataset,
@@ -197,6 +199,7 @@ def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model
     return model
 
 
+@default_settings()
 def calibration_of(
     run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False, epoch: int | None = None
 ) -> Calibration:
