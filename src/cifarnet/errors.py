@@ -20,8 +20,6 @@ Each message states in one line the actual value, the expected value and what to
 
 import os
 import shlex
-from numbers import Number
-from typing import Any
 
 
 class CifarnetError(Exception):
@@ -78,17 +76,6 @@ class TrackingError(CifarnetError):
 
 class WorkerError(CifarnetError):
     """Another worker of a training that ended or differs."""
-
-
-def described(value: object) -> str:
-    """Return a short text, number or the like as Python writes it, and the type of any other value."""
-    return f"{value!r:.60}" if isinstance(value, str | bytes | Number | None) else f"of type {type(value).__name__}"
-
-
-def require(name: str, value: object, kinds: Any, expected: str) -> None:
-    """Raise ``UsageError`` unless the argument ``name`` is an instance of ``kinds``."""
-    if not isinstance(value, kinds):
-        raise UsageError(f"{name} is {described(value)}; expected {expected}")
 
 
 def printable(text: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.arguments import described, instance, takes
 from cifarnet.backends import ALONE, Workers, default_settings
 from cifarnet.dataset import Split
-from cifarnet.errors import DataError, UsageError, described, reason, require
+from cifarnet.errors import DataError, UsageError, reason
 
 Predictor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Maps images uint8 (n, h, w, 3), 0-255, to logits float32 (n, classes)."""
@@ -43,6 +44,7 @@ class Score:
     """Number of images."""
 
 
+@takes(split=instance(Split, "a Split, such as dataset.test"))
 def evaluate(predictor: Any, split: Split, workers: Workers = ALONE) -> Score:
     """Return loss and accuracy of ``predictor`` on ``split``, such as ``dataset.test``; ``workers`` as in ``predict``.
 
@@ -52,7 +54,6 @@ def evaluate(predictor: Any, split: Split, workers: Workers = ALONE) -> Score:
     Raises ``UsageError`` for other arguments, and ``DataError`` if the split has no images, and for a predictor that
     returns another shape or no array.
     """
-    require("split", split, Split, "a Split, such as dataset.test")
     found = predict(_function(predictor), split.images, workers=workers)
     classes = int(split.labels.max()) + 1
     if found.ndim != 2 or found.shape[1] < classes:

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.arguments import instance, takes, whole_number
 from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, default_settings
 from cifarnet.config import ModelConfig
@@ -35,6 +36,10 @@ PIXEL_SCALES = {"unit": (1 / 255, 0.0), "signed": (2 / 255, -1.0)}
 """Factor and offset that scale pixels 0-255 to each ``ModelConfig.pixel_range``."""
 
 
+@takes(
+    config=instance(ModelConfig, "a ModelConfig: pass cifarnet.ModelConfig(...) or the model of a recipe"),
+    seed=whole_number(0, "a whole number, 0 or more"),
+)
 @default_settings()
 def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     """Build the network with its initial weights.
