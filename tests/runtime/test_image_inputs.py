@@ -156,7 +156,9 @@ def test_a_folder_is_told_the_way_to_stream(refuses, photos):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_does_not_keep_the_app_waiting(refuses, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    message = f"{tmp_path / 'pipe.png'} is no regular file; expected an image file: pass its bytes"
+    message = (
+        f"{tmp_path / 'pipe.png'} is no regular file; expected an image file: pass its bytes, on the command line by -"
+    )
     assert refuses(tmp_path / "pipe.png") == message
 
 

@@ -95,7 +95,7 @@ def export_precisions(
     dataset = dataset or run.record.origin.load_dataset()
     same_hold_out(run.record, dataset)
     for _, path in variants:
-        require_outside(path.parent, dataset.source, "--output")  # the images may have moved
+        require_outside(path.parent, dataset.source, "output")  # the images may have moved
     best = load_best_and_epoch(run)
     record = record_of(run, best.epoch)
     if record.calibration_for(flip=flip) is None:
@@ -142,11 +142,11 @@ def writable_path(run: Run, precision: str, output: str | Path | None = None) ->
     first, so that a bad path fails before the slow parity check.
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    require_outside(path.parent, run.record.data.source, "--output")
+    require_outside(path.parent, run.record.data.source, "output")
     if path.parent.resolve() != run.path.resolve() and (path.parent / RECORD).exists():
         raise UsageError(
             f"the file would be written to {path.parent}, another run; expected the folder of {run} or one without "
-            "a run: give another --output"
+            "a run: give another name"
         )
     require_free(path)
     return path

@@ -35,7 +35,8 @@ def create_run(root: Path, recipe: str, backend: str, now: datetime, fill: Calla
         return _named(temporary, root / stem)
     except OSError as error:
         raise RunError(
-            f"a run could not be made in {root} ({reason(error)}); expected a writable folder: give another with --runs"
+            f"a run could not be made in {root} ({reason(error)}); expected a writable folder: give another "
+            "(--runs, in Python runs=)"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -100,5 +100,5 @@ def require_resumable(run: Run) -> None:
     if record.status == "finished":
         raise RunError(
             f"{run} came to its end ({record.why_stopped}, epoch {record.epochs}); "
-            "expected a run that was interrupted: start a new one without --resume"
+            "expected a run that was interrupted: start a new one"
         )

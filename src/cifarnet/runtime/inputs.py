@@ -163,4 +163,4 @@ def _require_file(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise DataError(f"{path} is a folder; expected an image: iterate over Classifier.stream(folder)")
     if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
-        raise DataError(f"{path} is no regular file; expected an image file: pass its bytes")
+        raise DataError(f"{path} is no regular file; expected an image file: pass its bytes, on the command line by -")

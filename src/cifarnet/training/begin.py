@@ -58,7 +58,7 @@ def begin(
     if begun := workers.recall():
         return Run(Path(begun))
     require_fitting(settings, dataset)
-    require_outside(root, dataset.source, "--runs")
+    require_outside(root, dataset.source, "runs")
     now, hold_out = datetime.now().astimezone(), hold_out_of(dataset, settings.train)
     seen = digests(dataset.train.images)
     _require_no_copies(dataset, seen)

@@ -296,7 +296,8 @@ def require_same_data(data: DataRecord, dataset: Dataset) -> None:
     if data.fingerprint != dataset.fingerprint:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
-            f"run began: restore {data.source or data.name}, name its place with --data if it moved, or start a new run"
+            f"run began: restore {data.source or data.name}, pass it from its new place if it moved (--data), or "
+            "start a new run"
         )
     if data.labels != dataset.labels:
         raise RunError(
