@@ -127,5 +127,5 @@ def test_a_place_behind_a_linked_class_folder_is_inside_the_images(tmp_path, lin
     with pytest.raises(
         RunError, match=r"elsewhere/runs, inside the images in .*photos; .* one \(--runs, in Python runs=\)"
     ):
-        require_outside(tmp_path / "elsewhere" / "runs", str(tmp_path / "photos"), "--runs")
-    require_outside(tmp_path / "runs", str(tmp_path / "photos"), "--runs")
+        require_outside(tmp_path / "elsewhere" / "runs", str(tmp_path / "photos"), "runs")
+    require_outside(tmp_path / "runs", str(tmp_path / "photos"), "runs")
