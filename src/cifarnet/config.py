@@ -257,7 +257,10 @@ class TrainConfig(Config):
     patience: int = 20
     """Early stopping: epochs without improvement of the validation loss, 1 or more."""
     min_delta: float = 1e-3
-    """Minimum decrease of the validation loss that counts as an improvement, nats, 0 or more."""
+    """Minimum decrease of the validation loss that counts as an improvement, nats, 0 or more.
+
+    With another loss than the cross-entropy it is a fraction of the best loss so far.
+    """
     validation_fraction: float = 0.3
     """Fraction of the training images in the validation split, stratified by class, above 0 and below 1."""
     seed: int = 0

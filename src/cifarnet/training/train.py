@@ -77,9 +77,9 @@ def train(
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
-    training and on the validation split, where ``min_delta`` applies to it: a ``keras.losses.Loss``, the name of one,
-    or a function of ``y_true``, the labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one value
-    per image (n,).
+    training and on the validation split, where ``min_delta`` is a fraction of it: a ``keras.losses.Loss``, the name of
+    one, or a function of ``y_true``, the labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one
+    value per image (n,).
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
