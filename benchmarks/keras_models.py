@@ -100,6 +100,11 @@ def _draw(model: Any, images: Any, path: Path) -> None:
             variable.assign(rng.normal(0, scale * np.sqrt(2 / fan_in), tuple(variable.shape)))
     layers = [each for each in model._flatten_layers() if isinstance(each, keras.layers.BatchNormalization)]
     for layer in layers:
+        # Most values pass ReLU: with half of them cut off, networks of random weights so deep are chaotic, which
+        # trained ones are not.
+        layer.gamma.assign(0.5 * np.ones(layer.gamma.shape))
+        layer.beta.assign(np.ones(layer.beta.shape))
+    for layer in layers:
         layer.momentum = 0.0
     model(images, training=True)
     np.savez(path, *model.get_weights())
