@@ -12,17 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+try:
+    from jax import enable_x64
+except ImportError:  # older than 0.8
+    from jax.experimental import enable_x64
+
 from cifarnet.config import Precision
 from cifarnet.errors import BackendError
 from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, threads_of_environment, usable_cores, versions
 
+from .defaults import default_settings
 from .microbatches import (
     MicroBatch,
     calling_on,
     current_precision,
     divided,
     ghost_batches,
-    keras_defaults,
     merge_updates,
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
@@ -75,6 +80,13 @@ def _require_right_sums() -> None:
 
 def prepare_process() -> None:
     """Do nothing: XLA manages cores and memory itself."""
+
+
+@contextmanager
+def framework_defaults() -> Iterator[None]:
+    """Compile functions, with float32 and products of the default precision; see ``Adapter``."""
+    with jax.disable_jit(False), enable_x64(False), jax.default_matmul_precision(None):  # noqa: FBT003
+        yield
 
 
 def conv2d(images: jax.Array, kernel: jax.Array, padding: str, bias: jax.Array | None = None) -> jax.Array:
@@ -233,7 +245,7 @@ def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
     pure = _logits_of(network)
 
-    @keras_defaults()
+    @default_settings()
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         trainable = [variable.value for variable in network.trainable_variables]
         return pure(trainable, [variable.value for variable in network.non_trainable_variables], images)
@@ -282,13 +294,13 @@ class JaxEngine:
         # Copied, because a step donates its state and Keras still uses the originals.
         self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
 
-    @keras_defaults()  # Keras reads them while the step is traced
+    @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         sums = [self._take_step(*batch) for batch in zip(*steps, strict=True)]
         return [Sums(*row) for row in jax.device_get(sums)]
 
-    @keras_defaults()
+    @default_settings()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (n, classes); see ``Engine``."""
         return self._logits(self._state[0], self._state[1], images)

@@ -5,7 +5,8 @@ import math
 import os
 import platform
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,13 @@ from cifarnet.config import Precision
 from cifarnet.errors import BackendError
 from cifarnet.system import multiplies_bfloat16
 
+from .defaults import default_settings
 from .microbatches import (
     MicroBatch,
     calling_on,
     current_precision,
     divided,
     ghost_batches,
-    keras_defaults,
     merge_updates,
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
@@ -57,6 +58,22 @@ def prepare_process() -> None:
         libc = ctypes.CDLL(None)
         if any(libc.mallopt(M_MMAP_THRESHOLD, size) for size in (KEPT_BYTES, OLDER_MAXIMUM)):
             libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+@contextmanager
+def framework_defaults() -> Iterator[None]:
+    """Disable autocast and inference mode, and set the default dtype and precision of products; see ``Adapter``."""
+    before = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.inference_mode(mode=False), torch.enable_grad(), ExitStack() as autocasts:
+            for kind in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+                autocasts.enter_context(torch.autocast(kind, enabled=False))
+            yield
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_float32_matmul_precision(before[1])
 
 
 def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -207,7 +224,7 @@ def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
     device = network.trainable_variables[0].value.device
 
-    @keras_defaults()
+    @default_settings()
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.no_grad():
             return np.array(network(torch.as_tensor(images, device=device), training=False).cpu())
@@ -239,7 +256,7 @@ class TorchEngine:
         self._traced: dict[int, Callable[..., Any]] = {}
         self.logits = predictor(network)
 
-    @keras_defaults()  # Keras reads them while the step is traced
+    @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         with torch.no_grad():
