@@ -31,6 +31,7 @@ function fail(message) {
   process.exit(1);
 }
 
+process.stdout.on("error", () => process.exit()); // the reader has ended, as `head` does
 const options = { abstain: { type: "boolean" }, json: { type: "boolean" } };
 const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const [model, ...files] = positionals;

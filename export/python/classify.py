@@ -5,6 +5,7 @@ Needs numpy, onnxruntime, and Pillow to read images; not cifarnet.
 
 import argparse
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,8 @@ def reason(error):
 
 def main():
     """Classify what the command line names."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends with its reader, such as `head`
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a file from `cifarnet export --onnx`")
     parser.add_argument("images", nargs="+", type=Path)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,15 @@ def test_an_app_prints_the_most_probable_class(app, golden, entries):
     labels = json.loads((golden / "model.json").read_text())["labels"]
     calibrated = entries["exact.png"]["calibrated"]
     assert line == f"{golden}/images/exact.png: {labels[np.argmax(calibrated)]} {100 * max(calibrated):.1f}%\n"
+
+
+def test_an_app_ends_with_its_reader(app, golden):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*app, golden / "model.onnx", golden / "images" / "exact.png"]
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(command, check=False, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.stderr == ""
 
 
 def test_an_app_abstains_below_the_threshold_of_the_file(app, golden, entries):

@@ -196,7 +196,7 @@ def test_no_training_image_of_the_weights_is_held_out(run, trained, tmp_path, ag
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "train", "--data", other, "--from", "latest", "--seed", "5")
     assert "validation and test images were trained on by " in message
-    assert message.endswith("that run's images, split_seed, seed and validation_fraction, or train without --from")
+    assert message.endswith("that run's images, split_seed, seed and validation_fraction, or train from scratch")
     assert [path.name for path in (tmp_path / "runs").glob("2*")] == [trained.path.name]
 
 
@@ -315,7 +315,9 @@ def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
     monkeypatch.chdir(photos)
     before = sorted(photos.rglob("*"))
     message = last_line(run, "train", "--data", ".", "--runs", runs, "--epochs", "1")
-    assert message.endswith(f"inside the images in {photos}; expected another folder: name one with --runs")
+    assert message.endswith(
+        f"inside the images in {photos}; expected another folder: name one (--runs, in Python runs=)"
+    )
     assert sorted(photos.rglob("*")) == before
 
 

@@ -16,7 +16,8 @@ from typing import Any, cast
 from cifarnet.errors import BackendError, reason
 from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
-from .microbatches import MicroBatch, current_micro_batch, keras_defaults
+from .defaults import default_settings
+from .microbatches import MicroBatch, current_micro_batch
 from .protocol import AdamStep, Adapter, Engine, Steps, Sums
 from .workers import ALONE, Workers
 
@@ -33,10 +34,10 @@ __all__ = [
     "adapter",
     "choose",
     "current_micro_batch",
+    "default_settings",
     "ensure_backend",
     "install_line",
     "installed",
-    "keras_defaults",
     "not_installed",
     "require_usable",
 ]
@@ -178,5 +179,5 @@ def not_installed(packages: Sequence[str], wanted: str, extra: str) -> str:
 
 
 def install_line(name: str) -> str:
-    """Return the shell command that installs an extra of this package."""
-    return f'pip install "cifarnet[{name}]", or in a clone pip install --editable ".[{name}]"'
+    """Return the shell command that installs an extra of this package, which is on no index."""
+    return f'pip install ".[{name}]" in your clone of cifarnet'

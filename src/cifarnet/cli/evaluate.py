@@ -42,7 +42,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]",
-            help="One model, or two to compare; the latest run by default.",
+            help="One model, or two to compare, each a run, a model file or pretrained; the latest run by default.",
             show_default=False,
             parser=filled("RUN", MODEL),
         ),
@@ -102,11 +102,12 @@ def command(
 
 def _path(name: str | None, runs: Path) -> str:
     """Return the path of a model file unchanged, or the folder of a run."""
-    from cifarnet.evaluation.target import names_file
+    from cifarnet import pretrained
+    from cifarnet.run.find import names_file
 
     from .runs import trained_run
 
-    return name if name is not None and names_file(name) else str(trained_run(runs, name))
+    return name if name is not None and (name == pretrained.NAME or names_file(name)) else str(trained_run(runs, name))
 
 
 def _require_sense(models: list[str] | None, data: str | None, images: str | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifarnet.contract import fault_of_labels
 from cifarnet.errors import DataError, shell_word
 from cifarnet.preprocessing import EXTENSIONS, is_hidden
 
@@ -121,7 +122,8 @@ def class_names(path: Path) -> tuple[str, ...]:
             f"{path} has {', '.join(parts)} as class folders, which hold only folders; expected classes: name the "
             f"splits train and test, and have both, or pass one of them, {path / parts[0]}"
         )
-    _require_distinct(path, names)
+    if fault := fault_of_labels(names):  # now, before any image is decoded
+        raise DataError(f"{path} has {fault}")
     return names
 
 
@@ -160,17 +162,6 @@ def _names_in_part(path: Path, part: str) -> tuple[str, ...]:
             f"{shell_word(str(folder))}`"
         )
     return class_names(folder)
-
-
-def _require_distinct(path: Path, names: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        if twin := seen.get(composed(name)):
-            raise DataError(
-                f"{path} has two class folders {name} that differ only in their Unicode form ({twin!a} and "
-                f"{name!a}); expected one: move the images of one into the other"
-            )
-        seen[composed(name)] = name
 
 
 def _part_names(path: Path, names: Sequence[str]) -> list[str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unicodedata import normalize
 
+from cifarnet import pretrained
 from cifarnet.backends import choose
 from cifarnet.contract import FILE_ENGINE, Shape
 from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
 from cifarnet.errors import DataError, ModelError, UsageError
-from cifarnet.run.find import find_run
+from cifarnet.run.find import find_run, names_file
 from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.origin import Origin
 from cifarnet.run.record import Calibration, DataRecord
@@ -27,10 +28,6 @@ from .scoring import Predictor, predict, with_tta
 if TYPE_CHECKING:
     from cifarnet.data import Progress
     from cifarnet.training.train import Best
-
-SUFFIX = ".onnx"
-"""Suffix of a model file; a run folder must not have it."""
-
 
 UNKNOWN = Origin(source=None, name="unknown", fingerprint="", split_by="content", split_seed=0)
 """Origin of a file of ``export_model``, which does not name its training data."""
@@ -161,22 +158,18 @@ def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
         ) from error
 
 
-def names_file(target: str) -> bool:
-    """Return whether ``target`` names a model file, existing or not, rather than a run."""
-    return not Path(target).is_dir() and (target.endswith(SUFFIX) or Path(target).is_file())
-
-
 def open_target(name: str | None, runs: Path, backend: str | None = None) -> Target:
-    """Return the model called ``name``: a model file, a run folder, or by default the latest run in ``runs``.
+    """Return the model called ``name``: a model file, ``pretrained``, a run folder, or by default the latest run.
 
     For a run the backend is chosen, so that Keras may be imported. Raises ``RunError``, ``ModelError`` and
     ``BackendError``, and ``UsageError`` for a model file with a backend.
     """
-    if name is None or not names_file(name):
+    is_pretrained = name == pretrained.NAME
+    if name is None or not (is_pretrained or names_file(name)):
         return run_target(find_run(runs, name), choose(backend))
     if backend is not None:
         raise UsageError(f"{name} runs in onnxruntime; expected no --backend with a model file: leave it out")
-    return file_target(Path(name))
+    return replace(file_target(pretrained.MODEL), name=name) if is_pretrained else file_target(Path(name))
 
 
 def open_images(

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import onnx
 
+from cifarnet.arguments import PATH, function, instance, number, takes
+from cifarnet.backends import default_settings
 from cifarnet.config import TrainConfig
 from cifarnet.data import Progress, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -19,7 +21,7 @@ from cifarnet.run.folder import RECORD, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
 from cifarnet.training.kept_images import is_kept, kept_test_images
-from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, same_hold_out
+from cifarnet.training.train import DATASET, RUN, calibration_of, load_best_and_epoch, record_of, same_hold_out
 
 from .describe import describe
 from .file import serialize
@@ -27,7 +29,7 @@ from .latency import compare_latency
 from .parity import check_parity, keras_outputs
 from .publish import Exported, describe_parity, require_free, write_export
 from .quantize import Variant, quantized
-from .tolerances import MAX_DROP, Tolerances, tolerances_of
+from .tolerances import MAX_DROP, PRECISIONS, Tolerances, tolerances_of
 from .writer import OPSET, write_graph
 
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
@@ -42,6 +44,15 @@ def no_notice(text: str) -> None:
     """Ignore a progress message."""
 
 
+@takes(
+    run=RUN,
+    dataset=DATASET,
+    precision=instance(str, f"one of {', '.join(PRECISIONS)}"),
+    output=PATH,
+    max_drop=number(0, "a fraction from 0 up to but not including 1"),
+    notice=function("a function of a text"),
+)
+@default_settings()
 def export_run(
     run: Run,
     dataset: Dataset | None = None,
@@ -86,7 +97,7 @@ def export_precisions(
     if not is_kept(run.record, dataset):
         same_hold_out(run.record, dataset, run)
     for _, path in variants:
-        require_outside(path.parent, dataset.source, "--output")  # the images may have moved
+        require_outside(path.parent, dataset.source, "output")  # the images may have moved
     best = load_best_and_epoch(run)
     record = record_of(run, best.epoch)
     if record.calibration_for(flip=flip) is None:
@@ -152,11 +163,11 @@ def writable_path(run: Run, precision: str, output: str | Path | None = None) ->
     first, so that a bad path fails before the slow parity check.
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    require_outside(path.parent, run.record.data.source, "--output")
+    require_outside(path.parent, run.record.data.source, "output")
     if path.parent.resolve() != run.path.resolve() and (path.parent / RECORD).exists():
         raise UsageError(
             f"the file would be written to {path.parent}, another run; expected the folder of {run} or one without "
-            "a run: give another --output"
+            "a run: give another name"
         )
     require_free(path)
     return path

@@ -6,11 +6,12 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cifarnet.arguments import PATH, require
 from cifarnet.atomic import locked, probe, write_atomically
 from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS
 from cifarnet.errors import RunError, UsageError, reason, shell_word
@@ -67,11 +68,16 @@ class Run:
     """A run folder: the record, the history, the weights and the exported model of one training run."""
 
     path: Path
+    """Absolute path of the folder, whatever path was given."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))  # from Python, a str does as well
+        require("the path of a run", self.path, PATH)
+        object.__setattr__(self, "path", Path(self.path).absolute())  # valid in any working directory
 
     def __str__(self) -> str:
+        """Return the path, relative to the working directory if it lies there."""
+        with suppress(OSError, ValueError):
+            return str(self.path.relative_to(Path.cwd()))
         return str(self.path)
 
     @property
@@ -110,7 +116,7 @@ class Run:
                 f"{path} could not be read ({reason(error)}); expected the record of a run: pass a run folder"
             ) from error
         if not isinstance(document, dict):
-            raise RunError(f"{path} holds a {type(document).__name__}; expected a JSON object: pass a run folder")
+            raise RunError(f"{path} holds no JSON object; expected one: pass a run folder")
         return RunRecord.from_json(document)
 
     def load_model(self) -> Any:
@@ -160,7 +166,7 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Lock the run for this process. Raises ``RunError`` if another process uses it."""
         in_use = f"{self} is in use by another process; expected it free: wait for that one or stop it"
-        with locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs)"):
+        with locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs, in Python runs=)"):
             yield
 
 
@@ -193,7 +199,7 @@ def require_weights(run: Run) -> None:
     if record.why_stopped == "nan":
         raise RunError(
             f"{run} has no best weights, since its loss was no number before an epoch was done; expected a run with a "
-            "finite loss: start a new one with a lower --learning-rate"
+            "finite loss: start a new one with a lower learning rate"
         )
     if record.status == "finished":
         raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")

@@ -44,7 +44,8 @@ class Origin:
         if source is None or not (place or source in NAMED_SOURCES or os.path.lexists(source)):
             fault = "is not known here" if source is None else "was not found"
             raise DataError(
-                f"the model was trained on {source or self.name}, which {fault}; expected --data with its place"
+                f"the model was trained on {source or self.name}, which {fault}; expected --data with its "
+                "place, in Python dataset="
             )
         return load_dataset(
             source,
@@ -65,5 +66,5 @@ def require_outside(place: Path, source: str | None, option: str) -> None:
     if any(place.resolve().is_relative_to(folder.resolve()) for folder in (images, *links)):
         raise RunError(
             f"the files would be written to {place}, inside the images in {source}; expected another folder: name one "
-            f"with {option}"
+            f"(--{option}, in Python {option}=)"
         )

@@ -140,7 +140,7 @@ class _Session:
         self._own = own_positions(adapter().micro_batches(self._batch_size, ghost_batch, micro_batches), workers)
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
-        self._stopping = EarlyStopping(config.min_delta, config.patience)
+        self._stopping = EarlyStopping(config.min_delta, config.patience, is_relative=custom.loss is not None)
         self._position, self._history, self._best = Position(), list[EpochRecord](), dict[str, NDArray[np.float32]]()
         self._epoch_seconds, self._mark = list[float](), clock()
 

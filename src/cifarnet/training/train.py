@@ -11,7 +11,8 @@ from typing import Any, Literal
 import keras
 
 from cifarnet import pretrained
-from cifarnet.backends import ALONE, Workers, adapter, choose
+from cifarnet.arguments import PATH, described, function, instance, number, takes
+from cifarnet.backends import ALONE, Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.data.image_facts import class_sizes, is_unequal
@@ -39,6 +40,22 @@ WHITENING_IMAGES = 5000
 """Maximum number of training images that determine the whitening convolution."""
 
 
+DATASET = instance(Dataset, "a Dataset: pass cifarnet.load_dataset(...) or cifarnet.Dataset.from_arrays(...)")
+RUN = instance(Run, "a Run: pass cifarnet.find_run(...)")
+STOP = function("a function without arguments that returns whether to stop")
+MINUTES = number(0, "a number of minutes, 0 or more")
+
+
+@takes(
+    dataset=DATASET,
+    recipe=instance(str, "the name of a recipe: its settings go into model_config and train_config"),
+    runs=PATH,
+    model_config=instance(ModelConfig, "a ModelConfig"),
+    train_config=instance(TrainConfig, "a TrainConfig"),
+    stop=STOP,
+    max_minutes=MINUTES,
+)
+@default_settings()
 def train(
     dataset: Dataset,
     recipe: str = "fast",
@@ -62,13 +79,13 @@ def train(
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
-    training and on the validation split, where ``min_delta`` applies to it: a ``keras.losses.Loss``, the name of one,
-    or a function of ``y_true``, the labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one value
-    per image (n,).
+    training and on the validation split, where ``min_delta`` is a fraction of it: a ``keras.losses.Loss``, the name of
+    one, or a function of ``y_true``, the labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one
+    value per image (n,).
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
-    printed.
+    printed. Several threads of a process train one after another.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
     were trained on before, and ``RunError`` if the folder cannot be written. Raises ``ConfigError`` for an optimizer or
@@ -80,7 +97,7 @@ def train(
         warm_start = Run(pretrained.FOLDER)
     if not isinstance(warm_start, Run | None):
         raise UsageError(
-            f"warm_start is {warm_start!r}; expected a Run or {pretrained.NAME!r}: pass cifarnet.find_run(...)"
+            f"warm_start is {described(warm_start)}; expected a Run or {pretrained.NAME!r}: pass cifarnet.find_run(...)"
         )
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
@@ -91,9 +108,12 @@ def train(
 
 def _require_observer(observer: Any) -> None:
     methods = ("on_progress", "on_epoch")
-    if observer is not None and not all(callable(getattr(observer, name, None)) for name in methods):
+    if observer is not None and (
+        isinstance(observer, type) or not all(callable(getattr(observer, name, None)) for name in methods)
+    ):
         raise UsageError(
-            f"observer is a {type(observer).__name__}; expected a cifarnet.Observer: derive a class with on_epoch"
+            f"observer is {described(observer)}; expected a cifarnet.Observer: derive a class with on_epoch, "
+            "and pass an instance"
         )
 
 
@@ -112,6 +132,8 @@ def _settings(
     return replace(adapted, model=model_config or adapted.model, train=train_config or adapted.train)
 
 
+@takes(run=RUN, dataset=DATASET, stop=STOP, max_minutes=MINUTES)
+@default_settings()
 def resume(
     run: Run,
     dataset: Dataset,
@@ -200,6 +222,7 @@ def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model
     return model
 
 
+@default_settings()
 def calibration_of(
     run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False, epoch: int | None = None
 ) -> Calibration:
@@ -290,7 +313,8 @@ def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None
         different = differences(run, dataset) if run else ""
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
-            f"run began: restore {data.source or data.name}, name its place with --data if it moved, or start a new run"
+            f"run began: restore {data.source or data.name}, pass it from its new place if it moved (--data), or "
+            "start a new run"
             f"{f' (since then {different})' * bool(different)}"
         )
     if data.labels != dataset.labels:

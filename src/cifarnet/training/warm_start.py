@@ -94,7 +94,7 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold
         raise ConfigError(
             f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {warm_start.image_shape} "
             f"as {warm_start.run}, whose training images are not recognized in another size: resize them, or train "
-            "without --from"
+            "from scratch"
         )
     data, held_out_before = warm_start.division or (None, None)
     is_same = data == dataset.fingerprint
@@ -107,7 +107,7 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold
             f"{count} of the {len(validation) + len(dataset.test)} validation and test images were trained on by "
             f"{warm_start.run} or a run before it; expected new ones (adding images to its folder changes which are "
             "the validation images): use a folder of new images, that run's images, split_seed, seed and "
-            "validation_fraction, or train without --from"
+            "validation_fraction, or train from scratch"
         )
 
 
