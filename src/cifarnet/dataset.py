@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from .contract import fault_of_labels
+from .contract import IMAGE_SHAPE, fault_of_labels
 from .errors import DataError
 
 if TYPE_CHECKING:  # `--help` needs this module without numpy, which is slow to import
@@ -20,6 +20,8 @@ CIFAR10_FINGERPRINT = "5dbb2c57cc9d3346ee41c71cf7f1f900ed7bd0c71302e2fa82bd9fcf9
 """Fingerprint of the official CIFAR-10 dataset."""
 NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
 """Names of built-in datasets."""
+IMAGE_SIZE, LARGEST_IMAGE_SIZE = IMAGE_SHAPE[0], 256
+"""Default and smallest, and largest height and width of the images of a folder, in pixels."""
 
 SplitBy = Literal["content", "position"]
 """How the test split of a folder without one is chosen: by the bytes of each file, or by its position in the list.
@@ -88,11 +90,13 @@ class Dataset:
     test: Split
     labels: tuple[str, ...]
     source: str | None = field(default=None, init=False)
-    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next two fields."""
+    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next three fields."""
     split_by: SplitBy | None = field(default=None, init=False)
     """How the test split was chosen, or None if it was given."""
     split_seed: int | None = field(default=None, init=False)
     """Seed of the test split or of the synthetic images, or None if neither is random."""
+    image_size: int = field(default=IMAGE_SIZE, init=False)
+    """Height and width passed to ``load_dataset``."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -135,10 +139,18 @@ class Dataset:
         """
         return cls(name, _split(*train), _split(*test), class_names)  # type: ignore[arg-type]  # made a tuple there
 
-    def opened_by(self, source: str, *, split_by: SplitBy | None = None, split_seed: int | None = None) -> Dataset:
+    def opened_by(
+        self,
+        source: str,
+        *,
+        split_by: SplitBy | None = None,
+        split_seed: int | None = None,
+        image_size: int = IMAGE_SIZE,
+    ) -> Dataset:
         """Return the same dataset with the arguments of ``load_dataset`` that open it again."""
         opened = replace(self)
-        vars(opened).update(source=source, split_by=split_by, split_seed=split_seed)  # the class is frozen
+        arguments = {"source": source, "split_by": split_by, "split_seed": split_seed, "image_size": image_size}
+        vars(opened).update(arguments)  # the class is frozen
         return opened
 
     @cached_property

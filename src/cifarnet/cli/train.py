@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
 from cifarnet.errors import RunError, UsageError, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe
 from cifarnet.run.find import find_run
@@ -61,6 +62,14 @@ def command(
             help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.",
             show_default="cifar10",
             parser=filled("--data", DATA),
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Height and width in pixels to which the images of a folder are resized, "
+            f"{IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}.",
+            show_default=f"{IMAGE_SIZE}, or that of the run with --from",
         ),
     ] = None,
     backend: BackendOption = None,
@@ -126,9 +135,9 @@ def command(
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
-        run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs)
+        run, dataset = _begin(settings, origin, given, data or "cifar10", image_size, backend, runs)
     else:
-        run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
+        run, dataset = _reopen(resume, recipe_name, data, backend, runs, {**given, "image_size": image_size})
     tracking = _train(run, dataset, max_minutes, track or [])
     record = run.record
     _say_result(run, record)
@@ -181,7 +190,13 @@ def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Re
 
 
 def _begin(
-    settings: Recipe, origin: Run | None, given: Collection[str], source: str, backend: str | None, runs: Path
+    settings: Recipe,
+    origin: Run | None,
+    given: Collection[str],
+    source: str,
+    image_size: int | None,
+    backend: str | None,
+    runs: Path,
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out_of
@@ -200,9 +215,11 @@ def _begin(
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:
             say_not_known(warm_start.run)
-    dataset = _opened(source, _split_seed(settings, origin))
+    dataset = _opened(source, _split_seed(settings, origin), _image_size(image_size, origin))
     adapted = settings.for_dataset(dataset, given)
-    say_dataset(dataset, hold_out_of(dataset, settings.train), settings.train, adapted.train)
+    say_dataset(dataset, hold_out_of(dataset, settings.train), settings, adapted)
+    if warm_start is not None and adapted.model.filters != settings.model.filters:
+        say(f"note: {warm_start.run} has {len(settings.model.filters)} blocks: those after them start untrained")
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
 
     run = begin(adapted, dataset, runs, warm_start=warm_start)
@@ -217,11 +234,17 @@ def _split_seed(settings: Recipe, origin: Run | None) -> int:
     return settings.train.seed if recorded is None else recorded
 
 
-def _opened(source: str, seed: int) -> "Dataset":
+def _image_size(option: int | None, origin: Run | None) -> int:
+    if option is not None:
+        return option
+    return IMAGE_SIZE if origin is None else origin.record.data.image_size
+
+
+def _opened(source: str, seed: int, image_size: int) -> "Dataset":
     from cifarnet.data import load_dataset
 
     with download_bar() as progress:
-        return load_dataset(source, seed=seed, progress=progress)
+        return load_dataset(source, seed=seed, image_size=image_size, progress=progress)
 
 
 def _reopen(
@@ -251,7 +274,7 @@ def _require_same_backend(run: Run, was: str, option: str | None) -> None:
 
 
 def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
-    was = record.model.to_json() | record.training | {"recipe": record.recipe}
+    was = record.model.to_json() | record.training | {"recipe": record.recipe, "image_size": record.data.image_size}
     for name, value in requested.items():
         if value is not None and value != was.get(name):
             raise UsageError(

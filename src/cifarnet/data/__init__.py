@@ -6,7 +6,18 @@ from typing import get_args
 
 from cifarnet.config import MOST, plain_number
 from cifarnet.contract import IMAGE_SHAPE, Shape
-from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
+from cifarnet.dataset import (
+    CIFAR10_FINGERPRINT,
+    IMAGE_SIZE,
+    LARGEST_IMAGE_SIZE,
+    NAMED_SOURCES,
+    Dataset,
+    Progress,
+    Split,
+    SplitBy,
+    durable,
+    silent,
+)
 from cifarnet.errors import ConfigError, DataError, IntegrityError
 
 from .augmentation import batch_order
@@ -48,6 +59,7 @@ def load_dataset(
     *,
     seed: int = 0,
     split_by: SplitBy = "content",
+    image_size: int = IMAGE_SIZE,
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -57,20 +69,23 @@ def load_dataset(
     with ``train`` and ``test`` that each have such subfolders. The two names take precedence over paths; write
     ``./cifar10`` for a folder of that name. ``seed`` determines the synthetic images, and the test split of a folder
     without one: about a fifth of the images, each chosen by the bytes of its file, so that adding or removing files
-    does not move the others. ``split_by="position"`` splits as earlier versions did. Raises DataError (or FetchError,
-    IntegrityError), and ConfigError for another seed or rule.
+    does not move the others. ``split_by="position"`` splits as earlier versions did. The images of a folder become
+    ``image_size`` pixels high and wide, 32 to 256; all others have 32. Raises DataError (or FetchError,
+    IntegrityError), and ConfigError for another seed, rule or size.
     """
-    seed = _whole(seed)
+    seed, image_size = _whole(seed), _size(image_size)
     if split_by not in get_args(SplitBy):
         raise ConfigError(f"split_by is {split_by!r}; expected one of {', '.join(get_args(SplitBy))}")
     if source in ("", None):  # of which pathlib makes the working directory, or a TypeError
         raise DataError(f"the source is {source!r}; expected {_ACCEPTED}")
+    if source in NAMED_SOURCES:
+        _require_own_size(str(source), image_size)
     if source == "cifar10":
         return _open_cifar10(None if cache is None else Path(cache), progress)
     if source == "synthetic":
         return synthetic(seed=seed).opened_by(source, split_seed=seed)
     try:
-        return _open_path(Path(source).expanduser(), seed, split_by, progress or silent)
+        return _open_path(Path(source).expanduser(), seed, split_by, progress or silent, image_size)
     except OSError as error:
         raise _unreadable(source, error) from error
 
@@ -99,6 +114,23 @@ def _whole(seed: int) -> int:
     return found
 
 
+def _size(image_size: int) -> int:
+    found = plain_number(image_size)
+    if type(found) is not int or not IMAGE_SIZE <= found <= LARGEST_IMAGE_SIZE:
+        raise ConfigError(
+            f"image_size is {image_size!r}; expected a whole number from {IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}"
+        )
+    return found
+
+
+def _require_own_size(source: str, image_size: int) -> None:
+    if image_size != IMAGE_SIZE:
+        raise ConfigError(
+            f"image_size is {image_size}; expected {IMAGE_SIZE} for {source}, whose images are "
+            f"{IMAGE_SIZE}x{IMAGE_SIZE} and are not enlarged: leave it out, or name a folder of larger images"
+        )
+
+
 def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
     if not cache_state(cache).present:
         fetch(cache, progress)
@@ -112,14 +144,15 @@ def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
     return dataset
 
 
-def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
+def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress, image_size: int) -> Dataset:
     if holds_release(path, CIFAR10):
+        _require_own_size(str(path), image_size)
         return read_release(path, CIFAR10).opened_by(durable(path))
     if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
         raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
     from .folder import read_class_folders  # imported here: it loads Pillow
 
-    return read_class_folders(path, seed, split_by, progress)
+    return read_class_folders(path, seed, split_by, progress, (image_size, image_size, IMAGE_SHAPE[2]))
 
 
 def _unreadable(source: str | Path, error: OSError) -> DataError:

@@ -27,25 +27,27 @@ _SHOWN = 5
 """Maximum number of paths in an error message."""
 
 
-def read_class_folders(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
+def read_class_folders(
+    path: Path, seed: int, split_by: SplitBy, progress: Progress, shape: Shape = IMAGE_SHAPE
+) -> Dataset:
     """Read a folder with one subfolder per class, or with ``train`` and ``test`` that each have such subfolders.
 
-    The classes are the sorted names of the subfolders; images are uint8 (n, 32, 32, 3). Without ``train`` and ``test``,
+    The classes are the sorted names of the subfolders; images are uint8 (n, *shape). Without ``train`` and ``test``,
     ``split_by`` and ``seed`` choose about a fifth of the images as the test split. Hidden files, files without an image
     extension, links to folders, and anything beside ``train`` and ``test`` are ignored. Raises DataError.
     """
     if (path / "train").is_dir() and (path / "test").is_dir():
-        return _read_train_and_test(path, progress).opened_by(durable(path))
+        return _read_train_and_test(path, progress, shape).opened_by(durable(path), image_size=shape[0])
     labels = _class_names(path)
     paths = [_image_paths(path / label, LEAST_PER_CLASS) for label in labels]
-    split = _read_paths(path, paths, progress)
+    split = _read_paths(path, paths, progress, shape)
     is_test = chosen_for_test(split, dict(zip(labels, paths, strict=True)), seed, split_by)
     train, test = (
         Split(split.images[part], split.labels[part], tuple(compress(split.files, part)))
         for part in (~is_test, is_test)
     )
     dataset = Dataset(path.resolve().name, train, test, labels)
-    return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed)
+    return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed, image_size=shape[0])
 
 
 def read_labeled_images(
@@ -70,7 +72,7 @@ def read_labeled_images(
     return _read_paths(path, paths, progress, shape)
 
 
-def read_images(paths: Sequence[Path], progress: Progress, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
+def read_images(paths: Sequence[Path], progress: Progress = silent, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Decode image files with a few threads.
 
     Returns uint8 (n, *shape), in the order of the paths. Raises one DataError for all files that cannot be read.
@@ -91,11 +93,11 @@ def read_images(paths: Sequence[Path], progress: Progress, shape: Shape = IMAGE_
     return images
 
 
-def _read_train_and_test(path: Path, progress: Progress) -> Dataset:
+def _read_train_and_test(path: Path, progress: Progress, shape: Shape) -> Dataset:
     labels = _class_names(path / "train")
     _check_same(labels, _class_names(path / "test"), path)
     train, test = (
-        _read_paths(path, [_image_paths(path / part / label, 1) for label in labels], progress)
+        _read_paths(path, [_image_paths(path / part / label, 1) for label in labels], progress, shape)
         for part in ("train", "test")
     )
     return Dataset(name=path.resolve().name, train=train, test=test, labels=labels)
@@ -135,7 +137,7 @@ def _check_same(train: Sequence[str], test: Sequence[str], path: Path) -> None:
         raise DataError(f"{path} has class folders in only one split: {', '.join(places)}: add or remove them")
 
 
-def _read_paths(folder: Path, paths: Sequence[Sequence[Path]], progress: Progress, shape: Shape = IMAGE_SHAPE) -> Split:
+def _read_paths(folder: Path, paths: Sequence[Sequence[Path]], progress: Progress, shape: Shape) -> Split:
     """Read the files of each class, in the order of the classes."""
     files = [image for of_class in paths for image in of_class]
     counts = [len(of_class) for of_class in paths]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarnet.dataset import NAMED_SOURCES, Dataset, SplitBy
+from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
 from cifarnet.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Origin:
     """How the test split of a folder without one is chosen."""
     split_seed: int
     """Seed of that choice, or of the synthetic images."""
+    image_size: int = IMAGE_SIZE
+    """Height and width of the images of a folder, in pixels."""
 
     def load_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
         """Open the images, now in ``place`` if given, and split them as for the training run.
@@ -38,7 +40,9 @@ class Origin:
             raise DataError(
                 f"the model was trained on {source or self.name}, which {fault}; expected --data with its place"
             )
-        return load_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
+        return load_dataset(
+            source, seed=self.split_seed, split_by=self.split_by, image_size=self.image_size, progress=progress
+        )
 
 
 def require_outside(place: Path, source: str | None, option: str) -> None:

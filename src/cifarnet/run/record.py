@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import Coverage, Fraction
-from cifarnet.dataset import Dataset, SplitBy
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE, Dataset, SplitBy
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.recipes import Recipe
 
@@ -50,6 +50,7 @@ class DataRecord:
     # Earlier versions recorded neither rule nor seed: they divided by position, with the seed of the training run.
     split_by: SplitBy | None = "position"
     split_seed: int | None = None
+    image_size: Annotated[int, (IMAGE_SIZE, LARGEST_IMAGE_SIZE)] = IMAGE_SIZE
     train_images: int
     """Number of training images, including the validation split."""
     test_images: int
@@ -64,14 +65,17 @@ class DataRecord:
             fingerprint=dataset.fingerprint,
             split_by=dataset.split_by,
             split_seed=dataset.split_seed,
+            image_size=dataset.image_size,
             train_images=len(dataset.train),
             test_images=len(dataset.test),
             labels=dataset.labels,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, without rule and seed if an earlier version recorded none."""
+        """Return the fields as JSON values, without the default size, and rule and seed if there are none."""
         document = members(self)
+        if self.image_size == IMAGE_SIZE:
+            del document["image_size"]
         if self.split_by == "position" and self.split_seed is None:
             del document["split_by"], document["split_seed"]
         return document
@@ -84,6 +88,7 @@ class DataRecord:
             fingerprint=self.fingerprint,
             split_by=self.split_by or "content",
             split_seed=seed if self.split_seed is None else self.split_seed,
+            image_size=self.image_size,
         )
 
 
