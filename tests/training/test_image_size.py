@@ -134,6 +134,14 @@ def test_a_run_continues_in_another_size_with_its_convolutions_and_a_new_block(s
     np.testing.assert_array_equal(found["conv_3/kernel"], before["conv_3/kernel"])
 
 
+def test_the_recipe_of_a_run_has_the_pixels_of_its_size(photos, runs):
+    dataset = load_dataset(photos, image_size=64)
+    settings = recipe("strong").for_dataset(dataset)
+    again = recipe_of(begin(settings, dataset, runs)).for_dataset(dataset)
+    assert (again.train.translation, again.train.cutout) == (8, 24)
+    assert again == settings
+
+
 def test_training_images_of_the_earlier_run_are_recognized_in_its_size(smaller, photos, runs):
     dataset = load_dataset(photos, image_size=64)
     settings = recipe_of(smaller).for_dataset(dataset).changed({"seed": 1})
