@@ -2,7 +2,7 @@
 
 A story is a sequence of commands on one folder; some die, several times, before they may finish. Its run is compared
 with the undisturbed run of the same settings: weights array by array, history, record, exported model and contract byte
-by byte. After each death every file must be whole, and a model that was exported before must still be there.
+by byte. After each death every file of a run must be whole, and a model that was exported before must still be there.
 """
 
 import os
@@ -143,7 +143,9 @@ class Batch:
                     return
                 where = self._note() or "time"
                 self.deaths.append([self.stories, stage, death.how, round(death.at, 3), where])
-                found = problems(folder) + (["the earlier model is gone"] if model and not model.exists() else [])
+                found = problems(folder / "runs")
+                if model and not model.exists():
+                    found.append("the earlier model is gone")
                 if found:
                     self._add_finding(f"after death {where!r}: {'; '.join(found)}")
         runs = folder / "runs"

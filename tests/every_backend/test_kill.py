@@ -18,7 +18,7 @@ def test_killed_at_drawn_instants_and_resumed_is_as_never_killed(tmp_path):
     # With as many threads as torch takes by itself, where every other test gives it one.
     threads = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(command, cwd=PROJECT, env=threads, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert output.exists(), done.stdout + done.stderr
     record = json.loads(output.read_text())
-    assert (record["compared"], record["unexplained"]) == (1, [])
+    assert (done.returncode, record["compared"], record["unexplained"]) == (0, 1, [])
     assert len(record["deaths"]) >= 2, record["deaths"]

@@ -256,15 +256,15 @@ def test_a_path_that_the_system_refuses_does_not_end_the_stream(classifier, phot
     assert good.prediction.label == "red"
 
 
-@pytest.mark.parametrize("paths", [5, None, b"a.png", 0.5])
-def test_what_is_no_path_at_all_is_refused(classifier, paths):
-    with pytest.raises(UsageError, match=rf"the image paths are a {type(paths).__name__}; expected a path or several"):
+@pytest.mark.parametrize(("paths", "found"), [(5, "5"), (None, "None"), (b"a.png", "of type bytes"), (0.5, "0.5")])
+def test_what_is_no_path_at_all_is_refused(classifier, paths, found):
+    with pytest.raises(UsageError, match=rf"the image paths are {found}; expected a path or several"):
         classifier.stream(paths)
 
 
 def test_something_that_is_no_path_does_not_end_the_stream(classifier, photos):
     refused, good = classifier.stream([b"a.png", photos / "a.png"])
-    assert str(refused.error).startswith("an image path is a bytes; expected text or a path")
+    assert str(refused.error).startswith("an image path is of type bytes; expected text or a path")
     assert good.prediction.label == "red"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from cifarnet.arguments import PATH, described, function, takes
 from cifarnet.config import MOST, plain_number
 from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import (
@@ -54,6 +55,7 @@ _SHOWN = 3
 """Maximum number of folder entries in an error message."""
 
 
+@takes(cache=PATH, progress=function("a function of a phase, bytes done and total bytes"))
 def load_dataset(
     source: str | Path = "cifar10",
     *,
@@ -76,8 +78,8 @@ def load_dataset(
     seed, image_size = _whole(seed), _size(image_size)
     if split_by not in get_args(SplitBy):
         raise ConfigError(f"split_by is {split_by!r}; expected one of {', '.join(get_args(SplitBy))}")
-    if source in ("", None):  # of which pathlib makes the working directory, or a TypeError
-        raise DataError(f"the source is {source!r}; expected {_ACCEPTED}")
+    if not PATH.holds(source):
+        raise DataError(f"the source is {described(source)}; expected {_ACCEPTED}")
     if source in NAMED_SOURCES:
         _require_own_size(str(source), image_size)
     if source == "cifar10":

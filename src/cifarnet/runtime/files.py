@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifarnet.arguments import described
 from cifarnet.errors import DataError, reason
 
 
@@ -43,8 +44,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
 
 def _no_path(given: object) -> DataError:
     return DataError(
-        f"an image path is a {type(given).__name__}; expected text or a path: images in memory go to the classifier "
-        "itself"
+        f"an image path is {described(given)}; expected text or a path: images in memory go to the classifier itself"
     )
 
 
