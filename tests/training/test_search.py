@@ -99,12 +99,12 @@ def test_a_trial_that_is_worse_than_the_others_is_pruned(settings, dataset, jour
             optuna.trial.create_trial(params=values, distributions=space, value=0.1, intermediate_values=losses)
         )
     pruned = search(settings, dataset, journal, trials=7).trials[-1]
-    assert (pruned.state, pruned.value, list(pruned.intermediate_values)) == (TrialState.PRUNED, None, [1])
+    assert (pruned.state, list(pruned.intermediate_values)) == (TrialState.PRUNED, [1])
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 def test_a_trial_without_a_finite_loss_counts_as_pruned(settings, dataset, journal):
-    broken = settings.changed({"learning_rate": 1e30, "weight_decay": 0.0})
+    broken = settings.changed({"learning_rate": 1e38, "optimizer": "sgd", "weight_decay": 0.0, "warmup_epochs": 0.0})
     (trial,) = search(broken, dataset, journal, trials=1).trials
     assert trial.state == TrialState.PRUNED
 

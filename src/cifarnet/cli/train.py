@@ -116,7 +116,7 @@ def command(
     Without options, trains the recipe `seed` on CIFAR-10.
     """
     given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
-    if recipe_name is not None:
+    if recipe_name is not None and recipe_name.endswith(".json"):
         named, changes = recipe_and_settings(recipe_name)
         recipe_name, given = named.name, changes | given
     from cifarnet.training.tracking import require_trackers  # imports numpy, which --help does not need

@@ -74,7 +74,7 @@ def command(
         study = search(
             adapted, dataset, storage, trials=trials, max_minutes=limit, stop=lambda: bool(stop), on_trial=_say_trial
         )
-    if not any(trial.value is not None for trial in study.get_trials(deepcopy=False)):
+    if not _finished(study):
         if stop:
             raise typer.Exit(INTERRUPTED)
         raise RunError("no trial has finished; expected one at least: run the command again, with more time or trials")
@@ -87,19 +87,24 @@ def command(
         raise typer.Exit(INTERRUPTED)
 
 
+def _finished(study: "Study") -> "list[FrozenTrial]":
+    """Return the trials that were trained to the end, the best first."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    return sorted(trials, key=lambda trial: trial.value)
+
+
 def _say_trial(trial: "FrozenTrial") -> None:
     epochs = len(trial.intermediate_values)
-    if trial.value is None:
-        say(f"trial {trial.number}: {'pruned' if trial.state.name == 'PRUNED' else 'interrupted'} after epoch {epochs}")
-    else:
+    if trial.state.name == "COMPLETE":
         accuracy = percent(trial.user_attrs["accuracy"], 2)
         say(f"trial {trial.number}: validation loss {trial.value:.4f}, accuracy {accuracy}, {epochs} epochs")
+    else:
+        say(f"trial {trial.number}: {'pruned' if trial.state.name == 'PRUNED' else 'interrupted'} after epoch {epochs}")
 
 
 def _show(study: "Study", importance: dict[str, float]) -> None:
     """Print the best trials, and the importance of each setting in the last line."""
-    trials = study.get_trials(deepcopy=False)
-    finished = sorted((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value)
+    finished, trials = _finished(study), study.get_trials(deepcopy=False)
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     say(f"{len(finished)} trials finished, {pruned} were pruned")
     names = list(finished[0].params)

@@ -54,9 +54,9 @@ def train(
     """Train a network on ``dataset`` as the ``recipe`` says, in a new run folder below ``runs``, and return the run.
 
     The recipe is a name, or a JSON file of ``cifarnet tune``. By default its settings are adapted to the classes, the
-    image shape and the number of images, as the command ``cifarnet train`` does. A ``model_config`` or ``train_config`` is used as it is. With
-    ``warm_start``, the convolutions of that run, or of the classifier that comes with the package, are trained further;
-    the validation split of a run is kept, and the recipe must be the same.
+    image shape and the number of images, as the command ``cifarnet train`` does. A ``model_config`` or ``train_config``
+    is used as it is. With ``warm_start``, the convolutions of that run, or of the classifier that comes with the
+    package, are trained further; the validation split of a run is kept, and the recipe must be the same.
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
