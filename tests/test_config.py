@@ -11,7 +11,10 @@ from cifarnet.errors import ConfigError
 from cifarnet.recipes import RECIPES
 
 MODEL_NONSENSE = {
-    "image_shape": ("(height, width, channels)", [(32, 32), (32, 32, 0), (32.0, 32, 3), (True, 32, 3), [32, 32, 3]]),
+    "image_shape": (
+        "(height, width, 3), since images are RGB",
+        [(32, 32), (32, 32, 1), (32, 32, 0), (32.0, 32, 3), (True, 32, 3), [32, 32, 3]],
+    ),
     "classes": ("a whole number from 2 to 10,000", [1, 10_001, -5, 2.0, True, "10"]),
     "pixel_range": ("one of unit, signed", ["bytes", "", None]),
     "whitening": ("a whole number from 0 to 4", [-1, 5, 2.0, True]),
@@ -134,7 +137,7 @@ def test_a_configuration_cannot_change_and_takes_no_positions():
         ({"padding": "valid", "kernel_size": 1}, (4, 4, 128)),
         ({"padding": "valid", "convolutions_per_block": 2, "filters": (16, 24)}, (5, 5, 24)),
         ({"convolutions_per_block": 8}, (4, 4, 128)),
-        ({"image_shape": (33, 17, 1)}, (4, 2, 128)),
+        ({"image_shape": (33, 17, 3)}, (4, 2, 128)),
         ({"filters": (8,) * 5}, (1, 1, 8)),
         ({"whitening": 2}, (3, 3, 128)),
         ({"whitening": 1}, (4, 4, 128)),
@@ -242,14 +245,14 @@ def test_a_whole_number_serves_as_a_fraction_in_json():
         # Two of 3x3 without padding: 8x8 to 4x4, halved to 2x2.
         (
             ModelConfig(
-                image_shape=(8, 8, 1),
+                image_shape=(8, 8, 3),
                 classes=2,
                 filters=(5,),
                 convolutions_per_block=2,
                 padding="valid",
                 dense_units=(3,),
             ),
-            (9 + 1) * 5 + (45 + 1) * 5 + (20 + 1) * 3 + (3 + 1) * 2,
+            (27 + 1) * 5 + (45 + 1) * 5 + (20 + 1) * 3 + (3 + 1) * 2,
         ),
     ],
 )

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from cifarnet.data import synthetic
 from cifarnet.dataset import Split
-from cifarnet.errors import DataError
-from cifarnet.evaluation.scoring import EVALUATION_BATCH, Score, evaluate, predict, score
+from cifarnet.errors import CifarnetError, DataError, UsageError
+from cifarnet.evaluation.scoring import EVALUATION_BATCH, Score, evaluate, predict, score, softmax
+from cifarnet.runtime import Classifier
 
 CLASSES = 5
 
@@ -127,7 +129,40 @@ def test_a_predictor_of_another_shape_is_refused(shape):
         evaluate(lambda images: np.zeros((len(images), *shape), np.float32), part)
 
 
-def test_a_predictor_of_probabilities_is_refused():
-    split = Split(np.zeros((3, 4, 4, 3), np.uint8), np.zeros(3, np.int32))
-    with pytest.raises(DataError, match="the predictor returns probabilities; expected logits"):
-        evaluate(lambda images: np.full((len(images), 4), 0.25, np.float32), split)
+def test_probabilities_have_the_score_of_their_logits():
+    part = split(20)
+    logits = np.random.default_rng(0).normal(size=(20, CLASSES)).astype(np.float32)
+
+    def padded(rows):
+        return lambda images: np.resize(rows, (len(images), CLASSES))
+
+    plain, found = evaluate(padded(logits), part), evaluate(padded(softmax(logits)), part)
+    assert found.accuracy == plain.accuracy
+    np.testing.assert_allclose(found.loss, plain.loss, rtol=1e-6)
+    certain = evaluate(padded(np.eye(CLASSES, dtype=np.float32)), part)
+    assert np.isfinite(certain.loss)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "message"),
+    [
+        ("model.onnx", "predictor is 'model.onnx'; expected a Keras model, a Classifier, or a function"),
+        (None, "predictor is None; expected"),
+        (lambda _: "cat", "what the predictor returns is 'cat', not an array"),
+        (lambda _: [[1.0], [1.0, 2.0]], "what the predictor returns is of type list, not an array"),
+    ],
+)
+def test_what_is_no_predictor_is_refused(predictor, message):
+    with pytest.raises(CifarnetError, match=message):
+        evaluate(predictor, split(20))
+
+
+def test_a_dataset_in_place_of_its_test_split_is_refused():
+    dataset = synthetic(train=20, test=10)
+    with pytest.raises(UsageError, match=r"split is of type Dataset; expected a Split, such as dataset\.test"):
+        evaluate(lambda images: np.zeros((len(images), 10), np.float32), dataset)
+
+
+def test_a_classifier_is_evaluated_by_its_logits():
+    classifier, test = Classifier(), synthetic(train=20, test=10).test
+    assert evaluate(classifier, test) == evaluate(classifier.logits, test)

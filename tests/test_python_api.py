@@ -16,6 +16,7 @@ choose()
 import keras  # noqa: E402  # after the backend is chosen
 
 import cifarnet  # noqa: E402
+from cifarnet import pretrained  # noqa: E402
 from cifarnet.data import synthetic  # noqa: E402
 from cifarnet.errors import ConfigError, DataError, UsageError  # noqa: E402
 from tests.records import document  # noqa: E402
@@ -41,7 +42,7 @@ def small_train(dataset, runs, **changes):
 
 
 def test_an_observer_of_another_kind_is_refused_before_a_run_is_made(dataset, tmp_path):
-    with pytest.raises(UsageError, match=r"observer is a function; expected a cifarnet\.Observer"):
+    with pytest.raises(UsageError, match=r"observer is of type function; expected a cifarnet\.Observer"):
         small_train(dataset, tmp_path, observer=lambda *_: None)
     assert not list(tmp_path.iterdir())
 
@@ -207,3 +208,91 @@ def test_the_order_of_arrays_in_memory_does_not_matter(dataset, tmp_path):
 
     other = cifarnet.Dataset.from_arrays(fortran(dataset.train), fortran(dataset.test), list(dataset.labels))
     assert small_train(other, tmp_path).record.weights_sha256 == small_train(dataset, tmp_path).record.weights_sha256
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    return small_train(dataset, tmp_path_factory.mktemp("runs"), max_minutes=0)
+
+
+MISTAKES = {
+    "dataset is 'synthetic'; expected a Dataset: pass": lambda _: cifarnet.train("synthetic"),
+    "recipe is of type Recipe; expected the name": lambda _: cifarnet.train(DATASET, cifarnet.recipe("seed")),
+    "runs is ''; expected a path": lambda _: cifarnet.train(DATASET, runs=""),
+    "train_config is of type dict; expected a TrainConfig": lambda _: cifarnet.train(DATASET, train_config={}),
+    "stop is True; expected a function": lambda _: cifarnet.train(DATASET, stop=True),
+    "max_minutes is '3'; expected a number of minutes": lambda _: cifarnet.train(DATASET, max_minutes="3"),
+    "max_minutes is nan; expected": lambda _: cifarnet.train(DATASET, max_minutes=float("nan")),
+    "max_minutes is -1; expected": lambda run: cifarnet.resume(run, DATASET, max_minutes=-1),
+    "observer is the class Observer; expected": lambda _: cifarnet.train(DATASET, observer=cifarnet.Observer),
+    "warm_start is 'latest'; expected a Run": lambda _: cifarnet.train(DATASET, warm_start="latest"),
+    "run is 'latest'; expected a Run: pass": lambda _: cifarnet.resume("latest", DATASET),
+    "run is of type Dataset; expected a Run": lambda run: cifarnet.resume(DATASET, run),
+    "run is of type .*Path; expected a Run": lambda run: cifarnet.export_run(run.path),
+    "dataset is 'cifar10'; expected a Dataset": lambda run: cifarnet.export_run(run, "cifar10"),
+    "max_drop is '1'; expected a fraction": lambda run: cifarnet.export_run(run, max_drop="1"),
+    "path is None; expected a path": lambda _: cifarnet.export_model(None, None, [], [], class_names=[]),
+    "path is of type Run; expected a path": cifarnet.import_weights,
+    "model is None; expected a model file": lambda _: cifarnet.Classifier(None),
+    "model is of type Run; expected a model file": cifarnet.Classifier,
+    "threads is '2'; expected 1 to": lambda _: cifarnet.Classifier(threads="2"),
+    "top is 1.5; expected 1 to 10": lambda _: cifarnet.Classifier()(PHOTO).top(1.5),
+    "top is True; expected 1 to 10": lambda _: cifarnet.Classifier()(PHOTO).top(True),
+    "the source is 3; expected `cifar10`": lambda _: cifarnet.load_dataset(3),
+    "the source is of type ndarray; expected": lambda _: cifarnet.load_dataset(PHOTO),
+    "progress is True; expected a function": lambda _: cifarnet.load_dataset("synthetic", progress=True),
+    "train is of type ndarray; expected a pair": lambda _: cifarnet.Dataset.from_arrays(PHOTO, PHOTO, ["a", "b"]),
+    "a split is of type tuple; expected a Split": lambda _: cifarnet.Dataset("a", (PHOTO, 1), (PHOTO, 1), ["a", "b"]),
+    "root is None; expected a path": lambda _: cifarnet.find_run(None),
+    "name is of type Run; expected a path": lambda run: cifarnet.find_run("runs", run),
+    "the path of a run is ''; expected a path": lambda _: cifarnet.Run(""),
+    r"there is no recipe named \['seed'\]; expected": lambda _: cifarnet.recipe(["seed"]),
+    "config is of type dict; expected a ModelConfig": lambda _: cifarnet.build_model({}),
+    "seed is -1; expected a whole number": lambda _: cifarnet.build_model(MODEL, seed=-1),
+    "patience is '3'; expected a number of epochs": lambda _: cifarnet.early_stopping(patience="3"),
+    "the images are of different sizes": lambda _: cifarnet.Dataset.from_arrays(
+        ([PHOTO, PHOTO[1:]], [0, 1]), ([PHOTO], [0]), ["a", "b"]
+    ),
+}
+DATASET = cifarnet.Dataset.from_arrays(arrays(60), arrays(12), ["a", "b", "c"])
+PHOTO = np.zeros((32, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_an_argument_of_another_kind_is_refused_in_one_line_before_anything_is_made(
+    message, run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(cifarnet.CifarnetError, match=f"^{message}") as refused:
+        MISTAKES[message](run)
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_argument_is_pythons_own_error():
+    with pytest.raises(TypeError, match=r"build_model\(\) missing 1 required positional argument: 'config'"):
+        cifarnet.build_model()
+
+
+def test_numbers_of_numpy_are_numbers_to_a_classifier():
+    prediction = cifarnet.Classifier(threads=np.int64(2))(PHOTO)
+    assert prediction.top(np.int64(2)) == prediction.top(2)
+
+
+def test_a_model_may_be_an_open_file():
+    path = pretrained.MODEL
+    with path.open("rb") as file:
+        assert cifarnet.Classifier(file)(PHOTO) == cifarnet.Classifier(bytearray(path.read_bytes()))(PHOTO)
+
+
+def test_a_run_of_a_relative_path_stays_the_same_in_another_folder(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = small_train(dataset, "runs", max_minutes=0)
+    found, named = cifarnet.find_run("runs"), cifarnet.Run(f"runs/{run.path.name}")
+    assert str(run) == f"runs/{run.path.name}"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert run == found == named
+    assert str(run) == str(run.path)
+    cifarnet.resume(run, dataset)
+    assert cifarnet.export_run(run, dataset).path == run.model

@@ -71,6 +71,12 @@ def test_a_class_name_that_is_no_text_is_refused(dataset):
     [
         (("cat", "", "eel"), "a class ''; expected text that is not empty: rename the class"),
         (("cat", "dog", "cat"), "two classes 'cat'; expected different names: rename one"),
+        (
+            ("café", "cafe\u0301", "eel"),
+            "the classes 'caf\\\\xe9' and 'cafe\\\\u0301', which look alike; expected .*: rename one",
+        ),
+        (("cat", "cat ", "eel"), "the classes 'cat' and 'cat ', which look alike; expected .*: rename one"),
+        (("cat", "eel", "\u00a0cat"), "the classes 'cat' and '\\\\xa0cat', which look alike; expected .*: rename one"),
     ],
 )
 def test_class_names_that_no_model_file_could_carry_are_refused(dataset, labels, found):
@@ -81,7 +87,7 @@ def test_class_names_that_no_model_file_could_carry_are_refused(dataset, labels,
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"labels": "cde"}, "the class names of tiny are a str; expected a list of names"),
+        ({"labels": "cde"}, "the class names of tiny are 'cde'; expected a list of names"),
         ({"name": None}, "the name of the dataset is None; expected text: pass a str"),
         ({"name": Path("tiny")}, "the name of the dataset is .*Path.*; expected text: pass a str"),
         ({"test": Split(np.zeros((3, 4, 4, 3), np.uint8), np.arange(3, dtype=np.int32))}, "expected one shape"),
@@ -163,5 +169,7 @@ def test_cifar10_has_its_ten_classes_in_the_official_order():
 @pytest.mark.parametrize("names", [{"a", "b"}, {"b": 1, "a": 0}, "ab"])
 def test_class_names_without_an_order_are_refused(names):
     images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])
-    with pytest.raises(DataError, match=r"the class names of arrays are a (set|dict|str); expected a list of names"):
+    with pytest.raises(
+        DataError, match=r"the class names of arrays are (of type set|of type dict|'ab'); expected a list of names"
+    ):
         Dataset.from_arrays((images, labels), (images, labels), names)

@@ -114,7 +114,7 @@ class ModelConfig(Config):
     ADDED = frozenset({"whitening", "pooling", "ghost_batch", "global_pooling"})
 
     image_shape: tuple[int, ...] = IMAGE_SHAPE
-    """Height and width of the input in pixels, and its channels."""
+    """Height and width of the input in pixels, and its 3 channels, RGB."""
     classes: int = 10
     """Number of classes, 2 to 10,000."""
     pixel_range: PixelRange = "signed"
@@ -152,7 +152,9 @@ class ModelConfig(Config):
     def __post_init__(self) -> None:
         self._make_plain()
         shape = self.image_shape
-        self._require("image_shape", _positive_integers(shape) and len(shape) == 3, "(height, width, channels)")
+        self._require(
+            "image_shape", _positive_integers(shape) and shape[2:] == (3,), "(height, width, 3), since images are RGB"
+        )
         self._require_whole("classes", 2, 10_000)
         self._require_whole("whitening", 0, 4)
         self._require(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -140,6 +141,20 @@ class Coverage:
 
 def fault_of_labels(labels: Sequence[Any]) -> str | None:
     """Return an error message (problem, expectation, solution) for invalid class names, or None for valid ones."""
+    return _fault_of_names(labels) or _fault_of_look_alikes(labels)
+
+
+def _fault_of_look_alikes(labels: Sequence[str]) -> str | None:
+    """Return an error message for names that differ in spaces at an end or in how Unicode composes a letter."""
+    plain: dict[str, str] = {}
+    for label in labels:
+        other = plain.setdefault(unicodedata.normalize("NFC", label).strip(), label)
+        if other != label:
+            return f"the classes {other!a} and {label!a}, which look alike; expected different names: rename one"
+    return None
+
+
+def _fault_of_names(labels: Sequence[Any]) -> str | None:
     if len(labels) < 2:
         return f"{len(labels)} class; expected at least 2: add a class folder"
     seen: set[str] = set()
@@ -188,7 +203,7 @@ def _require_usable(contract: Mapping[str, Any], name: str) -> None:
     for key, kind in KINDS.items():
         if not isinstance(contract.get(key), kind):
             raise _damaged(name, f"its {key} is {_short(contract.get(key))}")
-    if fault_of_labels(contract["labels"]):
+    if _fault_of_names(contract["labels"]):  # files of earlier versions may have names that look alike
         raise _damaged(name, f"its labels are {_short(contract['labels'])}, not two or more different names")
     _require_input(contract["input"], name)
     _require_recipe(contract["resize"], contract["input"]["shape"], name)

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
+from .arguments import Kind, described, instance, require, takes
 from .contract import fault_of_labels
-from .errors import DataError
+from .errors import DataError, reason
 
 if TYPE_CHECKING:  # `--help` needs this module without numpy, which is slow to import
     import numpy as np
@@ -75,6 +76,9 @@ class Split:
         return len(self.images)
 
 
+PAIR = Kind(lambda value: isinstance(value, list | tuple) and len(value) == 2, "a pair: (images, labels)")
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training split, a test split and the class names.
@@ -99,9 +103,11 @@ class Dataset:
             raise DataError(f"the name of the dataset is {self.name!r}; expected text: pass a str")
         if not isinstance(self.labels, list | tuple):  # a set has no order, that of a dict may differ from its values
             raise DataError(
-                f"the class names of {self.name} are a {type(self.labels).__name__}; expected a list of names in the "
+                f"the class names of {self.name} are {described(self.labels)}; expected a list of names in the "
                 "order of the labels: pass that"
             )
+        for part in (self.train, self.test):
+            require("a split", part, instance(Split, "a Split: make the dataset with Dataset.from_arrays"))
         vars(self).update(labels=tuple(self.labels))  # the class is frozen
         if fault := fault_of_labels(self.labels):
             raise DataError(f"{self.name} has {fault}")
@@ -119,6 +125,7 @@ class Dataset:
                 )
 
     @classmethod
+    @takes(train=PAIR, test=PAIR)
     def from_arrays(
         cls,
         train: tuple[NDArray[Any], NDArray[Any]],
@@ -158,7 +165,12 @@ def _split(images: Any, labels: Any) -> Split:
     import numpy as np
 
     # In C order, since sums over other layouts are rounded differently.
-    images, labels = np.asarray(images, order="C"), np.asarray(labels)
+    try:
+        images, labels = np.asarray(images, order="C"), np.asarray(labels)
+    except ValueError as error:  # of lists of different lengths
+        raise DataError(
+            f"the images are of different sizes ({reason(error)}); expected one size: resize them"
+        ) from error
     is_column = labels.ndim == 2 and labels.shape[1] == 1
     labels = labels[:, 0] if is_column else labels
     fits = labels.dtype.kind in "iu" and np.array_equal(labels, labels.astype("int32"))

@@ -130,8 +130,8 @@ RECIPES = {
 
 def recipe(name: str) -> Recipe:
     """Return the recipe named ``name``. Raises ``ConfigError`` for an unknown name."""
-    if name not in RECIPES:
-        raise ConfigError(f"there is no recipe named {name!r}; expected one of {', '.join(sorted(RECIPES))}")
+    if not isinstance(name, str) or name not in RECIPES:
+        raise ConfigError(f"there is no recipe named {name!r:.60}; expected one of {', '.join(sorted(RECIPES))}")
     return RECIPES[name]
 
 

@@ -5,13 +5,16 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 
 import keras
 import numpy as np
 import pytest
 
-from cifarnet.backends import Steps, adapter, keras_defaults
+import cifarnet
+from cifarnet.backends import Steps, adapter, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.model.network import build_model, logits_of, predictor
 from cifarnet.training.optimizer import OPTIMIZERS, build_optimizer, objective
@@ -26,7 +29,7 @@ NORMALISED = ModelConfig(
 
 
 def trained(model, optimizer):
-    """A digest of all that two steps leave, and of logits; JAX_ENABLE_X64 can change the last bit of a loss."""
+    """A digest of all that two steps leave, and of logits."""
     config = TrainConfig(optimizer=optimizer, weight_decay=0.01, label_smoothing=0.1)
     whole = build_model(model, seed=3)
     network = logits_of(whole)
@@ -72,9 +75,87 @@ def test_every_optimizer_takes_finite_steps_and_what_keras_is_set_to_changes_non
 
 
 def test_settings_come_back_after_an_error_too():
-    with pytest.raises(ValueError, match="of the person"), keras_defaults():
+    with pytest.raises(ValueError, match="of the person"), default_settings():
         raise ValueError("of the person")
     assert keras.config.floatx() == "float32"
+
+
+def settings_of_the_program():
+    """Contexts of the current framework that would change what it computes."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        return {
+            "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+            "inference mode": torch.inference_mode,
+            "no grad": torch.no_grad,
+            "dtype": lambda: restoring(torch.set_default_dtype, torch.float64, torch.get_default_dtype()),
+            "products": lambda: restoring(torch.set_float32_matmul_precision, "medium", "highest"),
+        }
+    if keras.config.backend() == "jax":
+        import jax
+
+        return {
+            "products": lambda: jax.default_matmul_precision("bfloat16"),
+            "x64": lambda: jax.enable_x64(True),
+            "not compiled": jax.disable_jit,
+        }
+    import tensorflow as tf
+
+    return {"eager": lambda: restoring(tf.config.run_functions_eagerly, True, False)}
+
+
+@contextmanager
+def restoring(change, value, before):
+    change(value)
+    try:
+        yield
+    finally:
+        change(before)
+
+
+def test_no_context_around_the_calls_changes_what_is_trained_evaluated_and_exported(dataset, job, whole, tmp_path):
+    policy = {"policy": lambda: restoring(keras.config.set_dtype_policy, "mixed_float16", "float32")}
+    expected = cifarnet.export_run(whole.run, dataset, output=tmp_path / "expected.onnx").sha256
+    expected_model = exported_model(whole.run.load_model(), tmp_path / "expected_model.onnx", dataset)
+    for name, context in (settings_of_the_program() | policy).items():
+        with context():
+            run = cifarnet.train(
+                dataset, job.name, runs=tmp_path / name, model_config=job.model, train_config=job.train, max_minutes=0
+            )
+            cifarnet.resume(run, dataset)
+            exported = cifarnet.export_run(run, dataset).sha256
+            model = run.load_model()
+            as_keras = exported_model(model, tmp_path / f"{name}.onnx", dataset)
+            score = cifarnet.evaluate(model, dataset.test)
+        assert (run.record.weights_sha256, exported) == (whole.record["weights_sha256"], expected), name
+        assert as_keras == expected_model, name
+        assert score == cifarnet.evaluate(whole.run.load_model(), dataset.test), name
+        assert np.isfinite(fitted(model, dataset)), name
+
+
+def exported_model(model, path, dataset):
+    test = dataset.test
+    return cifarnet.export_model(model, path, test.images, test.labels, class_names=dataset.labels).sha256
+
+
+def fitted(model, dataset):
+    """Return the loss of one step of Keras' own."""
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model.train_on_batch(dataset.test.images[:8], dataset.test.labels[:8])
+
+
+def test_threads_that_train_at_once_train_the_same(dataset, job, whole, tmp_path):
+    def train(thread):
+        run = cifarnet.train(
+            dataset, job.name, runs=tmp_path / str(thread), model_config=job.model, train_config=job.train
+        )
+        return run.record.weights_sha256, cifarnet.export_run(run, dataset).sha256
+
+    with ThreadPoolExecutor(3) as pool:
+        found = set(pool.map(train, range(3)))
+    exported = cifarnet.export_run(whole.run, dataset, output=tmp_path / "expected.onnx").sha256
+    assert found == {(whole.record["weights_sha256"], exported)}
 
 
 CHILD = """

@@ -131,7 +131,6 @@ def test_a_wrong_variable_of_a_launcher_is_not_taken_for_a_lost_worker(monkeypat
 
 
 @pytest.mark.skipif(choose() != "torch", reason="torch alone comes with a launcher")
-@pytest.mark.nightly
 def test_torchrun_restarts_workers_that_resume_the_run_they_began(by_one, runs):
     fault = {"rank": 1, "signal": "SIGKILL", "call": 10}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]

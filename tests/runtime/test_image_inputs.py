@@ -103,14 +103,36 @@ def test_images_without_pixels(refuses, shape):
 # Other things that are refused
 
 
-@pytest.mark.parametrize("thing", [None, 7, 1.5, {"image": 1}, {1}, range(3), object()])
-def test_things_that_are_no_images(refuses, thing):
-    message = f"an image is of type {type(thing).__name__}; expected a uint8 array, a path, bytes or a Pillow image"
-    assert refuses(thing).startswith(message)
+@pytest.mark.parametrize(
+    ("thing", "found"),
+    [
+        (None, "None"),
+        (7, "7"),
+        (1.5, "1.5"),
+        ({"image": 1}, "of type dict"),
+        ({1}, "of type set"),
+        (range(3), "of type range"),
+        (object(), "of type object"),
+        (io.StringIO("text"), "of type StringIO"),
+    ],
+)
+def test_things_that_are_no_images(refuses, thing, found):
+    assert refuses(thing) == (
+        f"an image is {found}; expected a uint8 array, a path, bytes, a file opened with 'rb' or a Pillow image: "
+        "convert it"
+    )
+
+
+def test_an_open_file_is_read(classifier, painted):
+    file = io.BytesIO()
+    Image.fromarray(painted("red")).save(file, "png")
+    for opened in (file, io.BufferedReader(io.BytesIO(file.getvalue()))):
+        opened.seek(0)
+        assert classifier(opened) == classifier(file.getvalue())
 
 
 def test_a_bad_image_of_a_list_is_counted(refuses, painted):
-    assert refuses([painted("red"), 7]).startswith("image 1 of the batch of 2: an image is of type int; expected")
+    assert refuses([painted("red"), 7]).startswith("image 1 of the batch of 2: an image is 7; expected")
     assert refuses([painted("red"), painted("red")[None]]) == (
         "image 1 of the batch of 2: it has shape (1, 32, 32, 3); expected one image: pass the batch itself"
     )

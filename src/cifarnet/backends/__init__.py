@@ -16,7 +16,8 @@ from typing import Any, cast
 from cifarnet.errors import BackendError, reason
 from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
-from .microbatches import MicroBatch, current_micro_batch, keras_defaults
+from .defaults import default_settings
+from .microbatches import MicroBatch, current_micro_batch
 from .protocol import AdamStep, Adapter, Engine, Steps, Sums
 from .workers import ALONE, Workers
 
@@ -33,10 +34,10 @@ __all__ = [
     "adapter",
     "choose",
     "current_micro_batch",
+    "default_settings",
     "ensure_backend",
     "install_line",
     "installed",
-    "keras_defaults",
     "not_installed",
     "require_usable",
 ]

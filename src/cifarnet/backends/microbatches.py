@@ -1,7 +1,6 @@
 """Micro-batches: how a batch is divided, and the context in which layers are called on one."""
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -65,25 +64,3 @@ def merge_updates(before: Any, updated: Sequence[Any]) -> Any:
     if "float" not in str(before.dtype):
         return updated[-1]
     return before + sum(after - before for after in updated) / len(updated)
-
-
-@contextmanager
-def keras_defaults() -> Iterator[None]:
-    """Use Keras' default settings within the block, whatever ``keras.json`` or the calling program has set.
-
-    The previous settings are restored afterwards.
-    """
-    config = sys.modules["keras"].config
-    before = (config.dtype_policy(), config.floatx(), config.image_data_format())
-    _configure("float32", "float32", "channels_last")
-    try:
-        yield
-    finally:
-        _configure(*before)
-
-
-def _configure(policy: Any, floatx: str, data_format: str) -> None:
-    config = sys.modules["keras"].config
-    config.set_dtype_policy(policy)
-    config.set_floatx(floatx)
-    config.set_image_data_format(data_format)

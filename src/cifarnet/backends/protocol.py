@@ -1,6 +1,7 @@
 """The interface of the framework adapters."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -88,6 +89,9 @@ class Adapter(Protocol):
 
     def prepare_process(self) -> None:
         """Configure process-wide settings for training. Called before the framework is used."""
+
+    def framework_defaults(self) -> AbstractContextManager[None]:
+        """Return a context with the framework's default settings of what affects results, whatever is set around it."""
 
     def conv2d(self, images: Tensor, kernel: Tensor, padding: str, bias: Tensor | None = None) -> Tensor:
         """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias`` (filters,).

@@ -1,8 +1,8 @@
 """The adapter for TensorFlow: several steps per call in one graph, with variables updated in place."""
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from cifarnet.config import Precision
 from cifarnet.system import multiplies_bfloat16, threads_of_environment, usable_cores
 
+from .defaults import default_settings
 from .microbatches import (
     MicroBatch,
     calling_on,
     current_precision,
     divided,
     ghost_batches,
-    keras_defaults,
     merge_updates,
 )
 from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
@@ -46,6 +46,17 @@ def prepare_process() -> None:
     with suppress(RuntimeError):  # TensorFlow was already used in this process
         threads.set_intra_op_parallelism_threads(1)
         threads.set_inter_op_parallelism_threads(2)
+
+
+@contextmanager
+def framework_defaults() -> Iterator[None]:
+    """Run functions as graphs; see ``Adapter``."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(False)  # noqa: FBT003
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def parallel_operations() -> int:
@@ -136,13 +147,17 @@ def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> 
 def predictor(network: Any) -> Forward:
     """Return ``network`` as a function; see ``Adapter``."""
 
-    @keras_defaults()
     def traced(images: tf.Tensor) -> tf.Tensor:
         ranges = [slice(*micro_batch) for micro_batch in micro_batches(images.shape[0])]
         return tf.concat([network(images[rows], training=False) for rows in ranges], axis=0)
 
     function = tf.function(traced, autograph=False)
-    return lambda images: np.array(function(tf.constant(images)))
+
+    @default_settings()  # Keras reads them while the function is traced
+    def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.array(function(tf.constant(images)))
+
+    return forward
 
 
 class TensorFlowEngine:
@@ -168,7 +183,7 @@ class TensorFlowEngine:
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
 
-    @keras_defaults()  # Keras reads them while the step is traced
+    @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
         """Take optimizer steps; see ``Engine``."""
         size = steps.images.shape[1]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from cifarnet.arguments import PATH, described, function, takes
 from cifarnet.config import MOST, plain_number
 from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
@@ -43,6 +44,7 @@ _SHOWN = 3
 """Maximum number of folder entries in an error message."""
 
 
+@takes(cache=PATH, progress=function("a function of a phase, bytes done and total bytes"))
 def load_dataset(
     source: str | Path = "cifar10",
     *,
@@ -63,8 +65,8 @@ def load_dataset(
     seed = _whole(seed)
     if split_by not in get_args(SplitBy):
         raise ConfigError(f"split_by is {split_by!r}; expected one of {', '.join(get_args(SplitBy))}")
-    if source in ("", None):  # of which pathlib makes the working directory, or a TypeError
-        raise DataError(f"the source is {source!r}; expected {_ACCEPTED}")
+    if not PATH.holds(source):
+        raise DataError(f"the source is {described(source)}; expected {_ACCEPTED}")
     if source == "cifar10":
         return _open_cifar10(None if cache is None else Path(cache), progress)
     if source == "synthetic":

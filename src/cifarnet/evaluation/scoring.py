@@ -1,15 +1,17 @@
 """Predictions, softmax, loss and accuracy: the same code for Keras models and for ONNX files."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.backends import ALONE, Workers
+from cifarnet.arguments import described, instance, takes
+from cifarnet.backends import ALONE, Workers, default_settings
 from cifarnet.dataset import Split
-from cifarnet.errors import DataError
+from cifarnet.errors import DataError, UsageError, reason
 
 Predictor = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Maps images uint8 (n, h, w, 3), 0-255, to logits float32 (n, classes)."""
@@ -42,25 +44,48 @@ class Score:
     """Number of images."""
 
 
-def evaluate(predictor: Predictor, split: Split, workers: Workers = ALONE) -> Score:
-    """Return loss and accuracy of ``predictor`` on ``split``; ``workers`` as in ``predict``.
+@takes(split=instance(Split, "a Split, such as dataset.test"))
+def evaluate(predictor: Any, split: Split, workers: Workers = ALONE) -> Score:
+    """Return loss and accuracy of ``predictor`` on ``split``, such as ``dataset.test``; ``workers`` as in ``predict``.
 
-    Raises ``DataError`` if the split has no images, and for a predictor of another shape than that of logits of its
-    classes, or of probabilities instead of logits.
+    ``predictor`` is a Keras model, a ``Classifier``, or a function from images uint8 (n, h, w, 3), 0-255, to an array
+    (n, classes). What it returns are logits, or probabilities, of whose logarithm the loss is computed then.
+
+    Raises ``UsageError`` for other arguments, and ``DataError`` if the split has no images, and for a predictor that
+    returns another shape or no array.
     """
-    logits = predict(predictor, split.images, workers=workers)
+    found = predict(_function(predictor), split.images, workers=workers)
     classes = int(split.labels.max()) + 1
-    if logits.ndim != 2 or logits.shape[1] < classes:
+    if found.ndim != 2 or found.shape[1] < classes:
         raise DataError(
-            f"the predictor returns the shape {logits.shape}; expected ({len(split)}, {classes}) or more columns: pass "
-            "one that returns a logit per class"
+            f"the predictor returns the shape {found.shape}; expected ({len(split)}, {classes}) or more columns: pass "
+            "one that returns a logit or a probability per class"
         )
-    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, rtol=0, atol=1e-4):
-        raise DataError(
-            "the predictor returns probabilities; expected logits: pass `Classifier.logits`, or a model without its "
-            "softmax"
-        )
-    return score(logits, split.labels)
+    if (found >= 0).all() and np.allclose(found.sum(axis=1), 1, rtol=0, atol=1e-4):
+        found = np.log(np.maximum(found, np.finfo(np.float32).tiny))  # logits, up to a constant
+    return score(found, split.labels)
+
+
+def _function(predictor: Any) -> Predictor:
+    """Return ``predictor`` as a function to an array."""
+    is_keras = callable(getattr(predictor, "predict_on_batch", None))
+    # Known by their methods: this module needs neither Keras nor onnxruntime.
+    function = predictor.predict_on_batch if is_keras else getattr(predictor, "logits", predictor)
+    if not callable(function):
+        raise UsageError(f"predictor is {described(predictor)}; expected a Keras model, a Classifier, or a function")
+
+    def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with default_settings() if is_keras else nullcontext():
+            found = function(images)
+        try:
+            return np.asarray(found, np.float32)
+        except (TypeError, ValueError, RuntimeError) as error:  # the last of torch, for a tensor with a gradient
+            raise DataError(
+                f"what the predictor returns is {described(found)}, not an array ({reason(error)}); expected float32 "
+                "(n, classes): convert it, or pass the Keras model itself"
+            ) from error
+
+    return forward
 
 
 def predict(

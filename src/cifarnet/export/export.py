@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import onnx
 
+from cifarnet.arguments import PATH, function, instance, number, takes
+from cifarnet.backends import default_settings
 from cifarnet.config import TrainConfig
 from cifarnet.data import evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -18,7 +20,7 @@ from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import RECORD, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
-from cifarnet.training.train import calibration_of, load_best_and_epoch, record_of, same_hold_out
+from cifarnet.training.train import DATASET, RUN, calibration_of, load_best_and_epoch, record_of, same_hold_out
 
 from .describe import describe
 from .file import serialize
@@ -26,7 +28,7 @@ from .latency import compare_latency
 from .parity import check_parity, keras_outputs
 from .publish import Exported, describe_parity, require_free, write_export
 from .quantize import Variant, quantized
-from .tolerances import MAX_DROP, Tolerances, tolerances_of
+from .tolerances import MAX_DROP, PRECISIONS, Tolerances, tolerances_of
 from .writer import OPSET, write_graph
 
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
@@ -41,6 +43,15 @@ def no_notice(text: str) -> None:
     """Ignore a progress message."""
 
 
+@takes(
+    run=RUN,
+    dataset=DATASET,
+    precision=instance(str, f"one of {', '.join(PRECISIONS)}"),
+    output=PATH,
+    max_drop=number(0, "a fraction from 0 up to but not including 1"),
+    notice=function("a function of a text"),
+)
+@default_settings()
 def export_run(
     run: Run,
     dataset: Dataset | None = None,

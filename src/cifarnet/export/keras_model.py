@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from numpy.typing import ArrayLike, NDArray
 
-from cifarnet.backends import ensure_backend
+from cifarnet.arguments import PATH, described, takes
+from cifarnet.backends import default_settings, ensure_backend
 from cifarnet.contract import fault_of_labels
 from cifarnet.dataset import Split
 from cifarnet.errors import DataError, ModelError, UsageError
@@ -29,6 +30,8 @@ from .tolerances import Tolerances
 from .writer import image_shape, write_graph
 
 
+@takes(path=PATH)
+@default_settings()
 def export_model(
     model: keras.Model,
     path: str | Path,
@@ -93,7 +96,7 @@ def _names(class_names: Any) -> list[str]:
     """Return the class names. A set has no order, and the order of a dict may differ from its indices."""
     if not isinstance(class_names, list | tuple):
         raise DataError(
-            f"class_names is a {type(class_names).__name__}; expected a list of names in the order of the model's "
+            f"class_names is {described(class_names)}; expected a list of names in the order of the model's "
             "outputs: pass that"
         )
     if fault := fault_of_labels(class_names):

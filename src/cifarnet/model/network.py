@@ -14,8 +14,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.arguments import instance, takes, whole_number
 from cifarnet.atomic import write_atomically
-from cifarnet.backends import adapter, keras_defaults
+from cifarnet.backends import adapter, default_settings
 from cifarnet.config import ModelConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE, reason_or_pointer
 from cifarnet.errors import ModelError, RunError, reason
@@ -35,7 +36,11 @@ PIXEL_SCALES = {"unit": (1 / 255, 0.0), "signed": (2 / 255, -1.0)}
 """Factor and offset that scale pixels 0-255 to each ``ModelConfig.pixel_range``."""
 
 
-@keras_defaults()
+@takes(
+    config=instance(ModelConfig, "a ModelConfig: pass cifarnet.ModelConfig(...) or the model of a recipe"),
+    seed=whole_number(0, "a whole number, 0 or more"),
+)
+@default_settings()
 def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     """Build the network with its initial weights.
 
@@ -123,7 +128,7 @@ def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray
     return np.concatenate([filters, -filters], axis=1).reshape(size, size, -1, 2 * len(moment)).astype(np.float32)
 
 
-@keras_defaults()
+@default_settings()
 def logits_of(model: keras.Model) -> keras.Model:
     """Return ``model`` without the softmax: a model with the same weights from images to logits float32 (n, classes).
 

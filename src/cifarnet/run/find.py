@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 
+from cifarnet.arguments import PATH, takes
 from cifarnet.atomic import is_temporary, publish, remove_abandoned, temporary_name
 from cifarnet.errors import RunError, reason
 
@@ -93,6 +94,7 @@ def _is_own_link(latest: Path) -> bool:
     return is_run and target.parent == Path(os.path.normpath(folder))
 
 
+@takes(root=PATH, name=PATH)
 def find_run(root: str | Path = "runs", name: str | None = None, *, with_weights: bool = False) -> Run:
     """Return the run called ``name``, a path or a folder below ``root``; by default the latest.
 

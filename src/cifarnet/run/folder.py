@@ -6,11 +6,12 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cifarnet.arguments import PATH, require
 from cifarnet.atomic import locked, probe, write_atomically
 from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS
 from cifarnet.errors import RunError, UsageError, reason, shell_word
@@ -67,11 +68,16 @@ class Run:
     """A run folder: the record, the history, the weights and the exported model of one training run."""
 
     path: Path
+    """Absolute path of the folder, whatever path was given."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))  # from Python, a str does as well
+        require("the path of a run", self.path, PATH)
+        object.__setattr__(self, "path", Path(self.path).absolute())  # valid in any working directory
 
     def __str__(self) -> str:
+        """Return the path, relative to the working directory if it lies there."""
+        with suppress(OSError, ValueError):
+            return str(self.path.relative_to(Path.cwd()))
         return str(self.path)
 
     @property

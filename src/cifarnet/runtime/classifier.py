@@ -11,12 +11,14 @@ from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet import pretrained
+from cifarnet.arguments import described, instance, require
+from cifarnet.config import plain_number
 from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Coverage
 from cifarnet.errors import DataError, ModelError, UsageError
 
@@ -43,6 +45,11 @@ _decoding = Lock()
 others run the model meanwhile."""
 MAX_WORKERS = 8
 """Maximum threads of a stream, since each may hold an image of a quarter of a gigabyte."""
+
+
+PATH_OR_FILE = instance(
+    str | os.PathLike, "a model file: its path (a run has it as run.model), its bytes or a file opened with 'rb'"
+)
 
 
 @dataclass(frozen=True)
@@ -78,26 +85,28 @@ class Prediction:
 
         Raises ``UsageError`` for another count.
         """
-        if not 1 <= count <= len(self.scores):
-            raise UsageError(f"top is {count}; expected 1 to {len(self.scores)}, the number of classes: change it")
+        if type(plain_number(count)) is not int or not 1 <= count <= len(self.scores):
+            raise UsageError(
+                f"top is {described(count)}; expected 1 to {len(self.scores)}, the number of classes: change it"
+            )
         return self.scores[:count]
 
 
 class Classifier:
     """Image classifier that runs an exported model; thread-safe.
 
-    ``model`` is the path or the content of a file written by ``cifarnet export``; by default the classifier of CIFAR-10
-    that comes with the package. ``threads`` is the number of threads per call, 0 for one per core; one is fastest for a
-    single image, since the network is small. Raises ``ModelError`` if the file was not written by cifarnet, was altered
-    or is newer than this package, and ``UsageError`` for an invalid number of threads.
+    ``model`` is a file written by ``cifarnet export``: its path, its bytes or a file opened in binary mode; by default
+    the classifier of CIFAR-10 that comes with the package. ``threads`` is the number of threads per call, 0 for one per
+    core; one is fastest for a single image, since the network is small. Raises ``ModelError`` if the file was not
+    written by cifarnet, was altered or is newer than this package, and ``UsageError`` for other arguments.
 
     A classifier can be pickled; the pickle contains the model file.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | bytes = pretrained.MODEL, *, threads: int = 1) -> None:
-        if model == "":  # Path("") is the working directory
+    def __init__(self, model: File | IO[bytes] = pretrained.MODEL, *, threads: int = 1) -> None:
+        if isinstance(model, str) and not model:  # Path("") is the working directory
             raise ModelError("the model's path is empty; expected an ONNX file: is the variable set?")
-        self._model = open_model(model if isinstance(model, bytes) else Path(model), threads=threads)
+        self._model = open_model(_source(model), threads=threads)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -125,7 +134,7 @@ class Classifier:
         return found and Coverage(**{key: float(found[key]) for key in ("threshold", "coverage", "accuracy")})
 
     @overload
-    def __call__(self, images: File | Image.Image) -> Prediction: ...
+    def __call__(self, images: File | IO[bytes] | Image.Image) -> Prediction: ...
     @overload
     def __call__(self, images: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
     @overload
@@ -133,9 +142,9 @@ class Classifier:
     def __call__(self, images: Any) -> Any:
         """Classify one image or a batch.
 
-        One image is a uint8 array (h, w, 3), RGB, 0-255; the path or the bytes of an image file; or a Pillow image. A
-        batch is an array (n, h, w, 3), or a list or tuple of images of any sizes. Returns a ``Prediction`` for one
-        image and a list of them for a batch.
+        One image is a uint8 array (h, w, 3), RGB, 0-255; an image file: its path, its bytes or a file opened in binary
+        mode; or a Pillow image. A batch is an array (n, h, w, 3), or a list or tuple of images of any sizes. Returns a
+        ``Prediction`` for one image and a list of them for a batch.
 
         An image of another size is cropped to its center square and resized. Grayscale images, (h, w) or (h, w, 1), are
         converted to RGB; transparent ones, (h, w, 4), are blended over white; CMYK is converted without color profiles;
@@ -278,12 +287,21 @@ def _are_small(files: list[Found]) -> bool:
         return False
 
 
+def _source(model: Any) -> Path | bytes:
+    """Return a path, or the content of a model file, which may be an open file."""
+    content = model.read() if hasattr(model, "read") else model
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)
+    require("model", model, PATH_OR_FILE)
+    return Path(model)
+
+
 def _several(paths: Any) -> Iterable[str | os.PathLike[str]]:
     if isinstance(paths, str | os.PathLike):
         return [paths]
     if isinstance(paths, bytes | bytearray | memoryview) or not isinstance(paths, Iterable):
         raise UsageError(
-            f"the image paths are a {type(paths).__name__}; expected a path or several: images in memory go to the "
+            f"the image paths are {described(paths)}; expected a path or several: images in memory go to the "
             "classifier itself"
         )
     return paths

@@ -1,11 +1,13 @@
 """Find the image files in paths and, recursively and in sorted order, in folders."""
 
 import hashlib
+import operator
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifarnet.arguments import described
 from cifarnet.errors import DataError, UsageError, reason
 
 ALL = (0, 1)
@@ -30,11 +32,13 @@ def find_images(paths: Iterable[str | os.PathLike[str]], shard: tuple[int, int] 
     depends on nothing but its name as given, or its path below the folder given. Raises ``UsageError`` for an index
     without a shard.
     """
-    index, count = shard
-    if not 0 <= index < count:
-        raise UsageError(
-            f"the shard is {index}/{count}; expected I/N, I from 0 to N-1, such as 0/8 to 7/8: number them from 0"
-        )
+    try:
+        index, count = map(operator.index, shard)
+        is_one = 0 <= index < count
+    except (TypeError, ValueError):
+        is_one = False
+    if not is_one:
+        raise UsageError(f"shard is {shard!r:.60}; expected (I, N), I from 0 to N-1, such as (0, 8): count from 0")
     return _found(paths) if count == 1 else _share(paths, index, count)
 
 
@@ -75,8 +79,7 @@ def _found(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
 
 def _no_path(given: object) -> DataError:
     return DataError(
-        f"an image path is a {type(given).__name__}; expected text or a path: images in memory go to the classifier "
-        "itself"
+        f"an image path is {described(given)}; expected text or a path: images in memory go to the classifier itself"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.arguments import described
 from cifarnet.contract import Shape
 from cifarnet.errors import DataError, SizeError, reason
 
@@ -109,9 +110,12 @@ def _from_image(image: Any, shape: Shape) -> NDArray[np.uint8]:
 
     if isinstance(image, Image.Image):
         return _from_pillow(image, shape)
+    content = image.read() if hasattr(image, "read") else None
+    if isinstance(content, bytes):
+        return read_file(content, shape)
     raise DataError(
-        f"an image is of type {type(image).__name__}; expected a uint8 array, a path, bytes or a Pillow image: "
-        "convert it"
+        f"an image is {described(image)}; expected a uint8 array, a path, bytes, a file opened with 'rb' or a Pillow "
+        "image: convert it"
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from cifarnet.config import plain_number
 from cifarnet.contract import (
     BATCH_DIMENSION,
     CALIBRATED_NAME,
@@ -100,6 +101,7 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimized: bool = True
     optimizations. Raises ``ModelError`` unless it is an unaltered file of ours of a known version, and ``UsageError``
     for an invalid number of threads.
     """
+    threads = plain_number(threads)
     if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
         raise UsageError(f"threads is {threads!r}; expected 1 to {MAX_THREADS:,}, or 0 for one per core: change it")
     name, content = _name(source), source if isinstance(source, bytes) else _read(source)

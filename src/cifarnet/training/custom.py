@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from cifarnet.backends import ALONE, Workers, keras_defaults
+from cifarnet.backends import ALONE, Workers, default_settings
 from cifarnet.dataset import Split
 from cifarnet.errors import ConfigError, RunError, reason
 from cifarnet.evaluation.scoring import Predictor, Score, evaluate, predict, score, softmax
@@ -42,7 +42,7 @@ class Custom:
         function = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
         return function(ops.cast(labels, "float32"), ops.convert_to_tensor(probabilities))
 
-    @keras_defaults()
+    @default_settings()
     def evaluate(self, predictor: Predictor, split: Split, workers: Workers = ALONE) -> Score:
         """Return accuracy and mean loss of ``predictor`` on ``split``: of this loss, or else the cross-entropy."""
         if self.loss is None:
@@ -75,7 +75,7 @@ def customized(optimizer: Any, loss: Any, classes: int) -> Custom:
     return found
 
 
-@keras_defaults()
+@default_settings()
 def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Custom:
     """Return the optimizer and the loss of a run with ``record``, from Keras' classes or from what is passed again.
 
@@ -112,7 +112,7 @@ def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Cu
     )
 
 
-@keras_defaults()
+@default_settings()
 def build_custom(optimizer: keras.optimizers.Optimizer, network: Any) -> keras.optimizers.Optimizer:
     """Return a copy of ``optimizer`` with new variables for ``network``. Raises ``ConfigError`` as ``customized``."""
     built = copy_of(optimizer)
@@ -120,14 +120,14 @@ def build_custom(optimizer: keras.optimizers.Optimizer, network: Any) -> keras.o
     return built
 
 
-@keras_defaults()
+@default_settings()
 def rate_after(optimizer: keras.optimizers.Optimizer, steps: int) -> float:
     """Return the learning rate of a schedule after ``steps`` steps, or the current one if there is no schedule."""
     rate = rate_of(optimizer)
     return shortest(ops.convert_to_numpy(rate(steps) if callable(rate) else rate))
 
 
-@keras_defaults()
+@default_settings()
 def _try_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     """Raise ``ConfigError`` for options that the engines do not follow, and unless a copy can take a step."""
     if optimizer.use_ema or optimizer.loss_scale_factor is not None:
@@ -161,7 +161,7 @@ def _excludes(optimizer: Any) -> tuple[bool, Any]:
     return bool(variables), pattern
 
 
-@keras_defaults()
+@default_settings()
 def _try_loss(custom: Custom, classes: int) -> None:
     """Raise ``ConfigError`` unless the loss has one value per image, which depends on that image's prediction alone."""
     count = classes + 1  # another number than that of the classes, with which it could be confused

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.backends import Steps, keras_defaults
+from cifarnet.backends import Steps, default_settings
 from cifarnet.data import HoldOut, batch_order, hold_out_of
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Dataset, Split
@@ -43,7 +43,7 @@ def first_step(settings: Recipe, dataset: Dataset) -> FirstStep:
     parts = hold_out_of(dataset, settings.train)
     network = logits_of(initial_model(settings, dataset.train, parts))
     before = _trained(network)
-    with keras_defaults():
+    with default_settings():
         optimizer = keras.optimizers.SGD(STEP_SIZE)
         optimizer.build(network.trainable_variables)
     engine = compile_engine(network, optimizer, settings.train, settings.model.ghost_batch)

@@ -2,9 +2,11 @@
 
 import keras
 
+from cifarnet.arguments import number, takes, whole_number
 from cifarnet.config import TrainConfig
 
 
+@takes(min_delta=number(0, "a number, 0 or more"), patience=whole_number(1, "a number of epochs, 1 or more"))
 def early_stopping(
     *, min_delta: float = TrainConfig.min_delta, patience: int = TrainConfig.patience
 ) -> keras.callbacks.EarlyStopping:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from cifarnet import pretrained
+from cifarnet.arguments import PATH, takes
+from cifarnet.backends import default_settings
 from cifarnet.config import ModelConfig
 from cifarnet.errors import ModelError
 from cifarnet.model.layers import BatchNormalization
@@ -23,6 +25,7 @@ BATCH = 100
 """Batch size for measuring the statistics of batch normalization."""
 
 
+@takes(path=PATH)
 def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.float32]]]:
     """Return the network configuration in a model file and its float32 weights by variable path, in Keras' layout.
 
@@ -51,6 +54,7 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
         ) from error
 
 
+@default_settings()
 def start_weights(path: Path, config: ModelConfig, images: NDArray[np.uint8]) -> bytes:
     """Return the content of the file of Keras weights that a run begins with.
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from cifarnet.arguments import described
 from cifarnet.config import plain_number
 from cifarnet.errors import ConfigError, reason
 from cifarnet.run.custom import LOSSES, OPTIMIZERS, SCHEDULES, ObjectRecord
@@ -48,7 +49,7 @@ def optimizer_record(optimizer: Any) -> ObjectRecord:
     """Return what a run records of an optimizer. Raises ``ConfigError`` for anything else."""
     if not isinstance(optimizer, BASE_CLASSES[OPTIMIZERS][1]):
         raise ConfigError(
-            f"optimizer is a {type(optimizer).__name__}; expected an instance such as keras.optimizers.Lion(3e-4): the "
+            f"optimizer is {described(optimizer)}; expected an instance such as keras.optimizers.Lion(3e-4): the "
             "name of an optimizer is a setting of TrainConfig"
         )
     rate = rate_of(optimizer)
@@ -72,7 +73,7 @@ def loss_record(loss: Any) -> ObjectRecord:
         return ObjectRecord(name=_name(loss, LOSSES))
     if not isinstance(loss, BASE_CLASSES[LOSSES][1]):
         raise ConfigError(
-            f"loss is a {type(loss).__name__}; expected a keras.losses.Loss, the name of a loss, or a function of "
+            f"loss is {described(loss)}; expected a keras.losses.Loss, the name of a loss, or a function of "
             "y_true and y_pred"
         )
     record = _record(loss, LOSSES)

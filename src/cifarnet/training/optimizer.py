@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, keras_defaults
+from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, default_settings
 from cifarnet.config import TrainConfig
 
 from .custom import NO_CUSTOM, Custom
@@ -130,7 +130,7 @@ SGD_MOMENTUM = 0.9
 """Nesterov momentum (Sutskever et al. 2013): SGD without it needs several times as many epochs."""
 
 
-@keras_defaults()
+@default_settings()
 def build_optimizer(config: TrainConfig, network: Any) -> keras.optimizers.Optimizer:
     """Return the optimizer with its variables built for ``network``; only kernels have weight decay."""
     momentum = {"momentum": SGD_MOMENTUM, "nesterov": True} if config.optimizer == "sgd" else {}

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import keras
 
 from cifarnet import pretrained
-from cifarnet.backends import ALONE, Workers, adapter, choose
+from cifarnet.arguments import PATH, described, function, instance, number, takes
+from cifarnet.backends import ALONE, Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
@@ -37,6 +38,22 @@ WHITENING_IMAGES = 5000
 """Maximum number of training images that determine the whitening convolution."""
 
 
+DATASET = instance(Dataset, "a Dataset: pass cifarnet.load_dataset(...) or cifarnet.Dataset.from_arrays(...)")
+RUN = instance(Run, "a Run: pass cifarnet.find_run(...)")
+STOP = function("a function without arguments that returns whether to stop")
+MINUTES = number(0, "a number of minutes, 0 or more")
+
+
+@takes(
+    dataset=DATASET,
+    recipe=instance(str, "the name of a recipe or a JSON file: its settings go into model_config and train_config"),
+    runs=PATH,
+    model_config=instance(ModelConfig, "a ModelConfig"),
+    train_config=instance(TrainConfig, "a TrainConfig"),
+    stop=STOP,
+    max_minutes=MINUTES,
+)
+@default_settings()
 def train(
     dataset: Dataset,
     recipe: str = "fast",
@@ -66,7 +83,7 @@ def train(
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
-    printed.
+    printed. Several threads of a process train one after another.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
     were trained on before, and ``RunError`` if the folder cannot be written. Raises ``ConfigError`` for an optimizer or
@@ -78,7 +95,7 @@ def train(
         warm_start = Run(pretrained.FOLDER)
     if not isinstance(warm_start, Run | None):
         raise UsageError(
-            f"warm_start is {warm_start!r}; expected a Run or {pretrained.NAME!r}: pass cifarnet.find_run(...)"
+            f"warm_start is {described(warm_start)}; expected a Run or {pretrained.NAME!r}: pass cifarnet.find_run(...)"
         )
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
@@ -89,9 +106,12 @@ def train(
 
 def _require_observer(observer: Any) -> None:
     methods = ("on_progress", "on_epoch")
-    if observer is not None and not all(callable(getattr(observer, name, None)) for name in methods):
+    if observer is not None and (
+        isinstance(observer, type) or not all(callable(getattr(observer, name, None)) for name in methods)
+    ):
         raise UsageError(
-            f"observer is a {type(observer).__name__}; expected a cifarnet.Observer: derive a class with on_epoch"
+            f"observer is {described(observer)}; expected a cifarnet.Observer: derive a class with on_epoch, "
+            "and pass an instance"
         )
 
 
@@ -113,6 +133,8 @@ def _settings(
     return replace(adapted, model=model_config or adapted.model, train=train_config or adapted.train)
 
 
+@takes(run=RUN, dataset=DATASET, stop=STOP, max_minutes=MINUTES)
+@default_settings()
 def resume(
     run: Run,
     dataset: Dataset,
@@ -200,6 +222,7 @@ def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model
     return model
 
 
+@default_settings()
 def calibration_of(
     run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False, epoch: int | None = None
 ) -> Calibration:
