@@ -6,7 +6,7 @@ import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import ConfigError
-from cifarnet.recipes import RECIPES, recipe
+from cifarnet.recipes import RECIPES, recipe, recipe_and_settings
 
 
 def test_the_defaults_are_the_recipe_seed():
@@ -123,3 +123,41 @@ def test_settings_that_were_given_are_those_of_the_larger_images():
 
 def test_a_small_batch_is_not_made_smaller_for_larger_images():
     assert RECIPES["seed"].sized((256, 256, 3)).train == RECIPES["seed"].train
+
+
+def test_a_recipe_file_changes_a_recipe(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"recipe": "fast", "settings": {"learning_rate": 1, "filters": [8, 8], "flip": "none"}}')
+    found, settings = recipe_and_settings(str(path))
+    assert settings == {"learning_rate": 1, "filters": [8, 8], "flip": "none"}
+    assert found == recipe("fast").changed({"learning_rate": 1.0, "filters": (8, 8), "flip": "none"})
+    assert recipe_and_settings("strong") == (recipe("strong"), {})
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, r"cannot be used \(No such file or directory\); expected a recipe such as \{"),
+        (b"", r"cannot be used \(Expecting value: .*\); expected a recipe such as \{"),
+        (b"\xff\x00", r"cannot be used \(.*\); expected a recipe such as \{"),
+        (b"[" * 100_000, r"cannot be used \(.*\); expected a recipe such as \{"),
+        (b"[]", r"cannot be used \(.*\); expected a recipe such as \{"),
+        (b"3", r"cannot be used \(.*\); expected a recipe such as \{"),
+        (b'{"recipe": "fast"}', r"cannot be used \(it has no 'settings'\); expected a recipe such as \{"),
+        (b'{"recipe": "fast", "settings": 3}', r"cannot be used \(.*\); expected a recipe such as \{"),
+        (b'{"recipe": ["fast"], "settings": {}}', r": there is no recipe named \['fast'\]"),
+        (b'{"recipe": "fast", "settings": {}, "seed": 1}', r"cannot be used \(it also has seed\); expected a recipe"),
+        (b'{"recipe": "sead", "settings": {}}', r": there is no recipe named 'sead'"),
+        (b'{"recipe": "fast", "settings": {"rate": 1}}', r": there is no setting named rate; expected one of"),
+        (b'{"recipe": "fast", "settings": {"filters": "8"}}', r": filters is '8'; expected one positive width"),
+        (b'{"recipe": "fast", "settings": {"learning_rate": NaN}}', r": learning_rate is nan; expected"),
+        (b'{"recipe": "fast", "settings": {"flip": {}}}', r": flip is \{\}; expected one of"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_in_a_line_that_names_it(tmp_path, content, why):
+    path = tmp_path / "mine.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^{path}{' ' if why[0] != ':' else ''}{why}") as info:
+        recipe_and_settings(str(path))
+    assert "\n" not in str(info.value)

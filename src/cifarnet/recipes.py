@@ -1,15 +1,17 @@
 """The named training recipes, and their adaptation to a dataset."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from .config import ModelConfig, TrainConfig
 from .contract import IMAGE_SHAPE
 from .dataset import Dataset
-from .errors import ConfigError
+from .errors import ConfigError, reason
 
 LEAST_BATCH = 64
 """Minimum batch size that is adapted to, because batch normalization needs several images of each class."""
@@ -47,6 +49,7 @@ class Recipe:
             raise ConfigError(
                 f"there is no setting named {', '.join(sorted(unknown))}; expected one of {sorted(names)}"
             )
+        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(settings)
         model = dataclasses.replace(self.model, **{name: settings[name] for name in of_model})
         train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
@@ -157,3 +160,27 @@ def recipe(name: str) -> Recipe:
     if not isinstance(name, str) or name not in RECIPES:
         raise ConfigError(f"there is no recipe named {name!r:.60}; expected one of {', '.join(sorted(RECIPES))}")
     return RECIPES[name]
+
+
+def recipe_and_settings(name: str) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe named ``name`` or written in the JSON file ``name``, and the settings that the file changes.
+
+    The file is an object with ``recipe``, the name of a recipe, and ``settings``, values of fields of ``ModelConfig``
+    and ``TrainConfig`` by their names. Raises ``ConfigError`` for an unknown name and a file that is no such recipe.
+    """
+    if not name.endswith(".json"):
+        return recipe(name), {}
+    try:
+        document = json.loads(Path(name).read_bytes())
+        base, settings = document.pop("recipe"), dict(document.pop("settings"))
+        if not document:
+            return recipe(base).changed(settings), settings
+        why = f"it also has {', '.join(document)}"
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except KeyError as error:
+        why = f"it has no {error}"
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        why = reason(error)
+    example = '{"recipe": "fast", "settings": {"learning_rate": 0.05}}'
+    raise ConfigError(f"{name} cannot be used ({why}); expected a recipe such as {example}: correct it")

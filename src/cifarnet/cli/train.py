@@ -14,7 +14,7 @@ import typer
 from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
 from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
 from cifarnet.errors import RunError, UsageError, shell_word
-from cifarnet.recipes import RECIPES, Recipe, recipe
+from cifarnet.recipes import RECIPES, Recipe, recipe, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import LATEST, Run
 from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
@@ -52,7 +52,9 @@ def command(
         str | None,
         typer.Option(
             "--recipe",
-            help=f"One of {', '.join(RECIPES)}. The recipe seed is not the random seed, which is --seed.",
+            metavar="NAME|FILE",
+            help=f"One of {', '.join(RECIPES)}, or a JSON file from `cifarnet tune`. The recipe seed is not the random "
+            "seed, which is --seed.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),
@@ -135,6 +137,9 @@ def command(
     Without options, trains the recipe `seed` on CIFAR-10.
     """
     given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
+    if recipe_name is not None and recipe_name.endswith(".json"):
+        named, changes = recipe_and_settings(recipe_name)
+        recipe_name, given = named.name, changes | given
     from cifarnet.training.tracking import require_trackers  # imports numpy, which --help does not need
 
     require_trackers(track or ())
