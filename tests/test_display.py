@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened
-from cifarnet.cli.train import _announced, _say_result
+from cifarnet.cli.train import _announced
+from cifarnet.cli.training_result import say_result
 from cifarnet.errors import printable
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
@@ -144,7 +145,7 @@ def test_a_long_name_is_cut_after_escaping():
     ],
 )
 def test_the_next_command_can_be_pasted_into_a_shell(capsys, facts, command):
-    _say_result(Run(Path("my runs/it's")), RunRecord.from_json(FINISHED | facts))
+    say_result(Run(Path("my runs/it's")), RunRecord.from_json(FINISHED | facts))
     assert shlex.split(capsys.readouterr().err.splitlines()[-1].partition(":")[2]) == command
 
 
@@ -153,7 +154,7 @@ def test_the_next_command_can_be_pasted_into_a_shell(capsys, facts, command):
 )
 def test_bash_parses_the_path_in_a_printed_command(capsys, name):
     facts = {"epochs": 0, "best_epoch": None, "metrics": {}, "status": "interrupted", "why_stopped": "time limit"}
-    _say_result(Run(Path(name)), RunRecord.from_json(FINISHED | facts))
+    say_result(Run(Path(name)), RunRecord.from_json(FINISHED | facts))
     shown = capsys.readouterr().err.splitlines()[-1].partition("--resume ")[2]
     assert subprocess.check_output(["bash", "-c", f"printf %s {shown}"]) == os.fsencode(name)
 
@@ -168,6 +169,6 @@ def test_an_earlier_export_is_noted_after_training(capsys, tmp_path):
     for content, notes in ((None, 0), (b"exported before", 1)):
         if content:
             (tmp_path / "model.onnx").write_bytes(content)
-        _say_result(Run(tmp_path), RunRecord.from_json(FINISHED))
+        say_result(Run(tmp_path), RunRecord.from_json(FINISHED))
         lines = capsys.readouterr().err.splitlines()
         assert sum(line.startswith("note: model.onnx and any report were made before") for line in lines) == notes

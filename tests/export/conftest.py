@@ -18,7 +18,8 @@ from cifarnet.export.writer import write_graph
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run
 from cifarnet.training.begin import begin
-from cifarnet.training.train import calibration_of, resume
+from cifarnet.training.best import calibration_of
+from cifarnet.training.train import resume
 
 MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")
 TRAINING = TrainConfig(epochs=4, schedule_epochs=4, learning_rate=5e-3, weight_decay=0.01, batch_size=10)

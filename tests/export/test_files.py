@@ -32,8 +32,9 @@ from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.runtime import Classifier
 from cifarnet.system import exit_on_interrupt
+from cifarnet.training.best import calibration_of, load_best_and_epoch
 from cifarnet.training.import_weights import import_features, import_weights
-from cifarnet.training.train import calibration_of, load_best_and_epoch, same_hold_out
+from cifarnet.training.same_data import same_hold_out
 from tests.lively import NORMALISED, with_lively_moments
 from tests.records import document, put
 

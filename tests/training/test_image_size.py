@@ -189,6 +189,6 @@ def test_the_classifier_in_the_package_continues_in_another_size(photos, runs):
 
 def run_parts(run, dataset):
     """Return the validation split of a run."""
-    from cifarnet.training.train import same_hold_out
+    from cifarnet.training.same_data import same_hold_out
 
     return same_hold_out(run.record, dataset)

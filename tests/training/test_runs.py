@@ -25,12 +25,13 @@ from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 from cifarnet.training import optimizer
 from cifarnet.training.begin import begin
+from cifarnet.training.best import calibration_of
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.early_stopping import EarlyStopping
 from cifarnet.training.loop import fit
 from cifarnet.training.observer import Observer
 from cifarnet.training.optimizer import objective
-from cifarnet.training.train import calibration_of, resume, train
+from cifarnet.training.train import resume, train
 from cifarnet.training.warm_start import WarmStart, warm_start_from
 from tests.records import document, put
 from tests.small_runs import (

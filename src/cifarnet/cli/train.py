@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -13,19 +13,19 @@ import typer
 
 from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
 from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
-from cifarnet.errors import RunError, UsageError, shell_word
+from cifarnet.errors import UsageError, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import LATEST, Run
-from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
+from cifarnet.run.record import RunRecord
 from cifarnet.run.state import require_resumable
-from cifarnet.system import INTERRUPTED
 
-from .dataset_notes import MOST_NAMES, say_dataset
-from .display import TrainingDisplay, be_silent, download_bar, is_silent, out, say, say_not_known, shortened
+from .dataset_notes import say_dataset
+from .display import TrainingDisplay, download_bar, is_silent, out, say, say_not_known
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
 from .runs import starting_run
-from .tables import percent
+from .training_result import draw_curves, exit_code, say_result
+from .workers import join_workers, start_workers
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -151,7 +151,7 @@ def command(
         option = "--skip-broken" if skip_broken else "--keep-test-images"
         raise UsageError(f"{option} and --resume were both given; expected it when the run begins: leave it out")
     if workers is not None and workers > 1:
-        _start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
+        start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
@@ -161,41 +161,20 @@ def command(
         run, dataset = _reopen(resume, recipe_name, data, backend, runs, {**given, "image_size": image_size})
     tracking = _train(run, dataset, max_minutes, track or [])
     record = run.record
-    _say_result(run, record)
+    say_result(run, record)
     if is_silent():
-        sys.exit(_exit_code(record))
+        sys.exit(exit_code(record))
     try:
-        _draw_curves(run, record)
+        draw_curves(run, record)
         tracking.finish(record)
     finally:
         if as_json:
             out(json.dumps(record.to_json() | {"run": str(run)}, indent=2))
-    sys.exit(_exit_code(record))
+    sys.exit(exit_code(record))
 
 
 def _resumed(runs: Path, name: str) -> Run:
     return find_run(runs, None if name == LATEST else name)
-
-
-def _start_workers(count: int, backend: str | None, resumed: Run | None) -> None:
-    """Start this command in several processes and exit as they do, unless this is already one of them."""
-    from cifarnet.backends import choose
-    from cifarnet.training.distributed import start_workers, workers_started
-
-    chosen = choose(backend if resumed is None else resumed.record.backend)
-    started = workers_started(chosen)
-    if started == 1:
-        sys.exit(start_workers(count, chosen, ["-m", "cifarnet", *sys.argv[1:]]))
-    if started != count:
-        raise UsageError(f"--workers is {count}; expected {started}, as the launcher started: leave --workers out")
-
-
-def _joined() -> None:
-    """Join the other workers; then only the first one prints, except for errors."""
-    from cifarnet.training.distributed import join
-
-    if not join().is_first:
-        be_silent()
 
 
 def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Recipe:
@@ -233,7 +212,7 @@ def _begin(
         )
     warm_start = None if origin is None else warm_start_from(origin)
     choose(backend)
-    _joined()
+    join_workers()
     say(f"backend {choose()}, recipe {settings.name}, data {source}")
     if warm_start is not None:
         say(f"starting from the convolutions of {warm_start.run}")
@@ -286,7 +265,7 @@ def _reopen(
     _require_same_backend(run, record.backend, backend)
     _require_same_settings(record, {"recipe": recipe_name, **given})
     choose(record.backend)
-    _joined()
+    join_workers()
     say(f"backend {choose()}, resuming {run}")
     with download_bar() as progress:
         return run, record.origin.load_dataset(data, progress)
@@ -328,55 +307,3 @@ def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
     if stop:
         display.say("stopping: saving, then evaluating the best weights so far")
     return bool(stop)
-
-
-def _draw_curves(run: Run, record: RunRecord) -> None:
-    history = run.read_history()
-    if history:
-        from cifarnet.report import draw_curves
-
-        draw_curves(history, record.best_epoch, run.path / "curves.png", record.custom.loss_title)
-
-
-def _say_result(run: Run, record: RunRecord) -> None:
-    say("")
-    say(f"Stopped after epoch {record.epochs}: {STOP_REASONS[record.why_stopped or 'interrupted']}.")
-    validation, test = record.metrics.validation, record.metrics.test
-    if validation and test:
-        say(
-            f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f}%, "
-            f"test accuracy {100 * test.accuracy:.2f}%."
-        )
-        _say_recall(test, record.data.labels)
-    elif record.epochs or record.why_stopped == "nan":
-        say("No epoch has finished with a finite loss, so there are no best weights.")
-    else:
-        say("No epoch has finished yet, so there are no best weights.")
-    say(f"Results are in {run}")
-    if run.model.is_file():
-        say(f"note: {run.model.name} and any report were made before: make them anew if the best epoch changed")
-    name = shell_word(str(run))
-    if record.status == "interrupted":
-        say(f"Resume with:  cifarnet train --resume {name}")
-    elif record.best_epoch:
-        say(f"Next:         cifarnet export {name} --onnx")
-
-
-def _say_recall(test: RecordedScore, labels: Sequence[str]) -> None:
-    """Print balanced accuracy and the lowest recalls, if the classes differ much in size."""
-    if test.balanced_accuracy is None or test.recall is None:
-        return
-    known = [
-        (recall, shortened(label)) for label, recall in zip(labels, test.recall, strict=True) if recall is not None
-    ]
-    lowest = sorted(known)[:MOST_NAMES]
-    listed = ", ".join(f"{label} {percent(recall)}" for recall, label in lowest) + ", …" * (len(known) > len(lowest))
-    say(f"Classes differ in size: balanced accuracy {percent(test.balanced_accuracy, 2)}; recall {listed}.")
-
-
-def _exit_code(record: RunRecord) -> int:
-    if record.why_stopped == "interrupted":
-        return INTERRUPTED
-    if not record.best_epoch and record.status == "finished":
-        raise RunError("training ended without an epoch of finite loss; expected one: lower --learning-rate")
-    return 0

@@ -132,7 +132,8 @@ def reproduce(
     and if ``stop`` ended the repetition too early.
     """
     from cifarnet.training.begin import begin
-    from cifarnet.training.train import resume, same_hold_out
+    from cifarnet.training.same_data import same_hold_out
+    from cifarnet.training.train import resume
 
     record = run.record
     record.custom.require_keras("train it again from Python, with cifarnet.train(..., {name}=...)")

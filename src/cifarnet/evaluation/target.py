@@ -27,7 +27,7 @@ from .scoring import Predictor, predict, with_tta
 
 if TYPE_CHECKING:
     from cifarnet.data import Progress
-    from cifarnet.training.train import Best
+    from cifarnet.training.best import Best
 
 UNKNOWN = Origin(source=None, name="unknown", fingerprint="", split_by="content", split_seed=0)
 """Origin of a file of ``export_model``, which does not name its training data."""
@@ -84,7 +84,7 @@ def run_target(run: Run, backend: str) -> Target:
 
     @cache
     def best() -> "Best":
-        from cifarnet.training.train import load_best_and_epoch
+        from cifarnet.training.best import load_best_and_epoch
 
         return load_best_and_epoch(run)
 
@@ -94,7 +94,7 @@ def run_target(run: Run, backend: str) -> Target:
         return predictor(best().model)
 
     def calibration(dataset: Dataset | None, tta: bool) -> Calibration | None:  # noqa: FBT001
-        from cifarnet.training.train import calibration_of, record_of
+        from cifarnet.training.best import calibration_of, record_of
 
         if dataset is None or dataset.fingerprint != record.origin.fingerprint:
             return record_of(run, best().epoch).calibration_for(flip=tta)

@@ -20,8 +20,10 @@ from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import RECORD, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
+from cifarnet.training.best import calibration_of, load_best_and_epoch, record_of
 from cifarnet.training.kept_images import is_kept, kept_test_images
-from cifarnet.training.train import DATASET, RUN, calibration_of, load_best_and_epoch, record_of, same_hold_out
+from cifarnet.training.same_data import same_hold_out
+from cifarnet.training.train import DATASET, RUN
 
 from .describe import describe
 from .file import serialize

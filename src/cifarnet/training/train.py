@@ -3,8 +3,8 @@
 import math
 import statistics
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,28 +12,28 @@ import keras
 
 from cifarnet import pretrained
 from cifarnet.arguments import PATH, described, function, instance, number, takes
-from cifarnet.backends import ALONE, Workers, adapter, choose, default_settings
+from cifarnet.backends import Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
-from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
+from cifarnet.data import HoldOut, evenly_chosen
 from cifarnet.data.image_facts import class_sizes, is_unequal
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, RunError, UsageError
-from cifarnet.evaluation.calibration import calibrate
-from cifarnet.evaluation.scoring import Predictor, predict, score, with_tta
-from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
+from cifarnet.evaluation.scoring import Predictor, predict, score
+from cifarnet.model.network import build_model, load_features, predictor, whiten
 from cifarnet.recipes import Recipe, recipe_and_settings
 from cifarnet.run.find import finish_pointing_latest
-from cifarnet.run.folder import Run, require_weights, weights_digest
-from cifarnet.run.record import Calibration, DataRecord, Machine, Metrics, RecordedScore, RunRecord
-from cifarnet.run.state import best_epoch_of, require_resumable
+from cifarnet.run.folder import Run, weights_digest
+from cifarnet.run.record import Machine, Metrics, RecordedScore, RunRecord
+from cifarnet.run.state import require_resumable
 from cifarnet.system import usable_cores
 
 from .begin import begin, facts_of, require_fitting
+from .best import fit_calibration
 from .custom import customized, resumed
 from .distributed import join, require_alike
-from .image_list import differences
 from .loop import Outcome, fit
 from .observer import Observer
+from .same_data import same_hold_out
 from .warm_start import recipe_of, warm_start_from, warm_start_of
 
 WHITENING_IMAGES = 5000
@@ -199,7 +199,7 @@ def resume(
             forward = predictor(model)
             record = replace(
                 record,
-                calibration=_calibration(forward, dataset, parts, workers),
+                calibration=fit_calibration(forward, dataset, parts, workers),
                 metrics=replace(record.metrics, test=_test_score(forward, dataset, workers)),
             )
         if workers.is_first:
@@ -225,34 +225,6 @@ def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model
     return model
 
 
-@default_settings()
-def calibration_of(
-    run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False, epoch: int | None = None
-) -> Calibration:
-    """Return the calibration in the record of ``run``, with test-time augmentation if ``flip``.
-
-    If the record has none, it is fitted with ``model``, which has the run's best weights, and stored in the record
-    unless training is still running. ``epoch``, if given, is that of the weights of ``model``: the results of a record
-    with another best epoch are not used. Raises ``RunError`` if ``dataset`` is not the one of the run.
-    """
-    record = run.record if epoch is None else record_of(run, epoch)
-    if (recorded := record.calibration_for(flip=flip)) is not None:
-        return recorded
-    parts = same_hold_out(record, dataset, run)
-    found = _calibration(with_tta(predictor(model)) if flip else predictor(model), dataset, parts)
-    if record.status != "running":
-        with suppress(RunError, OSError), run.locked():  # the folder may be read-only
-            now = run.record
-            if now.best_epoch == record.best_epoch:
-                run.write_record(replace(now, flip_calibration=found) if flip else replace(now, calibration=found))
-    return found
-
-
-def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers = ALONE) -> Calibration:
-    logits = predict(forward, dataset.train.images[parts.validation], workers=workers)
-    return calibrate(logits, dataset.train.labels[parts.validation])
-
-
 def _test_score(forward: Predictor, dataset: Dataset, workers: Workers) -> RecordedScore:
     labels = dataset.test.labels
     logits = predict(forward, dataset.test.images, workers=workers)
@@ -264,32 +236,6 @@ def _test_score(forward: Predictor, dataset: Dataset, workers: Workers) -> Recor
     recall = tuple(float(each.mean()) if len(each) else None for each in members)
     known = [each for each in recall if each is not None]
     return replace(found, recall=recall, balanced_accuracy=statistics.fmean(known))
-
-
-@dataclass(frozen=True)
-class Best:
-    """The network of a run with the weights of its best epoch, and that epoch."""
-
-    model: keras.Model
-    epoch: int | None
-    """Counted from 1; None if neither the weights nor the record and the history have it."""
-
-
-def load_best_and_epoch(run: Run) -> Best:
-    """Return the network with the best weights of ``run``, and their epoch, even while training replaces them.
-
-    Raises as ``Run.load_model``.
-    """
-    require_weights(run)
-    model = build_model(run.record.model)
-    epoch = load_weights(model, run.best_weights)
-    return Best(model, best_epoch_of(run) if epoch is None else epoch)
-
-
-def record_of(run: Run, epoch: int | None) -> RunRecord:
-    """Return the record of ``run``, without its results if they are not those of the weights of ``epoch``."""
-    record = run.record
-    return record if record.best_epoch == epoch else replace(record.without_results(), best_epoch=epoch)
 
 
 def _require_same_backend(run: Run, backend: str) -> None:
@@ -308,40 +254,6 @@ def _require_same_threads(run: Run, began: Machine) -> None:
             f"this process computes with {threads} thread(s) per operation; expected {began.threads}, as when "
             f"{run} began: set {adapter().THREAD_VARIABLES[0]}={began.threads} in a new process"
         )
-
-
-def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None) -> None:
-    """Raise ``RunError`` unless ``dataset`` is the one in a run record, with the files that differ from ``run``."""
-    if data.fingerprint != dataset.fingerprint:
-        different = differences(run, dataset) if run else ""
-        raise RunError(
-            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
-            f"run began: restore {data.source or data.name}, pass it from its new place if it moved (--data), or "
-            "start a new run"
-            f"{f' (since then {different})' * bool(different)}"
-        )
-    if data.labels != dataset.labels:
-        raise RunError(
-            f"run.json has the classes {', '.join(data.labels)}; expected {', '.join(dataset.labels)}, as in its data "
-            "set: restore run.json or start a new run"
-        )
-
-
-def same_hold_out(record: RunRecord, dataset: Dataset, run: Run | None = None) -> HoldOut:
-    """Return the validation split that a run began with. ``run``, if given, knows which files differ.
-
-    Raises ``RunError`` if ``dataset`` or its division is not that of the record: images of another validation split may
-    have been trained on.
-    """
-    require_same_data(record.data, dataset, run)
-    parts = hold_out_of(dataset, record.train)
-    if parts.fingerprint != record.hold_out.fingerprint:
-        raise RunError(
-            f"seed {record.train.seed} and validation_fraction {record.train.validation_fraction} give a validation "
-            f"split with the fingerprint {parts.fingerprint[:12]}; expected {record.hold_out.fingerprint[:12]} as when "
-            "the run began: restore run.json or start a new run"
-        )
-    return parts
 
 
 def _with_result(record: RunRecord, outcome: Outcome) -> RunRecord:

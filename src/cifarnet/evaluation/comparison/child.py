@@ -44,7 +44,8 @@ def _train(order: dict[str, Any]) -> dict[str, Any]:
     from cifarnet.runtime import open_model
     from cifarnet.training.begin import begin
     from cifarnet.training.first_step import first_step
-    from cifarnet.training.train import require_same_data, resume
+    from cifarnet.training.same_data import require_same_data
+    from cifarnet.training.train import resume
 
     data: DataRecord = read(DataRecord, order["data"], "data")
     model, train = ModelConfig.from_json(order["model"]), TrainConfig.from_json(order["train"])
