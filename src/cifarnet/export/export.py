@@ -20,6 +20,7 @@ from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import RECORD, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
+from cifarnet.system import images_at_once
 from cifarnet.training.best import calibration_of, load_best_and_epoch, record_of
 from cifarnet.training.kept_images import is_kept, kept_test_images
 from cifarnet.training.same_data import same_hold_out
@@ -37,7 +38,10 @@ from .writer import OPSET, write_graph
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """Suffix of the default file name ``model.onnx`` for each precision."""
 CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
-"""Training images that calibrate int8 ranges, and validation images that select the best variant."""
+"""Training images of 32x32 pixels, fewer larger ones, that calibrate int8 ranges, and validation images that select the
+best variant. onnxruntime keeps the activations of all of the first in memory."""
+LEAST_CALIBRATION_IMAGES = 32
+"""Minimum number of training images that calibrate int8 ranges, however large they are."""
 Notice = Callable[[str], object]
 """Receives progress messages."""
 
@@ -197,7 +201,8 @@ def _written(model: keras.Model, contract: Mapping[str, Any], precision: str) ->
 def _best_variant(float32: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:
     """Return the int8 variant with the lowest loss on the validation split."""
     parts = hold_out_of(dataset, TrainConfig.from_json(contract["training"]["train"]))
-    calibration = dataset.train.images[evenly_chosen(parts.train, CALIBRATION_IMAGES)]
+    count = max(images_at_once(CALIBRATION_IMAGES, dataset.train.images.shape[1:]), LEAST_CALIBRATION_IMAGES)
+    calibration = dataset.train.images[evenly_chosen(parts.train, count)]
     chosen = evenly_chosen(parts.validation, SELECTION_IMAGES)
     validation = Split(dataset.train.images[chosen], dataset.train.labels[chosen])
     variants: list[tuple[float, Variant]] = []
