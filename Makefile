@@ -59,7 +59,7 @@ lint: $(VENV)/.has-dev
 
 # What takes long or the network, one at a time: much of it measures. Then the oldest versions that pyproject.toml
 # declares, in an environment of their own.
-nightly: $(VENV)/.has-dev
+nightly: $(VENV)/.has-dev $(VENV)/.has-ray
 	$(BIN)/pytest -m nightly --ignore=tests/every_backend
 	KERAS_BACKEND=torch $(BIN)/pytest -m nightly tests/every_backend/test_workers.py
 	KERAS_BACKEND=jax $(BIN)/pytest -m nightly tests/every_backend/test_workers.py

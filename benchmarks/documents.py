@@ -9,7 +9,18 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import PROJECT, agreement, apps, evidence, interoperability, keras_models, own_images, startup, trials
+from benchmarks import (
+    PROJECT,
+    agreement,
+    apps,
+    evidence,
+    interoperability,
+    keras_models,
+    own_images,
+    ray,
+    startup,
+    trials,
+)
 from benchmarks.campaign import records
 from benchmarks.inference import table as inference
 from benchmarks.recipes import table as recipes
@@ -29,6 +40,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "interoperability": interoperability.table,
     "keras models": keras_models.table,
     "own images": own_images.table,
+    "ray": ray.table,
     "recipes": recipes.short_table,
     "robustness": evidence.robustness_table,
     "runs": evidence.runs_table,

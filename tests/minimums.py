@@ -13,8 +13,8 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[1]
 GOLDEN = PROJECT / "export" / "golden" / "images"
 BACKENDS = ("jax", "torch", "tensorflow")
-FOR_DEVELOPMENT = ("dev", "bench")
-"""Extras whose minimums are the versions in constraints.txt: `make test` and `make bench` run with these."""
+FOR_DEVELOPMENT = ("dev", "bench", "ray")
+"""Extras whose minimums are the versions in constraints.txt: `make test`, `bench` and `nightly` run with these."""
 STEPS = (
     ("train", "--help"),
     ("train", "--data", "synthetic", "--epochs", "1", "--recipe", "fast"),
@@ -29,6 +29,7 @@ STEPS = (
     ("predict", "int8.onnx", str(GOLDEN)),
     ("robustness", "runs/latest/model.onnx"),
     ("report",),
+    ("tune", "--data", "synthetic", "--trials", "2", "--recipe", "recipe.json"),
 )
 
 
@@ -50,7 +51,7 @@ def install(folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     constraints = folder / "minimums.txt"
     constraints.write_text("\n".join(pins()) + "\n")
-    extras = f"{PROJECT}[all,tensorboard]"
+    extras = f"{PROJECT}[all,tensorboard,tune]"
     subprocess.run([folder / "bin/python", "-m", "pip", "install", "-q", "-c", constraints, extras], check=True)
 
 
@@ -59,6 +60,7 @@ def use(folder: Path, backend: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["KERAS_BACKEND"] = backend
     with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "recipe.json").write_text('{"recipe": "seed", "settings": {"epochs": 1}}')
         for step in STEPS:
             done = subprocess.run(
                 [folder / "bin/cifarnet", *step],

@@ -32,6 +32,7 @@ TOY_ROWS = {
     "training": ["cifarnet on torch", "PyTorch loop"],
     "inference": ["cifarnet, probabilities", "the same file, onnxruntime", "cifarnet, stream"],
     "scaling": ["100 images", "40 files"],
+    "ray": ["`cifarnet predict`", "`export/ray/score.py`, Parquet"],
     "workers": ["torch, seed", "Calculated, not measured"],
 }
 GOOD = """

@@ -110,8 +110,22 @@ def test_the_images_of_an_earlier_version_open_by_position_and_the_seed_of_the_t
     assert (found.split_by, found.split_seed) == ("position", 3)
 
 
+def test_only_another_size_than_32_is_recorded(tmp_path):
+    assert "image_size" not in DataRecord.of(DRAWN).to_json()
+    larger = DataRecord.of(DRAWN.opened_by("/photos", image_size=96)).to_json()
+    assert run_with(tmp_path, [], data=larger).record.origin.image_size == 96
+
+
 @pytest.mark.parametrize(
-    "damage", [{"split_by": "colour"}, {"split_seed": -1}, {"split_seed": "8"}, {"fingerprint": 5}, {"name": None}]
+    "damage",
+    [
+        {"image_size": 16},
+        {"split_by": "colour"},
+        {"split_seed": -1},
+        {"split_seed": "8"},
+        {"fingerprint": 5},
+        {"name": None},
+    ],
 )
 def test_a_record_that_does_not_tell_its_images_is_refused(tmp_path, damage):
     run = run_with(tmp_path, [], data=DataRecord.of(DRAWN).to_json() | damage)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from .arguments import Kind, described, instance, require, takes
-from .contract import fault_of_labels
+from .contract import IMAGE_SHAPE, fault_of_labels
 from .errors import DataError, reason
 
 if TYPE_CHECKING:  # `--help` needs this module without numpy, which is slow to import
@@ -21,6 +21,8 @@ CIFAR10_FINGERPRINT = "5dbb2c57cc9d3346ee41c71cf7f1f900ed7bd0c71302e2fa82bd9fcf9
 """Fingerprint of the official CIFAR-10 dataset."""
 NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
 """Names of built-in datasets."""
+IMAGE_SIZE, LARGEST_IMAGE_SIZE = IMAGE_SHAPE[0], 256
+"""Default and smallest, and largest height and width of the images of a folder, in pixels."""
 
 SplitBy = Literal["content", "position"]
 """How the test split of a folder without one is chosen: by the bytes of each file, or by its position in the list.
@@ -114,11 +116,13 @@ class Dataset:
     test: Split
     labels: tuple[str, ...]
     source: str | None = field(default=None, init=False)
-    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next four fields."""
+    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next five fields."""
     split_by: SplitBy | None = field(default=None, init=False)
     """How the test split was chosen, or None if it was given."""
     split_seed: int | None = field(default=None, init=False)
     """Seed of the test split or of the synthetic images, or None if neither is random."""
+    image_size: int = field(default=IMAGE_SIZE, init=False)
+    """Height and width passed to ``load_dataset``."""
     validation_images: int | None = field(default=None, init=False)
     """Number of validation images, the last ones of ``train``, or None if they are drawn from it."""
     reading: Reading = field(default=Reading(), init=False)
@@ -174,6 +178,7 @@ class Dataset:
         *,
         split_by: SplitBy | None = None,
         split_seed: int | None = None,
+        image_size: int = IMAGE_SIZE,
         validation_images: int | None = None,
         reading: Reading | None = None,
     ) -> Dataset:
@@ -183,6 +188,7 @@ class Dataset:
             source=source,
             split_by=split_by,
             split_seed=split_seed,
+            image_size=image_size,
             validation_images=validation_images,
             reading=reading or Reading(),
         )

@@ -1,17 +1,20 @@
 """The named training recipes, and their adaptation to a dataset."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from .config import ModelConfig, TrainConfig
+from .contract import IMAGE_SHAPE
 from .dataset import Dataset
-from .errors import ConfigError
+from .errors import ConfigError, reason
 
 LEAST_BATCH = 64
-"""Minimum batch size, because batch normalization needs several images of each class."""
+"""Minimum batch size that is adapted to, because batch normalization needs several images of each class."""
 LEAST_STEPS_PER_EPOCH = 16
 """Minimum number of steps per epoch; the batch size is halved until it is reached."""
 LEAST_SEEN = 200_000
@@ -46,6 +49,7 @@ class Recipe:
             raise ConfigError(
                 f"there is no setting named {', '.join(sorted(unknown))}; expected one of {sorted(names)}"
             )
+        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(settings)
         model = dataclasses.replace(self.model, **{name: settings[name] for name in of_model})
         train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
@@ -54,14 +58,35 @@ class Recipe:
     def for_dataset(self, dataset: Dataset, given: Collection[str] = ()) -> Self:
         """Return the recipe for the classes, the image shape and the number of images of ``dataset``.
 
-        The settings named in ``given`` are not adapted to the number of images. Raises ``DataError`` for a class with a
-        single image.
+        The settings named in ``given`` are not adapted to size and number of images. Raises ``DataError`` for a class
+        with a single image.
         """
         from .data import hold_out_of  # imported here: it loads numpy, which --help does not need
 
         shape, images = dataset.train.images.shape[1:], len(hold_out_of(dataset, self.train).train)
-        model = dataclasses.replace(self.model, classes=len(dataset.labels), image_shape=shape)
-        return dataclasses.replace(self, model=model).adapted_to(images, given)
+        sized = self.sized(shape, given)
+        model = dataclasses.replace(sized.model, classes=len(dataset.labels))
+        return dataclasses.replace(sized, model=model).adapted_to(images, given)
+
+    def sized(self, shape: tuple[int, ...], given: Collection[str] = ()) -> Self:
+        """Return the recipe for images of ``shape``, (height, width, channels), which may be larger.
+
+        Each doubling of the shorter side from 32 pixels on repeats the last block, so that the last feature map stays
+        about as large, and halves the batch, down to ``LEAST_BATCH``, for activations that need about twice the memory
+        at most. Translation and cutout grow with the side. For smaller images only the shape changes, and the settings
+        ``given`` do not.
+        """
+        train, (before, now) = self.train, (min(each[:2]) for each in (self.model.image_shape, shape))
+        doublings, scale = max(_doublings(now) - _doublings(before), 0), max(now / before, 1)
+        changes = {
+            "batch_size": max(train.batch_size >> doublings, min(train.batch_size, LEAST_BATCH)),
+            "translation": round(train.translation * scale),
+            "cutout": round(train.cutout * scale),
+        }
+        filters = self.model.filters + self.model.filters[-1:] * doublings
+        model = dataclasses.replace(self.model, image_shape=shape, filters=filters)
+        kept = {name: value for name, value in changes.items() if name not in given}
+        return dataclasses.replace(self, model=model).changed(kept)
 
     def adapted_to(self, images: int, given: Collection[str] = ()) -> Self:
         """Return the recipe with smaller batches and more epochs if there are few training ``images``.
@@ -84,6 +109,11 @@ class Recipe:
         if "patience" not in given:
             changes["patience"] = max(train.patience, changes.get("epochs", train.epochs))
         return self.changed(changes)
+
+
+def _doublings(side: int) -> int:
+    """Return how often a side of 32 pixels can be doubled without exceeding ``side``, 0 or more."""
+    return max((side // IMAGE_SHAPE[0]).bit_length() - 1, 0)
 
 
 _BATCH_NORMALIZED = ModelConfig(
@@ -130,3 +160,27 @@ def recipe(name: str) -> Recipe:
     if not isinstance(name, str) or name not in RECIPES:
         raise ConfigError(f"there is no recipe named {name!r:.60}; expected one of {', '.join(sorted(RECIPES))}")
     return RECIPES[name]
+
+
+def recipe_and_settings(name: str) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe named ``name`` or written in the JSON file ``name``, and the settings that the file changes.
+
+    The file is an object with ``recipe``, the name of a recipe, and ``settings``, values of fields of ``ModelConfig``
+    and ``TrainConfig`` by their names. Raises ``ConfigError`` for an unknown name and a file that is no such recipe.
+    """
+    if not name.endswith(".json"):
+        return recipe(name), {}
+    try:
+        document = json.loads(Path(name).read_bytes())
+        base, settings = document.pop("recipe"), dict(document.pop("settings"))
+        if not document:
+            return recipe(base).changed(settings), settings
+        why = f"it also has {', '.join(document)}"
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except KeyError as error:
+        why = f"it has no {error}"
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        why = reason(error)
+    example = '{"recipe": "fast", "settings": {"learning_rate": 0.05}}'
+    raise ConfigError(f"{name} cannot be used ({why}); expected a recipe such as {example}: correct it")

@@ -276,7 +276,8 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 def test_the_modules_of_the_extras_are_those_in_pyproject():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    listed = {line.split(">")[0] for line in (*extras["training"], *extras["evidence"])} - {"cifarnet[evidence]"}
+    lines = (*extras["training"], *extras["evidence"], *extras["tune"])
+    listed = {line.split(">")[0] for line in lines} - {"cifarnet[evidence]"}
     assert listed == {DISTRIBUTIONS.get(module, module) for module in cli.EXTRAS}
 
 

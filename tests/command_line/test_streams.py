@@ -24,6 +24,7 @@ COLORS = {"красный": (200, 10, 10), "µ grün": (10, 200, 10), "→ 蓝":
 RUN, PHOTOS, MODEL = "runs/прогон", "фото", "модель.onnx"
 COMMANDS = {
     "train": (),
+    "tune": (),
     "evaluate": (MODEL, "--images", PHOTOS),
     "report": ("прогон",),
     "export": (),

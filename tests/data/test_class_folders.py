@@ -14,6 +14,7 @@ from tests.png import png_bytes
 
 from cifarnet.data import load_dataset, open_labeled_images
 from cifarnet.errors import ConfigError, DataError
+from cifarnet.preprocessing import read_pixels
 
 
 def write_noise(folder, names, seed=0):
@@ -388,3 +389,27 @@ def test_images_are_evaluated_whatever_the_unicode_form_of_their_class(class_fol
     found = open_labeled_images(class_folders, ["dog", COMPOSED])
     assert np.bincount(found.test.labels).tolist() == [5, 5]
     assert found.test.files[-1] == f"{DECOMPOSED}/4.png"
+
+
+@pytest.mark.parametrize("folder", ["class_folders", "split_folders"])
+def test_the_images_of_a_folder_have_the_size_that_was_asked_for(folder, request):
+    path = request.getfixturevalue(folder)
+    dataset = load_dataset(path, image_size=96)
+    assert {part.images.shape[1:] for part in (dataset.train, dataset.test)} == {(96, 96, 3)}
+    assert (dataset.image_size, load_dataset(path).image_size) == (96, 32)
+    (first, *_) = dataset.train.files
+    np.testing.assert_array_equal(dataset.train.images[0], read_pixels(path / first, (96, 96, 3)))
+    assert dataset.train.files == load_dataset(path).train.files
+
+
+@pytest.mark.parametrize("size", [31, 257, 0, -64, 64.5, "64", True, None])
+def test_a_size_out_of_range_is_refused(class_folders, size):
+    with pytest.raises(ConfigError, match=r"image_size is .*; expected a whole number from 32 to 256$"):
+        load_dataset(class_folders, image_size=size)
+
+
+@pytest.mark.parametrize("source", ["cifar10", "synthetic"])
+def test_images_of_a_fixed_size_are_not_enlarged(source, tmp_path):
+    told = f"image_size is 64; expected 32 for {source}, whose images are 32x32 and are not enlarged: leave it out"
+    with pytest.raises(ConfigError, match=told):
+        load_dataset(source, image_size=64, cache=tmp_path)

@@ -5,6 +5,7 @@ import inspect
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -324,6 +325,20 @@ def test_folders_may_lie_deeper_in_each_other_than_calls_may(tmp_path):
     finally:
         sys.setrecursionlimit(limit)
     assert found == [files.Found(deep / "deep.png")]
+
+
+def test_shards_of_a_stream_are_disjoint_whole_and_about_equal(classifier):
+    names = [f"{number:05}.png" for number in range(4000)]
+    shards = [[str(found.path) for found in files.find_images(names, (index, 8))] for index in range(8)]
+    assert sorted(name for shard in shards for name in shard) == names
+    assert all(400 < len(shard) < 600 for shard in shards)
+    assert sum(len(list(classifier.stream([7, ""], shard=(index, 5)))) for index in range(5)) == 2
+
+
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0), (0, 1.5), (1,), 3, "0/2", None])
+def test_a_stream_refuses_a_shard_that_does_not_exist(classifier, shard):
+    with pytest.raises(UsageError, match=rf"shard is {re.escape(repr(shard))}; expected \(I, N\), I from 0 to N-1"):
+        classifier.stream([], shard=shard)
 
 
 def test_a_stream_looks_at_no_more_files_than_it_has_to(classifier, photos):

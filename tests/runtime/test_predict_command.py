@@ -403,3 +403,64 @@ def test_the_command_and_the_library_say_the_same(run, model_path, photos):
 def test_an_empty_path_is_not_the_working_folder(classifier):
     (outcome,) = classifier.stream([""])
     assert str(outcome.error) == "an image path is empty; expected a file or folder: is the variable set?"
+
+
+# Shards
+
+
+@pytest.mark.parametrize("output", ["--json", "--csv"])
+def test_shards_give_every_line_once(run, model_path, photos, output):
+    _, whole, _ = run("predict", model_path, photos, output)
+    shards = [run("predict", model_path, photos, output, "--shard", f"{index}/3")[1] for index in range(3)]
+    lines = [line for shard in shards for line in shard]
+    if output == "--csv":
+        assert [shard[0] for shard in shards] == [whole[0]] * 3
+        lines = [whole[0], *(line for shard in shards for line in shard[1:])]
+    assert sorted(lines) == sorted(whole)
+    assert lines != whole, "expected another order: more than one shard with images"
+
+
+def test_a_shard_keeps_its_files_when_others_come_or_the_folder_moves(run, model_path, photos):
+    def files(folder):
+        return {
+            json.loads(line)["file"].removeprefix(f"{folder}/"): index
+            for index in range(4)
+            for line in run("predict", model_path, folder, "--json", "--shard", f"{index}/4")[1]
+        }
+
+    before = files(photos)
+    for name in ("0.png", "b/0.png", "z.png"):
+        (photos / name).write_bytes((photos / "a.png").read_bytes())
+    after = files(photos.rename(photos.with_name("moved")))
+    assert len(before) == 5
+    assert len(after) == 8
+    assert before.items() <= after.items()
+
+
+def test_a_shard_without_images_is_a_header_alone(run, model_path, photos):
+    (header,) = {run("predict", model_path, photos / "a.png", "--csv", "--shard", f"{i}/9")[1][0] for i in range(9)}
+    lengths = [len(run("predict", model_path, photos / "a.png", "--csv", "--shard", f"{i}/9")[1]) for i in range(9)]
+    assert header.startswith("file,label_1")
+    assert sorted(lengths) == [1] * 8 + [2]
+
+
+def test_a_folder_without_images_is_reported_by_one_shard(run, model_path, tmp_path):
+    (tmp_path / "empty").mkdir()
+    codes = [run("predict", model_path, tmp_path / "empty", "--shard", f"{index}/3")[0] for index in range(3)]
+    assert sorted(codes) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("given", ["", "3", "3/", "3/3", "-1/3", "1/0", "a/b", "1.0/3", "0/9999999999", "1/2/3"])
+def test_a_shard_that_does_not_exist_is_refused(run, model_path, photos, given):
+    code, lines, talk = run("predict", model_path, photos, f"--shard={given}")
+    assert (code, lines) == (1, [])
+    assert talk == [
+        f"error: --shard is {given!r}; expected I/N, I from 0 to N-1, such as 0/8 to 7/8: number the tasks of the "
+        "array from 0"
+    ]
+
+
+def test_standard_input_has_no_shards(run, model_path):
+    code, lines, talk = run("predict", model_path, "-", "--shard", "0/2")
+    assert (code, lines) == (1, [])
+    assert talk == ["error: --shard was given with -; expected files or folders, which it divides: leave one out"]

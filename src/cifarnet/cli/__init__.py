@@ -24,6 +24,7 @@ from . import (
     reproduce,
     robustness,
     train,
+    tune,
 )
 from .display import complain, discard, out, prepare_streams
 
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("train")(train.command)
+app.command("tune")(tune.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
 app.command("export")(export.command)
@@ -69,6 +71,7 @@ def common_options(
 EXTRAS = {
     **dict.fromkeys(("h5py", "keras"), "jax"),
     **dict.fromkeys(("jinja2", "matplotlib", "onnx", "scipy", "sklearn", "yaml"), "evidence"),
+    "optuna": "tune",
 }
 """Modules missing from the base install, and an extra that installs each; any framework's extra does for training."""
 

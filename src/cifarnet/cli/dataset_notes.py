@@ -7,8 +7,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from cifarnet.config import TrainConfig
-from cifarnet.dataset import NAMED_SOURCES
+from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
+from cifarnet.recipes import Recipe
 
 from .display import say, shortened
 
@@ -22,14 +22,14 @@ FEW_TO_CALIBRATE = 30
 """Validation images below which the temperature fitted on them says little about others; chosen manually."""
 
 
-def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: TrainConfig, train: TrainConfig) -> None:
+def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: Recipe) -> None:
     """Print sizes and classes of ``dataset``, and notes on its validation split and on adapted settings.
 
-    ``train`` are the settings ``wanted``, adapted to the dataset.
+    ``adapted`` are the settings ``wanted``, adapted to the dataset.
     """
     for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
         say(line)
-    for note in (*_changes(wanted, train, len(parts.train)), *_warnings(dataset, parts, train.batch_size)):
+    for note in (*_changes(wanted, adapted, len(parts.train)), *_warnings(dataset, parts, adapted.train.batch_size)):
         say(note)
 
 
@@ -39,12 +39,14 @@ def _contents(dataset: "Dataset") -> str:
     return f"{sizes} of {len(dataset.labels)} classes: {names}"
 
 
-def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[str]:
-    """Yield a note if settings were adapted to the number of images or of epochs."""
-    was, now = wanted.to_json(), train.to_json()
+def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
+    """Yield a note if settings were adapted to the size or the number of images, or to the number of epochs."""
+    was, now = ({"filters": each.model.filters} | each.train.to_json() for each in (wanted, adapted))
     changed = [name for name in now if now[name] != was[name]]
     if changed:
-        why = f"{train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images"
+        height, width = adapted.model.image_shape[:2]
+        size = "" if height == IMAGE_SIZE else f" of {width}x{height} pixels"
+        why = f"{adapted.train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images{size}"
         listed = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
         yield f"note: for {why}: {', '.join(listed)}"
 

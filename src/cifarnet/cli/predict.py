@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -67,6 +68,15 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per line on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values on stdout.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only classify a share of the files: shard I of N, counted from 0. With --csv each shard prints the "
+            "header.",
+            show_default=False,
+        ),
+    ] = None,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Classify image files with an exported model.
@@ -79,6 +89,7 @@ def command(
     from cifarnet.preprocessing import bombs_refused
 
     model, images = _model_and_images(names, runs)
+    share = (0, 1) if shard is None else _shard(shard, images)
     classifier = _opened(model)
     is_selective = abstain or threshold is not None
     count = _count(top, classifier.labels, is_selective)
@@ -92,8 +103,11 @@ def command(
         if is_selective:
             least_percent = f"{100 * least:.2f}%"
             say(f"answers have a calibrated confidence of {least_percent} or more")
-    with bombs_refused(), image_bar(_number_of(images)) as advance:
-        if not _print_all(_outcomes(classifier, images), header, line, least, advance):
+    if shard is not None and as_csv:  # a shard without images is a valid file as well
+        out(header)
+        header = ""
+    with bombs_refused(), image_bar(_number_of(images, share)) as advance:
+        if not _print_all(_outcomes(classifier, images, share), header, line, least, advance):
             raise typer.Exit(FAILED)
 
 
@@ -159,19 +173,33 @@ def _threshold(classifier: "Classifier", model: str, given: float | None) -> flo
     return classifier.abstention.threshold
 
 
-def _number_of(images: Iterable[str]) -> int:
+def _shard(text: str, images: list[str]) -> tuple[int, int]:
+    """Return the index of the shard, and the number of shards."""
+    if STANDARD_INPUT in images:
+        raise UsageError("--shard was given with -; expected files or folders, which it divides: leave one out")
+    numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
+    index, count = map(int, numbers.groups()) if numbers else (0, 0)
+    if index >= count:
+        raise UsageError(
+            f"--shard is {text!r}; expected I/N, I from 0 to N-1, such as 0/8 to 7/8: number the tasks of the array "
+            "from 0"
+        )
+    return index, count
+
+
+def _number_of(images: Iterable[str], shard: tuple[int, int]) -> int:
     """Return the number of images if stderr is a terminal, where the progress bar needs it, or 0."""
     from cifarnet.runtime import find_images
 
-    return sum(1 for _ in find_images(images)) if sys.stderr.isatty() else 0
+    return sum(1 for _ in find_images(images, shard)) if sys.stderr.isatty() else 0
 
 
-def _outcomes(classifier: "Classifier", images: Iterable[str]) -> "Iterator[Outcome]":
+def _outcomes(classifier: "Classifier", images: Iterable[str], shard: tuple[int, int]) -> "Iterator[Outcome]":
     for is_standard_input, group in groupby(images, lambda image: image == STANDARD_INPUT):
         if is_standard_input:
             yield from (_from_standard_input(classifier) for _ in group)
         else:
-            yield from classifier.stream(group)
+            yield from classifier.stream(group, shard=shard)
 
 
 def _from_standard_input(classifier: "Classifier") -> "Outcome":

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
 from cifarnet.errors import RunError, UsageError, shell_word
-from cifarnet.recipes import RECIPES, Recipe, recipe
+from cifarnet.recipes import RECIPES, Recipe, recipe, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import LATEST, Run
 from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
@@ -51,7 +52,9 @@ def command(
         str | None,
         typer.Option(
             "--recipe",
-            help=f"One of {', '.join(RECIPES)}. The recipe seed is not the random seed, which is --seed.",
+            metavar="NAME|FILE",
+            help=f"One of {', '.join(RECIPES)}, or a JSON file from `cifarnet tune`. The recipe seed is not the random "
+            "seed, which is --seed.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),
@@ -62,6 +65,14 @@ def command(
             help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.",
             show_default="cifar10",
             parser=filled("--data", DATA),
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Height and width in pixels to which the images of a folder are resized, "
+            f"{IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}.",
+            show_default=f"{IMAGE_SIZE}, or that of the run with --from",
         ),
     ] = None,
     backend: BackendOption = None,
@@ -126,6 +137,9 @@ def command(
     Without options, trains the recipe `seed` on CIFAR-10.
     """
     given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
+    if recipe_name is not None and recipe_name.endswith(".json"):
+        named, changes = recipe_and_settings(recipe_name)
+        recipe_name, given = named.name, changes | given
     from cifarnet.training.tracking import require_trackers  # imports numpy, which --help does not need
 
     require_trackers(track or ())
@@ -142,9 +156,9 @@ def command(
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
         choices = {"skip_broken": skip_broken, "keep_test_images": keep_test_images}
-        run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs, **choices)
+        run, dataset = _begin(settings, origin, given, data or "cifar10", image_size, backend, runs, **choices)
     else:
-        run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
+        run, dataset = _reopen(resume, recipe_name, data, backend, runs, {**given, "image_size": image_size})
     tracking = _train(run, dataset, max_minutes, track or [])
     record = run.record
     _say_result(run, record)
@@ -201,6 +215,7 @@ def _begin(
     origin: Run | None,
     given: Collection[str],
     source: str,
+    image_size: int | None,
     backend: str | None,
     runs: Path,
     *,
@@ -224,15 +239,18 @@ def _begin(
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:
             say_not_known(warm_start.run)
-    dataset = _opened(source, _split_seed(settings, origin), skip_broken=skip_broken)
+    size = _image_size(image_size, origin)
+    dataset = _opened(source, _split_seed(settings, origin), size, skip_broken=skip_broken)
     adapted = settings.for_dataset(dataset, given)
-    say_dataset(dataset, hold_out_of(dataset, settings.train), settings.train, adapted.train)
+    say_dataset(dataset, hold_out_of(dataset, settings.train), settings, adapted)
+    if warm_start is not None and adapted.model.filters != settings.model.filters:
+        say(f"note: {warm_start.run} has {len(settings.model.filters)} blocks: those after them start untrained")
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
     from cifarnet.training.image_list import BROKEN
 
     run = begin(adapted, dataset, runs, warm_start=warm_start, keep_test_images=keep_test_images)
     if broken := dataset.reading.broken:
-        say(f"note: {len(broken):,} files that cannot be read are left out: see {run.path / BROKEN}")
+        say(f"note: {len(broken):,} files that cannot be read are left out: see {run}/{BROKEN}")
     if copies := run.record.hold_out.copies:
         say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
     return run, dataset
@@ -244,11 +262,17 @@ def _split_seed(settings: Recipe, origin: Run | None) -> int:
     return settings.train.seed if recorded is None else recorded
 
 
-def _opened(source: str, seed: int, *, skip_broken: bool) -> "Dataset":
+def _image_size(option: int | None, origin: Run | None) -> int:
+    if option is not None:
+        return option
+    return IMAGE_SIZE if origin is None else origin.record.data.image_size
+
+
+def _opened(source: str, seed: int, image_size: int, *, skip_broken: bool) -> "Dataset":
     from cifarnet.data import load_dataset
 
     with download_bar() as progress:
-        return load_dataset(source, seed=seed, progress=progress, skip_broken=skip_broken)
+        return load_dataset(source, seed=seed, image_size=image_size, progress=progress, skip_broken=skip_broken)
 
 
 def _reopen(
@@ -278,7 +302,7 @@ def _require_same_backend(run: Run, was: str, option: str | None) -> None:
 
 
 def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
-    was = record.model.to_json() | record.training | {"recipe": record.recipe}
+    was = record.model.to_json() | record.training | {"recipe": record.recipe, "image_size": record.data.image_size}
     was["class_weights"] = record.train.class_weights
     for name, value in requested.items():
         if value is not None and value != was.get(name):

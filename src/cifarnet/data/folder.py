@@ -50,19 +50,20 @@ def read_class_folders(
     seed: int,
     split_by: SplitBy,
     progress: Progress,
+    shape: Shape = IMAGE_SHAPE,
     *,
     skip_broken: bool = False,
     use_validation_folder: bool = True,
 ) -> Dataset:
     """Read a folder with one subfolder per class, or with ``train`` and ``test`` that each have such subfolders.
 
-    The classes are the sorted names of the subfolders; images are uint8 (n, 32, 32, 3). Without ``train`` and ``test``,
+    The classes are the sorted names of the subfolders; images are uint8 (n, *shape). Without ``train`` and ``test``,
     ``split_by`` and ``seed`` choose about a fifth of the images as the test split. With them, the images in ``val`` are
     the validation split. Hidden files, files without an image extension, links to folders, and anything else beside
     ``train`` and ``test`` are ignored, and with ``skip_broken`` files that cannot be read. Raises DataError.
     """
     layout = find_layout(path, use_validation_folder=use_validation_folder)
-    read = read_layout(path, layout, progress, skip_broken=skip_broken)
+    read = read_layout(path, layout, progress, shape, skip_broken=skip_broken)
     if layout.is_split:
         return _as_given(path, layout, read)
     is_test = chosen_for_test(read.split, read.contents, read.digests, layout.labels, seed, split_by)
@@ -71,16 +72,24 @@ def read_class_folders(
         for part in (~is_test, is_test)
     )
     dataset = Dataset(path.resolve().name, train, test, layout.labels)
-    return dataset.opened_by(durable(path), split_by=split_by, split_seed=seed, reading=read.reading)
+    return dataset.opened_by(
+        durable(path), split_by=split_by, split_seed=seed, image_size=shape[0], reading=read.reading
+    )
 
 
 def read_layout(
-    path: Path, layout: Layout, progress: Progress, *, skip_broken: bool, least: int | None = None
+    path: Path,
+    layout: Layout,
+    progress: Progress,
+    shape: Shape = IMAGE_SHAPE,
+    *,
+    skip_broken: bool,
+    least: int | None = None,
 ) -> ReadImages:
     """Read the files of all classes and splits. Raises as ``read_files`` does, by default as training needs them."""
     labels = [*range(len(layout.labels))] * len(layout.parts)
     least = (1 if layout.is_split else LEAST_PER_CLASS) if least is None else least
-    return read_files(path, layout.files, labels, progress, least=least, skip_broken=skip_broken)
+    return read_files(path, layout.files, labels, progress, shape, least=least, skip_broken=skip_broken)
 
 
 def _as_given(path: Path, layout: Layout, read: ReadImages) -> Dataset:
@@ -93,7 +102,9 @@ def _as_given(path: Path, layout: Layout, read: ReadImages) -> Dataset:
     )
     held_out = sum(read.counts[classes:-classes]) or None
     dataset = Dataset(path.resolve().name, train, test, layout.labels)
-    return dataset.opened_by(durable(path), validation_images=held_out, reading=read.reading)
+    return dataset.opened_by(
+        durable(path), image_size=read.split.images.shape[1], validation_images=held_out, reading=read.reading
+    )
 
 
 def read_labeled_images(
@@ -125,7 +136,7 @@ def read_labeled_images(
     read = read_files(path, found, sorted(places), progress, shape, skip_broken=skip_broken)
     no_images = Split(read.split.images[:0], read.split.labels[:0])
     dataset = Dataset(path.resolve().name, no_images, read.split, tuple(labels))
-    return dataset.opened_by(durable(path), reading=read.reading)
+    return dataset.opened_by(durable(path), image_size=shape[0], reading=read.reading)
 
 
 def read_files(

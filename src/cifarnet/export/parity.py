@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cifarnet.dataset import Split
 from cifarnet.errors import ParityError
-from cifarnet.evaluation.scoring import predict, score, softmax, with_tta
+from cifarnet.evaluation.scoring import evaluation_batch, predict, score, softmax, with_tta
 from cifarnet.runtime import open_model
 
 from .tolerances import Tolerances
@@ -24,10 +24,8 @@ The outputs of a file are its logits, probabilities and maybe calibrated ones. T
 probabilities, and before them its logits if it has them.
 """
 
-WHOLE_BATCH = 256
-"""Batch size for the whole test set."""
 PART_BATCHES = (1, 7, 30)
-"""Other batch sizes, each checked on ``PART_CALLS`` batches of the test set."""
+"""Batch sizes besides that for the whole test set, each checked on ``PART_CALLS`` batches of the test set."""
 PART_CALLS = 40
 CAUSES = (
     "usually the model lacks a keras.layers.Rescaling for pixels 0-255, so that its values and their rounding are "
@@ -126,8 +124,8 @@ def check_parity(
     mismatch if a tolerance is exceeded.
     """
     files = {word: onnx_outputs(content, optimized=word == "optimised") for word in ("optimised", "plain")}
-    reference = predict(trained, test.images, WHOLE_BATCH)
-    whole = predict(files["optimised"], test.images, WHOLE_BATCH)
+    reference = predict(trained, test.images)
+    whole = predict(files["optimised"], test.images)
     compare = partial(_compare, tolerances=tolerances.at(temperature), temperature=temperature)
     checks = [compare("test set, optimised", reference, whole)]
     checks += [
@@ -151,9 +149,11 @@ def _parts(trained: OutputFunction, test: Split) -> Iterator[tuple[str, NDArray[
     for size in PART_BATCHES:
         images = test.images[: size * PART_CALLS]
         yield f"batches of {size}", images, size, predict(trained, images, size)
-    images = test.images[: WHOLE_BATCH * 4]
-    yield f"batches of {WHOLE_BATCH}", images, WHOLE_BATCH, predict(trained, images, WHOLE_BATCH)
-    images = extreme_images(test.images.shape[1:])
+    shape = test.images.shape[1:]
+    size = evaluation_batch(shape)
+    images = test.images[: size * 4]
+    yield f"batches of {size}", images, size, predict(trained, images, size)
+    images = extreme_images(shape)
     yield "extreme inputs", images, size, predict(trained, images, size)  # a batch size that is compiled already
 
 

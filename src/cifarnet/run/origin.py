@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarnet.dataset import NAMED_SOURCES, Dataset, SplitBy
+from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
 from cifarnet.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Origin:
     """How the test split of a folder without one is chosen."""
     split_seed: int
     """Seed of that choice, or of the synthetic images."""
+    image_size: int = IMAGE_SIZE
+    """Height and width of the images of a folder, in pixels."""
     use_validation_folder: bool = False
     """Whether the validation images are those of a folder ``val``, which earlier versions ignored."""
     skip_broken: bool = False
@@ -51,6 +53,7 @@ class Origin:
             source,
             seed=self.split_seed,
             split_by=self.split_by,
+            image_size=self.image_size,
             progress=progress,
             skip_broken=skip_broken or self.skip_broken,
             use_validation_folder=self.use_validation_folder,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import Coverage, Fraction
-from cifarnet.dataset import Dataset, SplitBy
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE, Dataset, SplitBy
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.recipes import Recipe
 
@@ -50,6 +50,7 @@ class DataRecord:
     # Earlier versions recorded neither rule nor seed: they divided by position, with the seed of the training run.
     split_by: SplitBy | None = "position"
     split_seed: int | None = None
+    image_size: Annotated[int, (IMAGE_SIZE, LARGEST_IMAGE_SIZE)] = IMAGE_SIZE
     train_images: int
     """Number of training images, including the validation split."""
     test_images: int
@@ -70,6 +71,7 @@ class DataRecord:
             fingerprint=dataset.fingerprint,
             split_by=dataset.split_by,
             split_seed=dataset.split_seed,
+            image_size=dataset.image_size,
             train_images=len(dataset.train),
             test_images=len(dataset.test),
             labels=dataset.labels,
@@ -78,8 +80,9 @@ class DataRecord:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, without rule and seed if an earlier version recorded none."""
+        """Return the fields as JSON values, without the default size, and rule and seed if there are none."""
         omitted = {name for name in ("validation_images", "skipped", "test_digest") if getattr(self, name) is None}
+        omitted |= {"image_size"} if self.image_size == IMAGE_SIZE else set()
         document = {name: value for name, value in members(self).items() if name not in omitted}
         if self.split_by == "position" and self.split_seed is None:
             del document["split_by"], document["split_seed"]
@@ -93,6 +96,7 @@ class DataRecord:
             fingerprint=self.fingerprint,
             split_by=self.split_by or "content",
             split_seed=seed if self.split_seed is None else self.split_seed,
+            image_size=self.image_size,
             use_validation_folder=self.validation_images is not None,
             skip_broken=self.skipped is not None,
         )

@@ -1,12 +1,17 @@
 """Find the image files in paths and, recursively and in sorted order, in folders."""
 
+import hashlib
+import operator
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifarnet.arguments import described
-from cifarnet.errors import DataError, reason
+from cifarnet.errors import DataError, UsageError, reason
+
+ALL = (0, 1)
+"""The shard that contains every file."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +22,42 @@ class Found:
     error: DataError | None = None
 
 
-def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
+def find_images(paths: Iterable[str | os.PathLike[str]], shard: tuple[int, int] = ALL) -> Iterator[Found]:
     """Yield each file in ``paths`` and the image files in each folder.
 
     In folders, hidden names, files without an image extension and links to folders are skipped. A folder without
     images or one that cannot be listed is yielded with an error.
+
+    ``shard`` is the index of a shard, from 0, and the number of shards; only its files are yielded. A file's shard
+    depends on nothing but its name as given, or its path below the folder given. Raises ``UsageError`` for an index
+    without a shard.
     """
+    try:
+        index, count = map(operator.index, shard)
+        is_one = 0 <= index < count
+    except (TypeError, ValueError):
+        is_one = False
+    if not is_one:
+        raise UsageError(f"shard is {shard!r:.60}; expected (I, N), I from 0 to N-1, such as (0, 8): count from 0")
+    return _found(paths) if count == 1 else _share(paths, index, count)
+
+
+def shard_of(name: str, count: int) -> int:
+    """Return the shard, 0 to ``count`` - 1, of a file."""
+    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest()) % count
+
+
+def _share(paths: Iterable[str | os.PathLike[str]], index: int, count: int) -> Iterator[Found]:
+    for given in paths:
+        for found in _found([given]):
+            is_inside = isinstance(given, str | os.PathLike) and found.path != Path(given)
+            # A folder's own path may be another one on another machine.
+            name = found.path.relative_to(given) if is_inside else found.path
+            if shard_of(name.as_posix(), count) == index:
+                yield found
+
+
+def _found(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Found]:
     for given in paths:
         if not isinstance(given, str | os.PathLike):
             yield Found(Path(f"<{type(given).__name__}>"), _no_path(given))

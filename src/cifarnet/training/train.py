@@ -21,7 +21,7 @@ from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.scoring import Predictor, predict, score, with_tta
 from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
-from cifarnet.recipes import Recipe, recipe
+from cifarnet.recipes import Recipe, recipe_and_settings
 from cifarnet.run.find import finish_pointing_latest
 from cifarnet.run.folder import Run, require_weights, weights_digest
 from cifarnet.run.record import Calibration, DataRecord, Machine, Metrics, RecordedScore, RunRecord
@@ -48,7 +48,7 @@ MINUTES = number(0, "a number of minutes, 0 or more")
 
 @takes(
     dataset=DATASET,
-    recipe=instance(str, "the name of a recipe: its settings go into model_config and train_config"),
+    recipe=instance(str, "the name of a recipe or a JSON file: its settings go into model_config and train_config"),
     runs=PATH,
     model_config=instance(ModelConfig, "a ModelConfig"),
     train_config=instance(TrainConfig, "a TrainConfig"),
@@ -72,10 +72,10 @@ def train(
 ) -> Run:
     """Train a network on ``dataset`` as the ``recipe`` says, in a new run folder below ``runs``, and return the run.
 
-    By default the settings are those of the recipe, adapted to the classes, the image shape and the number of images,
-    as the command ``cifarnet train`` does. A ``model_config`` or ``train_config`` is used as it is. With
-    ``warm_start``, the convolutions of that run, or of the classifier that comes with the package, are trained further;
-    the validation split of a run is kept, and the recipe must be the same.
+    The recipe is a name, or a JSON file of ``cifarnet tune``. By default its settings are adapted to the classes, the
+    image shape and the number of images, as the command ``cifarnet train`` does. A ``model_config`` or ``train_config``
+    is used as it is. With ``warm_start``, the convolutions of that run, or of the classifier that comes with the
+    package, are trained further; the validation split of a run is kept, and the recipe must be the same.
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
@@ -124,11 +124,14 @@ def _settings(
     train_config: TrainConfig | None,
     warm_start: Run | None,
 ) -> Recipe:
-    settings = recipe(name) if warm_start is None else recipe_of(warm_start)
-    if settings.name != name:
-        raise ConfigError(f"the recipe is {name}; expected {settings.name}, the recipe of {warm_start}: name that one")
+    named, changes = recipe_and_settings(name)
+    settings = named if warm_start is None else recipe_of(warm_start).changed(changes)
+    if settings.name != named.name:
+        raise ConfigError(
+            f"the recipe is {named.name}; expected {settings.name}, the recipe of {warm_start}: name that one"
+        )
     given = replace(settings, model=model_config or settings.model, train=train_config or settings.train)
-    adapted = given.for_dataset(dataset)
+    adapted = given.for_dataset(dataset, changes)
     return replace(adapted, model=model_config or adapted.model, train=train_config or adapted.train)
 
 

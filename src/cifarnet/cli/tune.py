@@ -1,0 +1,129 @@
+"""``cifarnet tune``: search for better settings of a recipe."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cifarnet.errors import RunError, shell_word
+from cifarnet.recipes import RECIPES, recipe_and_settings
+from cifarnet.system import INTERRUPTED
+
+from .display import download_bar, out, say
+from .options import DATA, BackendOption, filled
+from .tables import percent, table
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+SHOWN = 10
+"""Maximum number of trials in the table."""
+
+
+def command(
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help=f"Start from this recipe: {', '.join(RECIPES)} or a JSON file.",
+            parser=filled("--recipe", "its name"),
+        ),
+    ] = "fast",
+    data: Annotated[
+        str,
+        typer.Option(
+            help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.", parser=filled("--data", DATA)
+        ),
+    ] = "cifar10",
+    backend: BackendOption = None,
+    trials: Annotated[int, typer.Option(help="Stop when the journal has this many trials.", min=1)] = 20,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; the running trial is lost.", min=0, show_default=False)
+    ] = None,
+    storage: Annotated[
+        Path,
+        typer.Option(
+            help="Journal of the trials. Processes on any machines that share it search together.",
+            parser=filled("--storage", "a file", Path),
+        ),
+    ] = Path("tune.journal"),
+) -> None:
+    """Search for better settings of a recipe, by validation loss.
+
+    Tries learning rate, weight decay, dropout, label smoothing, random crop, cutout and batch size around the recipe's.
+    Trials that are worse than the others are pruned. The test images are not read. The same command continues after
+    Ctrl-C, which loses the running trial, and shows the result. The best settings are written beside the journal, as a
+    recipe for `cifarnet train`.
+    """
+    from cifarnet.backends import choose
+    from cifarnet.data import load_dataset
+    from cifarnet.training.stop import stop_on_signal
+
+    settings, changes = recipe_and_settings(recipe)
+    choose(backend)
+    with download_bar() as progress:
+        dataset = load_dataset(data, seed=settings.train.seed, progress=progress)
+    adapted = settings.for_dataset(dataset, changes)
+    from cifarnet.training.search import importance, search  # Keras, now that its framework is chosen
+
+    say(f"backend {choose()}, recipe {recipe}, data {data}, journal {storage}")
+    with stop_on_signal() as stop:
+        limit = math.inf if minutes is None else minutes
+        study = search(
+            adapted, dataset, storage, trials=trials, max_minutes=limit, stop=lambda: bool(stop), on_trial=_say_trial
+        )
+    if not _finished(study):
+        if stop:
+            raise typer.Exit(INTERRUPTED)
+        raise RunError("no trial has finished; expected one at least: run the command again, with more time or trials")
+    _show(study, importance(study))
+    best = storage.with_name(f"{storage.stem}.best.json")
+    _write(best, {"recipe": settings.name, "settings": changes | study.best_params})
+    moved = "" if data == "cifar10" else f" --data {shell_word(data)}"
+    out(f"\ncifarnet train --recipe {shell_word(str(best))}{moved}")
+    if stop:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _finished(study: "Study") -> "list[FrozenTrial]":
+    """Return the trials that were trained to the end, the best first."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    return sorted(trials, key=lambda trial: trial.value)
+
+
+def _say_trial(trial: "FrozenTrial") -> None:
+    epochs = len(trial.intermediate_values)
+    if trial.state.name == "COMPLETE":
+        accuracy = percent(trial.user_attrs["accuracy"], 2)
+        say(f"trial {trial.number}: validation loss {trial.value:.4f}, accuracy {accuracy}, {epochs} epochs")
+    else:
+        say(f"trial {trial.number}: {'pruned' if trial.state.name == 'PRUNED' else 'interrupted'} after epoch {epochs}")
+
+
+def _show(study: "Study", importance: dict[str, float]) -> None:
+    """Print the best trials, and the importance of each setting in the last line."""
+    finished, trials = _finished(study), study.get_trials(deepcopy=False)
+    pruned = sum(trial.state.name == "PRUNED" for trial in trials)
+    say(f"{len(finished)} trials finished, {pruned} were pruned")
+    names = list(finished[0].params)
+    rows = [
+        [
+            str(trial.number),
+            f"{trial.value:.4f}",
+            percent(trial.user_attrs["accuracy"], 2),
+            str(trial.user_attrs["epoch"]),
+            *(f"{trial.params[name]:.3g}" for name in names),
+        ]
+        for trial in finished[:SHOWN]
+    ]
+    rows.append(["importance", *[""] * 3, *(percent(importance.get(name), 0) for name in names)])
+    head = ["trial", "valid. loss", "accuracy", "epoch", *(name.replace("_", " ") for name in names)]
+    out("\n".join(table(head, rows)))
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    from cifarnet.atomic import write_atomically
+
+    write_atomically(path, f"{json.dumps(document, indent=2)}\n".encode())

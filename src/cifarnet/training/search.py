@@ -1,0 +1,169 @@
+"""Search for better settings of a recipe with Optuna, in any number of processes that share a journal file.
+
+The measure is the validation loss; the test images are not read.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from cifarnet.atomic import remove_abandoned, temporary_name
+from cifarnet.data import hold_out_of
+from cifarnet.dataset import Dataset
+from cifarnet.errors import RunError, reason
+from cifarnet.recipes import Recipe
+from cifarnet.run.folder import EpochRecord, Run
+
+from .begin import require_fitting
+from .loop import fit
+from .observer import Observer, Progress
+from .train import initial_model
+
+FACTOR = 4
+"""Learning rate and weight decay are searched up to this many times the recipe's, and down to that fraction of it.
+
+This and the other ranges were chosen, not tuned.
+"""
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of the trials that count; failed ones were interrupted, and running ones may have been killed."""
+
+
+def search(
+    settings: Recipe,
+    dataset: Dataset,
+    storage: Path,
+    *,
+    trials: int,
+    max_minutes: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[optuna.trial.FrozenTrial], None] = lambda _: None,
+) -> optuna.Study:
+    """Try settings around those of ``settings`` until the journal ``storage`` has ``trials`` trials; return them.
+
+    ``settings`` are adapted to ``dataset`` (``Recipe.for_dataset``) and are the first trial. A trial whose validation
+    loss is above the median of the others after as many epochs is pruned. ``on_trial`` is called after each. ``stop``
+    and ``max_minutes`` end the running trial, which is lost. Raises ``RunError`` for a file that is no journal.
+    """
+    require_fitting(settings, dataset)
+    deadline = time.monotonic() + 60 * max_minutes
+    space, study = search_space(settings), _open_study(storage, settings, dataset)
+    while len(study.get_trials(deepcopy=False, states=COUNTED)) < trials and not stop() and time.monotonic() < deadline:
+        trial = study.ask(space)
+        with _scratch(storage) as run:
+            left = (deadline - time.monotonic()) / 60
+            value, state = _try(trial, settings.changed(trial.params), dataset, run, stop, left)
+        on_trial(study.tell(trial, value, state))
+    return study
+
+
+def search_space(settings: Recipe) -> dict[str, Any]:
+    """Return the distribution of each setting that is searched."""
+    train, model = settings.train, settings.model
+    rate, decay, smoothing, batch = train.learning_rate, train.weight_decay, train.label_smoothing, train.batch_size
+    side = min(model.image_shape[:2])
+    space = {
+        "learning_rate": FloatDistribution(rate / FACTOR, rate * FACTOR, log=True),
+        "weight_decay": FloatDistribution(decay / FACTOR, decay * FACTOR or 0.02, log=decay > 0),
+        "label_smoothing": FloatDistribution(0, max(smoothing, min(smoothing + 0.1, 0.9))),
+        "translation": IntDistribution(0, min(max(2 * train.translation, side // 8), side - 1)),
+        "cutout": IntDistribution(0, min(max(2 * train.cutout, side // 2), side - 1)),
+        "batch_size": CategoricalDistribution(sorted({max(batch // 2, 1), batch, 2 * batch})),
+    }
+    if model.dense_units:
+        share = model.dropout
+        space["dropout"] = FloatDistribution(max(share - 0.2, 0), max(share, min(share + 0.2, 0.9)))
+    return space
+
+
+def importance(study: optuna.Study) -> dict[str, float]:
+    """Return how much each setting matters for the validation loss, 0 to 1, summing to 1; empty for too few trials."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return optuna.importance.get_param_importances(study) if len({trial.value for trial in trials}) > 1 else {}
+
+
+def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Study:
+    """Open the study of these settings and images; a journal may have those of others as well."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    facts = json.dumps([dataset.fingerprint, settings.model.to_json(), settings.train.to_json()])
+    first = settings.model.to_json() | settings.train.to_json()
+    schedule = settings.train.schedule_epochs or settings.train.epochs
+    try:
+        if storage.exists():
+            _require_journal(storage)
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(storage))),
+            study_name=f"{settings.name} {hashlib.sha256(facts.encode()).hexdigest()[:12]}",
+            pruner=optuna.pruners.MedianPruner(n_warmup_steps=schedule // 4),
+            load_if_exists=True,
+        )
+        study.enqueue_trial({name: first[name] for name in search_space(settings)}, skip_if_exists=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{storage} cannot be used ({reason(error)}); expected a journal of `cifarnet tune`, or none yet, in a "
+            "writable folder: name another file"
+        ) from error
+    return study
+
+
+def _require_journal(path: Path) -> None:
+    """Raise ``ValueError`` or ``TypeError`` for another file, or Optuna might append to it."""
+    with path.open("rb") as file:
+        first = file.readline()
+    if first and "op_code" not in json.loads(first):
+        raise ValueError("it was not written by Optuna")
+
+
+@contextmanager
+def _scratch(storage: Path) -> Iterator[Run]:
+    """Yield the run of a trial, in a temporary folder that the next trial removes if this process is killed."""
+    remove_abandoned(storage.parent)
+    folder = temporary_name(storage)
+    folder.mkdir()
+    try:
+        yield Run(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _try(
+    trial: optuna.Trial, settings: Recipe, dataset: Dataset, run: Run, stop: Callable[[], bool], max_minutes: float
+) -> tuple[float | None, TrialState]:
+    """Train with ``settings``; return the validation loss of the best epoch and the state of the trial."""
+    parts = hold_out_of(dataset, settings.train)
+    model = initial_model(settings, dataset.train, parts)
+    try:
+        outcome = fit(model, dataset.train, parts, settings, run, _Reporter(trial), stop=stop, max_minutes=max_minutes)
+    except optuna.TrialPruned:
+        return None, TrialState.PRUNED
+    if outcome.resumable:
+        return None, TrialState.FAIL
+    if not outcome.best_epoch:  # no finite loss
+        return None, TrialState.PRUNED
+    best = outcome.history[outcome.best_epoch - 1]
+    trial.set_user_attr("epoch", best.epoch)
+    trial.set_user_attr("accuracy", best.validation_accuracy)
+    return best.validation_loss, TrialState.COMPLETE
+
+
+class _Reporter(Observer):
+    """Report the validation loss of each epoch, and end a trial that is to be pruned."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._trial = trial
+
+    def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
+        self._trial.report(record.validation_loss, record.epoch)
+        if self._trial.should_prune():
+            raise optuna.TrialPruned

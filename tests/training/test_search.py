@@ -1,0 +1,216 @@
+"""`cifarnet tune` finds settings by validation loss, in any number of processes, whatever ends them."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from cifarnet.errors import RunError
+from cifarnet.recipes import recipe, recipe_and_settings
+from cifarnet.run.folder import Run
+from cifarnet.training.search import importance, search, search_space
+
+TINY = {"filters": [3], "dense_units": [5], "epochs": 2, "schedule_epochs": 2, "validation_fraction": 0.9}
+
+
+@pytest.fixture
+def settings(job, dataset):
+    return job.changed(TINY).for_dataset(dataset, TINY)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return tmp_path / "tune.journal"
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return a recipe file of a network that trains in a second."""
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps({"recipe": "seed", "settings": TINY}))
+    return path
+
+
+def tuning(file, *arguments):
+    return [sys.executable, "-m", "cifarnet", "tune", "--data", "synthetic", "--recipe", file, *map(str, arguments)]
+
+
+# The search
+
+
+def test_the_first_trial_is_the_recipe_and_the_others_lie_around_it(settings, dataset, journal):
+    seen = []
+    study = search(settings, dataset, journal, trials=3, on_trial=seen.append)
+    space = search_space(settings)
+    assert [trial.number for trial in seen] == [0, 1, 2]
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert settings.changed(study.trials[0].params) == settings
+    assert all(trial.params.keys() == space.keys() for trial in study.trials)
+    assert len({trial.params["learning_rate"] for trial in study.trials}) == 3
+    assert sum(importance(study).values()) == pytest.approx(1)
+    assert [path.name for path in journal.parent.iterdir()] == [journal.name]
+
+
+def test_a_trial_has_the_validation_loss_of_the_best_epoch_of_that_training(settings, dataset, journal):
+    from cifarnet.training.train import train
+
+    (trial,) = search(settings, dataset, journal, trials=1).trials
+    run = train(dataset, "seed", model_config=settings.model, train_config=settings.train, runs=journal.parent / "runs")
+    metrics = run.record.metrics.validation
+    assert trial.value == pytest.approx(metrics.loss)
+    assert (trial.user_attrs["accuracy"], trial.user_attrs["epoch"]) == (metrics.accuracy, run.record.best_epoch)
+
+
+class CountedOnly:
+    """A test split that tells its length and nothing else."""
+
+    def __len__(self):
+        return 100
+
+
+def test_the_test_images_are_not_read(settings, dataset, journal):
+    names = ("train", "labels", "name", "fingerprint")
+    blind = SimpleNamespace(**{name: getattr(dataset, name) for name in names}, test=CountedOnly())
+    assert search(settings, blind, journal, trials=1).best_trial.number == 0
+
+
+def test_every_recipe_has_a_space_that_it_lies_in():
+    extreme = recipe("seed").changed({"dropout": 0.99, "label_smoothing": 0.99, "translation": 31, "batch_size": 1})
+    for each in (recipe("seed"), recipe("fast"), recipe("strong"), extreme):
+        values = each.model.to_json() | each.train.to_json()
+        for name, distribution in search_space(each).items():
+            assert distribution._contains(distribution.to_internal_repr(values[name])), name
+    assert "dropout" not in search_space(recipe("fast"))
+
+
+def test_a_trial_that_is_worse_than_the_others_is_pruned(settings, dataset, journal):
+    study = search(settings, dataset, journal, trials=1)
+    space = search_space(settings)
+    for _ in range(5):
+        losses = {1: 0.1, 2: 0.1}
+        values = study.trials[0].params
+        study.add_trial(
+            optuna.trial.create_trial(params=values, distributions=space, value=0.1, intermediate_values=losses)
+        )
+    pruned = search(settings, dataset, journal, trials=7).trials[-1]
+    assert (pruned.state, list(pruned.intermediate_values)) == (TrialState.PRUNED, [1])
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+def test_a_trial_without_a_finite_loss_counts_as_pruned(settings, dataset, journal):
+    broken = settings.changed({"learning_rate": 1e38, "optimizer": "sgd", "weight_decay": 0.0, "warmup_epochs": 0.0})
+    (trial,) = search(broken, dataset, journal, trials=1).trials
+    assert trial.state == TrialState.PRUNED
+
+
+def test_an_interrupted_trial_is_lost_and_does_not_count(settings, dataset, journal):
+    asked = iter([False, True])
+    study = search(settings, dataset, journal, trials=2, stop=lambda: next(asked, True))
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL]
+    assert search(settings, dataset, journal, trials=2, max_minutes=0).trials == study.trials
+    study = search(settings, dataset, journal, trials=2)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_other_images_and_settings_are_another_study_in_the_same_journal(settings, dataset, journal):
+    others = settings.changed({"pixel_range": "unit"})
+    halved = replace(dataset, train=replace(dataset.train, images=dataset.train.images // 2))
+    for found in [(settings, dataset), (others, dataset), (settings, halved), (settings, dataset)]:
+        assert len(search(*found, journal, trials=1).trials) == 1
+
+
+@pytest.mark.parametrize("content", [b"no journal\n", b"{}\n", b"[1]\n", b'{"op_code": 0}\n', b"\xff\xfe\n\n"])
+def test_another_file_is_refused_and_left_as_it_is(settings, dataset, journal, content):
+    journal.write_bytes(content)
+    with pytest.raises(RunError, match=r"tune.journal cannot be used \(.*\); expected a journal of `cifarnet tune`"):
+        search(settings, dataset, journal, trials=1)
+    assert journal.read_bytes() == content
+
+
+@pytest.mark.parametrize("place", [".", "missing/tune.journal"])
+def test_a_journal_that_cannot_be_made_is_refused(settings, dataset, tmp_path, place):
+    with pytest.raises(RunError, match="expected a journal of `cifarnet tune`, or none yet, in a writable folder"):
+        search(settings, dataset, tmp_path / place, trials=1)
+
+
+# The command
+
+
+def test_what_tune_writes_is_a_recipe_of_train(file, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--trials", "2")
+    assert code == 0, stderr
+    lines = stdout.splitlines()
+    assert lines[0].split()[:5] == ["trial", "valid.", "loss", "accuracy", "epoch"]
+    assert lines[3].startswith("importance")
+    assert lines[-1] == "cifarnet train --recipe tune.best.json --data synthetic"
+    best, found = recipe_and_settings("tune.best.json")
+    assert found | TINY == found
+    code, _, stderr = typed(*lines[-1].split()[1:], "--max-minutes", "0")
+    assert code == 0, stderr
+    run = Run(tmp_path / "runs" / "latest")
+    record = run.record
+    written = record.model.to_json() | record.train.to_json()
+    assert {name: written[name] for name in found} == found
+    assert record.recipe == "seed"
+    assert best.train.learning_rate == record.train.learning_rate
+    code, _, stderr = typed("train", "--resume", "latest", "--recipe", "tune.best.json")
+    assert code == 0, stderr
+    assert run.record.metrics.validation.loss == pytest.approx(float(lines[1].split()[1]), abs=5e-5)
+
+
+def test_tune_goes_on_after_a_kill_and_leaves_nothing_else(file, typed, tmp_path, monkeypatch):
+    with subprocess.Popen(
+        tuning(file, "--trials", 99), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        next(line for line in process.stderr if line.startswith(b"trial 0: validation loss"))
+        # In the middle of the next one.
+        while not [*tmp_path.glob(".tune.journal-*.part/history.csv")] and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGKILL)
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--trials", "4")
+    assert code == 0, stderr
+    assert "trial 0:" not in stderr
+    assert {"0", "importance"} <= {line.split()[0] for line in stdout.splitlines() if line}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tune.best.json", "tune.journal"]
+
+
+def test_two_processes_share_a_journal(file, tmp_path):
+    processes = [
+        subprocess.Popen(tuning(file, "--trials", 4), cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    talks = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], talks
+    tried = sorted(
+        int(line.split()[1][:-1]) for talk in talks for line in talk.splitlines() if line.startswith("trial")
+    )
+    assert tried in ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+
+
+def test_ctrl_c_ends_tune_with_what_it_has(file, tmp_path):
+    with subprocess.Popen(
+        tuning(file, "--trials", 99), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        next(line for line in process.stderr if line.startswith(b"trial 0: validation loss"))
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    assert b"Traceback" not in stderr
+    assert stdout.splitlines()[-1] == b"cifarnet train --recipe tune.best.json --data synthetic"
+
+
+def test_without_a_finished_trial_there_is_one_line(file, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--minutes", "0")
+    assert (code, stdout) == (1, "")
+    assert stderr.splitlines()[-1] == (
+        "error: no trial has finished; expected one at least: run the command again, with more time or trials"
+    )
+    assert not (tmp_path / "tune.best.json").exists()
