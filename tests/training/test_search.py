@@ -4,13 +4,13 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from cifarnet.data import synthetic
 from cifarnet.errors import RunError
 from cifarnet.recipes import recipe, recipe_and_settings
 from cifarnet.run.folder import Run
@@ -120,9 +120,13 @@ def test_an_interrupted_trial_is_lost_and_does_not_count(settings, dataset, jour
 
 def test_other_images_and_settings_are_another_study_in_the_same_journal(settings, dataset, journal):
     others = settings.changed({"pixel_range": "unit"})
-    halved = replace(dataset, train=replace(dataset.train, images=dataset.train.images // 2))
-    for found in [(settings, dataset), (others, dataset), (settings, halved), (settings, dataset)]:
-        assert len(search(*found, journal, trials=1).trials) == 1
+    images = synthetic(train=320, test=100, seed=1)
+    tried = []
+    for found in [(settings, dataset), (others, dataset), (settings, images), (settings, dataset)]:
+        seen = []
+        assert len(search(*found, journal, trials=1, on_trial=seen.append).trials) == 1
+        tried.append(len(seen))
+    assert tried == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("content", [b"no journal\n", b"{}\n", b"[1]\n", b'{"op_code": 0}\n', b"\xff\xfe\n\n"])
