@@ -59,5 +59,5 @@ def test_where_files_cannot_be_locked_that_is_told_before_anything_is_proven(tmp
 
     put(Run(tmp_path), FINISHED)
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(RunError, match=r"\.export\.lock could not be locked .*: write to a local disk \(--output\)"):
+    with pytest.raises(RunError, match=r"\.export\.lock could not be locked .*: write to a local disk$"):
         exporting.writable_path(Run(tmp_path), "float32")

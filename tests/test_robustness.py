@@ -266,7 +266,7 @@ def run_folder(tmp_path, photos):
 def test_the_latest_run_is_evaluated_and_its_record_stored(run, run_folder):
     code, stdout, stderr = run()
     assert code == 0
-    assert stderr == ["decoding", "clean", *FAMILIES]
+    assert [line for line in stderr if line != "decoding"] == ["clean", *FAMILIES]
     lines = stdout.splitlines()
     assert [line.split()[0] for line in lines[1:16]] == list(FAMILIES)
     assert "clean accuracy 100.00% (95% CI: 43.85% to 100.00%)" in stdout
@@ -299,7 +299,7 @@ def test_all_uses_every_image(run, run_folder, monkeypatch):
     _, stdout, stderr = run("--all")
     assert "3 of 3 test images" in stdout
     assert (
-        stderr[1]
+        next(line for line in stderr if line != "decoding")
         == f"note: the results in {run_folder.relative_to(run_folder.parents[1]) / ROBUSTNESS} will be replaced"
     )
 
@@ -366,7 +366,7 @@ def test_results_on_other_images_are_not_stored(run, run_folder, photos, tmp_pat
 def test_a_record_that_cannot_be_written_is_refused_first(run, run_folder):
     (run_folder / ROBUSTNESS).mkdir()
     code, stdout, stderr = run()
-    assert (code, stdout, len(stderr)) == (1, "", 2)
-    assert stderr[1].startswith(
+    assert (code, stdout) == (1, "")
+    assert stderr[-1].startswith(
         f"error: runs/{run_folder.name}/{ROBUSTNESS} cannot be written (Is a directory); expected"
     )

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from .errors import RunError, reason
+from .errors import RunError, reason, shown
 
 
 def _host() -> str:
@@ -178,6 +178,6 @@ def require_writable(path: Path) -> None:
         probe(path)
     except OSError as error:
         raise RunError(
-            f"{path} cannot be written ({reason(error)}); expected a folder to write to: make room, change its "
+            f"{shown(path)} cannot be written ({reason(error)}); expected a folder to write to: make room, change its "
             "permissions or copy the run elsewhere"
         ) from error

@@ -20,6 +20,8 @@ Each message states in one line the actual value, the expected value and what to
 
 import os
 import shlex
+from contextlib import suppress
+from pathlib import Path
 
 
 class CifarnetError(Exception):
@@ -81,6 +83,13 @@ class WorkerError(CifarnetError):
 def printable(text: str) -> str:
     """Escape characters that would break the line or control the terminal, which file names may contain."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(path: Path) -> str:
+    """Return ``path`` as a person would write it: relative to the working directory if it lies there."""
+    with suppress(OSError, ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
 
 
 def shell_word(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import UsageError, printable
+from cifarnet.errors import UsageError, printable, shown
 from cifarnet.export.tolerances import MAX_DROP
 
 from .display import download_bar, out, say
@@ -83,7 +83,7 @@ def command(
     written = []
     outputs = dict.fromkeys(precisions, output)
     for exported in export_precisions(found, dataset, outputs, max_drop=drop, flip=tta or flip, notice=say):
-        written.append(asdict(exported) | {"path": str(exported.path)})
+        written.append(asdict(exported) | {"path": shown(exported.path)})
         if not as_json:
             _print_result(exported)
     if as_json:
@@ -106,7 +106,7 @@ def _require_sense(precisions: list[str], output: Path | None, max_drop: float |
 def _print_result(exported: "Exported") -> None:
     parity = exported.parity
     worst = max(check.probability_difference for check in parity.checks)
-    path = printable(str(exported.path))
+    path = printable(shown(exported.path))
     out(f"{path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
     out(
         f"  verified on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f}%, trained model "

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cifarnet.errors import printable
+from cifarnet.errors import printable, shown
 
 from .display import download_bar, out, say
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
@@ -32,4 +32,4 @@ def command(
         dataset = found.record.origin.load_dataset(data, progress)
     if card := edited_card(found):
         say(f"note: {card} was edited and stays as it is, figures included: move it away to get a new one")
-    out(printable(str(report_run(found, target, dataset))))
+    out(printable(shown(report_run(found, target, dataset))))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.errors import UsageError, printable
+from cifarnet.errors import UsageError, printable, shown
 
 from .display import download_bar, image_bar, out, say, say_not_known
 from .options import DATA, MODEL, JsonOption, RunsOption, filled
@@ -81,7 +81,7 @@ def command(
     if stored:
         require_writable(stored)  # before a minute of measuring
         if stored.exists():
-            say(f"note: the results in {stored} will be replaced")
+            say(f"note: the results in {shown(stored)} will be replaced")
     published = open_published(cifar10c, dataset) if cifar10c else None
     with _progress(tuple(published.families) if published else FAMILIES) as advance:
         found = measure_robustness(

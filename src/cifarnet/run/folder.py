@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from cifarnet.arguments import PATH, require
 from cifarnet.atomic import locked, probe, write_atomically
 from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS
-from cifarnet.errors import RunError, UsageError, reason, shell_word
+from cifarnet.errors import RunError, UsageError, reason, shell_word, shown
 
 from .record import RunRecord
 
@@ -76,9 +76,7 @@ class Run:
 
     def __str__(self) -> str:
         """Return the path, relative to the working directory if it lies there."""
-        with suppress(OSError, ValueError):
-            return str(self.path.relative_to(Path.cwd()))
-        return str(self.path)
+        return shown(self.path)
 
     @property
     def best_weights(self) -> Path:
