@@ -13,11 +13,13 @@ await page.goto(url);
 const pictures = files.map((file) => [basename(file), readFileSync(file).toString("base64")]);
 const answers = await page.evaluate(async (pictures) => {
   const { openModel, readPicture } = await import("./classifier.js");
-  const classify = await openModel("model.onnx");
+  const { input } = await (await fetch("model.json")).json();
+  const classify = await openModel("model.onnx", input.shape);
   const found = {};
   for (const [name, content] of pictures) {
     const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
-    found[name] = [...(await classify(await readPicture(new Blob([bytes], { type: "image/png" })))).logits];
+    const pixels = await readPicture(new Blob([bytes], { type: "image/png" }), input.shape);
+    found[name] = [...(await classify(pixels)).logits];
   }
   return found;
 }, pictures);

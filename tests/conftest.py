@@ -3,11 +3,14 @@
 import os
 import signal
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from cifarnet import backends, cli
+from cifarnet.data import cache_state
 
 # Before torch is imported, here or in a process that a test starts: tests run side by side, one on each core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +25,14 @@ settings.register_profile(
 )
 settings.register_profile("nightly", settings.get_profile("default"), max_examples=300)
 settings.load_profile("default")
+
+
+def pytest_configure(config) -> None:
+    """Use an own cache, so that the decoded images of the tests do not fill that of this machine."""
+    cifar10, folder = cache_state().path, TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    (Path(folder.name) / cifar10.name).symlink_to(cifar10, target_is_directory=True)
+    os.environ["CIFARNET_CACHE"] = folder.name
 
 
 def pytest_report_header() -> str:

@@ -6,14 +6,14 @@ import numpy as np
 from PIL import Image
 
 
-def make_photos(folder: Path, *, train: int, test: int) -> Path:
+def make_photos(folder: Path, *, train: int, test: int, side: int = 32) -> Path:
     """Write so many images of each of three classes: noise of three colors, since the patterns of ``synthetic`` tie."""
     rng = np.random.default_rng(0)
     for color, label in enumerate(("red", "green", "blue")):
         for part, count in (("train", train), ("test", test)):
             (folder / part / label).mkdir(parents=True)
             for index in range(count):
-                pixels = rng.integers(0, 200, (32, 32, 3), np.uint8)
+                pixels = rng.integers(0, 200, (side, side, 3), np.uint8)
                 pixels[..., color] += 55
                 Image.fromarray(pixels).save(folder / part / label / f"{index}.png")
     return folder

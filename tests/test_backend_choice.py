@@ -112,7 +112,7 @@ def test_a_missing_backend_is_refused_with_the_line_that_installs_it(install):
     install("jax", "keras", "h5py")
     with pytest.raises(
         BackendError,
-        match=r'^torch is not installed; .*: pip install "cifarnet\[torch\]", or in a clone pip install .*$',
+        match=r'^torch is not installed; .*: pip install "\.\[torch\]" in your clone of cifarnet$',
     ):
         choose("torch")
     assert "KERAS_BACKEND" not in os.environ
@@ -122,7 +122,7 @@ def test_what_else_is_missing_is_named_too(install):
     install("jax")
     with pytest.raises(
         BackendError,
-        match=r'^keras and h5py are not installed; .*: pip install "cifarnet\[jax\]", or in a clone pip install .*$',
+        match=r'^keras and h5py are not installed; .*: pip install "\.\[jax\]" in your clone of cifarnet$',
     ):
         choose("jax")
     with pytest.raises(BackendError, match=r"^torch, keras and h5py are not installed; expected for the backend torch"):
@@ -134,7 +134,7 @@ def test_without_any_framework_the_line_that_installs_one_is_named(install):
     assert installed() == ()
     with pytest.raises(
         BackendError,
-        match=r'^no framework is installed; .*: pip install "cifarnet\[jax\]", or in a clone pip install .*$',
+        match=r'^no framework is installed; .*: pip install "\.\[jax\]" in your clone of cifarnet$',
     ):
         choose()
 

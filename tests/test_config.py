@@ -40,6 +40,7 @@ TRAIN_NONSENSE = {
     "warmup_epochs": ("a finite number, 0 or more", ["0.25", None, -0.25, math.nan, math.inf]),
     "weight_decay": ("a finite number, 0 or more", [-0.1, math.nan, math.inf]),
     "label_smoothing": ("a fraction from 0 up to but not including 1", [-0.1, 1, math.nan]),
+    "class_weights": ("one of none, balanced", ["Balanced", None]),
     "flip": ("one of none, random, alternating", ["yes", True, None]),
     "translation": ("a whole number from 0 to 2,147,483,647", [-1, 2.0, True]),
     "cutout": ("a whole number from 0 to 2,147,483,647", [-1, 8.0, True]),
@@ -101,6 +102,7 @@ UNUSUAL = [
     TrainConfig(),
     RECIPES["fast"].model,
     RECIPES["fast"].train,
+    TrainConfig(class_weights="balanced"),
     TrainConfig(optimizer="sgd", learning_rate=1 / 3, schedule="constant", min_delta=5e-324, seed=2**31 - 1),
 ]
 

@@ -203,7 +203,7 @@ def test_the_command_writes_json(conformance, correct):
     ("content", "reason"),
     [
         ("{", "outputs.json cannot be read (it is no JSON); expected JSON: check"),
-        ("[1]", "outputs.json holds a list; expected"),
+        ("[1]", "outputs.json holds no JSON object; expected"),
         (
             '{"a/exact.png": [1], "b/tiny.png": [1], "b/exact.png": [2]}',
             "outputs.json has 2 entries for exact.png (a/exact.png, b/exact.png); expected one per golden image: ",

@@ -261,5 +261,5 @@ def test_missing_package_data_is_reported_with_a_solution(monkeypatch, tmp_path)
         package_data()
     assert str(caught.value) == (
         f"golden/golden.json is neither in {tmp_path}/installed nor in {tmp_path}/checkout; expected it in the "
-        "package: pip install --force-reinstall --no-deps cifarnet"
+        "package: pip install --force-reinstall --no-deps . in your clone of cifarnet"
     )

@@ -240,6 +240,18 @@ def test_a_missing_folder(fails, model, tmp_path):
     assert "is not a folder; expected one with a subfolder" in fails(model, "--images", tmp_path / "nowhere")
 
 
+def test_the_classifier_of_the_package_is_evaluated_and_inspected_by_its_name(typed, tmp_path):
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "photos" / "cat" / "1.png")
+    code, stdout, _ = typed("evaluate", "pretrained", "--images", tmp_path / "photos", "--json")
+    assert (code, json.loads(stdout)["model"]) == (0, "pretrained")
+    assert typed("inspect", "pretrained")[0] == 0
+    assert (
+        "pretrained runs in onnxruntime; expected no --backend"
+        in typed("evaluate", "pretrained", "--backend", "jax")[2]
+    )
+
+
 @pytest.mark.parametrize("command", ["evaluate", "robustness"])
 def test_a_file_that_does_not_name_its_training_data_is_evaluated_on_other_images(typed, tmp_path, command):
     model = write_model(tmp_path / "model.onnx", labels=["blue", "green", "red"])

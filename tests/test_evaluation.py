@@ -166,3 +166,15 @@ def test_a_dataset_in_place_of_its_test_split_is_refused():
 def test_a_classifier_is_evaluated_by_its_logits():
     classifier, test = Classifier(), synthetic(train=20, test=10).test
     assert evaluate(classifier, test) == evaluate(classifier.logits, test)
+
+
+@pytest.mark.parametrize(("side", "size"), [(16, 256), (32, 256), (64, 64), (96, 28), (256, 4), (1024, 1)])
+def test_a_batch_of_larger_images_has_no_more_pixels(side, size):
+    seen = []
+
+    def watched(images):
+        seen.append(len(images))
+        return np.zeros((len(images), CLASSES), np.float32)
+
+    predict(watched, np.zeros((2, side, side, 3), np.uint8))
+    assert seen == [size] * (2 if size == 1 else 1)

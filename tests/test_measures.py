@@ -147,10 +147,16 @@ def test_no_other_temperature_has_a_lower_loss():
         assert reliability(logits, labels, temperature).loss > best.loss_after - 1e-4  # four decimals are kept
 
 
-def test_the_temperature_stays_in_its_range_if_all_predictions_are_correct_or_wrong():
-    logits = np.array([[5, 0], [4, 0]], np.float32)
-    assert TEMPERATURES[0] <= calibrate(logits, labels_of(0, 0)).temperature < 0.1  # below, the loss is 0 in any case
-    assert calibrate(logits, labels_of(1, 1)).temperature == pytest.approx(TEMPERATURES[1], rel=1e-2)
+@pytest.mark.parametrize("images", [2, 20, 200])
+def test_few_images_without_an_error_do_not_make_every_prediction_certain(images):
+    logits = np.tile(np.array([[1.5, 0], [1, 0]], np.float32), (images // 2, 1))
+    assert 0.2 < calibrate(logits, np.zeros(images, np.int32)).temperature < 1
+    assert 1 < calibrate(logits[:2], labels_of(1, 1)).temperature < 4
+
+
+def test_the_temperature_stays_in_its_range_if_all_predictions_are_wrong():
+    logits = np.tile(np.array([[500, 0]], np.float32), (1000, 1))
+    assert calibrate(logits, np.ones(1000, np.int32)).temperature == pytest.approx(TEMPERATURES[1], rel=1e-2)
 
 
 def test_a_stored_threshold_has_the_stored_coverage_and_accuracy():

@@ -1,5 +1,7 @@
 """The defaults are the recipe `seed`, as it is specified, and few images get a schedule that they can be learned in."""
 
+from dataclasses import replace
+
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
@@ -65,6 +67,62 @@ def test_a_recipe_that_early_stopping_ends_is_left_alone():
     constant = RECIPES["fast"].changed({"schedule": "constant", "epochs": 300})
     for each in (RECIPES["seed"], constant):
         assert each.adapted_to(12) == each
+
+
+# Larger images
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_last_feature_map_is_3_to_8_pixels_high_whatever_the_size_of_the_images(name):
+    for size in range(32, 257):
+        model = replace(RECIPES[name].sized((size, size, 3)).model, global_pooling="none")
+        height, width, channels = model.feature_shape
+        assert height == width
+        assert 3 <= height <= 8, size
+        assert channels == RECIPES[name].model.filters[-1]
+
+
+@pytest.mark.parametrize(
+    ("size", "filters", "batch_size", "translation", "cutout"),
+    [
+        (32, (64, 256, 256), 512, 4, 12),
+        (48, (64, 256, 256), 512, 6, 18),
+        (64, (64, 256, 256, 256), 256, 8, 24),
+        (96, (64, 256, 256, 256), 256, 12, 36),
+        (128, (64, 256, 256, 256, 256), 128, 16, 48),
+        (256, (64, 256, 256, 256, 256, 256), 64, 32, 96),
+    ],
+)
+def test_larger_images_get_more_blocks_smaller_batches_and_as_much_augmentation(
+    size, filters, batch_size, translation, cutout
+):
+    found = RECIPES["strong"].sized((size, size, 3))
+    assert found.model == replace(RECIPES["strong"].model, image_shape=(size, size, 3), filters=filters)
+    changes = {"batch_size": batch_size, "translation": translation, "cutout": cutout}
+    assert found.train == replace(RECIPES["strong"].train, **changes)
+
+
+def test_a_recipe_is_sized_from_its_own_size_on():
+    for name in RECIPES:
+        for sizes in ((64, 96), (48, 64), (64, 256)):
+            step, again = ((size, size, 3) for size in sizes)
+            assert RECIPES[name].sized(step).sized(again) == RECIPES[name].sized(again)
+
+
+def test_smaller_images_change_the_shape_alone():
+    assert RECIPES["fast"].sized((28, 40, 3)) == RECIPES["fast"].changed({"image_shape": (28, 40, 3)})
+    larger = RECIPES["seed"].sized((64, 64, 3))
+    assert larger.sized((32, 32, 3)) == larger.changed({"image_shape": (32, 32, 3)})
+
+
+def test_settings_that_were_given_are_those_of_the_larger_images():
+    given = {"batch_size": 100, "translation": 3}
+    found = RECIPES["strong"].changed(given).sized((128, 128, 3), given)
+    assert (found.train.batch_size, found.train.translation, found.train.cutout) == (100, 3, 48)
+
+
+def test_a_small_batch_is_not_made_smaller_for_larger_images():
+    assert RECIPES["seed"].sized((256, 256, 3)).train == RECIPES["seed"].train
 
 
 def test_a_recipe_file_changes_a_recipe(tmp_path):

@@ -110,8 +110,22 @@ def test_the_images_of_an_earlier_version_open_by_position_and_the_seed_of_the_t
     assert (found.split_by, found.split_seed) == ("position", 3)
 
 
+def test_only_another_size_than_32_is_recorded(tmp_path):
+    assert "image_size" not in DataRecord.of(DRAWN).to_json()
+    larger = DataRecord.of(DRAWN.opened_by("/photos", image_size=96)).to_json()
+    assert run_with(tmp_path, [], data=larger).record.origin.image_size == 96
+
+
 @pytest.mark.parametrize(
-    "damage", [{"split_by": "colour"}, {"split_seed": -1}, {"split_seed": "8"}, {"fingerprint": 5}, {"name": None}]
+    "damage",
+    [
+        {"image_size": 16},
+        {"split_by": "colour"},
+        {"split_seed": -1},
+        {"split_seed": "8"},
+        {"fingerprint": 5},
+        {"name": None},
+    ],
 )
 def test_a_record_that_does_not_tell_its_images_is_refused(tmp_path, damage):
     run = run_with(tmp_path, [], data=DataRecord.of(DRAWN).to_json() | damage)
@@ -124,6 +138,8 @@ def test_a_place_behind_a_linked_class_folder_is_inside_the_images(tmp_path, lin
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "photos" / linked).parent.mkdir(parents=True)
     (tmp_path / "photos" / linked).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RunError, match=r"elsewhere/runs, inside the images in .*photos; .* with --runs"):
-        require_outside(tmp_path / "elsewhere" / "runs", str(tmp_path / "photos"), "--runs")
-    require_outside(tmp_path / "runs", str(tmp_path / "photos"), "--runs")
+    with pytest.raises(
+        RunError, match=r"elsewhere/runs, inside the images in .*photos; .* one \(--runs, in Python runs=\)"
+    ):
+        require_outside(tmp_path / "elsewhere" / "runs", str(tmp_path / "photos"), "runs")
+    require_outside(tmp_path / "runs", str(tmp_path / "photos"), "runs")

@@ -29,7 +29,9 @@ def test_where_a_run_cannot_be_locked_none_is_made_and_latest_stays(tmp_path, mo
     dataset = synthetic(train=100, test=10)
     run = begin(JOB, dataset, tmp_path)
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(RunError, match=r"\.lock could not be locked \(No locks available\); expected .* \(--runs\)"):
+    with pytest.raises(
+        RunError, match=r"\.lock could not be locked \(No locks available\); expected .* \(--runs, in Python runs=\)"
+    ):
         begin(JOB, dataset, tmp_path)
     assert find_run(tmp_path).path == run.path
     assert {path.name for path in tmp_path.iterdir()} == {"latest", run.path.name}

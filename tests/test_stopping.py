@@ -20,6 +20,15 @@ def after(stopping: EarlyStopping, losses: list[float]) -> tuple[int, int]:
     return len(losses), stopping.best_epoch
 
 
+def test_of_a_loss_of_any_size_and_sign_a_fraction_counts():
+    for size in (1e-6, 1.0, 1e6):
+        losses = [size * loss for loss in (2, 1.5, 1.499, 1.49)]
+        assert after(EarlyStopping(1e-3, 9, is_relative=True), losses[:3]) == (3, 2)
+        assert after(EarlyStopping(1e-3, 9, is_relative=True), losses) == (4, 4)
+        assert after(EarlyStopping(1e-3, 9, is_relative=True), [-loss for loss in losses[::-1]]) == (4, 4)
+    assert after(EarlyStopping(1e-3, 9), [2e-6, 1e-6]) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("patience", "min_delta", "losses", "stopped_after", "best_epoch"),
     [

@@ -204,6 +204,6 @@ def test_unknown_trackers_and_a_missing_package_are_refused(monkeypatch):
     with pytest.raises(TrackingError) as caught:
         require_trackers(["tensorboard"])
     assert str(caught.value) == (
-        'tensorboardX is not installed; expected for --track tensorboard: pip install "cifarnet[tensorboard]", or in a '
-        'clone pip install --editable ".[tensorboard]"'
+        'tensorboardX is not installed; expected for --track tensorboard: pip install ".[tensorboard]" in your '
+        "clone of cifarnet"
     )

@@ -1,12 +1,12 @@
-// All that a page needs to classify: a picture becomes 3072 bytes, and the model's answers to them.
+// All that a page needs to classify: a picture becomes the bytes of its input, and the model's answers to them.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 import { toModelInput } from "./resize.js";
 
 ort.env.wasm.numThreads = 1; // more would need headers that a plain file server does not send
 
-/** Return the 32 * 32 * 3 bytes of a picture, a Blob in any format that the browser reads. */
-export async function readPicture(blob) {
+/** Return the bytes of a picture, a Blob in any format that the browser reads, in the model's `input.shape`. */
+export async function readPicture(blob, shape) {
   const bitmap = await createImageBitmap(blob, {
     imageOrientation: "from-image",
     colorSpaceConversion: "none",
@@ -15,17 +15,17 @@ export async function readPicture(blob) {
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d", { willReadFrequently: true }); // kept in memory: a graphics card may round
   context.drawImage(bitmap, 0, 0);
-  return toModelInput(context.getImageData(0, 0, bitmap.width, bitmap.height));
+  return toModelInput(context.getImageData(0, 0, bitmap.width, bitmap.height), shape);
 }
 
 /**
- * Return the function from those bytes to the model's logits, probabilities and calibrated probabilities, each a
+ * Return the function from those bytes, in the `input.shape`, to the model's logits, probabilities and calibrated probabilities, each a
  * Float32Array; a file without a temperature has no calibrated ones.
  */
-export async function openModel(url) {
+export async function openModel(url, [, ...shape]) {
   const session = await ort.InferenceSession.create(url);
   return async (pixels) => {
-    const images = new ort.Tensor("uint8", pixels, [1, 32, 32, 3]);
+    const images = new ort.Tensor("uint8", pixels, [1, ...shape]);
     const { logits, probabilities, calibrated } = await session.run({ images });
     return { logits: logits.data, probabilities: probabilities.data, calibrated: calibrated?.data };
   };

@@ -6,15 +6,16 @@ import { wearBadge } from "./parity.js";
 
 async function open() {
   try {
-    const [contract, run] = [await (await fetched("model.json")).json(), await openModel("model.onnx")];
-    return { contract, classify: (blob) => classify(run, blob) };
+    const contract = await (await fetched("model.json")).json();
+    const run = await openModel("model.onnx", contract.input.shape);
+    return { contract, classify: (blob) => classify(run, blob, contract.input.shape) };
   } catch (error) {
     throw new Error(`${error.message}: put model.onnx and model.json beside this page`);
   }
 }
 
-async function classify(run, blob) {
-  const pixels = await readPicture(blob).catch(() => {
+async function classify(run, blob, shape) {
+  const pixels = await readPicture(blob, shape).catch(() => {
     throw new Error("this browser cannot read it: choose a PNG, JPEG, GIF or WebP file");
   });
   const { calibrated, probabilities } = await run(pixels);

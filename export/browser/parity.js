@@ -35,13 +35,14 @@ function badgeRow({ file, what, wrongBytes, difference, agrees }) {
   return row;
 }
 
-/** Return for each golden image how many of its 3072 bytes are wrong and how far its logits are off. */
+/** Return for each golden image how many bytes of its input are wrong and how far its logits are off. */
 async function checkGolden(folder) {
   const { images } = await (await fetched(`${folder}golden.json`)).json();
-  const classify = await openModel(`${folder}model.onnx`);
+  const { input } = await (await fetched(`${folder}model.json`)).json();
+  const classify = await openModel(`${folder}model.onnx`, input.shape);
   const rows = [];
   for (const image of images) {
-    const pixels = await readPicture(await (await fetched(folder + image.file)).blob());
+    const pixels = await readPicture(await (await fetched(folder + image.file)).blob(), input.shape);
     const expected = Uint8Array.from(atob(image.pixels), (character) => character.charCodeAt(0));
     const { logits } = await classify(pixels);
     const wrongBytes = expected.filter((byte, index) => byte !== pixels[index]).length;

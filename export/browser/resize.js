@@ -1,16 +1,19 @@
-// From decoded pixels to the bytes that the model sees: over white, centre square, antialiased bilinear to 32x32.
+// From decoded pixels to the bytes that the model sees: over white, centre square, antialiased bilinear to its size.
 //
 // Byte for byte what Pillow gives (alpha_composite, then resize with BILINEAR), because its integer arithmetic is
 // repeated: libImaging/AlphaComposite.c and libImaging/Resample.c. No dependency; for Node and the browser.
+// Some inputs that are not square differ by one step: Pillow scales their columns before their rows.
 
-const SIDE = 32;
 const PRECISION_BITS = 22; // Pillow's: the sum of weighted bytes stays below 2**31
 
-/** Return 32 * 32 * 3 bytes, RGB, row by row, of an upright picture: width * height * 4 bytes, alpha not multiplied in. */
-export function toModelInput({ width, height, data }) {
+/**
+ * Return the model's input of an upright picture: width * height * 4 bytes, alpha not multiplied in. `shape` is the
+ * model's `input.shape`, ["batch", height, width, 3]; the result has as many bytes, RGB, row by row.
+ */
+export function toModelInput({ width, height, data }, shape) {
   const side = Math.min(width, height);
   const square = centreSquare(width, height, data);
-  return scaledAndTransposed(scaledAndTransposed(square, side, side), side, SIDE);
+  return scaledAndTransposed(scaledAndTransposed(square, side, side, shape[2]), side, shape[2], shape[1]);
 }
 
 /** Return the middle of the picture laid over white, side * side * 3; a spare column or row stays right or below. */
@@ -32,11 +35,11 @@ function overWhite(color, alpha) {
   return ((sum >> 8) + sum) >> 15; // divided by 255, and those bits dropped
 }
 
-/** Scale each row of a picture to 32 and return the picture transposed: done twice, it is scaled and upright again. */
-function scaledAndTransposed(pixels, width, height) {
-  const scaled = new Uint8Array(SIDE * height * 3);
+/** Scale each row of a picture to `length`, and return it transposed: done twice, it is scaled and upright again. */
+function scaledAndTransposed(pixels, width, height, length) {
+  const scaled = new Uint8Array(length * height * 3);
   let to = 0;
-  for (const { first, weights } of taps(width)) {
+  for (const { first, weights } of taps(width, length)) {
     for (let y = 0; y < height; y++) {
       for (let c = 0; c < 3; c++) {
         let sum = 1 << (PRECISION_BITS - 1);
@@ -49,11 +52,11 @@ function scaledAndTransposed(pixels, width, height) {
   return scaled;
 }
 
-/** Return for each of the 32 places the first pixel under its triangle and the integer weights from there on. */
-function taps(width) {
-  const scale = width / SIDE;
+/** Return for each of `length` places the first pixel under its triangle and the integer weights from there on. */
+function taps(width, length) {
+  const scale = width / length;
   const support = Math.max(scale, 1); // half the triangle's base: wider than one pixel when shrinking
-  return Array.from({ length: SIDE }, (_, place) => {
+  return Array.from({ length }, (_, place) => {
     const centre = (place + 0.5) * scale;
     const first = Math.max(Math.trunc(centre - support + 0.5), 0);
     const end = Math.min(Math.trunc(centre + support + 0.5), width);

@@ -10,11 +10,11 @@ import sharp from "sharp";
 
 import { toModelInput } from "../browser/resize.js";
 
-/** Return 3072 bytes: the picture upright, over white, its centre square scaled to 32x32, RGB. */
-export async function readPicture(file) {
+/** Return the bytes of the model's input: the picture upright, over white, its centre square scaled to `shape`, RGB. */
+export async function readPicture(file, shape) {
   const picture = sharp(file, { ignoreIcc: true }).autoOrient().toColourspace("srgb").ensureAlpha();
   const { data, info } = await picture.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
-  return toModelInput({ width: info.width, height: info.height, data });
+  return toModelInput({ width: info.width, height: info.height, data }, shape);
 }
 
 /** Return what a step comes to, or end the program with one line that says what is wrong with a file. */
@@ -31,24 +31,27 @@ function fail(message) {
   process.exit(1);
 }
 
+process.stdout.on("error", () => process.exit()); // the reader has ended, as `head` does
 const options = { abstain: { type: "boolean" }, json: { type: "boolean" } };
 const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const [model, ...files] = positionals;
 if (!files.length) fail("expected a model and images: node classify.js MODEL.onnx IMAGE... [--abstain] [--json]");
 const session = await using(model, "a model from `cifarnet export --onnx`", () => InferenceSession.create(model));
 const beside = model.replace(/\.onnx$/, ".json"); // the model's own copy is not exposed
-const { labels, abstention } = await using(beside, "what `cifarnet export` wrote beside the model", async () => {
-  const { labels, calibration } = JSON.parse(await readFile(beside));
+const { labels, shape, abstention } = await using(beside, "what `cifarnet export` wrote beside the model", async () => {
+  const { labels, input, calibration } = JSON.parse(await readFile(beside));
   if (!labels) throw new Error("it lacks 'labels'");
-  return { labels, abstention: calibration?.abstention };
+  if (!input) throw new Error("it lacks 'input'");
+  return { labels, shape: input.shape, abstention: calibration?.abstention };
 });
 if (values.abstain && !abstention) fail(`${model} names no threshold to abstain by: leave --abstain out`);
 // A file of `export_model` has calibrated probabilities only if validation images were given.
 const output = session.outputNames.at(-1);
 const answers = {};
 for (const file of files) {
-  const pixels = await using(file, "an image file", () => readPicture(file));
-  const { logits, [output]: { data } } = await session.run({ images: new Tensor("uint8", pixels, [1, 32, 32, 3]) });
+  const pixels = await using(file, "an image file", () => readPicture(file, shape));
+  const images = new Tensor("uint8", pixels, [1, ...shape.slice(1)]);
+  const { logits, [output]: { data } } = await session.run({ images });
   answers[basename(file)] = { logits: [...logits.data], [output]: [...data] };
   const confidence = Math.max(...data);
   const unsure = values.abstain && confidence < abstention.threshold ? "not sure, perhaps " : "";

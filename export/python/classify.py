@@ -5,6 +5,7 @@ Needs numpy, onnxruntime, and Pillow to read images; not cifarnet.
 
 import argparse
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 
-def read_picture(path):
-    """Return uint8 (32, 32, 3): the picture upright, over white, its centre square scaled down."""
+def read_picture(path, height, width):
+    """Return uint8 (height, width, 3): the picture upright, over white, its centre square scaled."""
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I"):  # 16 bits: the high byte
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -23,25 +24,26 @@ def read_picture(path):
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.convert("RGB").crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR))
+    return np.asarray(square.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def open_model(path):
-    """Return the model, and what its file says of itself."""
+    """Return the model, and what its file says of itself: height and width of its input, labels, threshold."""
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         contract = json.loads(session.get_modelmeta().custom_metadata_map["cifarnet"])
-        return session, contract["labels"], (contract.get("calibration") or {}).get("abstention")
+        _, height, width, _ = contract["input"]["shape"]
+        return session, (height, width), contract["labels"], (contract.get("calibration") or {}).get("abstention")
     except Exception as error:  # onnxruntime's errors share no class but Exception
         raise SystemExit(
             f"error: {path} cannot be used ({reason(error)}); expected a model from `cifarnet export --onnx`"
         ) from error
 
 
-def open_picture(path):
+def open_picture(path, size):
     """Return what `read_picture` does, or end with a line that names the file."""
     try:
-        return read_picture(path)
+        return read_picture(path, *size)
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise SystemExit(f"error: {path} cannot be used ({reason(error)}); expected an image file") from error
 
@@ -55,16 +57,18 @@ def reason(error):
 
 def main():
     """Classify what the command line names."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends with its reader, such as `head`
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a file from `cifarnet export --onnx`")
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--abstain", action="store_true", help="give no answer below the threshold that the file names")
     parser.add_argument("--json", action="store_true", help="print the logits and calibrated probabilities instead")
     wanted = parser.parse_args()
-    session, labels, abstention = open_model(wanted.model)
+    session, size, labels, abstention = open_model(wanted.model)
     if wanted.abstain and abstention is None:
         raise SystemExit(f"error: {wanted.model} names no threshold to abstain by: leave --abstain out")
-    pixels = np.stack([open_picture(path) for path in wanted.images])
+    pixels = np.stack([open_picture(path, size) for path in wanted.images])
     # A file of `export_model` has calibrated probabilities only if validation images were given.
     confidence = session.get_outputs()[-1].name
     logits, confidences = session.run(["logits", confidence], {"images": pixels})

@@ -37,7 +37,7 @@ _HOMES = {
     "Dataset": "dataset:Dataset",
     "ModelConfig": "config:ModelConfig",
     "Observer": "training.observer:Observer",
-    "Prediction": "runtime.classifier:Prediction",
+    "Prediction": "runtime.prediction:Prediction",
     "Recipe": "recipes:Recipe",
     "Run": "run.folder:Run",
     "TrainConfig": "config:TrainConfig",

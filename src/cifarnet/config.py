@@ -19,6 +19,7 @@ GlobalPooling = Literal["none", "average", "max"]
 OptimizerName = Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
 Schedule = Literal["constant", "cosine", "linear"]
 Flip = Literal["none", "random", "alternating"]
+ClassWeights = Literal["none", "balanced"]
 Precision = Literal["float32", "bfloat16"]
 
 KERNEL_SIZES = range(1, 12, 2)
@@ -32,6 +33,8 @@ class Config:
 
     ADDED: ClassVar[frozenset[str]] = frozenset()
     """Fields added in later versions. An older document lacks them; the default is the older behavior."""
+    SPARSE: ClassVar[frozenset[str]] = frozenset()
+    """Fields that ``to_json`` leaves out if they have their default, so that the same run gives the same model file."""
 
     def _make_plain(self) -> None:
         """Replace numbers of numpy by Python's, which JSON can hold."""
@@ -60,7 +63,12 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values; tuples become lists."""
         values = dataclasses.asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        omitted = {name for name in self.SPARSE if values[name] == getattr(type(self), name)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if name not in omitted
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -213,7 +221,8 @@ class TrainConfig(Config):
     Raises ``ConfigError`` for a value out of range.
     """
 
-    ADDED = frozenset({"label_smoothing", "flip", "translation", "cutout", "precision"})
+    ADDED = frozenset({"label_smoothing", "flip", "translation", "cutout", "precision", "class_weights"})
+    SPARSE = frozenset({"class_weights"})
 
     optimizer: OptimizerName = "adam"
     """Optimizer, by its name in ``keras.optimizers``; Keras' defaults apply to settings that are not listed here.
@@ -238,6 +247,9 @@ class TrainConfig(Config):
     """
     label_smoothing: float = 0.0
     """Label smoothing in training, from 0 up to but not including 1."""
+    class_weights: ClassWeights = "none"
+    """Weights of the training loss by class: ``balanced`` is the number of training images divided by that of classes
+    and by that of the class, as in scikit-learn. The validation loss is not weighted."""
     flip: Flip = "none"
     """Horizontal flip: of a ``random`` half of the images, or ``alternating``, of each image in every other epoch."""
     translation: int = 0
@@ -257,7 +269,10 @@ class TrainConfig(Config):
     patience: int = 20
     """Early stopping: epochs without improvement of the validation loss, 1 or more."""
     min_delta: float = 1e-3
-    """Minimum decrease of the validation loss that counts as an improvement, nats, 0 or more."""
+    """Minimum decrease of the validation loss that counts as an improvement, nats, 0 or more.
+
+    With another loss than the cross-entropy it is a fraction of the best loss so far.
+    """
     validation_fraction: float = 0.3
     """Fraction of the training images in the validation split, stratified by class, above 0 and below 1."""
     seed: int = 0

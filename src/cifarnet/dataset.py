@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from .arguments import Kind, described, instance, require, takes
-from .contract import fault_of_labels
+from .contract import IMAGE_SHAPE, fault_of_labels
 from .errors import DataError, reason
 
 if TYPE_CHECKING:  # `--help` needs this module without numpy, which is slow to import
@@ -21,6 +21,8 @@ CIFAR10_FINGERPRINT = "5dbb2c57cc9d3346ee41c71cf7f1f900ed7bd0c71302e2fa82bd9fcf9
 """Fingerprint of the official CIFAR-10 dataset."""
 NAMED_SOURCES = frozenset(("cifar10", "synthetic"))
 """Names of built-in datasets."""
+IMAGE_SIZE, LARGEST_IMAGE_SIZE = IMAGE_SHAPE[0], 256
+"""Default and smallest, and largest height and width of the images of a folder, in pixels."""
 
 SplitBy = Literal["content", "position"]
 """How the test split of a folder without one is chosen: by the bytes of each file, or by its position in the list.
@@ -79,6 +81,28 @@ class Split:
 PAIR = Kind(lambda value: isinstance(value, list | tuple) and len(value) == 2, "a pair: (images, labels)")
 
 
+@dataclass(frozen=True)
+class BrokenFile:
+    """An image file that cannot be read, by its path in the folder of the dataset, and the reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What was found in a folder beside the images of a dataset."""
+
+    broken: tuple[BrokenFile, ...] = ()
+    """Files that were left out because they cannot be read."""
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Number of files without an image extension, by extension in lower case."""
+    linked_folders: int = 0
+    """Number of links to folders in the class folders, which are not followed."""
+    copies: int = 0
+    """Number of images with the pixels of another one before them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training split, a test split and the class names.
@@ -92,11 +116,17 @@ class Dataset:
     test: Split
     labels: tuple[str, ...]
     source: str | None = field(default=None, init=False)
-    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next two fields."""
+    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next five fields."""
     split_by: SplitBy | None = field(default=None, init=False)
     """How the test split was chosen, or None if it was given."""
     split_seed: int | None = field(default=None, init=False)
     """Seed of the test split or of the synthetic images, or None if neither is random."""
+    image_size: int = field(default=IMAGE_SIZE, init=False)
+    """Height and width passed to ``load_dataset``."""
+    validation_images: int | None = field(default=None, init=False)
+    """Number of validation images, the last ones of ``train``, or None if they are drawn from it."""
+    reading: Reading = field(default=Reading(), init=False)
+    """What else was found in the folder."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -142,10 +172,26 @@ class Dataset:
         """
         return cls(name, _split(*train), _split(*test), class_names)  # type: ignore[arg-type]  # made a tuple there
 
-    def opened_by(self, source: str, *, split_by: SplitBy | None = None, split_seed: int | None = None) -> Dataset:
-        """Return the same dataset with the arguments of ``load_dataset`` that open it again."""
+    def opened_by(
+        self,
+        source: str,
+        *,
+        split_by: SplitBy | None = None,
+        split_seed: int | None = None,
+        image_size: int = IMAGE_SIZE,
+        validation_images: int | None = None,
+        reading: Reading | None = None,
+    ) -> Dataset:
+        """Return the same dataset with the arguments of ``load_dataset`` that open it again, and what it found."""
         opened = replace(self)
-        vars(opened).update(source=source, split_by=split_by, split_seed=split_seed)  # the class is frozen
+        vars(opened).update(  # the class is frozen
+            source=source,
+            split_by=split_by,
+            split_seed=split_seed,
+            image_size=image_size,
+            validation_images=validation_images,
+            reading=reading or Reading(),
+        )
         return opened
 
     @cached_property

@@ -4,34 +4,48 @@ It needs only numpy and Pillow.
 """
 
 import errno
+import io
 import os
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from .contract import IMAGE_SHAPE, Shape, reason_or_pointer
-from .errors import DataError, SizeError, reason
+from .errors import ConfigError, DataError, SizeError, reason
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_READS_AVIF = features.check("avif")
+EXTENSIONS = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+    *((".avif",) if _READS_AVIF else ()),
+)
+"""Endings of the names of image files in folders. Not every build of Pillow reads AVIF."""
 
 SYSTEM_FOLDERS = frozenset(("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin"))
 """Names, in lower case, of folders in which systems keep thumbnails, attributes and deleted files."""
 
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+VERSION = 1
+"""Version of the preprocessing. It changes whenever a file gives other pixels, so that cached ones are not used."""
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", *(("AVIF",) if _READS_AVIF else ()))
 """Accepted formats. Pillow also opens formats that start other programs."""
 
-PNG_SIGNATURE_BYTES = 8
-"""Size of what precedes the first chunk of a PNG file."""
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""What precedes the first chunk of a PNG file."""
+_PNG_TEXTS = frozenset((b"iCCP", b"iTXt", b"tEXt", b"zTXt"))
+"""Chunks of texts and of the color profile, of which Pillow refuses large ones. They do not change the pixels."""
 
 MAX_PIXELS = 89_478_485
-"""Maximum size of an image; Pillow's limit for decompression bombs, 256 MiB as RGB."""
+"""Default maximum size of an image; Pillow's limit for decompression bombs, 256 MiB as RGB."""
+LIMIT_VARIABLE = "CIFARNET_MAX_PIXELS"
+"""Environment variable that raises this limit, for all of Pillow in this process."""
 
 SYSTEM_ERRORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
 """Errors of the system, such as too many open files, that say nothing about the image being read."""
@@ -43,8 +57,16 @@ SYSTEM_ADVICE = (
 _FACTORS = {"L;2": 85, "L;4": 17}
 """Factor from 2 or 4 bits of gray to 8, by Pillow's name of the layout in the file."""
 
-UPRIGHT = 1
-"""EXIF orientation of an image that is stored upright."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How an image is turned upright, by its EXIF orientation."""
 
 
 def is_hidden(name: str) -> bool:
@@ -55,11 +77,19 @@ def is_hidden(name: str) -> bool:
 def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Decode and preprocess an image file to uint8 of ``shape`` (height, width, 3), RGB, 0-255.
 
-    Raises DataError with only the reason, so the caller has to name the file; SizeError above ``MAX_PIXELS``; OSError
-    for one of ``SYSTEM_ERRORS``.
+    Raises DataError with only the reason, so the caller has to name the file; SizeError above ``max_pixels``; OSError
+    for one of ``SYSTEM_ERRORS``; ConfigError for another value of ``LIMIT_VARIABLE`` than a number.
     """
+    limit = max_pixels()
+    if limit != MAX_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit
     try:
-        return _decoded(file, shape)
+        try:
+            return _decoded(file, shape, limit)
+        except ValueError:
+            if (bare := _without_texts(file)) is None:
+                raise
+            return _decoded(bare, shape, limit)
     except UnidentifiedImageError as error:
         raise DataError(reason_or_pointer("no image in a known format", file)) from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError, SizeError) as error:
@@ -70,14 +100,57 @@ def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np
         raise DataError(reason(error) or type(error).__name__) from error
 
 
-def _decoded(file: Path | BinaryIO, shape: Shape) -> NDArray[np.uint8]:
+class Header(NamedTuple):
+    """Size of an image as stored, and Pillow's name of its kind of pixels."""
+
+    width: int
+    height: int
+    mode: str
+
+
+def read_header(file: Path) -> Header:
+    """Return the header of an image file that ``read_pixels`` can read."""
+    with Image.open(file, formats=_FORMATS) as image:
+        return Header(image.width, image.height, image.mode)
+
+
+def max_pixels() -> int:
+    """Return the maximum size of an image, ``LIMIT_VARIABLE`` if set. Raises ConfigError if that is no number."""
+    text = os.environ.get(LIMIT_VARIABLE)
+    if not text:
+        return MAX_PIXELS
+    if not text.isdecimal() or not int(text):
+        raise ConfigError(
+            f"{LIMIT_VARIABLE} is {text!r}; expected a whole number of pixels: set it to {2 * MAX_PIXELS}"
+        )
+    return int(text)
+
+
+def _decoded(file: Path | BinaryIO, shape: Shape, limit: int) -> NDArray[np.uint8]:
     with Image.open(file, formats=_FORMATS) as image:
         # Checked here as well, because newer Python versions may not apply warning filters in threads.
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > limit:
             raise SizeError(f"{image.width}x{image.height} pixels")
         if image.format == "PNG" and image.fp is not None:
             _require_checksums(image.fp)
         return pixels(image, shape)
+
+
+def _without_texts(file: Path | BinaryIO) -> BinaryIO | None:
+    """Return a PNG file without its texts and color profile, or None for other files and those without."""
+    if isinstance(file, Path):
+        content = file.read_bytes()
+    else:
+        file.seek(0)
+        content = file.read()
+    kept, place = [content[: len(PNG_SIGNATURE)]], len(PNG_SIGNATURE)
+    while content.startswith(PNG_SIGNATURE) and place < len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        if content[place + 4 : place + 8] not in _PNG_TEXTS:
+            kept.append(content[place:end])
+        place = end
+    bare = b"".join(kept)
+    return io.BytesIO(bare) if len(kept) > 1 and len(bare) < len(content) else None
 
 
 def _require_checksums(png: IO[bytes]) -> None:
@@ -86,7 +159,7 @@ def _require_checksums(png: IO[bytes]) -> None:
     Damage elsewhere is ignored, as viewers do. The position in the file is kept.
     """
     position, kind = png.tell(), b""
-    png.seek(PNG_SIGNATURE_BYTES)
+    png.seek(len(PNG_SIGNATURE))
     while kind != b"IEND" and len(head := png.read(8)) == 8:
         size_bytes, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind == b"IDAT":
@@ -100,11 +173,12 @@ def _require_checksums(png: IO[bytes]) -> None:
 
 @contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Make Pillow raise an error for a decompression bomb, not a warning.
+    """Make Pillow raise an error for a decompression bomb, not a warning, and ignore damage of EXIF tags.
 
     Use it around a thread pool and not inside it, because warning filters are process-wide.
     """
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
@@ -133,9 +207,12 @@ def _scale_transparency(image: Image.Image) -> None:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Rotate an image by its EXIF orientation, if it has one."""
-    is_upright = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) == UPRIGHT
-    return image if is_upright else ImageOps.exif_transpose(image)
+    """Rotate an image by its EXIF orientation, if it has one that can be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (KeyError, SyntaxError, TypeError, ValueError, struct.error):  # a damaged block beside sound pixels
+        return image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def rgb(image: Image.Image) -> Image.Image:

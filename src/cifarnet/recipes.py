@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from .config import ModelConfig, TrainConfig
+from .contract import IMAGE_SHAPE
 from .dataset import Dataset
 from .errors import ConfigError, reason
 
 LEAST_BATCH = 64
-"""Minimum batch size, because batch normalization needs several images of each class."""
+"""Minimum batch size that is adapted to, because batch normalization needs several images of each class."""
 LEAST_STEPS_PER_EPOCH = 16
 """Minimum number of steps per epoch; the batch size is halved until it is reached."""
 LEAST_SEEN = 200_000
@@ -57,14 +58,35 @@ class Recipe:
     def for_dataset(self, dataset: Dataset, given: Collection[str] = ()) -> Self:
         """Return the recipe for the classes, the image shape and the number of images of ``dataset``.
 
-        The settings named in ``given`` are not adapted to the number of images. Raises ``DataError`` for a class with a
-        single image.
+        The settings named in ``given`` are not adapted to size and number of images. Raises ``DataError`` for a class
+        with a single image.
         """
         from .data import hold_out_of  # imported here: it loads numpy, which --help does not need
 
         shape, images = dataset.train.images.shape[1:], len(hold_out_of(dataset, self.train).train)
-        model = dataclasses.replace(self.model, classes=len(dataset.labels), image_shape=shape)
-        return dataclasses.replace(self, model=model).adapted_to(images, given)
+        sized = self.sized(shape, given)
+        model = dataclasses.replace(sized.model, classes=len(dataset.labels))
+        return dataclasses.replace(sized, model=model).adapted_to(images, given)
+
+    def sized(self, shape: tuple[int, ...], given: Collection[str] = ()) -> Self:
+        """Return the recipe for images of ``shape``, (height, width, channels), which may be larger.
+
+        Each doubling of the shorter side from 32 pixels on repeats the last block, so that the last feature map stays
+        about as large, and halves the batch, down to ``LEAST_BATCH``, for activations that need about twice the memory
+        at most. Translation and cutout grow with the side. For smaller images only the shape changes, and the settings
+        ``given`` do not.
+        """
+        train, (before, now) = self.train, (min(each[:2]) for each in (self.model.image_shape, shape))
+        doublings, scale = max(_doublings(now) - _doublings(before), 0), max(now / before, 1)
+        changes = {
+            "batch_size": max(train.batch_size >> doublings, min(train.batch_size, LEAST_BATCH)),
+            "translation": round(train.translation * scale),
+            "cutout": round(train.cutout * scale),
+        }
+        filters = self.model.filters + self.model.filters[-1:] * doublings
+        model = dataclasses.replace(self.model, image_shape=shape, filters=filters)
+        kept = {name: value for name, value in changes.items() if name not in given}
+        return dataclasses.replace(self, model=model).changed(kept)
 
     def adapted_to(self, images: int, given: Collection[str] = ()) -> Self:
         """Return the recipe with smaller batches and more epochs if there are few training ``images``.
@@ -87,6 +109,11 @@ class Recipe:
         if "patience" not in given:
             changes["patience"] = max(train.patience, changes.get("epochs", train.epochs))
         return self.changed(changes)
+
+
+def _doublings(side: int) -> int:
+    """Return how often a side of 32 pixels can be doubled without exceeding ``side``, 0 or more."""
+    return max((side // IMAGE_SHAPE[0]).bit_length() - 1, 0)
 
 
 _BATCH_NORMALIZED = ModelConfig(

@@ -31,6 +31,8 @@ OWNS_PROCESS = Event()
 """Set if ``prepare_process`` was called."""
 RESULT = "cifarnet-result: "
 """Prefix of a line of JSON from a child process, because frameworks print to stdout as well."""
+IMAGE_PIXELS = 32 * 32
+"""Pixels of an image for which batch sizes were measured."""
 KIBIBYTE = 1024
 """Unit of memory sizes on Linux, in bytes; macOS uses bytes."""
 INTERRUPTED = 130
@@ -40,6 +42,14 @@ CLEAR_LINE = "\r\x1b[K\x1b[?25h"
 
 _deferred: list[bool] = []
 """Whether Ctrl-C was pressed in each of the current ``defer_interrupt`` blocks, outermost first."""
+
+
+def images_at_once(count: int, shape: tuple[int, ...]) -> int:
+    """Return how many images of ``shape`` (height, width, ...) have no more pixels than ``count`` of 32x32, 1 or more.
+
+    A network's activations for them need no more memory, either.
+    """
+    return max(min(count, count * IMAGE_PIXELS // (shape[0] * shape[1])), 1)
 
 
 def exit_on_interrupt() -> None:

@@ -1,7 +1,7 @@
 // Drive the page in a real browser and print what it shows, as one JSON document on the last line.
 //
-// node drive.mjs CHROMIUM URL GOLDEN demo|web [LARGER]. "demo" is the page of `cifarnet demo`, LARGER the same
-// with a model of larger images. "web" prints "loaded" when the page
+// node drive.mjs CHROMIUM URL GOLDEN demo|web LARGER. "demo" is the page of `cifarnet demo`, LARGER the same page with a
+// model of larger images. "web" prints "loaded" when the page
 // needs its server no more, and goes on when a line arrives on stdin: by then the server is gone.
 
 import { readFileSync } from "node:fs";
@@ -137,20 +137,18 @@ if (kind === "web") await page.locator("#offline:not(:empty)").waitFor();
 await page.setViewportSize({ width: 320, height: 640 });
 facts.overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 facts.complaints = [...complaints]; // later ones may be about the server that is gone
+const other = await context.newPage();
+await other.goto(larger);
+await other.setInputFiles("#file", fileOf(images[0]));
+await other.locator("#verdict strong").waitFor();
+const [about, title] = await Promise.all(["#about", "#answer-title"].map((id) => other.locator(id).textContent()));
+const canvas = await other.evaluate(() => {
+  const { width, height } = document.getElementById("pixels");
+  const { data } = document.getElementById("pixels").getContext("2d").getImageData(0, 0, width, height);
+  return { width, height, data: [...data] };
+});
+facts.larger = { about, title, bars: await other.locator("#bars li").count(), ...canvas };
 if (kind === "web") await web();
-else {
-  const other = await context.newPage();
-  await other.goto(larger);
-  await other.setInputFiles("#file", fileOf(images[0]));
-  await other.locator("#verdict strong").waitFor();
-  const [about, title] = await Promise.all(["#about", "#answer-title"].map((id) => other.locator(id).textContent()));
-  const canvas = await other.evaluate(() => {
-    const { width, height } = document.getElementById("pixels");
-    const { data } = document.getElementById("pixels").getContext("2d").getImageData(0, 0, width, height);
-    return { width, height, data: [...data] };
-  });
-  facts.larger = { about, title, bars: await other.locator("#bars li").count(), ...canvas };
-}
 await browser.close();
 console.log(JSON.stringify(facts));
 process.stdin.destroy(); // nothing is left to wait for; exiting here would cut the line off

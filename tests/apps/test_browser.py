@@ -17,6 +17,7 @@ from tests.runtime import models
 from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.apps.demo import open_demo
 from cifarnet.preprocessing import read_pixels
+from cifarnet.runtime import Classifier
 
 
 def driven(command, leave):
@@ -41,24 +42,33 @@ DRIVER = Path(__file__).with_name("drive.mjs")
 
 
 @pytest.fixture(scope="module")
-def web(golden, node, chromium):
+def larger_model(tmp_path_factory):
+    """Return the path of a model of larger images, with its contract beside it."""
+    path = tmp_path_factory.mktemp("larger") / "model.onnx"
+    path.write_bytes(models.sized(SIDE))
+    path.with_suffix(".json").write_text(json.dumps(Classifier(path).contract))
+    return path
+
+
+@pytest.fixture(scope="module")
+def web(golden, node, chromium, larger_model):
     """Return what the page of a plain file server showed, the last part of it after its server was gone."""
-    with page_served(golden / "model.onnx") as server:
+    with page_served(golden / "model.onnx") as server, page_served(larger_model) as larger:
 
         def leave():
             server.shutdown()
             server.server_close()
 
         address = address_of(server)
-        return driven([node, DRIVER, chromium, address, golden, "web"], leave) | {"address": address}
+        return driven([node, DRIVER, chromium, address, golden, "web", address_of(larger)], leave) | {
+            "address": address
+        }
 
 
 @pytest.fixture(scope="module")
-def demo(golden, node, chromium, tmp_path_factory):
+def demo(golden, node, chromium, larger_model):
     """Return what the page of `cifarnet demo` showed with the golden model and with one of larger images."""
-    path = tmp_path_factory.mktemp("larger") / "model.onnx"
-    path.write_bytes(models.sized(SIDE))
-    with running(open_demo(golden / "model.onnx", 0)) as server, running(open_demo(path, 0)) as larger:
+    with running(open_demo(golden / "model.onnx", 0)) as server, running(open_demo(larger_model, 0)) as larger:
         command = [node, DRIVER, chromium, server.url, golden, "demo", larger.url]
         stdout = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
     return json.loads(stdout) | {"address": server.url}
@@ -172,8 +182,8 @@ def test_the_page_works_without_its_server(web, entries):
     np.testing.assert_array_equal(tensor_of(offline["chosen"]), golden_tensor(entries["exact.png"]))
 
 
-def test_the_page_of_a_model_of_larger_images_shows_them_and_what_is_known_of_it(demo, golden):
-    larger = demo["larger"]
+def test_the_page_of_a_model_of_larger_images_shows_them_and_what_is_known_of_it(facts, golden):
+    larger = facts["larger"]
     assert (larger["about"], larger["title"]) == ("3 classes, 48×48 pixels, float32", "Probabilities")  # noqa: RUF001
     assert (larger["width"], larger["height"], larger["bars"]) == (SIDE, SIDE, 3)
     shown = np.array(larger["data"], np.uint8).reshape(SIDE, SIDE, 4)[..., :3]

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from tests.runtime import models
 
 from cifarnet.apps.conformance import check_outputs
 from cifarnet.preprocessing import pixels
+from cifarnet.runtime import Classifier
 
 EXPORT = Path(__file__).parents[2] / "export"
 SIZES = [(1, 1), (1, 9), (31, 32), (33, 32), (64, 64), (65, 200), (97, 61), (500, 333), (1023, 768)]
@@ -64,11 +67,31 @@ def test_an_app_conforms(app, golden):
         outputs["exact.png"][kind][0] -= 1e-3
 
 
+def test_an_app_reads_the_size_of_the_images_from_the_model(app, golden, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(models.sized(80))
+    classifier = Classifier(tmp_path / "model.onnx")
+    (tmp_path / "model.json").write_text(json.dumps(classifier.contract))
+    image = golden / "images" / "square.png"
+    found = json.loads(output_of(*app, tmp_path / "model.onnx", image, "--json"))["square.png"]["logits"]
+    np.testing.assert_allclose(found, classifier.logits(image)[0], rtol=0, atol=1e-5)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(found, Classifier(models.sized(32)).logits(image)[0], rtol=0, atol=1e-5)
+
+
 def test_an_app_prints_the_most_probable_class(app, golden, entries):
     line = output_of(*app, golden / "model.onnx", golden / "images" / "exact.png")
     labels = json.loads((golden / "model.json").read_text())["labels"]
     calibrated = entries["exact.png"]["calibrated"]
     assert line == f"{golden}/images/exact.png: {labels[np.argmax(calibrated)]} {100 * max(calibrated):.1f}%\n"
+
+
+def test_an_app_ends_with_its_reader(app, golden):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*app, golden / "model.onnx", golden / "images" / "exact.png"]
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(command, check=False, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.stderr == ""
 
 
 def test_an_app_abstains_below_the_threshold_of_the_file(app, golden, entries):
@@ -140,25 +163,28 @@ for await (const chunk of process.stdin) chunks.push(chunk);
 const data = Buffer.concat(chunks);
 for (let at = 0; at < data.length; ) {
   const [width, height] = [data.readUInt32LE(at), data.readUInt32LE(at + 4)];
-  process.stdout.write(toModelInput({ width, height, data: data.subarray(at + 8, (at += 8 + width * height * 4)) }));
+  const picture = { width, height, data: data.subarray(at + 8, (at += 8 + width * height * 4)) };
+  process.stdout.write(toModelInput(picture, JSON.parse(process.argv[2])));
 }
 """
 
 
-def resized_in_javascript(node, images):
+def resized_in_javascript(node, images, shape=(32, 32, 3)):
     packed = b"".join(np.array(image.shape[1::-1], "<u4").tobytes() + image.tobytes() for image in images)
     command = [node, "--input-type=module", "--eval", RESIZE, (EXPORT / "browser" / "resize.js").as_uri()]
+    command.append(json.dumps(["batch", *shape]))
     done = subprocess.run(command, input=packed, check=True, capture_output=True, timeout=120)
-    return np.frombuffer(done.stdout, np.uint8).reshape(-1, 32, 32, 3)
+    return np.frombuffer(done.stdout, np.uint8).reshape(-1, *shape)
 
 
-def test_javascript_resizes_byte_for_byte_like_pillow(node):
+@pytest.mark.parametrize("shape", [(32, 32, 3), (96, 96, 3)])
+def test_javascript_resizes_byte_for_byte_like_pillow(node, shape):
     rng = np.random.Generator(np.random.PCG64(0))
     images = [rng.integers(0, 256, (height, width, 4), np.uint8) for width, height in SIZES]
-    expected = np.stack([pixels(Image.fromarray(image)) for image in images])
-    np.testing.assert_array_equal(resized_in_javascript(node, images), expected)
+    expected = np.stack([pixels(Image.fromarray(image), shape) for image in images])
+    np.testing.assert_array_equal(resized_in_javascript(node, images, shape), expected)
     with pytest.raises(AssertionError):
-        np.testing.assert_array_equal(resized_in_javascript(node, [image[::-1] for image in images]), expected)
+        np.testing.assert_array_equal(resized_in_javascript(node, [image[::-1] for image in images], shape), expected)
 
 
 def test_javascript_blends_every_color_and_alpha_over_white_like_pillow(node):

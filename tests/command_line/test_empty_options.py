@@ -9,7 +9,7 @@ EMPTY = {
     ("train", "--epochs", "0", "--backend", ""): "--backend is empty; expected jax, torch or tensorflow",
     ("train", "--epochs", "0", "--resume", ""): "--resume is empty; expected a run folder or its name",
     ("train", "--epochs", "0", "--runs", ""): "--runs is empty; expected a folder",
-    ("evaluate", ""): "RUN is empty; expected a run folder, its name, or a model file",
+    ("evaluate", ""): "RUN is empty; expected a run folder, its name, a model file, or pretrained",
     ("evaluate", "--images", ""): "--images is empty; expected a folder of class folders",
     ("evaluate", "--data="): "--data is empty; expected cifar10, synthetic or a path",
     ("export", ""): "RUN is empty; expected a run folder or its name",
@@ -17,7 +17,7 @@ EMPTY = {
     ("export", "--runs="): "--runs is empty; expected a folder",
     ("report", ""): "RUN is empty; expected a run folder or its name",
     ("report", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
-    ("robustness", ""): "RUN is empty; expected a run folder, its name, or a model file",
+    ("robustness", ""): "RUN is empty; expected a run folder, its name, a model file, or pretrained",
     ("robustness", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
     ("reproduce", ""): "RUN is empty; expected a run folder or its name",
     ("reproduce", "--output", ""): "--output is empty; expected a folder",
@@ -25,7 +25,7 @@ EMPTY = {
     ("compare", "--output", ""): "--output is empty; expected a folder",
     ("inspect", ""): "MODEL is empty; expected a model file",
     ("conformance", ""): "OUTPUTS is empty; expected a JSON file",
-    ("demo", ""): "RUN is empty; expected a run folder or its name",
+    ("demo", ""): "MODEL is empty; expected a run folder, its name, a model file, or pretrained",
 }
 
 

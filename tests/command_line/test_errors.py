@@ -135,7 +135,9 @@ def test_a_command_in_an_error_can_be_pasted_into_a_shell(fails, tmp_path, comma
 def test_a_run_without_a_source_is_resumed_with_data(run, tmp_path):
     name = write_run(tmp_path, data=DATA | {"source": None})
     message = fails_after_messages(run, "train", "--resume", name)
-    assert message.endswith("was trained on synthetic, which is not known here; expected --data with its place")
+    assert message.endswith(
+        "was trained on synthetic, which is not known here; expected --data with its place, in Python dataset="
+    )
     assert "the images have the fingerprint" in fails_after_messages(
         run, "train", "--resume", name, "--data", "synthetic"
     )
@@ -182,11 +184,13 @@ def test_inspecting_a_file_that_is_not_a_model(fails, tmp_path, content, message
 
 @pytest.fixture
 def pets(tmp_path):
-    """Return a folder of two classes with three images each."""
-    for name in ("cat", "dog"):
+    """Return a folder of two classes with three images each, all different."""
+    for kind, name in enumerate(("cat", "dog")):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for index in range(3):
-            Image.new("RGB", (32, 32), (index, 0, 0)).save(tmp_path / "pets" / name / f"{index}.png")
+            Image.radial_gradient("L").rotate(60 * kind + 20 * index).convert("RGB").save(
+                tmp_path / "pets" / name / f"{index}.png"
+            )
     return tmp_path / "pets"
 
 
@@ -232,7 +236,8 @@ def test_a_system_error_names_the_path(run, tmp_path, pets):
     (tmp_path / "file").touch()
     message = fails_after_messages(run, "train", "--data", str(pets), "--runs", "file/runs")
     assert message == (
-        "a run could not be made in file/runs (Not a directory); expected a writable folder: give another with --runs"
+        "a run could not be made in file/runs (Not a directory); expected a writable folder: give another "
+        "(--runs, in Python runs=)"
     )
 
 
@@ -261,9 +266,7 @@ def test_a_missing_package_is_reported_with_the_install_command(fails, monkeypat
         raise ModuleNotFoundError("No module named 'keras'", name="keras")
 
     monkeypatch.setattr(cli, "app", bare)
-    assert fails().startswith(
-        'keras is not installed; expected for this command: pip install "cifarnet[jax]", or in a c'
-    )
+    assert fails().startswith('keras is not installed; expected for this command: pip install ".[jax]" in your c')
 
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
@@ -283,7 +286,7 @@ def test_a_package_for_evaluation_needs_no_framework(fails, monkeypatch):
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
     monkeypatch.setattr(cli, "app", bare)
-    assert 'pip install "cifarnet[evidence]"' in fails()
+    assert 'pip install ".[evidence]"' in fails()
 
 
 def test_inspecting_a_model_without_a_parity_check(run):

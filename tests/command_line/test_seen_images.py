@@ -196,7 +196,7 @@ def test_no_training_image_of_the_weights_is_held_out(run, trained, tmp_path, ag
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "train", "--data", other, "--from", "latest", "--seed", "5")
     assert "validation and test images were trained on by " in message
-    assert message.endswith("that run's images, split_seed, seed and validation_fraction, or train without --from")
+    assert message.endswith("that run's images, split_seed, seed and validation_fraction, or train from scratch")
     assert [path.name for path in (tmp_path / "runs").glob("2*")] == [trained.path.name]
 
 
@@ -245,7 +245,7 @@ def test_test_images_with_the_pixels_of_training_images_are_named(run, tmp_path)
     assert message.endswith("remove them or their copies")
 
 
-@pytest.mark.parametrize("name", ["val", "validation_set"])
+@pytest.mark.parametrize("name", ["dev", "validation_set"])
 def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path, name):
     for seed, part in enumerate(("train", "test", name)):
         make_photos(tmp_path / "split" / part, seed)
@@ -315,7 +315,9 @@ def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
     monkeypatch.chdir(photos)
     before = sorted(photos.rglob("*"))
     message = last_line(run, "train", "--data", ".", "--runs", runs, "--epochs", "1")
-    assert message.endswith(f"inside the images in {photos}; expected another folder: name one with --runs")
+    assert message.endswith(
+        f"inside the images in {photos}; expected another folder: name one (--runs, in Python runs=)"
+    )
     assert sorted(photos.rglob("*")) == before
 
 

@@ -36,7 +36,7 @@ COMMANDS = {
     "robustness": ("прогон",),
     "demo": (),
     "doctor": ("--no-timing",),
-    "data": (),
+    "data": ("check", "data"),
 }
 """Arguments with which each command succeeds in the folder ``worked``; none where it needs a framework or a network."""
 HELP = [(name, "--help") for name in COMMANDS] + [("data", "fetch", "--help"), ("--help",), ("--version",)]
@@ -45,7 +45,7 @@ PRINTING = [
     ("evaluate", MODEL, MODEL, "--images", PHOTOS),
     ("predict", MODEL, PHOTOS, "--csv"),
 ]
-JSON = [(*command, "--json") for command in PRINTING if command[0] in ("evaluate", "inspect", "conformance")]
+JSON = [(*command, "--json") for command in PRINTING if command[0] in ("evaluate", "inspect", "conformance", "data")]
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_a_named_run_is_never_replaced(runs):
         (
             {"status": "finished", "why_stopped": "nan"},
             "runs/stored has no best weights, since its loss was no number before an epoch was done; expected a run "
-            "with a finite loss: start a new one with a lower --learning-rate",
+            "with a finite loss: start a new one with a lower learning rate",
         ),
         (
             {"status": "finished", "why_stopped": "patience"},

@@ -184,9 +184,7 @@ def test_invalid_arguments_are_refused_before_anything_is_written(fails, tmp_pat
 
 def test_a_missing_framework_is_refused_with_the_install_command(fails, monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
-    assert 'torch is not installed; expected for the backend torch: pip install "cifarnet[torch]"' in fails(
-        "jax", "torch"
-    )
+    assert 'torch is not installed; expected for the backend torch: pip install ".[torch]"' in fails("jax", "torch")
     assert list(tmp_path.iterdir()) == []
 
 

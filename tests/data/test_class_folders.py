@@ -12,8 +12,9 @@ from PIL import Image
 from tests.lfs import POINTER
 from tests.png import png_bytes
 
-from cifarnet.data import load_dataset
+from cifarnet.data import load_dataset, open_labeled_images
 from cifarnet.errors import ConfigError, DataError
+from cifarnet.preprocessing import read_pixels
 
 
 def write_noise(folder, names, seed=0):
@@ -100,6 +101,18 @@ def test_copies_with_the_same_pixels_in_other_files_are_training_images(photos):
         *photos.rglob("*.bmp"),
         *photos.rglob("*.png"),
     }
+
+
+def test_a_class_in_which_every_image_was_saved_again_several_times_has_test_images_without_a_copy(tmp_path):
+    for seed, label in enumerate(("cat", "dog")):
+        write_noise(tmp_path / "noise" / label, map(str, range(20)), seed)
+    for path in [*tmp_path.rglob("*.bmp")]:
+        for ending in ("png", "tif", "gif.png", "webp"):
+            Image.open(path).save(path.with_suffix(f".{ending}"), lossless=True, compress_level=len(ending))
+    dataset = load_dataset(tmp_path / "noise")
+    assert not contents(dataset.train) & contents(dataset.test)
+    assert (np.bincount(dataset.test.labels) >= 5).all()
+    assert dataset.reading.copies == 160
 
 
 def test_a_class_of_copies_cannot_be_divided(tmp_path):
@@ -268,7 +281,10 @@ def _ppm() -> bytes:
         (_half_zeroed(), "broken PNG file: the CRC of its pixels does not match"),
         (b"no image", "no image in a known format"),
         (_ppm(), "no image in a known format"),  # a format outside the list is refused whatever the file's name
-        (png_bytes(10_000, 10_000, b""), ".*decompression bomb"),  # Pillow by itself only warns of this one
+        (
+            png_bytes(10_000, 10_000, b""),
+            ".*decompression bomb.*scale it down or raise CIFARNET_MAX_PIXELS",
+        ),  # Pillow by itself only warns of this one
         (png_bytes(20_000, 20_000, b""), ".*decompression bomb"),
         (POINTER, "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"),
     ],
@@ -348,3 +364,52 @@ def test_splits_in_capitals_are_not_taken_for_classes_whatever_file_lies_beside_
         (tmp_path / "set" / part / beside).touch()
     with pytest.raises(DataError, match="has Test, Train as class folders, which hold only folders"):
         load_dataset(tmp_path / "set")
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_splits_whose_class_names_have_another_unicode_form_have_the_same_classes(split_folders):
+    (split_folders / "train" / "cat").rename(split_folders / "train" / COMPOSED)
+    (split_folders / "test" / "cat").rename(split_folders / "test" / DECOMPOSED)
+    dataset = load_dataset(split_folders)
+    assert dataset.labels == (COMPOSED, "dog")
+    assert np.bincount(dataset.test.labels).tolist() == [5, 5]
+
+
+def test_two_class_folders_that_look_the_same_are_refused(class_folders):
+    for name in (COMPOSED, DECOMPOSED):
+        shutil.copytree(class_folders / "cat", class_folders / name)
+    with pytest.raises(DataError, match="which look alike; expected different names: rename one"):
+        load_dataset(class_folders)
+
+
+def test_images_are_evaluated_whatever_the_unicode_form_of_their_class(class_folders):
+    (class_folders / "cat").rename(class_folders / DECOMPOSED)
+    found = open_labeled_images(class_folders, ["dog", COMPOSED])
+    assert np.bincount(found.test.labels).tolist() == [5, 5]
+    assert found.test.files[-1] == f"{DECOMPOSED}/4.png"
+
+
+@pytest.mark.parametrize("folder", ["class_folders", "split_folders"])
+def test_the_images_of_a_folder_have_the_size_that_was_asked_for(folder, request):
+    path = request.getfixturevalue(folder)
+    dataset = load_dataset(path, image_size=96)
+    assert {part.images.shape[1:] for part in (dataset.train, dataset.test)} == {(96, 96, 3)}
+    assert (dataset.image_size, load_dataset(path).image_size) == (96, 32)
+    (first, *_) = dataset.train.files
+    np.testing.assert_array_equal(dataset.train.images[0], read_pixels(path / first, (96, 96, 3)))
+    assert dataset.train.files == load_dataset(path).train.files
+
+
+@pytest.mark.parametrize("size", [31, 257, 0, -64, 64.5, "64", True, None])
+def test_a_size_out_of_range_is_refused(class_folders, size):
+    with pytest.raises(ConfigError, match=r"image_size is .*; expected a whole number from 32 to 256$"):
+        load_dataset(class_folders, image_size=size)
+
+
+@pytest.mark.parametrize("source", ["cifar10", "synthetic"])
+def test_images_of_a_fixed_size_are_not_enlarged(source, tmp_path):
+    told = f"image_size is 64; expected 32 for {source}, whose images are 32x32 and are not enlarged: leave it out"
+    with pytest.raises(ConfigError, match=told):
+        load_dataset(source, image_size=64, cache=tmp_path)

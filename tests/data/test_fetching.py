@@ -105,7 +105,7 @@ def test_when_every_source_fails_the_error_lists_them_and_the_way_out(server, fe
     server.status = 404
     with pytest.raises(
         FetchError,
-        match=r"tried .*tiny\.tar\.gz \(HTTP Error 404: Not Found\); npm:tiny \(npm is not on .*pass `--data FILE`",
+        match=r"tried .*tiny\.tar\.gz \(HTTP Error 404: Not Found\); npm:tiny \(npm is not on .*name that file instead",
     ) as info:
         fetched(server.source(b""), source_of("npm:tiny", b""))
     assert "\n" not in str(info.value)

@@ -7,12 +7,13 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin, features
 from tests.png import png_bytes
 
+from cifarnet import preprocessing
 from cifarnet.contract import RECIPE
-from cifarnet.errors import DataError
-from cifarnet.preprocessing import pixels, read_pixels
+from cifarnet.errors import ConfigError, DataError, SizeError
+from cifarnet.preprocessing import EXTENSIONS, bombs_refused, pixels, read_pixels
 
 
 def _gradient(height: int = 32, width: int = 32) -> np.ndarray:
@@ -146,3 +147,73 @@ def test_the_recipe_names_the_size_that_comes_out():
 def test_a_file_that_cannot_be_opened_is_told_in_words(tmp_path):
     with pytest.raises(DataError, match=r"^Is a directory$"):
         read_pixels(tmp_path)
+
+
+def test_a_png_with_a_large_text_or_color_profile_is_read(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x" * 2_000_000, zip=True)
+    for name, options in (("text", {"pnginfo": text}), ("profile", {"icc_profile": bytes(3_000_000)})):
+        Image.fromarray(_gradient()).save(tmp_path / f"{name}.png", **options)
+        np.testing.assert_array_equal(read_pixels(tmp_path / f"{name}.png"), _gradient())
+        content = io.BytesIO((tmp_path / f"{name}.png").read_bytes())
+        np.testing.assert_array_equal(read_pixels(content), _gradient())
+
+
+def test_a_broken_png_with_texts_is_still_refused(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x")
+    Image.fromarray(_gradient()).save(tmp_path / "broken.png", pnginfo=text)
+    content = bytearray((tmp_path / "broken.png").read_bytes())
+    content[-40] ^= 1
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(DataError, match="CRC"):
+        read_pixels(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_every_orientation_is_turned_as_pillow_does(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(_gradient()).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(read_pixels(tmp_path / "turned.png"), expected)
+
+
+def test_a_damaged_exif_block_does_not_matter_and_its_orientation_is_used(tmp_path):
+    bright = np.zeros((32, 32, 3), np.uint8)
+    bright[:16] = 255
+    tags = struct.pack("<HHHII", 2, 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x010F, 2, 50, 9999) + bytes(4)
+    blocks = {"damaged": b"Exif\0\0IIU\0\x18\0\0\0" + bytes(64), "turned": b"Exif\0\0II*\0\x08\0\0\0" + tags}
+    for name, block in blocks.items():
+        Image.fromarray(bright).save(tmp_path / f"{name}.jpg", exif=block, dpi=(72, 72))
+    with bombs_refused():
+        damaged, turned = (read_pixels(tmp_path / f"{name}.jpg") for name in blocks)
+    np.testing.assert_allclose(damaged, bright, atol=3)
+    np.testing.assert_allclose(turned, np.rot90(bright, -1), atol=3)
+
+
+def test_the_limit_of_pixels_can_be_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    monkeypatch.setattr(preprocessing, "MAX_PIXELS", 500)
+    Image.fromarray(_gradient()).save(tmp_path / "large.png")
+    with pytest.raises(SizeError), bombs_refused():
+        read_pixels(tmp_path / "large.png")
+    monkeypatch.setenv("CIFARNET_MAX_PIXELS", "1024")
+    with bombs_refused():
+        np.testing.assert_array_equal(read_pixels(tmp_path / "large.png"), _gradient())
+    monkeypatch.setenv("CIFARNET_MAX_PIXELS", "many")
+    with pytest.raises(ConfigError, match="CIFARNET_MAX_PIXELS is 'many'; expected a whole number"):
+        read_pixels(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("ending", ["jfif", "jpe", "JPG"])
+def test_other_endings_of_jpeg_files_are_read(ending):
+    assert f".{ending}".lower() in EXTENSIONS
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_files_are_read(tmp_path):
+    Image.new("RGB", (32, 32), (200, 100, 50)).save(tmp_path / "image.avif")
+    assert ".avif" in EXTENSIONS
+    np.testing.assert_allclose(read_pixels(tmp_path / "image.avif"), np.full((32, 32, 3), (200, 100, 50)), atol=6)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cifarnet.errors import DataError, ModelError
-from cifarnet.runtime.classifier import Prediction
+from cifarnet.runtime.prediction import Prediction
 
 EXAMPLES = settings.default.max_examples
 """Of each kind, as tests/conftest.py sets for the suite and for `make nightly`."""

@@ -22,7 +22,7 @@ from cifarnet.contract import Coverage
 from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.runtime import Classifier, Outcome, files
 from cifarnet.runtime import classifier as module
-from cifarnet.runtime.classifier import Prediction
+from cifarnet.runtime.prediction import Prediction
 from tests.runtime import models
 
 

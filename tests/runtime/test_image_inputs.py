@@ -156,7 +156,9 @@ def test_a_folder_is_told_the_way_to_stream(refuses, photos):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_does_not_keep_the_app_waiting(refuses, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    message = f"{tmp_path / 'pipe.png'} is no regular file; expected an image file: pass its bytes"
+    message = (
+        f"{tmp_path / 'pipe.png'} is no regular file; expected an image file: pass its bytes, on the command line by -"
+    )
     assert refuses(tmp_path / "pipe.png") == message
 
 
@@ -210,7 +212,10 @@ def test_bombs_are_refused_where_warnings_are_ignored(refuses):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         message = refuses(bomb(10_000))
-    assert message == ("the image is too large (10000x10000 pixels); expected at most 89,478,485 pixels: scale it down")
+    assert message == (
+        "the image is too large (10000x10000 pixels); expected at most 89,478,485 pixels: scale it down or raise "
+        "CIFARNET_MAX_PIXELS"
+    )
 
 
 def test_floating_point_pictures(refuses):

@@ -108,12 +108,12 @@ def test_abstaining_takes_the_threshold_of_the_file(run, calibrated_path, shades
     sure, unsure = confidences(calibrated_path, shades)
     assert unsure < models.CALIBRATION["abstention"]["threshold"] < sure
     code, lines, talk = run("predict", calibrated_path, shades, "--abstain")
-    least = "answers have a calibrated confidence of 60.00% or more; the other columns are uncalibrated"
+    least = "answers have a calibrated confidence of 60.00% or more"
     assert (code, talk) == (0, [least])
     assert lines == [
         "answer              1.                  2.                  file",
-        f"red       {100 * sure:6.2f}%   red        99.97%   green       0.02%   {shades}/sure.png",
-        f"abstained {100 * unsure:6.2f}%   red        51.42%   green      24.29%   {shades}/unsure.png",
+        f"red       {100 * sure:6.2f}%   red       {100 * sure:6.2f}%   green       4.88%   {shades}/sure.png",
+        f"abstained {100 * unsure:6.2f}%   red       {100 * unsure:6.2f}%   green      30.45%   {shades}/unsure.png",
     ]
 
 
@@ -190,7 +190,7 @@ def long_path(tmp_path):
 
 def test_long_labels_are_shortened_in_the_table_alone(run, long_path, shades):
     _, lines, _ = run("predict", long_path, shades)
-    assert lines[1].startswith("a class with a name…  99.97%   another class with …")
+    assert lines[1].startswith("a class with a name…  90.23%   another class with …")
     assert len({line.index("%") for line in lines[1:]}) == 1
     assert json.loads(run("predict", long_path, shades, "--json")[1][0])["label"] == LONG[0]
 
@@ -278,16 +278,32 @@ def test_without_a_model_it_is_the_one_of_the_newest_exported_run_and_else_that_
     runs, content = tmp_path / "runs", models.content(models.graph(), models.contract(training={}))
     code, lines, talk = run("predict", photos / "a.png", "--json", "--runs", runs)
     assert (code, talk) == (0, ["using the classifier of CIFAR-10 that comes with cifarnet"])
-    assert json.loads(lines[0])["probability"] == Classifier()(photos / "a.png").probability
+    assert json.loads(lines[0])["probability"] == Classifier()(photos / "a.png").confidence
     made_run(runs, "10:00", content)
     exported, newer = made_run(runs, "11:00", content), made_run(runs, "12:00", None)
     note = f"note: the newest run, {newer}, has no exported model"
     assert run("predict", photos, "--runs", runs)[2] == [note, f"using {exported.model}"]
+    assert run("predict", "latest", photos / "a.png", "--runs", runs)[2] == [note]
     for name in ("11:00", exported.path):
         code, lines, talk = run("predict", name, photos / "a.png", "--json", "--runs", runs)
         assert (code, talk, json.loads(lines[0])["label"]) == (0, [], "red")
     code, _, (line,) = run("predict", newer.path, photos / "a.png")
     assert (code, line.startswith(f"error: {newer} has no model.onnx")) == (1, True)
+
+
+def test_latest_is_a_run_and_pretrained_is_the_classifier_of_the_package(run, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("predict", "latest", photos / "a.png")[2] == [
+        "error: runs holds no run; expected a folder with run.json: train one with `cifarnet train`"
+    ]
+    newer = made_run(tmp_path / "runs", "12:00", None)
+    assert run("predict", "latest", photos / "a.png")[2][-1].startswith(f"error: {newer} has no model.onnx")
+    code, lines, talk = run("predict", "pretrained", photos / "a.png", "--json")
+    assert (code, talk) == (0, [])
+    prediction, found = Classifier()(photos / "a.png"), json.loads(lines[0])
+    assert [(each["label"], each["probability"]) for each in found["top"]] == list(prediction.calibrated[:3])
+    (tmp_path / "pretrained").write_bytes((photos / "a.png").read_bytes())  # an image of that name
+    assert json.loads(run("predict", "pretrained", "--json")[1][0])["label"] == prediction.label
 
 
 def test_names_that_would_command_a_terminal_or_break_a_line_are_escaped(run, model_path, photos):
@@ -374,7 +390,7 @@ def test_a_bomb_is_an_error_without_a_warning_beside(run, model_path, photos):
     code, lines, talk = run("predict", model_path, photos / "wide.png")
     assert (code, lines, len(talk)) == (1, [], 1)
     assert "wide.png is too large (Image size (90000000 pixels) exceeds limit" in talk[0]
-    assert talk[0].endswith("; expected at most 89,478,485 pixels: scale it down")
+    assert talk[0].endswith("; expected at most 89,478,485 pixels: scale it down or raise CIFARNET_MAX_PIXELS")
 
 
 def test_the_command_and_the_library_say_the_same(run, model_path, photos):

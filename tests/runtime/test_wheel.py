@@ -78,7 +78,7 @@ def test_the_base_install_names_the_extra_that_a_command_lacks_in_one_line(
     assert (done.returncode, done.stdout) == (1, "")
     *before, line = done.stderr.splitlines()
     assert line.startswith("error: ")
-    assert f'pip install "cifarnet[{extra}]"' in line
+    assert f'pip install ".[{extra}]"' in line
     assert before in ([], ["decoding"])
 
 

@@ -385,7 +385,7 @@ def test_a_warm_start_from_images_of_another_size_is_refused_before_anything_is_
     images = np.random.default_rng(0).integers(0, 256, (90, 48, 48, 3), np.uint8)
     labels = np.arange(90) % 10
     larger = Dataset.from_arrays((images[:60], labels[:60]), (images[60:], labels[60:]), list("abcdefghij"))
-    message = r"has images of shape \(48, 48, 3\); expected \(32, 32, 3\) as .*: resize them, or train without --from"
+    message = r"has images of shape \(48, 48, 3\); expected \(32, 32, 3\) as .*: resize them, or train from scratch"
     with pytest.raises(ConfigError, match=message):
         train(larger, "seed", runs=runs, warm_start=whole.run)
     assert not runs.exists()

@@ -18,5 +18,5 @@ def package_data() -> Path:
             return folder
     raise IntegrityError(
         f"{PRESENT} is neither in {INSTALLED} nor in {CHECKOUT}; expected it in the package: "
-        "pip install --force-reinstall --no-deps cifarnet"
+        "pip install --force-reinstall --no-deps . in your clone of cifarnet"
     )

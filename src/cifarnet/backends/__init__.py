@@ -179,5 +179,5 @@ def not_installed(packages: Sequence[str], wanted: str, extra: str) -> str:
 
 
 def install_line(name: str) -> str:
-    """Return the shell command that installs an extra of this package."""
-    return f'pip install "cifarnet[{name}]", or in a clone pip install --editable ".[{name}]"'
+    """Return the shell command that installs an extra of this package, which is on no index."""
+    return f'pip install ".[{name}]" in your clone of cifarnet'

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -79,6 +80,7 @@ def main() -> None:
     """Run a command. Our errors become one line on stderr and exit code 1, Ctrl-C exit code 130."""
     exit_on_interrupt()
     prepare_streams()
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about metadata beside sound pixels
     try:
         app()
     except WorkerError as error:

@@ -7,8 +7,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from cifarnet.config import TrainConfig
-from cifarnet.dataset import NAMED_SOURCES
+from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
+from cifarnet.recipes import Recipe
 
 from .display import say, shortened
 
@@ -22,14 +22,14 @@ FEW_TO_CALIBRATE = 30
 """Validation images below which the temperature fitted on them says little about others; chosen manually."""
 
 
-def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: TrainConfig, train: TrainConfig) -> None:
+def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: Recipe) -> None:
     """Print sizes and classes of ``dataset``, and notes on its validation split and on adapted settings.
 
-    ``train`` are the settings ``wanted``, adapted to the dataset.
+    ``adapted`` are the settings ``wanted``, adapted to the dataset.
     """
     for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
         say(line)
-    for note in (*_changes(wanted, train, len(parts.train)), *_warnings(dataset, parts, train.batch_size)):
+    for note in (*_changes(wanted, adapted, len(parts.train)), *_warnings(dataset, parts, adapted.train.batch_size)):
         say(note)
 
 
@@ -39,20 +39,22 @@ def _contents(dataset: "Dataset") -> str:
     return f"{sizes} of {len(dataset.labels)} classes: {names}"
 
 
-def _changes(wanted: TrainConfig, train: TrainConfig, images: int) -> Iterator[str]:
-    """Yield a note if settings were adapted to the number of images or of epochs."""
-    was, now = wanted.to_json(), train.to_json()
+def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
+    """Yield a note if settings were adapted to the size or the number of images, or to the number of epochs."""
+    was, now = ({"filters": each.model.filters} | each.train.to_json() for each in (wanted, adapted))
     changed = [name for name in now if now[name] != was[name]]
     if changed:
-        why = f"{train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images"
+        height, width = adapted.model.image_shape[:2]
+        size = "" if height == IMAGE_SIZE else f" of {width}x{height} pixels"
+        why = f"{adapted.train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images{size}"
         listed = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
         yield f"note: for {why}: {', '.join(listed)}"
 
 
 def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
-    """Yield a note for each folder that is not used, and each setting that is valid but unusual for so few images."""
-    for name in _unused_splits(dataset):
-        yield f"note: {name}/ is not used: training and validation images are those in train/, test images in test/"
+    """Yield a note for what is not read, and for images and settings that are valid but unusual."""
+    yield from _reading(dataset)
+    yield from _images(dataset)
     if batch_size > len(parts.train):
         yield f"note: batch size {batch_size:,} is larger than the training split of {len(parts.train):,} images"
     held_out = Counter(dataset.train.labels[parts.validation].tolist())
@@ -64,12 +66,53 @@ def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator
         yield f"note: {len(parts.validation)} validation images: confidences and their threshold will be unreliable"
 
 
+def _reading(dataset: "Dataset") -> Iterator[str]:
+    """Yield a note for each kind of thing in the folder that is not an image to train on."""
+    found = dataset.reading
+    if dataset.validation_images:
+        folder = Path(dataset.train.files[-1]).parts[0]
+        yield f"note: the {dataset.validation_images:,} images in {folder}/ are the validation split: none are held out"
+    for name in _unused_splits(dataset):
+        yield f"note: {name}/ is not used: training and validation images are those in train/, test images in test/"
+    if found.others:
+        most_first = sorted(found.others.items(), key=lambda item: (-item[1], item[0]))
+        kinds = ", ".join(f"{count:,} {extension or 'without extension'}" for extension, count in most_first)
+        yield f"note: {sum(found.others.values()):,} files are not read, by extension: {kinds}"
+    if found.linked_folders:
+        yield f"note: {found.linked_folders:,} links to folders inside the class folders are not followed"
+
+
+def _images(dataset: "Dataset") -> Iterator[str]:
+    """Yield a note for copies, for images of one color, and for classes of very different sizes."""
+    from cifarnet.data.image_facts import are_flat, class_sizes, is_unequal  # numpy, which --help does not need
+
+    if copies := dataset.reading.copies:
+        total = len(dataset.train) + len(dataset.test)
+        side = ", and all copies of an image are on one side of the test split" if dataset.split_by == "content" else ""
+        yield f"note: {copies:,} of the {total:,} images are copies of others (the same pixels){side}"
+    if dataset.train.files and (
+        flat := int(are_flat(dataset.train.images).sum() + are_flat(dataset.test.images).sum())
+    ):
+        yield (
+            f"note: {flat:,} images have nearly one color, such as 16-bit files that use few of their levels: "
+            "`cifarnet data check` names them"
+        )
+    counts = dict(zip(dataset.labels, class_sizes(dataset), strict=True))
+    small, large = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if is_unequal(list(counts.values())):
+        yield (
+            f"note: {shortened(large)} has {counts[large]:,} images, {shortened(small)} {counts[small]:,}: "
+            "the accuracy says little about small classes; --class-weights balanced gives them more weight"
+        )
+
+
 def _unused_splits(dataset: "Dataset") -> list[str]:
     """Return the names of the folders beside train/ and test/."""
     from cifarnet.preprocessing import is_hidden  # Pillow, which other sources do not need
 
     folder = Path(dataset.source or "")
+    used = {"train", "test"} | {Path(name).parts[0] for name in dataset.train.files[-1:]}
     if dataset.source in (None, *NAMED_SOURCES) or not (folder / "train").is_dir() or not (folder / "test").is_dir():
         return []
     names = {each.name for each in folder.iterdir() if each.is_dir() and not is_hidden(each.name)}
-    return sorted(names - {"train", "test"})
+    return sorted(names - used)

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from .display import out, say
-from .options import RunArgument, RunsOption
+from .options import ModelArgument, RunsOption
 
 
 def command(
-    run: RunArgument = None,
+    name: ModelArgument = None,
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.", min=0, max=65535)] = 8000,
     runs: RunsOption = Path("runs"),
 ) -> None:
@@ -20,15 +20,11 @@ def command(
     the model is that of the newest exported run, or else the classifier of CIFAR-10 that comes with cifarnet.
     """
     from cifarnet.apps.demo import open_demo
-    from cifarnet.evaluation.target import names_file
     from cifarnet.preprocessing import bombs_refused
 
-    from .runs import default_model, exported_model, model_name, recorded_run
+    from .runs import model_name, named_model
 
-    if run is None:
-        model = default_model(runs)
-    else:
-        model = Path(run) if names_file(run) else exported_model(recorded_run(runs, run))
+    model = named_model(runs, name)
     with bombs_refused(), open_demo(model, port) as server:
         say(f"serving {model_name(model)}; press Ctrl-C to stop")
         out(server.url)

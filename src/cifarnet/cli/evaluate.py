@@ -9,7 +9,17 @@ import typer
 from cifarnet.errors import DataError, UsageError, printable
 
 from .display import download_bar, out, say, say_not_known, shortened
-from .options import DATA, MODEL, BackendOption, JsonOption, OldTtaOption, RunsOption, TtaOption, filled
+from .options import (
+    DATA,
+    MODEL,
+    BackendOption,
+    JsonOption,
+    OldTtaOption,
+    RunsOption,
+    SkipBrokenOption,
+    TtaOption,
+    filled,
+)
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -32,7 +42,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]",
-            help="One model, or two to compare; the latest run by default.",
+            help="One model, or two to compare, each a run, a model file or pretrained; the latest run by default.",
             show_default=False,
             parser=filled("RUN", MODEL),
         ),
@@ -54,6 +64,7 @@ def command(
             parser=filled("--images", "a folder of class folders"),
         ),
     ] = None,
+    skip_broken: SkipBrokenOption = False,
     tta: TtaOption = False,
     flip: OldTtaOption = False,
     backend: BackendOption = None,
@@ -75,7 +86,7 @@ def command(
         targets = [target.with_tta() for target in targets]
     for other in targets[1:]:
         require_comparable(targets[0], other, same_data=images is None and data is None)
-    dataset, scored = _open_images(targets, data, images)
+    dataset, scored = _open_images(targets, data, images, skip_broken=skip_broken)
     if len(targets) == 1:
         evaluation = targets[0].evaluate(dataset.test, dataset)
         lines = _evaluation_lines(targets[0], evaluation)
@@ -91,11 +102,12 @@ def command(
 
 def _path(name: str | None, runs: Path) -> str:
     """Return the path of a model file unchanged, or the folder of a run."""
-    from cifarnet.evaluation.target import names_file
+    from cifarnet import pretrained
+    from cifarnet.run.find import names_file
 
     from .runs import trained_run
 
-    return name if name is not None and names_file(name) else str(trained_run(runs, name))
+    return name if name is not None and (name == pretrained.NAME or names_file(name)) else str(trained_run(runs, name))
 
 
 def _require_sense(models: list[str] | None, data: str | None, images: str | None) -> None:
@@ -105,7 +117,9 @@ def _require_sense(models: list[str] | None, data: str | None, images: str | Non
         raise UsageError("--data and --images were both given; expected one of them at most: leave the other out")
 
 
-def _open_images(targets: "list[Target]", data: str | None, images: str | None) -> "tuple[Dataset, dict[str, Any]]":
+def _open_images(
+    targets: "list[Target]", data: str | None, images: str | None, *, skip_broken: bool
+) -> "tuple[Dataset, dict[str, Any]]":
     """Return the dataset whose test split is evaluated, and its description for the JSON document."""
     from cifarnet.evaluation.target import (
         UNKNOWN,
@@ -120,12 +134,15 @@ def _open_images(targets: "list[Target]", data: str | None, images: str | None) 
     try:
         with download_bar() as progress:
             if images:
-                dataset = open_every_image(targets[0], images, progress)
+                dataset = open_every_image(targets[0], images, progress, skip_broken=skip_broken)
             else:
-                dataset = open_images(targets[0], data, progress)
+                dataset = open_images(targets[0], data, progress, skip_broken=skip_broken)
         unseen = {target.name: require_unseen(target, dataset, place) for target in targets}
     except DataError as error:
         raise error if place else DataError(f"{error}, or others with --images") from error
+    if broken := dataset.reading.broken:
+        first = f"{broken[0].name} ({broken[0].reason})"
+        say(f"note: {len(broken):,} files that cannot be read are left out: {first}{', …' * (len(broken) > 1)}")
     if missing := set(range(len(dataset.labels))).difference(dataset.test.labels.tolist()) if images else ():
         names = ", ".join(shortened(dataset.labels[label]) for label in sorted(missing))
         say(f"no images of {names}: metrics that need them are omitted")

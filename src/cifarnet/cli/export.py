@@ -71,12 +71,13 @@ def command(
     found = trained_run(runs, run)
     require_writable_model(output or found.model)
     say(f"backend {choose(backend)}, exporting {found}")
-    from cifarnet.export.export import export_precisions, writable_path  # Keras, now that its framework is chosen
+    # Keras, now that its framework is chosen
+    from cifarnet.export.export import export_precisions, open_run_images, writable_path
 
     for name in precisions:  # check every name before the first file is written
         writable_path(found, name, output)
     with download_bar() as progress:
-        dataset = found.record.origin.load_dataset(data, progress)
+        dataset = open_run_images(found, precisions, flip=tta or flip, place=data, progress=progress)
     points = Decimal(str(DEFAULT_DROP if max_drop is None else max_drop))  # so that 0.7 becomes exactly 0.007
     drop = float(points / POINTS)
     written = []

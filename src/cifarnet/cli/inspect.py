@@ -13,7 +13,7 @@ from cifarnet.run.custom import CustomRecord, in_effect
 from cifarnet.run.typed_json import read
 
 from .display import out
-from .options import JsonOption, filled
+from .options import JsonOption, filled, model_file
 from .tables import table
 
 TABLES = {
@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 def command(
     model: Annotated[
-        Path, typer.Argument(help="File written by `cifarnet export`.", parser=filled("MODEL", "a model file", Path))
+        Path,
+        typer.Argument(
+            help="File written by `cifarnet export`, or pretrained.", parser=filled("MODEL", "a model file", model_file)
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:

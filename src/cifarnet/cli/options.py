@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cifarnet import pretrained
 from cifarnet.errors import UsageError
 
 
@@ -23,6 +24,11 @@ def filled(name: str, expected: str, kind: Callable[[str], Any] = str) -> Callab
     return parse
 
 
+def model_file(name: str) -> Path:
+    """Return the path of the model file called ``name``, which may be the one that comes with the package."""
+    return pretrained.MODEL if name == pretrained.NAME else Path(name)
+
+
 def _no_file(given: str) -> Path:
     path = Path(given)
     if path.is_file():
@@ -32,11 +38,20 @@ def _no_file(given: str) -> Path:
 
 DATA = "cifar10, synthetic or a path"
 RUN = "a run folder or its name"
-MODEL = "a run folder, its name, or a model file"
+MODEL = "a run folder, its name, a model file, or pretrained"
 RunArgument = Annotated[
     str | None,
     typer.Argument(
         help="Run folder or its name; the latest run by default.", show_default=False, parser=filled("RUN", RUN)
+    ),
+]
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="Model file, exported run or its name, or pretrained; the newest exported run by default.",
+        show_default=False,
+        parser=filled("MODEL", MODEL),
     ),
 ]
 BackendOption = Annotated[
@@ -58,6 +73,9 @@ MovedDataOption = Annotated[
         show_default=False,
         parser=filled("--data", DATA),
     ),
+]
+SkipBrokenOption = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out image files that cannot be read, instead of stopping.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 TtaOption = Annotated[

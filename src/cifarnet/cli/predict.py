@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cifarnet import pretrained
 from cifarnet.errors import DataError, ModelError, UsageError, printable
-from cifarnet.run.find import find_run, is_run
+from cifarnet.run.find import LATEST, is_run
 from cifarnet.run.folder import RECORD, Run
 
 from .display import complain, image_bar, out, say, shortened
 from .options import RunsOption
-from .runs import default_model, exported_model, model_name
+from .runs import exported_model, model_name, named_model
 
 if TYPE_CHECKING:
-    from cifarnet.runtime import Classifier, Outcome
-    from cifarnet.runtime.classifier import Prediction
+    from cifarnet.runtime import Classifier, Outcome, Prediction
 
 STANDARD_INPUT = "-"
 DEFAULT_TOP = 3
@@ -46,8 +46,9 @@ def command(
         list[str],
         typer.Argument(
             help="Image files or folders of them; - reads one from standard input. Before them, the model may be "
-            "named: a file written by `cifarnet export`, or an exported run. By default it is that of the newest "
-            "exported run, or else the classifier of CIFAR-10 that comes with cifarnet.",
+            "named: a file written by `cifarnet export`, an exported run, or pretrained. By default it is that of the "
+            "newest exported run (also called latest), or else the classifier of CIFAR-10 that comes with cifarnet, "
+            "pretrained.",
             metavar="[MODEL] IMAGE|DIR|-",
         ),
     ],
@@ -80,8 +81,8 @@ def command(
 ) -> None:
     """Classify image files with an exported model.
 
-    Images may have any size. A file that cannot be used is reported on stderr, the others are still classified, and the
-    exit code is 1.
+    Images may have any size. Probabilities are calibrated ones if the model file has a temperature. A file that cannot
+    be used is reported on stderr, the others are still classified, and the exit code is 1.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv were both given; expected one of them at most: leave the other out")
@@ -101,7 +102,7 @@ def command(
         header, line = _table(count, classifier.labels, is_selective=is_selective)
         if is_selective:
             least_percent = f"{100 * least:.2f}%"
-            say(f"answers have a calibrated confidence of {least_percent} or more; the other columns are uncalibrated")
+            say(f"answers have a calibrated confidence of {least_percent} or more")
     if shard is not None and as_csv:  # a shard without images is a valid file as well
         out(header)
         header = ""
@@ -113,16 +114,16 @@ def command(
 def _model_and_images(names: list[str], runs: Path) -> tuple[str, list[str]]:
     """Return the path of the model, and the images."""
     first, *others = names
-    is_file = not first or _is_named_onnx(first)
-    if not (is_file or is_run(runs, first)):
+    is_name = first in (LATEST, pretrained.NAME) and not Path(first).exists()
+    if not (not first or _is_named_onnx(first) or is_name or is_run(runs, first)):
         if later := next(filter(_is_named_onnx, others), None):
             raise UsageError(f"the model {later} comes after an image; expected the model first: swap the two")
-        model = default_model(runs)
+        model = named_model(runs, None)
         say(f"using {model_name(model)}")
         return str(model), names
     if not others:
         raise UsageError(f"only the model {first} was given; expected images after it: name files or folders")
-    return first if is_file else str(exported_model(find_run(runs, first))), others
+    return str(named_model(runs, first)) if first else first, others
 
 
 def _opened(model: str) -> "Classifier":
@@ -138,7 +139,7 @@ def _opened(model: str) -> "Classifier":
 def _require_exported(model: Path) -> None:
     """Raise ``RunError``, which says how to export it, if ``model`` is what a run is exported to and does not exist."""
     run = Run(model.parent)
-    if model == run.model and (run.path / RECORD).is_file() and not model.exists():
+    if model.absolute() == run.model and (run.path / RECORD).is_file() and not model.exists():
         exported_model(run)
 
 
@@ -230,9 +231,14 @@ def _print_all(
     return all_good
 
 
+def _top(prediction: "Prediction", count: int) -> tuple[tuple[str, float], ...]:
+    """Return the most probable classes with their calibrated probabilities, or plain ones without a temperature."""
+    return (prediction.calibrated or prediction.scores)[:count]
+
+
 def _json(count: int, *, is_selective: bool) -> tuple[str, Formatter]:
     def line(file: str, prediction: "Prediction", accepted: str | None) -> str:
-        top = [{"label": label, "probability": probability} for label, probability in prediction.top(count)]
+        top = [{"label": label, "probability": probability} for label, probability in _top(prediction, count)]
         answer: dict[str, Any] = {"answer": accepted} if is_selective else {}
         return json.dumps({"file": file, **answer, **top[0], "confidence": prediction.confidence, "top": top})
 
@@ -242,7 +248,7 @@ def _json(count: int, *, is_selective: bool) -> tuple[str, Formatter]:
 def _csv(count: int, *, is_selective: bool) -> tuple[str, Formatter]:
     def line(file: str, prediction: "Prediction", accepted: str | None) -> str:
         answer = [accepted or "", prediction.confidence] if is_selective else []
-        return _csv_line(file, *answer, *(value for pair in prediction.top(count) for value in pair))
+        return _csv_line(file, *answer, *(value for pair in _top(prediction, count) for value in pair))
 
     answer = ["answer", "confidence"] if is_selective else []
     columns = [f"{column}_{place}" for place in range(1, count + 1) for column in ("label", "probability")]
@@ -267,7 +273,7 @@ def _table(count: int, labels: tuple[str, ...], *, is_selective: bool) -> tuple[
 
     def line(file: str, prediction: "Prediction", accepted: str | None) -> str:
         answer = [(accepted or ABSTAINED, prediction.confidence or 0.0)] if is_selective else []
-        return GAP.join([*(cell(*each) for each in (*answer, *prediction.top(count))), printable(file)])
+        return GAP.join([*(cell(*each) for each in (*answer, *_top(prediction, count))), printable(file)])
 
     titles = [*(["answer"] if is_selective else []), *(f"{place}." for place in range(1, count + 1))]
     return GAP.join([*(f"{title:<{len(cell('', 0.0))}}" for title in titles), "file"]), line

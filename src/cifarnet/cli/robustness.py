@@ -105,10 +105,13 @@ def command(
 
 def _model_and_run(name: str | None, runs: Path) -> "tuple[Path, Run | None]":
     """Return the model file to evaluate, and its run unless ``name`` is a file."""
-    from cifarnet.evaluation.target import names_file
+    from cifarnet import pretrained
+    from cifarnet.run.find import names_file
 
     from .runs import exported_model, recorded_run
 
+    if name == pretrained.NAME:
+        return pretrained.MODEL, None
     if name and names_file(name):
         return Path(name), None
     run = recorded_run(runs, name)

@@ -1,11 +1,15 @@
-"""Resolve the RUN argument of a command."""
+"""Resolve the RUN and MODEL arguments of a command.
+
+``latest`` means the same as no name: the newest run that has what the command needs. ``pretrained`` is the classifier
+that comes with the package, where a model file is expected.
+"""
 
 from contextlib import suppress
 from pathlib import Path
 
 from cifarnet import pretrained
 from cifarnet.errors import RunError, shell_word
-from cifarnet.run.find import find_exported_run, find_run
+from cifarnet.run.find import find_exported_run, find_run, names_file
 from cifarnet.run.folder import LATEST, Run, require_weights
 from cifarnet.run.state import require_own_export
 
@@ -18,6 +22,7 @@ def trained_run(root: Path, name: str | None) -> Run:
     Prints a note if a newer run has none, or if training has not finished. Raises ``RunError`` if there is no such run
     or it has no best weights.
     """
+    name = _given(name)
     found = find_run(root, name, with_weights=True)
     require_weights(found)
     _noted(found, find_run(root, name))
@@ -31,6 +36,7 @@ def recorded_run(root: Path, name: str | None) -> Run:
 
     Raises ``RunError`` if there is no such run.
     """
+    name = _given(name)
     return _noted(find_run(root, name, with_weights=True), find_run(root, name))
 
 
@@ -38,25 +44,38 @@ def starting_run(root: Path, name: str) -> Run:
     """Return the run that ``name`` names as a start for fine-tuning, as ``trained_run`` does, or the pretrained one."""
     if name == pretrained.NAME:
         return Run(pretrained.FOLDER)
-    return trained_run(root, None if name == LATEST else name)
+    return trained_run(root, name)
 
 
-def default_model(root: Path) -> Path:
-    """Return the model of the newest exported run below ``root``, or the one that comes with the package.
+def named_model(root: Path, name: str | None) -> Path:
+    """Return the model file that ``name`` names: a file, ``pretrained``, or that of a run.
 
-    Prints a note if a newer run is not exported. Raises ``RunError`` if that file is not the export of its run.
+    By default it is that of the newest exported run below ``root``, or the one that comes with the package; ``latest``
+    is the first of these. Prints a note if a newer run is not exported. Raises ``RunError`` if a run has no model file,
+    or one that is not its export.
     """
+    if name == pretrained.NAME:
+        return pretrained.MODEL
+    if name is not None and name != LATEST:
+        return Path(name) if names_file(name) else exported_model(find_run(root, name))
     run = find_exported_run(root)
     with suppress(RunError):  # there may be no run at all
         newest = find_run(root)
         if run is None or newest.path.resolve() != run.path.resolve():
             say(f"note: the newest run, {newest}, has no exported model")
-    return pretrained.MODEL if run is None else exported_model(run)
+    if run is None and name is None:
+        return pretrained.MODEL
+    return exported_model(run or find_run(root))
+
+
+def _given(name: str | None) -> str | None:
+    """Return ``name``, or None for the name that means the newest run."""
+    return None if name == LATEST else name
 
 
 def model_name(model: Path) -> str:
     """Return how messages call ``model``: its path, or what it is if it comes with the package."""
-    return pretrained.DESCRIPTION if model == pretrained.MODEL else str(model)
+    return pretrained.DESCRIPTION if model == pretrained.MODEL else str(Run(model))
 
 
 def exported_model(run: Run) -> Path:

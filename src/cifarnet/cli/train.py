@@ -4,26 +4,28 @@ import json
 import math
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
+from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
 from cifarnet.errors import RunError, UsageError, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import LATEST, Run
-from cifarnet.run.record import STOP_REASONS, RunRecord
+from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
 from cifarnet.run.state import require_resumable
 from cifarnet.system import INTERRUPTED
 
-from .dataset_notes import say_dataset
-from .display import TrainingDisplay, be_silent, download_bar, is_silent, out, say, say_not_known
-from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, filled
+from .dataset_notes import MOST_NAMES, say_dataset
+from .display import TrainingDisplay, be_silent, download_bar, is_silent, out, say, say_not_known, shortened
+from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
 from .runs import starting_run
+from .tables import percent
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -65,6 +67,14 @@ def command(
             parser=filled("--data", DATA),
         ),
     ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Height and width in pixels to which the images of a folder are resized, "
+            f"{IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}.",
+            show_default=f"{IMAGE_SIZE}, or that of the run with --from",
+        ),
+    ] = None,
     backend: BackendOption = None,
     resume: Annotated[
         str | None,
@@ -81,6 +91,14 @@ def command(
             parser=filled("--from", RUN),
         ),
     ] = None,
+    skip_broken: SkipBrokenOption = False,
+    keep_test_images: Annotated[
+        bool,
+        typer.Option(
+            "--keep-test-images",
+            help="Keep the test images (at most 64 MB) in the run folder, so that export needs no images.",
+        ),
+    ] = False,
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; continue with --resume.", min=0)
     ] = None,
@@ -104,6 +122,9 @@ def command(
     schedule: Annotated[str | None, override(one_of(Schedule))] = None,
     schedule_epochs: Annotated[int | None, override("Length of the schedule in epochs; 0 for all.")] = None,
     label_smoothing: Annotated[float | None, override("Label smoothing, 0 to 1.")] = None,
+    class_weights: Annotated[
+        str | None, override("Loss weights of classes, for classes of very different sizes. " + one_of(ClassWeights))
+    ] = None,
     flip: Annotated[str | None, override("Horizontal flip augmentation. " + one_of(Flip))] = None,
     translation: Annotated[int | None, override("Random translation augmentation: maximum shift in pixels.")] = None,
     cutout: Annotated[int | None, override("Cutout augmentation: side of the square in pixels.")] = None,
@@ -126,14 +147,18 @@ def command(
         raise UsageError("--from and --resume were both given; expected one of them: leave one out")
     if warm_start is not None and data is None:
         raise UsageError("--from was given without --data; expected the images to train on: add --data")
+    if resume is not None and (skip_broken or keep_test_images):
+        option = "--skip-broken" if skip_broken else "--keep-test-images"
+        raise UsageError(f"{option} and --resume were both given; expected it when the run begins: leave it out")
     if workers is not None and workers > 1:
         _start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
-        run, dataset = _begin(settings, origin, given, data or "cifar10", backend, runs)
+        choices = {"skip_broken": skip_broken, "keep_test_images": keep_test_images}
+        run, dataset = _begin(settings, origin, given, data or "cifar10", image_size, backend, runs, **choices)
     else:
-        run, dataset = _reopen(resume, recipe_name, data, backend, runs, given)
+        run, dataset = _reopen(resume, recipe_name, data, backend, runs, {**given, "image_size": image_size})
     tracking = _train(run, dataset, max_minutes, track or [])
     record = run.record
     _say_result(run, record)
@@ -186,7 +211,16 @@ def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Re
 
 
 def _begin(
-    settings: Recipe, origin: Run | None, given: Collection[str], source: str, backend: str | None, runs: Path
+    settings: Recipe,
+    origin: Run | None,
+    given: Collection[str],
+    source: str,
+    image_size: int | None,
+    backend: str | None,
+    runs: Path,
+    *,
+    skip_broken: bool,
+    keep_test_images: bool,
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out_of
@@ -205,12 +239,18 @@ def _begin(
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:
             say_not_known(warm_start.run)
-    dataset = _opened(source, _split_seed(settings, origin))
+    size = _image_size(image_size, origin)
+    dataset = _opened(source, _split_seed(settings, origin), size, skip_broken=skip_broken)
     adapted = settings.for_dataset(dataset, given)
-    say_dataset(dataset, hold_out_of(dataset, settings.train), settings.train, adapted.train)
+    say_dataset(dataset, hold_out_of(dataset, settings.train), settings, adapted)
+    if warm_start is not None and adapted.model.filters != settings.model.filters:
+        say(f"note: {warm_start.run} has {len(settings.model.filters)} blocks: those after them start untrained")
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
+    from cifarnet.training.image_list import BROKEN
 
-    run = begin(adapted, dataset, runs, warm_start=warm_start)
+    run = begin(adapted, dataset, runs, warm_start=warm_start, keep_test_images=keep_test_images)
+    if broken := dataset.reading.broken:
+        say(f"note: {len(broken):,} files that cannot be read are left out: see {run}/{BROKEN}")
     if copies := run.record.hold_out.copies:
         say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
     return run, dataset
@@ -222,11 +262,17 @@ def _split_seed(settings: Recipe, origin: Run | None) -> int:
     return settings.train.seed if recorded is None else recorded
 
 
-def _opened(source: str, seed: int) -> "Dataset":
+def _image_size(option: int | None, origin: Run | None) -> int:
+    if option is not None:
+        return option
+    return IMAGE_SIZE if origin is None else origin.record.data.image_size
+
+
+def _opened(source: str, seed: int, image_size: int, *, skip_broken: bool) -> "Dataset":
     from cifarnet.data import load_dataset
 
     with download_bar() as progress:
-        return load_dataset(source, seed=seed, progress=progress)
+        return load_dataset(source, seed=seed, image_size=image_size, progress=progress, skip_broken=skip_broken)
 
 
 def _reopen(
@@ -256,7 +302,8 @@ def _require_same_backend(run: Run, was: str, option: str | None) -> None:
 
 
 def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None:
-    was = record.model.to_json() | record.training | {"recipe": record.recipe}
+    was = record.model.to_json() | record.training | {"recipe": record.recipe, "image_size": record.data.image_size}
+    was["class_weights"] = record.train.class_weights
     for name, value in requested.items():
         if value is not None and value != was.get(name):
             raise UsageError(
@@ -300,6 +347,7 @@ def _say_result(run: Run, record: RunRecord) -> None:
             f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f}%, "
             f"test accuracy {100 * test.accuracy:.2f}%."
         )
+        _say_recall(test, record.data.labels)
     elif record.epochs or record.why_stopped == "nan":
         say("No epoch has finished with a finite loss, so there are no best weights.")
     else:
@@ -312,6 +360,18 @@ def _say_result(run: Run, record: RunRecord) -> None:
         say(f"Resume with:  cifarnet train --resume {name}")
     elif record.best_epoch:
         say(f"Next:         cifarnet export {name} --onnx")
+
+
+def _say_recall(test: RecordedScore, labels: Sequence[str]) -> None:
+    """Print balanced accuracy and the lowest recalls, if the classes differ much in size."""
+    if test.balanced_accuracy is None or test.recall is None:
+        return
+    known = [
+        (recall, shortened(label)) for label, recall in zip(labels, test.recall, strict=True) if recall is not None
+    ]
+    lowest = sorted(known)[:MOST_NAMES]
+    listed = ", ".join(f"{label} {percent(recall)}" for recall, label in lowest) + ", …" * (len(known) > len(lowest))
+    say(f"Classes differ in size: balanced accuracy {percent(test.balanced_accuracy, 2)}; recall {listed}.")
 
 
 def _exit_code(record: RunRecord) -> int:

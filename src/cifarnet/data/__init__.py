@@ -7,7 +7,17 @@ from typing import get_args
 from cifarnet.arguments import PATH, described, function, takes
 from cifarnet.config import MOST, plain_number
 from cifarnet.contract import IMAGE_SHAPE, Shape
-from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Progress, Split, SplitBy, durable, silent
+from cifarnet.dataset import (
+    CIFAR10_FINGERPRINT,
+    IMAGE_SIZE,
+    LARGEST_IMAGE_SIZE,
+    NAMED_SOURCES,
+    Dataset,
+    Progress,
+    SplitBy,
+    durable,
+    silent,
+)
 from cifarnet.errors import ConfigError, DataError, IntegrityError
 
 from .augmentation import batch_order
@@ -50,8 +60,11 @@ def load_dataset(
     *,
     seed: int = 0,
     split_by: SplitBy = "content",
+    image_size: int = IMAGE_SIZE,
     cache: str | Path | None = None,
     progress: Progress | None = None,
+    skip_broken: bool = False,
+    use_validation_folder: bool = True,
 ) -> Dataset:
     """Open CIFAR-10 (downloaded if it is not in the cache), synthetic data, or the data at a path.
 
@@ -59,37 +72,57 @@ def load_dataset(
     with ``train`` and ``test`` that each have such subfolders. The two names take precedence over paths; write
     ``./cifar10`` for a folder of that name. ``seed`` determines the synthetic images, and the test split of a folder
     without one: about a fifth of the images, each chosen by the bytes of its file, so that adding or removing files
-    does not move the others. ``split_by="position"`` splits as earlier versions did. Raises DataError (or FetchError,
-    IntegrityError), and ConfigError for another seed or rule.
+    does not move the others. ``split_by="position"`` splits as earlier versions did. With ``skip_broken``, files of a
+    folder that cannot be read are left out; ``Dataset.reading`` names them. A folder ``val`` beside ``train`` and
+    ``test`` is the validation split, unless ``use_validation_folder`` is False: then it is ignored. The images of a
+    folder become ``image_size`` pixels high and wide, 32 to 256; all others have 32. Decoded images are kept in the
+    cache folder and not decoded again until their file changes. Raises DataError (or FetchError, IntegrityError), and
+    ConfigError for another seed, rule or size.
     """
-    seed = _whole(seed)
+    seed, image_size = _whole(seed), _size(image_size)
     if split_by not in get_args(SplitBy):
         raise ConfigError(f"split_by is {split_by!r}; expected one of {', '.join(get_args(SplitBy))}")
     if not PATH.holds(source):
         raise DataError(f"the source is {described(source)}; expected {_ACCEPTED}")
+    if source in NAMED_SOURCES:
+        _require_own_size(str(source), image_size)
     if source == "cifar10":
         return _open_cifar10(None if cache is None else Path(cache), progress)
     if source == "synthetic":
         return synthetic(seed=seed).opened_by(source, split_seed=seed)
     try:
-        return _open_path(Path(source).expanduser(), seed, split_by, progress or silent)
+        path = Path(source).expanduser()
+        if holds_release(path, CIFAR10):
+            _require_own_size(str(path), image_size)
+            return read_release(path, CIFAR10).opened_by(durable(path))
+        _require_folder_of_folders(path)
+        from .folder import read_class_folders  # imported here: it loads Pillow
+
+        shape = (image_size, image_size, IMAGE_SHAPE[2])
+        options = {"skip_broken": skip_broken, "use_validation_folder": use_validation_folder}
+        return read_class_folders(path, seed, split_by, progress or silent, shape, **options)
     except OSError as error:
         raise _unreadable(source, error) from error
 
 
 def open_labeled_images(
-    path: str | Path, labels: Sequence[str], progress: Progress | None = None, shape: Shape = IMAGE_SHAPE
-) -> Split:
+    path: str | Path,
+    labels: Sequence[str],
+    progress: Progress | None = None,
+    shape: Shape = IMAGE_SHAPE,
+    *,
+    skip_broken: bool = False,
+) -> Dataset:
     """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
-    They are resized to ``shape``. Unlike ``load_dataset`` it does not split the images, and accepts classes without
-    images, or a single image. Raises DataError for subfolders that are not classes of the model, and if there is no
-    image at all.
+    They are resized to ``shape``, and all in the test split. Unlike with ``load_dataset``, there may be classes
+    without images, or a single image. Raises DataError for subfolders that are not classes of the model, and if there
+    is no image at all.
     """
     from .folder import read_labeled_images  # imported here: it loads Pillow
 
     try:
-        return read_labeled_images(Path(path).expanduser(), labels, progress or silent, shape)
+        return read_labeled_images(Path(path).expanduser(), labels, progress or silent, shape, skip_broken=skip_broken)
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -99,6 +132,23 @@ def _whole(seed: int) -> int:
     if type(found) is not int or not 0 <= found <= MOST:
         raise ConfigError(f"seed is {seed!r}; expected a whole number from 0 to {MOST:,}")
     return found
+
+
+def _size(image_size: int) -> int:
+    found = plain_number(image_size)
+    if type(found) is not int or not IMAGE_SIZE <= found <= LARGEST_IMAGE_SIZE:
+        raise ConfigError(
+            f"image_size is {image_size!r}; expected a whole number from {IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}"
+        )
+    return found
+
+
+def _require_own_size(source: str, image_size: int) -> None:
+    if image_size != IMAGE_SIZE:
+        raise ConfigError(
+            f"image_size is {image_size}; expected {IMAGE_SIZE} for {source}, whose images are "
+            f"{IMAGE_SIZE}x{IMAGE_SIZE} and are not enlarged: leave it out, or name a folder of larger images"
+        )
 
 
 def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
@@ -114,14 +164,9 @@ def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
     return dataset
 
 
-def _open_path(path: Path, seed: int, split_by: SplitBy, progress: Progress) -> Dataset:
-    if holds_release(path, CIFAR10):
-        return read_release(path, CIFAR10).opened_by(durable(path))
+def _require_folder_of_folders(path: Path) -> None:
     if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
         raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
-    from .folder import read_class_folders  # imported here: it loads Pillow
-
-    return read_class_folders(path, seed, split_by, progress)
 
 
 def _unreadable(source: str | Path, error: OSError) -> DataError:

@@ -72,7 +72,7 @@ def _downloaded(sources: Sequence[Source], release: Release, folder: Path, progr
             failures.append(f"{source.address} ({error})")
     raise FetchError(
         f"{release.name} could not be fetched; tried {'; '.join(failures) or 'no source'}: download "
-        "cifar-10-binary.tar.gz elsewhere and pass `--data FILE`, or try everything with `--data synthetic`"
+        "cifar-10-binary.tar.gz elsewhere and name that file instead of cifar10, or try everything with `synthetic`"
     )
 
 

@@ -1,11 +1,8 @@
 """The test split of a folder that has none, a pure function of its images and a seed."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Sequence
 from itertools import compress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,54 +16,66 @@ TEST_FRACTION = 0.2
 """Share of the images in the test split."""
 LEAST_PER_CLASS = 3
 """One image each for training, validation and test."""
-_THREADS = 4
-"""Threads that read and hash files, which releases the interpreter lock."""
 
 
 def chosen_for_test(
-    split: Split, paths: Mapping[str, Sequence[Path]], seed: int, split_by: SplitBy
+    split: Split,
+    contents: Sequence[bytes],
+    digests: Sequence[bytes],
+    names: Sequence[str],
+    seed: int,
+    split_by: SplitBy,
 ) -> NDArray[np.bool_]:
     """Return which of the images of ``split`` are test images: bool (n,), about a fifth of each class.
 
-    ``paths`` are the files of each class, in the order of the images. Raises DataError for a class with less than three
-    different images.
+    ``contents`` are the SHA-256 of the image files, ``digests`` those of their pixels, ``names`` those of the classes.
+    Raises DataError for a class with less than three different images.
     """
     if split_by == "content":
-        return _without_copies(_chosen_by_content(paths, seed), split)
-    return np.isin(np.arange(len(split)), hold_out(split, TEST_FRACTION, seed, len(paths)).validation)
+        ranks = np.array([_rank(content, seed) for content in contents])
+        return _without_copies(_chosen_by_rank(split, ranks, names), split, digests, ranks)
+    return np.isin(np.arange(len(split)), hold_out(split, TEST_FRACTION, seed, len(names)).validation)
 
 
-def _chosen_by_content(paths: Mapping[str, Sequence[Path]], seed: int) -> NDArray[np.bool_]:
+def _chosen_by_rank(split: Split, ranks: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.bool_]:
     """Choose the test images of each class by the bytes of their files and the seed: bool (n,).
 
     Adding or removing files does not move the other images between the splits, and copies of a file stay together. In
     a class so small that one split would be empty, the lowest rank is a test image and the two highest are not.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ranks = {name: np.array(list(pool.map(partial(_rank, seed=seed), files))) for name, files in paths.items()}
-    return np.concatenate([of_class <= _limit(of_class, name) for name, of_class in ranks.items()])
+    limits = [_limit(ranks[split.labels == label], name) for label, name in enumerate(names)]
+    is_test: NDArray[np.bool_] = ranks <= np.array(limits)[split.labels]
+    return is_test
 
 
-def _without_copies(is_test: NDArray[np.bool_], split: Split) -> NDArray[np.bool_]:
+def _without_copies(
+    is_test: NDArray[np.bool_], split: Split, digests: Sequence[bytes], ranks: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """Move test images with the pixels of a training image, such as re-saved copies, to the training split.
 
-    Training images never move, so that adding a copy does not turn one into a test image. Classes that would have no
-    test image left keep theirs.
+    Training images never move, so that adding a copy does not turn one into a test image, except in a class that would
+    have no test image left: all copies of some of its images become test images.
     """
-    digests = [hashlib.sha256(image.tobytes()).digest() for image in split.images]
     trained = set(compress(digests, ~is_test))
     kept: NDArray[np.bool_] = is_test & np.array([digest not in trained for digest in digests])
-    kept[is_test & ~np.isin(split.labels, split.labels[kept])] = True
+    for label in np.setdiff1d(split.labels, split.labels[kept]):
+        chosen = _lowest_images(list(compress(digests, split.labels == label)), ranks[split.labels == label])
+        kept |= np.array([digest in chosen for digest in digests])
     return kept
 
 
-def _rank(path: Path, seed: int) -> float:
-    """Return a uniformly distributed number from 0 to 1 that depends only on the bytes of the file and the seed.
+def _lowest_images(digests: Sequence[bytes], ranks: NDArray[np.float64]) -> set[bytes]:
+    """Return the pixels of about a fifth of the different images of a class, by the lowest rank of their copies."""
+    ordered = list(dict.fromkeys(digests[index] for index in np.argsort(ranks)))
+    count = min(max(round(len(ordered) * TEST_FRACTION), 1), max(len(ordered) - LEAST_PER_CLASS + 1, 1))
+    return set(ordered[:count])
+
+
+def _rank(content: bytes, seed: int) -> float:
+    """Return a uniformly distributed number from 0 to 1 for the SHA-256 ``content`` of a file and the seed.
 
     It does not depend on pixels, because lossy images decode differently in different versions of Pillow.
     """
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").digest()
     return int.from_bytes(hashlib.sha256(b"%d:" % seed + content).digest()[:8], "big") / 2**64
 
 

@@ -46,7 +46,13 @@ def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:
 
 
 def hold_out_of(dataset: Dataset, config: TrainConfig) -> HoldOut:
-    """Hold out validation images of a dataset's training split as ``config`` says. Raises as ``hold_out`` does."""
+    """Hold out validation images of a dataset's training split as ``config`` says, unless the dataset has its own.
+
+    Raises as ``hold_out`` does.
+    """
+    if dataset.validation_images:
+        positions, first = np.arange(len(dataset.train)), len(dataset.train) - dataset.validation_images
+        return HoldOut(train=positions[:first], validation=positions[first:])
     return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
 
 

@@ -136,7 +136,7 @@ def reproduce(
 
     record = run.record
     record.custom.require_keras("train it again from Python, with cifarnet.train(..., {name}=...)")
-    same_hold_out(record, dataset)
+    same_hold_out(record, dataset, run)
     if record.best_epoch:
         require_weights(run)  # now, because they are compared after a whole training
     rows, stops = planned_epochs(run, epochs)

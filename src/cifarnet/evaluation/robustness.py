@@ -15,6 +15,7 @@ from cifarnet.contract import ROBUSTNESS
 from cifarnet.dataset import Split
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
 from cifarnet.runtime import OpenedModel
+from cifarnet.system import images_at_once
 
 from .corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
 from .corruptions.published import EXTRA_FAMILIES, PUBLISHED, PublishedImages
@@ -24,7 +25,7 @@ from .significance import Interval, wilson
 DEFAULT_IMAGES = 2000
 """Default number of images: accuracies to within about 2 percentage points, in about a minute on two cores."""
 BATCH = 200
-"""Number of images that are corrupted and evaluated at a time."""
+"""Number of images of 32x32 pixels, fewer if they are larger, that are corrupted and evaluated at a time."""
 CLEAN = "clean"
 """Name that ``advance`` receives for the uncorrupted images, with severity 0."""
 WORST = 3
@@ -255,8 +256,9 @@ def _evaluated(
     opened: OpenedModel, labels: NDArray[np.int32], chosen: Indices, images: Callable[[Indices], NDArray[np.uint8]]
 ) -> Tally:
     hits = 0
-    for start in range(0, len(chosen), BATCH):
-        indices = chosen[start : start + BATCH]
+    size = images_at_once(BATCH, opened.image_shape)
+    for start in range(0, len(chosen), size):
+        indices = chosen[start : start + size]
         logits = predict(opened.logits, images(indices))
         if not np.isfinite(logits).all():
             raise ModelError("the model returns values that are not finite; expected logits: export it again")

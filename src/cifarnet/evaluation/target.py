@@ -5,18 +5,21 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from unicodedata import normalize
 
+from cifarnet import pretrained
 from cifarnet.backends import choose
 from cifarnet.contract import FILE_ENGINE, Shape
-from cifarnet.dataset import NAMED_SOURCES, Dataset, Split, durable
+from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
 from cifarnet.errors import DataError, ModelError, UsageError
-from cifarnet.run.find import find_run
+from cifarnet.run.find import find_run, names_file
 from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.origin import Origin
 from cifarnet.run.record import Calibration, DataRecord
 from cifarnet.run.state import run_beside
 from cifarnet.run.typed_json import read
 from cifarnet.runtime import open_model
+from cifarnet.training.image_list import differences
 from cifarnet.training.seen import count_seen, seen_by
 
 from .metrics import Evaluation, measure
@@ -25,10 +28,6 @@ from .scoring import Predictor, predict, with_tta
 if TYPE_CHECKING:
     from cifarnet.data import Progress
     from cifarnet.training.train import Best
-
-SUFFIX = ".onnx"
-"""Suffix of a model file; a run folder must not have it."""
-
 
 UNKNOWN = Origin(source=None, name="unknown", fingerprint="", split_by="content", split_seed=0)
 """Origin of a file of ``export_model``, which does not name its training data."""
@@ -159,25 +158,23 @@ def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
         ) from error
 
 
-def names_file(target: str) -> bool:
-    """Return whether ``target`` names a model file, existing or not, rather than a run."""
-    return not Path(target).is_dir() and (target.endswith(SUFFIX) or Path(target).is_file())
-
-
 def open_target(name: str | None, runs: Path, backend: str | None = None) -> Target:
-    """Return the model called ``name``: a model file, a run folder, or by default the latest run in ``runs``.
+    """Return the model called ``name``: a model file, ``pretrained``, a run folder, or by default the latest run.
 
     For a run the backend is chosen, so that Keras may be imported. Raises ``RunError``, ``ModelError`` and
     ``BackendError``, and ``UsageError`` for a model file with a backend.
     """
-    if name is None or not names_file(name):
+    is_pretrained = name == pretrained.NAME
+    if name is None or not (is_pretrained or names_file(name)):
         return run_target(find_run(runs, name), choose(backend))
     if backend is not None:
         raise UsageError(f"{name} runs in onnxruntime; expected no --backend with a model file: leave it out")
-    return file_target(Path(name))
+    return replace(file_target(pretrained.MODEL), name=name) if is_pretrained else file_target(Path(name))
 
 
-def open_images(target: Target, place: str | None, progress: "Progress | None" = None) -> Dataset:
+def open_images(
+    target: Target, place: str | None, progress: "Progress | None" = None, *, skip_broken: bool = False
+) -> Dataset:
     """Return the dataset that the model was trained on, or the one in ``place``, split by the same rule.
 
     Raises ``DataError`` for other classes or another image size. Check its test split with ``require_unseen`` before
@@ -185,7 +182,7 @@ def open_images(target: Target, place: str | None, progress: "Progress | None" =
     """
     if place is None:
         _require_origin(target)
-    dataset = target.origin.load_dataset(place, progress)
+    dataset = target.origin.load_dataset(place, progress, skip_broken=skip_broken)
     if (shape := dataset.test.images.shape[1:]) != target.image_shape:
         raise DataError(
             f"{dataset.name} has images of shape {shape}; expected {target.image_shape}, the input of {target.name}: "
@@ -203,16 +200,17 @@ def _require_origin(target: Target) -> None:
         )
 
 
-def open_every_image(target: Target, folder: str, progress: "Progress | None" = None) -> Dataset:
+def open_every_image(
+    target: Target, folder: str, progress: "Progress | None" = None, *, skip_broken: bool = False
+) -> Dataset:
     """Return a dataset with every image of a folder of class folders in the test split.
 
-    Classes may be missing. Raises ``DataError`` for folders that are not classes of the model.
+    Classes may be missing, and with ``skip_broken`` files that cannot be read are left out. Raises ``DataError`` for
+    folders that are not classes of the model.
     """
     from cifarnet.data import open_labeled_images
 
-    split = open_labeled_images(folder, target.labels, progress, target.image_shape)
-    no_images = Split(split.images[:0], split.labels[:0])
-    return Dataset(Path(folder).resolve().name, no_images, split, target.labels).opened_by(durable(folder))
+    return open_labeled_images(folder, target.labels, progress, target.image_shape, skip_broken=skip_broken)
 
 
 def require_comparable(first: Target, second: Target, *, same_data: bool) -> None:
@@ -244,9 +242,11 @@ def require_unseen(target: Target, dataset: Dataset, place: str | None) -> bool 
     """
     own = is_own(target, dataset)
     if place is None and not own:
+        different = differences(target.run, dataset) if target.run else ""
         raise DataError(
             f"{dataset.name} has changed since {target.name} was trained: its fingerprint is "
-            f"{dataset.fingerprint[:12]}; expected {target.origin.fingerprint[:12]}: restore it, or name the images "
+            f"{dataset.fingerprint[:12]}; expected {target.origin.fingerprint[:12]}"
+            f"{f' (since then {different})' * bool(different)}: restore it, or name the images "
             "to evaluate on with --data"
         )
     seen = None if target.run is None else seen_by(target.run)
@@ -288,8 +288,9 @@ def scored_images(dataset: Dataset, *, same_as_run: bool, unseen: bool | None) -
 
 
 def require_labels(target: Target, dataset: Dataset) -> None:
-    """Raise ``DataError`` unless ``dataset`` has the classes of the model in the same order."""
-    if target.labels != dataset.labels:
+    """Raise ``DataError`` unless ``dataset`` has the classes of the model in the same order, in any Unicode form."""
+    expected, found = ([normalize("NFC", label) for label in each.labels] for each in (target, dataset))
+    if expected != found:
         raise DataError(
             f"{dataset.name} has the classes {', '.join(dataset.labels)}; expected {', '.join(target.labels)} as in "
             f"{target.name}: pass images of those classes"

@@ -108,7 +108,7 @@ class Call:
         """Raise ``ModelError`` that names the layer unless the condition holds."""
         if not holds:
             raise ModelError(
-                f"{self.layer.name} is a {type(self.layer).__name__} that cannot be exported; expected {expected}: "
+                f"{self.layer.name}, of type {type(self.layer).__name__}, cannot be exported; expected {expected}: "
                 "change the layer"
             )
 

@@ -9,7 +9,10 @@ from cifarnet.run.record import Calibration, RunRecord
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
 """Keys copied from run.json; none names a time, a path or a machine."""
-DATA_FACTS = ("name", "fingerprint", "split_by", "split_seed", "train_images", "test_images")
+DATA_FACTS = (
+    *("name", "fingerprint", "split_by", "split_seed", "image_size", "train_images", "test_images"),
+    *("validation_images", "skipped"),
+)
 """Keys copied from its dataset."""
 
 

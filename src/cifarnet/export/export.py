@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import onnx
 from cifarnet.arguments import PATH, function, instance, number, takes
 from cifarnet.backends import default_settings
 from cifarnet.config import TrainConfig
-from cifarnet.data import evenly_chosen, hold_out_of
+from cifarnet.data import Progress, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ParityError, UsageError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import RECORD, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
+from cifarnet.training.kept_images import is_kept, kept_test_images
 from cifarnet.training.train import DATASET, RUN, calibration_of, load_best_and_epoch, record_of, same_hold_out
 
 from .describe import describe
@@ -64,7 +65,7 @@ def export_run(
 ) -> Exported:
     """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
-    ``dataset`` must be the one that the run was trained on; by default it is opened again where it was.
+    ``dataset`` must be the one that the run was trained on; by default it is opened as ``open_run_images`` does.
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (both may lose ``max_drop``
     accuracy, a fraction). ``flip`` adds test-time augmentation to the graph. Writes X.onnx, its contract X.json and the
     measurements X.parity.json; they replace those of an earlier export once all three are complete.
@@ -92,10 +93,11 @@ def export_precisions(
     training replaces the best ones. The other arguments, and what is raised, are as in ``export_run``.
     """
     variants = [(tolerances_of(each, max_drop), writable_path(run, each, output)) for each, output in outputs.items()]
-    dataset = dataset or run.record.origin.load_dataset()
-    same_hold_out(run.record, dataset)
+    dataset = dataset or open_run_images(run, outputs, flip=flip)
+    if not is_kept(run.record, dataset):
+        same_hold_out(run.record, dataset, run)
     for _, path in variants:
-        require_outside(path.parent, dataset.source, "--output")  # the images may have moved
+        require_outside(path.parent, dataset.source, "output")  # the images may have moved
     best = load_best_and_epoch(run)
     record = record_of(run, best.epoch)
     if record.calibration_for(flip=flip) is None:
@@ -104,6 +106,25 @@ def export_precisions(
     for precision, (tolerances, path) in zip(outputs, variants, strict=True):
         contract = describe(record, precision, calibration, flip=flip)
         yield _exported(best.model, contract, dataset, tolerances, path, notice)
+
+
+def open_run_images(
+    run: Run,
+    precisions: Collection[str],
+    *,
+    flip: bool = False,
+    place: str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Return the images for an export of ``run``: those in ``place`` if given, or where they were.
+
+    The test images that are kept in the run folder are enough, except for int8 and for a run that is not calibrated.
+    Raises ``DataError`` if the images are not found, and ``RunError`` for damaged kept ones.
+    """
+    record = run.record
+    is_enough = "int8" not in precisions and record.calibration_for(flip=flip) is not None
+    kept = kept_test_images(run) if place is None and is_enough else None
+    return kept or record.origin.load_dataset(place, progress)
 
 
 def _exported(
@@ -142,11 +163,11 @@ def writable_path(run: Run, precision: str, output: str | Path | None = None) ->
     first, so that a bad path fails before the slow parity check.
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    require_outside(path.parent, run.record.data.source, "--output")
+    require_outside(path.parent, run.record.data.source, "output")
     if path.parent.resolve() != run.path.resolve() and (path.parent / RECORD).exists():
         raise UsageError(
             f"the file would be written to {path.parent}, another run; expected the folder of {run} or one without "
-            "a run: give another --output"
+            "a run: give another name"
         )
     require_free(path)
     return path

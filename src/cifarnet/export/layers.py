@@ -24,8 +24,8 @@ def convert(builder: GraphBuilder, call: Call) -> Value:
     kind = type(call.layer)
     if kind not in CONVERTERS:
         raise ModelError(
-            f"{call.layer.name} is a {kind.__name__}, which cannot be exported; expected one of the layers in the "
-            "documentation of cifarnet.export_model: replace it"
+            f"{call.layer.name} is of type {kind.__name__}, which cannot be exported; expected one of the layers in "
+            "the documentation of cifarnet.export_model: replace it"
         )
     call.require(len(call.inputs) == 1 or kind in MERGING, "one input, without a mask")
     call.require(getattr(call.layer, "quantization_mode", None) is None, "one that is not quantized")

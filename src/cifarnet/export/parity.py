@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cifarnet.dataset import Split
 from cifarnet.errors import ParityError
-from cifarnet.evaluation.scoring import predict, score, softmax, with_tta
+from cifarnet.evaluation.scoring import evaluation_batch, predict, score, softmax, with_tta
 from cifarnet.runtime import open_model
 
 from .tolerances import Tolerances
@@ -24,11 +24,15 @@ The outputs of a file are its logits, probabilities and maybe calibrated ones. T
 probabilities, and before them its logits if it has them.
 """
 
-WHOLE_BATCH = 256
-"""Batch size for the whole test set."""
 PART_BATCHES = (1, 7, 30)
-"""Other batch sizes, each checked on ``PART_CALLS`` batches of the test set."""
+"""Batch sizes besides that for the whole test set, each checked on ``PART_CALLS`` batches of the test set."""
 PART_CALLS = 40
+CAUSES = (
+    "usually the model lacks a keras.layers.Rescaling for pixels 0-255, so that its values and their rounding are "
+    "large, or computes in less than float32, or at random in inference"
+)
+"""Advice for a float32 file; a wrong conversion would be a fault of this package."""
+REMEDY = "this network loses too much in fewer bits: export float32"
 NOISE_IMAGES, HOT_PIXELS = 32, 32
 """Number of extreme inputs in addition to an all-0 and an all-255 image."""
 
@@ -120,8 +124,8 @@ def check_parity(
     mismatch if a tolerance is exceeded.
     """
     files = {word: onnx_outputs(content, optimized=word == "optimised") for word in ("optimised", "plain")}
-    reference = predict(trained, test.images, WHOLE_BATCH)
-    whole = predict(files["optimised"], test.images, WHOLE_BATCH)
+    reference = predict(trained, test.images)
+    whole = predict(files["optimised"], test.images)
     compare = partial(_compare, tolerances=tolerances.at(temperature), temperature=temperature)
     checks = [compare("test set, optimised", reference, whole)]
     checks += [
@@ -145,9 +149,11 @@ def _parts(trained: OutputFunction, test: Split) -> Iterator[tuple[str, NDArray[
     for size in PART_BATCHES:
         images = test.images[: size * PART_CALLS]
         yield f"batches of {size}", images, size, predict(trained, images, size)
-    images = test.images[: WHOLE_BATCH * 4]
-    yield f"batches of {WHOLE_BATCH}", images, WHOLE_BATCH, predict(trained, images, WHOLE_BATCH)
-    images = extreme_images(test.images.shape[1:])
+    shape = test.images.shape[1:]
+    size = evaluation_batch(shape)
+    images = test.images[: size * 4]
+    yield f"batches of {size}", images, size, predict(trained, images, size)
+    images = extreme_images(shape)
     yield "extreme inputs", images, size, predict(trained, images, size)  # a batch size that is compiled already
 
 
@@ -219,18 +225,29 @@ def _changed(expected: NDArray[np.float32], found: NDArray[np.float32], margin: 
 
 
 def _require_no_mismatch(check: Check, tolerances: Tolerances) -> None:
-    if check.first_offender is not None:
-        limits = (tolerances.probability, tolerances.calibrated, tolerances.heads)
-        expected = [f"at most {' and '.join(f'{limit:.2g}' for limit in limits if limit is not None)}"]
-        expected += [] if tolerances.margin is None else ["no changed prediction"]
-        difference = check.calibrated_difference
-        calibrated = "" if difference is None else f", calibrated ones by {difference:.2g}"
-        raise ParityError(
-            f"{check.name}: probabilities differ by {check.probability_difference:.2g}{calibrated}, either from the "
-            f"softmax of the file's logits by {check.head_difference:.2g}; {check.changed_classes} of {check.images} "
-            f"predictions change, image {check.first_offender} is the first mismatch; expected {', '.join(expected)}: "
-            "no file was written"
-        )
+    if check.first_offender is None:
+        return
+    rows = (
+        ("probabilities differ by {}", check.probability_difference, tolerances.probability),
+        ("calibrated probabilities differ by {}", check.calibrated_difference, tolerances.calibrated),
+        (
+            "probabilities differ from the softmax of the file's own logits by {}",
+            check.head_difference,
+            tolerances.heads,
+        ),
+    )
+    # Not `>`: NaN exceeds every tolerance.
+    found = [
+        f"{text.format(f'{value:.2g}')}, expected at most {limit:.2g}"
+        for text, value, limit in rows
+        if value is not None and limit is not None and not value <= limit
+    ]
+    if check.changed_classes and tolerances.margin is not None:
+        found.append(f"{check.changed_classes} of {check.images} predictions change, expected none")
+    raise ParityError(
+        f"the file and the trained model do not agree ({check.name}, first on image {check.first_offender}): "
+        f"{'; '.join(found)}; {CAUSES if tolerances.margin is not None else REMEDY}: no file was written"
+    )
 
 
 def _require_accuracy(
@@ -240,7 +257,9 @@ def _require_accuracy(
     lost = int(before.sum()) - int(after.sum())
     if lost > tolerances.images_lost(len(labels)) or (tolerances.equal_accuracy and lost):
         wanted = "the same" if tolerances.equal_accuracy else f"at most {100 * tolerances.accuracy_drop:g} points less"
+        remedy = CAUSES if tolerances.equal_accuracy else f"{REMEDY}, or allow more (--max-drop, in Python max_drop=)"
         raise ParityError(
             f"the file has an accuracy of {100 * after.mean():.2f}%, the trained model {100 * before.mean():.2f}%, "
-            f"image {np.flatnonzero(before != after)[0]} is the first mismatch; expected {wanted}: no file was written"
+            f"first different on image {np.flatnonzero(before != after)[0]}; expected {wanted}; {remedy}: no file was "
+            "written"
         )

@@ -54,7 +54,7 @@ def _naming_lock(path: Path) -> AbstractContextManager[None]:
     """Return the lock that keeps the three files of one export together."""
     lock = path.parent / EXPORT_LOCK
     in_use = f"{lock} was held by another export for {RENAMES_S:.0f} s; expected milliseconds: stop that export"
-    return locked(lock, in_use, "write to a local disk (--output)", timeout_s=RENAMES_S)
+    return locked(lock, in_use, "write to a local disk", timeout_s=RENAMES_S)
 
 
 def _require_own(path: Path) -> None:

@@ -13,8 +13,10 @@ import onnx
 from numpy.typing import NDArray
 
 from cifarnet.contract import INPUT_NAME, STANDARD_DOMAINS
+from cifarnet.system import images_at_once
 
 CALIBRATION_BATCH = 64
+"""Images of 32x32 pixels, fewer if they are larger, in a call."""
 METHODS = ("MinMax", "Percentile")
 """Names of ``onnxruntime.quantization.CalibrationMethod``.
 
@@ -37,7 +39,7 @@ class _Images:
     """Calibration data reader of equally sized batches, which onnxruntime's histograms need."""
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
-        size = min(CALIBRATION_BATCH, len(images))
+        size = min(images_at_once(CALIBRATION_BATCH, images.shape[1:]), len(images))
         self._batches = iter(images[: len(images) // size * size].reshape(-1, size, *images.shape[1:]))
 
     def get_next(self) -> Mapping[str, NDArray[np.uint8]] | None:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from cifarnet.arguments import described
 from cifarnet.contract import BATCH_DIMENSION, CALIBRATED_NAME, INPUT_NAME, LOGITS_NAME, OUTPUTS, PROBABILITIES_NAME
 from cifarnet.errors import ModelError
 
@@ -71,7 +72,7 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
         or isinstance(getattr(model, "input", None), dict)
     ):
         raise ModelError(
-            f"the model is a {type(model).__name__} that is not built from layers with one output; expected a "
+            f"the model is {described(model)} and not built from layers with one output; expected a "
             "keras.Sequential or functional keras.Model: call it once on images if it has no input shape yet"
         )
     shape = model.inputs[0].shape[1:]

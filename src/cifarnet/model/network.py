@@ -20,6 +20,7 @@ from cifarnet.backends import adapter, default_settings
 from cifarnet.config import ModelConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE, reason_or_pointer
 from cifarnet.errors import ModelError, RunError, reason
+from cifarnet.system import images_at_once
 
 from .layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D
 
@@ -28,7 +29,7 @@ WHITENING = "whiten"
 WHITENING_EPSILON = 5e-4
 """Added to the eigenvalues so that noise is not amplified; the mean square of pixels is about 0.25."""
 WHITENING_BATCH = 250
-"""Number of images whose patches are in memory at a time."""
+"""Number of images of 32x32 pixels, fewer if they are larger, whose patches are in memory at a time."""
 WEIGHTS_STREAM = 0x77
 """Separates the random stream of the initial weights from all others with the same seed."""
 
@@ -118,8 +119,9 @@ def whiten(model: keras.Model, config: ModelConfig, images: NDArray[np.uint8]) -
 def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     size, (scale, offset) = config.whitening, PIXEL_SCALES[config.pixel_range]
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))  # (n, h, w, c, size, size)
+    at_once = images_at_once(WHITENING_BATCH, images.shape[1:])
     moment = np.zeros((math.prod(windows.shape[3:]),) * 2)
-    for batch in np.array_split(windows, math.ceil(len(windows) / WHITENING_BATCH)):
+    for batch in np.array_split(windows, math.ceil(len(windows) / at_once)):
         patches = batch.transpose(0, 1, 2, 4, 5, 3).reshape(-1, len(moment)) * scale + offset
         moment += patches.T @ patches
     moment /= math.prod(windows.shape[:3])
@@ -245,11 +247,14 @@ def load_weights(model: keras.Model, path: Path) -> int | None:
 def load_features(model: keras.Model, path: Path) -> None:
     """Set all weights of ``model`` except those of dense layers, which may differ, from a ``.weights.h5`` file.
 
-    Raises ``ModelError`` if the file cannot be read, or if its other layers do not match those of ``model``.
+    The last blocks of ``model`` may be missing in the file; they keep their weights. Raises ``ModelError`` if the file
+    cannot be read, or if its other layers do not match those of ``model``.
     """
-    kept = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dense)]
+    layers = [layer for layer in model.layers if isinstance(layer, Conv2D | BatchNormalization)]
     with _opened(path) as file:
-        weights = dict(_read_arrays(model, kept, file))
+        names = {group["vars"].attrs["name"] for group in file["layers"].values()}
+        last = max((index for index, layer in enumerate(layers) if layer.name in names), default=len(layers))
+        weights = dict(_read_arrays(model, layers[: last + 1], file))
     set_weights(model, get_weights(model) | weights)
 
 

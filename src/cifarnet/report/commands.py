@@ -6,7 +6,7 @@ from typing import Any
 
 from cifarnet import pretrained
 from cifarnet.config import Config
-from cifarnet.dataset import NAMED_SOURCES
+from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
 from cifarnet.errors import shell_word
 from cifarnet.recipes import RECIPES
 from cifarnet.run.folder import Run
@@ -20,7 +20,7 @@ OPTIONS = frozenset(
     (
         *("seed", "epochs", "patience", "min_delta", "batch_size", "validation_fraction", "optimizer"),
         *("learning_rate", "schedule", "schedule_epochs", "weight_decay", "dropout"),
-        *("label_smoothing", "flip", "translation", "cutout", "precision"),
+        *("label_smoothing", "flip", "translation", "cutout", "precision", "class_weights"),
     )
 )
 """Settings with an option of `cifarnet train`."""
@@ -33,7 +33,10 @@ def train_command(record: RunRecord, started_from: str | None = None) -> str:
     """
     settings = record.settings
     start = ["--recipe", settings.name] if started_from is None else ["--from", started_from]
-    words = ["cifarnet", "train", *start, "--data", place_of(record.data.source), "--backend", record.backend]
+    size = record.data.image_size
+    sized = [] if size == IMAGE_SIZE else ["--image-size", str(size)]
+    words = ["cifarnet", "train", *start, "--data", place_of(record.data.source), *sized, "--backend", record.backend]
+    words += ["--skip-broken"] if record.data.skipped else []
     changes = _changes(record)
     if started_from is not None:  # taken from that run, not from the recipe
         changes["validation_fraction"] = settings.train.validation_fraction
@@ -93,7 +96,7 @@ def _changes(record: RunRecord) -> dict[str, Any]:
     """Return the settings that differ from the recipe, the seed, and those that `train` would adapt to the images."""
     settings, replaced = record.settings, record.train.to_json().keys() - record.training.keys()
     replaced |= record.custom.names().keys()
-    recipe = RECIPES.get(settings.name, RECIPES["seed"])
+    recipe = RECIPES.get(settings.name, RECIPES["seed"]).sized(settings.model.image_shape)
     changes = _differing(settings.model, recipe.model) | _differing(settings.train, recipe.train)
     always = ("seed",) if settings.train.schedule_epochs else ("batch_size", "epochs", "patience", "seed")
     chosen = {name: value for name, value in changes.items() if name not in FROM_DATA | replaced}

@@ -46,8 +46,9 @@ def _tolerance(evidence: Evidence, best: int) -> str:
     losses = [row.validation_loss for row in evidence.history if math.isfinite(row.validation_loss)]
     at_best = next((row.validation_loss for row in evidence.history if row.epoch == best), -math.inf)
     is_lowest = at_best <= min(losses, default=math.inf)
-    unit = " nats" if evidence.record.custom.loss is None else ""
-    return "" if is_lowest else f", to within {evidence.record.train.min_delta:g}{unit},"
+    least = evidence.record.train.min_delta
+    tolerance = f"{least:g} nats" if evidence.record.custom.loss is None else f"{100 * least:g}%"
+    return "" if is_lowest else f", to within {tolerance},"
 
 
 def classes(evaluation: Evaluation) -> str:

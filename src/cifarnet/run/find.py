@@ -17,6 +17,8 @@ from .folder import LOCK, RECORD, Run
 
 LATEST = "latest"
 """Name of the link to the latest run, beside the runs."""
+MODEL_SUFFIX = ".onnx"
+"""Suffix of a model file; a run folder must not have it."""
 
 
 def create_run(root: Path, recipe: str, backend: str, now: datetime, fill: Callable[[Run], object]) -> Run:
@@ -35,7 +37,8 @@ def create_run(root: Path, recipe: str, backend: str, now: datetime, fill: Calla
         return _named(temporary, root / stem)
     except OSError as error:
         raise RunError(
-            f"a run could not be made in {root} ({reason(error)}); expected a writable folder: give another with --runs"
+            f"a run could not be made in {root} ({reason(error)}); expected a writable folder: give another "
+            "(--runs, in Python runs=)"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -109,6 +112,11 @@ def find_run(root: str | Path = "runs", name: str | None = None, *, with_weights
     if name or not with_weights:
         return found
     return next((run for run in chain([found], runs) if run.best_weights.is_file()), found)
+
+
+def names_file(name: str) -> bool:
+    """Return whether ``name`` is that of a model file, existing or not, rather than of a run or its folder."""
+    return not Path(name).is_dir() and (name.lower().endswith(MODEL_SUFFIX) or Path(name).is_file())
 
 
 def is_run(root: Path, name: str) -> bool:

@@ -116,7 +116,7 @@ class Run:
                 f"{path} could not be read ({reason(error)}); expected the record of a run: pass a run folder"
             ) from error
         if not isinstance(document, dict):
-            raise RunError(f"{path} holds a {type(document).__name__}; expected a JSON object: pass a run folder")
+            raise RunError(f"{path} holds no JSON object; expected one: pass a run folder")
         return RunRecord.from_json(document)
 
     def load_model(self) -> Any:
@@ -166,7 +166,7 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Lock the run for this process. Raises ``RunError`` if another process uses it."""
         in_use = f"{self} is in use by another process; expected it free: wait for that one or stop it"
-        with locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs)"):
+        with locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs, in Python runs=)"):
             yield
 
 
@@ -199,7 +199,7 @@ def require_weights(run: Run) -> None:
     if record.why_stopped == "nan":
         raise RunError(
             f"{run} has no best weights, since its loss was no number before an epoch was done; expected a run with a "
-            "finite loss: start a new one with a lower --learning-rate"
+            "finite loss: start a new one with a lower learning rate"
         )
     if record.status == "finished":
         raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarnet.dataset import NAMED_SOURCES, Dataset, SplitBy
+from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
 from cifarnet.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -24,9 +24,19 @@ class Origin:
     """How the test split of a folder without one is chosen."""
     split_seed: int
     """Seed of that choice, or of the synthetic images."""
+    image_size: int = IMAGE_SIZE
+    """Height and width of the images of a folder, in pixels."""
+    use_validation_folder: bool = False
+    """Whether the validation images are those of a folder ``val``, which earlier versions ignored."""
+    skip_broken: bool = False
+    """Whether files that cannot be read were left out."""
 
-    def load_dataset(self, place: str | None = None, progress: "Progress | None" = None) -> Dataset:
+    def load_dataset(
+        self, place: str | None = None, progress: "Progress | None" = None, *, skip_broken: bool = False
+    ) -> Dataset:
         """Open the images, now in ``place`` if given, and split them as for the training run.
+
+        With ``skip_broken``, or if the run did so, files that cannot be read are left out.
 
         Raises ``DataError`` if their place is unknown or does not exist.
         """
@@ -36,9 +46,18 @@ class Origin:
         if source is None or not (place or source in NAMED_SOURCES or os.path.lexists(source)):
             fault = "is not known here" if source is None else "was not found"
             raise DataError(
-                f"the model was trained on {source or self.name}, which {fault}; expected --data with its place"
+                f"the model was trained on {source or self.name}, which {fault}; expected --data with its "
+                "place, in Python dataset="
             )
-        return load_dataset(source, seed=self.split_seed, split_by=self.split_by, progress=progress)
+        return load_dataset(
+            source,
+            seed=self.split_seed,
+            split_by=self.split_by,
+            image_size=self.image_size,
+            progress=progress,
+            skip_broken=skip_broken or self.skip_broken,
+            use_validation_folder=self.use_validation_folder,
+        )
 
 
 def require_outside(place: Path, source: str | None, option: str) -> None:
@@ -50,5 +69,5 @@ def require_outside(place: Path, source: str | None, option: str) -> None:
     if any(place.resolve().is_relative_to(folder.resolve()) for folder in (images, *links)):
         raise RunError(
             f"the files would be written to {place}, inside the images in {source}; expected another folder: name one "
-            f"with {option}"
+            f"(--{option}, in Python {option}=)"
         )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import Coverage, Fraction
-from cifarnet.dataset import Dataset, SplitBy
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE, Dataset, SplitBy
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.recipes import Recipe
 
@@ -50,10 +50,17 @@ class DataRecord:
     # Earlier versions recorded neither rule nor seed: they divided by position, with the seed of the training run.
     split_by: SplitBy | None = "position"
     split_seed: int | None = None
+    image_size: Annotated[int, (IMAGE_SIZE, LARGEST_IMAGE_SIZE)] = IMAGE_SIZE
     train_images: int
     """Number of training images, including the validation split."""
     test_images: int
     labels: tuple[str, ...]
+    validation_images: Positive | None = None
+    """Number of validation images among them that the folder ``val`` had; None if they were drawn."""
+    skipped: Positive | None = None
+    """Number of files that were left out because they cannot be read."""
+    test_digest: str | None = None
+    """SHA-256 (hex) of the test images in the run folder; None if they were not kept."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DataRecord":
@@ -64,14 +71,19 @@ class DataRecord:
             fingerprint=dataset.fingerprint,
             split_by=dataset.split_by,
             split_seed=dataset.split_seed,
+            image_size=dataset.image_size,
             train_images=len(dataset.train),
             test_images=len(dataset.test),
             labels=dataset.labels,
+            validation_images=dataset.validation_images,
+            skipped=len(dataset.reading.broken) or None,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, without rule and seed if an earlier version recorded none."""
-        document = members(self)
+        """Return the fields as JSON values, without the default size, and rule and seed if there are none."""
+        omitted = {name for name in ("validation_images", "skipped", "test_digest") if getattr(self, name) is None}
+        omitted |= {"image_size"} if self.image_size == IMAGE_SIZE else set()
+        document = {name: value for name, value in members(self).items() if name not in omitted}
         if self.split_by == "position" and self.split_seed is None:
             del document["split_by"], document["split_seed"]
         return document
@@ -84,6 +96,9 @@ class DataRecord:
             fingerprint=self.fingerprint,
             split_by=self.split_by or "content",
             split_seed=seed if self.split_seed is None else self.split_seed,
+            image_size=self.image_size,
+            use_validation_folder=self.validation_images is not None,
+            skip_broken=self.skipped is not None,
         )
 
 
@@ -137,6 +152,10 @@ class RecordedScore(Sparse):
     """Number of images; None for the validation split, which ``hold_out`` counts."""
     loss_function: str | None = None
     """Name of a loss that replaces the cross-entropy, or None."""
+    balanced_accuracy: Fraction | None = None
+    """Mean of ``recall``; both are only recorded if the largest class is more than three times the smallest one."""
+    recall: tuple[Fraction | None, ...] | None = None
+    """Recall of each class, in the order of the labels; None for a class without images."""
 
 
 @dataclass(frozen=True, kw_only=True)

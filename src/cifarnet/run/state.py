@@ -22,7 +22,8 @@ def best_epoch_of(run: Run) -> int | None:
         return record.best_epoch
     if (told := _epoch_in(run.best_weights)) is not None:
         return told
-    stopping = EarlyStopping(min_delta=record.train.min_delta, patience=record.train.patience)
+    train, is_relative = record.train, record.custom.loss is not None
+    stopping = EarlyStopping(train.min_delta, train.patience, is_relative=is_relative)
     for row in run.read_history():
         stopping.update(row.epoch, row.comparable_loss)
     return stopping.best_epoch or None
@@ -100,5 +101,5 @@ def require_resumable(run: Run) -> None:
     if record.status == "finished":
         raise RunError(
             f"{run} came to its end ({record.why_stopped}, epoch {record.epochs}); "
-            "expected a run that was interrupted: start a new one without --resume"
+            "expected a run that was interrupted: start a new one"
         )

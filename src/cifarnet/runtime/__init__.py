@@ -3,8 +3,9 @@
 Apps only need ``Classifier``. Pillow is imported when it is given a file or a Pillow image.
 """
 
-from .classifier import Classifier, Outcome
+from .classifier import Classifier
 from .files import find_images
+from .prediction import Outcome, Prediction
 from .session import OpenedModel, open_model, read_model
 
-__all__ = ["Classifier", "OpenedModel", "Outcome", "find_images", "open_model", "read_model"]
+__all__ = ["Classifier", "OpenedModel", "Outcome", "Prediction", "find_images", "open_model", "read_model"]

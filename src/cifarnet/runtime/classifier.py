@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
@@ -18,12 +17,13 @@ from numpy.typing import NDArray
 
 from cifarnet import pretrained
 from cifarnet.arguments import described, instance, require
-from cifarnet.config import plain_number
 from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Coverage
 from cifarnet.errors import DataError, ModelError, UsageError
+from cifarnet.system import images_at_once
 
 from .files import ALL, Found, find_images
 from .inputs import as_batch, is_batch, read_file
+from .prediction import Outcome, Prediction
 from .session import open_model
 
 if TYPE_CHECKING:  # arrays do not need Pillow
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # arrays do not need Pillow
     Pixels = NDArray[np.uint8]
 
 LARGEST_CALL = 64
-"""Batch size of a call to the model: its activations fit the CPU cache. 256 is 12 % slower."""
+"""Images of 32x32 pixels, fewer if they are larger, in a call: activations fit the CPU cache. 256 is 12 % slower."""
 FILES_PER_TASK = 32
 """Maximum files per task of a stream; the first tasks are smaller."""
 TASKS_PER_WORKER = 3
@@ -50,46 +50,6 @@ MAX_WORKERS = 8
 PATH_OR_FILE = instance(
     str | os.PathLike, "a model file: its path (a run has it as run.model), its bytes or a file opened with 'rb'"
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result for one file of a stream: a prediction or an error."""
-
-    path: Path
-    prediction: Prediction | None = None
-    error: DataError | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one image."""
-
-    scores: tuple[tuple[str, float], ...]
-    """All classes with their probabilities, 0 to 1, most probable first."""
-    confidence: float | None = None
-    """Calibrated probability of the most probable class, 0 to 1, or None if the model file has no temperature."""
-
-    @property
-    def label(self) -> str:
-        """The most probable class."""
-        return self.scores[0][0]
-
-    @property
-    def probability(self) -> float:
-        """Probability of the most probable class, 0 to 1."""
-        return self.scores[0][1]
-
-    def top(self, count: int) -> tuple[tuple[str, float], ...]:
-        """Return the ``count`` most probable classes, 1 to all of them, with their probabilities, 0 to 1.
-
-        Raises ``UsageError`` for another count.
-        """
-        if type(plain_number(count)) is not int or not 1 <= count <= len(self.scores):
-            raise UsageError(
-                f"top is {described(count)}; expected 1 to {len(self.scores)}, the number of classes: change it"
-            )
-        return self.scores[:count]
 
 
 class Classifier:
@@ -249,11 +209,11 @@ class Classifier:
     def _outputs(self, images: Any, *outputs: str) -> list[NDArray[np.float32]]:
         """Return each of ``outputs``, float32 (n, classes)."""
         batch = as_batch(images, self._model.image_shape)
-        if len(batch) <= LARGEST_CALL:
+        size = images_at_once(LARGEST_CALL, self._model.image_shape)
+        if len(batch) <= size:
             results = self._model.run(batch, outputs)
         else:
-            starts = range(0, len(batch), LARGEST_CALL)
-            parts = [self._model.run(batch[at : at + LARGEST_CALL], outputs) for at in starts]
+            parts = (self._model.run(batch[at : at + size], outputs) for at in range(0, len(batch), size))
             results = [np.concatenate(each) for each in zip(*parts, strict=True)]
         if not all(np.isfinite(each).all() for each in results):
             raise ModelError("the model returns numbers that are not finite: train and export it again")
@@ -262,12 +222,18 @@ class Classifier:
     def _predictions(self, images: Any) -> list[Prediction]:
         """Return a prediction per image; ties are broken by the order of ``labels``."""
         names = (PROBABILITIES_NAME, CALIBRATED_NAME) if self._is_calibrated else (PROBABILITIES_NAME,)
-        probabilities, *calibrated = self._outputs(images, *names)
+        probabilities, *others = self._outputs(images, *names)
         orders = np.argsort(-probabilities, axis=1, kind="stable").tolist()
-        confidences = calibrated[0].tolist() if calibrated else [None] * len(orders)
+        plain = self._ranked(probabilities, orders)
+        calibrated = self._ranked(others[0], orders) if others else [None] * len(plain)
+        return [Prediction(*both) for both in zip(plain, calibrated, strict=True)]
+
+    def _ranked(self, outputs: NDArray[np.float32], orders: list[list[int]]) -> list[Any]:
+        """Return for each image the classes with their probabilities, in its order."""
+        labels = self.labels
         return [
-            Prediction(tuple((self.labels[index], row[index]) for index in order), confidence and confidence[order[0]])
-            for row, order, confidence in zip(probabilities.tolist(), orders, confidences, strict=True)
+            tuple((labels[index], row[index]) for index in order)
+            for row, order in zip(outputs.tolist(), orders, strict=True)
         ]
 
 

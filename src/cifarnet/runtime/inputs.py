@@ -135,7 +135,7 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
 
     Raises ``DataError`` if it cannot be used.
     """
-    from cifarnet.preprocessing import MAX_PIXELS, SYSTEM_ADVICE, read_pixels
+    from cifarnet.preprocessing import LIMIT_VARIABLE, SYSTEM_ADVICE, max_pixels, read_pixels
 
     if isinstance(image, str | os.PathLike):
         source: Path | io.BytesIO = Path(image)
@@ -147,7 +147,8 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
         return read_pixels(source, shape)
     except SizeError as error:
         raise SizeError(
-            f"{name} is too large ({error}); expected at most {MAX_PIXELS:,} pixels: scale it down"
+            f"{name} is too large ({error}); expected at most {max_pixels():,} pixels: scale it down or raise "
+            f"{LIMIT_VARIABLE}"
         ) from error
     except DataError as error:
         raise DataError(f"{name} cannot be used ({error}); expected a whole image file: replace it") from error
@@ -163,4 +164,4 @@ def _require_file(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise DataError(f"{path} is a folder; expected an image: iterate over Classifier.stream(folder)")
     if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
-        raise DataError(f"{path} is no regular file; expected an image file: pass its bytes")
+        raise DataError(f"{path} is no regular file; expected an image file: pass its bytes, on the command line by -")

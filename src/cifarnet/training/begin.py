@@ -22,7 +22,9 @@ from cifarnet.run.record import DataRecord, HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
 from .distributed import join, require_alike
+from .image_list import write_image_lists
 from .import_weights import start_weights
+from .kept_images import digest_of, require_keepable, write_test_images
 from .seen import Digests, digests, write_seen
 from .warm_start import WarmStart, require_unseen
 
@@ -40,11 +42,14 @@ def begin(
     warm_start: WarmStart | None = None,
     custom: CustomRecord = NO_CUSTOM_RECORD,
     parts: int | None = None,
+    keep_test_images: bool = False,
 ) -> Run:
     """Create the folder of a new run below ``root``, with its record, ready for ``resume``.
 
     A batch is divided into ``parts`` micro-batches; see ``machine_of``. With several workers the first creates the
     folder, unless ``torchrun`` restarted them: then it is the one that they began before.
+
+    With ``keep_test_images`` the folder gets the test images, so that the run is exported without the dataset.
 
     With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. ``custom`` replaces
     the optimizer and the loss of the recipe in the record.
@@ -58,13 +63,17 @@ def begin(
     if begun := workers.recall():
         return Run(Path(begun))
     require_fitting(settings, dataset)
-    require_outside(root, dataset.source, "--runs")
+    require_outside(root, dataset.source, "runs")
+    if keep_test_images:
+        require_keepable(dataset)
     now, hold_out = datetime.now().astimezone(), hold_out_of(dataset, settings.train)
     seen = digests(dataset.train.images)
     _require_no_copies(dataset, seen)
     known: Digests | None = seen
+    test_digest = digest_of(dataset.test) if keep_test_images else None
     machine = machine_of(settings, len(hold_out.train), parts, workers.count)
-    record, weights = replace(_first_record(settings, dataset, hold_out, seen, now, machine), custom=custom), b""
+    record, weights = _first_record(settings, dataset, hold_out, seen, now, machine), b""
+    record = replace(record, custom=custom, data=replace(record.data, test_digest=test_digest))
     if warm_start is not None:
         require_unseen(warm_start, dataset, hold_out, hold_out.fingerprint)
         images = dataset.train.images[evenly_chosen(hold_out.train, STATISTICS_IMAGES)]
@@ -78,6 +87,9 @@ def begin(
                 write_atomically(run.start_weights, weights)
             if known is not None:
                 write_seen(run, known)
+            write_image_lists(run, dataset, seen)
+            if keep_test_images:
+                write_test_images(run, dataset)
             run.write_record(record)
 
     if workers.is_first:

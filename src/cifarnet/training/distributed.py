@@ -53,7 +53,7 @@ def workers_started(backend: str) -> int:
         if count == 1 < _number(variable):
             raise BackendError(
                 f"{variable} is {_number(variable)}, the backend {backend}; expected {other}, whose launcher sets it: "
-                f"name that one with --backend, or unset {variable}"
+                f"choose that one, or unset {variable}"
             )
     return count
 

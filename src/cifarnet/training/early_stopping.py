@@ -13,6 +13,7 @@ class EarlyStopping:
     """
 
     min_delta: float
+    """In nats, or with ``is_relative`` a fraction of the best loss so far."""
     patience: int
     best_loss: float = math.inf
     """Validation loss of the best epoch, nats."""
@@ -20,10 +21,13 @@ class EarlyStopping:
     """Number of the best epoch, counted from 1; 0 before there is one."""
     waited: int = 0
     """Epochs since the best one."""
+    is_relative: bool = False
+    """Set for a loss other than the cross-entropy, whose unit and size are unknown."""
 
     def update(self, epoch: int, loss: float) -> bool:
         """Add the validation loss of ``epoch`` and return whether that epoch is the new best."""
-        improved = loss < self.best_loss - self.min_delta  # False for NaN
+        unit = abs(self.best_loss) if self.is_relative and self.best_epoch else 1.0
+        improved = loss < self.best_loss - self.min_delta * unit  # False for NaN
         if improved:
             self.best_loss, self.best_epoch, self.waited = loss, epoch, 0
         else:

@@ -20,9 +20,12 @@ from cifarnet.model.layers import BatchNormalization
 from cifarnet.model.network import WHITENING, build_model, get_weights, load_features, save_weights, set_weights
 from cifarnet.run.folder import START_WEIGHTS
 from cifarnet.runtime import read_model
+from cifarnet.system import images_at_once
 
 BATCH = 100
 """Batch size for measuring the statistics of batch normalization."""
+AT_ONCE = 500
+"""Images of 32x32 pixels whose features are in memory at a time."""
 
 
 @takes(path=PATH)
@@ -77,8 +80,9 @@ def import_features(model: keras.Model, path: Path, images: NDArray[np.uint8]) -
 
     Batch normalization was folded into the convolutions of the file. Its mean is measured on ``images``, uint8 (n, h,
     w, 3), and its variance is left in the kernels, so that the network computes the same function in inference, and
-    nearly the same in training, where it normalizes by the statistics of each batch. Raises ``ModelError`` as
-    ``import_weights`` does, and if the convolutions do not match.
+    nearly the same in training, where it normalizes by the statistics of each batch. The last blocks of ``model`` may
+    be missing in the file; they keep their weights. Raises ``ModelError`` as ``import_weights`` does, and if the
+    convolutions do not match.
     """
     _, imported = import_weights(path)
     dense = {layer.name for layer in model.layers if isinstance(layer, keras.layers.Dense)}
@@ -87,7 +91,11 @@ def import_features(model: keras.Model, path: Path, images: NDArray[np.uint8]) -
         layer = name.partition("/")[0]
         if layer not in dense:
             weights[name if name in weights else f"{layer.replace('conv', 'norm')}/beta"] = array
-    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    norms = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, BatchNormalization) and f"{layer.name.replace('norm', 'conv')}/kernel" in imported
+    ]
     for norm in norms:
         weights[f"{norm.name}/moving_variance"] -= np.float32(norm.epsilon)
     set_weights(model, weights)
@@ -97,9 +105,16 @@ def import_features(model: keras.Model, path: Path, images: NDArray[np.uint8]) -
 
 def _measure_means(model: keras.Model, norms: list[BatchNormalization], images: NDArray[np.uint8]) -> None:
     """Set the moving means to those of the layers' inputs, and the offsets so that the function stays the same."""
-    inputs = keras.Model(model.inputs, [norm.input for norm in norms]).predict(images, batch_size=BATCH, verbose=0)
-    for norm, features in zip(norms, inputs, strict=True):
-        mean = features.mean(axis=(0, 1, 2))
+    inputs_of = keras.Model(model.inputs, [norm.input for norm in norms])
+    size = images_at_once(AT_ONCE, images.shape[1:])
+    means = {norm.name: np.zeros(norm.beta.shape, np.float32) for norm in norms}
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        inputs = inputs_of.predict(part, batch_size=BATCH, verbose=0)
+        for norm, features in zip(norms, inputs, strict=True):
+            means[norm.name] += features.mean(axis=(0, 1, 2)) * np.float32(len(part) / len(images))
+    for norm in norms:
+        mean = means[norm.name]
         norm.moving_mean.assign(mean)
         norm.beta.assign(keras.ops.convert_to_numpy(norm.beta) + mean)
 

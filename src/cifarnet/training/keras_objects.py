@@ -55,6 +55,8 @@ def optimizer_record(optimizer: Any) -> ObjectRecord:
     rate = rate_of(optimizer)
     if isinstance(rate, BASE_CLASSES[SCHEDULES][1]):
         return _record(optimizer, OPTIMIZERS, {"learning_rate": _schedule_record(rate).to_json()})
+    if not isinstance(rate, keras.Variable) and callable(rate):
+        raise ConfigError("optimizer has a learning rate that is a function; expected a number or a keras schedule")
     return _record(optimizer, OPTIMIZERS, {"learning_rate": shortest(rate)} if isinstance(rate, keras.Variable) else {})
 
 

@@ -28,7 +28,7 @@ from .custom import NO_CUSTOM, Custom, build_custom, rate_after
 from .distributed import digest_of, require_alike
 from .early_stopping import EarlyStopping
 from .observer import Observer, Progress
-from .optimizer import build_optimizer, compile_engine, learning_rate_at
+from .optimizer import build_optimizer, class_weights_of, compile_engine, learning_rate_at
 
 IMAGES_PER_CALL = 750
 """Maximum number of images per call of the engine, unless a batch is larger. Each call waits for the device."""
@@ -127,13 +127,20 @@ class _Session:
             self._optimizer = build_custom(custom.optimizer, network)
         ghost_batch = settings.model.ghost_batch
         self._engine = compile_engine(
-            network, self._optimizer, config, ghost_batch, custom=custom, parts=micro_batches, workers=workers
+            network,
+            self._optimizer,
+            config,
+            ghost_batch,
+            custom=custom,
+            parts=micro_batches,
+            workers=workers,
+            class_weights=class_weights_of(settings, split.labels[parts.train]),
         )
         self._batch_size = min(config.batch_size, len(self._indices))  # few images are not padded to a large batch
         self._own = own_positions(adapter().micro_batches(self._batch_size, ghost_batch, micro_batches), workers)
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
-        self._stopping = EarlyStopping(config.min_delta, config.patience)
+        self._stopping = EarlyStopping(config.min_delta, config.patience, is_relative=custom.loss is not None)
         self._position, self._history, self._best = Position(), list[EpochRecord](), dict[str, NDArray[np.float32]]()
         self._epoch_seconds, self._mark = list[float](), clock()
 

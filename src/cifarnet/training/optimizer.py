@@ -9,10 +9,13 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, default_settings
 from cifarnet.config import TrainConfig
+from cifarnet.recipes import Recipe
 
 from .custom import NO_CUSTOM, Custom
 
@@ -157,13 +160,28 @@ def _schedule(config: TrainConfig, progress: float) -> float:
     return config.floor_fraction + (1 - config.floor_fraction) * (1 + math.cos(math.pi * done)) / 2
 
 
-def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0.0, custom: Custom = NO_CUSTOM) -> Sums:
+def class_weights_of(settings: Recipe, labels: NDArray[np.int32]) -> NDArray[np.float32] | None:
+    """Return the weight of each class for the labels (n,) of the training images: float32 (classes,), or None."""
+    if settings.train.class_weights == "none":
+        return None
+    counts = np.bincount(labels, minlength=settings.model.classes)
+    return (len(labels) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
+
+
+def objective(
+    logits: Any,
+    labels: Any,
+    weights: Any,
+    label_smoothing: float = 0.0,
+    custom: Custom = NO_CUSTOM,
+    class_weights: NDArray[np.float32] | None = None,
+) -> Sums:
     """Return the loss and the number of correct predictions, summed over a batch.
 
     ``logits`` is float32 (n, classes), ``labels`` int32 (n,), ``weights`` float32 (n,), 0 for padding and 1 otherwise.
     It is Keras' ``sparse_categorical_crossentropy`` of the logits, because the logarithm of a rounded probability
     differs between frameworks, with label smoothing as in Szegedy et al. 2016, section 7. The loss of ``custom``, if it
-    has one, replaces both.
+    has one, replaces both. ``class_weights`` (classes,) multiply the losses of the images of each class.
     """
     if custom.loss is not None:
         losses = custom.losses(labels, ops.softmax(logits, axis=-1))
@@ -172,6 +190,8 @@ def objective(logits: Any, labels: Any, weights: Any, label_smoothing: float = 0
         if label_smoothing:
             shared = -ops.mean(ops.log_softmax(logits, axis=-1), axis=-1)
             losses = (1 - label_smoothing) * losses + label_smoothing * shared
+    if class_weights is not None:
+        losses = losses * ops.take(ops.convert_to_tensor(class_weights), labels, axis=0)
     hits = ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels), "float32")
     return Sums(loss=ops.sum(losses * weights), correct=ops.sum(hits * weights))
 
@@ -185,12 +205,13 @@ def compile_engine(
     custom: Custom = NO_CUSTOM,
     parts: int | None = None,
     workers: Workers = ALONE,
+    class_weights: NDArray[np.float32] | None = None,
 ) -> Engine:
     """Return the engine that trains ``network``, which maps images to logits, with ``optimizer``, already built.
 
-    ``parts`` and ``workers`` as in ``Adapter.compile``.
+    ``class_weights`` as in ``objective``, ``parts`` and ``workers`` as in ``Adapter.compile``.
     """
-    measured = partial(objective, label_smoothing=config.label_smoothing, custom=custom)
+    measured = partial(objective, label_smoothing=config.label_smoothing, custom=custom, class_weights=class_weights)
     own_rate = custom.optimizer is not None
     return adapter().compile(
         network, optimizer, measured, ghost_batch, config.precision, parts, workers, own_rate=own_rate

@@ -15,10 +15,11 @@ from cifarnet.arguments import PATH, described, function, instance, number, take
 from cifarnet.backends import ALONE, Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
+from cifarnet.data.image_facts import class_sizes, is_unequal
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.calibration import calibrate
-from cifarnet.evaluation.scoring import Predictor, evaluate, predict, with_tta
+from cifarnet.evaluation.scoring import Predictor, predict, score, with_tta
 from cifarnet.model.network import build_model, load_features, load_weights, predictor, whiten
 from cifarnet.recipes import Recipe, recipe_and_settings
 from cifarnet.run.find import finish_pointing_latest
@@ -30,6 +31,7 @@ from cifarnet.system import usable_cores
 from .begin import begin, facts_of, require_fitting
 from .custom import customized, resumed
 from .distributed import join, require_alike
+from .image_list import differences
 from .loop import Outcome, fit
 from .observer import Observer
 from .warm_start import recipe_of, warm_start_from, warm_start_of
@@ -77,9 +79,9 @@ def train(
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
-    training and on the validation split, where ``min_delta`` applies to it: a ``keras.losses.Loss``, the name of one,
-    or a function of ``y_true``, the labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one value
-    per image (n,).
+    training and on the validation split, where ``min_delta`` is a fraction of it: a ``keras.losses.Loss``, the name of
+    one, or a function of ``y_true``, the labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one
+    value per image (n,).
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
@@ -165,7 +167,7 @@ def resume(
         _require_same_backend(run, record.backend)
         facts = facts_of(settings, dataset, record.custom)
         require_alike(workers, facts | {"parts": record.machine.parts, "threads": adapter().threads()})
-        parts = same_hold_out(record, dataset)
+        parts = same_hold_out(record, dataset, run)
         if workers.is_first:
             finish_pointing_latest(run)
         require_fitting(settings, dataset)
@@ -176,7 +178,7 @@ def resume(
         if warm_start is not None:
             load_features(model, warm_start.weights)
         # Only now, so that a refused resume keeps the results of the interrupted training.
-        record = _started(record, workers)
+        record = _started(record, workers, dataset.source)
         if workers.is_first:
             run.write_record(record)
         outcome = fit(
@@ -195,11 +197,10 @@ def resume(
         record = _with_result(record, outcome)
         if outcome.best_epoch:
             forward = predictor(model)
-            score = evaluate(forward, dataset.test, workers)
             record = replace(
                 record,
                 calibration=_calibration(forward, dataset, parts, workers),
-                metrics=replace(record.metrics, test=RecordedScore(**asdict(score))),
+                metrics=replace(record.metrics, test=_test_score(forward, dataset, workers)),
             )
         if workers.is_first:
             digest = weights_digest(run) if outcome.best_epoch else None
@@ -208,9 +209,11 @@ def resume(
     return run
 
 
-def _started(record: RunRecord, workers: Workers) -> RunRecord:
+def _started(record: RunRecord, workers: Workers, source: str | None) -> RunRecord:
+    """Return the record of a session that begins, with the place where the images are now."""
     machine = replace(record.machine, workers=workers.count if workers.count > 1 else None)
-    return replace(record.without_results(), status="running", machine=machine)
+    data = replace(record.data, source=source or record.data.source)
+    return replace(record.without_results(), status="running", machine=machine, data=data)
 
 
 def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model:
@@ -235,7 +238,7 @@ def calibration_of(
     record = run.record if epoch is None else record_of(run, epoch)
     if (recorded := record.calibration_for(flip=flip)) is not None:
         return recorded
-    parts = same_hold_out(record, dataset)
+    parts = same_hold_out(record, dataset, run)
     found = _calibration(with_tta(predictor(model)) if flip else predictor(model), dataset, parts)
     if record.status != "running":
         with suppress(RunError, OSError), run.locked():  # the folder may be read-only
@@ -248,6 +251,19 @@ def calibration_of(
 def _calibration(forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers = ALONE) -> Calibration:
     logits = predict(forward, dataset.train.images[parts.validation], workers=workers)
     return calibrate(logits, dataset.train.labels[parts.validation])
+
+
+def _test_score(forward: Predictor, dataset: Dataset, workers: Workers) -> RecordedScore:
+    labels = dataset.test.labels
+    logits = predict(forward, dataset.test.images, workers=workers)
+    found = RecordedScore(**asdict(score(logits, labels)))
+    if not is_unequal(class_sizes(dataset)):
+        return found
+    hits = logits.argmax(axis=1) == labels
+    members = [hits[labels == label] for label in range(len(dataset.labels))]
+    recall = tuple(float(each.mean()) if len(each) else None for each in members)
+    known = [each for each in recall if each is not None]
+    return replace(found, recall=recall, balanced_accuracy=statistics.fmean(known))
 
 
 @dataclass(frozen=True)
@@ -294,12 +310,15 @@ def _require_same_threads(run: Run, began: Machine) -> None:
         )
 
 
-def require_same_data(data: DataRecord, dataset: Dataset) -> None:
-    """Raise ``RunError`` unless ``dataset`` is the one in a run record."""
+def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None) -> None:
+    """Raise ``RunError`` unless ``dataset`` is the one in a run record, with the files that differ from ``run``."""
     if data.fingerprint != dataset.fingerprint:
+        different = differences(run, dataset) if run else ""
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
-            f"run began: restore {data.source or data.name}, name its place with --data if it moved, or start a new run"
+            f"run began: restore {data.source or data.name}, pass it from its new place if it moved (--data), or "
+            "start a new run"
+            f"{f' (since then {different})' * bool(different)}"
         )
     if data.labels != dataset.labels:
         raise RunError(
@@ -308,13 +327,13 @@ def require_same_data(data: DataRecord, dataset: Dataset) -> None:
         )
 
 
-def same_hold_out(record: RunRecord, dataset: Dataset) -> HoldOut:
-    """Return the validation split that a run began with.
+def same_hold_out(record: RunRecord, dataset: Dataset, run: Run | None = None) -> HoldOut:
+    """Return the validation split that a run began with. ``run``, if given, knows which files differ.
 
     Raises ``RunError`` if ``dataset`` or its division is not that of the record: images of another validation split may
     have been trained on.
     """
-    require_same_data(record.data, dataset)
+    require_same_data(record.data, dataset, run)
     parts = hold_out_of(dataset, record.train)
     if parts.fingerprint != record.hold_out.fingerprint:
         raise RunError(

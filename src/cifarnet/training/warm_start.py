@@ -7,7 +7,8 @@ from pathlib import Path
 from cifarnet import pretrained
 from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.data import HoldOut
-from cifarnet.dataset import Dataset
+from cifarnet.data.decoding import decode
+from cifarnet.dataset import Dataset, silent
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.recipes import RECIPES, Recipe
 from cifarnet.run.folder import Run, require_weights
@@ -55,7 +56,7 @@ def recipe_of(run: Run) -> Recipe:
     """Return the recipe for fine-tuning ``run``: its network, its seed and its validation split."""
     found = run.record.settings
     # Its other settings may have been adapted to its images.
-    train = RECIPES[found.name].train if found.name in RECIPES else found.train
+    train = RECIPES[found.name].sized(found.model.image_shape).train if found.name in RECIPES else found.train
     train = replace(train, seed=found.train.seed, validation_fraction=found.train.validation_fraction)
     return replace(found, train=train)
 
@@ -85,17 +86,14 @@ def warm_start_of(run: Run) -> WarmStart | None:
 
 
 def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold_out: str) -> None:
-    """Raise ``ConfigError`` if validation or test images were trained on before, or have another size.
+    """Raise ``ConfigError`` if validation or test images were trained on before, or if that cannot be known.
 
     ``parts`` is the validation split of ``dataset``, and ``hold_out`` its fingerprint. The same split of the same
-    dataset as in the earlier run is accepted, even if the dataset has copies of an image.
+    dataset as in the earlier run is accepted, even if the dataset has copies of an image. Image files are compared in
+    the size of the earlier run; arrays of another size are refused.
     """
     if dataset.train.images.shape[1:] != warm_start.image_shape:
-        raise ConfigError(
-            f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {warm_start.image_shape} "
-            f"as {warm_start.run}, whose training images are not recognized in another size: resize them, or train "
-            "without --from"
-        )
+        dataset = _in_size_of(warm_start, dataset)
     data, held_out_before = warm_start.division or (None, None)
     is_same = data == dataset.fingerprint
     seen = digests(dataset.train.images) if is_same else warm_start.seen
@@ -107,8 +105,23 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold
             f"{count} of the {len(validation) + len(dataset.test)} validation and test images were trained on by "
             f"{warm_start.run} or a run before it; expected new ones (adding images to its folder changes which are "
             "the validation images): use a folder of new images, that run's images, split_seed, seed and "
-            "validation_fraction, or train without --from"
+            "validation_fraction, or train from scratch"
         )
+
+
+def _in_size_of(warm_start: WarmStart, dataset: Dataset) -> Dataset:
+    """Return ``dataset`` with its image files read again in the size of the earlier run, to recognize its images."""
+    if dataset.source is None or not (dataset.train.files and dataset.test.files):
+        raise ConfigError(
+            f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {warm_start.image_shape} "
+            f"as {warm_start.run}, whose training images are not recognized in another size: resize them, use a folder "
+            "of image files, or train from scratch"
+        )
+    folder, (height, width, channels) = Path(dataset.source), warm_start.image_shape
+    paths = [folder / file for part in (dataset.train, dataset.test) for file in part.files]
+    images, first = decode(folder, paths, silent, (height, width, channels)).images, len(dataset.train)
+    train, test = replace(dataset.train, images=images[:first]), replace(dataset.test, images=images[first:])
+    return replace(dataset, train=train, test=test)
 
 
 def _division(record: RunRecord) -> tuple[str, str]:

@@ -69,7 +69,7 @@ def read_outputs(path: Path) -> dict[str, Any]:
         what = reason(error) if isinstance(error, OSError) else "it is no JSON"
         raise DataError(f"{path} cannot be read ({what}); expected JSON: check the path and the file") from error
     if not isinstance(outputs, dict):
-        raise DataError(f"{path} holds a {type(outputs).__name__}; expected {{image name: [numbers]}}: name the images")
+        raise DataError(f"{path} holds no JSON object; expected {{image name: [numbers]}}: name the images")
     if twice := [name for name, count in Counter(Path(name).name for name in outputs).items() if count > 1]:
         given = [name for name in outputs if Path(name).name == twice[0]]
         raise DataError(

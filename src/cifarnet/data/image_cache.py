@@ -1,0 +1,170 @@
+"""The cache of decoded images: one file per image folder and image size, each written atomically and memory-mapped.
+
+A file has the line ``MAGIC``, a line of JSON that describes the folder and its images, and then the pixels. Its lock
+only keeps two processes from decoding the same images at the same time.
+"""
+
+import hashlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import features
+
+from cifarnet.atomic import publish, remove_abandoned, temporary_name
+from cifarnet.contract import RECIPE, Shape
+from cifarnet.preprocessing import VERSION
+
+from .cache import cache_folder
+
+MAGIC = b"cifarnet images 1\n"
+"""First line of a cache file; the number is the version of its layout."""
+FOLDER = "images"
+"""Name of the folder of the cache files in the cache of cifarnet."""
+MOST_BYTES = 4 * 1024**3
+"""Maximum size of all cache files together: 1.3 million images of 32x32 pixels. The least recently used are deleted."""
+DECODERS = ("libjpeg_turbo", "jpg", "webp", "avif")
+"""Libraries of lossy formats, whose versions may decode the same file to other pixels."""
+_NAME = re.compile(r"[0-9a-f]{32}\.pixels")
+
+
+class Stamp(NamedTuple):
+    """A version of an image file: a file with the same stamp is taken for unchanged."""
+
+    name: str
+    """Path in the folder."""
+    size_bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, folder: Path, path: Path) -> Self:
+        """Return the stamp of the file ``path`` in ``folder``. Raises ``OSError``."""
+        status = path.stat()
+        return cls(str(path.relative_to(folder)), status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """The content of a cache file: the row of each image in ``pixels``, and the SHA-256 of its file."""
+
+    rows: Mapping[Stamp, int]
+    contents: Sequence[bytes]
+    pixels: NDArray[np.uint8]
+    """uint8 (n, height, width, 3), memory-mapped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedFolder:
+    """A cache file: its path, the image folder, number and size of the images, and the bytes that it takes."""
+
+    path: Path
+    folder: str
+    images: int
+    height: int
+    width: int
+    size_bytes: int
+
+
+def cache_file(folder: Path, shape: Shape) -> Path:
+    """Return the cache file of the images in ``folder`` in the size ``shape``, as this version preprocesses them."""
+    decoders = [PIL.__version__, *(features.version(name) for name in DECODERS)]
+    steps = dict(RECIPE) | {"height": shape[0], "width": shape[1]}
+    key = json.dumps([str(folder.resolve()), VERSION, steps, decoders])
+    return cache_folder() / FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pixels"
+
+
+def open_cached(path: Path, shape: Shape) -> CachedImages | None:
+    """Return the images in a cache file, or None if there is no undamaged one. It counts as used now."""
+    try:
+        offset, head = _read_head(path)
+        pixels = np.memmap(path, np.uint8, "r", offset, (len(head["files"]), *shape)).view(np.ndarray)
+        if zlib.crc32(pixels.data) != head["crc32"]:
+            return None
+        rows = {Stamp(*file[:3]): row for row, file in enumerate(head["files"])}
+        contents = [bytes.fromhex(file[3]) for file in head["files"]]
+    except (OSError, ValueError, KeyError, TypeError):  # the images are decoded again
+        return None
+    with suppress(OSError):  # the cache of another user
+        os.utime(path)
+    return CachedImages(rows, contents, pixels)
+
+
+def write_cached(path: Path, folder: Path, stamps: Sequence[Stamp], contents: Sequence[bytes], pixels: Any) -> None:
+    """Write a cache file and delete the least recently used ones above ``MOST_BYTES``. Raises ``OSError``."""
+    files = [(*stamp, content.hex()) for stamp, content in zip(stamps, contents, strict=True)]
+    shape = dict(zip(("height", "width"), pixels.shape[1:3], strict=True))
+    head = {"folder": str(folder.resolve()), **shape, "crc32": zlib.crc32(pixels.data), "files": files}
+    remove_abandoned(path.parent)
+    temporary = temporary_name(path)
+    try:
+        with temporary.open("xb") as file:
+            file.write(MAGIC + json.dumps(head).encode() + b"\n")
+            file.write(pixels.data)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _limit(path)
+
+
+def cached_folders() -> list[CachedFolder]:
+    """Return the image folders in the cache, the most recently used first."""
+    found = []
+    for path in _files():
+        with suppress(OSError, ValueError, KeyError):
+            _, head = _read_head(path)
+            sizes = {"height": head["height"], "width": head["width"], "size_bytes": path.stat().st_size}
+            found.append(CachedFolder(path=path, folder=head["folder"], images=len(head["files"]), **sizes))
+    return found
+
+
+def clear_cached_folders() -> int:
+    """Delete all cache files and nothing else, and return their size in bytes. Raises ``OSError``."""
+    files = _files()
+    size_bytes = sum(path.stat().st_size for path in files)
+    for path in files:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".lock").unlink(missing_ok=True)
+    return size_bytes
+
+
+def _limit(newest: Path) -> None:
+    """Delete the least recently used cache files above ``MOST_BYTES``, but not ``newest``."""
+    total_bytes = 0
+    for path in _files():
+        with suppress(OSError):  # deleted by another process
+            total_bytes += path.stat().st_size
+            if total_bytes > MOST_BYTES and path != newest:
+                path.unlink()
+                path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _files() -> list[Path]:
+    """Return the cache files, the most recently used first. Other files are not ours to show or delete."""
+    used = {}
+    for path in (cache_folder() / FOLDER).glob("*.pixels"):
+        with suppress(OSError):
+            with path.open("rb") as file:
+                is_ours = file.read(len(MAGIC)) == MAGIC
+            if is_ours and _NAME.fullmatch(path.name):
+                used[path] = path.stat().st_mtime_ns
+    return sorted(used, key=used.__getitem__, reverse=True)
+
+
+def _read_head(path: Path) -> tuple[int, dict[str, Any]]:
+    """Return the position of the pixels and the description before it. Raises ``ValueError`` for other files."""
+    with path.open("rb") as file:
+        if file.readline(len(MAGIC)) != MAGIC:
+            raise ValueError("no cache file of this version")
+        head: dict[str, Any] = json.loads(file.readline())
+        return file.tell(), head

@@ -1,0 +1,254 @@
+"""What `train` says about a folder, leaves out of it, and knows about it when it changed or moved."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet.run.folder import Run
+from tests.records import document
+
+from .conftest import fails_after_messages
+
+SHORT = ("--epochs", "1", "--batch-size", "8", "--validation-fraction", "0.3")
+NO_TIME = ("--max-minutes", "0", *SHORT)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of fifteen images of noise, all different."""
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(15):
+            image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
+            image.save(tmp_path / "photos" / label / f"{index}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def latest(tmp_path):
+    return Run(tmp_path / "runs" / "latest")
+
+
+def notes(run, *arguments):
+    code, _, lines = run("train", *arguments)
+    assert code == 0, lines
+    return [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
+
+
+# Broken files
+
+
+def test_without_broken_files_a_run_goes_to_its_end_and_says_which(run, photos, latest, tmp_path):
+    for index in range(7):
+        (photos / "cat" / f"broken{index}.png").write_text("no image")
+    (photos / "dog" / "link.png").symlink_to("nowhere")
+    message = fails_after_messages(run, "train", "--data", "photos")
+    assert "--skip-broken" in message
+    (photos / "dog" / "link.png").unlink()
+    message = fails_after_messages(run, "train", "--data", "photos")
+    assert "7 of 37 images could not be read" in message
+    assert message.endswith("with --skip-broken; `cifarnet data check photos` lists all")
+    assert not (tmp_path / "runs").exists()
+    (photos / "dog" / "link.png").symlink_to("nowhere")
+    told = notes(run, "--data", "photos", "--skip-broken", *SHORT)
+    assert any(note.startswith("8 files that cannot be read are left out: see runs/") for note in told)
+    assert document(latest)["data"]["skipped"] == 8
+    with (latest.path / "broken.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["file", "reason"]
+    assert sorted(rows)[0] == ["cat/broken0.png", "no image in a known format"]
+    assert sorted(rows)[-1] == ["dog/link.png", "a link that leads nowhere"]
+    for command in (("export",), ("evaluate",)):  # which read the folder again
+        code, _, lines = run(*command)
+        assert code == 0, lines
+
+
+def test_images_are_evaluated_without_broken_files(run, photos, tmp_path):
+    assert run("train", "--data", "photos", *SHORT)[0] == 0
+    for label in ("cat", "dog"):
+        (tmp_path / "others" / label).mkdir(parents=True)
+        pixels = np.random.default_rng(len(label)).integers(0, 200, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "others" / label / "0.png")
+    (tmp_path / "others" / "dog" / "1.png").write_text("no image")
+    assert "1 of 3 images could not be read" in fails_after_messages(run, "evaluate", "--images", "others")
+    code, stdout, lines = run("evaluate", "--images", "others", "--skip-broken")
+    assert code == 0, lines
+    assert "2 images of 2 classes" in stdout
+    assert any(line.startswith("note: 1 files that cannot be read are left out: dog/1.png (") for line in lines)
+
+
+def test_a_folder_of_classes_in_another_unicode_form_is_evaluated(run, photos, tmp_path):
+    (photos / "cat").rename(photos / "caf\u00e9")
+    assert run("train", "--data", "photos", *SHORT)[0] == 0
+    rng = np.random.default_rng(5)
+    for label in ("cafe\u0301", "dog"):
+        (tmp_path / "others" / label).mkdir(parents=True)
+        for index in range(5):
+            image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
+            image.save(tmp_path / "others" / label / f"{index}.png")
+    for option in ("--data", "--images"):
+        code, _, lines = run("evaluate", option, "others")
+        assert code == 0, lines
+
+
+# Notes
+
+
+def test_files_that_are_not_read_are_counted_by_extension(run, photos):
+    for name in ("cat/1.heic", "cat/2.heic", "dog/notes.txt", "dog/README"):
+        (photos / name).touch()
+    (photos / "dog" / "more").symlink_to(photos / "cat")
+    told = notes(run, "--data", "photos", *NO_TIME)
+    assert "4 files are not read, by extension: 2 .heic, 1 without extension, 1 .txt" in told
+    assert "1 links to folders inside the class folders are not followed" in told
+
+
+def test_copies_images_of_one_color_and_small_classes_are_noted(run, photos):
+    for number in range(40):
+        shutil.copy(photos / "cat" / "0.png", photos / "cat" / f"copy{number}.png")
+    few_levels = np.random.default_rng(0).integers(51_200, 51_420, (40, 40)).astype(np.uint16)
+    Image.fromarray(few_levels).save(photos / "dog" / "few.png")
+    told = notes(run, "--data", "photos", *NO_TIME)
+    assert any(note.startswith("40 of the 71 images are copies of others (the same pixels), and all") for note in told)
+    assert any(note.startswith("1 images have nearly one color, such as 16-bit files that use few of") for note in told)
+    assert any(note.startswith("cat has 55 images, dog 16: the accuracy says little") for note in told)
+
+
+def test_recall_and_balanced_accuracy_are_told_if_classes_differ_in_size(run, photos, latest):
+    for path in sorted((photos / "dog").iterdir())[4:]:
+        path.unlink()
+    code, _, lines = run("train", "--data", "photos", "--class-weights", "balanced", *SHORT)
+    assert code == 0, lines
+    test = document(latest)["metrics"]["test"]
+    _, stdout, _ = run("evaluate", "--json")
+    assert test["recall"] == [each["recall"] for each in json.loads(stdout)["evaluation"]["classes"]]
+    assert test["balanced_accuracy"] == np.mean(test["recall"])
+    (told,) = (line for line in lines if line.startswith("Classes differ in size: balanced accuracy "))
+    assert f"{100 * test['balanced_accuracy']:.2f}%; recall " in told
+    assert f"cat {100 * test['recall'][0]:.1f}%" in told
+    assert document(latest)["train"]["class_weights"] == "balanced"
+
+
+def test_recall_is_not_told_for_classes_of_like_sizes(run, photos, latest):
+    code, _, lines = run("train", "--data", "photos", *SHORT)
+    assert code == 0
+    assert "recall" not in document(latest)["metrics"]["test"]
+    assert not any("balanced accuracy" in line for line in lines)
+
+
+def test_a_sound_folder_has_no_such_note(run, photos):
+    told = notes(run, "--data", "photos", *NO_TIME)
+    assert [note for note in told if "validation images" not in note] == []
+
+
+# Validation folder
+
+
+@pytest.fixture
+def split(photos, tmp_path):
+    """The images in `train`, `val` and `test`, five of each class in each."""
+    for part, rows in (("train", range(5)), ("val", range(5, 10)), ("test", range(10, 15))):
+        for label in ("cat", "dog"):
+            (tmp_path / "split" / part / label).mkdir(parents=True)
+            for row in rows:
+                shutil.copy(photos / label / f"{row}.png", tmp_path / "split" / part / label)
+    return tmp_path / "split"
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_the_folder_val_is_the_validation_split(run, split, latest, name):
+    (split / "val").rename(split / name)
+    assert f"the 10 images in {name}/ are the validation split: none are held out" in notes(
+        run, "--data", "split", *SHORT
+    )
+    record = document(latest)
+    assert (record["hold_out"]["train"], record["hold_out"]["validation"]) == (10, 10)
+    assert (record["data"]["validation_images"], record["data"]["train_images"]) == (10, 20)
+    code, _, lines = run("export")
+    assert code == 0, lines
+    shutil.rmtree(split / name)
+    assert "10 removed: " in fails_after_messages(run, "export")
+
+
+def test_a_run_that_drew_its_validation_split_ignores_a_folder_val(run, split, latest):
+    (split / "val").rename(split / "other")
+    assert run("train", "--data", "split", *SHORT)[0] == 0
+    assert "validation_images" not in document(latest)["data"]
+    (split / "other").rename(split / "val")
+    code, _, lines = run("export")
+    assert code == 0, lines
+
+
+def test_test_images_without_class_folders_are_told_what_to_do(fails_after, split):
+    for path in list((split / "test").rglob("*.png")):
+        path.rename(split / "test" / f"{path.parent.name}{path.name}")
+    for label in ("cat", "dog"):
+        (split / "test" / label).rmdir()
+    message = fails_after("train", "--data", "split")
+    assert "split/test has images and no class folder" in message
+    assert "train with `--data split/train`, and classify the others with `cifarnet predict split/test`" in message
+
+
+@pytest.fixture
+def fails_after(run):
+    return lambda *arguments: fails_after_messages(run, *arguments)
+
+
+# Changed and moved folders
+
+
+def test_what_differs_is_listed(run, photos):
+    assert run("train", "--data", "photos", *SHORT)[0] == 0
+    shutil.copy(photos / "cat" / "0.png", photos / "dog" / "new.png")
+    for index in (1, 2, 3, 4):
+        (photos / "cat" / f"{index}.png").unlink()
+    Image.new("RGB", (32, 32), "red").save(photos / "dog" / "0.png")
+    expected = "(since then 1 added: dog/new.png; 4 removed: cat/1.png, cat/2.png, cat/3.png, …; 1 changed: dog/0.png)"
+    for command in ("export", "evaluate"):
+        assert expected in fails_after_messages(run, command)
+
+
+def test_a_run_with_its_test_images_is_exported_without_the_folder(run, photos, latest, tmp_path):
+    assert run("train", "--data", "photos", "--keep-test-images", *SHORT)[0] == 0
+    assert run("export")[0] == 0
+    before = latest.model.read_bytes()
+    shutil.rmtree(photos)
+    code, _, lines = run("export")
+    assert code == 0, lines
+    assert latest.model.read_bytes() == before
+    code, _, lines = run("export", "--fp16")
+    assert code == 0, lines
+    for option in ("--int8", "--tta"):  # which need training or validation images
+        assert "expected --data with its place" in fails_after_messages(run, "export", option)
+    kept = latest.path / "test-images.npz"
+    with np.load(kept) as found:
+        images, labels = found["images"], found["labels"]
+    np.savez(kept, images=images + 1, labels=labels)
+    assert "test-images.npz is damaged (it has other images)" in fails_after_messages(run, "export")
+
+
+def test_test_images_that_take_too_much_space_are_not_kept(run, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("cifarnet.training.kept_images.MOST_BYTES", 1000)
+    message = fails_after_messages(run, "train", "--data", "photos", "--keep-test-images")
+    assert "expected at most 0 MB to keep: leave --keep-test-images out" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["--skip-broken", "--keep-test-images"])
+def test_what_a_run_began_with_is_not_chosen_on_resuming(run, option):
+    assert f"{option} and --resume were both given" in fails_after_messages(run, "train", "--resume", "latest", option)
+
+
+def test_a_resumed_run_remembers_where_its_images_are_now(run, photos, latest, tmp_path):
+    assert run("train", "--data", "photos", *NO_TIME)[0] == 0
+    photos.rename(tmp_path / "elsewhere")
+    assert run("train", "--resume", "latest", "--data", "elsewhere")[0] == 0
+    assert document(latest)["data"]["source"] == str(tmp_path / "elsewhere")
+    for command in ("export", "evaluate"):
+        code, _, lines = run(command)
+        assert code == 0, lines

@@ -1,0 +1,139 @@
+"""`cifarnet data check` reports on a folder as training would read it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet.data import load_dataset
+from cifarnet.data.check import check_folder
+
+
+def waves(phase, size=(48, 48)):
+    """A smooth image, other for each phase, whose near-copies have the same average hash."""
+    y, x = np.mgrid[0:64, 0:64]
+    values = 127 + 120 * np.sin(phase + x * (1 + phase) / 20 + y * phase / 15)
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB").resize(size)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of twelve different images."""
+    for number in range(24):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        waves(number / 3, (40 + number, 40)).save(folder / f"{number:02}.png")
+    return tmp_path / "photos"
+
+
+def test_a_sound_folder_is_usable(photos, typed):
+    report = check_folder(photos).report
+    assert report.classes == {"a": {"all": 12}, "b": {"all": 12}}
+    assert (report.images, report.fault, report.unequal, report.crossing) == (24, None, False, 0)
+    assert (report.sizes.smallest, report.sizes.median, report.sizes.largest) == ((40, 40), (52, 40), (63, 40))
+    assert report.copies == report.near_copies == report.broken == report.flat == report.linked_folders == ()
+    code, stdout, _ = typed("data", "check", photos)
+    assert (code, stdout.splitlines()[-1]) == (0, f"usable: cifarnet train --data {photos}")
+
+
+def test_all_broken_files_are_listed_and_make_it_unusable_unless_they_are_skipped(photos, typed):
+    for number in range(20):
+        (photos / "a" / f"broken{number:02}.png").write_text("no image")
+    (photos / "b" / "link.png").symlink_to(photos / "nowhere")
+    code, stdout, _ = typed("data", "check", photos)
+    assert code == 1
+    assert stdout.count("(no image in a known format)") == 20
+    assert "  b/link.png (a link that leads nowhere)" in stdout
+    assert stdout.splitlines()[-1].startswith("not usable: 1 of 13 images")
+    code, stdout, _ = typed("data", "check", photos, "--skip-broken", "--json")
+    report = json.loads(stdout)
+    assert (code, report["fault"], len(report["broken"]), report["images"]) == (0, None, 21, 24)
+    assert report["broken"][0] == {"name": "a/broken00.png", "reason": "no image in a known format"}
+
+
+def test_copies_near_copies_and_how_many_would_have_crossed(photos):
+    for number in range(9):
+        shutil.copy(photos / "a" / "00.png", photos / "a" / f"copy{number}.png")
+    shutil.copy(photos / "a" / "00.png", photos / "b" / "other.png")
+    Image.open(photos / "b" / "01.png").save(photos / "b" / "near.jpg")
+    report = check_folder(photos).report
+    (group,) = report.copies
+    assert len(group) == 11
+    assert report.copies_across_classes == 1
+    assert report.near_copies == (("b/01.png", "b/near.jpg"),)
+    dataset = load_dataset(photos)
+    assert not {image.tobytes() for image in dataset.test.images} & {image.tobytes() for image in dataset.train.images}
+    assert 1 <= report.crossing <= 11
+    assert report.fault is None
+
+
+def test_copies_across_given_splits_make_it_unusable(photos, tmp_path):
+    for part in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "split" / part)
+    report = check_folder(tmp_path / "split").report
+    assert report.classes["a"] == {"train": 12, "test": 12}
+    assert report.crossing == 24
+    assert report.fault.startswith("24 test images have the pixels of training images")
+
+
+def test_files_that_are_not_read_are_counted(photos):
+    for name in ("a/1.heic", "a/2.HEIC", "b/notes", "b/.hidden"):
+        (photos / name).touch()
+    (photos / "b" / "more").symlink_to(photos / "a")
+    report = check_folder(photos).report
+    assert report.others == {".heic": 2, "": 1}
+    assert report.linked_folders == ("b/more",)
+
+
+def test_16_bit_images_of_few_levels_and_classes_of_other_sizes_are_named(photos):
+    levels = np.random.default_rng(0).integers(51_200, 51_420, (40, 40)).astype(np.uint16)
+    Image.fromarray(levels).save(photos / "a" / "narrow.png")
+    Image.new("RGB", (40, 40), "red").save(photos / "a" / "red.png")
+    for number in range(6, 24, 2):
+        (photos / "a" / f"{number:02}.png").unlink()
+    for number in range(10):
+        waves(9 + number / 3).save(photos / "b" / f"more{number}.png")
+    report = check_folder(photos).report
+    assert (report.flat, report.narrow, report.unequal) == (("a/narrow.png", "a/red.png"), ("a/narrow.png",), True)
+
+
+def test_a_class_with_too_few_images_makes_it_unusable(photos, typed):
+    for path in list((photos / "b").iterdir())[2:]:
+        path.unlink()
+    code, stdout, _ = typed("data", "check", photos)
+    assert code == 1
+    assert "not usable: class folder" in stdout
+    assert "b has 2 image(s)" in stdout
+
+
+def test_a_class_whose_only_training_image_cannot_be_held_out_makes_it_unusable(photos, tmp_path):
+    for part, names in (("train", ["00.png", "01.png", "03.png"]), ("test", ["04.png", "05.png"])):
+        for name in names:
+            label = "ab"[int(name[:2]) % 2]
+            (tmp_path / "split" / part / label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(photos / label / name, tmp_path / "split" / part / label)
+    assert "has 1 image(s) to divide" in check_folder(tmp_path / "split").report.fault
+
+
+def test_what_is_no_folder_of_classes_is_one_line(tmp_path, typed):
+    (tmp_path / "one" / "class").mkdir(parents=True)
+    for place in ("one", "nowhere"):
+        code, stdout, stderr = typed("data", "check", tmp_path / place)
+        assert (code, stdout, stderr.count("\n")) == (1, "", 1)
+        assert stderr.startswith("error: ")
+
+
+def test_the_contact_sheet_shows_every_class(photos, tmp_path, typed):
+    code, _, _ = typed("data", "check", photos, "--contact-sheet", tmp_path / "sheet.png")
+    assert code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert (sheet.format, sheet.mode) == ("PNG", "RGB")
+        pixels = np.asarray(sheet)
+    for top in (18, 100):  # the first image of each class
+        assert len(np.unique(pixels[top : top + 64, 4:68].reshape(-1, 3), axis=0)) > 10
+    code, _, stderr = typed("data", "check", photos, "--contact-sheet", tmp_path / "sheet.jpg")
+    assert (code, "ends in .png" in stderr) == (1, True)
+    code, _, stderr = typed("data", "check", photos, "--contact-sheet", photos / "a" / "sheet.png")
+    assert (code, "inside the images" in stderr) == (1, True)

@@ -1,0 +1,194 @@
+"""The images of a folder are decoded once, and the cache never changes what is read."""
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifarnet import preprocessing
+from cifarnet.data import decoding, image_cache, load_dataset, open_labeled_images
+from cifarnet.errors import DataError
+
+SECOND_NS = 10**9
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "images"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that were decoded since the last ``clear``."""
+    names, read = [], decoding.read_pixels
+
+    def recorded(path, shape):
+        names.append(path.name)
+        return read(path, shape)
+
+    monkeypatch.setattr(decoding, "read_pixels", recorded)
+    return names
+
+
+def files(cache):
+    return sorted(cache.glob("*.pixels"))
+
+
+def assert_same(one, other):
+    assert one.fingerprint == other.fingerprint
+    assert (one.train.files, one.test.files) == (other.train.files, other.test.files)
+    for part in ("train", "test"):
+        np.testing.assert_array_equal(getattr(one, part).images, getattr(other, part).images)
+
+
+@pytest.mark.parametrize("parts", [("",), ("train", "test")])
+def test_the_second_reading_decodes_nothing_and_gives_the_same(class_folders, tmp_path, decoded, parts):
+    if parts != ("",):
+        for part in parts:
+            shutil.copytree(class_folders, tmp_path / "split" / part)
+    folder = class_folders if parts == ("",) else tmp_path / "split"
+    first = load_dataset(folder)
+    assert len(decoded) == 10 * len(parts)
+    decoded.clear()
+    assert_same(load_dataset(folder), first)
+    assert decoded == []
+
+
+def test_a_changed_an_added_and_a_removed_file_decode_only_those(class_folders, decoded):
+    load_dataset(class_folders)
+    decoded.clear()
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(class_folders / "cat" / "2.png")
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(class_folders / "dog" / "new.png")
+    (class_folders / "cat" / "0.png").unlink()
+    changed = load_dataset(class_folders)
+    assert sorted(decoded) == ["2.png", "new.png"]
+    image_cache.clear_cached_folders()
+    assert_same(load_dataset(class_folders), changed)
+
+
+def test_without_a_removed_file_the_others_are_the_same(class_folders, decoded):
+    load_dataset(class_folders)
+    decoded.clear()
+    (class_folders / "cat" / "1.png").unlink()
+    changed = load_dataset(class_folders)
+    assert decoded == []
+    image_cache.clear_cached_folders()
+    assert_same(load_dataset(class_folders), changed)
+
+
+def test_a_file_of_the_same_size_and_another_time_is_decoded_again(class_folders, decoded):
+    load_dataset(class_folders)
+    decoded.clear()
+    path = class_folders / "cat" / "0.png"
+    time_ns = path.stat().st_mtime_ns + 1
+    os.utime(path, ns=(time_ns, time_ns))
+    load_dataset(class_folders)
+    assert decoded == ["0.png"]
+
+
+def test_images_of_another_size_have_their_own_cache(class_folders, decoded, cache):
+    small = open_labeled_images(class_folders, ["cat", "dog"])
+    large = open_labeled_images(class_folders, ["cat", "dog"], shape=(48, 48, 3))
+    assert (len(decoded), len(files(cache))) == (20, 2)
+    assert (small.test.images.shape[1:], large.test.images.shape[1:]) == ((32, 32, 3), (48, 48, 3))
+
+
+@pytest.mark.parametrize("name", ["VERSION", "decoders"])
+def test_another_version_does_not_use_the_cache(class_folders, decoded, monkeypatch, name):
+    load_dataset(class_folders)
+    decoded.clear()
+    if name == "VERSION":
+        monkeypatch.setattr(image_cache, name, preprocessing.VERSION + 1)
+    else:
+        monkeypatch.setattr(image_cache.features, "version", lambda _: "another")
+    load_dataset(class_folders)
+    assert len(decoded) == 10
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: c[:40]])
+def test_a_damaged_cache_is_not_used(class_folders, decoded, cache, damage):
+    first = load_dataset(class_folders)
+    decoded.clear()
+    (file,) = files(cache)
+    file.write_bytes(damage(file.read_bytes()))
+    assert_same(load_dataset(class_folders), first)
+    assert len(decoded) == 10
+    decoded.clear()
+    load_dataset(class_folders)
+    assert decoded == []
+
+
+def test_images_beside_a_broken_one_are_decoded_once(class_folders, decoded):
+    (class_folders / "cat" / "0.png").write_text("no image")
+    for expected in (10, 1):
+        decoded.clear()
+        with pytest.raises(DataError, match="1 of 10 images could not be read"):
+            load_dataset(class_folders)
+        assert len(decoded) == expected
+
+
+def test_without_a_usable_cache_the_images_are_decoded_each_time(class_folders, tmp_path, decoded):
+    (tmp_path / "cache").write_text("no folder")
+    seen = []
+    for _ in range(2):
+        load_dataset(class_folders, progress=lambda phase, *_: seen.append(phase))
+    assert len(decoded) == 20
+    assert [phase for phase in seen if phase.startswith("decoded images are not kept")] == [seen[0]] * 2
+
+
+def test_a_second_reader_waits_and_decodes_nothing(class_folders, decoded):
+    started, go_on, waited = threading.Event(), threading.Event(), threading.Event()
+
+    def first(phase, *_):
+        started.set()
+        assert go_on.wait(30)
+
+    def second(phase, *_):
+        if phase == "waiting for another process":
+            waited.set()
+            go_on.set()
+
+    reader = threading.Thread(target=load_dataset, args=(class_folders,), kwargs={"progress": first})
+    reader.start()
+    assert started.wait(30)
+    load_dataset(class_folders, progress=second)
+    reader.join()
+    assert waited.is_set()
+    assert len(decoded) == 10
+
+
+def test_the_least_recently_used_is_deleted_above_the_limit(class_folders, tmp_path, cache, monkeypatch):
+    folders = [shutil.copytree(class_folders, tmp_path / name) for name in ("first", "second", "third")]
+    for age, folder in zip((50, 100), folders[:2], strict=True):
+        load_dataset(folder)
+        newest = max(files(cache), key=lambda file: file.stat().st_mtime_ns)
+        time_ns = newest.stat().st_mtime_ns - age * SECOND_NS
+        os.utime(newest, ns=(time_ns, time_ns))
+    monkeypatch.setattr(image_cache, "MOST_BYTES", int(2.5 * files(cache)[0].stat().st_size))
+    load_dataset(folders[2])
+    assert [Path(each.folder).name for each in image_cache.cached_folders()] == ["third", "first"]
+
+
+def test_data_cache_shows_folders_and_clears_only_its_own_files(class_folders, cache, typed):
+    load_dataset(class_folders)
+    foreign = [cache / f"{'0' * 32}.pixels", cache / "notes.txt", cache / "mine.pixels"]
+    for path in foreign:
+        path.write_text("mine")
+    code, stdout, _ = typed("data", "cache")
+    assert code == 0
+    assert str(class_folders) in stdout
+    assert "32x32" in stdout
+    code, stdout, _ = typed("data", "cache", "--json")
+    (shown,) = json.loads(stdout)["folders"]
+    assert (shown["folder"], shown["images"]) == (str(class_folders), 10)
+    assert shown["size_bytes"] > 10 * 32 * 32 * 3
+    code, stdout, _ = typed("data", "cache", "--clear")
+    assert (code, "deleted 0.0 MB" in stdout) == (0, True)
+    assert image_cache.cached_folders() == []
+    assert sorted(cache.iterdir()) == sorted(foreign)
