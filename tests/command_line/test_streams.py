@@ -124,7 +124,7 @@ def test_the_microseconds_of_an_export_are_printed_in_any_encoding(printed, monk
         checks=[SimpleNamespace(probability_difference=0.0)], images=1, accuracy=1, trained_accuracy=1
     )
     exported = SimpleNamespace(
-        path="a.onnx", precision="int8", size_bytes=1, sha256="0", parity=parity, latencies=[latency]
+        path=Path("a.onnx"), precision="int8", size_bytes=1, sha256="0", parity=parity, latencies=[latency]
     )
     monkeypatch.setattr(cli, "app", lambda: sys.exit(_print_result(exported)))
     for encoding in ("ascii", "gbk"):

@@ -14,6 +14,7 @@ from cifarnet.errors import UsageError, printable, shown
 
 from .display import download_bar, image_bar, out, say, say_not_known
 from .options import DATA, MODEL, JsonOption, RunsOption, filled
+from .runs import exported_model, model_name, recorded_run
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -108,8 +109,6 @@ def _model_and_run(name: str | None, runs: Path) -> "tuple[Path, Run | None]":
     from cifarnet import pretrained
     from cifarnet.run.find import names_file
 
-    from .runs import exported_model, recorded_run
-
     if name == pretrained.NAME:
         return pretrained.MODEL, None
     if name and names_file(name):
@@ -171,7 +170,7 @@ def _summary(found: "Robustness", model: Path) -> Iterator[str]:
     )
     yield f"worst corruptions: {', '.join(f'{each.name} {percent(each.mean_error, 2)}' for each in found.worst)}"
     seed = "" if found.is_published else f", seed {found.seed}"
-    yield f"{found.clean.images:,} of {found.images_in_split:,} test images{seed}, {model}"
+    yield f"{found.clean.images:,} of {found.images_in_split:,} test images{seed}, {model_name(model)}"
     if found.is_published:
         yield found.drawing
     else:

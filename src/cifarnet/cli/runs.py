@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cifarnet import pretrained
-from cifarnet.errors import RunError, shell_word
+from cifarnet.errors import RunError, shell_word, shown
 from cifarnet.run.find import find_exported_run, find_run, names_file
 from cifarnet.run.folder import LATEST, Run, require_weights
 from cifarnet.run.state import require_own_export
@@ -75,7 +75,7 @@ def _given(name: str | None) -> str | None:
 
 def model_name(model: Path) -> str:
     """Return how messages call ``model``: its path, or what it is if it comes with the package."""
-    return pretrained.DESCRIPTION if model == pretrained.MODEL else str(Run(model))
+    return pretrained.DESCRIPTION if model == pretrained.MODEL else shown(model)
 
 
 def exported_model(run: Run) -> Path:
