@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from cifarnet import pretrained
+from cifarnet.backends import choose
 from cifarnet.data import load_dataset, synthetic
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError
+from cifarnet.evaluation.target import require_unseen, run_target
 from cifarnet.model.network import build_model, get_weights, load_features
 from cifarnet.recipes import recipe
 from cifarnet.run.folder import Run
@@ -147,6 +149,22 @@ def test_training_images_of_the_earlier_run_are_recognized_in_its_size(smaller, 
     settings = recipe_of(smaller).for_dataset(dataset).changed({"seed": 1})
     with pytest.raises(ConfigError, match=r"\d+ of the \d+ validation and test images were trained on by"):
         begin(settings, dataset, runs, warm_start=warm_start_from(smaller))
+
+
+def test_whether_other_images_are_new_is_not_known_after_a_start_in_another_size(
+    smaller, photos, runs, watcher, tmp_path
+):
+    dataset = load_dataset(photos, image_size=64)
+    settings = recipe_of(smaller).for_dataset(dataset, ("epochs",)).changed({"epochs": 1})
+    run, _ = finished(settings, dataset, runs, watcher, warm_start=warm_start_from(smaller))
+    later, _ = finished(settings, dataset, runs, watcher, warm_start=warm_start_from(run))
+    other = load_dataset(make_photos(tmp_path / "other", train=4, test=2, side=90), image_size=64)
+    for each in (run, later):
+        target = run_target(each, choose())
+        assert require_unseen(target, dataset, None) is True
+        assert require_unseen(target, other, "other") is None
+    found = load_dataset(tmp_path / "other")
+    assert require_unseen(run_target(smaller, choose()), found, "other") is True
 
 
 def test_arrays_of_another_size_are_refused_since_they_cannot_be_compared(smaller, runs):

@@ -134,11 +134,13 @@ class Machine(Sparse):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartedFrom:
+class StartedFrom(Sparse):
     """The run that fine-tuning started from: the name of its folder, and the SHA-256 (hex) of its weights."""
 
     run: str
     weights_sha256: str
+    has_other_size: bool | None = None
+    """True if that run, or one before it, has images of another size, which are not recognized in the size of this."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ def begin(
         require_unseen(warm_start, dataset, hold_out, hold_out.fingerprint)
         images = dataset.train.images[evenly_chosen(hold_out.train, STATISTICS_IMAGES)]
         weights = start_weights(warm_start.weights, settings.model, images)  # raises unless they fit
-        record = replace(record, warm_start=warm_start.recorded(weights))
+        record = replace(record, warm_start=warm_start.recorded(weights, settings.model.image_shape))
         known = None if warm_start.seen is None else np.concatenate([seen, warm_start.seen])
 
     def fill(run: Run) -> None:

@@ -31,10 +31,20 @@ class WarmStart:
     """Fingerprints of its dataset and of its validation split."""
     image_shape: tuple[int, ...] = IMAGE_SHAPE
     """Height, width and channels of its images."""
+    has_other_size: bool = False
+    """Whether a run before it has images of another size."""
 
-    def recorded(self, content: bytes) -> StartedFrom:
-        """Return the entry in the record of the new run; ``content`` is that of the weights file."""
-        return StartedFrom(run=self.run, weights_sha256=hashlib.sha256(content).hexdigest())
+    def recorded(self, content: bytes, image_shape: tuple[int, ...]) -> StartedFrom:
+        """Return the entry in the record of the new run.
+
+        ``content`` is that of the weights file, ``image_shape`` the shape of the images of the new run.
+        """
+        has_other_size = self.has_other_size or image_shape != self.image_shape
+        return StartedFrom(
+            run=self.run,
+            weights_sha256=hashlib.sha256(content).hexdigest(),
+            has_other_size=True if has_other_size else None,
+        )
 
 
 def warm_start_from(run: Run) -> WarmStart:
@@ -49,7 +59,8 @@ def warm_start_from(run: Run) -> WarmStart:
         weights = run.best_weights
     record = run.record
     name, shape = run.path.resolve().name, record.model.image_shape
-    return WarmStart(name, weights, seen_by(run), _division(record), shape)
+    has_other_size = record.warm_start is not None and bool(record.warm_start.has_other_size)
+    return WarmStart(name, weights, seen_by(run), _division(record), shape, has_other_size)
 
 
 def recipe_of(run: Run) -> Recipe:
