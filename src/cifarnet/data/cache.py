@@ -159,10 +159,10 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
 def _open_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     dtype = _dtype(shape)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, reason(error)) from error
-    if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape:
+    if array.dtype != dtype or array.shape != shape:
         raise _damaged(path, f"it holds another array; expected {dtype} {shape}")
     return array.view(np.ndarray)
 

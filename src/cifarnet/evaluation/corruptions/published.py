@@ -92,5 +92,6 @@ def _opened(path: Path) -> NDArray[Any]:
             f"{path} cannot be read ({reason(error)}); expected an array of CIFAR-10-C: extract CIFAR-10-C.tar there"
         ) from error
     if not isinstance(found, np.ndarray):
+        found.close()
         raise DataError(f"{path} is an .npz archive; expected a single array: extract CIFAR-10-C.tar there")
     return found
