@@ -224,6 +224,13 @@ def test_models_of_other_classes_are_not_compared(fails, model, tmp_path):
     assert f"{other} has the classes red, green, violet; expected red, green, blue as {model}" in message
 
 
+def test_models_of_other_sizes_are_not_compared(fails, model, tmp_path):
+    other = tmp_path / "other.onnx"
+    other.write_bytes(models.sized(64))
+    message = fails(model, other, "--images", paint(tmp_path / "images", red=["red"]))
+    assert f"{other} takes images of 64x64 pixels; expected 32x32 as {model}: evaluate each of them alone" in message
+
+
 def test_folders_of_other_classes(fails, model, tmp_path):
     (tmp_path / "images" / "violet").mkdir(parents=True)
     assert "has the class folders violet; expected some of red, green, blue" in fails(

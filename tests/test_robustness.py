@@ -293,6 +293,16 @@ def test_json_is_the_record(run, run_folder):
     assert json.loads(stdout) == json.loads((run_folder / ROBUSTNESS).read_text())
 
 
+def test_the_newest_exported_run_is_taken_and_a_newer_one_named(run, run_folder):
+    newer = run_folder.with_name("20260102-000000-seed-jax")
+    newer.mkdir()
+    (newer / "run.json").write_text((run_folder / "run.json").read_text())
+    for name in ((), ("latest",)):
+        code, stdout, stderr = run(*name)
+        assert (code, f"runs/{run_folder.name}/model.onnx" in stdout) == (0, True), stderr
+        assert stderr[0] == f"note: the newest run, runs/{newer.name}, has no exported model"
+
+
 def test_all_uses_every_image(run, run_folder, monkeypatch):
     monkeypatch.setattr(robustness, "DEFAULT_IMAGES", 2)
     assert "2 of 3 test images" in run()[1]

@@ -133,7 +133,7 @@ def test_a_record_that_does_not_tell_its_images_is_refused(tmp_path, damage):
         _ = run.record
 
 
-@pytest.mark.parametrize("linked", ["cat", "train", "train/cat"])
+@pytest.mark.parametrize("linked", ["cat", "train", "train/cat", "val/cat", "valid/cat"])
 def test_a_place_behind_a_linked_class_folder_is_inside_the_images(tmp_path, linked):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "photos" / linked).parent.mkdir(parents=True)

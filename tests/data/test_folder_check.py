@@ -28,6 +28,11 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+def test_a_place_that_is_no_folder_is_named(tmp_path, typed):
+    code, _, stderr = typed("data", "check", tmp_path / "photos")
+    assert (code, "photos is not a folder; expected one with a folder of images per class" in stderr) == (1, True)
+
+
 def test_a_sound_folder_is_usable(photos, typed):
     report = check_folder(photos).report
     assert report.classes == {"a": {"all": 12}, "b": {"all": 12}}

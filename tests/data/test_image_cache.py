@@ -60,6 +60,24 @@ def test_the_second_reading_decodes_nothing_and_gives_the_same(class_folders, tm
     assert decoded == []
 
 
+def test_a_folder_that_another_of_equal_names_sizes_and_times_replaces_is_decoded(class_folders, tmp_path, decoded):
+    first, kept = load_dataset(class_folders), []
+    for path in sorted(class_folders.rglob("*.png")):
+        status = path.stat()
+        other = Image.new("RGB", (32, 32), (len(kept), 0, 0))
+        other.save(tmp_path / "other.png")
+        content = (tmp_path / "other.png").read_bytes()
+        kept.append((path, content + bytes(max(0, status.st_size - len(content))), status))
+    for path, content, status in kept:
+        path.unlink()
+        path.write_bytes(content[: status.st_size])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    decoded.clear()
+    assert load_dataset(class_folders).fingerprint != first.fingerprint
+    assert len(decoded) == len(kept)
+
+
 def test_a_changed_an_added_and_a_removed_file_decode_only_those(class_folders, decoded):
     load_dataset(class_folders)
     decoded.clear()

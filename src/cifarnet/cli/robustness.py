@@ -14,7 +14,7 @@ from cifarnet.errors import UsageError, printable, shown
 
 from .display import download_bar, image_bar, out, say, say_not_known
 from .options import DATA, MODEL, JsonOption, RunsOption, filled
-from .runs import exported_model, model_name, recorded_run
+from .runs import exported_model, model_name, newest_exported_run, recorded_run
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -107,13 +107,14 @@ def command(
 def _model_and_run(name: str | None, runs: Path) -> "tuple[Path, Run | None]":
     """Return the model file to evaluate, and its run unless ``name`` is a file."""
     from cifarnet import pretrained
-    from cifarnet.run.find import names_file
+    from cifarnet.run.find import find_run, names_file
+    from cifarnet.run.folder import LATEST
 
     if name == pretrained.NAME:
         return pretrained.MODEL, None
     if name and names_file(name):
         return Path(name), None
-    run = recorded_run(runs, name)
+    run = recorded_run(runs, name) if name not in (None, LATEST) else newest_exported_run(runs) or find_run(runs)
     return exported_model(run), run
 
 

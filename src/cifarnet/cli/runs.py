@@ -58,14 +58,20 @@ def named_model(root: Path, name: str | None) -> Path:
         return pretrained.MODEL
     if name is not None and name != LATEST:
         return Path(name) if names_file(name) else exported_model(find_run(root, name))
+    run = newest_exported_run(root)
+    if run is None and name is None:
+        return pretrained.MODEL
+    return exported_model(run or find_run(root))
+
+
+def newest_exported_run(root: Path) -> Run | None:
+    """Return the newest run below ``root`` that has a model file, or None. Prints a note if a newer run has none."""
     run = find_exported_run(root)
     with suppress(RunError):  # there may be no run at all
         newest = find_run(root)
         if run is None or newest.path.resolve() != run.path.resolve():
             say(f"note: the newest run, {newest}, has no exported model")
-    if run is None and name is None:
-        return pretrained.MODEL
-    return exported_model(run or find_run(root))
+    return run
 
 
 def _given(name: str | None) -> str | None:

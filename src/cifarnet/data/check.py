@@ -86,6 +86,8 @@ def check_folder(path: Path, progress: Progress = silent, *, seed: int = 0, skip
     With ``skip_broken``, files that cannot be read are no fault. Raises ``DataError`` for a folder without class
     folders.
     """
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder; expected one with a folder of images per class: check the path")
     layout = find_layout(path)
     read = read_layout(path, layout, progress, skip_broken=True, least=0)
     names = read.split.files

@@ -44,12 +44,16 @@ class Stamp(NamedTuple):
     """Path in the folder."""
     size_bytes: int
     modified_ns: int
+    changed_ns: int
+    """Time of the last change of the file or of its name and attributes, which archives and copies do not set back."""
+    inode: int
 
     @classmethod
     def of(cls, folder: Path, path: Path) -> Self:
         """Return the stamp of the file ``path`` in ``folder``. Raises ``OSError``."""
         status = path.stat()
-        return cls(str(path.relative_to(folder)), status.st_size, status.st_mtime_ns)
+        name = str(path.relative_to(folder))
+        return cls(name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ def open_cached(path: Path, shape: Shape) -> CachedImages | None:
         pixels = np.memmap(path, np.uint8, "r", offset, (len(head["files"]), *shape)).view(np.ndarray)
         if zlib.crc32(pixels.data) != head["crc32"]:
             return None
-        rows = {Stamp(*file[:3]): row for row, file in enumerate(head["files"])}
-        contents = [bytes.fromhex(file[3]) for file in head["files"]]
+        rows = {Stamp(*file[:-1]): row for row, file in enumerate(head["files"])}
+        contents = [bytes.fromhex(file[-1]) for file in head["files"]]
     except (OSError, ValueError, KeyError, TypeError):  # the images are decoded again
         return None
     with suppress(OSError):  # the cache of another user
@@ -121,7 +125,7 @@ def cached_folders() -> list[CachedFolder]:
     """Return the image folders in the cache, the most recently used first."""
     found = []
     for path in _files():
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             _, head = _read_head(path)
             sizes = {"height": head["height"], "width": head["width"], "size_bytes": path.stat().st_size}
             found.append(CachedFolder(path=path, folder=head["folder"], images=len(head["files"]), **sizes))

@@ -214,11 +214,17 @@ def open_every_image(
 
 
 def require_comparable(first: Target, second: Target, *, same_data: bool) -> None:
-    """Raise ``DataError`` for models of different classes, and with ``same_data`` of different training data."""
+    """Raise ``DataError`` for models of different classes or image sizes, and with ``same_data`` of different data."""
     if first.labels != second.labels:
         raise DataError(
             f"{second.name} has the classes {', '.join(second.labels)}; expected {', '.join(first.labels)} as "
             f"{first.name}: compare models of the same classes"
+        )
+    if first.image_shape != second.image_shape:
+        sizes = (f"{height}x{width}" for height, width, _ in (second.image_shape, first.image_shape))
+        raise DataError(
+            f"{second.name} takes images of {next(sizes)} pixels; expected {next(sizes)} as {first.name}: evaluate "
+            "each of them alone"
         )
     for target in (first, second) if same_data else ():
         _require_origin(target)

@@ -65,7 +65,9 @@ def require_outside(place: Path, source: str | None, option: str) -> None:
     if source is None or source in NAMED_SOURCES:
         return
     images = Path(source)
-    links = [link for pattern in ("*", "train/*", "test/*") for link in images.glob(pattern) if link.is_symlink()]
+    links = [
+        link for pattern in ("*", "train/*", "test/*", "val*/*") for link in images.glob(pattern) if link.is_symlink()
+    ]
     if any(place.resolve().is_relative_to(folder.resolve()) for folder in (images, *links)):
         raise RunError(
             f"the files would be written to {place}, inside the images in {source}; expected another folder: name one "
