@@ -400,10 +400,17 @@ def test_a_record_without_a_fact_that_the_file_tells_is_refused(run, dataset, ch
         export_run(run, dataset)
 
 
-@pytest.mark.parametrize(("precision", "max_drop"), [("bfloat16", 0.0), ("int8", -0.1), ("int8", float("nan"))])
-def test_a_precision_or_a_drop_outside_its_range_is_refused(run, dataset, precision, max_drop):
-    with pytest.raises(ConfigError, match="expected one of float32, float16, int8 and a fraction"):
-        export_run(run, dataset, precision=precision, max_drop=max_drop)
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"precision": "bfloat16"}, ConfigError),
+        ({"max_drop": -0.1}, UsageError),
+        ({"max_drop": float("nan")}, UsageError),
+    ],
+)
+def test_a_precision_or_a_drop_outside_its_range_is_refused(run, dataset, changes, error):
+    with pytest.raises(error, match=r"expected .*a fraction"):
+        export_run(run, dataset, **{"precision": "int8"} | changes)
 
 
 @pytest.mark.parametrize("name", ["model.json", "model", "taken.onnx", ""])

@@ -75,6 +75,7 @@ class CountedOnly:
 
 
 def test_the_test_images_are_not_read(settings, dataset, journal):
+    assert dataset.fingerprint  # computed once, from all images
     blind = copy.copy(dataset)
     object.__setattr__(blind, "test", CountedOnly())
     assert search(settings, blind, journal, trials=1).best_trial.number == 0

@@ -11,7 +11,7 @@ from tests.photos import make_photos
 
 TRAINED = {
     *("run.json", "history.csv", "best.weights.h5", "curves.png", ".lock"),
-    *("seen.npy", "checkpoint", "checkpoint/NUMBER.checkpoint"),
+    *("seen.npy", "images.csv", "checkpoint", "checkpoint/NUMBER.checkpoint"),
 }
 EXPORTED = {"model.onnx", "model.json", "model.parity.json"}
 LOCKED = {".export.lock"}
@@ -57,6 +57,8 @@ COMMANDS = [
     ("train --data photos --epochs 1 --from latest", {"runs/latest"} | new(RUN, TRAINED | {"start.weights.h5"})),
     ("doctor", set()),
     ("data verify", set()),
+    ("data check photos", set()),
+    ("data check photos --contact-sheet sheet.png", {"sheet.png"}),
 ]
 """Command lines in their order, and all that each may change."""
 
