@@ -45,7 +45,7 @@ def test_an_unfinished_run_is_used_with_a_note(run, tmp_path, status):
             assert lines[0] == "note: runs/stored has not finished training; using its best weights so far"
 
 
-@pytest.mark.parametrize("command", ["evaluate", "export", "report", "robustness", "reproduce"])
+@pytest.mark.parametrize("command", ["evaluate", "export", "report", "reproduce"])
 def test_every_command_that_needs_weights_does_so(run, runs, command):
     _, _, lines = run(command)
     assert lines[0].startswith("using runs/20260102-000000-seed-jax: ")

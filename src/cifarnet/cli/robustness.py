@@ -107,14 +107,15 @@ def command(
 def _model_and_run(name: str | None, runs: Path) -> "tuple[Path, Run | None]":
     """Return the model file to evaluate, and its run unless ``name`` is a file."""
     from cifarnet import pretrained
-    from cifarnet.run.find import find_run, names_file
+    from cifarnet.run.find import names_file
     from cifarnet.run.folder import LATEST
 
     if name == pretrained.NAME:
         return pretrained.MODEL, None
     if name and names_file(name):
         return Path(name), None
-    run = recorded_run(runs, name) if name not in (None, LATEST) else newest_exported_run(runs) or find_run(runs)
+    run = newest_exported_run(runs) if name in (None, LATEST) else None
+    run = run or recorded_run(runs, name)
     return exported_model(run), run
 
 
