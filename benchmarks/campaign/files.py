@@ -75,10 +75,13 @@ def _checkpoint(path: Path) -> None:
         raise ValueError("its checksum does not hold")
 
 
-def _history(path: Path) -> None:
-    head, *rows = list(csv.reader(path.read_text().splitlines()))
-    if head[0] != "epoch" or any(len([float(cell) for cell in row]) != len(head) for row in rows):
+def _table(path: Path) -> None:
+    with path.open(newline="") as file:
+        head, *rows = list(csv.reader(file))
+    if any(len(row) != len(head) for row in rows):
         raise ValueError("it has a row of another length")
+    if path.name == "history.csv" and (head[0] != "epoch" or not all(float(cell) >= 0 for row in rows for cell in row)):
+        raise ValueError("it has no epochs")
 
 
 def _page(path: Path) -> None:
@@ -88,7 +91,7 @@ def _page(path: Path) -> None:
 
 CHECKS: dict[str, Callable[[Path], object]] = {
     ".json": lambda path: json.loads(path.read_text()),
-    ".csv": _history,
+    ".csv": _table,
     ".onnx": read_model,
     ".h5": _arrays,
     ".html": _page,
