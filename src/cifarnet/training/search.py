@@ -1,6 +1,6 @@
 """Search for better settings of a recipe with Optuna, in any number of processes that share a journal file.
 
-The measure is the validation loss; the test images are not read.
+The measure is the validation loss; the test images are not scored.
 """
 
 import hashlib
