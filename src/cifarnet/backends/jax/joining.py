@@ -1,5 +1,6 @@
 """Join the other workers by ``jax.distributed``."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +19,21 @@ HEARTBEAT_S = 20
 def join(timeout_s: float) -> Workers:
     """Join the other workers by ``jax.distributed``; see ``Adapter``."""
     address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-    if address.rpartition(":")[0] in LOOPBACK:
-        os.environ.setdefault("JAX_COORDINATOR_BIND_ADDRESS", address)
+    is_local = address.rpartition(":")[0] in LOOPBACK
+    bind_address = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", address if is_local else None)
     with joining(RuntimeError, ValueError):
         count, rank = (
             int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
         )
         if not jax.distributed.is_initialized():
-            jax.distributed.initialize(None, count, rank, heartbeat_timeout_seconds=HEARTBEAT_S)
+            jax.distributed.initialize(
+                None,
+                count,
+                rank,
+                initialization_timeout=math.ceil(timeout_s),
+                coordinator_bind_address=bind_address,
+                heartbeat_timeout_seconds=HEARTBEAT_S,
+            )
         first_devices = {device.process_index: device for device in reversed(jax.devices())}
     count = jax.process_count()
     mesh = jax.sharding.Mesh(np.array([first_devices[rank] for rank in range(count)]), ("workers",))
