@@ -220,21 +220,10 @@ class Classifier:
         return results
 
     def _predictions(self, images: Any) -> list[Prediction]:
-        """Return a prediction per image; ties are broken by the order of ``labels``."""
         names = (PROBABILITIES_NAME, CALIBRATED_NAME) if self._is_calibrated else (PROBABILITIES_NAME,)
-        probabilities, *others = self._outputs(images, *names)
-        orders = np.argsort(-probabilities, axis=1, kind="stable").tolist()
-        plain = self._ranked(probabilities, orders)
-        calibrated = self._ranked(others[0], orders) if others else [None] * len(plain)
-        return [Prediction(*both) for both in zip(plain, calibrated, strict=True)]
-
-    def _ranked(self, outputs: NDArray[np.float32], orders: list[list[int]]) -> list[Any]:
-        """Return for each image the classes with their probabilities, in its order."""
-        labels = self.labels
-        return [
-            tuple((labels[index], row[index]) for index in order)
-            for row, order in zip(outputs.tolist(), orders, strict=True)
-        ]
+        outputs = self._outputs(images, *names)
+        best = outputs[0].argmax(axis=1).tolist()  # the first of equal ones
+        return [Prediction(self.labels, *each) for each in zip(best, *outputs, strict=True)]
 
 
 def _renew_lock() -> None:
