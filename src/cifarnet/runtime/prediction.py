@@ -26,7 +26,7 @@ class Prediction:
         probabilities: NDArray[np.float32],
         calibrated: NDArray[np.float32] | None = None,
     ) -> None:
-        """Take all class names, the index of the most probable one, and the probabilities of all, float32 (classes,)."""
+        """Take all class names, the index of the most probable one, and all probabilities, float32 (classes,)."""
         self._labels, self._best = labels, best
         self._probabilities, self._calibrated = probabilities, calibrated
 
