@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from cifarnet import pretrained
 from cifarnet.errors import UsageError
 
 
@@ -22,11 +21,6 @@ def filled(name: str, expected: str, kind: Callable[[str], Any] = str) -> Callab
         return kind(given)
 
     return parse
-
-
-def model_file(name: str) -> Path:
-    """Return the path of the model file called ``name``, which may be the one that comes with the package."""
-    return pretrained.MODEL if name == pretrained.NAME else Path(name)
 
 
 def _no_file(given: str) -> Path:
