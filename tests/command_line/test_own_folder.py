@@ -210,7 +210,29 @@ def test_what_differs_is_listed(run, photos):
         (photos / "cat" / f"{index}.png").unlink()
     Image.new("RGB", (32, 32), "red").save(photos / "dog" / "0.png")
     expected = "(since then 1 added: dog/new.png; 4 removed: cat/1.png, cat/2.png, cat/3.png, …; 1 changed: dog/0.png)"
-    for command in ("export", "evaluate"):
+    for command in ("export", "evaluate", "report"):
+        assert expected in fails_after_messages(run, command)
+
+
+def test_files_that_were_left_out_are_told_from_new_ones_and_broken_ones_from_removed_ones(run, photos, latest):
+    for index in range(4):
+        (photos / "cat" / f"broken{index}.png").write_text("no image")
+    assert run("train", "--data", "photos", "--skip-broken", *NO_TIME)[0] == 0
+    (photos / "cat" / "broken0.png").unlink()
+    (photos / "cat" / "1.png").rename(photos / "cat" / "broken1.png")
+    (photos / "cat" / "2.png").rename(photos / "cat" / "broken2.png")
+    shutil.copy(photos / "dog" / "0.png", photos / "dog" / "new.png")
+    (photos / "dog" / "0.png").write_text("no image")
+    expected = (
+        f"(since then 1 added: dog/new.png; 2 readable now and left out then (see {Run(latest.path.resolve())}/"
+        "broken.csv): cat/broken1.png, cat/broken2.png; 2 removed: cat/1.png, cat/2.png; 1 no longer readable: "
+        "dog/0.png)"
+    )
+    assert expected in fails_after_messages(run, "train", "--resume", "latest")
+    assert run("train", "--data", "photos", "--skip-broken", *SHORT)[0] == 0  # another run, of these images
+    Image.new("RGB", (32, 32), "red").save(photos / "cat" / "broken3.png")
+    expected = f"(since then 1 readable now and left out then (see {Run(latest.path.resolve())}/broken.csv): cat/broken"
+    for command in ("export", "evaluate", "report"):
         assert expected in fails_after_messages(run, command)
 
 
