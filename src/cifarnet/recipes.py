@@ -59,11 +59,16 @@ class Recipe:
         """Return the recipe for the classes, the image shape and the number of images of ``dataset``.
 
         The settings named in ``given`` are not adapted to size and number of images. Raises ``DataError`` for a class
-        with a single image.
+        with a single image, and ``ConfigError`` for ``given`` classes or an image shape that the images do not have.
         """
         from .data import hold_out_of  # imported here: it loads numpy, which --help does not need
 
-        shape, images = dataset.train.images.shape[1:], len(hold_out_of(dataset, self.train).train)
+        shape = dataset.train.images.shape[1:]
+        resize = ", or resize the images of a folder (--image-size, in Python image_size=)"
+        for name, found, other in (("classes", len(dataset.labels), ""), ("image_shape", shape, resize)):
+            if name in given and (wanted := getattr(self.model, name)) != found:
+                raise ConfigError(f"{name} is {wanted}; expected {found}, as {dataset.name} has: leave it out{other}")
+        images = len(hold_out_of(dataset, self.train).train)
         sized = self.sized(shape, given)
         model = dataclasses.replace(sized.model, classes=len(dataset.labels))
         return dataclasses.replace(sized, model=model).adapted_to(images, given)
