@@ -14,7 +14,7 @@ from cifarnet.arguments import PATH, function, instance, number, takes
 from cifarnet.backends import default_settings
 from cifarnet.config import TrainConfig
 from cifarnet.data import Progress, evenly_chosen, hold_out_of
-from cifarnet.dataset import Dataset, Split
+from cifarnet.dataset import DATASET, Dataset, Split
 from cifarnet.errors import ParityError, UsageError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import RECORD, Run
@@ -24,7 +24,7 @@ from cifarnet.system import images_at_once
 from cifarnet.training.best import calibration_of, load_best_and_epoch, record_of
 from cifarnet.training.kept_images import is_kept, kept_test_images
 from cifarnet.training.same_data import same_hold_out
-from cifarnet.training.train import DATASET, RUN
+from cifarnet.training.train import RUN
 
 from .describe import describe
 from .file import serialize

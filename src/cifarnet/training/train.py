@@ -16,7 +16,7 @@ from cifarnet.backends import Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen
 from cifarnet.data.image_facts import class_sizes, is_unequal
-from cifarnet.dataset import Dataset, Split
+from cifarnet.dataset import DATASET, Dataset, Split
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import Predictor, predict, score
 from cifarnet.model.network import build_model, load_features, predictor, whiten
@@ -40,7 +40,6 @@ WHITENING_IMAGES = 5000
 """Maximum number of training images that determine the whitening convolution."""
 
 
-DATASET = instance(Dataset, "a Dataset: pass cifarnet.load_dataset(...) or cifarnet.Dataset.from_arrays(...)")
 RUN = instance(Run, "a Run: pass cifarnet.find_run(...)")
 STOP = function("a function without arguments that returns whether to stop")
 MINUTES = number(0, "a number of minutes, 0 or more")
