@@ -224,6 +224,7 @@ MISTAKES = {
     "max_minutes is '3'; expected a number of minutes": lambda _: cifarnet.train(DATASET, max_minutes="3"),
     "max_minutes is nan; expected": lambda _: cifarnet.train(DATASET, max_minutes=float("nan")),
     "max_minutes is -1; expected": lambda run: cifarnet.resume(run, DATASET, max_minutes=-1),
+    "keep_test_images is 'yes'; expected True": lambda _: cifarnet.train(DATASET, keep_test_images="yes"),
     "observer is the class Observer; expected": lambda _: cifarnet.train(DATASET, observer=cifarnet.Observer),
     "warm_start is 'latest'; expected a Run": lambda _: cifarnet.train(DATASET, warm_start="latest"),
     "run is 'latest'; expected a Run: pass": lambda _: cifarnet.resume("latest", DATASET),
@@ -291,6 +292,13 @@ def test_a_model_may_be_an_open_file():
     path = pretrained.MODEL
     with path.open("rb") as file:
         assert cifarnet.Classifier(file)(PHOTO) == cifarnet.Classifier(bytearray(path.read_bytes()))(PHOTO)
+
+
+def test_a_run_with_its_test_images_is_exported_without_its_dataset(dataset, tmp_path):
+    with pytest.raises(DataError, match="expected --data with its place, in Python dataset="):
+        cifarnet.export_run(small_train(dataset, tmp_path))
+    run = small_train(dataset, tmp_path, keep_test_images=True)
+    assert cifarnet.export_run(run).parity.images == len(dataset.test)
 
 
 def test_a_run_of_a_relative_path_stays_the_same_in_another_folder(dataset, tmp_path, monkeypatch):

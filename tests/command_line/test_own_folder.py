@@ -258,7 +258,7 @@ def test_a_run_with_its_test_images_is_exported_without_the_folder(run, photos, 
 def test_test_images_that_take_too_much_space_are_not_kept(run, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("cifarnet.training.kept_images.MOST_BYTES", 1000)
     message = fails_after_messages(run, "train", "--data", "photos", "--keep-test-images")
-    assert "expected at most 0 MB to keep: leave --keep-test-images out" in message
+    assert "expected at most 0 MB to keep: leave it out (--keep-test-images, in Python" in message
     assert not (tmp_path / "runs").exists()
 
 

@@ -53,6 +53,7 @@ MINUTES = number(0, "a number of minutes, 0 or more")
     train_config=instance(TrainConfig, "a TrainConfig"),
     stop=STOP,
     max_minutes=MINUTES,
+    keep_test_images=instance(bool, "True or False"),
 )
 @default_settings()
 def train(
@@ -68,6 +69,7 @@ def train(
     observer: Observer | None = None,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
+    keep_test_images: bool = False,
 ) -> Run:
     """Train a network on ``dataset`` as the ``recipe`` says, in a new run folder below ``runs``, and return the run.
 
@@ -84,11 +86,12 @@ def train(
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
-    printed. Several threads of a process train one after another.
+    printed. Several threads of a process train one after another. With ``keep_test_images`` the run folder gets the
+    test images, at most 64 MB, so that ``export_run`` needs no dataset.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
-    were trained on before, and ``RunError`` if the folder cannot be written. Raises ``ConfigError`` for an optimizer or
-    a loss with options that would not do the same here as in Keras.
+    were trained on before, ``RunError`` if the folder cannot be written, and ``UsageError`` for larger test images to
+    keep. Raises ``ConfigError`` for an optimizer or a loss with options that would not do the same here as in Keras.
     """
     _require_observer(observer)
     join()  # before anything computes
@@ -101,7 +104,8 @@ def train(
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
     custom = customized(optimizer, loss, settings.model.classes)
-    run = begin(settings, dataset, Path(runs), warm_start=origin, custom=custom.record())
+    record = custom.record()
+    run = begin(settings, dataset, Path(runs), warm_start=origin, custom=record, keep_test_images=keep_test_images)
     return resume(run, dataset, optimizer=optimizer, loss=loss, observer=observer, stop=stop, max_minutes=max_minutes)
 
 
