@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 
 from cifarnet.data import load_dataset
 from cifarnet.data.check import check_folder
+from cifarnet.data.contact_sheet import contact_sheet
+from cifarnet.dataset import Split
 
 
 def waves(phase, size=(48, 48)):
@@ -142,3 +145,18 @@ def test_the_contact_sheet_shows_every_class(photos, tmp_path, typed):
     assert (code, "ends in .png" in stderr) == (1, True)
     code, _, stderr = typed("data", "check", photos, "--contact-sheet", photos / "a" / "sheet.png")
     assert (code, "inside the images" in stderr) == (1, True)
+
+
+def test_the_contact_sheet_has_the_letters_of_its_font_and_escapes_others(monkeypatch):
+    split = Split(np.zeros((2, 32, 32, 3), np.uint8), np.arange(2, dtype=np.int32))
+
+    def same(name, other):
+        return contact_sheet(split, (name, "b")) == contact_sheet(split, (other, "b"))
+
+    assert not same("кот", r"\u043a\u043e\u0442")
+    assert not same("кот", "кит")
+    assert same("cafe\u0301", "café")
+    assert same("猫", r"\u732b")
+    assert same("a\nb", r"a\nb")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the base install
+    assert same("кот", r"\u043a\u043e\u0442")
