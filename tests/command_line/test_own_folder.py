@@ -80,7 +80,7 @@ def test_images_are_evaluated_without_broken_files(run, photos, tmp_path):
     code, stdout, lines = run("evaluate", "--images", "others", "--skip-broken")
     assert code == 0, lines
     assert "2 images of 2 classes" in stdout
-    assert any(line.startswith("note: 1 files that cannot be read are left out: dog/1.png (") for line in lines)
+    assert any(line.startswith("note: 1 file that cannot be read is left out: dog/1.png (") for line in lines)
 
 
 def test_a_folder_of_classes_in_another_unicode_form_is_evaluated(run, photos, tmp_path):
@@ -106,7 +106,10 @@ def test_files_that_are_not_read_are_counted_by_extension(run, photos):
     (photos / "dog" / "more").symlink_to(photos / "cat")
     told = notes(run, "--data", "photos", *NO_TIME)
     assert "4 files are not read, by extension: 2 .heic, 1 without extension, 1 .txt" in told
-    assert "1 links to folders inside the class folders are not followed" in told
+    assert "1 link to a folder inside the class folders is not followed" in told
+    for name in ("cat/2.heic", "dog/notes.txt", "dog/README"):
+        (photos / name).unlink()
+    assert "1 file is not read, by extension: 1 .heic" in notes(run, "--data", "photos", *NO_TIME)
 
 
 def test_copies_images_of_one_color_and_small_classes_are_noted(run, photos):
@@ -116,8 +119,12 @@ def test_copies_images_of_one_color_and_small_classes_are_noted(run, photos):
     Image.fromarray(few_levels).save(photos / "dog" / "few.png")
     told = notes(run, "--data", "photos", *NO_TIME)
     assert any(note.startswith("40 of the 71 images are copies of others (the same pixels), and all") for note in told)
-    assert any(note.startswith("1 images have nearly one color, such as 16-bit files that use few of") for note in told)
+    assert any(note.startswith("1 image has nearly one color, such as 16-bit files that use few of") for note in told)
     assert any(note.startswith("cat has 55 images, dog 16: the accuracy says little") for note in told)
+    for number in range(1, 40):
+        (photos / "cat" / f"copy{number}.png").unlink()
+    told = notes(run, "--data", "photos", *NO_TIME)
+    assert any(note.startswith("1 of the 32 images is a copy of another (the same pixels), and all") for note in told)
 
 
 def test_recall_and_balanced_accuracy_are_told_if_classes_differ_in_size(run, photos, latest):

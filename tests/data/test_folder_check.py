@@ -84,6 +84,9 @@ def test_copies_across_given_splits_make_it_unusable(photos, tmp_path):
     assert report.classes["a"] == {"train": 12, "test": 12}
     assert report.crossing == 24
     assert report.fault.startswith("24 test images have the pixels of training images")
+    for path in list((tmp_path / "split" / "test").rglob("*.png"))[1:]:
+        waves(9 + int(path.stem) / 3).save(path)
+    assert check_folder(tmp_path / "split").report.fault.startswith("1 test image has the pixels of training images")
 
 
 def test_files_that_are_not_read_are_counted(photos):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import UsageError, printable, shell_word
+from cifarnet.errors import UsageError, counted, printable, shell_word
 
 from .display import download_bar, out, say, shortened
 from .options import JsonOption, SkipBrokenOption, filled
@@ -68,7 +68,7 @@ def command(
 
 
 def _lines(report: "FolderReport", *, skip_broken: bool) -> Iterator[str]:
-    yield f"{report.folder}: {report.images:,} images of {len(report.classes)} classes"
+    yield f"{report.folder}: {counted(report.images, 'image')} of {len(report.classes)} classes"
     parts = next(iter(report.classes.values())).keys()
     head = ("class", *(("images",) if list(parts) == ["all"] else parts))
     yield from table(

@@ -13,7 +13,7 @@ import typer
 
 from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
 from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
-from cifarnet.errors import UsageError, shell_word
+from cifarnet.errors import UsageError, counted, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import LATEST, Run
@@ -229,9 +229,11 @@ def _begin(
 
     run = begin(adapted, dataset, runs, warm_start=warm_start, keep_test_images=keep_test_images)
     if broken := dataset.reading.broken:
-        say(f"note: {len(broken):,} files that cannot be read are left out: see {run}/{BROKEN}")
+        files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
+        say(f"note: {files} left out: see {run}/{BROKEN}")
     if copies := run.record.hold_out.copies:
-        say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
+        images = counted(copies, "validation image has", "validation images have")
+        say(f"note: {images} the pixels of training images: the validation loss will be too low")
     return run, dataset
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.errors import RunError, shell_word
+from cifarnet.errors import RunError, counted, shell_word
 from cifarnet.recipes import RECIPES, recipe_and_settings
 from cifarnet.system import INTERRUPTED
 
@@ -97,7 +97,7 @@ def _say_trial(trial: "FrozenTrial") -> None:
     epochs = len(trial.intermediate_values)
     if trial.state.name == "COMPLETE":
         accuracy = percent(trial.user_attrs["accuracy"], 2)
-        say(f"trial {trial.number}: validation loss {trial.value:.4f}, accuracy {accuracy}, {epochs} epochs")
+        say(f"trial {trial.number}: validation loss {trial.value:.4f}, accuracy {accuracy}, {counted(epochs, 'epoch')}")
     else:
         say(f"trial {trial.number}: {'pruned' if trial.state.name == 'PRUNED' else 'interrupted'} after epoch {epochs}")
 
@@ -106,7 +106,7 @@ def _show(study: "Study", importance: dict[str, float]) -> None:
     """Print the best trials, and the importance of each setting in the last line."""
     finished, trials = _finished(study), study.get_trials(deepcopy=False)
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
-    say(f"{len(finished)} trials finished, {pruned} were pruned")
+    say(f"{counted(len(finished), 'trial')} finished, {pruned} pruned")
     names = list(finished[0].params)
     rows = [
         [
