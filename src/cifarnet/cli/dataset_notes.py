@@ -34,6 +34,14 @@ def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: R
         say(note)
 
 
+def say_left_out(dataset: "Dataset", place: str = "") -> None:
+    """Print the number of files that cannot be read, if any, and ``place``, where they are listed, or the first."""
+    if broken := dataset.reading.broken:
+        files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
+        first = f"{broken[0].name} ({broken[0].reason}){', …' * (len(broken) > 1)}"
+        say(f"note: {files} left out: {f'see {place}' if place else first}")
+
+
 def _contents(dataset: "Dataset") -> str:
     names = ", ".join(map(shortened, dataset.labels[:MOST_NAMES])) + (", …" if len(dataset.labels) > MOST_NAMES else "")
     sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"

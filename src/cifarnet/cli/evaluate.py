@@ -8,6 +8,7 @@ import typer
 
 from cifarnet.errors import DataError, UsageError, counted, printable
 
+from .dataset_notes import say_left_out
 from .display import download_bar, out, say, say_not_known, shortened
 from .options import (
     DATA,
@@ -140,10 +141,7 @@ def _open_images(
         unseen = {target.name: require_unseen(target, dataset, place) for target in targets}
     except DataError as error:
         raise error if place else DataError(f"{error}, or others with --images") from error
-    if broken := dataset.reading.broken:
-        first = f"{broken[0].name} ({broken[0].reason})"
-        files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
-        say(f"note: {files} left out: {first}{', …' * (len(broken) > 1)}")
+    say_left_out(dataset)
     if missing := set(range(len(dataset.labels))).difference(dataset.test.labels.tolist()) if images else ():
         names = ", ".join(shortened(dataset.labels[label]) for label in sorted(missing))
         say(f"no images of {names}: metrics that need them are omitted")

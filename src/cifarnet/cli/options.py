@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
 from cifarnet.errors import UsageError
 
 
@@ -68,6 +69,10 @@ MovedDataOption = Annotated[
         parser=filled("--data", DATA),
     ),
 ]
+IMAGE_SIZE_HELP = (
+    f"Height and width in pixels to which the images of a folder are resized, {IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}."
+)
+ImageSizeOption = Annotated[int, typer.Option("--image-size", help=IMAGE_SIZE_HELP)]
 SkipBrokenOption = Annotated[
     bool, typer.Option("--skip-broken", help="Leave out image files that cannot be read, instead of stopping.")
 ]
