@@ -147,7 +147,7 @@ def test_the_contact_sheet_shows_every_class(photos, tmp_path, typed):
     code, _, stderr = typed("data", "check", photos, "--contact-sheet", tmp_path / "sheet.jpg")
     assert (code, "ends in .png" in stderr) == (1, True)
     code, _, stderr = typed("data", "check", photos, "--contact-sheet", photos / "a" / "sheet.png")
-    assert (code, "inside the images" in stderr) == (1, True)
+    assert (code, stderr.endswith("expected another folder: name one (--contact-sheet)\n")) == (1, True)
 
 
 def test_the_contact_sheet_has_the_letters_of_its_font_and_escapes_others(monkeypatch):

@@ -49,7 +49,7 @@ def command(
     if sheet is not None:
         if sheet.suffix.lower() != ".png":
             raise UsageError(f"--contact-sheet is {sheet}; expected a name that ends in .png: give another")
-        require_outside(sheet.parent, str(folder), "contact-sheet")
+        require_outside(sheet.parent, str(folder), "--contact-sheet")
         require_writable(sheet)
     with download_bar() as progress:
         checked = check_folder(folder.expanduser(), progress, skip_broken=skip_broken)

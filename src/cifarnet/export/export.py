@@ -103,7 +103,7 @@ def export_precisions(
     if not is_kept(run.record, dataset):
         same_hold_out(run.record, dataset, run)
     for _, path in variants:
-        require_outside(path.parent, dataset.source, "output")  # the images may have moved
+        require_outside(path.parent, dataset.source, "--output, in Python output=")  # the images may have moved
     best = load_best_and_epoch(run)
     record = record_of(run, best.epoch)
     if record.calibration_for(flip=flip) is None:
@@ -169,7 +169,7 @@ def writable_path(run: Run, precision: str, output: str | Path | None = None) ->
     first, so that a bad path fails before the slow parity check.
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    require_outside(path.parent, run.record.data.source, "output")
+    require_outside(path.parent, run.record.data.source, "--output, in Python output=")
     if path.parent.resolve() != run.path.resolve() and (path.parent / RECORD).exists():
         raise UsageError(
             f"the file would be written to {path.parent}, another run; expected the folder of {run} or one without "
