@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
+from cifarnet.errors import counted
 from cifarnet.recipes import Recipe
 
 from .display import say, shortened
@@ -31,6 +32,14 @@ def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: R
         say(line)
     for note in (*_changes(wanted, adapted, len(parts.train)), *_warnings(dataset, parts, adapted.train.batch_size)):
         say(note)
+
+
+def say_left_out(dataset: "Dataset", place: str = "") -> None:
+    """Print the number of files that cannot be read, if any, and ``place``, where they are listed, or the first."""
+    if broken := dataset.reading.broken:
+        files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
+        first = f"{broken[0].name} ({broken[0].reason}){', …' * (len(broken) > 1)}"
+        say(f"note: {files} left out: {f'see {place}' if place else first}")
 
 
 def _contents(dataset: "Dataset") -> str:
@@ -77,9 +86,12 @@ def _reading(dataset: "Dataset") -> Iterator[str]:
     if found.others:
         most_first = sorted(found.others.items(), key=lambda item: (-item[1], item[0]))
         kinds = ", ".join(f"{count:,} {extension or 'without extension'}" for extension, count in most_first)
-        yield f"note: {sum(found.others.values()):,} files are not read, by extension: {kinds}"
+        files = counted(sum(found.others.values()), "file is", "files are")
+        yield f"note: {files} not read, by extension: {kinds}"
     if found.linked_folders:
-        yield f"note: {found.linked_folders:,} links to folders inside the class folders are not followed"
+        place = "inside the class folders"
+        links = counted(found.linked_folders, f"link to a folder {place} is", f"links to folders {place} are")
+        yield f"note: {links} not followed"
 
 
 def _images(dataset: "Dataset") -> Iterator[str]:
@@ -89,13 +101,14 @@ def _images(dataset: "Dataset") -> Iterator[str]:
     if copies := dataset.reading.copies:
         total = len(dataset.train) + len(dataset.test)
         side = ", and all copies of an image are on one side of the test split" if dataset.split_by == "content" else ""
-        yield f"note: {copies:,} of the {total:,} images are copies of others (the same pixels){side}"
+        them = "is a copy of another" if copies == 1 else "are copies of others"
+        yield f"note: {copies:,} of the {total:,} images {them} (the same pixels){side}"
     if dataset.train.files and (
         flat := int(are_flat(dataset.train.images).sum() + are_flat(dataset.test.images).sum())
     ):
         yield (
-            f"note: {flat:,} images have nearly one color, such as 16-bit files that use few of their levels: "
-            "`cifarnet data check` names them"
+            f"note: {counted(flat, 'image has', 'images have')} nearly one color, such as 16-bit files that use few of "
+            "their levels: `cifarnet data check` names them"
         )
     counts = dict(zip(dataset.labels, class_sizes(dataset), strict=True))
     small, large = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)

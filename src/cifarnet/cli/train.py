@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
-from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
-from cifarnet.errors import UsageError, shell_word
+from cifarnet.dataset import IMAGE_SIZE
+from cifarnet.errors import UsageError, counted, shell_word
 from cifarnet.recipes import RECIPES, Recipe, recipe, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import LATEST, Run
 from cifarnet.run.record import RunRecord
 from cifarnet.run.state import require_resumable
 
-from .dataset_notes import say_dataset
+from .dataset_notes import say_dataset, say_left_out
 from .display import TrainingDisplay, download_bar, is_silent, out, say, say_not_known
-from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
+from .options import DATA, IMAGE_SIZE_HELP, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
 from .runs import starting_run
 from .training_result import draw_curves, exit_code, say_result
 from .workers import join_workers, start_workers
@@ -69,11 +69,7 @@ def command(
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(
-            help="Height and width in pixels to which the images of a folder are resized, "
-            f"{IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}.",
-            show_default=f"{IMAGE_SIZE}, or that of the run with --from",
-        ),
+        typer.Option(help=IMAGE_SIZE_HELP, show_default=f"{IMAGE_SIZE}, or that of the run with --from"),
     ] = None,
     backend: BackendOption = None,
     resume: Annotated[
@@ -228,10 +224,10 @@ def _begin(
     from cifarnet.training.image_list import BROKEN
 
     run = begin(adapted, dataset, runs, warm_start=warm_start, keep_test_images=keep_test_images)
-    if broken := dataset.reading.broken:
-        say(f"note: {len(broken):,} files that cannot be read are left out: see {run}/{BROKEN}")
+    say_left_out(dataset, f"{run}/{BROKEN}")
     if copies := run.record.hold_out.copies:
-        say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
+        images = counted(copies, "validation image has", "validation images have")
+        say(f"note: {images} the pixels of training images: the validation loss will be too low")
     return run, dataset
 
 

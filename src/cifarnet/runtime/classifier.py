@@ -56,9 +56,9 @@ class Classifier:
     """Image classifier that runs an exported model; thread-safe.
 
     ``model`` is a file written by ``cifarnet export``: its path, its bytes or a file opened in binary mode; by default
-    the classifier of CIFAR-10 that comes with the package. ``threads`` is the number of threads per call, 0 for one per
-    core; one is fastest for a single image, since the network is small. Raises ``ModelError`` if the file was not
-    written by cifarnet, was altered or is newer than this package, and ``UsageError`` for other arguments.
+    the classifier of CIFAR-10 that comes with the package. ``threads`` is the number of threads per call, one per core
+    at most, 0 for as many; one is fastest for a single image, since the network is small. Raises ``ModelError`` if the
+    file was not written by cifarnet, was altered or is newer than this package, and ``UsageError`` for other arguments.
 
     A classifier can be pickled; the pickle contains the model file.
     """

@@ -6,18 +6,16 @@ from cifarnet.errors import RunError
 from cifarnet.run.folder import Run
 from cifarnet.run.record import DataRecord, RunRecord
 
-from .image_list import differences
+from .image_list import since_then
 
 
 def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None) -> None:
     """Raise ``RunError`` unless ``dataset`` is the one in a run record, with the files that differ from ``run``."""
     if data.fingerprint != dataset.fingerprint:
-        different = differences(run, dataset) if run else ""
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
             f"run began: restore {data.source or data.name}, pass it from its new place if it moved (--data), or "
-            "start a new run"
-            f"{f' (since then {different})' * bool(different)}"
+            f"start a new run{since_then(run, dataset)}"
         )
     if data.labels != dataset.labels:
         raise RunError(
