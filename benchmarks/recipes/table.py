@@ -88,7 +88,7 @@ MEASURED: Mapping[str, Callable[[Sequence[Training]], str]] = {
 """Columns of a group of trainings with the same settings."""
 COLUMNS: Mapping[str, Callable[[Sequence[Training]], str]] = {
     "recipe": lambda group: WORDS.get(group[0].head["name"], f"`{group[0].head['name']}`"),
-    "backend": lambda group: group[0].head["backend"],
+    "backend": lambda group: _backend(group[0]),
     "seeds": _seeds,
     "epochs": lambda group: f"{statistics.mean(len(training.epochs) for training in group):.0f}",
     **MEASURED,
@@ -109,11 +109,17 @@ def short_table(path: Path = PATH) -> str:
     return table_of(COLUMNS, quickest.values())
 
 
+def _backend(training: Training) -> str:
+    """Return the backend and, for an earlier version of its convolutions, whose they were."""
+    earlier = training.head.get("convolutions")
+    return training.head["backend"] + (f", {earlier} convolutions" if earlier else "")
+
+
 def _groups(path: Path) -> list[list[Training]]:
     """Return the trainings by recipe and backend, in the order of the recipes, the quickest backend first."""
     groups: dict[tuple[str, str], list[Training]] = {}
     for training in trainings(path):
-        groups.setdefault(training.key, []).append(training)
+        groups.setdefault((training.head["name"], _backend(training)), []).append(training)
     order = list(COLORS)
     return sorted(
         groups.values(), key=lambda group: (order.index(group[0].head["name"]), statistics.mean(_minutes(group)))
