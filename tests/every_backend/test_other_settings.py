@@ -93,6 +93,9 @@ def settings_of_the_program():
             "no grad": torch.no_grad,
             "dtype": lambda: restoring(torch.set_default_dtype, torch.float64, torch.get_default_dtype()),
             "products": lambda: restoring(torch.set_float32_matmul_precision, "medium", "highest"),
+            "products of a kind": lambda: restoring(
+                partial(setattr, torch.backends.cuda.matmul, "fp32_precision"), "tf32", "none"
+            ),
         }
     if keras.config.backend() == "jax":
         import jax
@@ -114,6 +117,31 @@ def restoring(change, value, before):
         yield
     finally:
         change(before)
+
+
+def loses_digits():
+    """Whether float32 products on a GPU may be TF32, which has 10 of their 23 bits."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        kinds = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+        return any(kind.fp32_precision != "ieee" for kind in kinds)
+    if keras.config.backend() == "jax":
+        import jax
+
+        return jax.config.jax_default_matmul_precision != "float32"
+    import tensorflow as tf
+
+    return tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_float32_has_all_its_digits_on_a_gpu(monkeypatch):
+    if keras.config.backend() == "jax":
+        monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    assert loses_digits()
+    with default_settings():
+        assert not loses_digits()
+    assert loses_digits()
 
 
 def test_no_context_around_the_calls_changes_what_is_trained_evaluated_and_exported(dataset, job, whole, tmp_path):

@@ -50,13 +50,18 @@ def prepare_process() -> None:
 
 @contextmanager
 def framework_defaults() -> Iterator[None]:
-    """Run functions as graphs; see ``Adapter``."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(False)  # noqa: FBT003
+    """Run functions as graphs, and multiply float32 in full; see ``Adapter``."""
+    before = tf.config.functions_run_eagerly(), tf.config.experimental.tensor_float_32_execution_enabled()
+    _configure(eagerly=False, tensor_float_32=False)
     try:
         yield
     finally:
-        tf.config.run_functions_eagerly(before)
+        _configure(*before)
+
+
+def _configure(eagerly: bool, tensor_float_32: bool) -> None:  # noqa: FBT001
+    tf.config.run_functions_eagerly(eagerly)
+    tf.config.experimental.enable_tensor_float_32_execution(tensor_float_32)
 
 
 def parallel_operations() -> int:

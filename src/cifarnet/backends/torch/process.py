@@ -37,18 +37,26 @@ def prepare_process() -> None:
 
 @contextmanager
 def framework_defaults() -> Iterator[None]:
-    """Disable autocast and inference mode, and set the default dtype and precision of products; see ``Adapter``."""
-    before = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    """Disable autocast and inference mode; float32 is the default dtype and never less exact; see ``Adapter``."""
+    kinds = (
+        torch.backends.cuda.matmul,
+        torch.backends.cudnn.conv,
+        torch.backends.mkldnn.matmul,
+        torch.backends.mkldnn.conv,
+    )
+    before, dtype = [kind.fp32_precision for kind in kinds], torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("highest")
+    for kind in kinds:
+        kind.fp32_precision = "ieee"  # cuDNN's convolutions are TF32 by default
     try:
         with torch.inference_mode(mode=False), torch.enable_grad(), ExitStack() as autocasts:
-            for kind in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
-                autocasts.enter_context(torch.autocast(kind, enabled=False))
+            for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+                autocasts.enter_context(torch.autocast(device, enabled=False))
             yield
     finally:
-        torch.set_default_dtype(before[0])
-        torch.set_float32_matmul_precision(before[1])
+        torch.set_default_dtype(dtype)
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
 
 
 def devices() -> list[str]:
