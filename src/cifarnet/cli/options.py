@@ -75,7 +75,7 @@ MovedDataOption = Annotated[
     ),
 ]
 SkipBrokenOption = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave out image files that cannot be read, instead of stopping.")
+    bool, typer.Option("--skip-broken", help="Skip image files that cannot be read, instead of stopping.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 TtaOption = Annotated[

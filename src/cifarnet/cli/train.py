@@ -53,8 +53,8 @@ def command(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE",
-            help=f"One of {', '.join(RECIPES)}, or a JSON file from `cifarnet tune`. The recipe seed is not the random "
-            "seed, which is --seed.",
+            help=f"One of {', '.join(RECIPES)}, or a recipe file such as that of `cifarnet tune`. For the random "
+            "seed use --seed.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),
@@ -72,7 +72,7 @@ def command(
         typer.Option(
             help="Height and width in pixels to which the images of a folder are resized, "
             f"{IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}.",
-            show_default=f"{IMAGE_SIZE}, or that of the run with --from",
+            show_default=f"{IMAGE_SIZE}; with --from that of the run",
         ),
     ] = None,
     backend: BackendOption = None,
@@ -85,8 +85,8 @@ def command(
         typer.Option(
             "--from",
             metavar="RUN|pretrained",
-            help="Fine-tune: start from the convolutions of this run, with its recipe and new dense layers, or from "
-            "those of the classifier of CIFAR-10 that comes with cifarnet.",
+            help="Fine-tune: start from the convolutions of this run, or of the bundled CIFAR-10 classifier, with its "
+            "recipe and new dense layers.",
             show_default=False,
             parser=filled("--from", RUN),
         ),
@@ -96,7 +96,7 @@ def command(
         bool,
         typer.Option(
             "--keep-test-images",
-            help="Keep the test images (at most 64 MB) in the run folder, so that export needs no images.",
+            help="Copy the test images (at most 64 MB) to the run folder, so that export does not need the dataset.",
         ),
     ] = False,
     max_minutes: Annotated[
@@ -107,7 +107,7 @@ def command(
         typer.Option(metavar="tensorboard", help="Also write TensorBoard logs.", show_default=False),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes on this machine.", min=1, show_default="1")
+        int | None, typer.Option(help="Number of worker processes on this machine.", min=1, show_default="1")
     ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -123,7 +123,7 @@ def command(
     schedule_epochs: Annotated[int | None, override("Length of the schedule in epochs; 0 for all.")] = None,
     label_smoothing: Annotated[float | None, override("Label smoothing, 0 to 1.")] = None,
     class_weights: Annotated[
-        str | None, override("Loss weights of classes, for classes of very different sizes. " + one_of(ClassWeights))
+        str | None, override("Class weights of the training loss, for unbalanced classes. " + one_of(ClassWeights))
     ] = None,
     flip: Annotated[str | None, override("Horizontal flip augmentation. " + one_of(Flip))] = None,
     translation: Annotated[int | None, override("Random translation augmentation: maximum shift in pixels.")] = None,
