@@ -228,7 +228,7 @@ def test_models_of_other_sizes_are_not_compared(fails, model, tmp_path):
     other = tmp_path / "other.onnx"
     other.write_bytes(models.sized(64))
     message = fails(model, other, "--images", paint(tmp_path / "images", red=["red"]))
-    assert f"{other} takes images of 64x64 pixels; expected 32x32 as {model}: evaluate each of them alone" in message
+    assert f"{other} takes images of shape (64, 64, 3); expected (32, 32, 3) as {model}: evaluate each" in message
 
 
 def test_folders_of_other_classes(fails, model, tmp_path):

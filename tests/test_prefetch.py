@@ -8,7 +8,7 @@ from cifarnet.backends import choose
 
 choose()
 
-from cifarnet.training.loop import prefetched  # noqa: E402  # Keras, now that its framework is chosen
+from cifarnet.training.batches import prefetched  # noqa: E402  # Keras, now that its framework is chosen
 
 
 def test_items_come_in_their_order():

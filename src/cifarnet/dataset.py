@@ -77,6 +77,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def add_to(self, digest: hashlib._Hash) -> None:
+        """Add shape, labels and pixels to a hash."""
+        import numpy as np
+
+        digest.update(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.labels).data)
+        digest.update(np.ascontiguousarray(self.images).data)
+
 
 PAIR = Kind(lambda value: isinstance(value, list | tuple) and len(value) == 2, "a pair: (images, labels)")
 
@@ -197,13 +205,9 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over class names, shapes, labels and pixels of both splits, in order."""
-        import numpy as np
-
         digest = hashlib.sha256("\0".join(self.labels).encode())
         for part in (self.train, self.test):
-            digest.update(repr(part.images.shape).encode())
-            digest.update(np.ascontiguousarray(part.labels).data)
-            digest.update(np.ascontiguousarray(part.images).data)
+            part.add_to(digest)
         return digest.hexdigest()
 
 

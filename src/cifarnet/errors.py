@@ -20,6 +20,7 @@ Each message states in one line the actual value, the expected value and what to
 
 import os
 import shlex
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,6 +84,12 @@ class WorkerError(CifarnetError):
 def printable(text: str) -> str:
     """Escape characters that would break the line or control the terminal, which file names may contain."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """Return the first ``most`` names, separated by commas, and an ellipsis if there are more."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def shown(path: Path) -> str:

@@ -8,7 +8,9 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
+from cifarnet.errors import listed
 from cifarnet.recipes import Recipe
+from cifarnet.run.folder import Run
 
 from .display import say, shortened
 
@@ -33,10 +35,19 @@ def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: R
         say(note)
 
 
+def say_begun(run: Run, dataset: "Dataset") -> None:
+    """Print a note if files of ``dataset`` were skipped, or if validation images are copies of training images."""
+    from cifarnet.training.image_list import BROKEN  # numpy, which --help does not need
+
+    if broken := dataset.reading.broken:
+        say(f"note: {len(broken):,} files that cannot be read are left out: see {run}/{BROKEN}")
+    if copies := run.record.hold_out.copies:
+        say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
+
+
 def _contents(dataset: "Dataset") -> str:
-    names = ", ".join(map(shortened, dataset.labels[:MOST_NAMES])) + (", …" if len(dataset.labels) > MOST_NAMES else "")
     sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-    return f"{sizes} of {len(dataset.labels)} classes: {names}"
+    return f"{sizes} of {len(dataset.labels)} classes: {listed(map(shortened, dataset.labels), MOST_NAMES)}"
 
 
 def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:

@@ -5,25 +5,23 @@ import math
 import os
 import sys
 from collections.abc import Collection
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
+from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedule
 from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
 from cifarnet.errors import UsageError, shell_word
-from cifarnet.recipes import RECIPES, Recipe, recipe, recipe_and_settings
-from cifarnet.run.find import find_run
-from cifarnet.run.folder import LATEST, Run
+from cifarnet.recipes import RECIPES, SETTINGS, Recipe, recipe, recipe_and_settings
+from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 from cifarnet.run.state import require_resumable
 
-from .dataset_notes import say_dataset
+from .dataset_notes import say_begun, say_dataset
 from .display import TrainingDisplay, download_bar, is_silent, out, say, say_not_known
 from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
-from .runs import starting_run
+from .runs import resumed_run, starting_run
 from .training_result import draw_curves, exit_code, say_result
 from .workers import join_workers, start_workers
 
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
     from cifarnet.training.stop import StopRequest
     from cifarnet.training.tracking import Tracking
-
-SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind))
-"""Options that override a field of the recipe."""
 
 
 def override(text: str) -> Any:
@@ -151,7 +146,7 @@ def command(
         option = "--skip-broken" if skip_broken else "--keep-test-images"
         raise UsageError(f"{option} and --resume were both given; expected it when the run begins: leave it out")
     if workers is not None and workers > 1:
-        start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
+        start_workers(workers, backend, None if resume is None else resumed_run(runs, resume))
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
@@ -171,10 +166,6 @@ def command(
         if as_json:
             out(json.dumps(record.to_json() | {"run": str(run)}, indent=2))
     sys.exit(exit_code(record))
-
-
-def _resumed(runs: Path, name: str) -> Run:
-    return find_run(runs, None if name == LATEST else name)
 
 
 def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Recipe:
@@ -225,13 +216,9 @@ def _begin(
     if warm_start is not None and adapted.model.filters != settings.model.filters:
         say(f"note: {warm_start.run} has {len(settings.model.filters)} blocks: those after them start untrained")
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
-    from cifarnet.training.image_list import BROKEN
 
     run = begin(adapted, dataset, runs, warm_start=warm_start, keep_test_images=keep_test_images)
-    if broken := dataset.reading.broken:
-        say(f"note: {len(broken):,} files that cannot be read are left out: see {run}/{BROKEN}")
-    if copies := run.record.hold_out.copies:
-        say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
+    say_begun(run, dataset)
     return run, dataset
 
 
@@ -259,7 +246,7 @@ def _reopen(
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
 
-    run = _resumed(runs, name)
+    run = resumed_run(runs, name)
     record = run.record
     require_resumable(run)
     _require_same_backend(run, record.backend, backend)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cifarnet.errors import RunError, shell_word
+from cifarnet.errors import RunError, listed, shell_word
 from cifarnet.run.folder import Run
 from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
 from cifarnet.system import INTERRUPTED
@@ -53,9 +53,8 @@ def _say_recall(test: RecordedScore, labels: Sequence[str]) -> None:
     known = [
         (recall, shortened(label)) for label, recall in zip(labels, test.recall, strict=True) if recall is not None
     ]
-    lowest = sorted(known)[:MOST_NAMES]
-    listed = ", ".join(f"{label} {percent(recall)}" for recall, label in lowest) + ", …" * (len(known) > len(lowest))
-    say(f"Classes differ in size: balanced accuracy {percent(test.balanced_accuracy, 2)}; recall {listed}.")
+    lowest = listed((f"{label} {percent(recall)}" for recall, label in sorted(known)), MOST_NAMES)
+    say(f"Classes differ in size: balanced accuracy {percent(test.balanced_accuracy, 2)}; recall {lowest}.")
 
 
 def exit_code(record: RunRecord) -> int:

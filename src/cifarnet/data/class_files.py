@@ -3,12 +3,12 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifarnet.contract import fault_of_labels
-from cifarnet.errors import DataError, shell_word
+from cifarnet.errors import DataError, listed, shell_word
 from cifarnet.preprocessing import EXTENSIONS, is_hidden
 
 VALIDATION_NAMES = ("val", "valid", "validation")
@@ -16,8 +16,6 @@ VALIDATION_NAMES = ("val", "valid", "validation")
 _PART_WORDS = frozenset(("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"))
 """Words in common names of dataset splits, such as ``Train`` and ``test_set``, all of whose "classes" are folders."""
 _WORD = re.compile("[a-z]+")
-_SHOWN = 5
-"""Maximum number of paths in an error message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +99,6 @@ def require_no_broken_links(files: ClassFiles) -> None:
             f"{listed(map(str, broken))}; expected their files: fetch those, remove the links or leave them out with "
             "--skip-broken"
         )
-
-
-def listed(names: Iterable[str], most: int = _SHOWN) -> str:
-    """Return the first names, separated by commas, and an ellipsis for others."""
-    names = list(names)
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def class_names(path: Path) -> tuple[str, ...]:

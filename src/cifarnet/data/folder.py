@@ -11,7 +11,7 @@ import numpy as np
 
 from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import BrokenFile, Dataset, Progress, Reading, Split, SplitBy, durable, silent
-from cifarnet.errors import DataError, shell_word
+from cifarnet.errors import DataError, listed, shell_word
 
 from .class_files import (
     ClassFiles,
@@ -20,7 +20,6 @@ from .class_files import (
     find_class_files,
     find_layout,
     folder_names,
-    listed,
     require_images,
     require_no_broken_links,
 )

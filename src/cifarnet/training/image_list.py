@@ -1,4 +1,4 @@
-"""The image files of a run: which they were, to say what changed, and which could not be read."""
+"""Lists of a run's image files: those that were read, to report later what changed, and those that were skipped."""
 
 import csv
 import io
@@ -9,14 +9,13 @@ import numpy as np
 
 from cifarnet.atomic import write_atomically
 from cifarnet.dataset import Dataset
+from cifarnet.errors import listed
 from cifarnet.run.folder import Run
 
 from .seen import Digests, digests
 
 IMAGES, BROKEN = "images.csv", "broken.csv"
-"""Files in a run folder: the image files with the digests of their pixels, and the files that were left out."""
-_SHOWN = 3
-"""Maximum number of files in an error message."""
+"""Files in a run folder: the image files with the digests of their pixels, and the files that were skipped."""
 
 
 def write_image_lists(run: Run, dataset: Dataset, train: Digests) -> None:
@@ -29,8 +28,10 @@ def write_image_lists(run: Run, dataset: Dataset, train: Digests) -> None:
         write_atomically(run.path / BROKEN, _csv(("file", "reason"), broken))
 
 
-def differences(run: Run, dataset: Dataset) -> str:
-    """Return which image files of ``dataset`` differ from those that ``run`` began with, or "" if it is unknown."""
+def differences(run: Run | None, dataset: Dataset) -> str:
+    """Return which image files of ``dataset`` differ from those of ``run``, as the end of a message; "" if unknown."""
+    if run is None:
+        return ""
     try:
         was = _read(run.path / IMAGES)
     except (OSError, ValueError):  # a run of an earlier version, or not of image files
@@ -41,17 +42,13 @@ def differences(run: Run, dataset: Dataset) -> str:
         "removed": was.keys() - now.keys(),
         "changed": {name for name in now.keys() & was.keys() if now[name] != was[name]},
     }
-    return "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names)
+    found = "; ".join(f"{len(names)} {kind}: {listed(sorted(names))}" for kind, names in kinds.items() if names)
+    return f" (since then {found})" if found else ""
 
 
 def _digests_of(dataset: Dataset, train: Digests) -> dict[str, int]:
     found = np.concatenate([train, digests(dataset.test.images)])
     return dict(zip((*dataset.train.files, *dataset.test.files), found.tolist(), strict=False))
-
-
-def _listed(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:_SHOWN]) + ", …" * (len(ordered) > _SHOWN)
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
