@@ -53,15 +53,14 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     scale, offset = PIXEL_SCALES[config.pixel_range]
     features = keras.layers.Rescaling(scale, offset, name="rescale")(images)
     if config.whitening:
-        whitening = Conv2D(
+        features = Conv2D(
             config.whitened_channels,
             config.whitening,
             activation="relu",
             use_bias=False,
             trainable=False,
             name=WHITENING,
-        )
-        features = whitening(features)
+        )(features)
     for block in range(1, len(config.filters) + 1):
         features = _block(features, config, block)
     features = FLATTENING[config.global_pooling]()(features)
