@@ -165,7 +165,7 @@ def main():
         failed += bool(row.get("failed"))
         print(row["output"], row.get("failed") or f"{row['images']} images, {row['errors']} errors", sep=": ")
     if failed:
-        raise SystemExit(f"error: {failed} of {len(units)} files could not be scored: mend them and run this again")
+        raise SystemExit(f"error: {failed} of {len(units)} files could not be scored: fix them and run this again")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def test_parquet_files_of_bytes_and_of_structs_are_scored_as_the_classifier_does
     pq.write_table(pa.table({"key": keys[:3], "image": structs}), tmp_path / "in" / "b.parquet")
     pq.write_table(pa.table({"other": [1]}), tmp_path / "in" / "c.parquet")
     code, stdout, error = score(tmp_path / "in", tmp_path / "out", "--id", "key")
-    assert (code, error) == (1, "error: 1 of 3 files could not be scored: mend them and run this again")
+    assert (code, error) == (1, "error: 1 of 3 files could not be scored: fix them and run this again")
     assert "sub/a.parquet: 150 images, 2 errors" in stdout
     assert "has no column" in stdout
     found = rows(tmp_path / "out")
@@ -120,7 +120,7 @@ def test_a_broken_tar_shard_does_not_end_the_others_and_is_scored_once_mended(tm
     whole = (tmp_path / "in" / "b.tar").read_bytes()
     (tmp_path / "in" / "b.tar").write_bytes(whole[: len(whole) // 2])
     code, _, error = score(tmp_path / "in", tmp_path / "out")
-    assert (code, error) == (1, "error: 1 of 2 files could not be scored: mend them and run this again")
+    assert (code, error) == (1, "error: 1 of 2 files could not be scored: fix them and run this again")
     assert [*rows(tmp_path / "out")] == ["a.tar.parquet"]
     (tmp_path / "in" / "b.tar").write_bytes(whole)
     assert score(tmp_path / "in", tmp_path / "out")[0] == 0

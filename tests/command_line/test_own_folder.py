@@ -225,7 +225,7 @@ def test_a_run_with_its_test_images_is_exported_without_the_folder(run, photos, 
     code, _, lines = run("export", "--fp16")
     assert code == 0, lines
     for option in ("--int8", "--tta"):  # which need training or validation images
-        assert "expected --data with its place" in fails_after_messages(run, "export", option)
+        assert "expected --data with its location" in fails_after_messages(run, "export", option)
     kept = latest.path / "test-images.npz"
     with np.load(kept) as found:
         images, labels = found["images"], found["labels"]

@@ -151,22 +151,18 @@ def test_the_training_images_of_a_model_file_alone_are_unknown(run, trained, tmp
     shutil.copy(trained.model, tmp_path / "alone.onnx")
     code, stdout, stderr = run("evaluate", "alone.onnx", "--images", "photos", "--json")
     assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
-    assert (
-        "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in stderr
-    )
+    assert "note: the training images of alone.onnx are unknown; metrics on them would be too optimistic" in stderr
     (tmp_path / "photos" / "cat" / "0.png").unlink()
     code, stdout, stderr = run("robustness", "alone.onnx", "--data", "photos", "--json")
     assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
-    assert (
-        "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in stderr
-    )
+    assert "note: the training images of alone.onnx are unknown; metrics on them would be too optimistic" in stderr
 
 
 def test_a_model_file_in_the_folder_of_another_run_does_not_belong_to_it(run, trained, tmp_path):
     other = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs")
     shutil.copy(trained.model, other.path / "model.onnx")
     message = last_line(run, "evaluate", other.path / "model.onnx")
-    assert "the model was trained on photos, which is not known here" in message
+    assert "the model was trained on photos, whose location is unknown" in message
 
 
 def test_a_run_of_an_earlier_version_is_checked_with_its_own_images(run, trained, tmp_path):
@@ -251,7 +247,7 @@ def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path, name):
         make_photos(tmp_path / "split" / part, seed)
     code, _, stderr = run("train", "--data", "split", "--max-minutes", "0")
     assert code == 0
-    assert any(line.startswith(f"note: {name}/ is not used: training and validation images are ") for line in stderr)
+    assert any(line.startswith(f"note: {name}/ is not used: images are read from test/, train/") for line in stderr)
 
 
 def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path):
@@ -274,11 +270,9 @@ def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):
     trained.seen.unlink()
     code, stdout, stderr = run("evaluate", "latest", "--json")
     assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
-    assert "are not known here; on them its metrics are too optimistic" in stderr[-1]
+    assert "are unknown; metrics on them would be too optimistic" in stderr[-1]
     code, _, stderr = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
-    note = (
-        f"note: the training images of {trained.path.name} are not known here; on them its metrics are too optimistic"
-    )
+    note = f"note: the training images of {trained.path.name} are unknown; metrics on them would be too optimistic"
     assert (code, note in stderr) == (1, True)
     assert "validation and test images were trained on by" in stderr[-1]  # as their fingerprint tells
 

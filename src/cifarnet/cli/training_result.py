@@ -1,4 +1,4 @@
-"""What ``cifarnet train`` prints and draws at its end."""
+"""Results that ``cifarnet train`` prints and draws at the end, and its exit code."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ def say_result(run: Run, record: RunRecord) -> None:
         say("No epoch has finished yet, so there are no best weights.")
     say(f"Results are in {run}")
     if run.model.is_file():
-        say(f"note: {run.model.name} and any report were made before: make them anew if the best epoch changed")
+        say(f"note: {run.model.name} and any report are of earlier weights: make them again if the best epoch changed")
     name = shell_word(str(run))
     if record.status == "interrupted":
         say(f"Resume with:  cifarnet train --resume {name}")
@@ -47,7 +47,7 @@ def say_result(run: Run, record: RunRecord) -> None:
 
 
 def _say_recall(test: RecordedScore, labels: Sequence[str]) -> None:
-    """Print balanced accuracy and the lowest recalls, if the classes differ much in size."""
+    """Print balanced accuracy and the lowest recalls, if the classes are unbalanced."""
     if test.balanced_accuracy is None or test.recall is None:
         return
     known = [

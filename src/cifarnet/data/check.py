@@ -1,4 +1,4 @@
-"""Report on a folder of class folders without training: what would be read, and what is wrong with it."""
+"""Report on a folder of class folders without training: its images and its faults."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from .test_split import TEST_FRACTION
 from .validation_split import hold_out, hold_out_of
 
 _SIXTEEN_BITS = "I;16"
-"""How the names of Pillow's modes of 16 bits begin."""
+"""Prefix of Pillow's 16-bit modes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,13 @@ class FolderReport:
     copies_across_classes: int
     """Number of those groups with images of several classes."""
     near_copies: tuple[tuple[str, ...], ...]
-    """Groups of images with the same 8x8 average hash and other pixels."""
+    """Groups of images with the same 8x8 average hash but different pixels."""
     crossing: int
-    """Number of test images with the pixels of a training image; a random split would have had so many."""
+    """Number of test images with the pixels of a training image; without splits, in a random split."""
     flat: tuple[str, ...]
     """Images of nearly one color."""
     narrow: tuple[str, ...]
-    """Those of them that have 16 bits, of which only the high byte is used."""
+    """Those of them that have 16 bits per pixel, of which only the high byte is used."""
     unequal: bool
     """Whether the largest class is more than three times the size of the smallest one."""
     fault: str | None
@@ -81,10 +81,10 @@ class Checked:
 
 
 def check_folder(path: Path, progress: Progress = silent, *, seed: int = 0, skip_broken: bool = False) -> Checked:
-    """Read a folder as ``load_dataset`` does, and report on it instead of stopping at the first fault.
+    """Read a folder as ``load_dataset`` does, and report on it instead of raising an error for the first fault.
 
-    With ``skip_broken``, files that cannot be read are no fault. Raises ``DataError`` for a folder without class
-    folders.
+    ``seed`` is that of the test and validation splits. With ``skip_broken``, files that cannot be read are not a fault.
+    Raises ``DataError`` for a folder without class folders.
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected one with a folder of images per class: check the path")
@@ -135,14 +135,14 @@ def _named(found: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[tuple[
 
 
 def _near_copies(read: ReadImages, flat: set[int]) -> list[list[int]]:
-    """Return groups of images with one hash, one image each of those with the same pixels. Flat images have no hash."""
+    """Return groups of images with the same hash, without flat images and with one of each group of copies."""
     first = {digest: index for index, digest in reversed([*enumerate(read.digests)])}
     kept = sorted(set(first.values()) - flat)
     return groups(average_hashes(read.split.images[kept]), kept)
 
 
 def _crossing(layout: Layout, read: ReadImages, seed: int) -> int:
-    """Return how many test images have the pixels of a training image, in a random split if the folder has none."""
+    """Return how many test images have the pixels of a training image, in a random split if no split is given."""
     is_test = np.arange(len(read.split)) >= sum(read.counts[: -len(layout.labels)])
     if not layout.is_split:
         if min(Counter(read.split.labels.tolist()).get(label, 0) for label in range(len(layout.labels))) < 2:

@@ -1,4 +1,4 @@
-"""Find the image files of class folders, and what lies beside them."""
+"""Find class folders, their image files, and the files and links that are not read."""
 
 import os
 import re
@@ -14,7 +14,8 @@ from cifarnet.preprocessing import EXTENSIONS, is_hidden
 VALIDATION_NAMES = ("val", "valid", "validation")
 """Names of a folder beside ``train`` and ``test`` with the validation images."""
 _PART_WORDS = frozenset(("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"))
-"""Words in common names of dataset splits, such as ``Train`` and ``test_set``, all of whose "classes" are folders."""
+"""Words in names of dataset splits, such as ``Train`` and ``test_set``. A folder of such a name that holds only folders
+is not a class."""
 _WORD = re.compile("[a-z]+")
 
 
@@ -24,9 +25,9 @@ class ClassFiles:
 
     folder: Path
     images: tuple[Path, ...]
-    """In an order that is the same on every system."""
+    """Image files, in the same order on every system."""
     broken_links: tuple[Path, ...]
-    """Named like images."""
+    """Broken links with an image extension."""
     others: tuple[Path, ...]
     """Files without an image extension."""
     linked_folders: tuple[Path, ...]
@@ -92,7 +93,7 @@ def require_images(files: ClassFiles, least: int) -> None:
 
 
 def require_no_broken_links(files: ClassFiles) -> None:
-    """Raise ``DataError`` for a class with links that lead nowhere."""
+    """Raise ``DataError`` for a class with broken links."""
     if broken := files.broken_links:
         raise DataError(
             f"{len(broken)} of {len(files.images) + len(broken)} images in {files.folder} are broken links: "
@@ -157,7 +158,7 @@ def _names_in_part(path: Path, part: str) -> tuple[str, ...]:
 
 
 def _part_names(path: Path, names: Sequence[str]) -> list[str]:
-    """Return the folders that are splits and not classes: one called like a split, or several with such a word."""
+    """Return the folders that are splits and not classes: one named like a split, or several with such a word."""
     words = {name: {word.removesuffix("set") for word in _WORD.findall(name.lower())} for name in names}
     found = [name for name in names if words[name] & _PART_WORDS and _holds_only_folders(path / name)]
     return found if len(found) > 1 or any(words[name] - {""} <= _PART_WORDS for name in found) else []
@@ -174,5 +175,5 @@ def _is_image(path: Path) -> bool:
 
 
 def _refuse(error: OSError) -> None:
-    """Raise for a folder that cannot be listed, which os.walk would silently skip."""
+    """Raise the error of a folder that cannot be listed, which os.walk would ignore."""
     raise error

@@ -86,12 +86,12 @@ def warm_start_of(run: Run) -> WarmStart | None:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise RunError(
-            f"{path} could not be read ({error.strerror}); expected what the run began with: restore it or start anew"
+            f"{path} could not be read ({error.strerror}); expected what the run began with: restore it or train again"
         ) from error
     if found != recorded.weights_sha256:
         raise RunError(
             f"{path} has the SHA-256 {found[:12]}…; expected {recorded.weights_sha256[:12]}… as when the run "
-            "began: restore it or start anew"
+            "began: restore it or train again"
         )
     return WarmStart(recorded.run, path, seen_by(run), _division(record), record.model.image_shape)
 
