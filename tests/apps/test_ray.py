@@ -1,4 +1,4 @@
-"""The app for Ray scores every image once, goes on where it was killed, and does not end at what cannot be read."""
+"""The Ray app scores every image once, continues after a kill, and does not stop at files that cannot be read."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from cifarnet.runtime import Classifier
 
 APP = Path(__file__).parents[2] / "export" / "ray" / "score.py"
 pytestmark = [
-    pytest.mark.nightly,  # starts Ray, some ten seconds each
+    pytest.mark.nightly,  # starts Ray, about ten seconds each
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is missing: run `pip install .[ray]`"),
 ]
 
@@ -85,7 +85,7 @@ def test_parquet_files_of_bytes_and_of_structs_are_scored_as_the_classifier_does
     assert json.loads(metadata[b"labels"]) == list(classifier.labels)
 
 
-def test_a_job_that_was_killed_goes_on_and_scores_every_image_once(tmp_path):
+def test_a_killed_job_continues_and_scores_every_image_once(tmp_path):
     folder, output = tmp_path / "photos", tmp_path / "out"
     (folder / "deep").mkdir(parents=True)
     for number, file in enumerate(images(300)):

@@ -1,4 +1,4 @@
-"""What `train` says about a folder, leaves out of it, and knows about it when it changed or moved."""
+"""Notes of `train` on an image folder, skipped files, validation folders, and folders that changed or moved."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def notes(run, *arguments):
 # Broken files
 
 
-def test_without_broken_files_a_run_goes_to_its_end_and_says_which(run, photos, latest, tmp_path):
+def test_skip_broken_trains_without_broken_files_and_lists_them(run, photos, latest, tmp_path):
     for index in range(7):
         (photos / "cat" / f"broken{index}.png").write_text("no image")
     (photos / "dog" / "link.png").symlink_to("nowhere")
@@ -69,7 +69,7 @@ def test_without_broken_files_a_run_goes_to_its_end_and_says_which(run, photos, 
         assert code == 0, lines
 
 
-def test_images_are_evaluated_without_broken_files(run, photos, tmp_path):
+def test_evaluate_skips_broken_files_on_request(run, photos, tmp_path):
     assert run("train", "--data", "photos", *SHORT)[0] == 0
     for label in ("cat", "dog"):
         (tmp_path / "others" / label).mkdir(parents=True)
@@ -109,7 +109,7 @@ def test_files_that_are_not_read_are_counted_by_extension(run, photos):
     assert "1 links to folders inside the class folders are not followed" in told
 
 
-def test_copies_images_of_one_color_and_small_classes_are_noted(run, photos):
+def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos):
     for number in range(40):
         shutil.copy(photos / "cat" / "0.png", photos / "cat" / f"copy{number}.png")
     few_levels = np.random.default_rng(0).integers(51_200, 51_420, (40, 40)).astype(np.uint16)
@@ -120,7 +120,7 @@ def test_copies_images_of_one_color_and_small_classes_are_noted(run, photos):
     assert any(note.startswith("cat has 55 images, dog 16: the accuracy says little") for note in told)
 
 
-def test_recall_and_balanced_accuracy_are_told_if_classes_differ_in_size(run, photos, latest):
+def test_recall_and_balanced_accuracy_are_printed_for_unbalanced_classes(run, photos, latest):
     for path in sorted((photos / "dog").iterdir())[4:]:
         path.unlink()
     code, _, lines = run("train", "--data", "photos", "--class-weights", "balanced", *SHORT)
@@ -135,14 +135,14 @@ def test_recall_and_balanced_accuracy_are_told_if_classes_differ_in_size(run, ph
     assert document(latest)["train"]["class_weights"] == "balanced"
 
 
-def test_recall_is_not_told_for_classes_of_like_sizes(run, photos, latest):
+def test_recall_is_not_printed_for_balanced_classes(run, photos, latest):
     code, _, lines = run("train", "--data", "photos", *SHORT)
     assert code == 0
     assert "recall" not in document(latest)["metrics"]["test"]
     assert not any("balanced accuracy" in line for line in lines)
 
 
-def test_a_sound_folder_has_no_such_note(run, photos):
+def test_a_folder_without_faults_has_no_such_note(run, photos):
     told = notes(run, "--data", "photos", *NO_TIME)
     assert [note for note in told if "validation images" not in note] == []
 
@@ -185,25 +185,20 @@ def test_a_run_that_drew_its_validation_split_ignores_a_folder_val(run, split, l
     assert code == 0, lines
 
 
-def test_test_images_without_class_folders_are_told_what_to_do(fails_after, split):
+def test_the_error_for_test_images_without_class_folders_says_what_to_do(run, split):
     for path in list((split / "test").rglob("*.png")):
         path.rename(split / "test" / f"{path.parent.name}{path.name}")
     for label in ("cat", "dog"):
         (split / "test" / label).rmdir()
-    message = fails_after("train", "--data", "split")
+    message = fails_after_messages(run, "train", "--data", "split")
     assert "split/test has images and no class folder" in message
     assert "train with `--data split/train`, and classify the others with `cifarnet predict split/test`" in message
-
-
-@pytest.fixture
-def fails_after(run):
-    return lambda *arguments: fails_after_messages(run, *arguments)
 
 
 # Changed and moved folders
 
 
-def test_what_differs_is_listed(run, photos):
+def test_the_error_lists_files_that_were_added_removed_or_changed(run, photos):
     assert run("train", "--data", "photos", *SHORT)[0] == 0
     shutil.copy(photos / "cat" / "0.png", photos / "dog" / "new.png")
     for index in (1, 2, 3, 4):
@@ -214,7 +209,7 @@ def test_what_differs_is_listed(run, photos):
         assert expected in fails_after_messages(run, command)
 
 
-def test_a_run_with_its_test_images_is_exported_without_the_folder(run, photos, latest, tmp_path):
+def test_a_run_that_keeps_its_test_images_is_exported_without_the_folder(run, photos, latest, tmp_path):
     assert run("train", "--data", "photos", "--keep-test-images", *SHORT)[0] == 0
     assert run("export")[0] == 0
     before = latest.model.read_bytes()
@@ -241,11 +236,11 @@ def test_test_images_that_take_too_much_space_are_not_kept(run, photos, tmp_path
 
 
 @pytest.mark.parametrize("option", ["--skip-broken", "--keep-test-images"])
-def test_what_a_run_began_with_is_not_chosen_on_resuming(run, option):
+def test_options_for_the_beginning_of_a_run_are_refused_on_resume(run, option):
     assert f"{option} and --resume were both given" in fails_after_messages(run, "train", "--resume", "latest", option)
 
 
-def test_a_resumed_run_remembers_where_its_images_are_now(run, photos, latest, tmp_path):
+def test_a_resumed_run_records_the_new_location_of_its_images(run, photos, latest, tmp_path):
     assert run("train", "--data", "photos", *NO_TIME)[0] == 0
     photos.rename(tmp_path / "elsewhere")
     assert run("train", "--resume", "latest", "--data", "elsewhere")[0] == 0
