@@ -247,7 +247,7 @@ def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path, name):
         make_photos(tmp_path / "split" / part, seed)
     code, _, stderr = run("train", "--data", "split", "--max-minutes", "0")
     assert code == 0
-    assert any(line.startswith(f"note: {name}/ is not used: images are read from test/, train/") for line in stderr)
+    assert any(line.startswith(f"note: {name}/ is not used: images are read from train/, test/") for line in stderr)
 
 
 def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path):

@@ -128,7 +128,8 @@ def _unused_folders(dataset: "Dataset") -> Iterator[str]:
     folder = Path(dataset.source or "")
     if dataset.source in (None, *NAMED_SOURCES) or not (folder / "train").is_dir() or not (folder / "test").is_dir():
         return
-    used = sorted({"train", "test"} | {Path(name).parts[0] for name in dataset.train.files[-1:]})
+    validation = {Path(name).parts[0] for name in dataset.train.files[-1:]} - {"train"}
+    used = ("train", *validation, "test")
     for each in sorted(folder.iterdir()):
         if each.is_dir() and not is_hidden(each.name) and each.name not in used:
             yield f"note: {each.name}/ is not used: images are read from {', '.join(f'{name}/' for name in used)}"

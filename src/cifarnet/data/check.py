@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cifarnet.config import TrainConfig
-from cifarnet.dataset import BrokenFile, Dataset, Progress, Split, silent
+from cifarnet.dataset import BrokenFile, Progress, Split, silent
 from cifarnet.errors import DataError
 from cifarnet.preprocessing import Header, read_header
 
@@ -80,11 +80,11 @@ class Checked:
     labels: tuple[str, ...]
 
 
-def check_folder(path: Path, progress: Progress = silent, *, seed: int = 0, skip_broken: bool = False) -> Checked:
+def check_folder(path: Path, progress: Progress = silent, *, skip_broken: bool = False) -> Checked:
     """Read a folder as ``load_dataset`` does, and report on it instead of raising an error for the first fault.
 
-    ``seed`` is that of the test and validation splits. With ``skip_broken``, files that cannot be read are not a fault.
-    Raises ``DataError`` for a folder without class folders.
+    With ``skip_broken``, files that cannot be read are not a fault. Raises ``DataError`` for a folder without class
+    folders.
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected one with a folder of images per class: check the path")
@@ -95,7 +95,7 @@ def check_folder(path: Path, progress: Progress = silent, *, seed: int = 0, skip
     flat = np.flatnonzero(are_flat(read.split.images)).tolist()
     copies = groups(read.digests, range(len(names)))
     classes = _classes(layout, read)
-    crossing = _crossing(layout, read, seed)
+    crossing = _crossing(layout, read)
     report = FolderReport(
         folder=str(path),
         classes=classes,
@@ -111,7 +111,7 @@ def check_folder(path: Path, progress: Progress = silent, *, seed: int = 0, skip
         flat=tuple(names[index] for index in flat),
         narrow=tuple(names[index] for index in flat if headers[index].mode.startswith(_SIXTEEN_BITS)),
         unequal=is_unequal([sum(parts.values()) for parts in classes.values()]),
-        fault=_fault(path, seed, crossing if layout.is_split else 0, skip_broken=skip_broken),
+        fault=_fault(path, crossing if layout.is_split else 0, skip_broken=skip_broken),
     )
     return Checked(report, read.split, layout.labels)
 
@@ -141,23 +141,23 @@ def _near_copies(read: ReadImages, flat: set[int]) -> list[list[int]]:
     return groups(average_hashes(read.split.images[kept]), kept)
 
 
-def _crossing(layout: Layout, read: ReadImages, seed: int) -> int:
+def _crossing(layout: Layout, read: ReadImages) -> int:
     """Return how many test images have the pixels of a training image, in a random split if no split is given."""
     is_test = np.arange(len(read.split)) >= sum(read.counts[: -len(layout.labels)])
     if not layout.is_split:
         if min(Counter(read.split.labels.tolist()).get(label, 0) for label in range(len(layout.labels))) < 2:
             return 0
-        chosen = hold_out(read.split, TEST_FRACTION, seed, len(layout.labels)).validation
+        chosen = hold_out(read.split, TEST_FRACTION, TrainConfig.seed, len(layout.labels)).validation
         is_test = np.isin(np.arange(len(read.split)), chosen)
     trained = {digest for digest, held_out in zip(read.digests, is_test, strict=True) if not held_out}
     return sum(digest in trained for digest, held_out in zip(read.digests, is_test, strict=True) if held_out)
 
 
-def _fault(path: Path, seed: int, crossing: int, *, skip_broken: bool) -> str | None:
+def _fault(path: Path, crossing: int, *, skip_broken: bool) -> str | None:
     """Return why a training would be refused, or None. The images are read from the cache."""
     try:
-        dataset: Dataset = read_class_folders(path, seed, "content", silent, skip_broken=skip_broken)
-        hold_out_of(dataset, TrainConfig(seed=seed))
+        dataset = read_class_folders(path, TrainConfig.seed, "content", silent, skip_broken=skip_broken)
+        hold_out_of(dataset, TrainConfig())
     except DataError as error:
         return str(error)
     if crossing:

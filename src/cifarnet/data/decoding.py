@@ -48,9 +48,9 @@ def decode(folder: Path, paths: Sequence[Path], progress: Progress, shape: Shape
     cached = open_cached(file, shape)
     if cached is not None and all(stamp in cached.rows for stamp in stamps):
         return _from_cache(cached, stamps)
-    with _alone(file, progress) as is_cached:
+    with _locked(file, progress) as is_cached:
         cached = open_cached(file, shape)  # by the process that held the lock
-        found, missing = _split(cached, stamps, shape)
+        found, missing = _look_up(cached, stamps, shape)
         try:
             _decode_missing(found, missing, paths, [stamp.size_bytes for stamp in stamps], progress)
         finally:  # also after an error: what was decoded is kept
@@ -65,7 +65,7 @@ def _from_cache(cached: CachedImages, stamps: Sequence[Stamp]) -> Decoded:
     return Decoded(cached.pixels if in_order else cached.pixels[rows], [cached.contents[row] for row in rows], {})
 
 
-def _split(cached: CachedImages | None, stamps: Sequence[Stamp], shape: Shape) -> tuple[Decoded, list[int]]:
+def _look_up(cached: CachedImages | None, stamps: Sequence[Stamp], shape: Shape) -> tuple[Decoded, list[int]]:
     """Return the images in the cache, in the order of ``stamps``, and the positions of the others."""
     found = Decoded(np.zeros((len(stamps), *shape), np.uint8), [b""] * len(stamps), {})
     missing = []
@@ -111,7 +111,7 @@ def _decoded(path: Path, shape: Shape) -> tuple[NDArray[np.uint8] | str, bytes]:
 
 
 @contextmanager
-def _alone(file: Path, progress: Progress) -> Iterator[bool]:
+def _locked(file: Path, progress: Progress) -> Iterator[bool]:
     """Wait for other processes that decode the same images, and yield whether the cache can be used."""
     lock, way_out = file.with_suffix(".lock"), f"set {CACHE_VARIABLE} to another folder"
     waiting = partial(progress, "waiting for another process", 0, None)

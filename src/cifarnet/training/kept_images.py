@@ -14,7 +14,7 @@ from cifarnet.run.record import RunRecord
 FILE = "test-images.npz"
 """Name of the file in a run folder."""
 MOST_BYTES = 64_000_000
-"""Maximum size of the images: twice those of CIFAR-10."""
+"""Maximum size of the images, twice that of the CIFAR-10 test images."""
 
 
 def require_keepable(dataset: Dataset) -> None:
