@@ -259,9 +259,7 @@ PHOTO = np.zeros((32, 32, 3), np.uint8)
 
 
 @pytest.mark.parametrize("message", MISTAKES)
-def test_an_argument_of_another_kind_is_refused_in_one_line_before_anything_is_made(
-    message, run, tmp_path, monkeypatch
-):
+def test_an_argument_of_the_wrong_type_is_a_one_line_error_and_nothing_is_written(message, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(cifarnet.CifarnetError, match=f"^{message}") as refused:
         MISTAKES[message](run)
@@ -274,7 +272,7 @@ def test_a_missing_argument_is_pythons_own_error():
         cifarnet.build_model()
 
 
-def test_numbers_of_numpy_are_numbers_to_a_classifier():
+def test_a_classifier_accepts_numpy_numbers():
     prediction = cifarnet.Classifier(threads=np.int64(2))(PHOTO)
     assert prediction.top(np.int64(2)) == prediction.top(2)
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cifarnet.run.folder import Run
+from tests.photos import make_noise
 from tests.records import document
 
 from .conftest import fails_after_messages
@@ -20,13 +21,7 @@ NO_TIME = ("--max-minutes", "0", *SHORT)
 @pytest.fixture
 def photos(tmp_path):
     """Two classes of fifteen images of noise, all different."""
-    rng = np.random.default_rng(0)
-    for label in ("cat", "dog"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for index in range(15):
-            image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
-            image.save(tmp_path / "photos" / label / f"{index}.png")
-    return tmp_path / "photos"
+    return make_noise(tmp_path / "photos")
 
 
 @pytest.fixture
@@ -71,10 +66,7 @@ def test_skip_broken_trains_without_broken_files_and_lists_them(run, photos, lat
 
 def test_evaluate_skips_broken_files_on_request(run, photos, tmp_path):
     assert run("train", "--data", "photos", *SHORT)[0] == 0
-    for label in ("cat", "dog"):
-        (tmp_path / "others" / label).mkdir(parents=True)
-        pixels = np.random.default_rng(len(label)).integers(0, 200, (40, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "others" / label / "0.png")
+    make_noise(tmp_path / "others", seed=1, count=1)
     (tmp_path / "others" / "dog" / "1.png").write_text("no image")
     assert "1 of 3 images could not be read" in fails_after_messages(run, "evaluate", "--images", "others")
     code, stdout, lines = run("evaluate", "--images", "others", "--skip-broken")
@@ -86,12 +78,7 @@ def test_evaluate_skips_broken_files_on_request(run, photos, tmp_path):
 def test_a_folder_of_classes_in_another_unicode_form_is_evaluated(run, photos, tmp_path):
     (photos / "cat").rename(photos / "caf\u00e9")
     assert run("train", "--data", "photos", *SHORT)[0] == 0
-    rng = np.random.default_rng(5)
-    for label in ("cafe\u0301", "dog"):
-        (tmp_path / "others" / label).mkdir(parents=True)
-        for index in range(5):
-            image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
-            image.save(tmp_path / "others" / label / f"{index}.png")
+    make_noise(tmp_path / "others", seed=1, count=5, labels=("cafe\u0301", "dog"))
     for option in ("--data", "--images"):
         code, _, lines = run("evaluate", option, "others")
         assert code == 0, lines

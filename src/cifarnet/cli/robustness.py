@@ -27,8 +27,8 @@ def command(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Run folder or model file; the latest run by default.",
-            metavar="RUN|MODEL.onnx",
+            help="Model file, exported run or its name, or pretrained; the newest exported run by default.",
+            metavar="[RUN|MODEL.onnx]",
             show_default=False,
             parser=filled("RUN", MODEL),
         ),
@@ -58,9 +58,9 @@ def command(
 ) -> None:
     """Evaluate an exported model on corrupted test images.
 
-    Applies fifteen corruptions, from noise to JPEG, at five severities, or with --cifar10c, reads the published images.
-    The results of a run on its own test images are stored in its folder as robustness.json, with --cifar10c as
-    robustness.cifar10c.json.
+    Applies fifteen corruptions, from noise to JPEG, at five severities; with --cifar10c, uses the published images
+    instead. The results of a run on its own test images are stored in its folder as robustness.json, with --cifar10c
+    as robustness.cifar10c.json.
     """
     if cifar10c and seed:
         raise UsageError(
