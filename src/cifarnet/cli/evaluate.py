@@ -41,7 +41,7 @@ def command(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]",
+            metavar="RUN|MODEL.onnx",
             help="One model, or two to compare, each a run, a model file or pretrained; the latest run by default.",
             show_default=False,
             parser=filled("RUN", MODEL),

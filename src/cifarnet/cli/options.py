@@ -48,7 +48,7 @@ RunArgument = Annotated[
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="Model file, exported run or its name, or pretrained; the newest exported run by default.",
         show_default=False,
         parser=filled("MODEL", MODEL),

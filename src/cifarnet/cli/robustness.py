@@ -13,7 +13,7 @@ import typer
 from cifarnet.errors import UsageError, printable, shown
 
 from .display import download_bar, image_bar, out, say, say_not_known
-from .options import DATA, MODEL, JsonOption, RunsOption, filled
+from .options import DATA, JsonOption, ModelArgument, RunsOption, filled
 from .runs import exported_model, model_name, newest_exported_run, recorded_run
 from .tables import percent, table
 
@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="Model file, exported run or its name, or pretrained; the newest exported run by default.",
-            metavar="[RUN|MODEL.onnx]",
-            show_default=False,
-            parser=filled("RUN", MODEL),
-        ),
-    ] = None,
+    model: ModelArgument = None,
     data: Annotated[
         str | None,
         typer.Option(
