@@ -1,4 +1,4 @@
-"""The next item is made while one is in use, and what goes wrong in the making is told to who asks for it."""
+"""The next item is made while one is in use, and its exceptions are raised in the consumer."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""From Python: what a user trains, resumes and reads is what the command would have given."""
+"""Training, resuming and reading results from Python give the same as the commands."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""What is read back from the record of a run: the epoch of its best weights, and the images that it was trained on."""
+"""Reading a run record: the epoch of the best weights, and the images that the run was trained on."""
 
 import hashlib
 import math

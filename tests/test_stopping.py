@@ -1,4 +1,4 @@
-"""Early stopping does what Keras' does, save that NaN never wins and a resume forgets nothing."""
+"""Early stopping equals that of Keras, except that NaN is never an improvement and resume keeps its state."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What another training may start from is told by the record of a run, and by the images that it was trained on."""
+"""Whether fine-tuning is allowed depends on the run record and on the images that the run was trained on."""
 
 import pytest
 

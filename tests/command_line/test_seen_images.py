@@ -1,4 +1,4 @@
-"""No training image of a model is evaluated or held out as a new one, whatever its location and name."""
+"""Training images of a model are recognized by their pixels, and never evaluated as new ones."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A person's own images become a dataset, or an error that says which file or folder is in the way."""
+"""An image folder becomes a dataset, or an error that names the file or folder."""
 
 import errno
 import io

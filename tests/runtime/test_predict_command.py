@@ -1,4 +1,4 @@
-"""``cifarnet predict`` prints what images show, for people and for machines, and goes on after a bad file."""
+"""``cifarnet predict`` prints predictions for people and programs, and continues after a file that cannot be read."""
 
 import csv
 import io
