@@ -199,7 +199,7 @@ def test_a_grown_folder_is_refused_with_the_reason_and_what_to_do(run, trained, 
     extra = make_noise(tmp_path / "more", seed=1) / "cat" / "0.png"
     extra.rename(tmp_path / "photos" / "cat" / "00.png")
     message = last_line(run, "train", "--data", "photos", "--from", "latest")
-    assert "adding images to its folder changes which are the validation images" in message
+    assert "adding images to its folder changes its validation split" in message
     assert "use a folder of new images" in message
 
 
