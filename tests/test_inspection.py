@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cifarnet import cli
+from cifarnet import cli, pretrained
 from cifarnet.errors import ModelError
 from cifarnet.export.inspect import inspect_model
+from cifarnet.run.folder import Run
 from cifarnet.runtime import Classifier
+from tests.records import FINISHED, put
 from tests.runtime import models
 
 ESCAPE = "\x1b[2J"
@@ -122,6 +124,23 @@ def test_the_measurements_of_another_file_are_not_shown(path, inspect, facts):
 
 
 # The command
+
+
+def test_a_run_is_inspected_by_its_name_and_latest_is_the_newest_exported_one(typed, tmp_path):
+    content = models.content(contract=models.contract(training={}))
+    for name in ("10:00", "11:00", "12:00"):
+        run = Run(tmp_path / name)
+        run.path.mkdir()
+        put(run, FINISHED | {"started": f"2026-03-04T{name}:00+00:00"})
+        if name != "12:00":
+            run.model.write_bytes(content)
+    note = f"note: the newest run, {run}, has no exported model\n"
+    for names, expected, told in (((), "11:00", note), (("latest",), "11:00", note), (("10:00",), "10:00", "")):
+        code, stdout, stderr = typed("inspect", *names, "--runs", tmp_path, "--json")
+        assert (code, stderr) == (0, told)
+        assert json.loads(stdout)["path"] == str(tmp_path / expected / "model.onnx")
+    assert "has no model.onnx; expected an exported model" in typed("inspect", "12:00", "--runs", tmp_path)[2]
+    assert json.loads(typed("inspect", "--runs", tmp_path / "none", "--json")[1])["path"] == str(pretrained.MODEL)
 
 
 def test_columns_are_as_wide_as_their_content(inspect):

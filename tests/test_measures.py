@@ -83,6 +83,13 @@ def test_a_worked_evaluation():
     np.testing.assert_allclose(found.reliability.ece, (0.3 + 0.6 + 0.2 + 0.5) / 4, rtol=1e-6)
 
 
+def test_floating_point_errors_that_the_program_lets_numpy_raise_change_nothing():
+    logits, labels = 1e3 * np.eye(3, dtype=np.float32), labels_of(0, 1, 1)
+    expected = measure(logits, labels, NAMES, 0.1, 0.5)
+    with np.errstate(all="raise"):
+        assert measure(logits, labels, NAMES, 0.1, 0.5).to_json() == expected.to_json()
+
+
 def test_loss_and_accuracy_equal_those_of_score():
     logits, labels = overconfident()
     found = measure(logits, labels, tuple("abcde"))

@@ -224,6 +224,7 @@ MISTAKES = {
     "max_minutes is '3'; expected a number of minutes": lambda _: cifarnet.train(DATASET, max_minutes="3"),
     "max_minutes is nan; expected": lambda _: cifarnet.train(DATASET, max_minutes=float("nan")),
     "max_minutes is -1; expected": lambda run: cifarnet.resume(run, DATASET, max_minutes=-1),
+    "keep_test_images is 'yes'; expected True": lambda _: cifarnet.train(DATASET, keep_test_images="yes"),
     "observer is the class Observer; expected": lambda _: cifarnet.train(DATASET, observer=cifarnet.Observer),
     "warm_start is 'latest'; expected a Run": lambda _: cifarnet.train(DATASET, warm_start="latest"),
     "run is 'latest'; expected a Run: pass": lambda _: cifarnet.resume("latest", DATASET),
@@ -247,6 +248,14 @@ MISTAKES = {
     "name is of type Run; expected a path": lambda run: cifarnet.find_run("runs", run),
     "the path of a run is ''; expected a path": lambda _: cifarnet.Run(""),
     r"there is no recipe named \['seed'\]; expected": lambda _: cifarnet.recipe(["seed"]),
+    "settings is None; expected settings by name": lambda _: cifarnet.recipe("seed").changed(None),
+    "there is no setting named 1, rate; expected": lambda _: cifarnet.recipe("seed").changed({1: 2, "rate": 3}),
+    "dataset is 'x'; expected a Dataset: pass": lambda _: cifarnet.recipe("seed").for_dataset("x"),
+    "given is 'epochs'; expected the names": lambda _: cifarnet.recipe("seed").for_dataset(DATASET, "epochs"),
+    "image_shape is 64; expected": lambda _: cifarnet.recipe("seed").sized(64),
+    "images is 0; expected a number": lambda _: cifarnet.recipe("fast").adapted_to(0),
+    "train is None; expected a TrainConfig": lambda _: cifarnet.Recipe(name="mine", model=MODEL, train=None),
+    "document is None; expected the fields": lambda _: cifarnet.TrainConfig.from_json(None),
     "config is of type dict; expected a ModelConfig": lambda _: cifarnet.build_model({}),
     "seed is -1; expected a whole number": lambda _: cifarnet.build_model(MODEL, seed=-1),
     "patience is '3'; expected a number of epochs": lambda _: cifarnet.early_stopping(patience="3"),
@@ -281,6 +290,13 @@ def test_a_model_may_be_an_open_file():
     path = pretrained.MODEL
     with path.open("rb") as file:
         assert cifarnet.Classifier(file)(PHOTO) == cifarnet.Classifier(bytearray(path.read_bytes()))(PHOTO)
+
+
+def test_a_run_with_its_test_images_is_exported_without_its_dataset(dataset, tmp_path):
+    with pytest.raises(DataError, match="expected --data with its place, in Python dataset="):
+        cifarnet.export_run(small_train(dataset, tmp_path))
+    run = small_train(dataset, tmp_path, keep_test_images=True)
+    assert cifarnet.export_run(run).parity.images == len(dataset.test)
 
 
 def test_a_run_of_a_relative_path_stays_the_same_in_another_folder(dataset, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.data import synthetic
 from cifarnet.errors import ConfigError
 from cifarnet.recipes import RECIPES, recipe, recipe_and_settings
 
@@ -132,6 +133,36 @@ def test_a_recipe_file_changes_a_recipe(tmp_path):
     assert settings == {"learning_rate": 1, "filters": [8, 8], "flip": "none"}
     assert found == recipe("fast").changed({"learning_rate": 1.0, "filters": (8, 8), "flip": "none"})
     assert recipe_and_settings("strong") == (recipe("strong"), {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": 7}, "classes is 7; expected 10, as synthetic has: leave it out"),
+        (
+            {"image_shape": [64, 64, 3], "classes": 10},
+            r"image_shape is \(64, 64, 3\); expected \(32, 32, 3\), as synthetic has: leave it out, or resize the "
+            r"images of a folder \(--image-size, in Python image_size=\)",
+        ),
+    ],
+)
+def test_what_the_images_determine_is_refused_in_a_recipe_that_contradicts_them(settings, message):
+    dataset = synthetic(train=60, test=20)
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        recipe("seed").changed(settings).for_dataset(dataset, settings)
+    agreeing = {"classes": 10, "image_shape": [32, 32, 3]}
+    assert recipe("seed").changed(agreeing).for_dataset(dataset, agreeing) == recipe("seed").for_dataset(dataset)
+    assert recipe("seed").changed(settings).for_dataset(dataset).model.classes == 10  # not given: of the recipe itself
+
+
+def test_a_command_refuses_a_recipe_file_that_contradicts_the_images(typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.json"
+    path.write_text('{"recipe": "seed", "settings": {"classes": 7}}')
+    for command, limit in (("train", "--max-minutes"), ("tune", "--minutes")):
+        code, stdout, stderr = typed(command, "--data", "synthetic", "--recipe", path, limit, "0")
+        assert (code, stdout) == (1, "")
+        assert stderr.splitlines()[-1] == "error: classes is 7; expected 10, as synthetic has: leave it out"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,11 @@ def test_the_batch_size_does_not_change_the_result(measured, monkeypatch):
     assert measure_robustness(open_model(MODEL), SPLIT, sha256="abc", seed=3) == measured
 
 
+def test_floating_point_errors_that_the_program_lets_numpy_raise_change_nothing(measured):
+    with np.errstate(all="raise"):
+        assert measure_robustness(open_model(MODEL), SPLIT, sha256="abc", seed=3) == measured
+
+
 def test_images_are_corrupted_by_their_position_in_the_split(monkeypatch):
     seen = []
     monkeypatch.setattr(robustness, "corrupt_at", lambda pixels, indices, *_: seen.append(indices.tolist()) or pixels)

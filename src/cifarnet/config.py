@@ -8,6 +8,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
+from .arguments import instance, takes
 from .contract import IMAGE_SHAPE
 from .errors import ConfigError
 
@@ -71,6 +72,7 @@ class Config:
         }
 
     @classmethod
+    @takes(document=instance(Mapping, "the fields by name: pass a dict, as to_json returns it"))
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Create a configuration from the result of ``to_json``.
 

@@ -212,6 +212,9 @@ class Dataset:
         return digest.hexdigest()
 
 
+DATASET = instance(Dataset, "a Dataset: pass cifarnet.load_dataset(...) or cifarnet.Dataset.from_arrays(...)")
+
+
 def _split(images: Any, labels: Any) -> Split:
     import numpy as np
 

@@ -86,6 +86,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return a number and the words after it: ``one`` after 1, otherwise ``several``, by default with an s."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 def listed(names: Iterable[str], most: int = 3) -> str:
     """Return the first ``most`` names, separated by commas, and an ellipsis if there are more."""
     names = list(names)

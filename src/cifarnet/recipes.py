@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from .arguments import Kind, instance, require, takes, whole_number
 from .config import ModelConfig, TrainConfig
 from .contract import IMAGE_SHAPE
-from .dataset import Dataset
+from .dataset import DATASET, Dataset
 from .errors import ConfigError, reason
 
 SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in dataclasses.fields(kind))
@@ -23,6 +24,9 @@ LEAST_SEEN = 200_000
 """Minimum number of training images over all epochs; the recipe ``fast`` uses 450,000 on CIFAR-10."""
 MOST_EPOCHS = 100
 """Maximum number of epochs. This and the three values above were chosen, not tuned."""
+NAMES = Kind(
+    lambda value: isinstance(value, Collection) and not isinstance(value, str), "the names of settings: pass a list"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +39,15 @@ class Recipe:
     train: TrainConfig
 
     def __post_init__(self) -> None:
+        for name, kind in (("model", ModelConfig), ("train", TrainConfig)):
+            require(name, getattr(self, name), instance(kind, f"a {kind.__name__}"))
         if self.train.optimizer == "muon" and not self.model.ghost_batch:
             raise ConfigError(
                 "optimizer is 'muon', ghost_batch 0; expected batch normalization, because muon normalizes convolution "
                 "kernels: use another optimizer or a recipe with batch normalization"
             )
 
+    @takes(settings=instance(Mapping, 'settings by name: pass a dict such as {"epochs": 20}'))
     def changed(self, settings: Mapping[str, Any]) -> Self:
         """Return a copy with other values for the named fields of either configuration.
 
@@ -48,7 +55,7 @@ class Recipe:
         """
         if unknown := set(settings) - SETTINGS:
             raise ConfigError(
-                f"there is no setting named {', '.join(sorted(unknown))}; expected one of {sorted(SETTINGS)}"
+                f"there is no setting named {', '.join(sorted(map(str, unknown)))}; expected one of {sorted(SETTINGS)}"
             )
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(settings)
@@ -56,18 +63,26 @@ class Recipe:
         train = dataclasses.replace(self.train, **{name: settings[name] for name in set(settings) - of_model})
         return dataclasses.replace(self, model=model, train=train)
 
+    @takes(dataset=DATASET, given=NAMES)
     def for_dataset(self, dataset: Dataset, given: Collection[str] = ()) -> Self:
         """Return the recipe for the classes, the image shape and the number of images of ``dataset``.
 
-        The settings named in ``given`` are kept. Raises ``DataError`` for a class with a single image.
+        The settings named in ``given`` are kept. Raises ``DataError`` for a class with a single image, and
+        ``ConfigError`` for ``given`` classes or an image shape that the images do not have.
         """
         from .data import hold_out_of  # imported here: it loads numpy, which --help does not need
 
-        shape, images = dataset.train.images.shape[1:], len(hold_out_of(dataset, self.train).train)
+        shape = dataset.train.images.shape[1:]
+        resize = ", or resize the images of a folder (--image-size, in Python image_size=)"
+        for name, found, other in (("classes", len(dataset.labels), ""), ("image_shape", shape, resize)):
+            if name in given and (wanted := getattr(self.model, name)) != found:
+                raise ConfigError(f"{name} is {wanted}; expected {found}, as {dataset.name} has: leave it out{other}")
+        images = len(hold_out_of(dataset, self.train).train)
         sized = self.sized(shape, given)
         model = dataclasses.replace(sized.model, classes=len(dataset.labels))
         return dataclasses.replace(sized, model=model).adapted_to(images, given)
 
+    @takes(given=NAMES)
     def sized(self, shape: tuple[int, ...], given: Collection[str] = ()) -> Self:
         """Return the recipe for images of ``shape``, (height, width, channels), which may be larger.
 
@@ -76,18 +91,19 @@ class Recipe:
         Translation and cutout scale with the side. For smaller images only the shape changes. The settings named in
         ``given`` are kept.
         """
-        train, (before, now) = self.train, (min(each[:2]) for each in (self.model.image_shape, shape))
+        train, model = self.train, dataclasses.replace(self.model, image_shape=shape)
+        before, now = (min(each.image_shape[:2]) for each in (self.model, model))
         doublings, scale = max(_doublings(now) - _doublings(before), 0), max(now / before, 1)
         changes = {
             "batch_size": max(train.batch_size >> doublings, min(train.batch_size, LEAST_BATCH)),
             "translation": round(train.translation * scale),
             "cutout": round(train.cutout * scale),
         }
-        filters = self.model.filters + self.model.filters[-1:] * doublings
-        model = dataclasses.replace(self.model, image_shape=shape, filters=filters)
+        model = dataclasses.replace(model, filters=model.filters + model.filters[-1:] * doublings)
         kept = {name: value for name, value in changes.items() if name not in given}
         return dataclasses.replace(self, model=model).changed(kept)
 
+    @takes(images=whole_number(1, "a number of images, 1 or more"), given=NAMES)
     def adapted_to(self, images: int, given: Collection[str] = ()) -> Self:
         """Return the recipe with smaller batches and more epochs if there are few training ``images``.
 

@@ -40,8 +40,16 @@ INTERRUPTED = 130
 CLEAR_LINE = "\r\x1b[K\x1b[?25h"
 """Terminal codes that clear the current line and show the cursor, which a progress bar hides."""
 
-_deferred: list[bool] = []
-"""Whether Ctrl-C was pressed in each of the current ``defer_interrupt`` blocks, outermost first."""
+
+class Deferral:
+    """A ``defer_interrupt`` block."""
+
+    pressed = False
+    """Whether Ctrl-C was pressed since it began."""
+
+
+_deferred: list[Deferral] = []
+"""The current blocks, outermost first."""
 
 
 def images_at_once(count: int, shape: tuple[int, ...]) -> int:
@@ -64,19 +72,24 @@ def exit_on_interrupt() -> None:
 
 
 @contextmanager
-def defer_interrupt() -> Iterator[None]:
-    """Defer Ctrl-C until the block exits, for steps that belong together."""
-    _deferred.append(False)
+def defer_interrupt() -> Iterator[Deferral]:
+    """Defer Ctrl-C, after ``exit_on_interrupt``, until the block exits, for steps that belong together.
+
+    Yields whether it was pressed, so that a long block can end early.
+    """
+    deferral = Deferral()
+    _deferred.append(deferral)
     try:
-        yield
+        yield deferral
     finally:
-        if _deferred.pop():
+        _deferred.remove(deferral)  # not always the last: threads have blocks of their own
+        if deferral.pressed:
             _exit()
 
 
 def _exit(*_: object) -> None:
     if _deferred:
-        _deferred[-1] = True
+        _deferred[-1].pressed = True
         return
     # Python's streams may be in the middle of a write, and its shutdown waits for the frameworks: neither is used.
     try:

@@ -23,7 +23,8 @@ EMPTY = {
     ("reproduce", "--output", ""): "--output is empty; expected a folder",
     ("compare", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
     ("compare", "--output", ""): "--output is empty; expected a folder",
-    ("inspect", ""): "MODEL is empty; expected a model file",
+    ("inspect", ""): "MODEL is empty; expected a run folder, its name, a model file, or pretrained",
+    ("inspect", "--runs", ""): "--runs is empty; expected a folder",
     ("conformance", ""): "OUTPUTS is empty; expected a JSON file",
     ("demo", ""): "MODEL is empty; expected a run folder, its name, a model file, or pretrained",
 }

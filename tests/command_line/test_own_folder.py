@@ -72,7 +72,7 @@ def test_evaluate_skips_broken_files_on_request(run, photos, tmp_path):
     code, stdout, lines = run("evaluate", "--images", "others", "--skip-broken")
     assert code == 0, lines
     assert "2 images of 2 classes" in stdout
-    assert any(line.startswith("note: 1 files that cannot be read are left out: dog/1.png (") for line in lines)
+    assert any(line.startswith("note: 1 file that cannot be read is left out: dog/1.png (") for line in lines)
 
 
 def test_a_folder_of_classes_in_another_unicode_form_is_evaluated(run, photos, tmp_path):
@@ -93,7 +93,10 @@ def test_files_that_are_not_read_are_counted_by_extension(run, photos):
     (photos / "dog" / "more").symlink_to(photos / "cat")
     told = notes(run, "--data", "photos", *NO_TIME)
     assert "4 files are not read, by extension: 2 .heic, 1 without extension, 1 .txt" in told
-    assert "1 links to folders inside the class folders are not followed" in told
+    assert "1 link to a folder inside the class folders is not followed" in told
+    for name in ("cat/2.heic", "dog/notes.txt", "dog/README"):
+        (photos / name).unlink()
+    assert "1 file is not read, by extension: 1 .heic" in notes(run, "--data", "photos", *NO_TIME)
 
 
 def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos):
@@ -103,8 +106,12 @@ def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos
     Image.fromarray(few_levels).save(photos / "dog" / "few.png")
     told = notes(run, "--data", "photos", *NO_TIME)
     assert any(note.startswith("40 of the 71 images are copies of others (the same pixels), and all") for note in told)
-    assert any(note.startswith("1 images have nearly one color, such as 16-bit files that use few of") for note in told)
+    assert any(note.startswith("1 image has nearly one color, such as 16-bit files that use few of") for note in told)
     assert any(note.startswith("cat has 55 images, dog 16: the accuracy says little") for note in told)
+    for number in range(1, 40):
+        (photos / "cat" / f"copy{number}.png").unlink()
+    told = notes(run, "--data", "photos", *NO_TIME)
+    assert any(note.startswith("1 of the 32 images is a copy of another (the same pixels), and all") for note in told)
 
 
 def test_recall_and_balanced_accuracy_are_printed_for_unbalanced_classes(run, photos, latest):
@@ -192,7 +199,29 @@ def test_the_error_lists_files_that_were_added_removed_or_changed(run, photos):
         (photos / "cat" / f"{index}.png").unlink()
     Image.new("RGB", (32, 32), "red").save(photos / "dog" / "0.png")
     expected = "(since then 1 added: dog/new.png; 4 removed: cat/1.png, cat/2.png, cat/3.png, …; 1 changed: dog/0.png)"
-    for command in ("export", "evaluate"):
+    for command in ("export", "evaluate", "report"):
+        assert expected in fails_after_messages(run, command)
+
+
+def test_files_that_were_left_out_are_told_from_new_ones_and_broken_ones_from_removed_ones(run, photos, latest):
+    for index in range(4):
+        (photos / "cat" / f"broken{index}.png").write_text("no image")
+    assert run("train", "--data", "photos", "--skip-broken", *NO_TIME)[0] == 0
+    (photos / "cat" / "broken0.png").unlink()
+    (photos / "cat" / "1.png").rename(photos / "cat" / "broken1.png")
+    (photos / "cat" / "2.png").rename(photos / "cat" / "broken2.png")
+    shutil.copy(photos / "dog" / "0.png", photos / "dog" / "new.png")
+    (photos / "dog" / "0.png").write_text("no image")
+    expected = (
+        f"(since then 1 added: dog/new.png; 2 readable now and left out then (see {Run(latest.path.resolve())}/"
+        "broken.csv): cat/broken1.png, cat/broken2.png; 2 removed: cat/1.png, cat/2.png; 1 no longer readable: "
+        "dog/0.png)"
+    )
+    assert expected in fails_after_messages(run, "train", "--resume", "latest")
+    assert run("train", "--data", "photos", "--skip-broken", *SHORT)[0] == 0  # another run, of these images
+    Image.new("RGB", (32, 32), "red").save(photos / "cat" / "broken3.png")
+    expected = f"(since then 1 readable now and left out then (see {Run(latest.path.resolve())}/broken.csv): cat/broken"
+    for command in ("export", "evaluate", "report"):
         assert expected in fails_after_messages(run, command)
 
 
@@ -218,7 +247,7 @@ def test_a_run_that_keeps_its_test_images_is_exported_without_the_folder(run, ph
 def test_test_images_that_take_too_much_space_are_not_kept(run, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("cifarnet.training.kept_images.MOST_BYTES", 1000)
     message = fails_after_messages(run, "train", "--data", "photos", "--keep-test-images")
-    assert "expected at most 0 MB to keep: leave --keep-test-images out" in message
+    assert "expected at most 0 MB to keep: leave it out (--keep-test-images, in Python" in message
     assert not (tmp_path / "runs").exists()
 
 

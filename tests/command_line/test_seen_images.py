@@ -12,6 +12,7 @@ from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import load_dataset
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, DataError, RunError
+from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.export.export import export_run
 from cifarnet.model.network import build_model, save_weights
 from cifarnet.recipes import Recipe
@@ -318,6 +319,15 @@ def test_no_model_is_written_inside_the_images(run, trained, tmp_path):
     message = last_line(run, "export", "--data", "elsewhere", "--output", "elsewhere/deploy/model.onnx")
     assert "inside the images in" in message
     assert not (tmp_path / "elsewhere" / "deploy").exists()
+
+
+def test_no_repetition_is_created_inside_the_images(trained, tmp_path):
+    photos = tmp_path / "photos"
+    with pytest.raises(
+        RunError, match=rf"inside the images in {photos}; expected another folder: name one \(--output\)"
+    ):
+        reproduce(trained, load_dataset(photos), photos / "again", None)
+    assert not (photos / "again").exists()
 
 
 def test_a_run_is_resumed_where_its_images_are_now(run, tmp_path):

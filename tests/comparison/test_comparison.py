@@ -240,6 +240,24 @@ def test_every_seed_uses_the_same_test_split_and_changed_images_are_refused(phot
         train()
 
 
+def test_a_folder_is_compared_in_another_size_without_its_broken_files(photos, tmp_path, typed, monkeypatch):
+    folder, seen = tmp_path / "photos", []
+    shutil.copytree(photos, folder)
+    (folder / "train" / "red" / "broken.png").write_text("no image")
+    monkeypatch.setattr("cifarnet.evaluation.comparison.compare_backends", lambda *given: seen.append(given))
+    monkeypatch.setattr("cifarnet.cli.compare._print_result", lambda _: None)
+    code, _, stderr = typed("compare", "jax", "torch", "--data", folder, "--image-size", "48", "--skip-broken")
+    assert code == 0, stderr
+    assert "note: 1 file that cannot be read is left out: train/red/broken.png (no image" in stderr
+    ((plan, dataset, *_),) = seen
+    assert dataset.train.images.shape[1:] == (48, 48, 3)
+    model = ModelConfig(filters=(4,), dense_units=(8,), classes=3, image_shape=(48, 48, 3))
+    job = replace(plan.settings(dataset, 0), model=model)
+    result = train_in_child("torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *_: None)
+    data = Run(Path(result["run"])).record.data
+    assert (data.fingerprint, data.skipped, data.image_size) == (dataset.fingerprint, 1, 48)
+
+
 def test_lines_printed_by_a_framework_are_not_parsed_as_results(monkeypatch, tmp_path):
     epoch = {"epoch": 1, "learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5}
     epoch |= {"validation_loss": 1.0, "validation_accuracy": 0.5}

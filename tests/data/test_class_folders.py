@@ -355,6 +355,10 @@ def test_broken_links_are_refused_and_not_left_out(photos):
         (photos / "cat" / f"annex{number}.png").symlink_to("/nonexistent/object")
     with pytest.raises(DataError, match=r"^7 of 107 images in .*cat are broken links: .*annex0.png.*, …; expected"):
         load_dataset(photos)
+    for number in range(1, 7):
+        (photos / "cat" / f"annex{number}.png").unlink()
+    with pytest.raises(DataError, match=r"^1 of 101 images in .*cat is a broken link: .*annex0.png; expected"):
+        load_dataset(photos)
 
 
 @pytest.mark.parametrize("beside", ["labels.csv", "Thumbs.db"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 
 from cifarnet.data import load_dataset
 from cifarnet.data.check import check_folder
+from cifarnet.data.contact_sheet import contact_sheet
+from cifarnet.dataset import Split
 
 
 def waves(phase, size=(48, 48)):
@@ -76,6 +79,9 @@ def test_copies_across_given_splits_make_it_unusable(photos, tmp_path):
     assert report.classes["a"] == {"train": 12, "test": 12}
     assert report.crossing == 24
     assert report.fault.startswith("24 test images have the pixels of training images")
+    for path in list((tmp_path / "split" / "test").rglob("*.png"))[1:]:
+        waves(9 + int(path.stem) / 3).save(path)
+    assert check_folder(tmp_path / "split").report.fault.startswith("1 test image has the pixels of training images")
 
 
 def test_files_that_are_not_read_are_counted(photos):
@@ -140,4 +146,19 @@ def test_the_contact_sheet_shows_every_class(photos, tmp_path, typed):
     code, _, stderr = typed("data", "check", photos, "--contact-sheet", tmp_path / "sheet.jpg")
     assert (code, "ends in .png" in stderr) == (1, True)
     code, _, stderr = typed("data", "check", photos, "--contact-sheet", photos / "a" / "sheet.png")
-    assert (code, "inside the images" in stderr) == (1, True)
+    assert (code, stderr.endswith("expected another folder: name one (--contact-sheet)\n")) == (1, True)
+
+
+def test_the_contact_sheet_has_the_letters_of_its_font_and_escapes_others(monkeypatch):
+    split = Split(np.zeros((2, 32, 32, 3), np.uint8), np.arange(2, dtype=np.int32))
+
+    def same(name, other):
+        return contact_sheet(split, (name, "b")) == contact_sheet(split, (other, "b"))
+
+    assert not same("кот", r"\u043a\u043e\u0442")
+    assert not same("кот", "кит")
+    assert same("cafe\u0301", "café")
+    assert same("猫", r"\u732b")
+    assert same("a\nb", r"a\nb")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the base install
+    assert same("кот", r"\u043a\u043e\u0442")

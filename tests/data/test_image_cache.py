@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -149,6 +151,35 @@ def test_images_beside_a_broken_one_are_decoded_once(class_folders, decoded):
         with pytest.raises(DataError, match="1 of 10 images could not be read"):
             load_dataset(class_folders)
         assert len(decoded) == expected
+
+
+INTERRUPTED = """
+import os, signal, sys
+from cifarnet.data import decoding, load_dataset
+from cifarnet.system import exit_on_interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
+exit_on_interrupt()
+decoded, read = [], decoding.read_pixels
+def read_pixels(path, shape):
+    decoded.append(path)
+    if len(decoded) == 4:
+        os.kill(os.getpid(), signal.SIGINT)
+    return read(path, shape)
+decoding.read_pixels = read_pixels
+load_dataset(sys.argv[1])
+"""
+
+
+def test_ctrl_c_keeps_the_images_that_were_decoded(class_folders, decoded):
+    command = [sys.executable, "-c", INTERRUPTED, str(class_folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    (kept,) = image_cache.cached_folders()
+    assert 1 <= kept.images <= 4
+    continued = load_dataset(class_folders)
+    assert len(decoded) == 10 - kept.images
+    image_cache.clear_cached_folders()
+    assert_same(load_dataset(class_folders), continued)
 
 
 def test_without_a_usable_cache_the_images_are_decoded_each_time(class_folders, tmp_path, decoded):

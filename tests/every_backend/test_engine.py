@@ -209,6 +209,27 @@ def test_gradients_are_those_of_stock_layers_where_patches_do_not_fit(monkeypatc
     assert_same_gradients(gradients(ours, batch_of(NOISE)), gradients(stock, batch_of(NOISE)))
 
 
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX alone has two ways to convolve")
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [5, 16, 37])
+def test_a_convolution_by_rows_and_its_gradients_are_those_of_jax(count, size, monkeypatch):
+    import jax
+
+    from cifarnet.backends.jax import operations
+
+    monkeypatch.setattr(operations, "PATCH_BYTES", 0)
+    rng = np.random.default_rng(size)
+    images, kernel = (rng.standard_normal(shape, np.float32) for shape in ((count, 9, 7, 4), (size, size, 4, 6)))
+    for padding in ("valid", "same")[: 1 + size % 2]:
+        expected, exact = jax.vjp(lambda *inputs, padding=padding: operations._conv2d(*inputs, padding), images, kernel)
+        found, ours = jax.vjp(lambda *inputs, padding=padding: operations.conv2d(*inputs, padding), images, kernel)
+        arriving = rng.standard_normal(found.shape, np.float32)
+        for one, other in zip((found, *ours(arriving)), (expected, *exact(arriving)), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 * np.abs(other).max())
+        with pytest.raises(AssertionError):
+            np.testing.assert_allclose(ours(-arriving)[1], exact(arriving)[1], rtol=0.1)
+
+
 def test_every_pooling_is_taken_together_with_the_convolution_before_it():
     ours, _ = pair_of_networks()
     assert sum(isinstance(layer, ConvolutionAndPooling) for layer in ours.layers) == 3

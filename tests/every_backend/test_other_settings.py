@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 
 import keras
@@ -132,6 +134,24 @@ def test_no_context_around_the_calls_changes_what_is_trained_evaluated_and_expor
         assert as_keras == expected_model, name
         assert score == cifarnet.evaluate(whole.run.load_model(), dataset.test), name
         assert np.isfinite(fitted(model, dataset)), name
+
+
+def test_floating_point_errors_that_the_program_lets_numpy_raise_change_nothing(dataset, job, whole, tmp_path):
+    steep = replace(job.train, optimizer="sgd", learning_rate=1e38, warmup_epochs=0.0)
+
+    def results(folder):
+        run = cifarnet.train(dataset, job.name, runs=folder, model_config=job.model, train_config=steep)
+        half = cifarnet.export_run(whole.run, dataset, precision="float16", output=folder / "half.onnx", max_drop=0.9)
+        with np.errstate(under="ignore"):
+            wide = 1e3 * np.eye(10)[dataset.test.labels[::-1]] + 1e-60
+        return run.record.why_stopped, half.sha256, cifarnet.evaluate(lambda _: wide, dataset.test)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        expected = results(tmp_path / "expected")
+        with np.errstate(all="raise"):
+            assert results(tmp_path / "found") == expected
+    assert expected[0] == "nan"
 
 
 def exported_model(model, path, dataset):

@@ -20,7 +20,7 @@ from PIL import Image
 
 from cifarnet.contract import Coverage
 from cifarnet.errors import DataError, ModelError, UsageError
-from cifarnet.runtime import Classifier, Outcome, files
+from cifarnet.runtime import Classifier, Outcome, files, open_model
 from cifarnet.runtime import classifier as module
 from cifarnet.runtime.prediction import Prediction
 from tests.runtime import models
@@ -202,6 +202,15 @@ def test_any_number_of_threads_gives_the_same_answer(model_path, painted, thread
 def test_a_number_of_threads_that_cannot_be_is_refused(model_path, threads):
     with pytest.raises(UsageError, match=f"^threads is {threads!r}; expected 1 to 1,024, or 0 for one per core"):
         Classifier(model_path, threads=threads)
+
+
+@pytest.mark.parametrize(("asked", "started"), [(1, 1), (3, 3), (4, 3), (1000, 3), (0, 0)])
+def test_there_is_a_thread_per_core_at_most(model_path, monkeypatch, asked, started):
+    monkeypatch.setattr("cifarnet.runtime.session.usable_cores", lambda: 3)
+    opened = open_model(model_path, threads=asked)
+    for each in (opened, pickle.loads(pickle.dumps(opened))):
+        assert each.threads == asked
+        assert each.session.get_session_options().intra_op_num_threads == started
 
 
 def test_many_threads_may_ask_at_once(classifier, painted):

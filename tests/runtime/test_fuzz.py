@@ -130,7 +130,7 @@ def told(path) -> Inspection:
     """Inspect a file, by the command in both of its forms too, which must be fit for a terminal."""
     for as_json in (False, True):
         with redirect_stdout(io.StringIO()) as said:
-            inspect_command.command(path, as_json=as_json)
+            inspect_command.command(str(path), as_json=as_json)
         assert all(line.isprintable() for line in said.getvalue().split("\n"))
     return inspect_model(path)
 

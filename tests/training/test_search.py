@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from cifarnet.errors import RunError
 from cifarnet.recipes import recipe, recipe_and_settings
 from cifarnet.run.folder import Run
 from cifarnet.training.search import importance, search, search_space
+from tests.photos import make_photos
 
 TINY = {"filters": [3], "dense_units": [5], "epochs": 2, "schedule_epochs": 2, "validation_fraction": 0.9}
 
@@ -168,6 +170,23 @@ def test_what_tune_writes_is_a_recipe_of_train(file, typed, tmp_path, monkeypatc
     code, _, stderr = typed("train", "--resume", "latest", "--recipe", "tune.best.json")
     assert code == 0, stderr
     assert run.record.metrics.validation.loss == pytest.approx(float(lines[1].split()[1]), abs=5e-5)
+
+
+def test_a_folder_is_searched_in_another_size_without_its_broken_files(file, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "my photos", train=8, test=4)
+    (tmp_path / "my photos" / "test" / "red" / "broken.png").write_text("no image")
+    images = ("--image-size", "48", "--skip-broken")
+    code, stdout, stderr = typed("tune", "--data", "my photos", *images, "--recipe", "tiny.json", "--trials", "1")
+    assert code == 0, stderr
+    assert "note: 1 file that cannot be read is left out: test/red/broken.png (no image" in stderr
+    command = shlex.split(stdout.splitlines()[-1])
+    assert command == ["cifarnet", "train", "--recipe", "tune.best.json", "--data", "my photos", *images]
+    code, _, stderr = typed(*command[1:])
+    assert code == 0, stderr
+    record = Run(tmp_path / "runs" / "latest").record
+    assert (record.model.image_shape, record.data.skipped) == ((48, 48, 3), 1)
+    assert record.metrics.validation.loss == pytest.approx(float(stdout.splitlines()[1].split()[1]), abs=5e-5)
 
 
 def test_tune_continues_after_a_kill_and_leaves_no_other_files(file, typed, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from typing import Any, cast
 from cifarnet.errors import BackendError, reason
 from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
-from .defaults import default_settings
+from .defaults import default_settings, numpy_defaults
 from .microbatches import MicroBatch, current_micro_batch
 from .protocol import AdamStep, Adapter, Engine, Steps, Sums
 from .workers import ALONE, Workers
@@ -39,6 +39,7 @@ __all__ = [
     "install_line",
     "installed",
     "not_installed",
+    "numpy_defaults",
     "require_usable",
 ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import UsageError, printable, shell_word
+from cifarnet.errors import UsageError, counted, printable, shell_word
 
 from .dataset_notes import by_extension
 from .display import download_bar, out, say, shortened
@@ -50,7 +50,7 @@ def command(
     if sheet is not None:
         if sheet.suffix.lower() != ".png":
             raise UsageError(f"--contact-sheet is {sheet}; expected a name that ends in .png: give another")
-        require_outside(sheet.parent, str(folder), "contact-sheet")
+        require_outside(sheet.parent, str(folder), "--contact-sheet")
         require_writable(sheet)
     with download_bar() as progress:
         checked = check_folder(folder.expanduser(), progress, skip_broken=skip_broken)
@@ -66,7 +66,7 @@ def command(
 
 
 def _lines(report: "FolderReport", *, skip_broken: bool) -> Iterator[str]:
-    yield f"{report.folder}: {report.images:,} images of {len(report.classes)} classes"
+    yield f"{report.folder}: {counted(report.images, 'image')} of {len(report.classes)} classes"
     parts = next(iter(report.classes.values())).keys()
     head = ("class", *(("images",) if list(parts) == ["all"] else parts))
     yield from table(

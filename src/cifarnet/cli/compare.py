@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError
 
+from .dataset_notes import say_left_out
 from .display import download_bar, out, say
-from .options import DATA, JsonOption, filled
+from .options import DATA, ImageSizeOption, JsonOption, SkipBrokenOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def command(
             help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.", parser=filled("--data", DATA)
         ),
     ] = "cifar10",
+    image_size: ImageSizeOption = IMAGE_SIZE,
+    skip_broken: SkipBrokenOption = False,
     recipe: Annotated[str, typer.Option(help="Recipe to train.", parser=filled("--recipe", "its name"))] = "seed",
     output: Annotated[
         Path | None,
@@ -72,7 +76,8 @@ def command(
     )
     folder = output or Path("comparisons") / f"{datetime.now():%Y%m%d-%H%M%S}"
     with download_bar() as progress:
-        dataset = load_dataset(plan.source, progress=progress)
+        dataset = load_dataset(plan.source, image_size=image_size, progress=progress, skip_broken=skip_broken)
+    say_left_out(dataset)
     say(f"{dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test images")
     train = plan.settings(dataset, seed=0).train
     say(

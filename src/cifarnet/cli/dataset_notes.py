@@ -8,7 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
-from cifarnet.errors import listed
+from cifarnet.errors import counted, listed
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run
 
@@ -39,10 +39,18 @@ def say_begun(run: Run, dataset: "Dataset") -> None:
     """Print a note if files of ``dataset`` were skipped, or if validation images are copies of training images."""
     from cifarnet.training.image_list import BROKEN  # numpy, which --help does not need
 
-    if broken := dataset.reading.broken:
-        say(f"note: {len(broken):,} files that cannot be read are left out: see {run}/{BROKEN}")
+    say_left_out(dataset, f"{run}/{BROKEN}")
     if copies := run.record.hold_out.copies:
-        say(f"note: {copies} validation images have the pixels of training images: the validation loss will be too low")
+        images = counted(copies, "validation image has", "validation images have")
+        say(f"note: {images} the pixels of training images: the validation loss will be too low")
+
+
+def say_left_out(dataset: "Dataset", place: str = "") -> None:
+    """Print the number of files that cannot be read, if any, and ``place``, where they are listed, or the first."""
+    if broken := dataset.reading.broken:
+        files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
+        first = listed((f"{each.name} ({each.reason})" for each in broken), 1)
+        say(f"note: {files} left out: {f'see {place}' if place else first}")
 
 
 def _contents(dataset: "Dataset") -> str:
@@ -85,10 +93,12 @@ def _reading(dataset: "Dataset") -> Iterator[str]:
         yield f"note: the {dataset.validation_images:,} images in {folder}/ are the validation split: none are held out"
     yield from _unused_folders(dataset)
     if found.others:
-        total = sum(found.others.values())
-        yield f"note: {total:,} files are not read, by extension: {by_extension(found.others)}"
+        files = counted(sum(found.others.values()), "file is", "files are")
+        yield f"note: {files} not read, by extension: {by_extension(found.others)}"
     if found.linked_folders:
-        yield f"note: {found.linked_folders:,} links to folders inside the class folders are not followed"
+        place = "inside the class folders"
+        links = counted(found.linked_folders, f"link to a folder {place} is", f"links to folders {place} are")
+        yield f"note: {links} not followed"
 
 
 def by_extension(counts: Mapping[str, int]) -> str:
@@ -104,13 +114,14 @@ def _images(dataset: "Dataset") -> Iterator[str]:
     if copies := dataset.reading.copies:
         total = len(dataset.train) + len(dataset.test)
         side = ", and all copies of an image are on one side of the test split" if dataset.split_by == "content" else ""
-        yield f"note: {copies:,} of the {total:,} images are copies of others (the same pixels){side}"
+        them = "is a copy of another" if copies == 1 else "are copies of others"
+        yield f"note: {copies:,} of the {total:,} images {them} (the same pixels){side}"
     if dataset.train.files and (
         flat := int(are_flat(dataset.train.images).sum() + are_flat(dataset.test.images).sum())
     ):
         yield (
-            f"note: {flat:,} images have nearly one color, such as 16-bit files that use few of their levels: "
-            "`cifarnet data check` names them"
+            f"note: {counted(flat, 'image has', 'images have')} nearly one color, such as 16-bit files that use few of "
+            "their levels: `cifarnet data check` names them"
         )
     counts = dict(zip(dataset.labels, class_sizes(dataset), strict=True))
     small, large = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.errors import DataError, UsageError, printable
+from cifarnet.errors import DataError, UsageError, counted, printable
 
+from .dataset_notes import say_left_out
 from .display import download_bar, out, say, say_not_known, shortened
 from .options import (
     DATA,
@@ -140,9 +141,7 @@ def _open_images(
         unseen = {target.name: require_unseen(target, dataset, place) for target in targets}
     except DataError as error:
         raise error if place else DataError(f"{error}, or others with --images") from error
-    if broken := dataset.reading.broken:
-        first = f"{broken[0].name} ({broken[0].reason})"
-        say(f"note: {len(broken):,} files that cannot be read are left out: {first}{', …' * (len(broken) > 1)}")
+    say_left_out(dataset)
     if missing := set(range(len(dataset.labels))).difference(dataset.test.labels.tolist()) if images else ():
         names = ", ".join(shortened(dataset.labels[label]) for label in sorted(missing))
         say(f"no images of {names}: metrics that need them are omitted")
@@ -164,7 +163,7 @@ def _title(target: "Target") -> str:
 
 def _evaluation_lines(target: "Target", found: "Evaluation") -> list[str]:
     return [
-        f"{_title(target)}: {found.images:,} images of {len(found.labels)} classes",
+        f"{_title(target)}: {counted(found.images, 'image')} of {len(found.labels)} classes",
         "",
         *_overall(found),
         "",
@@ -250,7 +249,7 @@ def _comparison_lines(targets: "list[Target]", found: "PairedComparison") -> lis
     low, high = (f"{100 * end:+.2f}" for end in (found.difference_interval.low, found.difference_interval.high))
     verdict = "significant" if found.p_value < 0.05 else "not significant"
     lines = [
-        *table((f"{found.images:,} images", "accuracy", "only this one correct"), rows),
+        *table((counted(found.images, "image"), "accuracy", "only this one correct"), rows),
         "",
         f"agreement    {percent(found.agreement, 2)} of the predictions, {len(found.differences):,} differ",
         f"difference   {100 * found.accuracy_difference:+.2f} percentage points of accuracy, second minus first "

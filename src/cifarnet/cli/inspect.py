@@ -4,16 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from cifarnet.errors import ModelError, printable
 from cifarnet.run.custom import CustomRecord, in_effect
 from cifarnet.run.typed_json import read
 
 from .display import out
-from .options import JsonOption, filled, model_file
+from .options import JsonOption, ModelArgument, RunsOption
 from .tables import table
 
 TABLES = {
@@ -37,18 +35,16 @@ if TYPE_CHECKING:
     from cifarnet.export.inspect import Inspection
 
 
-def command(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="File written by `cifarnet export`, or pretrained.", parser=filled("MODEL", "a model file", model_file)
-        ),
-    ],
-    as_json: JsonOption = False,
-) -> None:
-    """Show the layers, training and parity check of a model file."""
+def command(name: ModelArgument = None, runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Show the layers, training and parity check of a model file.
+
+    By default it is that of the newest exported run, or else the classifier of CIFAR-10 that comes with cifarnet.
+    """
     from cifarnet.export.inspect import inspect_model
 
+    from .runs import named_model
+
+    model = named_model(runs, name)
     found = inspect_model(model)
     try:
         text = json.dumps(asdict(found), indent=2) if as_json else _text(found)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cifarnet import pretrained
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
 from cifarnet.errors import UsageError
 
 
@@ -22,11 +22,6 @@ def filled(name: str, expected: str, kind: Callable[[str], Any] = str) -> Callab
         return kind(given)
 
     return parse
-
-
-def model_file(name: str) -> Path:
-    """Return the path of the model file called ``name``, which may be the one that comes with the package."""
-    return pretrained.MODEL if name == pretrained.NAME else Path(name)
 
 
 def _no_file(given: str) -> Path:
@@ -74,6 +69,10 @@ MovedDataOption = Annotated[
         parser=filled("--data", DATA),
     ),
 ]
+IMAGE_SIZE_HELP = (
+    f"Height and width in pixels to which the images of a folder are resized, {IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}."
+)
+ImageSizeOption = Annotated[int, typer.Option("--image-size", help=IMAGE_SIZE_HELP)]
 SkipBrokenOption = Annotated[
     bool, typer.Option("--skip-broken", help="Skip image files that cannot be read, instead of stopping.")
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedule
-from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
+from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError, shell_word
 from cifarnet.recipes import RECIPES, SETTINGS, Recipe, recipe, recipe_and_settings
 from cifarnet.run.folder import Run
@@ -20,7 +20,7 @@ from cifarnet.run.state import require_resumable
 
 from .dataset_notes import say_begun, say_dataset
 from .display import TrainingDisplay, download_bar, is_silent, out, say, say_not_known
-from .options import DATA, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
+from .options import DATA, IMAGE_SIZE_HELP, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
 from .runs import resumed_run, starting_run
 from .training_result import draw_curves, exit_code, say_result
 from .workers import join_workers, start_workers
@@ -64,11 +64,7 @@ def command(
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(
-            help="Height and width in pixels to which the images of a folder are resized, "
-            f"{IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}.",
-            show_default=f"{IMAGE_SIZE}; with --from that of the run",
-        ),
+        typer.Option(help=IMAGE_SIZE_HELP, show_default=f"{IMAGE_SIZE}; with --from that of the run"),
     ] = None,
     backend: BackendOption = None,
     resume: Annotated[

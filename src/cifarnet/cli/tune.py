@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.errors import RunError, shell_word
+from cifarnet.dataset import IMAGE_SIZE
+from cifarnet.errors import RunError, counted, shell_word
 from cifarnet.recipes import RECIPES, recipe_and_settings
 from cifarnet.system import INTERRUPTED
 
+from .dataset_notes import say_left_out
 from .display import download_bar, out, say
-from .options import DATA, BackendOption, filled
+from .options import DATA, BackendOption, ImageSizeOption, SkipBrokenOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def command(
             help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.", parser=filled("--data", DATA)
         ),
     ] = "cifar10",
+    image_size: ImageSizeOption = IMAGE_SIZE,
+    skip_broken: SkipBrokenOption = False,
     backend: BackendOption = None,
     trials: Annotated[int, typer.Option(help="Stop when the journal has this many trials.", min=1)] = 20,
     minutes: Annotated[
@@ -64,7 +68,10 @@ def command(
     settings, changes = recipe_and_settings(recipe)
     choose(backend)
     with download_bar() as progress:
-        dataset = load_dataset(data, seed=settings.train.seed, progress=progress)
+        dataset = load_dataset(
+            data, seed=settings.train.seed, image_size=image_size, progress=progress, skip_broken=skip_broken
+        )
+    say_left_out(dataset)
     adapted = settings.for_dataset(dataset, changes)
     from cifarnet.training.search import importance, search  # Keras, now that its framework is chosen
 
@@ -81,8 +88,9 @@ def command(
     _show(study, importance(study))
     best = storage.with_name(f"{storage.stem}.best.json")
     _write(best, {"recipe": settings.name, "settings": changes | study.best_params})
-    moved = "" if data == "cifar10" else f" --data {shell_word(data)}"
-    out(f"\ncifarnet train --recipe {shell_word(str(best))}{moved}")
+    words = [] if data == "cifar10" else ["--data", data]
+    words += ([] if image_size == IMAGE_SIZE else ["--image-size", str(image_size)]) + ["--skip-broken"] * skip_broken
+    out("\n" + " ".join(map(shell_word, ["cifarnet", "train", "--recipe", str(best), *words])))
     if stop:
         raise typer.Exit(INTERRUPTED)
 
@@ -97,7 +105,7 @@ def _say_trial(trial: "FrozenTrial") -> None:
     epochs = len(trial.intermediate_values)
     if trial.state.name == "COMPLETE":
         accuracy = percent(trial.user_attrs["accuracy"], 2)
-        say(f"trial {trial.number}: validation loss {trial.value:.4f}, accuracy {accuracy}, {epochs} epochs")
+        say(f"trial {trial.number}: validation loss {trial.value:.4f}, accuracy {accuracy}, {counted(epochs, 'epoch')}")
     else:
         say(f"trial {trial.number}: {'pruned' if trial.state.name == 'PRUNED' else 'interrupted'} after epoch {epochs}")
 
@@ -106,7 +114,7 @@ def _show(study: "Study", importance: dict[str, float]) -> None:
     """Print the best trials, and the importance of each setting in the last line."""
     finished, trials = _finished(study), study.get_trials(deepcopy=False)
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
-    say(f"{len(finished)} trials finished, {pruned} were pruned")
+    say(f"{counted(len(finished), 'trial')} finished, {pruned} pruned")
     names = list(finished[0].params)
     rows = [
         [

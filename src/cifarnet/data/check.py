@@ -11,7 +11,7 @@ import numpy as np
 
 from cifarnet.config import TrainConfig
 from cifarnet.dataset import BrokenFile, Progress, Split, silent
-from cifarnet.errors import DataError
+from cifarnet.errors import DataError, counted
 from cifarnet.preprocessing import Header, read_header
 
 from .class_files import Layout, find_layout
@@ -161,5 +161,6 @@ def _fault(path: Path, crossing: int, *, skip_broken: bool) -> str | None:
     except DataError as error:
         return str(error)
     if crossing:
-        return f"{crossing} test images have the pixels of training images; expected none: remove them or their copies"
+        copies = counted(crossing, "test image has", "test images have")
+        return f"{copies} the pixels of training images; expected none: remove them or their copies"
     return None

@@ -95,8 +95,9 @@ def require_images(files: ClassFiles, least: int) -> None:
 def require_no_broken_links(files: ClassFiles) -> None:
     """Raise ``DataError`` for a class with broken links."""
     if broken := files.broken_links:
+        links = "is a broken link" if len(broken) == 1 else "are broken links"
         raise DataError(
-            f"{len(broken)} of {len(files.images) + len(broken)} images in {files.folder} are broken links: "
+            f"{len(broken)} of {len(files.images) + len(broken)} images in {files.folder} {links}: "
             f"{listed(map(str, broken))}; expected their files: fetch those, remove the links or leave them out with "
             "--skip-broken"
         )

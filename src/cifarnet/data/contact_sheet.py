@@ -1,21 +1,25 @@
 """A picture of a folder: one row of images per class, in the size in which a model sees them."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from cifarnet.dataset import Split
+from cifarnet.errors import printable
 
+from .class_files import composed
 from .validation_split import evenly_chosen
 
 _COLUMNS = 16
 """Maximum number of images of a class, evenly chosen."""
 _MOST_ROWS = 100
 """Maximum number of classes."""
-_CELL, _GAP, _TITLE = 64, 4, 14
-"""Side of an image on the sheet, space between two, and height of the line above a row, in pixels."""
+_CELL, _GAP, _TITLE, _LETTERS = 64, 4, 14, 10
+"""Side of an image on the sheet, space between two, and height of the line above a row and of its font, in pixels."""
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 
@@ -24,15 +28,32 @@ def contact_sheet(split: Split, labels: Sequence[str]) -> bytes:
     rows = labels[:_MOST_ROWS]
     height = _TITLE + _CELL + _GAP
     sheet = Image.new("RGB", (_COLUMNS * (_CELL + _GAP) + _GAP, len(rows) * height + _GAP), _WHITE)
-    draw = ImageDraw.Draw(sheet)
+    draw, (font, characters) = ImageDraw.Draw(sheet), _font()
     for row, label in enumerate(rows):
         members = np.flatnonzero(split.labels == row).astype(np.int64)
         top = row * height + _GAP
-        name = label.encode("ascii", "backslashreplace").decode()  # the built-in font has few other characters
-        draw.text((_GAP, top), f"{name}: {len(members):,}", _BLACK)
+        draw.text((_GAP, top), f"{_drawable(label, characters)}: {len(members):,}", _BLACK, font)
         for column, index in enumerate(evenly_chosen(members, _COLUMNS).tolist()):
             image = Image.fromarray(split.images[index]).resize((_CELL, _CELL), Image.Resampling.NEAREST)
             sheet.paste(image, (_GAP + column * (_CELL + _GAP), top + _TITLE))
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
+
+
+def _font() -> tuple[Any, Container[int]]:
+    """Return a font and the characters that it has: DejaVu Sans, which comes with matplotlib, or Pillow's own."""
+    try:
+        from matplotlib import get_data_path
+        from matplotlib.ft2font import FT2Font
+
+        path = str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+        return ImageFont.truetype(path, _LETTERS), FT2Font(path).get_charmap()
+    except (ImportError, OSError):  # the base install has no matplotlib, and some systems have its fonts elsewhere
+        return ImageFont.load_default(), range(128)
+
+
+def _drawable(name: str, characters: Container[int]) -> str:
+    """Return ``name`` with all other than ``characters`` escaped."""
+    text = printable(composed(name))
+    return "".join(c if ord(c) in characters else c.encode("ascii", "backslashreplace").decode() for c in text)

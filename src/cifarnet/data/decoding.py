@@ -16,7 +16,7 @@ from cifarnet.contract import Shape
 from cifarnet.dataset import Progress
 from cifarnet.errors import DataError, RunError, SizeError, reason
 from cifarnet.preprocessing import LIMIT_VARIABLE, bombs_refused, read_pixels
-from cifarnet.system import usable_cores
+from cifarnet.system import Deferral, defer_interrupt, usable_cores
 
 from .cache import CACHE_VARIABLE
 from .image_cache import MOST_BYTES, CachedImages, Stamp, cache_file, open_cached, write_cached
@@ -51,11 +51,12 @@ def decode(folder: Path, paths: Sequence[Path], progress: Progress, shape: Shape
     with _locked(file, progress) as is_cached:
         cached = open_cached(file, shape)  # by the process that held the lock
         found, missing = _look_up(cached, stamps, shape)
-        try:
-            _decode_missing(found, missing, paths, [stamp.size_bytes for stamp in stamps], progress)
-        finally:  # also after an error: what was decoded is kept
-            if is_cached and any(found.contents[index] for index in missing):
-                _store(file, folder, stamps, found, progress)
+        with defer_interrupt() as deferral:
+            try:
+                _decode_missing(found, missing, paths, [stamp.size_bytes for stamp in stamps], progress, deferral)
+            finally:  # also after an error and Ctrl-C: what was decoded is kept
+                if is_cached and any(found.contents[index] for index in missing):
+                    _store(file, folder, stamps, found, progress)
     return found
 
 
@@ -79,7 +80,12 @@ def _look_up(cached: CachedImages | None, stamps: Sequence[Stamp], shape: Shape)
 
 
 def _decode_missing(
-    found: Decoded, missing: Sequence[int], paths: Sequence[Path], sizes_bytes: Sequence[int], progress: Progress
+    found: Decoded,
+    missing: Sequence[int],
+    paths: Sequence[Path],
+    sizes_bytes: Sequence[int],
+    progress: Progress,
+    deferral: Deferral,
 ) -> None:
     done_bytes, total_bytes = 0, sum(sizes_bytes[index] for index in missing)
     with bombs_refused():
@@ -94,6 +100,8 @@ def _decode_missing(
                     found.contents[index] = content
                 done_bytes += sizes_bytes[index]
                 progress("decoding", done_bytes, total_bytes)
+                if deferral.pressed:
+                    raise KeyboardInterrupt
         finally:
             pool.shutdown(cancel_futures=True)  # after an error, do not decode the rest first
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.backends import numpy_defaults
 from cifarnet.errors import DataError
 
 from .calibration import Reliability, SelectivePrediction, reliability, selective_prediction
@@ -90,6 +91,7 @@ class Evaluation:
         return asdict(self)
 
 
+@numpy_defaults()
 def measure(
     logits: NDArray[np.float32],
     labels: NDArray[np.int32],

@@ -14,6 +14,7 @@ from cifarnet.errors import RunError
 from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.custom import NO_CUSTOM_RECORD
 from cifarnet.run.folder import EpochRecord, Run, require_weights
+from cifarnet.run.origin import require_outside
 from cifarnet.run.record import Machine, RunRecord
 from cifarnet.run.typed_json import json_text
 from cifarnet.training.observer import Observer
@@ -138,6 +139,7 @@ def reproduce(
     record = run.record
     record.custom.require_keras("train it again from Python, with cifarnet.train(..., {name}=...)")
     same_hold_out(record, dataset, run)
+    require_outside(root, dataset.source, "--output")
     if record.best_epoch:
         require_weights(run)  # now, because they are compared after a whole training
     rows, stops = planned_epochs(run, epochs)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.backends import numpy_defaults
 from cifarnet.contract import ROBUSTNESS
 from cifarnet.dataset import Split
 from cifarnet.errors import DataError, ModelError, RunError, UsageError
@@ -176,6 +177,7 @@ def _count(value: Any, least: int = 0, most: int | None = None) -> int:
     return value
 
 
+@numpy_defaults()
 def measure_robustness(
     opened: OpenedModel,
     split: Split,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.arguments import described, instance, takes
-from cifarnet.backends import ALONE, Workers, default_settings
+from cifarnet.backends import ALONE, Workers, default_settings, numpy_defaults
 from cifarnet.dataset import Split
 from cifarnet.errors import DataError, UsageError, reason
 from cifarnet.system import images_at_once
@@ -82,7 +82,8 @@ def _function(predictor: Any) -> Predictor:
         with default_settings() if is_keras else nullcontext():
             found = function(images)
         try:
-            return np.asarray(found, np.float32)
+            with numpy_defaults():
+                return np.asarray(found, np.float32)
         except (TypeError, ValueError, RuntimeError) as error:  # the last of torch, for a tensor with a gradient
             raise DataError(
                 f"the result of the predictor is {described(found)}, not an array ({reason(error)}); expected float32 "
@@ -127,6 +128,7 @@ def _predict_padded(predictor: Predictor, images: NDArray[np.uint8], batch_size:
     return predictor(np.pad(images, padding))
 
 
+@numpy_defaults()
 def score(logits: NDArray[np.floating[Any]], labels: NDArray[np.int32]) -> Score:
     """Return loss and accuracy of logits (n, classes) and labels (n,), computed in float64."""
     wide = logits.astype(np.float64)

@@ -19,7 +19,7 @@ from cifarnet.run.record import Calibration, DataRecord
 from cifarnet.run.state import run_beside
 from cifarnet.run.typed_json import read
 from cifarnet.runtime import open_model
-from cifarnet.training.image_list import differences
+from cifarnet.training.image_list import since_then
 from cifarnet.training.seen import count_seen, seen_by
 
 from .metrics import Evaluation, measure
@@ -249,8 +249,8 @@ def require_unseen(target: Target, dataset: Dataset, place: str | None) -> bool 
     if place is None and not own:
         raise DataError(
             f"{dataset.name} has changed since {target.name} was trained: its fingerprint is "
-            f"{dataset.fingerprint[:12]}; expected {target.origin.fingerprint[:12]}{differences(target.run, dataset)}: "
-            "restore it, or name the images to evaluate on with --data"
+            f"{dataset.fingerprint[:12]}; expected {target.origin.fingerprint[:12]}"
+            f"{since_then(target.run, dataset)}: restore it, or name the images to evaluate on with --data"
         )
     seen = None if target.run is None else seen_by(target.run)
     start = None if target.run is None else target.run.record.warm_start

@@ -14,7 +14,7 @@ from cifarnet.arguments import PATH, function, instance, number, takes
 from cifarnet.backends import default_settings
 from cifarnet.config import TrainConfig
 from cifarnet.data import Progress, evenly_chosen, hold_out_of
-from cifarnet.dataset import Dataset, Split
+from cifarnet.dataset import DATASET, Dataset, Split
 from cifarnet.errors import ParityError, UsageError
 from cifarnet.evaluation.scoring import evaluate
 from cifarnet.run.folder import RECORD, Run
@@ -24,7 +24,7 @@ from cifarnet.system import images_at_once
 from cifarnet.training.best import calibration_of, load_best_and_epoch, record_of
 from cifarnet.training.kept_images import is_kept, kept_test_images
 from cifarnet.training.same_data import same_hold_out
-from cifarnet.training.train import DATASET, RUN
+from cifarnet.training.train import RUN
 
 from .describe import describe
 from .file import serialize
@@ -103,7 +103,7 @@ def export_precisions(
     if not is_kept(run.record, dataset):
         same_hold_out(run.record, dataset, run)
     for _, path in variants:
-        require_outside(path.parent, dataset.source, "output")  # the images may have moved
+        require_outside(path.parent, dataset.source, "--output, in Python output=")  # the images may have moved
     best = load_best_and_epoch(run)
     record = record_of(run, best.epoch)
     if record.calibration_for(flip=flip) is None:
@@ -170,7 +170,7 @@ def writable_path(run: Run, precision: str, output: str | Path | None = None) ->
     first, so that a bad path fails before the slow parity check.
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
-    require_outside(path.parent, run.record.data.source, "output")
+    require_outside(path.parent, run.record.data.source, "--output, in Python output=")
     if path.parent.resolve() != run.path.resolve() and (path.parent / RECORD).exists():
         raise UsageError(
             f"the file would be written to {path.parent}, another run; expected the folder of {run} or one without "

@@ -8,6 +8,7 @@ from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation.metrics import Evaluation
 from cifarnet.evaluation.target import Target, require_labels
 from cifarnet.run.folder import Run, weights_digest
+from cifarnet.training.image_list import since_then
 
 from .card import card_bytes, draw_card, is_edited
 from .charts import FIGURES, draw_curves, draw_figures
@@ -76,7 +77,7 @@ def require_reportable(run: Run, dataset: Dataset) -> None:
     if dataset.fingerprint != recorded:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when "
-            f"{run.path.name} began: restore them, or give their new location with --data"
+            f"{run.path.name} began{since_then(run, dataset)}: restore them, or give their new location with --data"
         )
     for name in (*FIGURES, CURVES, CARD, PAGE):
         require_writable(run.path / name)

@@ -60,7 +60,10 @@ class Origin:
 
 
 def require_outside(place: Path, source: str | None, option: str) -> None:
-    """Raise ``RunError`` if files in ``place`` would be taken for images of ``source`` by the next command."""
+    """Raise ``RunError`` if files in ``place`` would be taken for images of ``source`` by the next command.
+
+    ``option`` is what names another place.
+    """
     if source is None or source in NAMED_SOURCES:
         return
     images = Path(source)
@@ -70,5 +73,5 @@ def require_outside(place: Path, source: str | None, option: str) -> None:
     if any(place.resolve().is_relative_to(folder.resolve()) for folder in (images, *links)):
         raise RunError(
             f"the files would be written to {place}, inside the images in {source}; expected another folder: name one "
-            f"(--{option}, in Python {option}=)"
+            f"({option})"
         )

@@ -56,9 +56,9 @@ class Classifier:
     """Image classifier that runs an exported model; thread-safe.
 
     ``model`` is a file written by ``cifarnet export``: its path, its bytes or a file opened in binary mode; by default
-    the bundled CIFAR-10 classifier. ``threads`` is the number of threads per call, 0 for one per core; one is fastest
-    for a single image, since the network is small. Raises ``ModelError`` if the file was not written by cifarnet, was
-    altered or is newer than this package, and ``UsageError`` for other arguments.
+    the bundled CIFAR-10 classifier. ``threads`` is the number of threads per call, one per core at most, 0 for as many;
+    one is fastest for a single image, since the network is small. Raises ``ModelError`` if the file was not written by
+    cifarnet, was altered or is newer than this package, and ``UsageError`` for other arguments.
 
     A classifier can be pickled; the pickle contains the model file.
     """
@@ -220,21 +220,10 @@ class Classifier:
         return results
 
     def _predictions(self, images: Any) -> list[Prediction]:
-        """Return a prediction per image; ties are broken by the order of ``labels``."""
         names = (PROBABILITIES_NAME, CALIBRATED_NAME) if self._is_calibrated else (PROBABILITIES_NAME,)
-        probabilities, *others = self._outputs(images, *names)
-        orders = np.argsort(-probabilities, axis=1, kind="stable").tolist()
-        plain = self._ranked(probabilities, orders)
-        calibrated = self._ranked(others[0], orders) if others else [None] * len(plain)
-        return [Prediction(*both) for both in zip(plain, calibrated, strict=True)]
-
-    def _ranked(self, outputs: NDArray[np.float32], orders: list[list[int]]) -> list[Any]:
-        """Return for each image the classes with their probabilities, in its order."""
-        labels = self.labels
-        return [
-            tuple((labels[index], row[index]) for index in order)
-            for row, order in zip(outputs.tolist(), orders, strict=True)
-        ]
+        outputs = self._outputs(images, *names)
+        best = outputs[0].argmax(axis=1).tolist()  # the first of equal ones
+        return [Prediction(self.labels, *each) for each in zip(best, *outputs, strict=True)]
 
 
 def _renew_lock() -> None:

@@ -26,11 +26,12 @@ from cifarnet.contract import (
     seal,
 )
 from cifarnet.errors import ModelError, UsageError, reason
+from cifarnet.system import usable_cores
 
 MAX_BYTES = 2_000_000_000
 """Maximum file size: protobuf limits an ONNX file without external data to 2 GB."""
 MAX_THREADS = 1024
-"""Maximum number of threads; onnxruntime would start any number."""
+"""Maximum number of threads that can be asked for."""
 Signature = list[list[tuple[str, str, list[Any]]]]
 """Name, type and shape of the inputs and of the outputs."""
 SEAL_BYTES = len(seal(b""))
@@ -97,9 +98,9 @@ class OpenedModel:
 def open_model(source: Path | bytes, *, threads: int = 1, optimized: bool = True) -> OpenedModel:
     """Open a model file, given as a path or as bytes.
 
-    ``threads`` is the number of threads per call, 0 for one per core; ``optimized`` enables onnxruntime's graph
-    optimizations. Raises ``ModelError`` unless it is an unaltered file of ours of a known version, and ``UsageError``
-    for an invalid number of threads.
+    ``threads`` is the number of threads per call, one per core at most, 0 for as many; ``optimized`` enables
+    onnxruntime's graph optimizations. Raises ``ModelError`` unless it is an unaltered file of ours of a known version,
+    and ``UsageError`` for an invalid number of threads.
     """
     threads = plain_number(threads)
     if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
@@ -160,7 +161,7 @@ def _read(path: Path) -> bytes:
 
 def _session(content: bytes, *, threads: int, optimized: bool) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = min(threads, usable_cores() or threads)  # it would start any number
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised instead
     options.add_session_config_entry("session.force_spinning_stop", "1")  # an idle app must not use CPU

@@ -60,7 +60,7 @@ def begin(
     if begun := workers.recall():
         return Run(Path(begun))
     require_fitting(settings, dataset)
-    require_outside(root, dataset.source, "runs")
+    require_outside(root, dataset.source, "--runs, in Python runs=")
     if keep_test_images:
         require_keepable(dataset)
     now, hold_out = datetime.now().astimezone(), hold_out_of(dataset, settings.train)

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -21,34 +20,38 @@ IMAGES, BROKEN = "images.csv", "broken.csv"
 def write_image_lists(run: Run, dataset: Dataset, train: Digests) -> None:
     """Write the lists of a dataset that was read from image files; ``train`` are the digests of its training images."""
     if dataset.train.files:
-        rows = _digests_of(dataset, train).items()
-        write_atomically(run.path / IMAGES, _csv(("file", "digest"), ((name, f"{each:016x}") for name, each in rows)))
+        write_atomically(run.path / IMAGES, _csv(("file", "digest"), _digests_of(dataset, train).items()))
     if dataset.reading.broken:
         broken = ((each.name, each.reason) for each in dataset.reading.broken)
         write_atomically(run.path / BROKEN, _csv(("file", "reason"), broken))
 
 
-def differences(run: Run | None, dataset: Dataset) -> str:
-    """Return which image files of ``dataset`` differ from those of ``run``, as the end of a message; "" if unknown."""
-    if run is None:
-        return ""
-    try:
-        was = _read(run.path / IMAGES)
-    except (OSError, ValueError):  # a run of an earlier version, or not of image files
+def since_then(run: Run | None, dataset: Dataset) -> str:
+    """Return which image files of ``dataset`` differ from those that ``run`` began with, or "" if it is unknown.
+
+    The result continues a clause, such as " (since then 1 added: cat/2.png)".
+    """
+    was = _read(run, IMAGES)
+    if not was:  # a run of an earlier version, or not of image files
         return ""
     now = _digests_of(dataset, digests(dataset.train.images))
+    added, removed = now.keys() - was.keys(), was.keys() - now.keys()
+    left_out, broken = _read(run, BROKEN).keys(), {each.name for each in dataset.reading.broken}
     kinds = {
-        "added": now.keys() - was.keys(),
-        "removed": was.keys() - now.keys(),
+        "added": added - left_out,
+        f"readable now and left out then (see {run}/{BROKEN})": added & left_out,
+        "removed": removed - broken,
+        "no longer readable": removed & broken,
         "changed": {name for name in now.keys() & was.keys() if now[name] != was[name]},
     }
-    found = "; ".join(f"{len(names)} {kind}: {listed(sorted(names))}" for kind, names in kinds.items() if names)
-    return f" (since then {found})" if found else ""
+    different = "; ".join(f"{len(names)} {kind}: {listed(sorted(names))}" for kind, names in kinds.items() if names)
+    return f" (since then {different})" if different else ""
 
 
-def _digests_of(dataset: Dataset, train: Digests) -> dict[str, int]:
+def _digests_of(dataset: Dataset, train: Digests) -> dict[str, str]:
     found = np.concatenate([train, digests(dataset.test.images)])
-    return dict(zip((*dataset.train.files, *dataset.test.files), found.tolist(), strict=False))
+    names = (*dataset.train.files, *dataset.test.files)
+    return {name: f"{each:016x}" for name, each in zip(names, found.tolist(), strict=False)}
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
@@ -59,6 +62,12 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _read(path: Path) -> dict[str, int]:
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return {name: int(digest, 16) for name, digest in list(csv.reader(file))[1:]}
+def _read(run: Run | None, name: str) -> dict[str, str]:
+    """Return the second column of a list of ``run`` by the file, empty if there is no undamaged list."""
+    if run is None:
+        return {}
+    try:
+        with (run.path / name).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return dict(list(csv.reader(file))[1:])
+    except (OSError, ValueError, csv.Error):
+        return {}

@@ -22,7 +22,7 @@ def require_keepable(dataset: Dataset) -> None:
     if (size_bytes := dataset.test.images.nbytes) > MOST_BYTES:
         raise UsageError(
             f"the test images take {size_bytes / 1e6:,.0f} MB; expected at most {MOST_BYTES / 1e6:,.0f} MB to keep: "
-            "leave --keep-test-images out"
+            "leave it out (--keep-test-images, in Python keep_test_images=)"
         )
 
 

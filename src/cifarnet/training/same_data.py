@@ -6,7 +6,7 @@ from cifarnet.errors import RunError
 from cifarnet.run.folder import Run
 from cifarnet.run.record import DataRecord, RunRecord
 
-from .image_list import differences
+from .image_list import since_then
 
 
 def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None) -> None:
@@ -15,7 +15,7 @@ def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
             f"run began: restore {data.source or data.name}, pass its new location if it was moved (--data), or start "
-            f"a new run{differences(run, dataset)}"
+            f"a new run{since_then(run, dataset)}"
         )
     if data.labels != dataset.labels:
         raise RunError(

@@ -16,7 +16,7 @@ from cifarnet.backends import Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen
 from cifarnet.data.image_facts import class_sizes, is_unequal
-from cifarnet.dataset import Dataset, Split
+from cifarnet.dataset import DATASET, Dataset, Split
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import Predictor, predict, score
 from cifarnet.model.network import build_model, load_features, predictor, whiten
@@ -40,7 +40,6 @@ WHITENING_IMAGES = 5000
 """Maximum number of training images that determine the whitening convolution."""
 
 
-DATASET = instance(Dataset, "a Dataset: pass cifarnet.load_dataset(...) or cifarnet.Dataset.from_arrays(...)")
 RUN = instance(Run, "a Run: pass cifarnet.find_run(...)")
 STOP = function("a function without arguments that returns whether to stop")
 MINUTES = number(0, "a number of minutes, 0 or more")
@@ -54,6 +53,7 @@ MINUTES = number(0, "a number of minutes, 0 or more")
     train_config=instance(TrainConfig, "a TrainConfig"),
     stop=STOP,
     max_minutes=MINUTES,
+    keep_test_images=instance(bool, "True or False"),
 )
 @default_settings()
 def train(
@@ -69,6 +69,7 @@ def train(
     observer: Observer | None = None,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
+    keep_test_images: bool = False,
 ) -> Run:
     """Train a network on ``dataset`` as the ``recipe`` says, in a new run folder below ``runs``, and return the run.
 
@@ -85,11 +86,12 @@ def train(
 
     ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
     returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
-    printed. Several threads of a process train one after another.
+    printed. Several threads of a process train one after another. With ``keep_test_images`` the run folder gets the
+    test images, at most 64 MB, so that ``export_run`` needs no dataset.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
-    were trained on before, and ``RunError`` if the folder cannot be written. Raises ``ConfigError`` for an optimizer or
-    a loss with options that would not do the same here as in Keras.
+    were trained on before, ``RunError`` if the folder cannot be written, and ``UsageError`` for larger test images to
+    keep. Raises ``ConfigError`` for an optimizer or a loss with options that would not do the same here as in Keras.
     """
     _require_observer(observer)
     join()  # before anything computes
@@ -102,7 +104,8 @@ def train(
     settings = _settings(dataset, recipe, model_config, train_config, warm_start)
     origin = None if warm_start is None else warm_start_from(warm_start)
     custom = customized(optimizer, loss, settings.model.classes)
-    run = begin(settings, dataset, Path(runs), warm_start=origin, custom=custom.record())
+    record = custom.record()
+    run = begin(settings, dataset, Path(runs), warm_start=origin, custom=record, keep_test_images=keep_test_images)
     return resume(run, dataset, optimizer=optimizer, loss=loss, observer=observer, stop=stop, max_minutes=max_minutes)
 
 

@@ -171,7 +171,7 @@ def compare_backends(plan: Plan, dataset: Dataset, folder: Path, on_epoch: Epoch
     from .charts import draw_comparison
 
     every = [plan.settings(dataset, seed) for seed in range(plan.seeds)]
-    require_outside(folder, dataset.source, "output")
+    require_outside(folder, dataset.source, "--output")
     _create(folder)
     trainings: list[Training] = []
     pairs: list[Pair] = []
