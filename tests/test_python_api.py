@@ -293,7 +293,7 @@ def test_a_model_may_be_an_open_file():
 
 
 def test_a_run_with_its_test_images_is_exported_without_its_dataset(dataset, tmp_path):
-    with pytest.raises(DataError, match="expected --data with its place, in Python dataset="):
+    with pytest.raises(DataError, match="expected --data with its location, in Python dataset="):
         cifarnet.export_run(small_train(dataset, tmp_path))
     run = small_train(dataset, tmp_path, keep_test_images=True)
     assert cifarnet.export_run(run).parity.images == len(dataset.test)
