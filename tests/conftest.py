@@ -1,4 +1,4 @@
-"""What the whole suite shares: a header that names the backend, one thread for torch, and the real images."""
+"""Fixtures of the whole suite: a header that names the backend, one thread for torch, and the real images."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Independent apps on the golden images: a correct one, and one for each known mistake."""
+"""Independent apps for the golden images: a correct one, and one for each known mistake."""
 
 import json
 from functools import cache

@@ -1,4 +1,4 @@
-"""Networks whose normalisations have averages of their own, without training."""
+"""Networks whose normalization layers have nontrivial averages, without training."""
 
 import numpy as np
 

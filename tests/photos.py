@@ -17,3 +17,13 @@ def make_photos(folder: Path, *, train: int, test: int, side: int = 32) -> Path:
                 pixels[..., color] += 55
                 Image.fromarray(pixels).save(folder / part / label / f"{index}.png")
     return folder
+
+
+def make_noise(folder: Path, seed: int = 0, *, count: int = 15, labels: tuple[str, ...] = ("cat", "dog")) -> Path:
+    """Write ``count`` images of noise of each class, all different."""
+    rng = np.random.default_rng(seed)
+    for label in labels:
+        (folder / label).mkdir(parents=True)
+        for index in range(count):
+            Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / label / f"{index}.png")
+    return folder

@@ -1,4 +1,4 @@
-"""Run records as the JSON documents that they are on disk, so that a test can write any."""
+"""Run records as JSON documents, for tests that write any of them."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ RUNNING = {
     "versions": {"python": "3.11.7", "cifarnet": "0.1.0", "keras": "3.15.1", "torch": "2.13.0"},
     "machine": {"system": "Linux", "processor": "A Processor", "cores": 2, "devices": ["cpu"], "parts": 1},
 }
-"""Of a run that has just begun."""
+"""Record of a run that has just begun."""
 FINISHED = RUNNING | {
     "status": "finished",
     "why_stopped": "epochs",
@@ -43,7 +43,7 @@ FINISHED = RUNNING | {
     "elapsed_s": 60.0,
     "seconds_per_epoch": 20.0,
 }
-"""Of one that came to its end."""
+"""Record of a finished run."""
 
 
 def document(run: Run) -> dict[str, Any]:

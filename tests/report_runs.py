@@ -1,4 +1,4 @@
-"""Run folders to report on, made without training: a record, a history, a model file and what was measured of it."""
+"""Run folders to report on, made without training: record, history, model file and measurements."""
 
 import hashlib
 import json

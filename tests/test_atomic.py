@@ -1,4 +1,4 @@
-"""A file has its name only once it is whole, whatever the disk, the system and other writers do meanwhile."""
+"""A file gets its name only when it is complete, whatever the disk, the system and other writers do."""
 
 import errno
 import os

@@ -13,7 +13,7 @@ COUNT = 60
 IMAGES = np.random.default_rng(3).integers(0, 256, (COUNT, 9, 7, 3), np.uint8)
 EVERYWHERE = np.arange(COUNT)
 DIGESTS = {"alternating": "3f6a6f3c27646dc3", "random": "38fb7c0b11e1e86b"}
-"""Of views of one image."""
+"""Digests of views of one image."""
 BOTH = TrainConfig(flip="alternating", translation=2, cutout=3, seed=5)
 FLIP = replace(BOTH, translation=0, cutout=0)
 CROP = replace(BOTH, flip="none", cutout=0)

@@ -1,4 +1,4 @@
-"""The backend is chosen once, from the nearest of four wishes, and every refusal names the way out."""
+"""The backend is chosen once, by a fixed precedence of four sources, and every error names the way out."""
 
 import importlib.util
 import json

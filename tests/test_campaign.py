@@ -1,4 +1,4 @@
-"""The campaigns notice what they look for."""
+"""The fault injection campaigns detect what they look for."""
 
 import os
 import signal

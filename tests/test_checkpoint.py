@@ -1,4 +1,4 @@
-"""A checkpoint comes back bit for bit, a torn one is passed over, and none of them can run code."""
+"""A checkpoint is restored bit for bit, an incomplete one is skipped, and none of them can run code."""
 
 import errno
 import hashlib

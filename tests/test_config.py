@@ -1,4 +1,4 @@
-"""A configuration refuses nonsense when it is built and survives JSON unchanged."""
+"""A configuration refuses invalid values when it is created, and survives JSON unchanged."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Whatever is in the files of a run folder, its readers understand it or raise an error of ours, in one line."""
+"""Readers of damaged files in a run folder understand them or raise one of our errors, in one line."""
 
 import json
 import math
@@ -52,7 +52,7 @@ VALUES = (
     {"a": 1},
     [[]],
 )
-"""What is put in the place of a value of another kind; ``...`` takes it away."""
+"""Values of a wrong type that replace a value; ``...`` removes it."""
 DAMAGES_PER_FILE = 15
 WARM_START = {
     "run": "earlier",

@@ -171,4 +171,4 @@ def test_an_earlier_export_is_noted_after_training(capsys, tmp_path):
             (tmp_path / "model.onnx").write_bytes(content)
         say_result(Run(tmp_path), RunRecord.from_json(FINISHED))
         lines = capsys.readouterr().err.splitlines()
-        assert sum(line.startswith("note: model.onnx and any report were made before") for line in lines) == notes
+        assert sum(line.startswith("note: model.onnx and any report are of earlier weights") for line in lines) == notes

@@ -1,4 +1,4 @@
-"""What the launcher says in the environment decides whether a process is one of several workers."""
+"""The launcher's environment variables decide whether a process is one of several workers."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What is told of the machine, as Linux tells it on processors of several kinds."""
+"""Facts about the machine, as Linux reports them for several kinds of processors."""
 
 import platform
 

@@ -198,7 +198,7 @@ def test_the_note_about_other_images_names_the_model(evaluate, photos, tmp_path)
     model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos)))
     code, _, stderr = evaluate(model, earlier, "--data", photos)
     assert code == 0
-    assert f"photos is not, or no longer, what {earlier} was trained on" in stderr
+    assert f"photos is not the dataset that {earlier} was trained on, or has changed since" in stderr
 
 
 def test_named_other_images_are_evaluated_with_a_note(evaluate, photos, tmp_path):
@@ -207,7 +207,7 @@ def test_named_other_images_are_evaluated_with_a_note(evaluate, photos, tmp_path
     code, stdout, stderr = evaluate(model, "--data", photos, "--json")
     shown = json.loads(stdout)["data"]
     assert (code, shown["source"], shown["same_as_run"]) == (0, str(photos), False)
-    assert f"photos is not, or no longer, what {model} was trained on" in stderr
+    assert f"photos is not the dataset that {model} was trained on, or has changed since" in stderr
     images = paint(tmp_path / "new", red=["red", "red"], blue=["blue"])
     shown = json.loads(evaluate(model, "--images", images, "--json")[1])["data"]
     assert (shown["source"], shown["name"], shown["images"], shown["same_as_run"]) == (str(images), "new", 3, False)
@@ -228,7 +228,7 @@ def test_models_of_other_sizes_are_not_compared(fails, model, tmp_path):
     other = tmp_path / "other.onnx"
     other.write_bytes(models.sized(64))
     message = fails(model, other, "--images", paint(tmp_path / "images", red=["red"]))
-    assert f"{other} takes images of 64x64 pixels; expected 32x32 as {model}: evaluate each of them alone" in message
+    assert f"{other} takes images of shape (64, 64, 3); expected (32, 32, 3) as {model}: evaluate each" in message
 
 
 def test_folders_of_other_classes(fails, model, tmp_path):
@@ -280,7 +280,9 @@ def test_a_file_with_an_invalid_seed(fails, tmp_path, seed):
 
 def test_a_file_trained_on_images_at_an_unknown_location(fails, tmp_path):
     model = write_model(tmp_path / "model.onnx", training=ORIGIN)
-    assert "the model was trained on photos, which is not known here; expected --data with its place" in fails(model)
+    assert "the model was trained on photos, whose location is unknown; expected --data with its location" in fails(
+        model
+    )
 
 
 def test_data_of_other_classes_than_the_model(fails, tmp_path):

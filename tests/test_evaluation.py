@@ -148,8 +148,8 @@ def test_probabilities_have_the_score_of_their_logits():
     [
         ("model.onnx", "predictor is 'model.onnx'; expected a Keras model, a Classifier, or a function"),
         (None, "predictor is None; expected"),
-        (lambda _: "cat", "what the predictor returns is 'cat', not an array"),
-        (lambda _: [[1.0], [1.0, 2.0]], "what the predictor returns is of type list, not an array"),
+        (lambda _: "cat", "the result of the predictor is 'cat', not an array"),
+        (lambda _: [[1.0], [1.0, 2.0]], "the result of the predictor is of type list, not an array"),
     ],
 )
 def test_what_is_no_predictor_is_refused(predictor, message):

@@ -1,4 +1,4 @@
-"""Ctrl-C outside the training loop ends the process at once with 130 and one word; a later write tidies up."""
+"""Ctrl-C outside the training loop ends the process at once with exit code 130; a later write removes leftovers."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""The learning rate rises, falls and stays where the settings say, and weight decay spares the biases."""
+"""The learning rate follows the schedule of the settings, and weight decay skips biases."""
 
 from dataclasses import replace
 from typing import get_args

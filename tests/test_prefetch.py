@@ -1,4 +1,4 @@
-"""The next item is made while one is in use, and what goes wrong in the making is told to who asks for it."""
+"""The next item is made while one is in use, and its exceptions are raised in the consumer."""
 
 import threading
 
@@ -8,7 +8,7 @@ from cifarnet.backends import choose
 
 choose()
 
-from cifarnet.training.loop import prefetched  # noqa: E402  # Keras, now that its framework is chosen
+from cifarnet.training.batches import prefetched  # noqa: E402  # Keras, now that its framework is chosen
 
 
 def test_items_come_in_their_order():

@@ -1,4 +1,4 @@
-"""From Python: what a user trains, resumes and reads is what the command would have given."""
+"""Training, resuming and reading results from Python give the same as the commands."""
 
 import runpy
 import sys
@@ -268,9 +268,7 @@ PHOTO = np.zeros((32, 32, 3), np.uint8)
 
 
 @pytest.mark.parametrize("message", MISTAKES)
-def test_an_argument_of_another_kind_is_refused_in_one_line_before_anything_is_made(
-    message, run, tmp_path, monkeypatch
-):
+def test_an_argument_of_the_wrong_type_is_a_one_line_error_and_nothing_is_written(message, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(cifarnet.CifarnetError, match=f"^{message}") as refused:
         MISTAKES[message](run)
@@ -283,7 +281,7 @@ def test_a_missing_argument_is_pythons_own_error():
         cifarnet.build_model()
 
 
-def test_numbers_of_numpy_are_numbers_to_a_classifier():
+def test_a_classifier_accepts_numpy_numbers():
     prediction = cifarnet.Classifier(threads=np.int64(2))(PHOTO)
     assert prediction.top(np.int64(2)) == prediction.top(2)
 
@@ -295,7 +293,7 @@ def test_a_model_may_be_an_open_file():
 
 
 def test_a_run_with_its_test_images_is_exported_without_its_dataset(dataset, tmp_path):
-    with pytest.raises(DataError, match="expected --data with its place, in Python dataset="):
+    with pytest.raises(DataError, match="expected --data with its location, in Python dataset="):
         cifarnet.export_run(small_train(dataset, tmp_path))
     run = small_train(dataset, tmp_path, keep_test_images=True)
     assert cifarnet.export_run(run).parity.images == len(dataset.test)

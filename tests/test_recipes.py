@@ -1,4 +1,4 @@
-"""The defaults are the recipe `seed`, as it is specified, and few images get a schedule that they can be learned in."""
+"""The defaults are the recipe `seed`, and recipes are adapted to few and to larger images."""
 
 from dataclasses import replace
 

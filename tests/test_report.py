@@ -18,11 +18,10 @@ from PIL import Image
 from typer.main import get_command
 
 from cifarnet.cli import app, train
-from cifarnet.cli.train import SETTINGS
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation.metrics import measure
-from cifarnet.recipes import RECIPES
+from cifarnet.recipes import RECIPES, SETTINGS
 from cifarnet.report import CARD, PAGE, findings, write_report
 from cifarnet.report.card import draw_card
 from cifarnet.report.charts import draw_figures

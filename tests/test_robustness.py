@@ -338,7 +338,7 @@ def test_the_export_of_another_run_or_epoch_is_refused(fails, run_folder, facts,
     (run_folder / "model.onnx").write_bytes(model_by_name(**own | facts))
     stdout = fails()
     assert f"/model.onnx is not the export of this run's best weights: its {shown} is " in stdout
-    assert stdout.endswith(f"export it anew with `cifarnet export runs/{run_folder.name} --onnx`")
+    assert stdout.endswith(f"export it again with `cifarnet export runs/{run_folder.name} --onnx`")
     assert not (run_folder / ROBUSTNESS).exists()
 
 

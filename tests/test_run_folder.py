@@ -1,4 +1,4 @@
-"""A run folder belongs to one process, is found again, and never holds anything half-made."""
+"""A run folder belongs to one process, can be found again, and is never incomplete."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""What is read back from the record of a run: the epoch of its best weights, and the images that it was trained on."""
+"""Reading a run record: the epoch of the best weights, and the images that the run was trained on."""
 
 import hashlib
 import math
@@ -88,7 +88,7 @@ def test_the_export_of_other_weights_with_the_same_settings_is_refused(tmp_path,
     monkeypatch.setattr("cifarnet.runtime.read_model", lambda _: (None, {"training": training}))
     require_own_export(run)
     training["weights_sha256"] = "2" * 64
-    with pytest.raises(RunError, match="its weights_sha256 is 222222222222; expected 111111111111: export it anew"):
+    with pytest.raises(RunError, match="its weights_sha256 is 222222222222; expected 111111111111: export it again"):
         require_own_export(run)
 
 

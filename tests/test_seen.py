@@ -1,4 +1,4 @@
-"""An image is known again by its pixels alone."""
+"""Training images are recognized by their pixels alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The values between the stages refuse what does not fit, and a dataset is known by its fingerprint."""
+"""Values passed between the stages refuse invalid input, and a dataset is identified by its fingerprint."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A run begins whole or not at all, and its end says which weights are its own."""
+"""A run folder is created completely or not at all, and the record identifies its weights."""
 
 import errno
 import fcntl

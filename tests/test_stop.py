@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first is a wish, a later one ends the process."""
+"""The first Ctrl-C or SIGTERM requests a stop, a later one ends the process."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Early stopping does what Keras' does, save that NaN never wins and a resume forgets nothing."""
+"""Early stopping equals that of Keras, except that NaN is never an improvement and resume keeps its state."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def after(stopping: EarlyStopping, losses: list[float]) -> tuple[int, int]:
     return len(losses), stopping.best_epoch
 
 
-def test_of_a_loss_of_any_size_and_sign_a_fraction_counts():
+def test_a_relative_min_delta_is_a_fraction_of_the_loss_of_any_size_and_sign():
     for size in (1e-6, 1.0, 1e6):
         losses = [size * loss for loss in (2, 1.5, 1.499, 1.49)]
         assert after(EarlyStopping(1e-3, 9, is_relative=True), losses[:3]) == (3, 2)

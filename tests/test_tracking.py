@@ -169,7 +169,7 @@ def test_a_failed_tracker_is_reported_and_training_continues(run, watcher):
     tracking._files._writer.close()  # as if the disk had gone
     for row in ROWS[1:]:
         tracking.on_epoch(row, "progress")
-    assert stdout == ["TensorBoard is left out from here on (write to closed file); the training goes on"]
+    assert stdout == ["TensorBoard is left out from here on (write to closed file); training continues"]
     assert len(watcher.seen) == 3
     run.write_history(ROWS)
     with pytest.raises(

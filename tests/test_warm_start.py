@@ -1,4 +1,4 @@
-"""What another training may start from is told by the record of a run, and by the images that it was trained on."""
+"""Whether fine-tuning is allowed depends on the run record and on the images that the run was trained on."""
 
 import pytest
 
@@ -13,7 +13,7 @@ DATASET = synthetic(train=60, test=20)
 PARTS = hold_out(DATASET.train, 0.3, 0, 10)
 RECORD = RUNNING | {
     "data": RUNNING["data"] | {"fingerprint": DATASET.fingerprint},
-    "hold_out": RUNNING["hold_out"] | {"fingerprint": "a division"},
+    "hold_out": RUNNING["hold_out"] | {"fingerprint": PARTS.fingerprint},
 }
 
 
@@ -32,18 +32,17 @@ def test_the_same_images_are_divided_as_before_or_refused_whether_or_not_the_run
         write_seen(run, digests(DATASET.train.images))
     once = warm_start_from(run)
     assert (once.run, once.weights, once.seen is not None) == ("first", run.best_weights, is_known)
-    require_unseen(once, DATASET, PARTS, "a division")
-    held_out = len(PARTS.validation)
-    with pytest.raises(
-        ConfigError, match=rf"{held_out} of the {held_out + 20} validation and test images were trained on"
-    ):
-        require_unseen(once, DATASET, PARTS, "another division")
+    require_unseen(once, DATASET, PARTS)
+    another = hold_out(DATASET.train, 0.3, 1, 10)
+    count = len(another.validation)
+    with pytest.raises(ConfigError, match=rf"{count} of the {count + 20} validation and test images were trained on"):
+        require_unseen(once, DATASET, another)
 
 
 def test_other_images_are_allowed(run):
     write_seen(run, digests(DATASET.train.images))
     other = synthetic(train=60, test=20, seed=1)
-    require_unseen(warm_start_from(run), other, PARTS, "another division")
+    require_unseen(warm_start_from(run), other, hold_out(other.train, 0.3, 1, 10))
 
 
 def test_what_an_earlier_version_wrote_of_images_is_passed_over(run):

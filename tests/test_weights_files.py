@@ -1,4 +1,4 @@
-"""Weights are read as numbers alone, whole or not at all."""
+"""Weights are read as arrays only, completely or not at all."""
 # ruff: noqa: E402  # the framework is chosen before Keras is imported
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The command with a tiny recipe and few images, as one of several workers that may go wrong in a chosen way."""
+"""The command with a tiny recipe and few images, as one of several workers that can fail in a chosen way."""
 
 import json
 import os

@@ -1,11 +1,11 @@
-// All that a page needs to classify: a picture becomes the bytes of its input, and the model's answers to them.
+// All that a page needs to classify: an image becomes the bytes of the model's input, and these its outputs.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 import { toModelInput } from "./resize.js";
 
 ort.env.wasm.numThreads = 1; // more would need headers that a plain file server does not send
 
-/** Return the bytes of a picture, a Blob in any format that the browser reads, in the model's `input.shape`. */
+/** Return the bytes of an image, a Blob in any format that the browser reads, in the model's `input.shape`. */
 export async function readPicture(blob, shape) {
   const bitmap = await createImageBitmap(blob, {
     imageOrientation: "from-image",
@@ -19,8 +19,8 @@ export async function readPicture(blob, shape) {
 }
 
 /**
- * Return the function from those bytes, in the `input.shape`, to the model's logits, probabilities and calibrated probabilities, each a
- * Float32Array; a file without a temperature has no calibrated ones.
+ * Return a function from these bytes to the model's logits, probabilities and calibrated probabilities, each a
+ * Float32Array; a file without a temperature has no calibrated ones. The second argument is the `input.shape`.
  */
 export async function openModel(url, [, ...shape]) {
   const session = await ort.InferenceSession.create(url);

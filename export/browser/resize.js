@@ -2,13 +2,13 @@
 //
 // Byte for byte what Pillow gives (alpha_composite, then resize with BILINEAR), because its integer arithmetic is
 // repeated: libImaging/AlphaComposite.c and libImaging/Resample.c. No dependency; for Node and the browser.
-// Some inputs that are not square differ by one step: Pillow scales their columns before their rows.
+// For input shapes that are not square some bytes may differ by one: Pillow may resize columns before rows.
 
 const PRECISION_BITS = 22; // Pillow's: the sum of weighted bytes stays below 2**31
 
 /**
- * Return the model's input of an upright picture: width * height * 4 bytes, alpha not multiplied in. `shape` is the
- * model's `input.shape`, ["batch", height, width, 3]; the result has as many bytes, RGB, row by row.
+ * Return the model's input for an upright image of width * height * 4 bytes with straight alpha. `shape` is the model's
+ * `input.shape`, ["batch", height, width, 3]; the result has height * width * 3 bytes, RGB, row by row.
  */
 export function toModelInput({ width, height, data }, shape) {
   const side = Math.min(width, height);

@@ -10,7 +10,7 @@ import sharp from "sharp";
 
 import { toModelInput } from "../browser/resize.js";
 
-/** Return the bytes of the model's input: the picture upright, over white, its centre square scaled to `shape`, RGB. */
+/** Return the bytes of the model's input, RGB: the image upright, over white, its central square resized to `shape`. */
 export async function readPicture(file, shape) {
   const picture = sharp(file, { ignoreIcc: true }).autoOrient().toColourspace("srgb").ensureAlpha();
   const { data, info } = await picture.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });

@@ -1,6 +1,6 @@
-"""Say the most probable class of each image, or that the model is not sure.
+"""Print the most probable class of each image, or that the model is not sure.
 
-Needs numpy, onnxruntime, and Pillow to read images; not cifarnet.
+Needs numpy, onnxruntime and Pillow, but not cifarnet.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 
 def read_picture(path, height, width):
-    """Return uint8 (height, width, 3): the picture upright, over white, its centre square scaled."""
+    """Return uint8 (height, width, 3): the image upright, blended over white, its central square resized."""
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I"):  # 16 bits: the high byte
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -28,7 +28,7 @@ def read_picture(path, height, width):
 
 
 def open_model(path):
-    """Return the model, and what its file says of itself: height and width of its input, labels, threshold."""
+    """Return the model, and from its metadata height and width of the input, labels and selective prediction."""
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         contract = json.loads(session.get_modelmeta().custom_metadata_map["cifarnet"])
@@ -56,7 +56,7 @@ def reason(error):
 
 
 def main():
-    """Classify what the command line names."""
+    """Classify the images named on the command line."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends with its reader, such as `head`
     parser = argparse.ArgumentParser(description=__doc__)

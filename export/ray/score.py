@@ -1,8 +1,8 @@
-"""Classify any number of images on a Ray cluster: Parquet files, tar shards or a folder of images in, Parquet out.
+"""Classify Parquet files, tar shards or a folder of images with Ray Data, and write Parquet files.
 
-Needs cifarnet and ray[data] on every machine, and a disk that all of them see. Each input file gives one output file;
-a folder of images gives 64. An output file appears once it is whole and is not made again, so the same command
-continues a job that was killed.
+Needs cifarnet and ray[data] on every machine of the cluster, and a shared disk. Writes one output file per input file,
+or up to 64 for a folder of images. Output files are written atomically and existing ones are skipped, so the same
+command continues a job that was killed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def from_parquet(path, image, key):
 
 
 def from_tar(path):
-    """Yield name and bytes of each image, as they come."""
+    """Yield name and bytes of each image, in the order of the shard."""
     with tarfile.open(path, "r|*") as tar:
         for member in tar:
             if member.isfile() and member.name.lower().endswith(EXTENSIONS):
@@ -49,7 +49,7 @@ def from_tar(path):
 
 
 def classify(classifier, images):
-    """Return a prediction or an error for each image."""
+    """Return a prediction or an error for each image; a batch with an error is divided until it is found."""
     try:
         return classifier(images) if len(images) > 1 else [classifier(images[0])]
     except DataError as error:
@@ -60,25 +60,25 @@ def classify(classifier, images):
 
 
 class Score:
-    """An actor: it has the classifier, and makes one output file per call."""
+    """An actor that holds the classifier and writes one output file per call."""
 
-    def __init__(self, classifier, wanted, metadata):
-        self.classifier, self.wanted, self.metadata = classifier, wanted, metadata
+    def __init__(self, classifier, options, metadata):
+        self.classifier, self.options, self.metadata = classifier, options, metadata
 
     def __call__(self, unit):
-        """Write the output file. Return the number of images and errors, or why there is none."""
+        """Write the output file of a unit. Return the number of images and errors, or the reason why it failed."""
         try:
             images, kind = self.images(unit["files"])
             table = pa.Table.from_pylist([*self.rows(images)], self.schema(kind))
             pq.write_table(table, sink := pa.BufferOutputStream())
-            write_atomically(self.wanted.output / unit["output"], sink.getvalue().to_pybytes())
-        except Exception as error:  # noqa: BLE001  # a file that cannot be read is not the end of the others
+            write_atomically(self.options.output / unit["output"], sink.getvalue().to_pybytes())
+        except Exception as error:  # noqa: BLE001  # a file that cannot be read does not stop the others
             return {"output": unit["output"], "failed": f"{type(error).__name__}: {error}".splitlines()[0]}
         return {"output": unit["output"], "images": len(table), "errors": len(table) - table["error"].null_count}
 
     def images(self, names):
         """Return an iterator of IDs and images, and the type of the IDs."""
-        path, image, key = self.wanted.source / names[0], self.wanted.image, self.wanted.id
+        path, image, key = self.options.source / names[0], self.options.image, self.options.id
         if path.name.endswith(PARQUET):
             schema = pq.read_schema(path)
             if missing := {image, key or image} - {*schema.names}:
@@ -86,7 +86,7 @@ class Score:
             return from_parquet(path, image, key), schema.field(key).type if key else pa.int64()
         if path.name.endswith(TARS):
             return from_tar(path), pa.string()
-        return ((name, self.wanted.source / name) for name in names), pa.string()
+        return ((name, self.options.source / name) for name in names), pa.string()
 
     def rows(self, images):
         """Yield an output row for each image."""
@@ -131,32 +131,35 @@ def is_missing(output, model):
 
 
 def main():
-    """Score what the command line names."""
+    """Score the images named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="folder of Parquet files or tar shards, or else of images")
+    parser.add_argument("source", type=Path, help="folder of Parquet files, tar shards or images")
     parser.add_argument("output", type=Path, help="folder to write to")
     parser.add_argument("--model", type=Path, default=pretrained.MODEL, help="a file from `cifarnet export --onnx`")
     parser.add_argument("--image", default="image", help="Parquet column with the bytes or the path of each image")
     parser.add_argument("--id", help="Parquet column to copy (default: the number of the row in its file)")
     parser.add_argument("--actors", type=int, help="number of processes (default: one per CPU of the cluster)")
-    wanted = parser.parse_args()
-    wanted.source, wanted.output = wanted.source.absolute(), wanted.output.absolute()  # actors run in another folder
-    if not wanted.source.is_dir():
-        raise SystemExit(f"error: {wanted.source} is no folder; expected one with Parquet files, tar shards or images")
-    classifier, digest = Classifier(wanted.model), hashlib.sha256(wanted.model.read_bytes()).hexdigest()
-    if wanted.output.resolve().is_relative_to(wanted.source.resolve()):
-        raise SystemExit(f"error: {wanted.output} lies in {wanted.source}; expected another folder: name one outside")
-    units = [unit for unit in units_in(wanted.source) if is_missing(wanted.output / unit["output"], digest)]
+    options = parser.parse_args()
+    options.source, options.output = (
+        options.source.absolute(),
+        options.output.absolute(),
+    )  # actors run in another folder
+    if not options.source.is_dir():
+        raise SystemExit(f"error: {options.source} is no folder; expected one with Parquet files, tar shards or images")
+    classifier, digest = Classifier(options.model), hashlib.sha256(options.model.read_bytes()).hexdigest()
+    if options.output.resolve().is_relative_to(options.source.resolve()):
+        raise SystemExit(f"error: {options.output} lies in {options.source}; expected another folder: name one outside")
+    units = [unit for unit in units_in(options.source) if is_missing(options.output / unit["output"], digest)]
     for unit in units:
-        (wanted.output / unit["output"]).parent.mkdir(parents=True, exist_ok=True)
+        (options.output / unit["output"]).parent.mkdir(parents=True, exist_ok=True)
     if not units:
         print("nothing to do: every output file exists")
         return
     ray.init()
-    actors = wanted.actors or int(ray.cluster_resources()["CPU"])
+    actors = options.actors or int(ray.cluster_resources()["CPU"])
     scored = ray.data.from_items(units, override_num_blocks=len(units)).map(
         Score,
-        fn_constructor_args=(classifier, wanted, {"labels": json.dumps(classifier.labels), "model": digest}),
+        fn_constructor_args=(classifier, options, {"labels": json.dumps(classifier.labels), "model": digest}),
         compute=ray.data.ActorPoolStrategy(size=min(actors, len(units))),
         num_cpus=1,
     )
@@ -165,7 +168,7 @@ def main():
         failed += bool(row.get("failed"))
         print(row["output"], row.get("failed") or f"{row['images']} images, {row['errors']} errors", sep=": ")
     if failed:
-        raise SystemExit(f"error: {failed} of {len(units)} files could not be scored: mend them and run this again")
+        raise SystemExit(f"error: {failed} of {len(units)} files could not be scored: fix them and run this again")
 
 
 if __name__ == "__main__":

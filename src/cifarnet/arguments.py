@@ -1,4 +1,4 @@
-"""The arguments of public functions: one line for a value of another kind, where Python would fail far inside."""
+"""Type checks of the arguments of public functions, so that a wrong one is a one-line error at the call."""
 
 import functools
 import inspect
@@ -13,11 +13,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Kind(NamedTuple):
-    """The values that an argument may have."""
+    """A set of valid values of an argument."""
 
     holds: Callable[[Any], bool]
+    """Returns whether a value is valid."""
     expected: str
-    """What they are, and where they come from."""
+    """Description of the valid values, and how to get one."""
 
 
 def instance(kinds: Any, expected: str) -> Kind:
@@ -31,12 +32,12 @@ def function(expected: str) -> Kind:
 
 
 def number(least: float, expected: str, kind: Any = Real) -> Kind:
-    """Return the kind of numbers, of Python or numpy, of ``least`` or more."""
+    """Return the kind of numbers (of Python or numpy) that are at least ``least``."""
     return Kind(lambda value: isinstance(value, kind) and not isinstance(value, bool) and value >= least, expected)
 
 
 def whole_number(least: int, expected: str) -> Kind:
-    """Return the kind of whole numbers, of Python or numpy, of ``least`` or more."""
+    """Return the kind of whole numbers (of Python or numpy) that are at least ``least``."""
     return number(least, expected, Integral)
 
 
@@ -45,7 +46,7 @@ PATH = Kind(lambda value: isinstance(value, str | os.PathLike) and value != "", 
 
 
 def described(value: object) -> str:
-    """Return a text, a number or None as Python writes it, and the type of any other value."""
+    """Describe a value in an error: the repr of text, numbers and None, otherwise the type."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return f"{value!r:.60}" if isinstance(value, str | Number | None) else f"of type {type(value).__name__}"
@@ -58,7 +59,7 @@ def require(name: str, value: object, kind: Kind) -> None:
 
 
 def takes(**kinds: Kind) -> Callable[[Function], Function]:
-    """Decorate a function to raise ``UsageError`` unless these arguments are of those kinds, or the defaults."""
+    """Decorate a function to raise ``UsageError`` if one of these arguments is neither its default nor of its kind."""
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -67,7 +68,7 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
         def checked(*positional: Any, **named: Any) -> Any:
             try:
                 given = signature.bind(*positional, **named).arguments
-            except TypeError:  # an argument is missing or unknown: the call itself says so best
+            except TypeError:  # an argument is missing or unknown: the call raises a better error
                 given = {}
             for name, value in given.items():
                 if name in kinds and value is not signature.parameters[name].default:

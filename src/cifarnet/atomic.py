@@ -32,14 +32,14 @@ LOST = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT))
 """Errors of ``fsync`` after which data may be lost. Other errors mean that the file system does not support it."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     """Write a file atomically: its name appears once its content is on disk. Raises ``RunError`` if that fails."""
-    with written_aside(path, content) as publish:
+    with written_aside(path, *content) as publish:
         publish()
 
 
 @contextmanager
-def written_aside(path: Path, content: bytes) -> Iterator[Callable[[], None]]:
+def written_aside(path: Path, *content: bytes | memoryview) -> Iterator[Callable[[], None]]:
     """Write ``content`` to a temporary file beside ``path``, and yield a function that renames it to ``path``.
 
     The temporary file is removed if that function is not called, and so are those of killed processes. Raises
@@ -49,7 +49,7 @@ def written_aside(path: Path, content: bytes) -> Iterator[Callable[[], None]]:
     temporary = temporary_name(path)
     try:
         with naming(path), temporary.open("xb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             _sync(file.fileno())
         yield naming(path)(partial(publish, temporary, path))

@@ -35,10 +35,10 @@ class Config:
     ADDED: ClassVar[frozenset[str]] = frozenset()
     """Fields added in later versions. An older document lacks them; the default is the older behavior."""
     SPARSE: ClassVar[frozenset[str]] = frozenset()
-    """Fields that ``to_json`` leaves out if they have their default, so that the same run gives the same model file."""
+    """Fields that ``to_json`` omits if they have their default, so that model files do not change with new fields."""
 
     def _make_plain(self) -> None:
-        """Replace numbers of numpy by Python's, which JSON can hold."""
+        """Replace numpy numbers by Python numbers, which JSON can represent."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             object.__setattr__(self, field.name, plain_number(getattr(self, field.name)))
 
@@ -91,7 +91,7 @@ class Config:
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of numpy, alone or in a tuple, as Python's; anything else as it is."""
+    """Convert a numpy number, alone or in a tuple, to a Python number; return any other value unchanged."""
     if isinstance(value, tuple):
         return tuple(map(plain_number, value))
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -250,8 +250,8 @@ class TrainConfig(Config):
     label_smoothing: float = 0.0
     """Label smoothing in training, from 0 up to but not including 1."""
     class_weights: ClassWeights = "none"
-    """Weights of the training loss by class: ``balanced`` is the number of training images divided by that of classes
-    and by that of the class, as in scikit-learn. The validation loss is not weighted."""
+    """Class weights of the training loss. ``balanced`` is, as in scikit-learn, the number of training images divided by
+    the number of classes and by the number of training images of the class. The validation loss is not weighted."""
     flip: Flip = "none"
     """Horizontal flip: of a ``random`` half of the images, or ``alternating``, of each image in every other epoch."""
     translation: int = 0

@@ -77,13 +77,21 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def add_to(self, digest: hashlib._Hash) -> None:
+        """Add shape, labels and pixels to a hash."""
+        import numpy as np
+
+        digest.update(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.labels).data)
+        digest.update(np.ascontiguousarray(self.images).data)
+
 
 PAIR = Kind(lambda value: isinstance(value, list | tuple) and len(value) == 2, "a pair: (images, labels)")
 
 
 @dataclass(frozen=True)
 class BrokenFile:
-    """An image file that cannot be read, by its path in the folder of the dataset, and the reason."""
+    """An image file that cannot be read: its path in the folder of the dataset, and the reason."""
 
     name: str
     reason: str
@@ -91,16 +99,16 @@ class BrokenFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What was found in a folder beside the images of a dataset."""
+    """Files that were skipped when a folder was read, and the number of copies among the others."""
 
     broken: tuple[BrokenFile, ...] = ()
-    """Files that were left out because they cannot be read."""
+    """Files that were skipped because they cannot be read."""
     others: Mapping[str, int] = field(default_factory=dict)
     """Number of files without an image extension, by extension in lower case."""
     linked_folders: int = 0
     """Number of links to folders in the class folders, which are not followed."""
     copies: int = 0
-    """Number of images with the pixels of another one before them."""
+    """Number of images with the same pixels as an earlier one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +124,8 @@ class Dataset:
     test: Split
     labels: tuple[str, ...]
     source: str | None = field(default=None, init=False)
-    """Name or absolute path passed to ``load_dataset``, or None. ``replace`` resets this and the next five fields."""
+    """Name or absolute path passed to ``load_dataset``, or None. ``dataclasses.replace`` resets this and all fields
+    below."""
     split_by: SplitBy | None = field(default=None, init=False)
     """How the test split was chosen, or None if it was given."""
     split_seed: int | None = field(default=None, init=False)
@@ -126,7 +135,7 @@ class Dataset:
     validation_images: int | None = field(default=None, init=False)
     """Number of validation images, the last ones of ``train``, or None if they are drawn from it."""
     reading: Reading = field(default=Reading(), init=False)
-    """What else was found in the folder."""
+    """Files in the folder that were skipped."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -182,7 +191,7 @@ class Dataset:
         validation_images: int | None = None,
         reading: Reading | None = None,
     ) -> Dataset:
-        """Return the same dataset with the arguments of ``load_dataset`` that open it again, and what it found."""
+        """Return the dataset with the arguments of ``load_dataset`` that open it again, and the files it skipped."""
         opened = replace(self)
         vars(opened).update(  # the class is frozen
             source=source,
@@ -197,13 +206,9 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over class names, shapes, labels and pixels of both splits, in order."""
-        import numpy as np
-
         digest = hashlib.sha256("\0".join(self.labels).encode())
         for part in (self.train, self.test):
-            digest.update(repr(part.images.shape).encode())
-            digest.update(np.ascontiguousarray(part.labels).data)
-            digest.update(np.ascontiguousarray(part.images).data)
+            part.add_to(digest)
         return digest.hexdigest()
 
 

@@ -20,6 +20,7 @@ Each message states in one line the actual value, the expected value and what to
 
 import os
 import shlex
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,6 +89,12 @@ def printable(text: str) -> str:
 def counted(count: int, one: str, several: str = "") -> str:
     """Return a number and the words after it: ``one`` after 1, otherwise ``several``, by default with an s."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """Return the first ``most`` names, separated by commas, and an ellipsis if there are more."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def shown(path: Path) -> str:

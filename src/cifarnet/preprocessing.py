@@ -32,20 +32,20 @@ SYSTEM_FOLDERS = frozenset(("@eadir", "__macosx", "#recycle", "@recycle", "$recy
 """Names, in lower case, of folders in which systems keep thumbnails, attributes and deleted files."""
 
 VERSION = 1
-"""Version of the preprocessing. It changes whenever a file gives other pixels, so that cached ones are not used."""
+"""Version of the preprocessing, part of the cache key: increase it with any change that affects pixels."""
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", *(("AVIF",) if _READS_AVIF else ()))
 """Accepted formats. Pillow also opens formats that start other programs."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-"""What precedes the first chunk of a PNG file."""
+"""First bytes of a PNG file."""
 _PNG_TEXTS = frozenset((b"iCCP", b"iTXt", b"tEXt", b"zTXt"))
-"""Chunks of texts and of the color profile, of which Pillow refuses large ones. They do not change the pixels."""
+"""Chunks with texts and color profiles. Pillow refuses large ones, but they do not affect the pixels."""
 
 MAX_PIXELS = 89_478_485
 """Default maximum size of an image; Pillow's limit for decompression bombs, 256 MiB as RGB."""
 LIMIT_VARIABLE = "CIFARNET_MAX_PIXELS"
-"""Environment variable that raises this limit, for all of Pillow in this process."""
+"""Environment variable that sets another limit, for all of Pillow in this process."""
 
 SYSTEM_ERRORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
 """Errors of the system, such as too many open files, that say nothing about the image being read."""
@@ -66,7 +66,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How an image is turned upright, by its EXIF orientation."""
+"""Transposition that makes an image upright, by EXIF orientation."""
 
 
 def is_hidden(name: str) -> bool:
@@ -154,7 +154,7 @@ def _without_texts(file: Path | BinaryIO) -> BinaryIO | None:
 
 
 def _require_checksums(png: IO[bytes]) -> None:
-    """Raise ValueError if the pixels of a PNG file have another CRC than it says, which Pillow does not compare.
+    """Raise ValueError if the CRC of a PNG file's pixels does not match, which Pillow does not check.
 
     Damage elsewhere is ignored, as viewers do. The position in the file is kept.
     """
@@ -163,8 +163,8 @@ def _require_checksums(png: IO[bytes]) -> None:
     while kind != b"IEND" and len(head := png.read(8)) == 8:
         size_bytes, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind == b"IDAT":
-            found, told = zlib.crc32(png.read(size_bytes), zlib.crc32(kind)), png.read(4)
-            if len(told) == 4 and int.from_bytes(told, "big") != found:
+            found, stored = zlib.crc32(png.read(size_bytes), zlib.crc32(kind)), png.read(4)
+            if len(stored) == 4 and int.from_bytes(stored, "big") != found:
                 raise ValueError("broken PNG file: the CRC of its pixels does not match")
         else:
             png.seek(size_bytes + 4, os.SEEK_CUR)

@@ -14,8 +14,10 @@ from .contract import IMAGE_SHAPE
 from .dataset import DATASET, Dataset
 from .errors import ConfigError, reason
 
+SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in dataclasses.fields(kind))
+"""Names of the settings of a recipe."""
 LEAST_BATCH = 64
-"""Minimum batch size that is adapted to, because batch normalization needs several images of each class."""
+"""Minimum adapted batch size, because batch normalization needs several images of each class."""
 LEAST_STEPS_PER_EPOCH = 16
 """Minimum number of steps per epoch; the batch size is halved until it is reached."""
 LEAST_SEEN = 200_000
@@ -51,10 +53,9 @@ class Recipe:
 
         Raises ``ConfigError`` for an unknown name and for a value outside its range.
         """
-        names = {field.name for kind in (ModelConfig, TrainConfig) for field in dataclasses.fields(kind)}
-        if unknown := set(settings) - names:
+        if unknown := set(settings) - SETTINGS:
             raise ConfigError(
-                f"there is no setting named {', '.join(sorted(map(str, unknown)))}; expected one of {sorted(names)}"
+                f"there is no setting named {', '.join(sorted(map(str, unknown)))}; expected one of {sorted(SETTINGS)}"
             )
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
         of_model = {field.name for field in dataclasses.fields(ModelConfig)} & set(settings)
@@ -66,8 +67,8 @@ class Recipe:
     def for_dataset(self, dataset: Dataset, given: Collection[str] = ()) -> Self:
         """Return the recipe for the classes, the image shape and the number of images of ``dataset``.
 
-        The settings named in ``given`` are not adapted to size and number of images. Raises ``DataError`` for a class
-        with a single image, and ``ConfigError`` for ``given`` classes or an image shape that the images do not have.
+        The settings named in ``given`` are kept. Raises ``DataError`` for a class with a single image, and
+        ``ConfigError`` for ``given`` classes or an image shape that the images do not have.
         """
         from .data import hold_out_of  # imported here: it loads numpy, which --help does not need
 
@@ -85,10 +86,10 @@ class Recipe:
     def sized(self, shape: tuple[int, ...], given: Collection[str] = ()) -> Self:
         """Return the recipe for images of ``shape``, (height, width, channels), which may be larger.
 
-        Each doubling of the shorter side from 32 pixels on repeats the last block, so that the last feature map stays
-        about as large, and halves the batch, down to ``LEAST_BATCH``, for activations that need about twice the memory
-        at most. Translation and cutout grow with the side. For smaller images only the shape changes, and the settings
-        ``given`` do not.
+        Each doubling of the shorter side repeats the last block, so that the last feature map stays about as large, and
+        halves the batch size, down to ``LEAST_BATCH``, so that activations need at most about twice the memory.
+        Translation and cutout scale with the side. For smaller images only the shape changes. The settings named in
+        ``given`` are kept.
         """
         train, model = self.train, dataclasses.replace(self.model, image_shape=shape)
         before, now = (min(each.image_shape[:2]) for each in (self.model, model))
@@ -107,8 +108,8 @@ class Recipe:
         """Return the recipe with smaller batches and more epochs if there are few training ``images``.
 
         Otherwise a schedule over all epochs would have too few steps. Patience is raised to the number of epochs, so
-        that early stopping does not end training before the learning rate has decayed. A recipe with a shorter or
-        constant schedule, which early stopping ends, is not changed, and neither are the settings ``given``.
+        that early stopping does not end training before the learning rate has decayed. The settings named in ``given``
+        are kept. A recipe with a shorter or constant schedule, which early stopping ends, is not changed.
         """
         train = self.train
         if train.schedule_epochs or train.schedule == "constant":
@@ -178,10 +179,10 @@ def recipe(name: str) -> Recipe:
 
 
 def recipe_and_settings(name: str) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe named ``name`` or written in the JSON file ``name``, and the settings that the file changes.
+    """Return the recipe named ``name``, or that in the JSON file ``name`` and the settings that the file changes.
 
     The file is an object with ``recipe``, the name of a recipe, and ``settings``, values of fields of ``ModelConfig``
-    and ``TrainConfig`` by their names. Raises ``ConfigError`` for an unknown name and a file that is no such recipe.
+    and ``TrainConfig`` by name. Raises ``ConfigError`` for an unknown name and for a file that is not such an object.
     """
     if not name.endswith(".json"):
         return recipe(name), {}

@@ -1,4 +1,4 @@
-"""What the tests of the apps share: the golden folder, and the programs that the apps need."""
+"""Fixtures of the app tests: the golden folder, and the programs that the apps need."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The golden folder is what its script makes, and the model in it is one of ours."""
+"""The golden folder is what its script writes, and its model is a valid model file."""
 
 import base64
 import json

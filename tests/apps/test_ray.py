@@ -1,4 +1,4 @@
-"""The app for Ray scores every image once, goes on where it was killed, and does not end at what cannot be read."""
+"""The Ray app scores every image once, continues after a kill, and does not stop at files that cannot be read."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from cifarnet.runtime import Classifier
 
 APP = Path(__file__).parents[2] / "export" / "ray" / "score.py"
 pytestmark = [
-    pytest.mark.nightly,  # starts Ray, some ten seconds each
+    pytest.mark.nightly,  # starts Ray, about ten seconds each
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is missing: run `pip install .[ray]`"),
 ]
 
@@ -66,7 +66,7 @@ def test_parquet_files_of_bytes_and_of_structs_are_scored_as_the_classifier_does
     pq.write_table(pa.table({"key": keys[:3], "image": structs}), tmp_path / "in" / "b.parquet")
     pq.write_table(pa.table({"other": [1]}), tmp_path / "in" / "c.parquet")
     code, stdout, error = score(tmp_path / "in", tmp_path / "out", "--id", "key")
-    assert (code, error) == (1, "error: 1 of 3 files could not be scored: mend them and run this again")
+    assert (code, error) == (1, "error: 1 of 3 files could not be scored: fix them and run this again")
     assert "sub/a.parquet: 150 images, 2 errors" in stdout
     assert "has no column" in stdout
     found = rows(tmp_path / "out")
@@ -85,7 +85,7 @@ def test_parquet_files_of_bytes_and_of_structs_are_scored_as_the_classifier_does
     assert json.loads(metadata[b"labels"]) == list(classifier.labels)
 
 
-def test_a_job_that_was_killed_goes_on_and_scores_every_image_once(tmp_path):
+def test_a_killed_job_continues_and_scores_every_image_once(tmp_path):
     folder, output = tmp_path / "photos", tmp_path / "out"
     (folder / "deep").mkdir(parents=True)
     for number, file in enumerate(images(300)):
@@ -120,7 +120,7 @@ def test_a_broken_tar_shard_does_not_end_the_others_and_is_scored_once_mended(tm
     whole = (tmp_path / "in" / "b.tar").read_bytes()
     (tmp_path / "in" / "b.tar").write_bytes(whole[: len(whole) // 2])
     code, _, error = score(tmp_path / "in", tmp_path / "out")
-    assert (code, error) == (1, "error: 1 of 2 files could not be scored: mend them and run this again")
+    assert (code, error) == (1, "error: 1 of 2 files could not be scored: fix them and run this again")
     assert [*rows(tmp_path / "out")] == ["a.tar.parquet"]
     (tmp_path / "in" / "b.tar").write_bytes(whole)
     assert score(tmp_path / "in", tmp_path / "out")[0] == 0

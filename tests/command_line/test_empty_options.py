@@ -17,7 +17,7 @@ EMPTY = {
     ("export", "--runs="): "--runs is empty; expected a folder",
     ("report", ""): "RUN is empty; expected a run folder or its name",
     ("report", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
-    ("robustness", ""): "RUN is empty; expected a run folder, its name, a model file, or pretrained",
+    ("robustness", ""): "MODEL is empty; expected a run folder, its name, a model file, or pretrained",
     ("robustness", "--data", ""): "--data is empty; expected cifar10, synthetic or a path",
     ("reproduce", ""): "RUN is empty; expected a run folder or its name",
     ("reproduce", "--output", ""): "--output is empty; expected a folder",

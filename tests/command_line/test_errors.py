@@ -136,7 +136,7 @@ def test_a_run_without_a_source_is_resumed_with_data(run, tmp_path):
     name = write_run(tmp_path, data=DATA | {"source": None})
     message = fails_after_messages(run, "train", "--resume", name)
     assert message.endswith(
-        "was trained on synthetic, which is not known here; expected --data with its place, in Python dataset="
+        "was trained on synthetic, whose location is unknown; expected --data with its location, in Python dataset="
     )
     assert "the images have the fingerprint" in fails_after_messages(
         run, "train", "--resume", name, "--data", "synthetic"

@@ -1,4 +1,4 @@
-"""What `train` says about a folder, leaves out of it, and knows about it when it changed or moved."""
+"""Notes of `train` on an image folder, skipped files, validation folders, and folders that changed or moved."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cifarnet.run.folder import Run
+from tests.photos import make_noise
 from tests.records import document
 
 from .conftest import fails_after_messages
@@ -20,13 +21,7 @@ NO_TIME = ("--max-minutes", "0", *SHORT)
 @pytest.fixture
 def photos(tmp_path):
     """Two classes of fifteen images of noise, all different."""
-    rng = np.random.default_rng(0)
-    for label in ("cat", "dog"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for index in range(15):
-            image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
-            image.save(tmp_path / "photos" / label / f"{index}.png")
-    return tmp_path / "photos"
+    return make_noise(tmp_path / "photos")
 
 
 @pytest.fixture
@@ -43,7 +38,7 @@ def notes(run, *arguments):
 # Broken files
 
 
-def test_without_broken_files_a_run_goes_to_its_end_and_says_which(run, photos, latest, tmp_path):
+def test_skip_broken_trains_without_broken_files_and_lists_them(run, photos, latest, tmp_path):
     for index in range(7):
         (photos / "cat" / f"broken{index}.png").write_text("no image")
     (photos / "dog" / "link.png").symlink_to("nowhere")
@@ -69,12 +64,9 @@ def test_without_broken_files_a_run_goes_to_its_end_and_says_which(run, photos, 
         assert code == 0, lines
 
 
-def test_images_are_evaluated_without_broken_files(run, photos, tmp_path):
+def test_evaluate_skips_broken_files_on_request(run, photos, tmp_path):
     assert run("train", "--data", "photos", *SHORT)[0] == 0
-    for label in ("cat", "dog"):
-        (tmp_path / "others" / label).mkdir(parents=True)
-        pixels = np.random.default_rng(len(label)).integers(0, 200, (40, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "others" / label / "0.png")
+    make_noise(tmp_path / "others", seed=1, count=1)
     (tmp_path / "others" / "dog" / "1.png").write_text("no image")
     assert "1 of 3 images could not be read" in fails_after_messages(run, "evaluate", "--images", "others")
     code, stdout, lines = run("evaluate", "--images", "others", "--skip-broken")
@@ -86,12 +78,7 @@ def test_images_are_evaluated_without_broken_files(run, photos, tmp_path):
 def test_a_folder_of_classes_in_another_unicode_form_is_evaluated(run, photos, tmp_path):
     (photos / "cat").rename(photos / "caf\u00e9")
     assert run("train", "--data", "photos", *SHORT)[0] == 0
-    rng = np.random.default_rng(5)
-    for label in ("cafe\u0301", "dog"):
-        (tmp_path / "others" / label).mkdir(parents=True)
-        for index in range(5):
-            image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
-            image.save(tmp_path / "others" / label / f"{index}.png")
+    make_noise(tmp_path / "others", seed=1, count=5, labels=("cafe\u0301", "dog"))
     for option in ("--data", "--images"):
         code, _, lines = run("evaluate", option, "others")
         assert code == 0, lines
@@ -112,7 +99,7 @@ def test_files_that_are_not_read_are_counted_by_extension(run, photos):
     assert "1 file is not read, by extension: 1 .heic" in notes(run, "--data", "photos", *NO_TIME)
 
 
-def test_copies_images_of_one_color_and_small_classes_are_noted(run, photos):
+def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos):
     for number in range(40):
         shutil.copy(photos / "cat" / "0.png", photos / "cat" / f"copy{number}.png")
     few_levels = np.random.default_rng(0).integers(51_200, 51_420, (40, 40)).astype(np.uint16)
@@ -127,7 +114,7 @@ def test_copies_images_of_one_color_and_small_classes_are_noted(run, photos):
     assert any(note.startswith("1 of the 32 images is a copy of another (the same pixels), and all") for note in told)
 
 
-def test_recall_and_balanced_accuracy_are_told_if_classes_differ_in_size(run, photos, latest):
+def test_recall_and_balanced_accuracy_are_printed_for_unbalanced_classes(run, photos, latest):
     for path in sorted((photos / "dog").iterdir())[4:]:
         path.unlink()
     code, _, lines = run("train", "--data", "photos", "--class-weights", "balanced", *SHORT)
@@ -142,14 +129,14 @@ def test_recall_and_balanced_accuracy_are_told_if_classes_differ_in_size(run, ph
     assert document(latest)["train"]["class_weights"] == "balanced"
 
 
-def test_recall_is_not_told_for_classes_of_like_sizes(run, photos, latest):
+def test_recall_is_not_printed_for_balanced_classes(run, photos, latest):
     code, _, lines = run("train", "--data", "photos", *SHORT)
     assert code == 0
     assert "recall" not in document(latest)["metrics"]["test"]
     assert not any("balanced accuracy" in line for line in lines)
 
 
-def test_a_sound_folder_has_no_such_note(run, photos):
+def test_a_folder_without_faults_has_no_such_note(run, photos):
     told = notes(run, "--data", "photos", *NO_TIME)
     assert [note for note in told if "validation images" not in note] == []
 
@@ -192,25 +179,20 @@ def test_a_run_that_drew_its_validation_split_ignores_a_folder_val(run, split, l
     assert code == 0, lines
 
 
-def test_test_images_without_class_folders_are_told_what_to_do(fails_after, split):
+def test_the_error_for_test_images_without_class_folders_says_what_to_do(run, split):
     for path in list((split / "test").rglob("*.png")):
         path.rename(split / "test" / f"{path.parent.name}{path.name}")
     for label in ("cat", "dog"):
         (split / "test" / label).rmdir()
-    message = fails_after("train", "--data", "split")
+    message = fails_after_messages(run, "train", "--data", "split")
     assert "split/test has images and no class folder" in message
     assert "train with `--data split/train`, and classify the others with `cifarnet predict split/test`" in message
-
-
-@pytest.fixture
-def fails_after(run):
-    return lambda *arguments: fails_after_messages(run, *arguments)
 
 
 # Changed and moved folders
 
 
-def test_what_differs_is_listed(run, photos):
+def test_the_error_lists_files_that_were_added_removed_or_changed(run, photos):
     assert run("train", "--data", "photos", *SHORT)[0] == 0
     shutil.copy(photos / "cat" / "0.png", photos / "dog" / "new.png")
     for index in (1, 2, 3, 4):
@@ -243,7 +225,7 @@ def test_files_that_were_left_out_are_told_from_new_ones_and_broken_ones_from_re
         assert expected in fails_after_messages(run, command)
 
 
-def test_a_run_with_its_test_images_is_exported_without_the_folder(run, photos, latest, tmp_path):
+def test_a_run_that_keeps_its_test_images_is_exported_without_the_folder(run, photos, latest, tmp_path):
     assert run("train", "--data", "photos", "--keep-test-images", *SHORT)[0] == 0
     assert run("export")[0] == 0
     before = latest.model.read_bytes()
@@ -254,7 +236,7 @@ def test_a_run_with_its_test_images_is_exported_without_the_folder(run, photos, 
     code, _, lines = run("export", "--fp16")
     assert code == 0, lines
     for option in ("--int8", "--tta"):  # which need training or validation images
-        assert "expected --data with its place" in fails_after_messages(run, "export", option)
+        assert "expected --data with its location" in fails_after_messages(run, "export", option)
     kept = latest.path / "test-images.npz"
     with np.load(kept) as found:
         images, labels = found["images"], found["labels"]
@@ -270,11 +252,11 @@ def test_test_images_that_take_too_much_space_are_not_kept(run, photos, tmp_path
 
 
 @pytest.mark.parametrize("option", ["--skip-broken", "--keep-test-images"])
-def test_what_a_run_began_with_is_not_chosen_on_resuming(run, option):
+def test_options_for_the_beginning_of_a_run_are_refused_on_resume(run, option):
     assert f"{option} and --resume were both given" in fails_after_messages(run, "train", "--resume", "latest", option)
 
 
-def test_a_resumed_run_remembers_where_its_images_are_now(run, photos, latest, tmp_path):
+def test_a_resumed_run_records_the_new_location_of_its_images(run, photos, latest, tmp_path):
     assert run("train", "--data", "photos", *NO_TIME)[0] == 0
     photos.rename(tmp_path / "elsewhere")
     assert run("train", "--resume", "latest", "--data", "elsewhere")[0] == 0

@@ -1,4 +1,4 @@
-"""No training image of a model is evaluated or held out as a new one, whatever its location and name."""
+"""Training images of a model are recognized by their pixels, and never evaluated as new ones."""
 
 import json
 import shutil
@@ -21,25 +21,14 @@ from cifarnet.run.state import run_beside
 from cifarnet.runtime import read_model
 from cifarnet.training.begin import begin
 from cifarnet.training.warm_start import warm_start_from
+from tests.photos import make_noise
 from tests.records import document, put
 
-PHOTOS = 15
-"""Of each class."""
 JOB = Recipe(
     name="seed",
     model=ModelConfig(filters=(4,), dense_units=(8,), classes=2),
     train=TrainConfig(validation_fraction=0.3),
 )
-
-
-def make_photos(folder, seed=0):
-    """Write images of noise, all different."""
-    rng = np.random.default_rng(seed)
-    for label in ("cat", "dog"):
-        (folder / label).mkdir(parents=True)
-        for index in range(PHOTOS):
-            Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / label / f"{index}.png")
-    return folder
 
 
 def begun(source, root, *, seed=0, warm_start=None):
@@ -60,7 +49,7 @@ def begun(source, root, *, seed=0, warm_start=None):
 def whole(tmp_path_factory):
     """A folder with ``photos`` and a run that began with them, with an exported model."""
     folder = tmp_path_factory.mktemp("whole")
-    run = begun(make_photos(folder / "photos"), folder / "runs")
+    run = begun(make_noise(folder / "photos"), folder / "runs")
     export_run(run, load_dataset(folder / "photos"))
     return folder
 
@@ -134,7 +123,7 @@ def test_the_test_split_is_evaluated_at_any_location(run, trained, tmp_path, mod
 
 
 def test_added_images_do_not_change_the_test_split(run, trained, tmp_path):
-    extra = make_photos(tmp_path / "more", seed=1) / "cat" / "0.png"
+    extra = make_noise(tmp_path / "more", seed=1) / "cat" / "0.png"
     extra.rename(tmp_path / "photos" / "cat" / "new.png")
     code, stdout, stderr = run("evaluate", FILE, "--data", "photos", "--json")
     assert code == 0, stderr
@@ -152,22 +141,18 @@ def test_the_training_images_of_a_model_file_alone_are_unknown(run, trained, tmp
     shutil.copy(trained.model, tmp_path / "alone.onnx")
     code, stdout, stderr = run("evaluate", "alone.onnx", "--images", "photos", "--json")
     assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
-    assert (
-        "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in stderr
-    )
+    assert "note: the training images of alone.onnx are unknown; metrics on them would be too optimistic" in stderr
     (tmp_path / "photos" / "cat" / "0.png").unlink()
     code, stdout, stderr = run("robustness", "alone.onnx", "--data", "photos", "--json")
     assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
-    assert (
-        "note: the training images of alone.onnx are not known here; on them its metrics are too optimistic" in stderr
-    )
+    assert "note: the training images of alone.onnx are unknown; metrics on them would be too optimistic" in stderr
 
 
 def test_a_model_file_in_the_folder_of_another_run_does_not_belong_to_it(run, trained, tmp_path):
-    other = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs")
+    other = begun(make_noise(tmp_path / "others", seed=1), tmp_path / "runs")
     shutil.copy(trained.model, other.path / "model.onnx")
     message = last_line(run, "evaluate", other.path / "model.onnx")
-    assert "the model was trained on photos, which is not known here" in message
+    assert "the model was trained on photos, whose location is unknown" in message
 
 
 def test_a_run_of_an_earlier_version_is_checked_with_its_own_images(run, trained, tmp_path):
@@ -212,10 +197,10 @@ def test_the_images_are_divided_as_for_the_run_to_start_from(run, trained, tmp_p
 
 
 def test_a_grown_folder_is_refused_with_the_reason_and_what_to_do(run, trained, tmp_path):
-    extra = make_photos(tmp_path / "more", seed=1) / "cat" / "0.png"
+    extra = make_noise(tmp_path / "more", seed=1) / "cat" / "0.png"
     extra.rename(tmp_path / "photos" / "cat" / "00.png")
     message = last_line(run, "train", "--data", "photos", "--from", "latest")
-    assert "adding images to its folder changes which are the validation images" in message
+    assert "adding images to its folder changes its validation split" in message
     assert "use a folder of new images" in message
 
 
@@ -240,7 +225,7 @@ def test_a_test_split_with_the_pixels_of_training_images_is_refused(trained, tmp
 
 def test_test_images_with_the_pixels_of_training_images_are_named(run, tmp_path):
     for part in ("train", "test"):
-        make_photos(tmp_path / "split" / part)
+        make_noise(tmp_path / "split" / part)
     message = last_line(run, "train", "--data", "split")
     assert "error: 30 of the 30 test images of split have the pixels of training images: test/cat/0.png, " in message
     assert message.endswith("remove them or their copies")
@@ -249,22 +234,22 @@ def test_test_images_with_the_pixels_of_training_images_are_named(run, tmp_path)
 @pytest.mark.parametrize("name", ["dev", "validation_set"])
 def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path, name):
     for seed, part in enumerate(("train", "test", name)):
-        make_photos(tmp_path / "split" / part, seed)
+        make_noise(tmp_path / "split" / part, seed)
     code, _, stderr = run("train", "--data", "split", "--max-minutes", "0")
     assert code == 0
-    assert any(line.startswith(f"note: {name}/ is not used: training and validation images are ") for line in stderr)
+    assert any(line.startswith(f"note: {name}/ is not used: images are read from train/, test/") for line in stderr)
 
 
 def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path):
-    between = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    between = begun(make_noise(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     other = resaved(tmp_path / "photos", tmp_path / "other")
     with pytest.raises(ConfigError, match=rf"were trained on by {between.path.name} or a run before it; exp"):
         begun(other, tmp_path / "runs", seed=5, warm_start=warm_start_from(between))
-    begun(make_photos(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
+    begun(make_noise(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
 
 
 def test_training_images_of_the_warm_start_are_not_evaluated(run, trained, tmp_path):
-    begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    begun(make_noise(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     assert "are training images of" in last_line(run, "evaluate", "--images", tmp_path / "photos")
 
 
@@ -275,11 +260,9 @@ def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):
     trained.seen.unlink()
     code, stdout, stderr = run("evaluate", "latest", "--json")
     assert (code, json.loads(stdout)["data"]["unseen"]) == (0, None)
-    assert "are not known here; on them its metrics are too optimistic" in stderr[-1]
+    assert "are unknown; metrics on them would be too optimistic" in stderr[-1]
     code, _, stderr = run("train", "--data", "photos", "--from", "latest", "--validation-fraction", "0.5")
-    note = (
-        f"note: the training images of {trained.path.name} are not known here; on them its metrics are too optimistic"
-    )
+    note = f"note: the training images of {trained.path.name} are unknown; metrics on them would be too optimistic"
     assert (code, note in stderr) == (1, True)
     assert "validation and test images were trained on by" in stderr[-1]  # as their fingerprint tells
 
@@ -287,7 +270,7 @@ def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):
 def test_a_warm_start_from_unknown_images_writes_no_incomplete_list(trained, tmp_path):
     trained.seen.unlink()
     (tmp_path / "photos").rename(tmp_path / "gone")
-    later = begun(make_photos(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
+    later = begun(make_noise(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
     assert not later.seen.exists()
     assert warm_start_from(later).seen is None
 
@@ -311,7 +294,7 @@ def test_errors_about_moved_or_changed_images_name_the_option(run, trained, tmp_
 
 @pytest.mark.parametrize("runs", ["runs", ".", "cat", "../link/cat/runs"])
 def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
-    photos = make_photos(tmp_path / "photos")
+    photos = make_noise(tmp_path / "photos")
     (tmp_path / "link").symlink_to("photos")
     monkeypatch.chdir(photos)
     before = sorted(photos.rglob("*"))
@@ -324,7 +307,7 @@ def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
 
 def test_no_run_is_created_inside_the_images_from_python(tmp_path):
     with pytest.raises(RunError, match="inside the images in"):
-        begun(make_photos(tmp_path / "photos"), tmp_path / "photos" / "runs")
+        begun(make_noise(tmp_path / "photos"), tmp_path / "photos" / "runs")
 
 
 def test_no_model_is_written_inside_the_images(run, trained, tmp_path):
@@ -348,13 +331,13 @@ def test_no_repetition_is_created_inside_the_images(trained, tmp_path):
 
 
 def test_a_run_is_resumed_where_its_images_are_now(run, tmp_path):
-    make_photos(tmp_path / "photos")
+    make_noise(tmp_path / "photos")
     arguments = ("--epochs", "2", "--batch-size", "8", "--validation-fraction", "0.3")
     assert run("train", "--data", "photos", "--max-minutes", "0", *arguments)[0] == 0
     moved(tmp_path / "photos", tmp_path / "elsewhere")
     message = last_line(run, "train", "--resume", "latest")
     assert f"the model was trained on {tmp_path / 'photos'}, which was not found; expected --data with its " in message
-    make_photos(tmp_path / "others", seed=1)
+    make_noise(tmp_path / "others", seed=1)
     assert "as when the run began: restore" in last_line(run, "train", "--resume", "latest", "--data", "others")
     code, _, stderr = run("train", "--resume", "latest", "--data", "elsewhere")
     assert (code, document(Run(tmp_path / "runs" / "latest"))["status"]) == (0, "finished"), stderr

@@ -69,12 +69,12 @@ def test_a_named_run_is_never_replaced(runs):
     [
         (
             {"status": "interrupted", "why_stopped": "time limit"},
-            "runs/stored has no best weights yet; expected at least one finished epoch: go on with "
+            "runs/stored has no best weights yet; expected at least one finished epoch: continue with "
             "`cifarnet train --resume runs/stored`",
         ),
         (
             {"status": "running"},
-            "runs/stored has no best weights yet; expected at least one finished epoch: go on with "
+            "runs/stored has no best weights yet; expected at least one finished epoch: continue with "
             "`cifarnet train --resume runs/stored`",
         ),
         (

@@ -1,4 +1,4 @@
-"""One real comparison of the three backends on a few images, and one story of train and reproduce."""
+"""One comparison of the three backends on a few images, and one run that is trained and reproduced."""
 
 import json
 import os

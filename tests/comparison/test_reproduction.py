@@ -1,4 +1,4 @@
-"""A run is repeated from its record: bit for bit, within what rounding explains, or with the first other figure."""
+"""A run is repeated from its record: bit-equal, within rounding noise, or with the first difference."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Tiny releases, archives and a local server: everything real, nothing larger than it must be."""
+"""Tiny releases, archives and a local server."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""CIFAR-10 comes whole, from whichever source works, or not at all."""
+"""CIFAR-10 is downloaded completely, from whichever source works, or not at all."""
 
 import errno
 import fcntl

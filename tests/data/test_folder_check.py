@@ -31,12 +31,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def test_a_place_that_is_no_folder_is_named(tmp_path, typed):
-    code, _, stderr = typed("data", "check", tmp_path / "photos")
-    assert (code, "photos is not a folder; expected one with a folder of images per class" in stderr) == (1, True)
-
-
-def test_a_sound_folder_is_usable(photos, typed):
+def test_a_folder_without_faults_is_usable(photos, typed):
     report = check_folder(photos).report
     assert report.classes == {"a": {"all": 12}, "b": {"all": 12}}
     assert (report.images, report.fault, report.unequal, report.crossing) == (24, None, False, 0)
@@ -61,7 +56,7 @@ def test_all_broken_files_are_listed_and_make_it_unusable_unless_they_are_skippe
     assert report["broken"][0] == {"name": "a/broken00.png", "reason": "no image in a known format"}
 
 
-def test_copies_near_copies_and_how_many_would_have_crossed(photos):
+def test_copies_near_copies_and_copies_across_a_random_split_are_counted(photos):
     for number in range(9):
         shutil.copy(photos / "a" / "00.png", photos / "a" / f"copy{number}.png")
     shutil.copy(photos / "a" / "00.png", photos / "b" / "other.png")
@@ -98,7 +93,7 @@ def test_files_that_are_not_read_are_counted(photos):
     assert report.linked_folders == ("b/more",)
 
 
-def test_16_bit_images_of_few_levels_and_classes_of_other_sizes_are_named(photos):
+def test_16_bit_images_of_few_levels_and_unbalanced_classes_are_reported(photos):
     levels = np.random.default_rng(0).integers(51_200, 51_420, (40, 40)).astype(np.uint16)
     Image.fromarray(levels).save(photos / "a" / "narrow.png")
     Image.new("RGB", (40, 40), "red").save(photos / "a" / "red.png")
@@ -128,12 +123,16 @@ def test_a_class_whose_only_training_image_cannot_be_held_out_makes_it_unusable(
     assert "has 1 image(s) to divide" in check_folder(tmp_path / "split").report.fault
 
 
-def test_what_is_no_folder_of_classes_is_one_line(tmp_path, typed):
+def test_a_path_without_class_folders_is_a_one_line_error(tmp_path, typed):
     (tmp_path / "one" / "class").mkdir(parents=True)
-    for place in ("one", "nowhere"):
+    expected = {
+        "one": "has the class folder class; expected at least 2",
+        "nowhere": "is not a folder; expected one with a folder of images per class",
+    }
+    for place, message in expected.items():
         code, stdout, stderr = typed("data", "check", tmp_path / place)
         assert (code, stdout, stderr.count("\n")) == (1, "", 1)
-        assert stderr.startswith("error: ")
+        assert stderr.startswith(f"error: {tmp_path / place} {message}")
 
 
 def test_the_contact_sheet_shows_every_class(photos, tmp_path, typed):

@@ -50,7 +50,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("parts", [("",), ("train", "test")])
-def test_the_second_reading_decodes_nothing_and_gives_the_same(class_folders, tmp_path, decoded, parts):
+def test_the_second_reading_decodes_nothing_and_returns_the_same_dataset(class_folders, tmp_path, decoded, parts):
     if parts != ("",):
         for part in parts:
             shutil.copytree(class_folders, tmp_path / "split" / part)
@@ -92,7 +92,7 @@ def test_a_changed_an_added_and_a_removed_file_decode_only_those(class_folders, 
     assert_same(load_dataset(class_folders), changed)
 
 
-def test_without_a_removed_file_the_others_are_the_same(class_folders, decoded):
+def test_after_a_file_is_removed_the_others_are_read_from_the_cache(class_folders, decoded):
     load_dataset(class_folders)
     decoded.clear()
     (class_folders / "cat" / "1.png").unlink()

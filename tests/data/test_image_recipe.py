@@ -20,7 +20,7 @@ def _gradient(height: int = 32, width: int = 32) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(1)).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def test_a_image_of_the_right_size_comes_through_untouched():
+def test_an_image_of_the_right_size_is_unchanged():
     np.testing.assert_array_equal(pixels(Image.fromarray(_gradient())), _gradient())
 
 

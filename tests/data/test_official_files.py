@@ -1,4 +1,4 @@
-"""The official files are read in either version, as folder or archive, and nothing in them is run or trusted."""
+"""The official files are read in either version, as folder or archive, without running or trusting them."""
 
 import errno
 import io

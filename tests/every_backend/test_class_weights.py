@@ -1,4 +1,4 @@
-"""Losses are weighted by class in the same way on every framework, and a resumed training goes on exactly."""
+"""Class weights multiply the loss in the same way on every backend, and resume is exact with them."""
 
 import numpy as np
 import pytest

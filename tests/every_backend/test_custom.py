@@ -1,4 +1,4 @@
-"""An optimizer and a loss with Keras' interface do what Keras does with them, and are resumed to the same bits."""
+"""A Keras optimizer and loss behave as in Keras, and a run with them is resumed to the same bits."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""An engine takes the steps that stock Keras layers and optimizers would take, however it computes them."""
+"""An engine takes the same steps as stock Keras layers and optimizers."""
 
 import importlib
 import os
@@ -21,9 +21,9 @@ from cifarnet.training.optimizer import OPTIMIZERS, Adam, Muon, build_optimizer,
 RNG = np.random.default_rng(5)
 MODEL = ModelConfig(filters=(8, 8, 8), dense_units=(16,), dropout=0.25, padding="valid")
 STEP_SIZE = 2.0**20
-"""Of plain gradient descent: what the weights lose in such a step is the gradient, within rounding."""
+"""Learning rate of gradient descent at which the change of the weights is the gradient, within rounding."""
 TOLERANCE = 5e-6
-"""Of a gradient, relative to the largest element of its array: 1.3e-6 is the most that was measured."""
+"""Tolerance of a gradient, relative to the largest element of its array; at most 1.3e-6 was measured."""
 NORMALISED_TOLERANCE = 5e-5
 """The same behind batch normalisations, which subtract means and divide by deviations: 1.6e-5 was measured."""
 ALIKE = 1e-3

@@ -1,4 +1,4 @@
-"""A graph says what the network says, whatever framework computes that, and other weights are refused."""
+"""A graph computes what the network computes on this backend, and other weights are refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""``kill -9`` in the middle of a training and of its writes, and then resume: the same bits as never killed."""
+"""After ``kill -9`` in training or writing, a resumed run has the same bits as one that was never killed."""
 
 import json
 import os

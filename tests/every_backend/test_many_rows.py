@@ -1,4 +1,4 @@
-"""Compiled sums over many rows are those of numpy in float64: a jaxlib was wrong from 32,769 rows on."""
+"""Compiled sums over many rows match numpy in float64: one jaxlib was wrong from 32,769 rows on."""
 
 import keras
 import numpy as np
@@ -14,13 +14,13 @@ RNG = np.random.default_rng(11)
 SHAPES = {32_767: (151, 7, 31), 32_768: (128, 16, 16), 32_769: (331, 9, 11), 65_537: (65_537, 1, 1)}
 """Images, height and width by the number of rows that a convolution makes of them."""
 STEP_SIZE = 2.0**20
-"""Of plain gradient descent: what the weights lose in such a step is the gradient, within rounding."""
+"""Learning rate of gradient descent at which the change of the weights is the gradient, within rounding."""
 TOLERANCE = 1e-4
 """Relative to the largest element: 3e-6 is the most that was measured, 8e-3 what the wrong sums were off."""
 
 
 def gradients_of(network, images, labels, to_minimise, ghost_batch):
-    """What a step minimises and counts, the gradients by path, and what moving averages became."""
+    """Return the sums of a step, the gradients by path, and the moving averages after it."""
     optimizer = keras.optimizers.SGD(STEP_SIZE)
     optimizer.build(network.trainable_variables)
     engine = adapter().compile(network, optimizer, to_minimise, ghost_batch)

@@ -1,4 +1,4 @@
-"""The network is the specification's, starts from the same bits everywhere, and its weights travel as numbers."""
+"""The network matches its specification, starts from the same bits everywhere, and saves and loads weights."""
 
 import hashlib
 

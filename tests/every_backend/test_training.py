@@ -1,4 +1,4 @@
-"""Training learns, stops for the right reason, and what it leaves behind is whole."""
+"""Training learns, stops for the right reason, and leaves complete files."""
 
 import json
 import math

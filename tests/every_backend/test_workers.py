@@ -1,4 +1,4 @@
-"""Several workers train to the same bits as one, and end together when one of them fails."""
+"""Several workers train to the same bits as one, and all stop when one of them fails."""
 
 import hashlib
 import json

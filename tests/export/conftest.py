@@ -1,4 +1,4 @@
-"""A run that has learned something, to export: what becomes of it is the same on every framework."""
+"""A trained run to export; its export does not depend on the backend."""
 # ruff: noqa: E402  # the framework is chosen before Keras is imported
 
 import shutil

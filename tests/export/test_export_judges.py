@@ -1,4 +1,4 @@
-"""The file is the same whatever framework wrote it, and others than its writer find it right."""
+"""The file is the same on every backend, and independent tools accept it."""
 
 import json
 import os

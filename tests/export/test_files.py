@@ -1,4 +1,4 @@
-"""What an export leaves: a file that says all of itself, the same bytes each time, and weights that come back."""
+"""Exported files describe themselves, have the same bytes each time, and their weights can be imported."""
 
 import errno
 import itertools

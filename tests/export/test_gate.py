@@ -1,4 +1,4 @@
-"""A file that does not say what the trained model says never gets its name."""
+"""A file that does not match the trained model is never published."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the recipe `strong` trains, with batch normalisation and all else, goes through the gates and has its report."""
+"""A network of the recipe `strong` passes the parity check and gets a report."""
 
 import pytest
 

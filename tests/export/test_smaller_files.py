@@ -1,4 +1,4 @@
-"""Files of fewer bits are smaller, and held to the accuracy that they may lose."""
+"""float16 and int8 files are smaller, and may lose only the allowed accuracy."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The graph says what the network says, and a network that the writer does not know is refused by name."""
+"""The graph computes what the network computes, and an unsupported network is refused by name."""
 
 import re
 

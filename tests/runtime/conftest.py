@@ -1,4 +1,4 @@
-"""What the runtime's tests share: a tiny model that says which colour an image has most of, and the command."""
+"""Fixtures of the runtime tests: a tiny model that predicts the dominant color of an image, and the command."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the fuzzers share: how things are damaged, how often, and what may come of it."""
+"""Shared code of the fuzz tests: kinds of damage, number of examples, and allowed results."""
 
 import faulthandler
 import io
@@ -13,7 +13,7 @@ from cifarnet.errors import DataError, ModelError
 from cifarnet.runtime.prediction import Prediction
 
 EXAMPLES = settings.default.max_examples
-"""Of each kind, as tests/conftest.py sets for the suite and for `make nightly`."""
+"""Number of examples of each kind, as tests/conftest.py sets it for the suite and for `make nightly`."""
 HANGING_S = 300
 """One example that takes longer hangs: the process ends then, with every thread's place. They take milliseconds; a
 machine may be that much slower under load, and all of them together have no limit."""

@@ -1,4 +1,4 @@
-"""Model files that are real, tiny and made without Keras: they say which colour an image has most of."""
+"""Tiny real model files made without Keras: they predict the dominant color of an image."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""A classifier takes one image or several, of any kind, from any thread, and says what they show."""
+"""A classifier takes one image or several, of any kind, from any thread."""
 
 import copy
 import inspect

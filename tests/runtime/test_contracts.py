@@ -1,4 +1,4 @@
-"""What a model file says of itself is believed only where this package can do what it says."""
+"""A contract is accepted only if this package implements everything that it describes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever an app hands over becomes the pixels that the model was trained on, or an error that says what to pass."""
+"""Every kind of image becomes the same pixels as in training, or an error that says what to pass."""
 
 import errno
 import io

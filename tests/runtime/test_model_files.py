@@ -1,4 +1,4 @@
-"""A model file is opened if it is one of ours, whole, unaltered and known; anything else is refused with the reason."""
+"""A model file is opened if it is ours, complete, unaltered and known; others are refused with a reason."""
 
 import json
 import os

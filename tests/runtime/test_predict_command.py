@@ -1,4 +1,4 @@
-"""``cifarnet predict`` prints what images show, for people and for machines, and goes on after a bad file."""
+"""``cifarnet predict`` prints predictions for people and programs, and continues after a file that cannot be read."""
 
 import csv
 import io
@@ -277,7 +277,7 @@ def made_run(runs, name, content):
 def test_without_a_model_it_is_the_one_of_the_newest_exported_run_and_else_that_of_the_package(run, photos, tmp_path):
     runs, content = tmp_path / "runs", models.content(models.graph(), models.contract(training={}))
     code, lines, talk = run("predict", photos / "a.png", "--json", "--runs", runs)
-    assert (code, talk) == (0, ["using the classifier of CIFAR-10 that comes with cifarnet"])
+    assert (code, talk) == (0, ["using the bundled CIFAR-10 classifier"])
     assert json.loads(lines[0])["probability"] == Classifier()(photos / "a.png").confidence
     made_run(runs, "10:00", content)
     exported, newer = made_run(runs, "11:00", content), made_run(runs, "12:00", None)

@@ -1,4 +1,4 @@
-"""What is published is the wheel: with the base install alone it predicts, and brings nothing that trains."""
+"""The built wheel predicts with the base install alone, without packages for training."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from .conftest import COLOURS
 pytestmark = pytest.mark.nightly  # pip takes the dependencies from the network
 PROJECT = Path(__file__).parents[2]
 ABSENT = ("keras", "onnx", "h5py", "torch", "jax", "tensorflow", "matplotlib", "pytest")
-"""What a base install does without."""
+"""Packages that are not in the base install."""
 
 
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess:

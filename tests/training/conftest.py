@@ -1,4 +1,4 @@
-"""What a training leaves and refuses: the same whatever the framework, so that one stands for all."""
+"""Fixtures of training tests whose results do not depend on the backend, so that they run once."""
 
 from cifarnet.backends import adapter, choose
 

@@ -1,4 +1,4 @@
-"""The three frameworks, each in its own process, dropout on, follow one curve from one start."""
+"""The three backends, each in its own process, follow the same loss curve from the same weights."""
 
 import numpy as np
 import pytest

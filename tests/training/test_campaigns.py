@@ -1,4 +1,4 @@
-"""The campaigns' short versions find nothing that is not explained."""
+"""Short versions of the fault injection campaigns find no unexplained failure."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`cifarnet train`, and what follows it, as a person types them: the first in a process of its own."""
+"""`cifarnet train` and the commands after it, the first in a process of its own."""
 
 import json
 import os

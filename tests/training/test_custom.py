@@ -1,4 +1,4 @@
-"""Which optimizers and losses are trained with, what a run records of them, and what its readers make of it."""
+"""Which optimizers and losses are accepted, how a run records them, and how the record is read."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The classifier that comes with the package is the one of its record, and trainings start from it."""
+"""The bundled classifier is the one of its run record, and can be fine-tuned."""
 
 import hashlib
 from dataclasses import replace

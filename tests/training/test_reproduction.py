@@ -1,4 +1,4 @@
-"""What is no repetition of a run."""
+"""Runs that do not repeat another run."""
 
 import pytest
 

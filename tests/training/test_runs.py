@@ -1,4 +1,4 @@
-"""A run stops for the right reason, goes on where it stopped, refuses what does not fit, and leaves a whole folder."""
+"""A run stops for the right reason, resumes exactly, refuses what does not fit, and leaves a complete folder."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""`cifarnet tune` finds settings by validation loss, in any number of processes, whatever ends them."""
+"""`cifarnet tune` searches settings by validation loss, in several processes, and continues after interruptions."""
 
 import copy
 import json
@@ -70,7 +70,7 @@ def test_a_trial_has_the_validation_loss_of_the_best_epoch_of_that_training(sett
 
 
 class CountedOnly:
-    """A test split that tells its length and nothing else."""
+    """A test split with a length and nothing else."""
 
     def __len__(self):
         return 100
@@ -189,7 +189,7 @@ def test_a_folder_is_searched_in_another_size_without_its_broken_files(file, typ
     assert record.metrics.validation.loss == pytest.approx(float(stdout.splitlines()[1].split()[1]), abs=5e-5)
 
 
-def test_tune_goes_on_after_a_kill_and_leaves_nothing_else(file, typed, tmp_path, monkeypatch):
+def test_tune_continues_after_a_kill_and_leaves_no_other_files(file, typed, tmp_path, monkeypatch):
     with subprocess.Popen(
         tuning(file, "--trials", 99), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as process:
@@ -218,7 +218,7 @@ def test_two_processes_share_a_journal(file, tmp_path):
     assert tried in ([0, 1, 2, 3], [0, 1, 2, 3, 4])
 
 
-def test_ctrl_c_ends_tune_with_what_it_has(file, tmp_path):
+def test_ctrl_c_ends_tune_with_the_best_trials_so_far(file, tmp_path):
     with subprocess.Popen(
         tuning(file, "--trials", 99), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -230,7 +230,7 @@ def test_ctrl_c_ends_tune_with_what_it_has(file, tmp_path):
     assert stdout.splitlines()[-1] == b"cifarnet train --recipe tune.best.json --data synthetic"
 
 
-def test_without_a_finished_trial_there_is_one_line(file, typed, tmp_path, monkeypatch):
+def test_tune_without_a_finished_trial_is_a_one_line_error(file, typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--minutes", "0")
     assert (code, stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""Every file that a command writes, replaces or deletes is in a list, and no neighbor of these is touched."""
+"""The files that each command writes, replaces or deletes are listed, and no other file is touched."""
 
 import hashlib
 import re

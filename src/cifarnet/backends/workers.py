@@ -38,9 +38,9 @@ class Workers:
     """
 
     recall: Callable[[], str | None] = lambda: None
-    """Returns the text that an earlier attempt of the same launch has passed to ``remember``, or None."""
+    """Returns the text that was passed to ``remember`` before the launcher restarted its workers, or None."""
     remember: Callable[[str], object] = lambda _: None
-    """Keeps a text for the next attempt, if the launcher restarts its workers."""
+    """Stores a text for ``recall`` after a restart by the launcher."""
 
     @property
     def is_first(self) -> bool:
@@ -81,8 +81,8 @@ def lost_worker(*errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         raise WorkerError(
-            f"another worker ended or did not answer ({reason(error)}); expected all to go on: read its message, then "
-            "continue with `cifarnet train --resume`, with any number of workers"
+            f"another worker ended or did not answer ({reason(error)}); expected all to continue: read its message, "
+            "then continue with `cifarnet train --resume`, with any number of workers"
         ) from error
 
 
@@ -94,7 +94,7 @@ def joining(*errors: type[Exception]) -> Iterator[None]:
     except errors as error:
         raise WorkerError(
             f"this process could not join the other workers ({reason(error)}); expected the variables of one launcher, "
-            "a free port, and no use of JAX before: correct that and start all workers again"
+            "a free port, and no use of JAX before: correct that and restart all workers"
         ) from error
 
 

@@ -10,6 +10,7 @@ import typer
 
 from cifarnet.errors import UsageError, counted, printable, shell_word
 
+from .dataset_notes import by_extension
 from .display import download_bar, out, say, shortened
 from .options import JsonOption, SkipBrokenOption, filled
 from .tables import table
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from cifarnet.data.check import FolderReport
 
 SHOWN = 8
-"""Maximum number of groups of copies that are printed; --json and broken files have all."""
+"""Maximum number of names or groups per list. Broken files are all printed, and --json has everything."""
 
 
 def command(
@@ -31,7 +32,7 @@ def command(
         typer.Option(
             "--contact-sheet",
             metavar="FILE.png",
-            help="Also draw some images of each class.",
+            help="Also write a PNG file with some images of each class.",
             show_default=False,
             parser=filled("--contact-sheet", "a file name", Path),
         ),
@@ -40,7 +41,7 @@ def command(
 ) -> None:
     """Report on an image folder without training: classes, sizes, broken files, copies and more.
 
-    Exit code 0 if `cifarnet train --data DIR` would take it, 1 if not.
+    The exit code is 0 if `cifarnet train --data DIR` would accept the folder, otherwise 1.
     """
     from cifarnet.atomic import require_writable, write_atomically
     from cifarnet.data.check import check_folder
@@ -59,11 +60,8 @@ def command(
 
         write_atomically(sheet, contact_sheet(checked.split, checked.labels))
         say(f"the contact sheet is {sheet}")
-    out(
-        json.dumps(report.to_json(), indent=2)
-        if as_json
-        else "\n".join(map(printable, _lines(report, skip_broken=skip_broken)))
-    )
+    lines = map(printable, _lines(report, skip_broken=skip_broken))
+    out(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(lines))
     sys.exit(0 if report.fault is None else 1)
 
 
@@ -89,8 +87,7 @@ def _notes(report: "FolderReport") -> Iterator[str]:
     if report.unequal:
         yield "the largest class has more than three times the images of the smallest one"
     if report.others:
-        kinds = ", ".join(f"{count:,} {kind or 'without extension'}" for kind, count in report.others.items())
-        yield f"files that are not read, by extension: {kinds}"
+        yield f"files that are not read, by extension: {by_extension(report.others)}"
     yield from _listed("links to folders, which are not followed", report.linked_folders)
     yield from _listed("files that cannot be read", (f"{each.name} ({each.reason})" for each in report.broken), None)
     if report.copies:

@@ -42,10 +42,10 @@ def verify_command() -> None:
 
 @app.command("cache")
 def cache_command(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete the decoded images, not CIFAR-10.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the decoded images, but not CIFAR-10.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show or delete the decoded images of folders, which are kept so that no image is decoded twice."""
+    """Show or clear the cache of decoded images."""
     from cifarnet.data import cache_folder
     from cifarnet.data.image_cache import FOLDER, cached_folders, clear_cached_folders
 

@@ -1,15 +1,16 @@
-"""Print a dataset before training, and what is unusual about it."""
+"""Print a summary of a dataset before training, with notes on anything unusual."""
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
-from cifarnet.errors import counted
+from cifarnet.errors import counted, listed
 from cifarnet.recipes import Recipe
+from cifarnet.run.folder import Run
 
 from .display import say, shortened
 
@@ -24,9 +25,9 @@ FEW_TO_CALIBRATE = 30
 
 
 def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: Recipe) -> None:
-    """Print sizes and classes of ``dataset``, and notes on its validation split and on adapted settings.
+    """Print sizes and classes of ``dataset``, and notes on anything unusual and on adapted settings.
 
-    ``adapted`` are the settings ``wanted``, adapted to the dataset.
+    ``parts`` is the validation split, ``adapted`` the recipe ``wanted``, adapted to the dataset.
     """
     for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
         say(line)
@@ -34,18 +35,27 @@ def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: R
         say(note)
 
 
+def say_begun(run: Run, dataset: "Dataset") -> None:
+    """Print a note if files of ``dataset`` were skipped, or if validation images are copies of training images."""
+    from cifarnet.training.image_list import BROKEN  # numpy, which --help does not need
+
+    say_left_out(dataset, f"{run}/{BROKEN}")
+    if copies := run.record.hold_out.copies:
+        images = counted(copies, "validation image has", "validation images have")
+        say(f"note: {images} the pixels of training images: the validation loss will be too low")
+
+
 def say_left_out(dataset: "Dataset", place: str = "") -> None:
     """Print the number of files that cannot be read, if any, and ``place``, where they are listed, or the first."""
     if broken := dataset.reading.broken:
         files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
-        first = f"{broken[0].name} ({broken[0].reason}){', …' * (len(broken) > 1)}"
+        first = listed((f"{each.name} ({each.reason})" for each in broken), 1)
         say(f"note: {files} left out: {f'see {place}' if place else first}")
 
 
 def _contents(dataset: "Dataset") -> str:
-    names = ", ".join(map(shortened, dataset.labels[:MOST_NAMES])) + (", …" if len(dataset.labels) > MOST_NAMES else "")
     sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-    return f"{sizes} of {len(dataset.labels)} classes: {names}"
+    return f"{sizes} of {len(dataset.labels)} classes: {listed(map(shortened, dataset.labels), MOST_NAMES)}"
 
 
 def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
@@ -61,7 +71,7 @@ def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
 
 
 def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator[str]:
-    """Yield a note for what is not read, and for images and settings that are valid but unusual."""
+    """Yield a note for everything that is not read, and for images and settings that are valid but unusual."""
     yield from _reading(dataset)
     yield from _images(dataset)
     if batch_size > len(parts.train):
@@ -76,26 +86,29 @@ def _warnings(dataset: "Dataset", parts: "HoldOut", batch_size: int) -> Iterator
 
 
 def _reading(dataset: "Dataset") -> Iterator[str]:
-    """Yield a note for each kind of thing in the folder that is not an image to train on."""
+    """Yield notes on the validation folder, and on folders, files and links that are not read."""
     found = dataset.reading
     if dataset.validation_images:
         folder = Path(dataset.train.files[-1]).parts[0]
         yield f"note: the {dataset.validation_images:,} images in {folder}/ are the validation split: none are held out"
-    for name in _unused_splits(dataset):
-        yield f"note: {name}/ is not used: training and validation images are those in train/, test images in test/"
+    yield from _unused_folders(dataset)
     if found.others:
-        most_first = sorted(found.others.items(), key=lambda item: (-item[1], item[0]))
-        kinds = ", ".join(f"{count:,} {extension or 'without extension'}" for extension, count in most_first)
         files = counted(sum(found.others.values()), "file is", "files are")
-        yield f"note: {files} not read, by extension: {kinds}"
+        yield f"note: {files} not read, by extension: {by_extension(found.others)}"
     if found.linked_folders:
         place = "inside the class folders"
         links = counted(found.linked_folders, f"link to a folder {place} is", f"links to folders {place} are")
         yield f"note: {links} not followed"
 
 
+def by_extension(counts: Mapping[str, int]) -> str:
+    """Return the number of files of each extension, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {extension or 'without extension'}" for extension, count in ordered)
+
+
 def _images(dataset: "Dataset") -> Iterator[str]:
-    """Yield a note for copies, for images of one color, and for classes of very different sizes."""
+    """Yield a note for copies, for images of nearly one color, and for unbalanced classes."""
     from cifarnet.data.image_facts import are_flat, class_sizes, is_unequal  # numpy, which --help does not need
 
     if copies := dataset.reading.copies:
@@ -119,13 +132,15 @@ def _images(dataset: "Dataset") -> Iterator[str]:
         )
 
 
-def _unused_splits(dataset: "Dataset") -> list[str]:
-    """Return the names of the folders beside train/ and test/."""
+def _unused_folders(dataset: "Dataset") -> Iterator[str]:
+    """Yield a note for each folder beside train/ and test/ that is not the validation split."""
     from cifarnet.preprocessing import is_hidden  # Pillow, which other sources do not need
 
     folder = Path(dataset.source or "")
-    used = {"train", "test"} | {Path(name).parts[0] for name in dataset.train.files[-1:]}
     if dataset.source in (None, *NAMED_SOURCES) or not (folder / "train").is_dir() or not (folder / "test").is_dir():
-        return []
-    names = {each.name for each in folder.iterdir() if each.is_dir() and not is_hidden(each.name)}
-    return sorted(names - used)
+        return
+    validation = {Path(name).parts[0] for name in dataset.train.files[-1:]} - {"train"}
+    used = ("train", *validation, "test")
+    for each in sorted(folder.iterdir()):
+        if each.is_dir() and not is_hidden(each.name) and each.name not in used:
+            yield f"note: {each.name}/ is not used: images are read from {', '.join(f'{name}/' for name in used)}"

@@ -16,8 +16,8 @@ def command(
 ) -> None:
     """Serve a web page that classifies images with an exported model.
 
-    The page shows each image as the model sees it and the probability of each class. Press Ctrl-C to stop. By default
-    the model is that of the newest exported run, or else the classifier of CIFAR-10 that comes with cifarnet.
+    The page shows each image as the model sees it and the probability of each class. Press Ctrl-C to stop. The default
+    model is that of the newest exported run or, if there is none, the bundled CIFAR-10 classifier.
     """
     from cifarnet.apps.demo import open_demo
     from cifarnet.preprocessing import bombs_refused

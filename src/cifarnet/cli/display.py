@@ -74,7 +74,7 @@ def say(text: str) -> None:
 
 def say_not_known(model: str) -> None:
     """Warn that training images of ``model`` among those evaluated cannot be detected."""
-    say(f"note: the training images of {model} are not known here; on them its metrics are too optimistic")
+    say(f"note: the training images of {model} are unknown; metrics on them would be too optimistic")
 
 
 def _write_message(text: str) -> None:

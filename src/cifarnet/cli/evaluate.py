@@ -42,7 +42,7 @@ def command(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN|MODEL.onnx] [RUN|MODEL.onnx]",
+            metavar="RUN|MODEL.onnx",
             help="One model, or two to compare, each a run, a model file or pretrained; the latest run by default.",
             show_default=False,
             parser=filled("RUN", MODEL),
@@ -149,7 +149,7 @@ def _open_images(
         say_not_known(name)
     others = [target for target in targets if not is_own(target, dataset)]
     if named := [] if images else [target.name for target in others if target.origin != UNKNOWN]:
-        say(f"{dataset.name} is not, or no longer, what {' and '.join(named)} was trained on")
+        say(f"{dataset.name} is not the dataset that {' and '.join(named)} was trained on, or has changed since")
     return dataset, scored_images(dataset, same_as_run=not others, unseen=None if None in unseen.values() else True)
 
 

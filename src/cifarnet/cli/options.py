@@ -43,7 +43,7 @@ RunArgument = Annotated[
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="Model file, exported run or its name, or pretrained; the newest exported run by default.",
         show_default=False,
         parser=filled("MODEL", MODEL),
@@ -74,7 +74,7 @@ IMAGE_SIZE_HELP = (
 )
 ImageSizeOption = Annotated[int, typer.Option("--image-size", help=IMAGE_SIZE_HELP)]
 SkipBrokenOption = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave out image files that cannot be read, instead of stopping.")
+    bool, typer.Option("--skip-broken", help="Skip image files that cannot be read, instead of stopping.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 TtaOption = Annotated[

@@ -45,10 +45,9 @@ def command(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Image files or folders of them; - reads one from standard input. Before them, the model may be "
-            "named: a file written by `cifarnet export`, an exported run, or pretrained. By default it is that of the "
-            "newest exported run (also called latest), or else the classifier of CIFAR-10 that comes with cifarnet, "
-            "pretrained.",
+            help="Image files or folders; - reads one image from standard input. The model comes first: a file "
+            "written by `cifarnet export`, an exported run, latest (the newest exported run), or pretrained (the "
+            "bundled CIFAR-10 classifier). Without one, latest is used, or pretrained if no run is exported.",
             metavar="[MODEL] IMAGE|DIR|-",
         ),
     ],
@@ -72,8 +71,8 @@ def command(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Only classify a share of the files: shard I of N, counted from 0. With --csv each shard prints the "
-            "header.",
+            help="Classify only shard I of N, counted from 0, for the tasks of a job array. With --csv every shard "
+            "prints the header.",
             show_default=False,
         ),
     ] = None,
@@ -81,8 +80,8 @@ def command(
 ) -> None:
     """Classify image files with an exported model.
 
-    Images may have any size. Probabilities are calibrated ones if the model file has a temperature. A file that cannot
-    be used is reported on stderr, the others are still classified, and the exit code is 1.
+    Images may have any size. Probabilities are calibrated if the model file has a temperature. A file that cannot be
+    used is reported on stderr, the others are still classified, and the exit code is 1.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv were both given; expected one of them at most: leave the other out")

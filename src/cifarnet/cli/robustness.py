@@ -13,7 +13,7 @@ import typer
 from cifarnet.errors import UsageError, printable, shown
 
 from .display import download_bar, image_bar, out, say, say_not_known
-from .options import DATA, MODEL, JsonOption, RunsOption, filled
+from .options import DATA, JsonOption, ModelArgument, RunsOption, filled
 from .runs import exported_model, model_name, newest_exported_run, recorded_run
 from .tables import percent, table
 
@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="Run folder or model file; the latest run by default.",
-            metavar="RUN|MODEL.onnx",
-            show_default=False,
-            parser=filled("RUN", MODEL),
-        ),
-    ] = None,
+    model: ModelArgument = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -58,9 +50,9 @@ def command(
 ) -> None:
     """Evaluate an exported model on corrupted test images.
 
-    Applies fifteen corruptions, from noise to JPEG, at five severities, or with --cifar10c, reads the published images.
-    The results of a run on its own test images are stored in its folder as robustness.json, with --cifar10c as
-    robustness.cifar10c.json.
+    Applies fifteen corruptions, from noise to JPEG, at five severities; with --cifar10c, uses the published images
+    instead. The results of a run on its own test images are stored in its folder as robustness.json, with --cifar10c
+    as robustness.cifar10c.json.
     """
     if cifar10c and seed:
         raise UsageError(

@@ -40,8 +40,13 @@ def recorded_run(root: Path, name: str | None) -> Run:
     return _noted(find_run(root, name, with_weights=True), find_run(root, name))
 
 
+def resumed_run(root: Path, name: str) -> Run:
+    """Return the run called ``name``, which may have no weights yet. Raises ``RunError`` if there is no such run."""
+    return find_run(root, _given(name))
+
+
 def starting_run(root: Path, name: str) -> Run:
-    """Return the run that ``name`` names as a start for fine-tuning, as ``trained_run`` does, or the pretrained one."""
+    """Return the run called ``name`` to fine-tune, as ``trained_run`` does, or the pretrained one."""
     if name == pretrained.NAME:
         return Run(pretrained.FOLDER)
     return trained_run(root, name)

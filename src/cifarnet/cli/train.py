@@ -5,25 +5,23 @@ import math
 import os
 import sys
 from collections.abc import Collection
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cifarnet.config import ClassWeights, Flip, ModelConfig, OptimizerName, Precision, Schedule, TrainConfig
+from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedule
 from cifarnet.dataset import IMAGE_SIZE
-from cifarnet.errors import UsageError, counted, shell_word
-from cifarnet.recipes import RECIPES, Recipe, recipe, recipe_and_settings
-from cifarnet.run.find import find_run
-from cifarnet.run.folder import LATEST, Run
+from cifarnet.errors import UsageError, shell_word
+from cifarnet.recipes import RECIPES, SETTINGS, Recipe, recipe, recipe_and_settings
+from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 from cifarnet.run.state import require_resumable
 
-from .dataset_notes import say_dataset, say_left_out
+from .dataset_notes import say_begun, say_dataset
 from .display import TrainingDisplay, download_bar, is_silent, out, say, say_not_known
 from .options import DATA, IMAGE_SIZE_HELP, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
-from .runs import starting_run
+from .runs import resumed_run, starting_run
 from .training_result import draw_curves, exit_code, say_result
 from .workers import join_workers, start_workers
 
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
     from cifarnet.training.stop import StopRequest
     from cifarnet.training.tracking import Tracking
-
-SETTINGS = frozenset(field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind))
-"""Options that override a field of the recipe."""
 
 
 def override(text: str) -> Any:
@@ -53,8 +48,8 @@ def command(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE",
-            help=f"One of {', '.join(RECIPES)}, or a JSON file from `cifarnet tune`. The recipe seed is not the random "
-            "seed, which is --seed.",
+            help=f"One of {', '.join(RECIPES)}, or a recipe file such as that of `cifarnet tune`. For the random "
+            "seed use --seed.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),
@@ -69,7 +64,7 @@ def command(
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(help=IMAGE_SIZE_HELP, show_default=f"{IMAGE_SIZE}, or that of the run with --from"),
+        typer.Option(help=IMAGE_SIZE_HELP, show_default=f"{IMAGE_SIZE}; with --from that of the run"),
     ] = None,
     backend: BackendOption = None,
     resume: Annotated[
@@ -81,8 +76,8 @@ def command(
         typer.Option(
             "--from",
             metavar="RUN|pretrained",
-            help="Fine-tune: start from the convolutions of this run, with its recipe and new dense layers, or from "
-            "those of the classifier of CIFAR-10 that comes with cifarnet.",
+            help="Fine-tune: start from the convolutions of this run, or of the bundled CIFAR-10 classifier, with its "
+            "recipe and new dense layers.",
             show_default=False,
             parser=filled("--from", RUN),
         ),
@@ -92,7 +87,7 @@ def command(
         bool,
         typer.Option(
             "--keep-test-images",
-            help="Keep the test images (at most 64 MB) in the run folder, so that export needs no images.",
+            help="Copy the test images (at most 64 MB) to the run folder, so that export does not need the dataset.",
         ),
     ] = False,
     max_minutes: Annotated[
@@ -103,7 +98,7 @@ def command(
         typer.Option(metavar="tensorboard", help="Also write TensorBoard logs.", show_default=False),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Worker processes on this machine.", min=1, show_default="1")
+        int | None, typer.Option(help="Number of worker processes on this machine.", min=1, show_default="1")
     ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -119,7 +114,7 @@ def command(
     schedule_epochs: Annotated[int | None, override("Length of the schedule in epochs; 0 for all.")] = None,
     label_smoothing: Annotated[float | None, override("Label smoothing, 0 to 1.")] = None,
     class_weights: Annotated[
-        str | None, override("Loss weights of classes, for classes of very different sizes. " + one_of(ClassWeights))
+        str | None, override("Class weights of the training loss, for unbalanced classes. " + one_of(ClassWeights))
     ] = None,
     flip: Annotated[str | None, override("Horizontal flip augmentation. " + one_of(Flip))] = None,
     translation: Annotated[int | None, override("Random translation augmentation: maximum shift in pixels.")] = None,
@@ -147,7 +142,7 @@ def command(
         option = "--skip-broken" if skip_broken else "--keep-test-images"
         raise UsageError(f"{option} and --resume were both given; expected it when the run begins: leave it out")
     if workers is not None and workers > 1:
-        start_workers(workers, backend, None if resume is None else _resumed(runs, resume))
+        start_workers(workers, backend, None if resume is None else resumed_run(runs, resume))
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
@@ -167,10 +162,6 @@ def command(
         if as_json:
             out(json.dumps(record.to_json() | {"run": str(run)}, indent=2))
     sys.exit(exit_code(record))
-
-
-def _resumed(runs: Path, name: str) -> Run:
-    return find_run(runs, None if name == LATEST else name)
 
 
 def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Recipe:
@@ -221,13 +212,9 @@ def _begin(
     if warm_start is not None and adapted.model.filters != settings.model.filters:
         say(f"note: {warm_start.run} has {len(settings.model.filters)} blocks: those after them start untrained")
     from cifarnet.training.begin import begin  # Keras, now that its framework is chosen
-    from cifarnet.training.image_list import BROKEN
 
     run = begin(adapted, dataset, runs, warm_start=warm_start, keep_test_images=keep_test_images)
-    say_left_out(dataset, f"{run}/{BROKEN}")
-    if copies := run.record.hold_out.copies:
-        images = counted(copies, "validation image has", "validation images have")
-        say(f"note: {images} the pixels of training images: the validation loss will be too low")
+    say_begun(run, dataset)
     return run, dataset
 
 
@@ -255,7 +242,7 @@ def _reopen(
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
 
-    run = _resumed(runs, name)
+    run = resumed_run(runs, name)
     record = run.record
     require_resumable(run)
     _require_same_backend(run, record.backend, backend)

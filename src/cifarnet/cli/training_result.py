@@ -1,8 +1,8 @@
-"""What ``cifarnet train`` prints and draws at its end."""
+"""Results that ``cifarnet train`` prints and draws at the end, and its exit code."""
 
 from collections.abc import Sequence
 
-from cifarnet.errors import RunError, shell_word
+from cifarnet.errors import RunError, listed, shell_word
 from cifarnet.run.folder import Run
 from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
 from cifarnet.system import INTERRUPTED
@@ -38,7 +38,7 @@ def say_result(run: Run, record: RunRecord) -> None:
         say("No epoch has finished yet, so there are no best weights.")
     say(f"Results are in {run}")
     if run.model.is_file():
-        say(f"note: {run.model.name} and any report were made before: make them anew if the best epoch changed")
+        say(f"note: {run.model.name} and any report are of earlier weights: make them again if the best epoch changed")
     name = shell_word(str(run))
     if record.status == "interrupted":
         say(f"Resume with:  cifarnet train --resume {name}")
@@ -47,15 +47,14 @@ def say_result(run: Run, record: RunRecord) -> None:
 
 
 def _say_recall(test: RecordedScore, labels: Sequence[str]) -> None:
-    """Print balanced accuracy and the lowest recalls, if the classes differ much in size."""
+    """Print balanced accuracy and the lowest recalls, if the classes are unbalanced."""
     if test.balanced_accuracy is None or test.recall is None:
         return
     known = [
         (recall, shortened(label)) for label, recall in zip(labels, test.recall, strict=True) if recall is not None
     ]
-    lowest = sorted(known)[:MOST_NAMES]
-    listed = ", ".join(f"{label} {percent(recall)}" for recall, label in lowest) + ", …" * (len(known) > len(lowest))
-    say(f"Classes differ in size: balanced accuracy {percent(test.balanced_accuracy, 2)}; recall {listed}.")
+    lowest = listed((f"{label} {percent(recall)}" for recall, label in sorted(known)), MOST_NAMES)
+    say(f"Classes differ in size: balanced accuracy {percent(test.balanced_accuracy, 2)}; recall {lowest}.")
 
 
 def exit_code(record: RunRecord) -> int:

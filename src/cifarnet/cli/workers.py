@@ -9,7 +9,7 @@ from .display import be_silent
 
 
 def start_workers(count: int, backend: str | None, resumed: Run | None) -> None:
-    """Start this command in several processes and exit as they do, unless this is already one of them."""
+    """Run this command in ``count`` processes and exit with their exit code, unless this process is one of them."""
     from cifarnet.backends import choose
     from cifarnet.training import distributed
 

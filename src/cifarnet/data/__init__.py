@@ -18,7 +18,7 @@ from cifarnet.dataset import (
     durable,
     silent,
 )
-from cifarnet.errors import ConfigError, DataError, IntegrityError
+from cifarnet.errors import ConfigError, DataError, IntegrityError, listed
 
 from .augmentation import batch_order
 from .cache import CacheState, cache_folder, cache_state, open_cache, verify
@@ -50,8 +50,6 @@ _ACCEPTED = (
     "`cifar10`, `synthetic`, the official CIFAR-10 archive (.tar.gz) or its unpacked folder, or a folder with one "
     "subfolder of images per class"
 )
-_SHOWN = 3
-"""Maximum number of folder entries in an error message."""
 
 
 @takes(cache=PATH, progress=function("a function of a phase, bytes done and total bytes"))
@@ -71,15 +69,18 @@ def load_dataset(
     A path is an official CIFAR-10 archive or folder, binary or Python, or a folder with one subfolder per class, or
     with ``train`` and ``test`` that each have such subfolders. The two names take precedence over paths; write
     ``./cifar10`` for a folder of that name. ``seed`` determines the synthetic images, and the test split of a folder
-    without one: about a fifth of the images, each chosen by the bytes of its file, so that adding or removing files
-    does not move the others. ``split_by="position"`` splits as earlier versions did. With ``skip_broken``, files of a
-    folder that cannot be read are left out; ``Dataset.reading`` names them. A folder ``val`` beside ``train`` and
-    ``test`` is the validation split, unless ``use_validation_folder`` is False: then it is ignored. The images of a
-    folder become ``image_size`` pixels high and wide, 32 to 256; all others have 32. Decoded images are kept in the
-    cache folder and not decoded again until their file changes. Raises DataError (or FetchError, IntegrityError), and
-    ConfigError for another seed, rule or size.
+    without one: about a fifth of the images, each chosen by a hash of its file, so that adding or removing files does
+    not move the others. ``split_by="position"`` splits as earlier versions did. A folder ``val`` beside ``train`` and
+    ``test`` is the validation split, and is ignored if ``use_validation_folder`` is False. With ``skip_broken``, files
+    of a folder that cannot be read are skipped and listed in ``Dataset.reading.broken``.
+
+    The images of a folder are resized to ``image_size`` pixels in height and width, 32 to 256; those of other sources
+    have 32. Decoded images are cached until their files change. ``cache`` is the folder of the CIFAR-10 cache, and
+    ``progress`` is called while images are downloaded or decoded. Raises DataError (or FetchError, IntegrityError), and
+    ConfigError for an invalid seed, rule or size.
     """
-    seed, image_size = _whole(seed), _size(image_size)
+    seed = _whole_number("seed", seed, 0, MOST)
+    image_size = _whole_number("image_size", image_size, IMAGE_SIZE, LARGEST_IMAGE_SIZE)
     if split_by not in get_args(SplitBy):
         raise ConfigError(f"split_by is {split_by!r}; expected one of {', '.join(get_args(SplitBy))}")
     if not PATH.holds(source):
@@ -127,19 +128,10 @@ def open_labeled_images(
         raise _unreadable(path, error) from error
 
 
-def _whole(seed: int) -> int:
-    found = plain_number(seed)
-    if type(found) is not int or not 0 <= found <= MOST:
-        raise ConfigError(f"seed is {seed!r}; expected a whole number from 0 to {MOST:,}")
-    return found
-
-
-def _size(image_size: int) -> int:
-    found = plain_number(image_size)
-    if type(found) is not int or not IMAGE_SIZE <= found <= LARGEST_IMAGE_SIZE:
-        raise ConfigError(
-            f"image_size is {image_size!r}; expected a whole number from {IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}"
-        )
+def _whole_number(name: str, value: int, least: int, most: int) -> int:
+    found = plain_number(value)
+    if type(found) is not int or not least <= found <= most:
+        raise ConfigError(f"{name} is {value!r}; expected a whole number from {least} to {most:,}")
     return found
 
 
@@ -184,5 +176,4 @@ def _description(path: Path) -> str:
     names = sorted(entry.name for entry in path.iterdir())
     if not names:
         return "an empty folder"
-    more = ", …" if len(names) > _SHOWN else ""
-    return f"a folder without subfolders ({', '.join(names[:_SHOWN])}{more})"
+    return f"a folder without subfolders ({listed(names)})"

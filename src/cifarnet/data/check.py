@@ -1,4 +1,4 @@
-"""Report on a folder of class folders without training: what would be read, and what is wrong with it."""
+"""Report on a folder of class folders without training: its images and its faults."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cifarnet.config import TrainConfig
-from cifarnet.dataset import BrokenFile, Dataset, Progress, Split, silent
+from cifarnet.dataset import BrokenFile, Progress, Split, silent
 from cifarnet.errors import DataError, counted
 from cifarnet.preprocessing import Header, read_header
 
@@ -21,7 +21,7 @@ from .test_split import TEST_FRACTION
 from .validation_split import hold_out, hold_out_of
 
 _SIXTEEN_BITS = "I;16"
-"""How the names of Pillow's modes of 16 bits begin."""
+"""Prefix of Pillow's 16-bit modes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,13 @@ class FolderReport:
     copies_across_classes: int
     """Number of those groups with images of several classes."""
     near_copies: tuple[tuple[str, ...], ...]
-    """Groups of images with the same 8x8 average hash and other pixels."""
+    """Groups of images with the same 8x8 average hash but different pixels."""
     crossing: int
-    """Number of test images with the pixels of a training image; a random split would have had so many."""
+    """Number of test images with the pixels of a training image; without splits, in a random split."""
     flat: tuple[str, ...]
     """Images of nearly one color."""
     narrow: tuple[str, ...]
-    """Those of them that have 16 bits, of which only the high byte is used."""
+    """Those of them that have 16 bits per pixel, of which only the high byte is used."""
     unequal: bool
     """Whether the largest class is more than three times the size of the smallest one."""
     fault: str | None
@@ -80,10 +80,10 @@ class Checked:
     labels: tuple[str, ...]
 
 
-def check_folder(path: Path, progress: Progress = silent, *, seed: int = 0, skip_broken: bool = False) -> Checked:
-    """Read a folder as ``load_dataset`` does, and report on it instead of stopping at the first fault.
+def check_folder(path: Path, progress: Progress = silent, *, skip_broken: bool = False) -> Checked:
+    """Read a folder as ``load_dataset`` does, and report on it instead of raising an error for the first fault.
 
-    With ``skip_broken``, files that cannot be read are no fault. Raises ``DataError`` for a folder without class
+    With ``skip_broken``, files that cannot be read are not a fault. Raises ``DataError`` for a folder without class
     folders.
     """
     if not path.is_dir():
@@ -95,7 +95,7 @@ def check_folder(path: Path, progress: Progress = silent, *, seed: int = 0, skip
     flat = np.flatnonzero(are_flat(read.split.images)).tolist()
     copies = groups(read.digests, range(len(names)))
     classes = _classes(layout, read)
-    crossing = _crossing(layout, read, seed)
+    crossing = _crossing(layout, read)
     report = FolderReport(
         folder=str(path),
         classes=classes,
@@ -111,7 +111,7 @@ def check_folder(path: Path, progress: Progress = silent, *, seed: int = 0, skip
         flat=tuple(names[index] for index in flat),
         narrow=tuple(names[index] for index in flat if headers[index].mode.startswith(_SIXTEEN_BITS)),
         unequal=is_unequal([sum(parts.values()) for parts in classes.values()]),
-        fault=_fault(path, seed, crossing if layout.is_split else 0, skip_broken=skip_broken),
+        fault=_fault(path, crossing if layout.is_split else 0, skip_broken=skip_broken),
     )
     return Checked(report, read.split, layout.labels)
 
@@ -135,29 +135,29 @@ def _named(found: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[tuple[
 
 
 def _near_copies(read: ReadImages, flat: set[int]) -> list[list[int]]:
-    """Return groups of images with one hash, one image each of those with the same pixels. Flat images have no hash."""
+    """Return groups of images with the same hash, without flat images and with one of each group of copies."""
     first = {digest: index for index, digest in reversed([*enumerate(read.digests)])}
     kept = sorted(set(first.values()) - flat)
     return groups(average_hashes(read.split.images[kept]), kept)
 
 
-def _crossing(layout: Layout, read: ReadImages, seed: int) -> int:
-    """Return how many test images have the pixels of a training image, in a random split if the folder has none."""
+def _crossing(layout: Layout, read: ReadImages) -> int:
+    """Return how many test images have the pixels of a training image, in a random split if no split is given."""
     is_test = np.arange(len(read.split)) >= sum(read.counts[: -len(layout.labels)])
     if not layout.is_split:
         if min(Counter(read.split.labels.tolist()).get(label, 0) for label in range(len(layout.labels))) < 2:
             return 0
-        chosen = hold_out(read.split, TEST_FRACTION, seed, len(layout.labels)).validation
+        chosen = hold_out(read.split, TEST_FRACTION, TrainConfig.seed, len(layout.labels)).validation
         is_test = np.isin(np.arange(len(read.split)), chosen)
     trained = {digest for digest, held_out in zip(read.digests, is_test, strict=True) if not held_out}
     return sum(digest in trained for digest, held_out in zip(read.digests, is_test, strict=True) if held_out)
 
 
-def _fault(path: Path, seed: int, crossing: int, *, skip_broken: bool) -> str | None:
+def _fault(path: Path, crossing: int, *, skip_broken: bool) -> str | None:
     """Return why a training would be refused, or None. The images are read from the cache."""
     try:
-        dataset: Dataset = read_class_folders(path, seed, "content", silent, skip_broken=skip_broken)
-        hold_out_of(dataset, TrainConfig(seed=seed))
+        dataset = read_class_folders(path, TrainConfig.seed, "content", silent, skip_broken=skip_broken)
+        hold_out_of(dataset, TrainConfig())
     except DataError as error:
         return str(error)
     if crossing:

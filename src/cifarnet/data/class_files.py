@@ -1,23 +1,22 @@
-"""Find the image files of class folders, and what lies beside them."""
+"""Find class folders, their image files, and the files and links that are not read."""
 
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifarnet.contract import fault_of_labels
-from cifarnet.errors import DataError, shell_word
+from cifarnet.errors import DataError, listed, shell_word
 from cifarnet.preprocessing import EXTENSIONS, is_hidden
 
 VALIDATION_NAMES = ("val", "valid", "validation")
 """Names of a folder beside ``train`` and ``test`` with the validation images."""
 _PART_WORDS = frozenset(("train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"))
-"""Words in common names of dataset splits, such as ``Train`` and ``test_set``, all of whose "classes" are folders."""
+"""Words in names of dataset splits, such as ``Train`` and ``test_set``. A folder of such a name that holds only folders
+is not a class."""
 _WORD = re.compile("[a-z]+")
-_SHOWN = 5
-"""Maximum number of paths in an error message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +25,9 @@ class ClassFiles:
 
     folder: Path
     images: tuple[Path, ...]
-    """In an order that is the same on every system."""
+    """Image files, in the same order on every system."""
     broken_links: tuple[Path, ...]
-    """Named like images."""
+    """Broken links with an image extension."""
     others: tuple[Path, ...]
     """Files without an image extension."""
     linked_folders: tuple[Path, ...]
@@ -94,7 +93,7 @@ def require_images(files: ClassFiles, least: int) -> None:
 
 
 def require_no_broken_links(files: ClassFiles) -> None:
-    """Raise ``DataError`` for a class with links that lead nowhere."""
+    """Raise ``DataError`` for a class with broken links."""
     if broken := files.broken_links:
         links = "is a broken link" if len(broken) == 1 else "are broken links"
         raise DataError(
@@ -102,12 +101,6 @@ def require_no_broken_links(files: ClassFiles) -> None:
             f"{listed(map(str, broken))}; expected their files: fetch those, remove the links or leave them out with "
             "--skip-broken"
         )
-
-
-def listed(names: Iterable[str], most: int = _SHOWN) -> str:
-    """Return the first names, separated by commas, and an ellipsis for others."""
-    names = list(names)
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -166,7 +159,7 @@ def _names_in_part(path: Path, part: str) -> tuple[str, ...]:
 
 
 def _part_names(path: Path, names: Sequence[str]) -> list[str]:
-    """Return the folders that are splits and not classes: one called like a split, or several with such a word."""
+    """Return the folders that are splits and not classes: one named like a split, or several with such a word."""
     words = {name: {word.removesuffix("set") for word in _WORD.findall(name.lower())} for name in names}
     found = [name for name in names if words[name] & _PART_WORDS and _holds_only_folders(path / name)]
     return found if len(found) > 1 or any(words[name] - {""} <= _PART_WORDS for name in found) else []
@@ -183,5 +176,5 @@ def _is_image(path: Path) -> bool:
 
 
 def _refuse(error: OSError) -> None:
-    """Raise for a folder that cannot be listed, which os.walk would silently skip."""
+    """Raise the error of a folder that cannot be listed, which os.walk would ignore."""
     raise error

@@ -1,4 +1,4 @@
-"""Decode the image files of a folder, each only once: the results are kept in the cache of decoded images."""
+"""Decode the image files of a folder, each only once: the decoded images are cached."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,30 +27,30 @@ _MOST_THREADS = 16
 
 @dataclass
 class Decoded:
-    """Images of files: what is in them, or why they cannot be read."""
+    """Decoded images of files, and the reasons for those that cannot be read."""
 
     images: NDArray[np.uint8]
-    """uint8 (n, height, width, 3), possibly memory-mapped; undefined for files that cannot be read."""
+    """uint8 (n, height, width, 3), RGB, 0-255, possibly memory-mapped; black for files that cannot be read."""
     contents: list[bytes]
-    """SHA-256 of each file."""
+    """SHA-256 of each file; empty for files that cannot be read."""
     broken: dict[int, str]
     """Reasons by the positions of the files that cannot be read."""
 
 
 def decode(folder: Path, paths: Sequence[Path], progress: Progress, shape: Shape) -> Decoded:
-    """Decode and preprocess the image files ``paths`` in ``folder``, except for those in the cache, on all cores.
+    """Return the preprocessed images of the files ``paths`` in ``folder``, in ``shape``, (height, width, 3).
 
-    A second process waits for the first one. Without a usable cache all are decoded each time. Raises ``OSError`` for
-    an error of the system.
+    Images that are not in the cache are decoded on all cores, and then cached; a second process waits for the first
+    one. If the cache cannot be used, all are decoded. Raises ``OSError`` for an error of the system.
     """
     stamps = [Stamp.of(folder, path) for path in paths]
     file = cache_file(folder, shape)
     cached = open_cached(file, shape)
     if cached is not None and all(stamp in cached.rows for stamp in stamps):
         return _from_cache(cached, stamps)
-    with _alone(file, progress) as is_cached:
+    with _locked(file, progress) as is_cached:
         cached = open_cached(file, shape)  # by the process that held the lock
-        found, missing = _split(cached, stamps, shape)
+        found, missing = _look_up(cached, stamps, shape)
         with defer_interrupt() as deferral:
             try:
                 _decode_missing(found, missing, paths, [stamp.size_bytes for stamp in stamps], progress, deferral)
@@ -66,7 +66,7 @@ def _from_cache(cached: CachedImages, stamps: Sequence[Stamp]) -> Decoded:
     return Decoded(cached.pixels if in_order else cached.pixels[rows], [cached.contents[row] for row in rows], {})
 
 
-def _split(cached: CachedImages | None, stamps: Sequence[Stamp], shape: Shape) -> tuple[Decoded, list[int]]:
+def _look_up(cached: CachedImages | None, stamps: Sequence[Stamp], shape: Shape) -> tuple[Decoded, list[int]]:
     """Return the images in the cache, in the order of ``stamps``, and the positions of the others."""
     found = Decoded(np.zeros((len(stamps), *shape), np.uint8), [b""] * len(stamps), {})
     missing = []
@@ -119,7 +119,7 @@ def _decoded(path: Path, shape: Shape) -> tuple[NDArray[np.uint8] | str, bytes]:
 
 
 @contextmanager
-def _alone(file: Path, progress: Progress) -> Iterator[bool]:
+def _locked(file: Path, progress: Progress) -> Iterator[bool]:
     """Wait for other processes that decode the same images, and yield whether the cache can be used."""
     lock, way_out = file.with_suffix(".lock"), f"set {CACHE_VARIABLE} to another folder"
     waiting = partial(progress, "waiting for another process", 0, None)
@@ -142,5 +142,5 @@ def _store(file: Path, folder: Path, stamps: Sequence[Stamp], found: Decoded, pr
     pixels = found.images if len(kept) == len(stamps) else found.images[kept]
     try:
         write_cached(file, folder, [stamps[i] for i in kept], [found.contents[i] for i in kept], pixels)
-    except OSError as error:
-        progress(f"decoded images are not kept: {file} cannot be written ({reason(error)})", 0, None)
+    except RunError as error:
+        progress(f"decoded images are not kept: {error}", 0, None)

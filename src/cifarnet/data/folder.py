@@ -11,7 +11,7 @@ import numpy as np
 
 from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import BrokenFile, Dataset, Progress, Reading, Split, SplitBy, durable, silent
-from cifarnet.errors import DataError, shell_word
+from cifarnet.errors import DataError, listed, shell_word
 
 from .class_files import (
     ClassFiles,
@@ -20,7 +20,6 @@ from .class_files import (
     find_class_files,
     find_layout,
     folder_names,
-    listed,
     require_images,
     require_no_broken_links,
 )
@@ -28,12 +27,12 @@ from .decoding import decode
 from .test_split import LEAST_PER_CLASS, chosen_for_test
 
 BROKEN_LINK = "a link that leads nowhere"
-"""Reason why such a file cannot be read."""
+"""Reason for a broken link in ``BrokenFile``."""
 
 
 @dataclass(frozen=True)
 class ReadImages:
-    """Images of class folders, in the order of the folders, and what was not read."""
+    """Images of class folders, in the order of the folders, with hashes and the files that were not read."""
 
     split: Split
     contents: list[bytes]
@@ -59,8 +58,9 @@ def read_class_folders(
 
     The classes are the sorted names of the subfolders; images are uint8 (n, *shape). Without ``train`` and ``test``,
     ``split_by`` and ``seed`` choose about a fifth of the images as the test split. With them, the images in ``val`` are
-    the validation split. Hidden files, files without an image extension, links to folders, and anything else beside
-    ``train`` and ``test`` are ignored, and with ``skip_broken`` files that cannot be read. Raises DataError.
+    the validation split unless ``use_validation_folder`` is False. Hidden files, files without an image extension,
+    links to folders, and anything else beside ``train`` and ``test`` are ignored, and with ``skip_broken`` files that
+    cannot be read. Raises DataError.
     """
     layout = find_layout(path, use_validation_folder=use_validation_folder)
     read = read_layout(path, layout, progress, shape, skip_broken=skip_broken)
@@ -86,7 +86,7 @@ def read_layout(
     skip_broken: bool,
     least: int | None = None,
 ) -> ReadImages:
-    """Read the files of all classes and splits. Raises as ``read_files`` does, by default as training needs them."""
+    """Read the files of all classes and splits. Raises as ``read_files``; the default of ``least`` is for training."""
     labels = [*range(len(layout.labels))] * len(layout.parts)
     least = (1 if layout.is_split else LEAST_PER_CLASS) if least is None else least
     return read_files(path, layout.files, labels, progress, shape, least=least, skip_broken=skip_broken)
@@ -149,10 +149,10 @@ def read_files(
     least: int = 0,
     skip_broken: bool,
 ) -> ReadImages:
-    """Read the files of class folders in ``folder``, whose labels are ``labels``, one after the other.
+    """Read the files of several class folders in ``folder``; ``labels`` are the class indices of these folders.
 
-    Raises ``DataError`` for a class with fewer than ``least`` images and, unless ``skip_broken``, for files that cannot
-    be read.
+    Images are uint8 (n, *shape), RGB, 0-255. Raises ``DataError`` for a folder with fewer than ``least`` images and,
+    unless ``skip_broken``, for files that cannot be read.
     """
     for files in classes:
         if not skip_broken:

@@ -1,7 +1,7 @@
 """The cache of decoded images: one file per image folder and image size, each written atomically and memory-mapped.
 
-A file has the line ``MAGIC``, a line of JSON that describes the folder and its images, and then the pixels. Its lock
-only keeps two processes from decoding the same images at the same time.
+A file consists of the line ``MAGIC``, a line of JSON that describes the folder and its images, and the pixels. Its lock
+only prevents two processes from decoding the same images at the same time.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import features
 
-from cifarnet.atomic import publish, remove_abandoned, temporary_name
+from cifarnet.atomic import write_atomically
 from cifarnet.contract import RECIPE, Shape
 from cifarnet.preprocessing import VERSION
 
@@ -38,14 +38,14 @@ _NAME = re.compile(r"[0-9a-f]{32}\.pixels")
 
 
 class Stamp(NamedTuple):
-    """A version of an image file: a file with the same stamp is taken for unchanged."""
+    """Identifies a version of an image file: a file with the same stamp is assumed to be unchanged."""
 
     name: str
     """Path in the folder."""
     size_bytes: int
     modified_ns: int
     changed_ns: int
-    """Time of the last change of the file or of its name and attributes, which archives and copies do not set back."""
+    """Time of the last change of the content, name or attributes, which unpacking and copying do not preserve."""
     inode: int
 
     @classmethod
@@ -58,17 +58,19 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class CachedImages:
-    """The content of a cache file: the row of each image in ``pixels``, and the SHA-256 of its file."""
+    """The content of a cache file."""
 
     rows: Mapping[Stamp, int]
+    """Row of each image in ``pixels`` and ``contents``."""
     contents: Sequence[bytes]
+    """SHA-256 of each image file."""
     pixels: NDArray[np.uint8]
     """uint8 (n, height, width, 3), memory-mapped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachedFolder:
-    """A cache file: its path, the image folder, number and size of the images, and the bytes that it takes."""
+    """A cache file, its image folder, number and size of the images in pixels, and size of the file in bytes."""
 
     path: Path
     folder: str
@@ -87,7 +89,7 @@ def cache_file(folder: Path, shape: Shape) -> Path:
 
 
 def open_cached(path: Path, shape: Shape) -> CachedImages | None:
-    """Return the images in a cache file, or None if there is no undamaged one. It counts as used now."""
+    """Return the images in a cache file, or None if it is missing or damaged. Marks the file as just used."""
     try:
         offset, head = _read_head(path)
         pixels = np.memmap(path, np.uint8, "r", offset, (len(head["files"]), *shape)).view(np.ndarray)
@@ -103,21 +105,11 @@ def open_cached(path: Path, shape: Shape) -> CachedImages | None:
 
 
 def write_cached(path: Path, folder: Path, stamps: Sequence[Stamp], contents: Sequence[bytes], pixels: Any) -> None:
-    """Write a cache file and delete the least recently used ones above ``MOST_BYTES``. Raises ``OSError``."""
+    """Write a cache file and delete the least recently used ones above ``MOST_BYTES``. Raises ``RunError``."""
     files = [(*stamp, content.hex()) for stamp, content in zip(stamps, contents, strict=True)]
     shape = dict(zip(("height", "width"), pixels.shape[1:3], strict=True))
     head = {"folder": str(folder.resolve()), **shape, "crc32": zlib.crc32(pixels.data), "files": files}
-    remove_abandoned(path.parent)
-    temporary = temporary_name(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(MAGIC + json.dumps(head).encode() + b"\n")
-            file.write(pixels.data)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, MAGIC, f"{json.dumps(head)}\n".encode(), pixels.data)
     _limit(path)
 
 
@@ -132,14 +124,11 @@ def cached_folders() -> list[CachedFolder]:
     return found
 
 
-def clear_cached_folders() -> int:
-    """Delete all cache files and nothing else, and return their size in bytes. Raises ``OSError``."""
-    files = _files()
-    size_bytes = sum(path.stat().st_size for path in files)
-    for path in files:
+def clear_cached_folders() -> None:
+    """Delete all cache files, and nothing else. Raises ``OSError``."""
+    for path in _files():
         path.unlink(missing_ok=True)
         path.with_suffix(".lock").unlink(missing_ok=True)
-    return size_bytes
 
 
 def _limit(newest: Path) -> None:

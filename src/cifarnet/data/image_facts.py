@@ -1,4 +1,4 @@
-"""What can be told about images from their pixels: those of one color, copies, near-copies, sizes of classes."""
+"""Facts about the images of a dataset: nearly one color, copies, near-copies, class sizes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cifarnet.dataset import Dataset
 
 FLAT = 8
-"""Largest difference between two values of a flat image. The 16-bit images of few levels that were seen have 0 to 3."""
+"""An image is flat if the range of each channel is below this. Observed 16-bit images of few levels have 0 to 3."""
 UNEQUAL = 3
 """Ratio of two class sizes above which the accuracy says little about the smaller class; chosen manually."""
 _SIDE = 8
@@ -39,8 +39,8 @@ def are_flat(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def average_hashes(images: NDArray[np.uint8]) -> list[bytes]:
     """Return the average hash of each of ``images``, uint8 (n, height, width, 3): 64 bits.
 
-    A bit is whether a cell of an 8x8 grid is lighter than the mean of the cells. Images that were saved again, scaled
-    or slightly edited mostly have the same.
+    Each bit is whether a cell of an 8x8 grid is brighter than the mean of the cells. Images that were saved again,
+    scaled or slightly edited mostly have the same hash.
     """
     rows, columns = (np.arange(_SIDE) * side // _SIDE for side in images.shape[1:3])
     heights, widths = (
@@ -56,7 +56,7 @@ def average_hashes(images: NDArray[np.uint8]) -> list[bytes]:
 
 
 def groups(keys: Iterable[bytes], at: Iterable[int]) -> list[list[int]]:
-    """Return the positions ``at`` with the same key, for each key that has several, in their order."""
+    """Return the positions ``at`` of each key that occurs several times. ``keys`` are in the order of ``at``."""
     found: dict[bytes, list[int]] = defaultdict(list)
     for position, key in zip(at, keys, strict=True):
         found[key].append(position)

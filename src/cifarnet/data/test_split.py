@@ -65,7 +65,7 @@ def _without_copies(
 
 
 def _lowest_images(digests: Sequence[bytes], ranks: NDArray[np.float64]) -> set[bytes]:
-    """Return the pixels of about a fifth of the different images of a class, by the lowest rank of their copies."""
+    """Return the digests of about a fifth of the different images of a class: those with the lowest-ranked copies."""
     ordered = list(dict.fromkeys(digests[index] for index in np.argsort(ranks)))
     count = min(max(round(len(ordered) * TEST_FRACTION), 1), max(len(ordered) - LEAST_PER_CLASS + 1, 1))
     return set(ordered[:count])

@@ -185,7 +185,7 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     noise = noise_of(record.settings, record.data.fingerprint) if is_recipe else None
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)
-    endings = [f"{len(found)} epochs ({told.why_stopped})" for found, told in ((rows, record), (repeated_rows, again))]
+    endings = [f"{len(found)} epochs ({each.why_stopped})" for found, each in ((rows, record), (repeated_rows, again))]
     ended_alike = len(rows) == len(repeated_rows) if epochs else endings[0] == endings[1]
     if not epochs and differences:  # differences may move the epoch at which patience ends training
         ended_alike |= record.why_stopped == again.why_stopped == "patience"

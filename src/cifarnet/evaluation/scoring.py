@@ -20,7 +20,7 @@ Probabilities = NDArray[np.float64]
 """float64 (n, classes), 0 to 1; each row has the sum 1."""
 
 EVALUATION_BATCH = 256
-"""Images of 32x32 pixels per call, fewer larger ones.
+"""Batch size of images of 32x32 pixels; larger images have smaller batches.
 
 100 were 10% slower on TensorFlow, 25% slower on torch and no faster on JAX.
 """
@@ -52,11 +52,11 @@ class Score:
 def evaluate(predictor: Any, split: Split, workers: Workers = ALONE) -> Score:
     """Return loss and accuracy of ``predictor`` on ``split``, such as ``dataset.test``; ``workers`` as in ``predict``.
 
-    ``predictor`` is a Keras model, a ``Classifier``, or a function from images uint8 (n, h, w, 3), 0-255, to an array
-    (n, classes). What it returns are logits, or probabilities, of whose logarithm the loss is computed then.
+    ``predictor`` is a Keras model, a ``Classifier``, or a function from images uint8 (n, h, w, 3), RGB, 0-255, to
+    logits or probabilities, an array (n, classes). Rows that are non-negative with sum 1 are taken for probabilities.
 
-    Raises ``UsageError`` for other arguments, and ``DataError`` if the split has no images, and for a predictor that
-    returns another shape or no array.
+    Raises ``UsageError`` for other arguments, and ``DataError`` if the split has no images or if the predictor does not
+    return such an array.
     """
     found = predict(_function(predictor), split.images, workers=workers)
     classes = int(split.labels.max()) + 1
@@ -86,7 +86,7 @@ def _function(predictor: Any) -> Predictor:
                 return np.asarray(found, np.float32)
         except (TypeError, ValueError, RuntimeError) as error:  # the last of torch, for a tensor with a gradient
             raise DataError(
-                f"what the predictor returns is {described(found)}, not an array ({reason(error)}); expected float32 "
+                f"the result of the predictor is {described(found)}, not an array ({reason(error)}); expected float32 "
                 "(n, classes): convert it, or pass the Keras model itself"
             ) from error
 
@@ -119,7 +119,7 @@ def predict(
 
 
 def evaluation_batch(shape: tuple[int, ...]) -> int:
-    """Return the number of images of ``shape``, (height, width, channels), per call."""
+    """Return the batch size for images of ``shape``, (height, width, channels)."""
     return images_at_once(EVALUATION_BATCH, shape)
 
 

@@ -221,10 +221,9 @@ def require_comparable(first: Target, second: Target, *, same_data: bool) -> Non
             f"{first.name}: compare models of the same classes"
         )
     if first.image_shape != second.image_shape:
-        sizes = (f"{height}x{width}" for height, width, _ in (second.image_shape, first.image_shape))
         raise DataError(
-            f"{second.name} takes images of {next(sizes)} pixels; expected {next(sizes)} as {first.name}: evaluate "
-            "each of them alone"
+            f"{second.name} takes images of shape {second.image_shape}; expected {first.image_shape} as {first.name}: "
+            "evaluate each model alone"
         )
     for target in (first, second) if same_data else ():
         _require_origin(target)
@@ -254,16 +253,15 @@ def require_unseen(target: Target, dataset: Dataset, place: str | None) -> bool 
             f"{since_then(target.run, dataset)}: restore it, or name the images to evaluate on with --data"
         )
     seen = None if target.run is None else seen_by(target.run)
+    start = None if target.run is None else target.run.record.warm_start
     if seen is None:
         _require_same_split(target, dataset)
-        from_scratch = target.run is None or target.run.record.warm_start is None
-        return True if own and from_scratch else None
+        return True if own and start is None else None
     if count := count_seen(dataset.test.images, seen):
         raise DataError(
             f"{count} of the {len(dataset.test)} test images of {dataset.name} are training images of {target.name}; "
             "expected images that are new to it: name a folder of others"
         )
-    start = None if target.run is None else target.run.record.warm_start
     return True if own or start is None or not start.has_other_size else None
 
 

@@ -38,10 +38,10 @@ from .writer import OPSET, write_graph
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """Suffix of the default file name ``model.onnx`` for each precision."""
 CALIBRATION_IMAGES, SELECTION_IMAGES = 512, 2000
-"""Training images of 32x32 pixels, fewer larger ones, that calibrate int8 ranges, and validation images that select the
-best variant. onnxruntime keeps the activations of all of the first in memory."""
+"""Maximum numbers of training images for int8 calibration (at 32x32 pixels, fewer if they are larger, because
+onnxruntime keeps the activations of all of them in memory), and of validation images to select the best variant."""
 LEAST_CALIBRATION_IMAGES = 32
-"""Minimum number of training images that calibrate int8 ranges, however large they are."""
+"""Minimum number of training images for int8 calibration, at any image size."""
 Notice = Callable[[str], object]
 """Receives progress messages."""
 
@@ -122,10 +122,11 @@ def open_run_images(
     place: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Return the images for an export of ``run``: those in ``place`` if given, or where they were.
+    """Return the dataset for an export of ``run``, from ``place`` if given, otherwise from its recorded location.
 
-    The test images that are kept in the run folder are enough, except for int8 and for a run that is not calibrated.
-    Raises ``DataError`` if the images are not found, and ``RunError`` for damaged kept ones.
+    If test images were kept in the run folder, they are used instead, except with ``place``, for int8, and for a run
+    that is not calibrated yet. Raises ``DataError`` if the images are not found, and ``RunError`` if the kept ones are
+    damaged.
     """
     record = run.record
     is_enough = "int8" not in precisions and record.calibration_for(flip=flip) is not None

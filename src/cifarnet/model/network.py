@@ -53,7 +53,14 @@ def build_model(config: ModelConfig, *, seed: int = 0) -> keras.Model:
     scale, offset = PIXEL_SCALES[config.pixel_range]
     features = keras.layers.Rescaling(scale, offset, name="rescale")(images)
     if config.whitening:
-        features = _whitening(config)(features)
+        features = Conv2D(
+            config.whitened_channels,
+            config.whitening,
+            activation="relu",
+            use_bias=False,
+            trainable=False,
+            name=WHITENING,
+        )(features)
     for block in range(1, len(config.filters) + 1):
         features = _block(features, config, block)
     features = FLATTENING[config.global_pooling]()(features)
@@ -72,17 +79,6 @@ FLATTENING: dict[str, Callable[[], keras.layers.Layer]] = {
     "max": partial(keras.layers.GlobalMaxPooling2D, name="global_pool"),
 }
 """Layer that turns the last block's features into a vector, by ``ModelConfig.global_pooling``."""
-
-
-def _whitening(config: ModelConfig) -> keras.layers.Layer:
-    return Conv2D(
-        config.whitened_channels,
-        config.whitening,
-        activation="relu",
-        use_bias=False,
-        trainable=False,
-        name=WHITENING,
-    )
 
 
 def _block(features: keras.KerasTensor, config: ModelConfig, block: int) -> keras.KerasTensor:
@@ -113,10 +109,6 @@ def whiten(model: keras.Model, config: ModelConfig, images: NDArray[np.uint8]) -
     eigenvalue, and their negatives, because ReLU follows (Jordan 2024; with ZCA by Page 2019). The pixels should have a
     mean near zero, as with ``signed``. A few thousand images are enough.
     """
-    model.get_layer(WHITENING).kernel.assign(_whitening_kernel(config, images))
-
-
-def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     size, (scale, offset) = config.whitening, PIXEL_SCALES[config.pixel_range]
     windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))  # (n, h, w, c, size, size)
     at_once = images_at_once(WHITENING_BATCH, images.shape[1:])
@@ -127,7 +119,8 @@ def _whitening_kernel(config: ModelConfig, images: NDArray[np.uint8]) -> NDArray
     moment /= math.prod(windows.shape[:3])
     eigenvalues, eigenvectors = np.linalg.eigh(moment)
     filters = eigenvectors / np.sqrt(eigenvalues + WHITENING_EPSILON)
-    return np.concatenate([filters, -filters], axis=1).reshape(size, size, -1, 2 * len(moment)).astype(np.float32)
+    kernel = np.concatenate([filters, -filters], axis=1).reshape(size, size, -1, 2 * len(moment))
+    model.get_layer(WHITENING).kernel.assign(kernel.astype(np.float32))
 
 
 @default_settings()
@@ -233,7 +226,7 @@ def save_weights(model: keras.Model, path: Path, epoch: int | None = None) -> No
 
 
 def load_weights(model: keras.Model, path: Path) -> int | None:
-    """Set all weights of ``model`` from a ``.weights.h5`` file, whatever framework wrote it.
+    """Set all weights of ``model`` from a ``.weights.h5`` file, written on any backend.
 
     Returns the epoch stored in the file, or None for a file of an earlier version. Only arrays are read, no
     configuration and no code. Raises ``ModelError`` unless the file holds exactly the arrays of ``model``.

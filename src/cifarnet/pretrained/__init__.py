@@ -1,4 +1,4 @@
-"""A trained classifier of CIFAR-10, which ``python -m benchmarks.pretrained`` makes.
+"""The bundled CIFAR-10 classifier, which ``python -m benchmarks.pretrained`` trains.
 
 Beside this module lie the exported model, the record of its training run (``run.json``) and the digests of the images
 that it was trained on (``seen.npy``).
@@ -11,4 +11,4 @@ NAME: Final = "pretrained"
 """Name of this classifier on the command line."""
 FOLDER: Final = Path(__file__).parent
 MODEL: Final = FOLDER / "model.onnx"
-DESCRIPTION: Final = "the classifier of CIFAR-10 that comes with cifarnet"
+DESCRIPTION: Final = "the bundled CIFAR-10 classifier"

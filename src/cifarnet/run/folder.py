@@ -157,7 +157,7 @@ class Run:
                 return _rows(csv.reader(file))
         except (OSError, ValueError, TypeError, csv.Error) as error:
             raise RunError(
-                f"{path} is damaged ({reason(error)}); expected one row per epoch: resume the run or start anew"
+                f"{path} is damaged ({reason(error)}); expected one row per epoch: resume the run or train again"
             ) from error
 
     @contextmanager
@@ -202,7 +202,7 @@ def require_weights(run: Run) -> None:
     if record.status == "finished":
         raise RunError(f"{run} has lost its best weights; expected {run.best_weights}: restore it or start a new run")
     raise RunError(
-        f"{run} has no best weights yet; expected at least one finished epoch: go on with "
+        f"{run} has no best weights yet; expected at least one finished epoch: continue with "
         f"`cifarnet train --resume {shell_word(str(run))}`"
     )
 

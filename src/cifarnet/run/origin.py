@@ -29,25 +29,24 @@ class Origin:
     use_validation_folder: bool = False
     """Whether the validation images are those of a folder ``val``, which earlier versions ignored."""
     skip_broken: bool = False
-    """Whether files that cannot be read were left out."""
+    """Whether files that cannot be read were skipped."""
 
     def load_dataset(
         self, place: str | None = None, progress: "Progress | None" = None, *, skip_broken: bool = False
     ) -> Dataset:
-        """Open the images, now in ``place`` if given, and split them as for the training run.
+        """Open the images, from ``place`` if given, and split them as for the training run.
 
-        With ``skip_broken``, or if the run did so, files that cannot be read are left out.
-
-        Raises ``DataError`` if their place is unknown or does not exist.
+        Files that cannot be read are skipped with ``skip_broken``, or if the run skipped them. Raises ``DataError`` if
+        the location of the images is unknown or does not exist.
         """
         from cifarnet.data import load_dataset  # imports numpy, which --help does not need
 
         source = place or self.source
         if source is None or not (place or source in NAMED_SOURCES or os.path.lexists(source)):
-            fault = "is not known here" if source is None else "was not found"
+            fault = "whose location is unknown" if source is None else "which was not found"
             raise DataError(
-                f"the model was trained on {source or self.name}, which {fault}; expected --data with its "
-                "place, in Python dataset="
+                f"the model was trained on {source or self.name}, {fault}; expected --data with its location, in "
+                "Python dataset="
             )
         return load_dataset(
             source,

@@ -56,9 +56,9 @@ class DataRecord:
     test_images: int
     labels: tuple[str, ...]
     validation_images: Positive | None = None
-    """Number of validation images among them that the folder ``val`` had; None if they were drawn."""
+    """Number of validation images among them, from the folder ``val``; None if they were drawn."""
     skipped: Positive | None = None
-    """Number of files that were left out because they cannot be read."""
+    """Number of files that were skipped because they cannot be read; None if there were none."""
     test_digest: str | None = None
     """SHA-256 (hex) of the test images in the run folder; None if they were not kept."""
 
@@ -140,7 +140,7 @@ class StartedFrom(Sparse):
     run: str
     weights_sha256: str
     has_other_size: bool | None = None
-    """True if that run, or one before it, has images of another size, which are not recognized in the size of this."""
+    """True if that run, or one before it, has images of another size, which cannot be recognized at this run's size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +217,7 @@ class RunRecord:
     versions: dict[str, str]
     machine: Machine
     warm_start: StartedFrom | None = None
-    """None if the run started anew."""
+    """None if the run was trained from scratch."""
     why_stopped: StopReason | None = None
     epochs: int | None = None
     """Number of finished epochs."""
@@ -263,8 +263,8 @@ class RunRecord:
         """Return the content of ``run.json``. Results of an ended session are written even if they are None."""
         known = {name: value for name, value in members(self).items() if name != "others"}
         ended = ENDED if self.why_stopped else frozenset()
-        told = {name: value for name, value in known.items() if name in ended or value not in (None, {})}
-        return {"format": RECORD_FORMAT, **told, **self.others}
+        written = {name: value for name, value in known.items() if name in ended or value not in (None, {})}
+        return {"format": RECORD_FORMAT, **written, **self.others}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "RunRecord":

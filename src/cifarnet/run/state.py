@@ -20,8 +20,8 @@ def best_epoch_of(run: Run) -> int | None:
     record = run.record
     if record.why_stopped is not None:
         return record.best_epoch
-    if (told := _epoch_in(run.best_weights)) is not None:
-        return told
+    if (epoch := _epoch_in(run.best_weights)) is not None:
+        return epoch
     train, is_relative = record.train, record.custom.loss is not None
     stopping = EarlyStopping(train.min_delta, train.patience, is_relative=is_relative)
     for row in run.read_history():
@@ -61,7 +61,7 @@ def require_own_export(run: Run) -> None:
             flip = " --tta" if contract.get("flip") else ""
             raise RunError(
                 f"{run.model} is not the export of this run's best weights: its {name} is {value!s:.12}; expected "
-                f"{ours[name]!s:.12}: export it anew with `cifarnet export {shell_word(str(run))} --onnx{flip}`"
+                f"{ours[name]!s:.12}: export it again with `cifarnet export {shell_word(str(run))} --onnx{flip}`"
             )
 
 

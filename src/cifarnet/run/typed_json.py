@@ -43,8 +43,8 @@ def _dataclass(kind: Any, document: dict[str, Any], name: str) -> Any:
     if issubclass(kind, Config):
         return kind.from_json(document)
     kinds = get_type_hints(kind, include_extras=True)
-    told = [each.name for each in fields(kind) if each.name in document or each.default is MISSING]
-    return kind(**{field: read(kinds[field], document.get(field), f"{name}.{field}".lstrip(".")) for field in told})
+    given = [each.name for each in fields(kind) if each.name in document or each.default is MISSING]
+    return kind(**{field: read(kinds[field], document.get(field), f"{name}.{field}".lstrip(".")) for field in given})
 
 
 def _plain(kind: Any, value: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a ``Classifier`` returns for one image, and for one file of a stream."""
+"""Results of a ``Classifier``: for one image, and for one file of a stream."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

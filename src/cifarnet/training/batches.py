@@ -1,6 +1,8 @@
-"""The batches of several steps, with the images of the micro-batches that a worker computes."""
+"""Batches of several steps, with the images of the micro-batches that a worker computes, and their prefetching."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 from cifarnet.backends import MicroBatch, Steps, Workers
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Split
+
+Item = TypeVar("Item")
 
 
 def own_positions(ranges: Sequence[MicroBatch], workers: Workers) -> NDArray[np.int64] | None:
@@ -51,3 +55,13 @@ def _images(
     images = np.zeros((*indices.shape, *shape), np.uint8)
     images[:, own] = augmented
     return images
+
+
+def prefetched(items: Iterable[Item]) -> Generator[Item]:
+    """Yield ``items``, and prefetch the next one in a thread. Its exceptions are raised here."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, iterator, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]  # `end` has no type of its own

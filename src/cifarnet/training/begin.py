@@ -12,7 +12,7 @@ from cifarnet.atomic import write_atomically
 from cifarnet.backends import adapter, choose
 from cifarnet.data import HoldOut, evenly_chosen, hold_out_of
 from cifarnet.dataset import Dataset
-from cifarnet.errors import ConfigError, DataError
+from cifarnet.errors import ConfigError, DataError, listed
 from cifarnet.recipes import Recipe
 from cifarnet.run.custom import NO_CUSTOM_RECORD, CustomRecord
 from cifarnet.run.find import create_run, point_latest
@@ -28,8 +28,6 @@ from .kept_images import digest_of, require_keepable, write_test_images
 from .seen import Digests, digests, write_seen
 from .warm_start import WarmStart, require_unseen
 
-SHOWN = 3
-"""Maximum number of files in an error message."""
 STATISTICS_IMAGES = 500
 """Maximum number of training images that determine the statistics of batch normalization of an imported model."""
 
@@ -46,13 +44,12 @@ def begin(
 ) -> Run:
     """Create the folder of a new run below ``root``, with its record, ready for ``resume``.
 
-    A batch is divided into ``parts`` micro-batches; see ``machine_of``. With several workers the first creates the
-    folder, unless ``torchrun`` restarted them: then it is the one that they began before.
+    A batch is divided into ``parts`` micro-batches; see ``machine_of``. ``custom`` replaces the optimizer and the loss
+    of the recipe in the record. With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts
+    from. With ``keep_test_images``, it gets a copy of the test images, so that it can be exported without the dataset.
 
-    With ``keep_test_images`` the folder gets the test images, so that the run is exported without the dataset.
-
-    With ``warm_start``, the run gets a copy of those weights, whose convolutions it starts from. ``custom`` replaces
-    the optimizer and the loss of the recipe in the record.
+    With several workers, the first one creates the folder. If ``torchrun`` restarted the workers, the run that they
+    began before is returned.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
     were trained on before; ``ModelError`` for weights of another network; and ``RunError`` for a folder that cannot be
@@ -69,13 +66,13 @@ def begin(
     now, hold_out = datetime.now().astimezone(), hold_out_of(dataset, settings.train)
     seen = digests(dataset.train.images)
     _require_no_copies(dataset, seen)
-    known: Digests | None = seen
-    test_digest = digest_of(dataset.test) if keep_test_images else None
+    data = replace(DataRecord.of(dataset), test_digest=digest_of(dataset.test) if keep_test_images else None)
     machine = machine_of(settings, len(hold_out.train), parts, workers.count)
-    record, weights = _first_record(settings, dataset, hold_out, seen, now, machine), b""
-    record = replace(record, custom=custom, data=replace(record.data, test_digest=test_digest))
+    record = _first_record(settings, custom, data, _hold_out_record(hold_out, seen), now, machine)
+    known: Digests | None = seen
+    weights = b""
     if warm_start is not None:
-        require_unseen(warm_start, dataset, hold_out, hold_out.fingerprint)
+        require_unseen(warm_start, dataset, hold_out)
         images = dataset.train.images[evenly_chosen(hold_out.train, STATISTICS_IMAGES)]
         weights = start_weights(warm_start.weights, settings.model, images)  # raises unless they fit
         record = replace(record, warm_start=warm_start.recorded(weights, settings.model.image_shape))
@@ -122,12 +119,10 @@ def _require_no_copies(dataset: Dataset, seen: Digests) -> None:
     copies = np.flatnonzero(np.isin(digests(dataset.test.images), seen))
     if not len(copies):
         return
-    names = [dataset.test.files[index] for index in copies[:SHOWN]] if dataset.test.files else []
-    more = ", …" if names and len(copies) > SHOWN else ""
+    names = f": {listed(dataset.test.files[index] for index in copies)}" if dataset.test.files else ""
     raise DataError(
         f"{len(copies)} of the {len(dataset.test)} test images of {dataset.name} have the pixels of training images"
-        f"{': ' * bool(names)}{', '.join(names)}{more}; expected none, since their accuracy would say nothing: remove "
-        "them or their copies"
+        f"{names}; expected none, since their accuracy would say nothing: remove them or their copies"
     )
 
 
@@ -138,7 +133,12 @@ def facts_of(settings: Recipe, dataset: Dataset, custom: CustomRecord) -> dict[s
 
 
 def _first_record(
-    settings: Recipe, dataset: Dataset, parts: HoldOut, seen: Digests, now: datetime, machine: Machine
+    settings: Recipe,
+    custom: CustomRecord,
+    data: DataRecord,
+    hold_out: HoldOutRecord,
+    now: datetime,
+    machine: Machine,
 ) -> RunRecord:
     return RunRecord(
         status="running",
@@ -148,8 +148,9 @@ def _first_record(
         started=now.astimezone(UTC).replace(microsecond=0),
         model=settings.model,
         train=settings.train,
-        data=DataRecord.of(dataset),
-        hold_out=_hold_out_record(parts, seen),
+        custom=custom,
+        data=data,
+        hold_out=hold_out,
         versions=versions(),
         machine=machine,
     )

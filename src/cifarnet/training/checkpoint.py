@@ -140,7 +140,7 @@ def _deserialize(payload: bytes, path: Path) -> Checkpoint:
             "that wrote it, or start a new run"
         ) from error
     raise CheckpointError(
-        f"{path} has the format {found!r}; expected {FORMAT}: resume with the cifarnet that wrote it or start anew"
+        f"{path} has the format {found!r}; expected {FORMAT}: resume with the cifarnet that wrote it, or train again"
     )
 
 

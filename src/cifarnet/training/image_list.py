@@ -1,4 +1,4 @@
-"""The image files of a run: which they were, to say what changed, and which could not be read."""
+"""Lists of a run's image files: those that were read, to report later what changed, and those that were skipped."""
 
 import csv
 import io
@@ -8,14 +8,13 @@ import numpy as np
 
 from cifarnet.atomic import write_atomically
 from cifarnet.dataset import Dataset
+from cifarnet.errors import listed
 from cifarnet.run.folder import Run
 
 from .seen import Digests, digests
 
 IMAGES, BROKEN = "images.csv", "broken.csv"
-"""Files in a run folder: the image files with the digests of their pixels, and the files that were left out."""
-_SHOWN = 3
-"""Maximum number of files in an error message."""
+"""Files in a run folder: the image files with the digests of their pixels, and the files that were skipped."""
 
 
 def write_image_lists(run: Run, dataset: Dataset, train: Digests) -> None:
@@ -45,7 +44,7 @@ def since_then(run: Run | None, dataset: Dataset) -> str:
         "no longer readable": removed & broken,
         "changed": {name for name in now.keys() & was.keys() if now[name] != was[name]},
     }
-    different = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names)
+    different = "; ".join(f"{len(names)} {kind}: {listed(sorted(names))}" for kind, names in kinds.items() if names)
     return f" (since then {different})" if different else ""
 
 
@@ -53,11 +52,6 @@ def _digests_of(dataset: Dataset, train: Digests) -> dict[str, str]:
     found = np.concatenate([train, digests(dataset.test.images)])
     names = (*dataset.train.files, *dataset.test.files)
     return {name: f"{each:016x}" for name, each in zip(names, found.tolist(), strict=False)}
-
-
-def _listed(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:_SHOWN]) + ", …" * (len(ordered) > _SHOWN)
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:

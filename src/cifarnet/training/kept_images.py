@@ -1,4 +1,4 @@
-"""The test images in a run folder, with which the run is exported without its photos."""
+"""Test images kept in the run folder, so that the run can be exported without its dataset."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from cifarnet.run.record import RunRecord
 FILE = "test-images.npz"
 """Name of the file in a run folder."""
 MOST_BYTES = 64_000_000
-"""Maximum size of the images: twice those of CIFAR-10."""
+"""Maximum size of the images, twice that of the CIFAR-10 test images."""
 
 
 def require_keepable(dataset: Dataset) -> None:
@@ -28,9 +28,8 @@ def require_keepable(dataset: Dataset) -> None:
 
 def digest_of(split: Split) -> str:
     """Return the SHA-256 (hex) of the shape, labels and pixels of ``split``."""
-    digest = hashlib.sha256(repr(split.images.shape).encode())
-    digest.update(np.ascontiguousarray(split.labels).data)
-    digest.update(np.ascontiguousarray(split.images).data)
+    digest = hashlib.sha256()
+    split.add_to(digest)
     return digest.hexdigest()
 
 
@@ -42,7 +41,7 @@ def write_test_images(run: Run, dataset: Dataset) -> None:
 
 
 def kept_test_images(run: Run) -> Dataset | None:
-    """Return a dataset of the test images in the folder of ``run``, without training images, or None.
+    """Return a dataset of the test images in the folder of ``run``, without training images, or None if none were kept.
 
     Raises ``RunError`` if they are not those that the run began with.
     """

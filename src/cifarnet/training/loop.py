@@ -2,11 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +21,7 @@ from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.record import StopReason
 
-from .batches import filled_steps, own_positions
+from .batches import filled_steps, own_positions, prefetched
 from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from .custom import NO_CUSTOM, Custom, build_custom, rate_after
 from .distributed import digest_of, require_alike
@@ -34,8 +33,6 @@ IMAGES_PER_CALL = 750
 """Maximum number of images per call of the engine, unless a batch is larger. Each call waits for the device."""
 CALLS_PER_EPOCH = 8
 """Minimum number of calls per epoch, if it has as many steps."""
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -295,13 +292,3 @@ class _Session:
             patience_left=self._stopping.patience_left,
             workers=self._workers.count,
         )
-
-
-def prefetched(items: Iterable[Item]) -> Generator[Item]:
-    """Yield ``items``, and prefetch the next one in a thread. Its exceptions are raised here."""
-    iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, iterator, end)
-        while (item := upcoming.result()) is not end:
-            upcoming = pool.submit(next, iterator, end)
-            yield item  # type: ignore[misc]  # `end` has no type of its own

@@ -10,12 +10,12 @@ from .image_list import since_then
 
 
 def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None) -> None:
-    """Raise ``RunError`` unless ``dataset`` is the one in a run record, with the files that differ from ``run``."""
+    """Raise ``RunError`` unless ``dataset`` is the one in a run record; it lists the files that differ from ``run``."""
     if data.fingerprint != dataset.fingerprint:
         raise RunError(
             f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {data.fingerprint[:12]} as when the "
-            f"run began: restore {data.source or data.name}, pass it from its new place if it moved (--data), or "
-            f"start a new run{since_then(run, dataset)}"
+            f"run began: restore {data.source or data.name}, pass its new location if it was moved (--data), or start "
+            f"a new run{since_then(run, dataset)}"
         )
     if data.labels != dataset.labels:
         raise RunError(
@@ -25,10 +25,10 @@ def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None
 
 
 def same_hold_out(record: RunRecord, dataset: Dataset, run: Run | None = None) -> HoldOut:
-    """Return the validation split that a run began with. ``run``, if given, knows which files differ.
+    """Return the validation split that the run with ``record`` began with.
 
-    Raises ``RunError`` if ``dataset`` or its division is not that of the record: images of another validation split may
-    have been trained on.
+    Raises ``RunError``, which lists the files that differ from ``run`` if it is given, if ``dataset`` or its validation
+    split is another one: images of another validation split may have been trained on.
     """
     require_same_data(record.data, dataset, run)
     parts = hold_out_of(dataset, record.train)

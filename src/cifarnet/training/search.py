@@ -1,6 +1,6 @@
 """Search for better settings of a recipe with Optuna, in any number of processes that share a journal file.
 
-The measure is the validation loss; the test images are not scored.
+The objective is the validation loss; the test images are not evaluated.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ FACTOR = 4
 This and the other ranges were chosen, not tuned.
 """
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
-"""States of the trials that count; failed ones were interrupted, and running ones may have been killed."""
+"""States of the trials that count. Failed trials were interrupted; running ones may have been killed."""
 
 
 def search(
@@ -50,11 +50,12 @@ def search(
     stop: Callable[[], bool] = lambda: False,
     on_trial: Callable[[optuna.trial.FrozenTrial], None] = lambda _: None,
 ) -> optuna.Study:
-    """Try settings around those of ``settings`` until the journal ``storage`` has ``trials`` trials; return them.
+    """Run trials with settings around ``settings`` until the journal ``storage`` has ``trials`` of them.
 
-    ``settings`` are adapted to ``dataset`` (``Recipe.for_dataset``) and are the first trial. A trial whose validation
-    loss is above the median of the others after as many epochs is pruned. ``on_trial`` is called after each. ``stop``
-    and ``max_minutes`` end the running trial, which is lost. Raises ``RunError`` for a file that is no journal.
+    ``settings`` is a recipe that is already adapted to ``dataset`` (``Recipe.for_dataset``), and the first trial. A
+    trial is pruned if its validation loss is above the median of the others at the same epoch. ``on_trial`` is called
+    after each trial. ``stop`` and ``max_minutes`` end the search and lose the running trial. Returns the study. Raises
+    ``RunError`` for a file that is not a journal.
     """
     require_fitting(settings, dataset)
     deadline = time.monotonic() + 60 * max_minutes
@@ -88,13 +89,13 @@ def search_space(settings: Recipe) -> dict[str, Any]:
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """Return how much each setting matters for the validation loss, 0 to 1, summing to 1; empty for too few trials."""
+    """Return the importance of each setting for the validation loss, 0 to 1 with sum 1; empty for too few trials."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return optuna.importance.get_param_importances(study) if len({trial.value for trial in trials}) > 1 else {}
 
 
 def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Study:
-    """Open the study of these settings and images; a journal may have those of others as well."""
+    """Open the study of these settings and images; a journal may contain other studies as well."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     facts = json.dumps([dataset.fingerprint, settings.model.to_json(), settings.train.to_json()])
     first = settings.model.to_json() | settings.train.to_json()
@@ -118,7 +119,7 @@ def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Stu
 
 
 def _require_journal(path: Path) -> None:
-    """Raise ``ValueError`` or ``TypeError`` for another file, or Optuna might append to it."""
+    """Raise ``ValueError`` or ``TypeError`` unless the file is a journal, because Optuna might append to any file."""
     with path.open("rb") as file:
         first = file.readline()
     if first and "op_code" not in json.loads(first):

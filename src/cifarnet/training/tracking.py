@@ -104,7 +104,7 @@ class Tracking(Observer):
                 show(self._files)
         except Exception as error:  # noqa: BLE001  # the training continues, whatever another library raises
             self._files, self._failure = None, _reason(error)
-            self._notice(f"TensorBoard is left out from here on ({self._failure}); the training goes on")
+            self._notice(f"TensorBoard is left out from here on ({self._failure}); training continues")
 
 
 def _reason(error: Exception) -> str:

@@ -73,10 +73,10 @@ def train(
 ) -> Run:
     """Train a network on ``dataset`` as the ``recipe`` says, in a new run folder below ``runs``, and return the run.
 
-    The recipe is a name, or a JSON file of ``cifarnet tune``. By default its settings are adapted to the classes, the
-    image shape and the number of images, as the command ``cifarnet train`` does. A ``model_config`` or ``train_config``
-    is used as it is. With ``warm_start``, the convolutions of that run, or of the classifier that comes with the
-    package, are trained further; the validation split of a run is kept, and the recipe must be the same.
+    ``recipe`` is a name, or a recipe file (JSON) such as that of ``cifarnet tune``. By default its settings are adapted
+    to the classes, the image shape and the number of images, as by the command ``cifarnet train``. A ``model_config``
+    or ``train_config`` is used as it is. ``warm_start`` fine-tunes the convolutions of another run, or of the bundled
+    CIFAR-10 classifier (``"pretrained"``); the validation split of that run is kept, and the recipe must be the same.
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
@@ -199,21 +199,16 @@ def resume(
         )
         record = _with_result(record, outcome)
         if outcome.best_epoch:
-            forward = predictor(model)
-            record = replace(
-                record,
-                calibration=fit_calibration(forward, dataset, parts, workers),
-                metrics=replace(record.metrics, test=_test_score(forward, dataset, workers)),
-            )
+            record = _evaluated(record, predictor(model), dataset, parts, workers)
         if workers.is_first:
             digest = weights_digest(run) if outcome.best_epoch else None
             run.write_record(replace(record, weights_sha256=digest))
-        workers.texts("written")  # nobody reads the record before
+        workers.texts("written")  # no worker returns before the record is written
     return run
 
 
 def _started(record: RunRecord, workers: Workers, source: str | None) -> RunRecord:
-    """Return the record of a session that begins, with the place where the images are now."""
+    """Return the record at the beginning of a session, with the current location of the images."""
     machine = replace(record.machine, workers=workers.count if workers.count > 1 else None)
     data = replace(record.data, source=source or record.data.source)
     return replace(record.without_results(), status="running", machine=machine, data=data)
@@ -226,6 +221,12 @@ def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model
         # Evenly chosen, so that every class of a sorted folder is among them.
         whiten(model, settings.model, split.images[evenly_chosen(parts.train, WHITENING_IMAGES)])
     return model
+
+
+def _evaluated(record: RunRecord, forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers) -> RunRecord:
+    """Return the record with the calibration and the test score of ``forward``."""
+    metrics = replace(record.metrics, test=_test_score(forward, dataset, workers))
+    return replace(record, calibration=fit_calibration(forward, dataset, parts, workers), metrics=metrics)
 
 
 def _test_score(forward: Predictor, dataset: Dataset, workers: Workers) -> RecordedScore:

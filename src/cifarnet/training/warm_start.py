@@ -32,7 +32,7 @@ class WarmStart:
     image_shape: tuple[int, ...] = IMAGE_SHAPE
     """Height, width and channels of its images."""
     has_other_size: bool = False
-    """Whether a run before it has images of another size."""
+    """Whether a run that it was fine-tuned from has images of another size."""
 
     def recorded(self, content: bytes, image_shape: tuple[int, ...]) -> StartedFrom:
         """Return the entry in the record of the new run.
@@ -86,42 +86,42 @@ def warm_start_of(run: Run) -> WarmStart | None:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise RunError(
-            f"{path} could not be read ({error.strerror}); expected what the run began with: restore it or start anew"
+            f"{path} could not be read ({error.strerror}); expected what the run began with: restore it or train again"
         ) from error
     if found != recorded.weights_sha256:
         raise RunError(
             f"{path} has the SHA-256 {found[:12]}…; expected {recorded.weights_sha256[:12]}… as when the run "
-            "began: restore it or start anew"
+            "began: restore it or train again"
         )
     return WarmStart(recorded.run, path, seen_by(run), _division(record), record.model.image_shape)
 
 
-def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut, hold_out: str) -> None:
+def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut) -> None:
     """Raise ``ConfigError`` if validation or test images were trained on before, or if that cannot be known.
 
-    ``parts`` is the validation split of ``dataset``, and ``hold_out`` its fingerprint. The same split of the same
-    dataset as in the earlier run is accepted, even if the dataset has copies of an image. Image files are compared in
-    the size of the earlier run; arrays of another size are refused.
+    ``parts`` is the validation split of ``dataset``. The same split of the same dataset as in the earlier run is
+    accepted, even if the dataset has copies of an image. Image files are compared at the size of the earlier run;
+    arrays of another size are refused.
     """
     if dataset.train.images.shape[1:] != warm_start.image_shape:
         dataset = _in_size_of(warm_start, dataset)
     data, held_out_before = warm_start.division or (None, None)
     is_same = data == dataset.fingerprint
     seen = digests(dataset.train.images) if is_same else warm_start.seen
-    if seen is None or (is_same and held_out_before == hold_out):
+    if seen is None or (is_same and held_out_before == parts.fingerprint):
         return
     validation = dataset.train.images[parts.validation]
     if count := count_seen(validation, seen) + count_seen(dataset.test.images, seen):
         raise ConfigError(
             f"{count} of the {len(validation) + len(dataset.test)} validation and test images were trained on by "
-            f"{warm_start.run} or a run before it; expected new ones (adding images to its folder changes which are "
-            "the validation images): use a folder of new images, that run's images, split_seed, seed and "
+            f"{warm_start.run} or a run before it; expected new ones (adding images to its folder changes its "
+            "validation split): use a folder of new images, that run's images, split_seed, seed and "
             "validation_fraction, or train from scratch"
         )
 
 
 def _in_size_of(warm_start: WarmStart, dataset: Dataset) -> Dataset:
-    """Return ``dataset`` with its image files read again in the size of the earlier run, to recognize its images."""
+    """Return ``dataset`` with its image files decoded at the size of the earlier run, to recognize its images."""
     if dataset.source is None or not (dataset.train.files and dataset.test.files):
         raise ConfigError(
             f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {warm_start.image_shape} "

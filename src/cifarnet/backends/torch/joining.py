@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from cifarnet.backends.workers import LOOPBACK, Workers, joining, lost_worker
 
 POLL_S = 0.05
-"""Seconds between two looks into a store."""
+"""Interval at which a store is polled, in seconds."""
+NOTE = "cifarnet"
+"""Key of our entry in the store of ``torchrun``."""
 
 
 def join(timeout_s: float) -> Workers:
@@ -43,7 +45,7 @@ def join(timeout_s: float) -> Workers:
 
 
 def _rendezvous(timeout: timedelta) -> dict[str, Any]:
-    """Return arguments for ``init_process_group``, where what torch does by itself is not enough."""
+    """Return arguments for ``init_process_group``; none if torch's own rendezvous is enough."""
     host, names = os.environ.get("MASTER_ADDR", ""), ("MASTER_PORT", "RANK", "WORLD_SIZE")
     if not os.environ.keys() >= set(names):
         return {}  # torch names what is missing
@@ -59,10 +61,10 @@ def _rendezvous(timeout: timedelta) -> dict[str, Any]:
 
 
 def _of_this_attempt(store: Any, rank: int, count: int, timeout: timedelta) -> Any:
-    """Return a part of ``torchrun``'s store that is new: the rest holds addresses of workers that have ended.
+    """Return a new part of ``torchrun``'s store, because the rest has addresses of workers that have ended.
 
-    The first worker tells each of the others its name. So that no old entry passes for an answer, every worker draws a
-    name of its own, and the others repeat that of the first.
+    The first worker draws the name of the part and tells it to each of the others, which repeat it. So that no old
+    entry is taken for an answer, they ask with a random name of their own.
     """
     own, deadline, others = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds(), range(1, count)
 
@@ -94,12 +96,8 @@ def _agent_store() -> Any:
     return torch.distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
 
 
-NOTE = "cifarnet"
-"""Key of our entry in the store of ``torchrun``."""
-
-
 def _notes() -> dict[str, Any]:
-    """Return ``recall`` and ``remember`` of ``Workers``, if they have a place."""
+    """Return ``recall`` and ``remember`` of ``Workers``, if ``torchrun`` has a store for them."""
     if not _has_agent_store():
         return {}
     store = _agent_store()

@@ -13,8 +13,6 @@ from cifarnet.system import multiplies_bfloat16
 
 CAN_MULTIPLY_BFLOAT16 = multiplies_bfloat16()
 """Whether the CPU has the instructions that make torch's bfloat16 convolution the faster one."""
-
-
 MANY_STEPS = 1e9
 """A step count at which torch's own bias correction is a multiplication by one."""
 

@@ -1,4 +1,4 @@
-"""Settings of the process, and what PyTorch has there."""
+"""Process-wide settings of PyTorch, its devices and its threads."""
 
 import ctypes
 import platform
@@ -9,16 +9,10 @@ import torch
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """See ``Adapter``."""
-
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Constants of glibc's ``malloc.h``."""
-
-
 KEPT_BYTES = 2**30
 """More than the largest allocation of a step, in bytes."""
-
-
 OLDER_MAXIMUM = 2**25
 """Maximum of ``M_MMAP_THRESHOLD`` before glibc 2.35, in bytes."""
 

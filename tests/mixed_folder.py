@@ -1,6 +1,6 @@
-"""A newcomer's folder: about 500 images of many kinds and sizes in three classes, and what else lies in such folders.
+"""A folder of about 500 images of many formats, modes and sizes in three classes, with copies, broken and other files.
 
-``python -m tests.newcomer DIR`` writes one to look at.
+``python -m tests.mixed_folder DIR`` writes one to look at.
 """
 
 import io
@@ -15,7 +15,7 @@ from PIL import Image, features
 from tests.lfs import POINTER
 
 CLASSES = {"café": 300, "rote Äpfel": 140, "sky": 60}
-"""Number of sound images of each class, without copies: the largest is five times the smallest."""
+"""Number of valid images of each class, without copies: the largest is five times the smallest."""
 KINDS = (
     *(("RGB", "jpg"), ("RGB", "JPG"), ("L", "jpeg"), ("CMYK", "jpg"), ("RGB", "jfif"), ("RGB", "png"), ("RGBA", "png")),
     *(("P", "png"), ("LA", "png"), ("1", "png"), ("L", "bmp"), ("RGB", "webp"), ("P", "gif"), ("RGB", "tif")),
@@ -29,8 +29,8 @@ LEFT_OUT = {".heic": 3, ".mov": 2, ".txt": 1, ".db": 1, "": 1}
 
 
 @dataclass(frozen=True)
-class Newcomer:
-    """The folder, and how many of its files are sound images, copies and broken."""
+class MixedFolder:
+    """The folder, and its number of valid images (copies included), copies and broken files."""
 
     folder: Path
     images: int
@@ -38,7 +38,7 @@ class Newcomer:
     broken: int
 
 
-def make_folder(folder: Path) -> Newcomer:
+def make_folder(folder: Path) -> MixedFolder:
     """Write the folder, always with the same content."""
     rng = np.random.default_rng(0)
     for color, (label, count) in enumerate(CLASSES.items()):
@@ -50,7 +50,7 @@ def make_folder(folder: Path) -> Newcomer:
     copies = _copy(folder)
     broken = _break(folder)
     _litter(folder)
-    return Newcomer(folder, sum(CLASSES.values()) + copies, copies, broken)
+    return MixedFolder(folder, sum(CLASSES.values()) + copies, copies, broken)
 
 
 def _photo(rng: np.random.Generator, color: int, mode: str) -> Image.Image:
@@ -104,7 +104,7 @@ def _break(folder: Path) -> int:
 
 
 def _litter(folder: Path) -> None:
-    """Write what is not read: other kinds of files, hidden ones, and those of systems; and an image of few levels."""
+    """Write files that are not read: those of other kinds, hidden ones, system folders and a linked folder."""
     number = 0
     for ending, count in LEFT_OUT.items():
         for _ in range(count):
