@@ -56,7 +56,7 @@ def command(
 ) -> None:
     """Search for better settings of a recipe, by validation loss.
 
-    Tries learning rate, weight decay, dropout, label smoothing, random crop, cutout and batch size around the recipe's.
+    Tries learning rate, weight decay, dropout, label smoothing, translation, cutout and batch size around the recipe's.
     Trials that are worse than the others are pruned. The test images are not scored. The same command continues after
     Ctrl-C, which loses the running trial, and shows the result. The best settings are written beside the journal, as a
     recipe for `cifarnet train`.
