@@ -12,7 +12,7 @@ from cifarnet.errors import UsageError, counted, printable, shell_word
 
 from .dataset_notes import by_extension
 from .display import download_bar, out, say, shortened
-from .options import JsonOption, SkipBrokenOption, filled
+from .options import JsonOption, filled
 from .tables import table
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ def command(
     folder: Annotated[
         Path, typer.Argument(help="Folder of class folders.", parser=filled("DIR", "a folder", Path), metavar="DIR")
     ],
-    skip_broken: SkipBrokenOption = False,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Accept the folder even if some image files cannot be read.")
+    ] = False,
     sheet: Annotated[
         Path | None,
         typer.Option(

@@ -9,6 +9,7 @@ import typer
 
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError
+from cifarnet.recipes import RECIPES
 
 from .dataset_notes import say_left_out
 from .display import download_bar, out, say
@@ -40,12 +41,14 @@ def command(
     data: Annotated[
         str,
         typer.Option(
-            help="cifar10, synthetic, an archive of CIFAR-10 or a folder of images.", parser=filled("--data", DATA)
+            help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.", parser=filled("--data", DATA)
         ),
     ] = "cifar10",
     image_size: ImageSizeOption = IMAGE_SIZE,
     skip_broken: SkipBrokenOption = False,
-    recipe: Annotated[str, typer.Option(help="Recipe to train.", parser=filled("--recipe", "its name"))] = "seed",
+    recipe: Annotated[
+        str, typer.Option(help=f"One of {', '.join(RECIPES)}.", parser=filled("--recipe", "its name"))
+    ] = "seed",
     output: Annotated[
         Path | None,
         typer.Option(

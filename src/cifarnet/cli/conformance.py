@@ -18,6 +18,7 @@ def command(
     outputs: Annotated[
         Path,
         typer.Argument(
+            metavar="OUTPUTS.json",
             help="JSON file with the app's outputs by golden image.",
             show_default=False,
             parser=filled("OUTPUTS", "a JSON file", Path),

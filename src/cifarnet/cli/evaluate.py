@@ -51,7 +51,7 @@ def command(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Dataset to evaluate on its test split, if not that of the run.",
+            help="Evaluate on the test split of this dataset instead of that of the run.",
             show_default=False,
             parser=filled("--data", DATA),
         ),

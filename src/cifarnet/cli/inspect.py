@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def command(name: ModelArgument = None, runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
     """Show the layers, training and parity check of a model file.
 
-    By default it is that of the newest exported run, or else the classifier of CIFAR-10 that comes with cifarnet.
+    The default is the newest exported run or, if there is none, the bundled CIFAR-10 classifier.
     """
     from cifarnet.export.inspect import inspect_model
 

@@ -37,7 +37,10 @@ MODEL = "a run folder, its name, a model file, or pretrained"
 RunArgument = Annotated[
     str | None,
     typer.Argument(
-        help="Run folder or its name; the latest run by default.", show_default=False, parser=filled("RUN", RUN)
+        metavar="RUN",
+        help="Run folder or its name; the latest run by default.",
+        show_default=False,
+        parser=filled("RUN", RUN),
     ),
 ]
 ModelArgument = Annotated[
