@@ -182,7 +182,9 @@ def test_no_training_image_of_the_weights_is_held_out(run, trained, tmp_path, ag
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "train", "--data", other, "--from", "latest", "--seed", "5")
     assert "validation and test images were trained on by " in message
-    assert message.endswith("that run's images, split_seed, seed and validation_fraction, or train from scratch")
+    assert message.endswith(
+        "the images of that run with its split_seed, seed and validation_fraction, or train from scratch"
+    )
     assert [path.name for path in (tmp_path / "runs").glob("2*")] == [trained.path.name]
 
 

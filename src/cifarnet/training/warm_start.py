@@ -115,8 +115,8 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut) -> N
         raise ConfigError(
             f"{count} of the {len(validation) + len(dataset.test)} validation and test images were trained on by "
             f"{warm_start.run} or a run before it; expected new ones (adding images to its folder changes its "
-            "validation split): use a folder of new images, that run's images, split_seed, seed and "
-            "validation_fraction, or train from scratch"
+            "validation split): use a folder of new images, or the images of that run with its split_seed, seed "
+            "and validation_fraction, or train from scratch"
         )
 
 
