@@ -106,7 +106,7 @@ def test_resuming_a_finished_run_is_refused_before_its_data_is_opened(run, tmp_p
     gone = DATA | {"source": str(tmp_path / "gone")}
     name = write_run(tmp_path, status="finished", why_stopped="patience", epochs=37, data=gone)
     message = fails_after_messages(run, "train", "--resume", name, "--learning-rate", str(TRAIN.learning_rate))
-    assert message.startswith("runs/stored came to its end (patience, epoch 37); expected a run that was interrupted")
+    assert message.startswith("runs/stored has finished (patience, epoch 37); expected a run that was interrupted")
 
 
 @pytest.mark.parametrize(

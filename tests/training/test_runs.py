@@ -205,7 +205,7 @@ def test_an_interruption_before_the_first_epoch_ended_leaves_no_best_weights(job
 
 def test_a_finished_run_is_not_trained_further(whole, dataset, watcher):
     before = (whole.run.path / "run.json").read_bytes()
-    with pytest.raises(RunError, match="came to its end"):
+    with pytest.raises(RunError, match="has finished"):
         resume(whole.run, dataset, observer=watcher)
     assert (whole.run.path / "run.json").read_bytes() == before
 

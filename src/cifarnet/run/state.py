@@ -100,6 +100,6 @@ def require_resumable(run: Run) -> None:
     record = run.record
     if record.status == "finished":
         raise RunError(
-            f"{run} came to its end ({record.why_stopped}, epoch {record.epochs}); "
+            f"{run} has finished ({record.why_stopped}, epoch {record.epochs}); "
             "expected a run that was interrupted: start a new one"
         )
