@@ -322,7 +322,7 @@ def test_the_checkpoints_of_a_run_with_other_settings_are_refused(job, dataset, 
     )
     shutil.rmtree(run.checkpoints)
     shutil.copytree(other.checkpoints, run.checkpoints)
-    with pytest.raises(CheckpointError, match="run.json has the patience 20; expected 7, with which the checkpoints"):
+    with pytest.raises(CheckpointError, match=r"run\.json has the patience 20; expected 7, with which the checkpoints"):
         resume(run, dataset, observer=watcher)
 
 

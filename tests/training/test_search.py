@@ -146,6 +146,16 @@ def test_a_journal_that_cannot_be_made_is_refused(settings, dataset, tmp_path, p
         search(settings, dataset, tmp_path / place, trials=1)
 
 
+@pytest.mark.parametrize("lost", [1, 20])
+def test_a_journal_whose_last_line_is_incomplete_goes_on_without_it(settings, dataset, journal, lost):
+    search(settings, dataset, journal, trials=2)
+    journal.write_bytes(journal.read_bytes()[:-lost])  # as after a full disk: the end of trial 1
+    states = [TrialState.COMPLETE, TrialState.RUNNING, TrialState.COMPLETE]
+    for _ in range(2):  # the second only reads
+        assert [trial.state for trial in search(settings, dataset, journal, trials=2).trials] == states
+    assert [path.name for path in journal.parent.iterdir()] == [journal.name]
+
+
 # The command
 
 

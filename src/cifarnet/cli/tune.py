@@ -98,18 +98,16 @@ def command(
 
 def _require_own(best: Path, recipe: str) -> None:
     """Raise ``UsageError`` if the file ``best``, which the search writes, is no recipe or the one it starts from."""
-    if best.resolve() == Path(recipe).resolve():
-        why = "from which it starts"
-    else:
-        try:
-            _ = best.exists() and recipe_and_settings(str(best))
-            return
-        except ConfigError:
-            why = "which is no recipe"
-    raise UsageError(
-        f"the search would overwrite {best}, {why}; expected a journal beside which that name is free: name another "
-        "with --storage"
-    )
+    why = "from which it starts" if best.resolve() == Path(recipe).resolve() else ""
+    try:
+        _ = best.exists() and recipe_and_settings(str(best))
+    except ConfigError:
+        why = "which is no recipe"
+    if why:
+        raise UsageError(
+            f"the search would overwrite {best}, {why}; expected a journal beside which that name is free: name "
+            "another with --storage"
+        )
 
 
 def _finished(study: "Study") -> "list[FrozenTrial]":
