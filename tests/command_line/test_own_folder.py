@@ -125,6 +125,7 @@ def test_recall_and_balanced_accuracy_are_printed_for_unbalanced_classes(run, ph
     _, stdout, _ = run("evaluate", "--json")
     assert test["recall"] == [each["recall"] for each in json.loads(stdout)["evaluation"]["classes"]]
     assert test["balanced_accuracy"] == np.mean(test["recall"])
+    assert not any("--class-weights" in line for line in lines)  # which was given
     (told,) = (line for line in lines if line.startswith("Classes differ in size: balanced accuracy "))
     assert f"{100 * test['balanced_accuracy']:.2f}%; recall " in told
     assert f"cat {100 * test['recall'][0]:.1f}%" in told

@@ -25,7 +25,7 @@ PROGRAM = [sys.executable, "-m", "tests.worker_program"]
 TRAIN = ["train", "--recipe", "tiny", "--data", "synthetic"]
 
 several = pytest.mark.skipif(choose() == "tensorflow", reason="TensorFlow trains in one process")
-# With JAX they take minutes, because its runtime waits long for a worker that has ended.
+# Its six processes take JAX a minute on two cores.
 slow_with_jax = pytest.mark.nightly if choose() == "jax" else lambda test: test
 
 
@@ -112,7 +112,6 @@ def test_a_worker_that_hangs_ends_the_others(runs):
 
 
 @several
-@slow_with_jax
 def test_a_worker_with_other_images_is_refused_before_anything_is_made(runs):
     refused, silent = ended(started(2, [*TRAIN, "--runs", runs], {"rank": 1, "images": {"train": 330}}))
     assert (refused[0], silent[0]) == (1, 1)
@@ -144,7 +143,6 @@ def test_torchrun_restarts_workers_that_resume_the_run_they_began(by_one, runs):
 
 
 @several
-@slow_with_jax
 def test_a_run_without_batch_normalization_keeps_the_division_among_its_workers(dataset, runs, tmp_path):
     arguments = ["train", "--recipe", "plain", "--data", "synthetic", "--runs", runs]
     assert [code for code, *_ in ended(started(2, arguments))] == [0, 0]

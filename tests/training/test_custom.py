@@ -212,7 +212,10 @@ def test_commands_name_what_a_run_was_trained_with(job, runs, typed, tmp_path):
     card = (run.path / "MODELCARD.md").read_text().replace("\\", "")
     schedule = "keras.optimizers.schedules.CosineDecay(initial_learning_rate=0.003, decay_steps=100"
     for page in (card, (run.path / "report.html").read_text()):
-        assert f", optimizer=keras.optimizers.Lion(learning_rate={schedule}" in page.partition("Only from Python: ")[2]
+        assert (
+            f", optimizer=keras.optimizers.Lion(learning_rate={schedule}"
+            in page.partition("Not set by this command: ")[2]
+        )
         assert "loss=keras.losses.sparse_categorical_crossentropy" in page
         assert "Both losses are keras.losses.sparse_categorical_crossentropy, not the cross-entropy" in page
     assert "| schedule |" not in card

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -294,6 +295,47 @@ def test_a_checkpoint_of_another_network_is_refused(job, dataset, runs, watcher,
     save_checkpoint(run.checkpoints, Checkpoint(Position(), stopping, state, {}))
     with pytest.raises(CheckpointError, match="holds the state of another network; expected one of this run: start"):
         resume(run, dataset, observer=watcher)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("train", "learning_rate", 0.5), ("train", "batch_size", 5), ("train", "epochs", 9), ("model", "dropout", 0.5)],
+)
+def test_a_setting_edited_between_two_sessions_is_refused_and_the_results_so_far_stay(
+    job, dataset, runs, watcher, part, name, value
+):
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(20))
+    began = record[part][name]
+    edited = record | {part: record[part] | {name: value}}
+    put(run, edited)
+    words = f"run.json has the {name.replace('_', ' ')} {value}; expected {began}, with which the checkpoints in"
+    with pytest.raises(CheckpointError, match=re.escape(words)):
+        resume(run, dataset, observer=watcher)
+    assert document(run) == edited
+    put(run, record)
+    assert resume(run, dataset, observer=watcher).record.status == "finished"
+
+
+def test_the_checkpoints_of_a_run_with_other_settings_are_refused(job, dataset, runs, watcher):
+    (run, _), (other, _) = (
+        finished(each, dataset, runs, watcher, stop=stop_after(20)) for each in (job, with_training(job, patience=7))
+    )
+    shutil.rmtree(run.checkpoints)
+    shutil.copytree(other.checkpoints, run.checkpoints)
+    with pytest.raises(CheckpointError, match=r"run\.json has the patience 20; expected 7, with which the checkpoints"):
+        resume(run, dataset, observer=watcher)
+
+
+def test_a_run_that_has_lost_its_checkpoints_is_not_begun_again_over_its_results(job, dataset, runs, watcher):
+    run, record = finished(job, dataset, runs, watcher, stop=stop_after(20))
+    assert record["epochs"] == 2
+    before = run.best_weights.read_bytes()
+    shutil.rmtree(run.checkpoints)
+    with pytest.raises(
+        CheckpointError, match="has lost its checkpoints: its history has 2 epochs; expected the newest"
+    ):
+        resume(run, dataset, observer=watcher)
+    assert (run.best_weights.read_bytes(), document(run)) == (before, record)
 
 
 def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, watcher):

@@ -146,6 +146,16 @@ def test_a_journal_that_cannot_be_made_is_refused(settings, dataset, tmp_path, p
         search(settings, dataset, tmp_path / place, trials=1)
 
 
+@pytest.mark.parametrize("lost", [1, 20])
+def test_a_journal_whose_last_line_is_incomplete_goes_on_without_it(settings, dataset, journal, lost):
+    search(settings, dataset, journal, trials=2)
+    journal.write_bytes(journal.read_bytes()[:-lost])  # as after a full disk: the end of trial 1
+    states = [TrialState.COMPLETE, TrialState.RUNNING, TrialState.COMPLETE]
+    for _ in range(2):  # the second only reads
+        assert [trial.state for trial in search(settings, dataset, journal, trials=2).trials] == states
+    assert [path.name for path in journal.parent.iterdir()] == [journal.name]
+
+
 # The command
 
 
@@ -170,6 +180,24 @@ def test_what_tune_writes_is_a_recipe_of_train(file, typed, tmp_path, monkeypatc
     code, _, stderr = typed("train", "--resume", "latest", "--recipe", "tune.best.json")
     assert code == 0, stderr
     assert run.record.metrics.validation.loss == pytest.approx(float(lines[1].split()[1]), abs=5e-5)
+
+
+def test_a_file_that_is_no_best_recipe_is_not_overwritten(file, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.best.json").write_text("my notes")
+    words = ("tune", "--data", "synthetic", "--trials", "1", "--recipe")
+    code, stdout, stderr = typed(*words, "tiny.json", "--storage", "mine.journal")
+    assert (code, stdout) == (1, "")
+    assert stderr == (
+        "error: the search would overwrite mine.best.json, which is no recipe; expected a journal beside which that "
+        "name is free: name another with --storage\n"
+    )
+    assert (tmp_path / "mine.best.json").read_text() == "my notes"
+    (tmp_path / "tune.best.json").write_bytes(file.read_bytes())
+    code, _, stderr = typed(*words, "./tune.best.json")
+    assert code == 1
+    assert "the search would overwrite tune.best.json, from which it starts; expected" in stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.best.json", "tiny.json", "tune.best.json"]
 
 
 def test_a_folder_is_searched_in_another_size_without_its_broken_files(file, typed, tmp_path, monkeypatch):

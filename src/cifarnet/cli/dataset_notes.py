@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from cifarnet.config import TrainConfig
+from cifarnet.config import ClassWeights, TrainConfig
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
 from cifarnet.errors import counted, listed
 from cifarnet.recipes import Recipe
@@ -71,13 +71,12 @@ def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
         yield f"note: for {why}: {', '.join(listed)}"
 
 
-def _warnings(dataset: "Dataset", parts: "HoldOut", settings: TrainConfig) -> Iterator[str]:
+def _warnings(dataset: "Dataset", parts: "HoldOut", train: TrainConfig) -> Iterator[str]:
     """Yield a note for everything that is not read, and for images and settings that are valid but unusual."""
     yield from _reading(dataset)
-    yield from _images(dataset, is_weighted=settings.class_weights == "balanced")
-    if settings.batch_size > len(parts.train):
-        size = f"batch size {settings.batch_size:,}"
-        yield f"note: {size} is larger than the training split of {len(parts.train):,} images"
+    yield from _images(dataset, train.class_weights)
+    if train.batch_size > len(parts.train):
+        yield f"note: batch size {train.batch_size:,} is larger than the training split of {len(parts.train):,} images"
     held_out = Counter(dataset.train.labels[parts.validation].tolist())
     alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]
     if alone:
@@ -109,7 +108,7 @@ def by_extension(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {extension or 'without extension'}" for extension, count in ordered)
 
 
-def _images(dataset: "Dataset", *, is_weighted: bool) -> Iterator[str]:
+def _images(dataset: "Dataset", class_weights: ClassWeights) -> Iterator[str]:
     """Yield a note for copies, for images of nearly one color, and for unbalanced classes."""
     from cifarnet.data.image_facts import are_flat, class_sizes, is_unequal  # numpy, which --help does not need
 
@@ -128,7 +127,7 @@ def _images(dataset: "Dataset", *, is_weighted: bool) -> Iterator[str]:
     counts = dict(zip(dataset.labels, class_sizes(dataset), strict=True))
     small, large = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if is_unequal(list(counts.values())):
-        advice = "" if is_weighted else "; --class-weights balanced gives them more weight"
+        advice = "; --class-weights balanced gives them more weight" if class_weights == "none" else ""
         yield (
             f"note: {shortened(large)} has {counts[large]:,} images, {shortened(small)} {counts[small]:,}: "
             f"the accuracy says little about small classes{advice}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifarnet.dataset import IMAGE_SIZE
-from cifarnet.errors import RunError, counted, shell_word
+from cifarnet.errors import ConfigError, RunError, UsageError, counted, shell_word
 from cifarnet.recipes import RECIPES, recipe_and_settings
 from cifarnet.system import INTERRUPTED
 
@@ -66,6 +66,8 @@ def command(
     from cifarnet.training.stop import stop_on_signal
 
     settings, changes = recipe_and_settings(recipe)
+    best = storage.with_name(f"{storage.stem}.best.json")
+    _require_own(best, recipe)
     choose(backend)
     with download_bar() as progress:
         dataset = load_dataset(
@@ -86,13 +88,26 @@ def command(
             raise typer.Exit(INTERRUPTED)
         raise RunError("no trial has finished; expected one at least: run the command again, with more time or trials")
     _show(study, importance(study))
-    best = storage.with_name(f"{storage.stem}.best.json")
     _write(best, {"recipe": settings.name, "settings": changes | study.best_params})
     words = [] if data == "cifar10" else ["--data", data]
     words += ([] if image_size == IMAGE_SIZE else ["--image-size", str(image_size)]) + ["--skip-broken"] * skip_broken
     out("\n" + " ".join(map(shell_word, ["cifarnet", "train", "--recipe", str(best), *words])))
     if stop:
         raise typer.Exit(INTERRUPTED)
+
+
+def _require_own(best: Path, recipe: str) -> None:
+    """Raise ``UsageError`` if the file ``best``, which the search writes, is no recipe or the one it starts from."""
+    why = "from which it starts" if best.resolve() == Path(recipe).resolve() else ""
+    try:
+        _ = best.exists() and recipe_and_settings(str(best))
+    except ConfigError:
+        why = "which is no recipe"
+    if why:
+        raise UsageError(
+            f"the search would overwrite {best}, {why}; expected a journal beside which that name is free: name "
+            "another with --storage"
+        )
 
 
 def _finished(study: "Study") -> "list[FrozenTrial]":

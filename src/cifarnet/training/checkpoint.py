@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.atomic import write_atomically
+from cifarnet.data import HoldOut
 from cifarnet.errors import CheckpointError
-from cifarnet.run.folder import EpochRecord
+from cifarnet.recipes import Recipe
+from cifarnet.run.custom import CustomRecord, in_effect
+from cifarnet.run.folder import EpochRecord, Run
 
 GENERATIONS = 2
 """Number of checkpoints kept, in case the newest is incomplete."""
@@ -66,6 +69,8 @@ class Checkpoint:
     history: list[EpochRecord] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
     """Duration of each finished epoch, seconds."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Result of ``settings_of``; empty in checkpoints of earlier versions."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -96,6 +101,36 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     if not found:
         return None
     raise CheckpointError(f"{folder} holds {len(found)} checkpoints, none of them whole; expected one: start a new run")
+
+
+def settings_of(settings: Recipe, custom: CustomRecord, parts: HoldOut) -> dict[str, Any]:
+    """Return what a training has in common with the one that it continues, as JSON values by name."""
+    given = asdict(settings.model) | in_effect(asdict(settings.train), custom) | {"validation split": parts.fingerprint}
+    found: dict[str, Any] = json.loads(json.dumps(given))
+    return found
+
+
+def checkpoint_of(run: Run, settings: Mapping[str, Any]) -> Checkpoint | None:
+    """Return the newest checkpoint of ``run``, or None if it has just begun.
+
+    Raises ``CheckpointError`` as ``load_checkpoint``, for one that was not trained with ``settings``, the result of
+    ``settings_of``, and if all checkpoints are lost.
+    """
+    checkpoint = load_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        if (epochs := len(run.read_history())) > 1:  # the first epoch may have ended without one
+            raise CheckpointError(
+                f"{run} has lost its checkpoints: its history has {epochs} epochs; expected the newest in "
+                f"{run.checkpoints}: restore it or start a new run"
+            )
+        return None
+    for name, began in checkpoint.settings.items():
+        if (now := settings.get(name, began)) != began:
+            raise CheckpointError(
+                f"run.json has the {name.replace('_', ' ')} {now!s:.80}; expected {began!s:.80}, with which the "
+                f"checkpoints in {run.checkpoints} were trained: restore run.json or start a new run"
+            )
+    return checkpoint
 
 
 def _payload(path: Path) -> bytes | None:

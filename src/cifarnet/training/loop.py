@@ -22,7 +22,7 @@ from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.record import StopReason
 
 from .batches import filled_steps, own_positions, prefetched
-from .checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, Position, save_checkpoint, settings_of
 from .custom import NO_CUSTOM, Custom, build_custom, rate_after
 from .distributed import digest_of, require_alike
 from .early_stopping import EarlyStopping
@@ -63,6 +63,7 @@ def fit(
     observer: Observer,
     *,
     custom: Custom = NO_CUSTOM,
+    checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
     max_minutes: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
@@ -71,13 +72,11 @@ def fit(
 ) -> Outcome:
     """Train ``model`` on ``split.images[parts.train]``, and leave the weights of the best epoch in it.
 
-    Continues from the newest checkpoint of ``run``, if there is one; the first of the ``workers`` writes best weights,
-    history and checkpoints there. ``custom`` replaces the optimizer and the loss of ``settings``. A batch is divided
-    into ``micro_batches``, by default as the adapter chooses. ``stop`` and ``max_minutes`` as in ``train.train``.
-    Raises ``RunError``, ``CheckpointError`` and ``WorkerError``.
+    Continues from ``checkpoint``, if given; the first of the ``workers`` writes best weights, history and checkpoints
+    to ``run``. ``custom`` replaces optimizer and loss of ``settings``. A batch is divided into ``micro_batches``, by
+    default as the adapter chooses. ``stop`` and ``max_minutes`` as in ``train.train``. Raises as ``train.resume``.
     """
     session = _Session(model, split, parts, settings, run, observer, custom, clock, micro_batches, workers)
-    checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is not None:
         session.restore(checkpoint)
     deadline = clock() + 60 * max_minutes
@@ -112,8 +111,8 @@ class _Session:
         micro_batches: int | None,
         workers: Workers,
     ) -> None:
-        self._model, self._run, self._observer, self._clock = model, run, observer, clock
-        self._workers = workers
+        self._model, self._run, self._observer, self._clock, self._workers = model, run, observer, clock, workers
+        self._settings = settings_of(settings, custom.record(), parts)
         self._config = config = settings.train
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
@@ -268,6 +267,7 @@ class _Session:
             best=self._best,
             history=self._history,
             epoch_seconds=self._epoch_seconds,
+            settings=self._settings,
         )
         save_checkpoint(self._run.checkpoints, checkpoint)
 

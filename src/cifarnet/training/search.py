@@ -6,6 +6,7 @@ The objective is the validation loss; the test images are not evaluated.
 import hashlib
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from cifarnet.atomic import remove_abandoned, temporary_name
@@ -101,10 +102,12 @@ def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Stu
     first = settings.model.to_json() | settings.train.to_json()
     schedule = settings.train.schedule_epochs or settings.train.epochs
     try:
+        lock = JournalFileSymlinkLock(str(storage))
         if storage.exists():
             _require_journal(storage)
+            _drop_incomplete_line(storage, lock)
         study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(storage))),
+            storage=JournalStorage(JournalFileBackend(str(storage), lock)),
             study_name=f"{settings.name} {hashlib.sha256(facts.encode()).hexdigest()[:12]}",
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=schedule // 4),
             load_if_exists=True,
@@ -124,6 +127,16 @@ def _require_journal(path: Path) -> None:
         first = file.readline()
     if first and "op_code" not in json.loads(first):
         raise ValueError("it was not written by Optuna")
+
+
+def _drop_incomplete_line(path: Path, lock: JournalFileSymlinkLock) -> None:
+    """Remove an incomplete last line, as after a full disk, or Optuna would append to it and could read neither."""
+    lock.acquire()  # otherwise it may be the line that another process is writing
+    try:
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from cifarnet.system import usable_cores
 
 from .begin import begin, facts_of, require_fitting
 from .best import fit_calibration
+from .checkpoint import checkpoint_of, settings_of
 from .custom import customized, resumed
 from .distributed import join, require_alike
 from .loop import Outcome, fit
@@ -159,7 +160,7 @@ def resume(
 
     Raises ``RunError`` if another process uses the run, if it has finished, for another dataset, backend or start
     weights, and if an optimizer or a loss is missing; ``ConfigError`` for another optimizer or loss;
-    ``CheckpointError`` for damaged checkpoints.
+    ``CheckpointError`` for lost or damaged checkpoints and for those of other settings.
     """
     _require_observer(observer)
     workers = join()
@@ -176,6 +177,7 @@ def resume(
         require_fitting(settings, dataset)
         _require_same_threads(run, record.machine)
         custom = resumed(record.custom, optimizer, loss, settings.model.classes)
+        checkpoint = checkpoint_of(run, settings_of(settings, custom.record(), parts))
         model = initial_model(settings, dataset.train, parts)
         warm_start = warm_start_of(run)
         if warm_start is not None:
@@ -192,6 +194,7 @@ def resume(
             run,
             observer or Observer(),
             custom=custom,
+            checkpoint=checkpoint,
             stop=stop,
             max_minutes=max_minutes,
             micro_batches=record.machine.parts,
