@@ -121,15 +121,18 @@ def test_an_interrupted_trial_is_lost_and_does_not_count(settings, dataset, jour
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
 
 
-def test_other_images_and_settings_are_another_study_in_the_same_journal(settings, dataset, journal):
+def test_other_images_and_settings_need_another_journal(settings, dataset, journal):
     others = settings.changed({"pixel_range": "unit"})
     images = synthetic(train=320, test=100, seed=1)
-    tried = []
-    for found in [(settings, dataset), (others, dataset), (settings, images), (settings, dataset)]:
-        seen = []
-        assert len(search(*found, journal, trials=1, on_trial=seen.append).trials) == 1
-        tried.append(len(seen))
-    assert tried == [1, 1, 1, 0]
+    assert len(search(settings, dataset, journal, trials=1).trials) == 1
+    before = journal.read_bytes()
+    for found in [(others, dataset), (settings, images)]:
+        with pytest.raises(
+            RunError, match=r"tune.journal has another search, around the recipe \w+; expected the same"
+        ):
+            search(*found, journal, trials=1)
+    assert journal.read_bytes() == before
+    assert len(search(settings, dataset, journal, trials=2).trials) == 2
 
 
 @pytest.mark.parametrize("content", [b"no journal\n", b"{}\n", b"[1]\n", b'{"op_code": 0}\n', b"\xff\xfe\n\n"])

@@ -96,7 +96,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
 
 
 def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Study:
-    """Open the study of these settings and images; a journal may contain other studies as well."""
+    """Open the study of these settings and images. Raises ``RunError`` for a journal that has another one."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     facts = json.dumps([dataset.fingerprint, settings.model.to_json(), settings.train.to_json()])
     first = settings.model.to_json() | settings.train.to_json()
@@ -106,9 +106,16 @@ def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Stu
         if storage.exists():
             _require_journal(storage)
             _drop_incomplete_line(storage, lock)
+        opened = JournalStorage(JournalFileBackend(str(storage), lock))
+        name = f"{settings.name} {hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+        if others := [each.study_name for each in opened.get_all_studies() if each.study_name != name]:
+            raise RunError(
+                f"{storage} has another search, around the recipe {others[0].rpartition(' ')[0]}; expected the same "
+                "recipe, settings and images: name another journal"
+            )
         study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(storage), lock)),
-            study_name=f"{settings.name} {hashlib.sha256(facts.encode()).hexdigest()[:12]}",
+            storage=opened,
+            study_name=name,
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=schedule // 4),
             load_if_exists=True,
         )
