@@ -1,8 +1,9 @@
-"""Training on a folder of own images: ``python -m benchmarks.own_images BACKEND SEED [SEED ...]``.
+"""Training on a folder of own images: ``python -m benchmarks.own_images BACKEND SEED [SEED ...] [--ways WAY ...]``.
 
 Two classes of CIFAR-10, cats and dogs, stand for them: 300 training images of each as PNG files in class folders, and
 all their test images. They are trained on by the recipes ``seed`` and ``fast``, and by ``fast`` from the convolutions
-of a network that was trained on the eight other classes. Appends to ``results/own_images.jsonl``.
+of a network that was trained on the eight other classes, and by ``seed`` with settings that were tuned on the folder.
+Appends to ``results/own_images.jsonl``.
 """
 
 import argparse
@@ -29,10 +30,15 @@ PATH = RESULTS / "own_images.jsonl"
 OWN = ("cat", "dog")
 IMAGES = 300
 """Training images of each class."""
+TRIALS = 20
+"""Trials of `cifarnet tune`, its default."""
+ORIGIN, TUNED = "others", "tuned.best.json"
+"""Names, below the runs, of the run on the other classes and of the recipe that was tuned."""
 WAYS: dict[str, tuple[str, ...]] = {
     "seed": ("--recipe", "seed"),
+    f"seed, tuned with {TRIALS} trials": ("--recipe", TUNED),
     "fast": ("--recipe", "fast"),
-    "fast, from the other eight classes": ("--from", "others"),
+    "fast, from the other eight classes": ("--from", ORIGIN),
 }
 """Options of `cifarnet train`, by the row in the table."""
 
@@ -63,31 +69,49 @@ def without_own(dataset: Dataset) -> Dataset:
 
 
 def train_others(dataset: Dataset, runs: Path, seed: int, epochs: int | None) -> float:
-    """Train ``fast`` on the other classes, as the run ``others`` below ``runs``, and return the test accuracy."""
+    """Train ``fast`` on the other classes, as the run ``ORIGIN`` below ``runs``, and return the test accuracy."""
     changes = {"seed": seed, "classes": len(dataset.labels)} | ({"epochs": epochs} if epochs else {})
     settings = cifarnet.recipe("fast").changed(changes)
     run = cifarnet.train(dataset, "fast", runs=runs, model_config=settings.model, train_config=settings.train)
     accuracy = float(run.record.metrics.test.accuracy)
-    run.path.rename(runs / "others")
+    run.path.rename(runs / ORIGIN)
     return accuracy
 
 
 def train_own(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Line:
     """Train on the folder by the command line, and return the run's record."""
-    chosen = [str(runs / "others") if word == "others" else word for word in WAYS[way]]
-    words = ("--data", str(folder), "--runs", str(runs), "--backend", cifarnet.choose_backend(), "--seed", str(seed))
-    command = [sys.executable, "-m", "cifarnet", "train", *chosen, *words, *options, "--json"]
-    return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
+    chosen = [str(runs / word) if word in (ORIGIN, TUNED) else word for word in WAYS[way]]
+    words = ("--runs", str(runs), "--seed", str(seed), *options)
+    return dict(json.loads(cifarnet_on(folder, "train", *chosen, *words, "--json")))
 
 
-def measure(seed: int, dataset: Dataset, images: int = IMAGES, epochs: int | None = None) -> list[Line]:
-    """Train in every way and return a line for each; ``images`` per class and ``epochs`` make it a toy."""
+def cifarnet_on(folder: Path, *words: str) -> str:
+    """Run a command of ``cifarnet`` on the folder, and return what it prints."""
+    command = [sys.executable, "-m", "cifarnet", *words, "--data", str(folder), "--backend", cifarnet.choose_backend()]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def measure(
+    seed: int,
+    dataset: Dataset,
+    images: int = IMAGES,
+    epochs: int | None = None,
+    ways: Sequence[str] = tuple(WAYS),
+    trials: int = TRIALS,
+) -> list[Line]:
+    """Train in the ways and return a line for each; few ``images`` of a class, ``epochs`` and ``trials`` make a toy."""
     options = ("--epochs", str(epochs)) if epochs else ()
     with tempfile.TemporaryDirectory() as place:
         folder, runs = Path(place) / "photos", Path(place) / "runs"
         write_folder(dataset, folder, images, seed)
-        origin = train_others(without_own(dataset), runs, seed, epochs)
-        records = {way: train_own(way, folder, runs, seed, options) for way in WAYS}
+        origin = None
+        if any(ORIGIN in WAYS[way] for way in ways):
+            origin = train_others(without_own(dataset), runs, seed, epochs)
+        if any(TUNED in WAYS[way] for way in ways):
+            runs.mkdir(exist_ok=True)
+            storage = runs / "tuned.journal"  # the best settings are written beside it
+            cifarnet_on(folder, "tune", "--recipe", "seed", "--trials", str(trials), "--storage", str(storage))
+        records = {way: train_own(way, folder, runs, seed, options) for way in ways}
     return [
         {
             "way": way,
@@ -123,12 +147,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backend")
     parser.add_argument("seeds", nargs="+", type=int)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     given = parser.parse_args()
     prepare_process()
     cifarnet.choose_backend(given.backend)
     dataset = cifarnet.load_dataset("cifar10")
     for seed in given.seeds:
-        append(PATH, *measure(seed, dataset))
+        append(PATH, *measure(seed, dataset, ways=given.ways))
     print(table())
 
 
