@@ -20,6 +20,7 @@ from benchmarks import (
     ray,
     startup,
     trials,
+    workers,
 )
 from benchmarks.campaign import records
 from benchmarks.inference import table as inference
@@ -49,6 +50,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "strong": recipes.changed_table,
     "training": training.table,
     "trials": trials.tuning_table,
+    "workers": workers.table,
 }
 """The Markdown of each table, by the name in its marks."""
 

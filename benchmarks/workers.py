@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import PROJECT
+from benchmarks import PROJECT, RESULTS
 from benchmarks.harness.records import Results, ResultsFile, command_line, markdown, percent, shown
 from cifarnet.backends import Steps, adapter, choose
 from cifarnet.config import TrainConfig
@@ -103,7 +103,7 @@ def _measured(backend: str, name: str, count: int, threads: int, *, toy: bool) -
         return found
 
 
-def table(path: Path) -> str:
+def table(path: Path = RESULTS / "workers.jsonl") -> str:
     """Return the measured medians, and the calculated share of time that more workers would compute."""
     results = Results.read(path)
     measured, calculated = [], []
