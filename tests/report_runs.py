@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.dataset import Dataset, Split
 from cifarnet.evaluation.calibration import calibrate
-from cifarnet.evaluation.corruptions import FAMILIES
+from cifarnet.evaluation.corruptions import DRAWING, FAMILIES
 from cifarnet.evaluation.metrics import Evaluation, measure
 from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally
 from cifarnet.run.folder import EpochRecord, Run
@@ -94,12 +95,24 @@ def parity_of(sha256: str) -> dict[str, Any]:
 
 
 def robustness_of(sha256: str) -> dict[str, Any]:
-    families = tuple(
-        FamilyResult(name, tuple(Tally(84 - step * (at + 1), 120) for step in range(5)))
+    families = {
+        name: FamilyResult.of(Tally.of(84 - step * (at + 1), 120) for step in range(5))
         for at, name in enumerate(FAMILIES)
-    )
-    found = Robustness(sha256=sha256, seed=0, images_in_split=120, clean=Tally(96, 120), families=families)
-    return found.to_json()
+    }
+    error = fmean(each.mean_error for each in families.values())
+    return Robustness(
+        sha256=sha256,
+        seed=0,
+        images=120,
+        images_in_split=120,
+        drawing=DRAWING,
+        clean=Tally.of(96, 120),
+        families=families,
+        extra={},
+        mean_corruption_error=error,
+        added_error=error - 0.2,
+        worst=tuple(sorted(families, key=lambda name: -families[name].mean_error)[:3]),
+    ).to_json()
 
 
 def run_of(folder: Path, dataset: Dataset, **changes: Any) -> Run:

@@ -69,11 +69,10 @@ def test_every_published_image_is_evaluated_at_its_severity(typed, dataset, mode
     assert (code, document["corrupted_images"], document["images"]) == (0, "published", 10 * PER_CLASS)
     assert document["data"]["unseen"] is True
     found, opened = Robustness.from_json(document), open_model(model)
-    assert [family.name for family in found.families] == list(FAMILIES)
-    assert [family.name for family in found.extra] == ["spatter"]
-    for family in (*found.families, *found.extra):
-        images = np.load(arrays / f"{family.name}.npy").reshape(5, -1, 32, 32, 3)
-        for severity, tally in zip(SEVERITIES, family.tallies, strict=True):
+    assert (list(found.families), list(found.extra)) == (list(FAMILIES), ["spatter"])
+    for name, family in (found.families | found.extra).items():
+        images = np.load(arrays / f"{name}.npy").reshape(5, -1, 32, 32, 3)
+        for severity, tally in zip(SEVERITIES, family.severities, strict=True):
             predicted = opened.logits(images[severity - 1]).argmax(axis=1)
             assert tally.hits == np.sum(predicted == dataset.test.labels)
     assert found.clean.hits == np.sum(opened.logits(dataset.test.images).argmax(axis=1) == dataset.test.labels)
@@ -98,7 +97,7 @@ def save(folder, name, array):
     ("damage", "message"),
     [
         (lambda folder: (folder / "fog.npy").unlink(), "fog.npy cannot be read (No such file or directory); expected"),
-        (lambda folder: (folder / "fog.npy").write_bytes(b""), "fog.npy cannot be read (No data left in file)"),
+        (lambda folder: (folder / "fog.npy").write_bytes(b""), "fog.npy cannot be read (EOF: reading magic string"),
         (lambda folder: (folder / "fog.npy").write_bytes(b"fog"), "fog.npy cannot be read ("),
         (
             lambda folder: (folder / "fog.npy").write_bytes((folder / "fog.npy").read_bytes()[:-1]),
@@ -116,15 +115,11 @@ def save(folder, name, array):
         (lambda folder: (folder / "labels.npy").unlink(), "labels.npy cannot be read (No such file or directory)"),
         (
             lambda folder: save(folder, "labels", np.zeros(50_000, np.uint8)),
-            "labels.npy has dtype uint8 and shape (50000,); expected 100 integers, the labels of the 20 test images",
-        ),
-        (
-            lambda folder: save(folder, "labels", np.zeros(100)),
-            "labels.npy has dtype float64 and shape (100,); expected 100 integers",
+            "labels.npy has dtype uint8 and shape (50000,); expected the 100 test labels of photos in their order",
         ),
         (
             lambda folder: save(folder, "labels", np.zeros(100, int)),
-            "labels.npy differs from the test labels of photos for 90 of 100 images; expected the labels of CIFAR-10",
+            "labels.npy has dtype int64 and shape (100,); expected the 100 test labels of photos in their order",
         ),
     ],
 )
@@ -140,7 +135,7 @@ def test_arrays_of_another_format_are_refused_in_one_line(typed, model, arrays, 
 def test_an_archive_is_no_array(typed, model, arrays):
     np.savez(arrays / "fog.npz", np.zeros(1))
     (arrays / "fog.npz").rename(arrays / "fog.npy")
-    assert "fog.npy is an .npz archive" in typed("robustness", model, "--data", "photos", "--cifar10c", arrays)[2]
+    assert "fog.npy cannot be read (" in typed("robustness", model, "--data", "photos", "--cifar10c", arrays)[2]
     gc.collect()  # a file that was left open is a warning, and so a failure, here
 
 
@@ -163,20 +158,13 @@ def test_a_model_of_other_classes_is_refused(typed, arrays, tmp_path):
         models.content(contract=models.contract(labels=["blue", "green", "red"], training=training))
     )
     stderr = typed("robustness", "colors.onnx", "--data", "colors", "--cifar10c", arrays)[2]
-    assert "colors has the classes blue, green, red; expected airplane, automobile, " in stderr
+    assert ", CIFAR-10, whose test images the arrays of --cifar10c show: add --data cifar10, or" in stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--cifar10c", "x", "--seed", 1], "--seed 1 does not apply to the images of --cifar10c"),
-        (["--cifar10c", ""], "--cifar10c is empty; expected a folder of .npy files"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(typed, arguments, message):
-    code, _, stderr = typed("robustness", *arguments)
+def test_a_seed_does_not_fit_published_images(typed):
+    code, _, stderr = typed("robustness", "--cifar10c", "x", "--seed", 1)
     assert (code, stderr.count("\n")) == (1, 1)
-    assert message in stderr
+    assert "--seed 1 does not apply to the images of --cifar10c" in stderr
 
 
 def test_a_report_shows_published_images_under_their_own_heading(tmp_path, typed, dataset, model, arrays):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
-from cifarnet.errors import DataError, UsageError
-from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES, blur, corrupt_at, digital, frost, weather
+from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES, blur, corrupt_at, digital, weather
 
 FIXED = {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression"}
 """Deterministic families."""
@@ -82,7 +81,7 @@ def test_a_higher_severity_changes_more(family):
     assert changes == sorted(set(changes)), changes
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 9, 33, 3), (0, 32, 32, 3)])
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 9, 33, 3)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shape_and_dtype_are_kept(family, shape):
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -97,36 +96,6 @@ def test_a_black_and_a_white_image_are_accepted(family):
     """Warnings are errors here: a division by nothing would show."""
     plain = np.stack([np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)])
     assert corrupt(plain, family, 5).shape == plain.shape
-
-
-@pytest.mark.parametrize(
-    ("family", "severity", "seed", "first_index", "message"),
-    [
-        ("rain", 1, 0, 0, "no corruption 'rain'; expected one of gaussian_noise, "),
-        ("fog", 0, 0, 0, "severity is 0; expected 1 to 5"),
-        ("fog", 6, 0, 0, "severity is 6; expected 1 to 5"),
-        ("fog", 1, -1, 0, "seed -1, "),
-        ("fog", 1, 0, -1, "indices from -1 on"),
-    ],
-)
-def test_invalid_arguments_are_refused(family, severity, seed, first_index, message):
-    with pytest.raises(UsageError, match=message):
-        corrupt(IMAGES, family, severity, seed, first_index)
-
-
-def test_a_missing_index_is_refused():
-    with pytest.raises(UsageError, match="1 indices from 0 on for 2 images; expected"):
-        corrupt_at(IMAGES[:2], np.array([0]), "fog", 1)
-
-
-@pytest.mark.parametrize(
-    "images", [IMAGES.astype(np.float32), IMAGES[0], IMAGES[..., :1], IMAGES[:, :7], IMAGES[:, :, :7]]
-)
-def test_other_arrays_are_refused(images):
-    with pytest.raises(
-        DataError, match=r"images have dtype .* expected uint8 \(n, height, width, 3\) with sides of at"
-    ):
-        corrupt(images, "fog", 1)
 
 
 # Each corruption
@@ -229,7 +198,7 @@ def test_frost_is_bluish_white_and_varies_between_images():
     assert ice.std() > 20
     assert (ice[..., 2] >= ice[..., 0]).all()
     assert np.ptp(ice.mean(axis=(1, 2, 3))) > 20
-    assert len({frost._texture(number).tobytes() for number in range(frost.TEXTURES)}) == frost.TEXTURES
+    assert len({weather._texture(number).tobytes() for number in range(weather.TEXTURES)}) == weather.TEXTURES
 
 
 def test_fog_keeps_the_maximum_and_reduces_contrast():

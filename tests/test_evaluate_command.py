@@ -9,7 +9,7 @@ from PIL import Image
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import load_dataset
-from cifarnet.run.record import DataRecord
+from cifarnet.run.origin import DataRecord
 from tests.records import RUNNING
 from tests.runtime import models
 

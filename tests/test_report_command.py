@@ -13,7 +13,7 @@ from PIL import Image
 
 from cifarnet.data import load_dataset
 from cifarnet.errors import RunError
-from cifarnet.evaluation.target import open_target
+from cifarnet.evaluation.target import file_target
 from cifarnet.report import CARD, PAGE, report_run
 from tests.records import document, put
 from tests.report_runs import run_of
@@ -90,7 +90,7 @@ def test_an_edited_card_is_kept_and_that_is_said(report, run):
 
 
 def test_best_weights_that_are_replaced_during_the_evaluation_are_refused(run, photos):
-    target = open_target(str(run.model), run.path.parent)
+    target = file_target(run.model)
 
     def load_predictor():
         run.best_weights.write_bytes(b"of a later epoch")

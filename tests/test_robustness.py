@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cifarnet.config import ModelConfig
 from cifarnet.contract import ROBUSTNESS
 from cifarnet.data import load_dataset, synthetic
 from cifarnet.dataset import Split
-from cifarnet.errors import DataError, ModelError, RunError, UsageError
+from cifarnet.errors import DataError
 from cifarnet.evaluation import robustness
 from cifarnet.evaluation.corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
 from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally, choose_images, measure_robustness
@@ -42,9 +43,11 @@ def measured():
     return measure_robustness(open_model(MODEL), SPLIT, sha256="abc", seed=3)
 
 
-def result(hits=7, images=10):
-    families = tuple(FamilyResult(name, (Tally(hits, images),) * 5) for name in FAMILIES)
-    return Robustness(sha256="ab", seed=0, images_in_split=20, clean=Tally(9, images), families=families)
+def result():
+    families = dict.fromkeys(FAMILIES, FamilyResult.of([Tally.of(7, 10)] * 5))
+    errors = {"mean_corruption_error": 0.3, "added_error": 0.2, "worst": ("fog",)}
+    size = {"images": 10, "images_in_split": 20, "drawing": DRAWING}
+    return Robustness(sha256="ab", seed=0, clean=Tally.of(9, 10), families=families, extra={}, **size, **errors)
 
 
 # Results
@@ -53,11 +56,11 @@ def result(hits=7, images=10):
 def test_each_tally_counts_correct_predictions_of_corrupted_images(measured):
     opened = open_model(MODEL)
     assert measured.clean.hits == np.sum(opened.logits(SPLIT.images).argmax(axis=1) == SPLIT.labels)
-    for family in measured.families:
-        for severity, tally in zip(SEVERITIES, family.tallies, strict=True):
-            logits = opened.logits(corrupt_at(SPLIT.images, np.arange(len(SPLIT)), family.name, severity, seed=3))
-            assert tally == Tally(int(np.sum(logits.argmax(axis=1) == SPLIT.labels)), 15)
-    assert len({tally.hits for family in measured.families for tally in family.tallies}) > 2
+    for name, family in measured.families.items():
+        for severity, tally in zip(SEVERITIES, family.severities, strict=True):
+            logits = opened.logits(corrupt_at(SPLIT.images, np.arange(len(SPLIT)), name, severity, seed=3))
+            assert tally == Tally.of(int(np.sum(logits.argmax(axis=1) == SPLIT.labels)), 15)
+    assert len({tally.hits for family in measured.families.values() for tally in family.severities}) > 2
 
 
 def test_the_batch_size_does_not_change_the_result(measured, monkeypatch):
@@ -84,15 +87,14 @@ def test_progress_is_reported_per_family_and_severity():
     assert shown == [("clean", 0), *((family, severity) for family in FAMILIES for severity in SEVERITIES)]
 
 
-def test_metrics_follow_from_the_counts():
-    found = result(7)
-    assert found.families[0].mean_error == pytest.approx(0.3)
-    assert (found.mean_corruption_error, found.added_error) == (pytest.approx(0.3), pytest.approx(0.2))
-    assert Tally(7, 10).interval == wilson(7, 10)
-    worse = FamilyResult("fog", (Tally(2, 10),) * 5)
-    mixed = [worse if family.name == "fog" else family for family in found.families]
-    names = [family.name for family in Robustness(**(vars(found) | {"families": tuple(mixed)})).worst]
-    assert names == ["fog", *FAMILIES[:2]]
+def test_metrics_follow_from_the_counts(measured):
+    interval = wilson(7, 10)
+    assert Tally.of(7, 10) == Tally(7, 0.7, (interval.low, interval.high))
+    assert FamilyResult.of([Tally.of(7, 10)] * 5).mean_error == pytest.approx(0.3)
+    errors = {name: 1 - np.mean(family.accuracies) for name, family in measured.families.items()}
+    assert measured.mean_corruption_error == pytest.approx(np.mean(list(errors.values())))
+    assert measured.added_error == pytest.approx(measured.mean_corruption_error - 1 + measured.clean.accuracy)
+    assert [errors[name] for name in measured.worst] == pytest.approx(sorted(errors.values(), reverse=True)[:3])
 
 
 @pytest.mark.parametrize("labels", [[0], [0, 1, 2], [1, 1, 1, 2]])
@@ -104,22 +106,10 @@ def test_few_images_and_missing_classes_give_valid_results(labels):
     json.dumps(shown, allow_nan=False)
 
 
-def test_a_split_without_images_is_refused():
-    empty = Split(SPLIT.images[:0], SPLIT.labels[:0])
-    with pytest.raises(DataError, match="there are 0 images to corrupt; expected at least 1"):
-        measure_robustness(open_model(MODEL), empty, sha256="")
-
-
-def test_images_of_another_size_are_refused():
-    small = Split(SPLIT.images[:, :16], SPLIT.labels)
-    with pytest.raises(DataError, match=r"images have shape \(16, 32, 3\); expected \(32, 32, 3\), the model's input"):
-        measure_robustness(open_model(MODEL), small, sha256="")
-
-
 def test_a_model_with_infinite_logits_is_refused():
     endless = numpy_helper.from_array(np.full((3, 3), np.inf, np.float32), "weights")
     graph = models.graph(tensors=[endless])
-    with pytest.raises(ModelError, match="values that are not finite; expected logits: export it again"):
+    with pytest.raises(DataError, match="the logits are not all finite"):
         measure_robustness(open_model(models.content(graph)), SPLIT, sha256="")
 
 
@@ -150,12 +140,6 @@ def test_a_sample_depends_on_its_seed_and_is_a_subset_of_a_larger_one():
     np.testing.assert_array_equal(choose_images(labels, 1000, 5), np.arange(300))
 
 
-@pytest.mark.parametrize(("images", "seed"), [(0, 0), (1, -1)])
-def test_an_invalid_sample_is_refused(images, seed):
-    with pytest.raises(UsageError, match="expected at least 1 image and a seed ≥ 0"):
-        choose_images(SPLIT.labels, images, seed)
-
-
 # The record
 
 
@@ -163,10 +147,12 @@ def test_a_record_is_read_back_unchanged(measured):
     shown = json.loads(json.dumps(measured.to_json(), allow_nan=False))
     assert Robustness.from_json(shown) == measured
     assert shown["drawing"] == DRAWING
-    assert shown["families"]["fog"]["severities"][4]["interval"] == [
-        measured.families[9].tallies[4].interval.low,
-        measured.families[9].tallies[4].interval.high,
+    assert list(shown) == [
+        *("sha256", "seed", "images", "images_in_split", "corrupted_images", "drawing", "clean", "families"),
+        *("mean_corruption_error", "added_error", "worst"),
     ]
+    tally = measured.families["fog"].severities[4]
+    assert shown["families"]["fog"]["severities"][4] == asdict(tally) | {"interval": list(tally.interval)}
 
 
 @pytest.mark.parametrize(
@@ -178,23 +164,16 @@ def test_a_record_is_read_back_unchanged(measured):
         lambda shown: shown.update(families=[]),
         lambda shown: shown["families"].pop("snow"),
         lambda shown: shown["families"]["snow"]["severities"].pop(),
-        lambda shown: shown["families"]["snow"]["severities"][0].update(hits=11),
+        lambda shown: shown["families"]["snow"]["severities"][0].update(accuracy=1.1),
         lambda shown: shown["families"]["snow"]["severities"][0].update(hits=True),
     ],
 )
 def test_a_damaged_record_is_refused(damage):
-    shown = result().to_json()
+    shown = json.loads(json.dumps(result().to_json()))
     assert Robustness.from_json(shown) == result()
     damage(shown)
-    with pytest.raises(
-        RunError, match=r"robustness\.json is damaged \(.*\); expected what `cifarnet robustness` wrote"
-    ):
+    with pytest.raises(ValueError, match=r"expected|is missing"):
         Robustness.from_json(shown)
-
-
-def test_another_document_is_refused():
-    with pytest.raises(RunError, match="is damaged"):
-        Robustness.from_json([])
 
 
 # The command
@@ -278,7 +257,7 @@ def test_the_latest_run_is_evaluated_and_its_record_stored(run, run_folder):
     assert f"3 of 3 test images, seed 0, {run_folder.relative_to(run_folder.parents[1]) / 'model.onnx'}" in stdout
     kept = Robustness.from_json(json.loads((run_folder / ROBUSTNESS).read_text()))
     assert kept.sha256 == hashlib.sha256((run_folder / "model.onnx").read_bytes()).hexdigest()
-    assert [float(lines[1].split()[1])] == [round(100 * kept.families[0].tallies[0].accuracy, 2)]
+    assert [float(lines[1].split()[1])] == [round(100 * kept.families[FAMILIES[0]].accuracies[0], 2)]
     assert not list(run_folder.glob(".*"))
 
 

@@ -11,8 +11,7 @@ from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.data import synthetic
 from cifarnet.errors import RunError
 from cifarnet.run.folder import BEST_WEIGHTS, EpochRecord, Run, require_weights
-from cifarnet.run.origin import require_outside
-from cifarnet.run.record import DataRecord
+from cifarnet.run.origin import DataRecord, require_outside
 from cifarnet.run.state import best_epoch_of, require_own_export
 from tests.records import RUNNING, put
 

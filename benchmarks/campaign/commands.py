@@ -62,7 +62,7 @@ def warm_up(folder: Path) -> None:
     import cifarnet.evaluation.robustness
     import cifarnet.evaluation.target
     import cifarnet.export.export
-    import cifarnet.report.writing
+    import cifarnet.report
     import cifarnet.training.train  # noqa: F401
     from cifarnet.evaluation import metrics as measures
     from cifarnet.report import draw_curves

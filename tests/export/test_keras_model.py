@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from PIL import Image
 
 import cifarnet
+from cifarnet.data import open_labeled_images
 from cifarnet.errors import CifarnetError, DataError, ModelError, ParityError, RunError, UsageError
 from cifarnet.evaluation.scoring import softmax
-from cifarnet.evaluation.target import open_every_image, open_images, open_target
+from cifarnet.evaluation.target import file_target, open_images
 from cifarnet.export import keras_model
 from cifarnet.export.writer import write_graph
 from cifarnet.run.state import require_own_export
@@ -155,14 +157,14 @@ def test_a_file_without_training_data_is_evaluated_on_images_of_its_size(model, 
     monkeypatch.chdir(tmp_path)
     pixels, labels = images(30)
     cifarnet.export_model(model, "mine.onnx", pixels, labels, class_names=NAMES)
-    target = open_target("mine.onnx", tmp_path)
+    target = file_target(Path("mine.onnx"))
     with pytest.raises(DataError, match=r"mine\.onnx does not name its training data, like every file of export_model"):
         open_images(target, None)
     for index, image in enumerate(pixels):
         folder = tmp_path / "photos" / NAMES[labels[index]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{index}.png")
-    dataset = open_every_image(target, "photos")
+    dataset = open_labeled_images("photos", target.labels, shape=target.image_shape)
     assert dataset.test.images.shape == (30, *SHAPE)
     expected = (model.predict(pixels, verbose=0).argmax(axis=1) == labels).mean()
     assert target.evaluate(dataset.test).accuracy == pytest.approx(expected)

@@ -3,7 +3,7 @@
 import pytest
 
 from cifarnet.errors import ParityError
-from cifarnet.evaluation.target import open_target
+from cifarnet.evaluation.target import file_target
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
 from cifarnet.export.writer import write_graph
@@ -55,7 +55,7 @@ def test_it_can_be_made_smaller(run, dataset):
 
 
 def test_its_report_has_its_parameters_and_how_it_was_trained(exported, run, dataset):
-    evaluation = open_target(str(exported.path), run.path.parent).evaluate(dataset.test, dataset)
+    evaluation = file_target(exported.path).evaluate(dataset.test, dataset)
     write_report(run, evaluation, dataset, "onnxruntime")
     card = (run.path / "MODELCARD.md").read_text()
     count = recipe("strong").changed(SMALLER).model.parameters

@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -10,43 +11,23 @@ import typer
 from cifarnet.errors import CifarnetError, WorkerError
 from cifarnet.system import exit_on_interrupt, prepare_process
 
-from . import (
-    compare,
-    conformance,
-    data,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    inspect,
-    predict,
-    report,
-    reproduce,
-    robustness,
-    train,
-    tune,
-)
+from . import data
 from .display import complain, discard, out, prepare_streams
+from .options import require_text
 
+COMMANDS = (
+    *("train", "tune", "evaluate", "report", "export", "inspect", "predict", "compare", "reproduce"),
+    *("conformance", "robustness", "demo", "doctor"),
+)
+"""Modules with a function ``command`` each, in the order of the help."""
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command("train")(train.command)
-app.command("tune")(tune.command)
-app.command("evaluate")(evaluate.command)
-app.command("report")(report.command)
-app.command("export")(export.command)
-app.command("inspect")(inspect.command)
-app.command("predict")(predict.command)
-app.command("compare")(compare.command)
-app.command("reproduce")(reproduce.command)
-app.command("conformance")(conformance.command)
-app.command("robustness")(robustness.command)
-app.command("demo")(demo.command)
-app.command("doctor")(doctor.command)
+for name in COMMANDS:
+    app.command(name)(import_module(f".{name}", __name__).command)
 app.add_typer(data.app, name="data")
 
 
@@ -82,6 +63,7 @@ def main() -> None:
     prepare_streams()
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about metadata beside sound pixels
     try:
+        require_text(sys.argv[1:])
         app()
     except WorkerError as error:
         complain(error)

@@ -12,14 +12,13 @@ from cifarnet.errors import UsageError
 from cifarnet.recipes import RECIPES
 
 from .dataset_notes import say_left_out
-from .display import download_bar, out, say
-from .options import DATA, ImageSizeOption, JsonOption, SkipBrokenOption, filled
-from .tables import percent, table
+from .display import download_bar, out, out_lines, percent, say, table
+from .options import DataOption, ImageSizeOption, JsonOption, SkipBrokenOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cifarnet.evaluation.comparison import Comparison, ScoreWithInterval, Training
+    from cifarnet.evaluation.comparison.compare import Comparison, ScoreWithInterval, Training
     from cifarnet.run.folder import EpochRecord
 
 EPOCHS = 3
@@ -37,25 +36,13 @@ def command(
         int | None, typer.Option(help="Epochs per training, on the recipe's schedule.", show_default=str(EPOCHS))
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Train for the whole recipe instead.")] = False,
-    seeds: Annotated[int, typer.Option(help="Number of seeds per backend, starting at 0.")] = 1,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.", parser=filled("--data", DATA)
-        ),
-    ] = "cifar10",
+    seeds: Annotated[int, typer.Option(help="Number of seeds per backend, starting at 0.", min=1)] = 1,
+    data: DataOption = "cifar10",
     image_size: ImageSizeOption = IMAGE_SIZE,
     skip_broken: SkipBrokenOption = False,
-    recipe: Annotated[
-        str, typer.Option(help=f"One of {', '.join(RECIPES)}.", parser=filled("--recipe", "its name"))
-    ] = "seed",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "seed",
     output: Annotated[
-        Path | None,
-        typer.Option(
-            help="New folder for the results and runs.",
-            show_default="comparisons/TIME",
-            parser=filled("--output", "a folder", Path),
-        ),
+        Path | None, typer.Option(help="New folder for the results and runs.", show_default="comparisons/TIME")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,7 +55,7 @@ def command(
     from cifarnet.backends import installed
     from cifarnet.data import load_dataset
     from cifarnet.dataset import durable
-    from cifarnet.evaluation.comparison import Plan, compare_backends
+    from cifarnet.evaluation.comparison.compare import Plan, compare_backends
 
     plan = Plan(
         backends=tuple(backends or installed()),
@@ -116,8 +103,7 @@ def _print_result(found: "Comparison") -> None:
         validation = _accuracy([each.validation for each in trainings])
         rows.append((backend, validation, _test(trainings), f"{seconds:.1f}", _memory(trainings), agreement))
     head = ("backend", "valid. accuracy", "test accuracy", "s/epoch", "peak memory", "ONNX agreement")
-    out("\n".join(table(head, rows, texts=3)))
-    out("")
+    out_lines([*table(head, rows, texts=3), ""])
     pairs = [
         (
             f"{pair.first}, {pair.second}",
@@ -131,7 +117,7 @@ def _print_result(found: "Comparison") -> None:
         for pair in found.pairs
     ]
     titles = ("differences", "seed", "first loss", "gradient", "train loss", "agreement", "McNemar's p")
-    out("\n".join(table(titles, pairs)))
+    out_lines(table(titles, pairs))
 
 
 def _size(difference: float) -> str:

@@ -1,14 +1,14 @@
 """``cifarnet conformance``: compare the outputs of an app in any language with the golden ones."""
 
-import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .display import out
-from .options import JsonOption, filled
+from .display import out_answer
+from .options import JsonOption
 
 if TYPE_CHECKING:
     from cifarnet.apps.conformance import Verdict
@@ -21,7 +21,6 @@ def command(
             metavar="OUTPUTS.json",
             help="JSON file with the app's outputs by golden image.",
             show_default=False,
-            parser=filled("OUTPUTS", "a JSON file", Path),
         ),
     ],
     as_json: JsonOption = False,
@@ -34,35 +33,27 @@ def command(
     from cifarnet.apps.conformance import check_outputs, read_outputs
 
     verdict = check_outputs(read_outputs(outputs), package_data() / "golden")
-    if as_json:
-        out(json.dumps({"conforms": verdict.conforms, **asdict(verdict)}, indent=2))
-    else:
-        _print_verdict(verdict)
+    out_answer({"conforms": verdict.conforms, **asdict(verdict)}, _lines(verdict), as_json=as_json)
     if not verdict.conforms:
         raise typer.Exit(1)
 
 
-def _print_verdict(verdict: "Verdict") -> None:
+def _lines(verdict: "Verdict") -> Iterator[str]:
     verdicts = (verdict, *verdict.others)
     if verdict.conforms:
         for each in verdicts:
             worst = max(each.differences.values())
-            out(f"conforms: {each.kind} of {len(each.differences)} images, largest difference {worst:.1e}")
+            yield f"conforms: {each.kind} of {len(each.differences)} images, largest difference {worst:.1e}"
         return
-    out("does not conform")
+    yield "does not conform"
     lines = [f"the app {mistake}" for each in verdicts for mistake in each.mistakes]
     lines += [_unexplained(each) for each in verdicts if each.differing and not each.mistakes]
-    for line in dict.fromkeys(lines):  # one mistake usually affects every output
-        out(f"  {line}")
+    yield from (f"  {line}" for line in dict.fromkeys(lines))  # one mistake usually affects every output
     for each in verdicts:
-        _print_differences(each)
-
-
-def _print_differences(verdict: "Verdict") -> None:
-    for name, difference in verdict.differing.items():
-        out(f"  {name}: {verdict.kind} differ by up to {difference:.2g}")
-    if verdict.missing:
-        out(f"  no {verdict.kind} for {', '.join(verdict.missing)}")
+        for name, difference in each.differing.items():
+            yield f"  {name}: {each.kind} differ by up to {difference:.2g}"
+        if each.missing:
+            yield f"  no {each.kind} for {', '.join(each.missing)}"
 
 
 def _unexplained(verdict: "Verdict") -> str:

@@ -1,20 +1,114 @@
-"""``cifarnet data``: download and verify CIFAR-10, and the cache of decoded images."""
+"""``cifarnet data``: download and verify CIFAR-10, check an image folder, and the cache of decoded images."""
 
-import json
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import printable
+from cifarnet.errors import UsageError, counted, shell_word
 
-from . import check_data
-from .display import download_bar, out
+from .dataset_notes import by_extension
+from .display import download_bar, out_answer, out_lines, say, shortened, table
 from .options import JsonOption
-from .tables import table
+
+if TYPE_CHECKING:
+    from cifarnet.data.check import FolderReport
+
+SHOWN = 8
+"""Maximum number of names or groups per list. Broken files are all printed, and --json has everything."""
 
 app = typer.Typer(help="Download or verify CIFAR-10, check an image folder, or show its cache.", no_args_is_help=True)
-app.command("check")(check_data.command)
+
+
+@app.command("check")
+def check_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of class folders.", metavar="DIR")],
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Accept the folder even if some image files cannot be read.")
+    ] = False,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--contact-sheet",
+            metavar="FILE.png",
+            help="Also write a PNG file with some images of each class.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Report on an image folder without training: classes, sizes, broken files, copies and more.
+
+    The exit code is 0 if `cifarnet train --data DIR` would accept the folder, otherwise 1.
+    """
+    from cifarnet.atomic import require_writable, write_atomically
+    from cifarnet.data.check import check_folder
+    from cifarnet.run.origin import require_outside
+
+    if sheet is not None:
+        if sheet.suffix.lower() != ".png":
+            raise UsageError(f"--contact-sheet is {sheet}; expected a name that ends in .png: give another")
+        require_outside(sheet.parent, str(folder), "--contact-sheet")
+        require_writable(sheet)
+    with download_bar() as progress:
+        checked = check_folder(folder.expanduser(), progress, skip_broken=skip_broken)
+    report = checked.report
+    if sheet is not None:
+        from cifarnet.data.contact_sheet import contact_sheet
+
+        write_atomically(sheet, contact_sheet(checked.split, checked.labels))
+        say(f"the contact sheet is {sheet}")
+    out_answer(report.to_json(), _lines(report, skip_broken=skip_broken), as_json=as_json)
+    sys.exit(0 if report.fault is None else 1)
+
+
+def _lines(report: "FolderReport", *, skip_broken: bool) -> Iterator[str]:
+    yield f"{report.folder}: {counted(report.images, 'image')} of {len(report.classes)} classes"
+    parts = next(iter(report.classes.values())).keys()
+    head = ("class", *(("images",) if list(parts) == ["all"] else parts))
+    yield from table(
+        head, [(shortened(name), *map("{:,}".format, each.values())) for name, each in report.classes.items()]
+    )
+    if report.sizes is not None:
+        sizes = ((name, getattr(report.sizes, name)) for name in ("smallest", "median", "largest"))
+        yield "sizes: " + ", ".join(f"{name} {width}x{height}" for name, (width, height) in sizes)
+    yield from _notes(report)
+    if report.fault is None:
+        yield f"usable: cifarnet train --data {shell_word(report.folder)}{' --skip-broken' * skip_broken}"
+    else:
+        yield f"not usable: {report.fault}"
+
+
+def _notes(report: "FolderReport") -> Iterator[str]:
+    if report.unequal:
+        yield "the largest class has more than three times the images of the smallest one"
+    if report.others:
+        yield f"files that are not read, by extension: {by_extension(report.others)}"
+    yield from _listed("links to folders, which are not followed", report.linked_folders)
+    yield from _listed("files that cannot be read", (f"{each.name} ({each.reason})" for each in report.broken), None)
+    if report.copies:
+        copies = sum(len(group) - 1 for group in report.copies)
+        across = f", {report.copies_across_classes} in several classes" if report.copies_across_classes else ""
+        yield from _listed(f"copies (the same pixels): {copies:,}{across}", map(" = ".join, report.copies))
+    if report.crossing:
+        is_split = any("test" in parts for parts in report.classes.values())
+        sides = "" if is_split else " in a random split; cifarnet keeps all copies on one side"
+        yield f"copies across training and test images: {report.crossing:,}{sides}"
+    yield from _listed("near-copies (the same 8x8 average hash)", map(" = ".join, report.near_copies))
+    yield from _listed("images of nearly one color", report.flat)
+    yield from _listed("of these with 16 bits, whose low bytes are not used", report.narrow)
+
+
+def _listed(title: str, names: Iterable[str], most: int | None = SHOWN) -> Iterator[str]:
+    names = list(names)
+    if names:
+        yield f"{title}{'' if ':' in title else f': {len(names):,}'}"
+        yield from (f"  {name}" for name in names[:most])
+        if most is not None and len(names) > most:
+            yield f"  … and {len(names) - most:,} more, see --json"
 
 
 @app.command("fetch")
@@ -26,7 +120,7 @@ def fetch_command(
 
     with download_bar() as progress:
         folder = fetch(force=force, progress=progress)
-    out(printable(f"CIFAR-10 is in {folder}"))
+    out_lines([f"CIFAR-10 is in {folder}"])
 
 
 @app.command("verify")
@@ -36,8 +130,7 @@ def verify_command() -> None:
 
     with download_bar() as progress:
         files = verify(progress=progress)
-    for file in files:
-        out(f"{file.name}  sha256 {file.sha256}  ok")
+    out_lines(f"{file.name}  sha256 {file.sha256}  ok" for file in files)
 
 
 @app.command("cache")
@@ -52,15 +145,13 @@ def cache_command(
     found = cached_folders()
     if clear:
         clear_cached_folders()
-    if as_json:
-        folders = [asdict(each) | {"path": str(each.path)} for each in found]
-        out(json.dumps({"cache": str(cache_folder() / FOLDER), "cleared": clear, "folders": folders}, indent=2))
-        return
+    place = cache_folder() / FOLDER
+    folders = [asdict(each) | {"path": str(each.path)} for each in found]
     size = f"{sum(each.size_bytes for each in found) / 1e6:,.1f} MB"
-    out(printable(f"{f'deleted {size} from' if clear else f'{size} in'} {cache_folder() / FOLDER}"))
     rows = [
         (each.folder, f"{each.images:,}", f"{each.height}x{each.width}", f"{each.size_bytes / 1e6:,.1f}")
         for each in found
     ]
-    if rows:
-        out("\n".join(table(("folder", "images", "size", "MB"), rows)))
+    lines = [f"{f'deleted {size} from' if clear else f'{size} in'} {place}"]
+    lines += table(("folder", "images", "size", "MB"), rows) if rows else []
+    out_answer({"cache": str(place), "cleared": clear, "folders": folders}, lines, as_json=as_json)

@@ -7,6 +7,7 @@ import typer
 
 from .display import out, say
 from .options import ModelArgument, RunsOption
+from .runs import model_name, named_model
 
 
 def command(
@@ -21,8 +22,6 @@ def command(
     """
     from cifarnet.apps.demo import open_demo
     from cifarnet.preprocessing import bombs_refused
-
-    from .runs import model_name, named_model
 
     model = named_model(runs, name)
     with bombs_refused(), open_demo(model, port) as server:

@@ -1,16 +1,17 @@
-"""Output of the commands: data on stdout, messages on stderr, live progress on a terminal."""
+"""Output of the commands: data and tables on stdout, messages on stderr, live progress on a terminal."""
 
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from threading import Event
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from cifarnet.errors import printable
+from cifarnet.run.typed_json import json_text
 
 if TYPE_CHECKING:
     from cifarnet.run.folder import EpochRecord
@@ -28,6 +29,10 @@ CLEAR_REST = "\x1b[K"
 """Escape sequence that clears the line from the cursor on, with the ^C that a terminal writes."""
 BAR_FROM = 50
 """Minimum number of images for a progress bar."""
+WIDEST = 80
+"""Maximum width of a column in characters; longer cells are wrapped."""
+UNLIMITED = 100_000
+"""Width of the page in characters, so that rich never truncates a number to fit a terminal."""
 
 _silent = Event()
 
@@ -54,6 +59,24 @@ def out(text: str) -> None:
         print(text, flush=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def out_lines(lines: Iterable[str]) -> None:
+    """Print lines to stdout, escaped as ``printable`` does."""
+    out("\n".join(map(printable, lines)))
+
+
+def out_answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print the answer of a command to stdout: one JSON document, or lines."""
+    if as_json:
+        out_json(document)
+    else:
+        out_lines(lines)
+
+
+def out_json(document: Any) -> None:
+    """Print one JSON document to stdout."""
+    out(json_text(document))
 
 
 def be_silent() -> None:
@@ -101,6 +124,32 @@ def shortened(text: str, width: int = LONGEST_NAME) -> str:
     """Return ``text`` escaped by ``printable`` and cut to ``width`` characters."""
     shown = printable(text)
     return shown if len(shown) <= width else f"{shown[: width - 1]}…"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> list[str]:
+    """Return the lines of a table whose first ``texts`` columns are aligned left, the others right.
+
+    Columns named "" throughout have no header line.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(head))
+    for place, name in enumerate(head):
+        cell = Text(printable(name))
+        drawn.add_column(cell, justify="left" if place < texts else "right", overflow="fold", max_width=WIDEST)
+    for row in rows:
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console(width=UNLIMITED, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(drawn)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def percent(fraction: float | None, decimals: int = 1) -> str:
+    """Return a fraction, 0 to 1, as a percentage, or a dash for None."""
+    return "-" if fraction is None else f"{100 * fraction:.{decimals}f}%"
 
 
 @contextmanager

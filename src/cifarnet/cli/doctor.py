@@ -1,14 +1,11 @@
 """``cifarnet doctor``: installed versions, known conflicts and the speed of each backend."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import printable
-
-from .display import out, say
+from .display import out_answer, say
 from .options import JsonOption
 
 if TYPE_CHECKING:
@@ -34,11 +31,6 @@ def command(
     for name in installed() if timing else ():
         say(f"timing {name} …")
         timings.append(doctor.time_backend(name))
-    if as_json:
-        found = {"path": str(cache.path), "present": cache.present, "size_bytes": cache.size_bytes}
-        document = {"versions": found_versions, "known_bad": bad_pairs, "notes": notes, "cache": found}
-        out(json.dumps(document | {"timings": [asdict(each) for each in timings]}, indent=2))
-        return
     rows = [*found_versions.items()]
     rows.append(("backends", ", ".join(installed()) or f"none; install: {install_line(NAMES[1])}"))
     rows.append(("CIFAR-10", _cache_sentence(cache)))
@@ -47,8 +39,15 @@ def command(
     rows += [(each.backend, _timing_sentence(each)) for each in timings]
     if winner := doctor.fastest(timings):
         rows.append(("fastest", winner))
-    for name, text in rows:
-        out(f"{name:<16}{printable(text)}")
+    lines = (f"{name:<16}{text}" for name, text in rows)
+    document = {
+        "versions": found_versions,
+        "known_bad": bad_pairs,
+        "notes": notes,
+        "cache": asdict(cache) | {"path": str(cache.path)},
+        "timings": [asdict(each) for each in timings],
+    }
+    out_answer(document, lines, as_json=as_json)
 
 
 def _cache_sentence(cache: "CacheState") -> str:

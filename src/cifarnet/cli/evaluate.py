@@ -1,27 +1,19 @@
 """``cifarnet evaluate``: metrics of one model, or a paired comparison of two."""
 
-import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cifarnet import pretrained
 from cifarnet.errors import DataError, UsageError, counted, printable
+from cifarnet.run.find import names_file
 
 from .dataset_notes import say_left_out
-from .display import download_bar, out, say, say_not_known, shortened
-from .options import (
-    DATA,
-    MODEL,
-    BackendOption,
-    JsonOption,
-    OldTtaOption,
-    RunsOption,
-    SkipBrokenOption,
-    TtaOption,
-    filled,
-)
-from .tables import percent, table
+from .display import download_bar, out_answer, percent, say, say_not_known, shortened, table
+from .options import BackendOption, JsonOption, OldTtaOption, RunsOption, SkipBrokenOption, TtaOption
+from .runs import trained_run
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -45,16 +37,11 @@ def command(
             metavar="RUN|MODEL.onnx",
             help="One model, or two to compare, each a run, a model file or pretrained; the latest run by default.",
             show_default=False,
-            parser=filled("RUN", MODEL),
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            help="Evaluate on the test split of this dataset instead of that of the run.",
-            show_default=False,
-            parser=filled("--data", DATA),
-        ),
+        typer.Option(help="Evaluate on the test split of this dataset instead of that of the run.", show_default=False),
     ] = None,
     images: Annotated[
         str | None,
@@ -62,7 +49,6 @@ def command(
             metavar="DIR",
             help="Evaluate on every image of this folder of class folders.",
             show_default=False,
-            parser=filled("--images", "a folder of class folders"),
         ),
     ] = None,
     skip_broken: SkipBrokenOption = False,
@@ -78,11 +64,14 @@ def command(
     calibration, the most confused pairs and the most confident errors. A run is evaluated on its backend, a model file
     in onnxruntime.
     """
-    _require_sense(models, data, images)
+    if len(models or ()) > 2:
+        raise UsageError(f"{len(models or ())} models were given; expected one, or two to compare: leave some out")
+    if data is not None and images is not None:
+        raise UsageError("--data and --images were both given; expected one of them at most: leave the other out")
     from cifarnet.evaluation.significance import compare
-    from cifarnet.evaluation.target import open_target, require_comparable
+    from cifarnet.evaluation.target import require_comparable
 
-    targets = [open_target(_path(name, runs), runs, backend) for name in models or (None,)]
+    targets = [_open(name, runs, backend) for name in models or (None,)]
     if tta or flip:
         targets = [target.with_tta() for target in targets]
     for other in targets[1:]:
@@ -91,51 +80,40 @@ def command(
     if len(targets) == 1:
         evaluation = targets[0].evaluate(dataset.test, dataset)
         lines = _evaluation_lines(targets[0], evaluation)
-        document = _description(targets[0]) | {"data": scored, "evaluation": evaluation.to_json()}
+        document = _description(targets[0]) | {"data": scored, "evaluation": asdict(evaluation)}
     else:
         first, second = (target.logits(dataset.test) for target in targets)
         comparison = compare(first, second, dataset.test.labels, dataset.labels)
         lines = _comparison_lines(targets, comparison)
         described = [_description(target) for target in targets]
-        document = {"models": described, "data": scored, "comparison": comparison.to_json()}
-    out(json.dumps(document, indent=2) if as_json else "\n".join(map(printable, lines)))
+        document = {"models": described, "data": scored, "comparison": asdict(comparison)}
+    out_answer(document, lines, as_json=as_json)
 
 
-def _path(name: str | None, runs: Path) -> str:
-    """Return the path of a model file unchanged, or the folder of a run."""
-    from cifarnet import pretrained
-    from cifarnet.run.find import names_file
+def _open(name: str | None, runs: Path, backend: str | None) -> "Target":
+    from cifarnet.backends import choose
+    from cifarnet.evaluation.target import file_target, run_target
 
-    from .runs import trained_run
-
-    return name if name is not None and (name == pretrained.NAME or names_file(name)) else str(trained_run(runs, name))
-
-
-def _require_sense(models: list[str] | None, data: str | None, images: str | None) -> None:
-    if len(models or ()) > 2:
-        raise UsageError(f"{len(models or ())} models were given; expected one, or two to compare: leave some out")
-    if data is not None and images is not None:
-        raise UsageError("--data and --images were both given; expected one of them at most: leave the other out")
+    if name is None or not (name == pretrained.NAME or names_file(name)):
+        return run_target(trained_run(runs, name), choose(backend))
+    if backend is not None:
+        raise UsageError(f"{name} runs in onnxruntime; expected no --backend with a model file: leave it out")
+    return file_target(Path(name)) if name != pretrained.NAME else replace(file_target(pretrained.MODEL), name=name)
 
 
 def _open_images(
     targets: "list[Target]", data: str | None, images: str | None, *, skip_broken: bool
 ) -> "tuple[Dataset, dict[str, Any]]":
     """Return the dataset whose test split is evaluated, and its description for the JSON document."""
-    from cifarnet.evaluation.target import (
-        UNKNOWN,
-        is_own,
-        open_every_image,
-        open_images,
-        require_unseen,
-        scored_images,
-    )
+    from cifarnet.data import open_labeled_images
+    from cifarnet.evaluation.target import UNKNOWN, is_own, open_images, require_unseen, scored_images
 
     place = images or data
     try:
         with download_bar() as progress:
             if images:
-                dataset = open_every_image(targets[0], images, progress, skip_broken=skip_broken)
+                labels, shape = targets[0].labels, targets[0].image_shape
+                dataset = open_labeled_images(images, labels, progress, shape, skip_broken=skip_broken)
             else:
                 dataset = open_images(targets[0], data, progress, skip_broken=skip_broken)
         unseen = {target.name: require_unseen(target, dataset, place) for target in targets}

@@ -1,35 +1,23 @@
 """``cifarnet export``: write the best weights of a run as a verified ONNX file."""
 
-import json
 from dataclasses import asdict
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import UsageError, printable, shown
+from cifarnet.errors import UsageError, shown
 from cifarnet.export.tolerances import MAX_DROP
 
-from .display import download_bar, out, say
-from .options import (
-    BackendOption,
-    JsonOption,
-    MovedDataOption,
-    OldTtaOption,
-    RunArgument,
-    RunsOption,
-    TtaOption,
-    filled,
-)
+from .display import download_bar, out_json, out_lines, percent, say
+from .options import BackendOption, JsonOption, MovedDataOption, OldTtaOption, RunArgument, RunsOption, TtaOption
+from .runs import trained_run
 
 if TYPE_CHECKING:
     from cifarnet.export.publish import Exported
 
 POINTS = 100
 """Percentage points in an accuracy of 1."""
-DEFAULT_DROP = POINTS * MAX_DROP
-"""Default of --max-drop, in percentage points."""
 
 
 def command(
@@ -38,16 +26,15 @@ def command(
     fp16: Annotated[bool, typer.Option("--fp16", help="Write a float16 model, half the size.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Write an int8 quantized model, a quarter of the size.")] = False,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            help="File to write.",
-            show_default="model.onnx in the run folder",
-            parser=filled("--output", "a file name", Path),
-        ),
+        Path | None, typer.Option(help="File to write.", show_default="model.onnx in the run folder")
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(help="Maximum accuracy loss of --fp16 and --int8, in percentage points.", show_default="0.5"),
+        typer.Option(
+            help="Maximum accuracy loss of --fp16 and --int8, in percentage points.",
+            show_default=f"{POINTS * MAX_DROP:g}",
+            min=0,
+        ),
     ] = None,
     tta: TtaOption = False,
     flip: OldTtaOption = False,
@@ -64,12 +51,8 @@ def command(
     precisions = [name for name, is_wanted in wanted.items() if is_wanted]
     _require_sense(precisions, output, max_drop)
     from cifarnet.backends import choose
-    from cifarnet.run.folder import require_writable_model
-
-    from .runs import trained_run
 
     found = trained_run(runs, run)
-    require_writable_model(output or found.model)
     say(f"backend {choose(backend)}, exporting {found}")
     # Keras, now that its framework is chosen
     from cifarnet.export.export import export_precisions, open_run_images, writable_path
@@ -78,8 +61,7 @@ def command(
         writable_path(found, name, output)
     with download_bar() as progress:
         dataset = open_run_images(found, precisions, flip=tta or flip, place=data, progress=progress)
-    points = Decimal(str(DEFAULT_DROP if max_drop is None else max_drop))  # so that 0.7 becomes exactly 0.007
-    drop = float(points / POINTS)
+    drop = MAX_DROP if max_drop is None else round(max_drop / POINTS, 12)  # 0.7 becomes 0.007
     written = []
     outputs = dict.fromkeys(precisions, output)
     for exported in export_precisions(found, dataset, outputs, max_drop=drop, flip=tta or flip, notice=say):
@@ -87,7 +69,7 @@ def command(
         if not as_json:
             _print_result(exported)
     if as_json:
-        out(json.dumps(written, indent=2))
+        out_json(written)
 
 
 def _require_sense(precisions: list[str], output: Path | None, max_drop: float | None) -> None:
@@ -99,22 +81,20 @@ def _require_sense(precisions: list[str], output: Path | None, max_drop: float |
         raise UsageError(
             "--max-drop does not apply to float32, which loses no accuracy; expected --fp16 or --int8 with it"
         )
-    if max_drop is not None and not 0 <= max_drop < POINTS:
-        raise UsageError(f"--max-drop is {max_drop:g}; expected percentage points, 0 up to but not including {POINTS}")
+    if max_drop is not None and not max_drop < POINTS:
+        raise UsageError(f"--max-drop is {max_drop:g}; expected percentage points below {POINTS}: give fewer")
 
 
 def _print_result(exported: "Exported") -> None:
     parity = exported.parity
     worst = max(check.probability_difference for check in parity.checks)
-    path = printable(shown(exported.path))
-    out(f"{path}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}")
-    out(
-        f"  verified on {parity.images:,} test images: accuracy {POINTS * parity.accuracy:.2f}%, trained model "
-        f"{POINTS * parity.trained_accuracy:.2f}%, largest probability difference {worst:.2g}"
-    )
-    for latency in exported.latencies:
-        verdict = f"{latency.speedup:.2f}x speedup" if latency.speedup > 1 else "no speedup"
-        out(
-            f"  batch size {latency.batch_size:3}: {latency.microseconds:,.0f} µs per image, float32 "
-            f"{latency.float32_microseconds:,.0f} µs, {verdict}"
-        )
+    lines = [
+        f"{shown(exported.path)}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}",
+        f"  verified on {parity.images:,} test images: accuracy {percent(parity.accuracy, 2)}, trained model "
+        f"{percent(parity.trained_accuracy, 2)}, largest probability difference {worst:.2g}",
+    ]
+    for each in exported.latencies:
+        verdict = f"{each.speedup:.2f}x speedup" if each.speedup > 1 else "no speedup"
+        times = f"{each.microseconds:,.0f} µs per image, float32 {each.float32_microseconds:,.0f} µs"
+        lines.append(f"  batch size {each.batch_size:3}: {times}, {verdict}")
+    out_lines(lines)

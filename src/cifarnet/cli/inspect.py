@@ -1,18 +1,17 @@
 """``cifarnet inspect``: the contract, layers and measurements of a model file."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifarnet.errors import ModelError, printable
+from cifarnet.errors import ModelError
 from cifarnet.run.custom import CustomRecord, in_effect
 from cifarnet.run.typed_json import read
 
-from .display import out
+from .display import out_answer, table
 from .options import JsonOption, ModelArgument, RunsOption
-from .tables import table
+from .runs import named_model
 
 TABLES = {
     "checks": "checks: largest absolute difference of a probability and of a logit, and changed classes",
@@ -42,20 +41,17 @@ def command(name: ModelArgument = None, runs: RunsOption = Path("runs"), as_json
     """
     from cifarnet.export.inspect import inspect_model
 
-    from .runs import named_model
-
     model = named_model(runs, name)
     found = inspect_model(model)
     try:
-        text = json.dumps(asdict(found), indent=2) if as_json else _text(found)
+        out_answer(asdict(found), _lines(found), as_json=as_json)
     except RecursionError as error:
         raise ModelError(
             f"{model} has metadata nested too deeply to print; expected that of `cifarnet export`: export it again"
         ) from error
-    out(text)
 
 
-def _text(found: "Inspection") -> str:
+def _lines(found: "Inspection") -> list[str]:
     contract = found.contract
     calibration = dict(_entries(contract.get("calibration")))
     calibration.pop("coverage", None)  # a table of its own, in --json and in the report
@@ -72,7 +68,7 @@ def _text(found: "Inspection") -> str:
         lines += _section("measured at export", rest, "nothing recorded")
         for name, entries in tables.items():
             lines += ["", TABLES.get(name, _spaced(name)), *_indented(_table(entries))]
-    return "\n".join(map(printable, lines))
+    return lines
 
 
 def _training(contract: Mapping[str, Any]) -> Any:
@@ -139,7 +135,7 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
             yield from _leaves(each, name)
     elif value not in (None, "", []):
         text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield printable(_spaced(name)), text
+        yield _spaced(name), text
 
 
 def _is_table(value: object) -> bool:
@@ -160,14 +156,12 @@ def _table(entries: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def _number(value: object) -> str:
-    """Return a number as text, floats with three significant digits."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if type(value) is int else str(value)
 
 
 def _spaced(name: str) -> str:
-    """Return a JSON key as words."""
     return name.replace("_", " ")
 
 

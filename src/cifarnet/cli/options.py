@@ -1,8 +1,10 @@
 """Options shared by several commands."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,38 +12,20 @@ from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE
 from cifarnet.errors import UsageError
 
 
-def filled(name: str, expected: str, kind: Callable[[str], Any] = str) -> Callable[[str], Any]:
-    """Return a parser of the option ``name`` that refuses empty text, which an unset shell variable leaves.
+def require_text(arguments: Iterable[str]) -> None:
+    """Raise ``UsageError`` if one of the ``arguments`` of the command line is empty, as an unset variable leaves it.
 
     ``Path("")`` would be the working directory, and ``"" or default`` the default.
     """
-
-    def parse(given: str) -> Any:
-        if given == "":
-            raise UsageError(f"{name} is empty; expected {expected}: is the variable set?")
-        return kind(given)
-
-    return parse
+    for before, given in pairwise(["", *arguments]):
+        if given == "" or re.fullmatch(r"--[a-z-]+=", given):
+            name = given[:-1] or f"the text after {before or 'cifarnet'}"
+            raise UsageError(f"{name} is empty; expected a value: is the variable set?")
 
 
-def _no_file(given: str) -> Path:
-    path = Path(given)
-    if path.is_file():
-        raise UsageError(f"--runs is {given}, which is a file; expected a folder of run folders: give another")
-    return path
-
-
-DATA = "cifar10, synthetic or a path"
-RUN = "a run folder or its name"
-MODEL = "a run folder, its name, a model file, or pretrained"
 RunArgument = Annotated[
     str | None,
-    typer.Argument(
-        metavar="RUN",
-        help="Run folder or its name; the latest run by default.",
-        show_default=False,
-        parser=filled("RUN", RUN),
-    ),
+    typer.Argument(metavar="RUN", help="Run folder or its name; the latest run by default.", show_default=False),
 ]
 ModelArgument = Annotated[
     str | None,
@@ -49,33 +33,21 @@ ModelArgument = Annotated[
         metavar="MODEL",
         help="Model file, exported run or its name, or pretrained; the newest exported run by default.",
         show_default=False,
-        parser=filled("MODEL", MODEL),
     ),
 ]
 BackendOption = Annotated[
-    str | None,
-    typer.Option(
-        help="jax, torch or tensorflow; overrides KERAS_BACKEND.",
-        show_default=False,
-        parser=filled("--backend", "jax, torch or tensorflow"),
-    ),
+    str | None, typer.Option(help="jax, torch or tensorflow; overrides KERAS_BACKEND.", show_default=False)
 ]
-RunsOption = Annotated[
-    Path, typer.Option(help="Folder that contains the runs.", parser=filled("--runs", "a folder", _no_file))
-]
+RunsOption = Annotated[Path, typer.Option(help="Folder that contains the runs.")]
+DATA_HELP = "cifar10, synthetic, a CIFAR-10 archive or a folder of class folders."
+DataOption = Annotated[str, typer.Option(help=DATA_HELP)]
 MovedDataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="New location of the run's images, if they were moved.",
-        show_default=False,
-        parser=filled("--data", DATA),
-    ),
+    str | None, typer.Option("--data", help="New location of the run's images, if they were moved.", show_default=False)
 ]
 IMAGE_SIZE_HELP = (
     f"Height and width in pixels to which the images of a folder are resized, {IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}."
 )
-ImageSizeOption = Annotated[int, typer.Option("--image-size", help=IMAGE_SIZE_HELP)]
+ImageSizeOption = Annotated[int, typer.Option(help=IMAGE_SIZE_HELP)]
 SkipBrokenOption = Annotated[
     bool, typer.Option("--skip-broken", help="Skip image files that cannot be read, instead of stopping.")
 ]

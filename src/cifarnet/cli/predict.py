@@ -14,12 +14,12 @@ import typer
 
 from cifarnet import pretrained
 from cifarnet.errors import DataError, ModelError, UsageError, printable
-from cifarnet.run.find import LATEST, is_run
-from cifarnet.run.folder import RECORD, Run
+from cifarnet.run.find import is_run
+from cifarnet.run.folder import LATEST
 
-from .display import complain, image_bar, out, say, shortened
+from .display import complain, image_bar, out, percent, say, shortened
 from .options import RunsOption
-from .runs import exported_model, model_name, named_model
+from .runs import model_name, named_model
 
 if TYPE_CHECKING:
     from cifarnet.runtime import Classifier, Outcome, Prediction
@@ -63,7 +63,9 @@ def command(
     ] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Confidence threshold, 0 to 1; implies --abstain.", show_default="stored in the file"),
+        typer.Option(
+            help="Confidence threshold, 0 to 1; implies --abstain.", show_default="stored in the file", min=0, max=1
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per line on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values on stdout.")] = False,
@@ -86,10 +88,11 @@ def command(
     if as_json and as_csv:
         raise UsageError("--json and --csv were both given; expected one of them at most: leave the other out")
     from cifarnet.preprocessing import bombs_refused
+    from cifarnet.runtime import Classifier
 
     model, images = _model_and_images(names, runs)
     share = (0, 1) if shard is None else _shard(shard, images)
-    classifier = _opened(model)
+    classifier = Classifier(model)
     is_selective = abstain or threshold is not None
     count = _count(top, classifier.labels, is_selective)
     least = _threshold(classifier, model, threshold) if is_selective else 0.0
@@ -100,8 +103,7 @@ def command(
     else:
         header, line = _table(count, classifier.labels, is_selective=is_selective)
         if is_selective:
-            least_percent = f"{100 * least:.2f}%"
-            say(f"answers have a calibrated confidence of {least_percent} or more")
+            say(f"answers have a calibrated confidence of {percent(least, 2)} or more")
     if shard is not None and as_csv:  # a shard without images is a valid file as well
         out(header)
         header = ""
@@ -110,36 +112,18 @@ def command(
             raise typer.Exit(FAILED)
 
 
-def _model_and_images(names: list[str], runs: Path) -> tuple[str, list[str]]:
-    """Return the path of the model, and the images."""
+def _model_and_images(names: list[str], runs: Path) -> tuple[Path, list[str]]:
     first, *others = names
     is_name = first in (LATEST, pretrained.NAME) and not Path(first).exists()
-    if not (not first or _is_named_onnx(first) or is_name or is_run(runs, first)):
+    if not (_is_named_onnx(first) or is_name or is_run(runs, first)):
         if later := next(filter(_is_named_onnx, others), None):
             raise UsageError(f"the model {later} comes after an image; expected the model first: swap the two")
         model = named_model(runs, None)
         say(f"using {model_name(model)}")
-        return str(model), names
+        return model, names
     if not others:
         raise UsageError(f"only the model {first} was given; expected images after it: name files or folders")
-    return str(named_model(runs, first)) if first else first, others
-
-
-def _opened(model: str) -> "Classifier":
-    from cifarnet.runtime import Classifier
-
-    try:
-        return Classifier(model)
-    except ModelError:
-        _require_exported(Path(model))
-        raise
-
-
-def _require_exported(model: Path) -> None:
-    """Raise ``RunError``, which says how to export it, if ``model`` is what a run is exported to and does not exist."""
-    run = Run(model.parent)
-    if model.absolute() == run.model and (run.path / RECORD).is_file() and not model.exists():
-        exported_model(run)
+    return named_model(runs, first), others
 
 
 def _is_named_onnx(name: str) -> bool:
@@ -154,10 +138,8 @@ def _count(top: int | None, labels: tuple[str, ...], is_selective: bool) -> int:
     return top
 
 
-def _threshold(classifier: "Classifier", model: str, given: float | None) -> float:
+def _threshold(classifier: "Classifier", model: Path, given: float | None) -> float:
     """Return the confidence threshold: the given one, or that of the file."""
-    if given is not None and not 0 <= given <= 1:
-        raise UsageError(f"--threshold is {given:g}; expected a confidence, 0 to 1: change it")
     if classifier.temperature is None:
         raise ModelError(
             f"{model} has no calibrated probabilities, which --abstain needs; expected a file with a temperature: "

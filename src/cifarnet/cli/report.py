@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cifarnet.errors import printable, shown
+from cifarnet.errors import shown
 
-from .display import download_bar, out, say
+from .display import download_bar, out_lines, say
 from .options import BackendOption, MovedDataOption, RunArgument, RunsOption
 from .runs import trained_run
 
@@ -19,17 +19,19 @@ def command(
 
     Evaluates the exported model in onnxruntime, or without one, or with --backend, the run's weights on a backend.
     """
-    from cifarnet.evaluation.target import open_target
+    from cifarnet.backends import choose
+    from cifarnet.evaluation.target import file_target, run_target
     from cifarnet.report import edited_card, report_run
     from cifarnet.run.state import require_own_export
 
     found = trained_run(runs, run)
-    if found.model.is_file():
+    is_exported = found.model.is_file()
+    if is_exported:
         require_own_export(found)
-    is_file = backend is None and found.model.is_file()
-    target = open_target(str(found.model if is_file else found.path), runs, backend)
+    use_file = is_exported and backend is None
+    target = file_target(found.model, found) if use_file else run_target(found, choose(backend))
     with download_bar() as progress:
         dataset = found.record.origin.load_dataset(data, progress)
     if card := edited_card(found):
         say(f"note: {card} was edited and stays as it is, figures included: move it away to get a new one")
-    out(printable(shown(report_run(found, target, dataset))))
+    out_lines([shown(report_run(found, target, dataset))])

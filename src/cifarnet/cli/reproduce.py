@@ -1,16 +1,19 @@
 """``cifarnet reproduce``: repeat a run and compare the results."""
 
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cifarnet.errors import RunError, printable
+from cifarnet.errors import RunError, counted
 from cifarnet.system import INTERRUPTED
 
-from .display import TrainingDisplay, download_bar, out, say
-from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
+from .display import TrainingDisplay, download_bar, out_answer, say
+from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption
+from .runs import recorded_run
 
 if TYPE_CHECKING:
     from cifarnet.evaluation.reproduce import Difference, Reproduction
@@ -24,10 +27,7 @@ def command(
     backend: BackendOption = None,
     data: MovedDataOption = None,
     runs: RunsOption = Path("runs"),
-    output: Annotated[
-        Path,
-        typer.Option(help="Folder in which to create the repeated run.", parser=filled("--output", "a folder", Path)),
-    ] = Path("reproductions"),
+    output: Annotated[Path, typer.Option(help="Folder in which to create the repeated run.")] = Path("reproductions"),
     as_json: JsonOption = False,
 ) -> None:
     """Repeat a run: bit-equal, equal within rounding noise, or diverged.
@@ -36,15 +36,12 @@ def command(
     """
     from cifarnet.backends import choose
     from cifarnet.evaluation.reproduce import planned_epochs, reproduce
-    from cifarnet.run.typed_json import json_text
-
-    from .runs import recorded_run
 
     found = recorded_run(runs, run)
     record = found.record
     rows, _ = planned_epochs(found, epochs)
     name = choose(backend or record.backend)
-    say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {record.seed}")
+    say(f"backend {name}, repeating {counted(rows, 'epoch')} of {found}, seed {record.seed}")
     with download_bar() as progress:
         dataset = record.origin.load_dataset(data, progress)
     from cifarnet.training.stop import stop_on_signal  # Keras, now that its framework is chosen
@@ -57,21 +54,17 @@ def command(
                 raise
             say(f"interrupted: {error}")
             sys.exit(INTERRUPTED)
-    if as_json:
-        out(json_text(result.to_json()))
-    else:
-        _print_result(result, str(found))
+    out_answer(asdict(result), _lines(result, str(found)), as_json=as_json)
+    say(f"The repeated run is in {result.run}")
     sys.exit(1 if result.outcome == "diverged" else 0)
 
 
-def _print_result(result: "Reproduction", original: str) -> None:
-    out(printable(_sentence(result, original)))
-    for change in result.changes:
-        out(printable(f"  {change}"))
+def _lines(result: "Reproduction", original: str) -> Iterator[str]:
+    yield _sentence(result, original)
+    yield from (f"  {change}" for change in result.changes)
     if not result.changes:
         expected = "" if result.outcome == "bit-equal" else ", so bit-equality was expected"
-        out(f"  same backend, versions and machine{expected}")
-    say(f"The repeated run is in {result.run}")
+        yield f"  same backend, versions and machine{expected}"
 
 
 def _sentence(result: "Reproduction", original: str) -> str:

@@ -1,21 +1,20 @@
 """``cifarnet robustness``: accuracy of an exported model on corrupted images."""
 
 import hashlib
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifarnet.errors import UsageError, printable, shown
+from cifarnet.errors import UsageError, shown
+from cifarnet.run.typed_json import json_text
 
-from .display import download_bar, image_bar, out, say, say_not_known
-from .options import DATA, JsonOption, ModelArgument, RunsOption, filled
-from .runs import exported_model, model_name, newest_exported_run, recorded_run
-from .tables import percent, table
+from .display import download_bar, image_bar, out, out_lines, percent, say, say_not_known, table
+from .options import JsonOption, ModelArgument, RunsOption
+from .runs import model_and_run, model_name
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -26,12 +25,7 @@ if TYPE_CHECKING:
 def command(
     model: ModelArgument = None,
     data: Annotated[
-        str | None,
-        typer.Option(
-            help="Dataset whose test images are corrupted.",
-            show_default="that of the run",
-            parser=filled("--data", DATA),
-        ),
+        str | None, typer.Option(help="Dataset whose test images are corrupted.", show_default="that of the run")
     ] = None,
     cifar10c: Annotated[
         Path | None,
@@ -40,11 +34,10 @@ def command(
             metavar="DIR",
             help="Evaluate on the published CIFAR-10-C arrays in this folder instead.",
             show_default=False,
-            parser=filled("--cifar10c", "a folder of .npy files", Path),
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Use every test image instead of 2,000.")] = False,
-    seed: Annotated[int, typer.Option(help="Random seed of the image subset and the corruptions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the image subset and the corruptions.", min=0)] = 0,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -67,7 +60,7 @@ def command(
     from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_robustness
     from cifarnet.runtime import open_model, read_model
 
-    path, run = _model_and_run(model, runs)
+    path, run = model_and_run(runs, model)
     content, _ = read_model(path)
     dataset, scored = _open_images(path, run, data)
     stored = run.path / (PUBLISHED_ROBUSTNESS if cifar10c else ROBUSTNESS) if run and scored["same_as_run"] else None
@@ -76,7 +69,7 @@ def command(
         if stored.exists():
             say(f"note: the results in {shown(stored)} will be replaced")
     published = open_published(cifar10c, dataset) if cifar10c else None
-    with _progress(tuple(published.families) if published else FAMILIES) as advance:
+    with _progress(tuple(published or FAMILIES)) as advance:
         found = measure_robustness(
             open_model(content, threads=0),
             dataset.test,
@@ -86,29 +79,17 @@ def command(
             published=published,
             advance=advance,
         )
-    record = json.dumps(found.to_json() | {"data": scored}, indent=2, allow_nan=False)
+    record = json_text(found.to_json() | {"data": scored})
     try:
-        out(record if as_json else _text(found, path))
+        if as_json:
+            out(record)
+        else:
+            out_lines(_lines(found, path))
     finally:  # if printing fails, the results are still stored
         if stored:
             write_atomically(stored, (record + "\n").encode())
     if run and not stored:
         say(f"{dataset.name} is not the dataset of {run}: the results are not stored in its folder")
-
-
-def _model_and_run(name: str | None, runs: Path) -> "tuple[Path, Run | None]":
-    """Return the model file to evaluate, and its run unless ``name`` is a file."""
-    from cifarnet import pretrained
-    from cifarnet.run.find import names_file
-    from cifarnet.run.folder import LATEST
-
-    if name == pretrained.NAME:
-        return pretrained.MODEL, None
-    if name and names_file(name):
-        return Path(name), None
-    run = newest_exported_run(runs) if name in (None, LATEST) else None
-    run = run or recorded_run(runs, name)
-    return exported_model(run), run
 
 
 def _open_images(path: Path, run: "Run | None", data: str | None) -> "tuple[Dataset, dict[str, Any]]":
@@ -136,25 +117,25 @@ def _progress(families: Sequence[str]) -> Iterator[Callable[[str, int], None]]:
         yield lambda family, severity: say(family) if severity in (0, SEVERITIES[-1]) else None
 
 
-def _text(found: "Robustness", model: Path) -> str:
-    lines = _accuracies(found.families, "accuracy, % at severity")
+def _lines(found: "Robustness", model: Path) -> Iterator[str]:
+    yield from _accuracies(found.families, "accuracy, % at severity")
     if found.extra:
-        lines += ["", *_accuracies(found.extra, "additional corruptions")]
-    return "\n".join([*lines, "", *map(printable, _summary(found, model))])
+        yield from ("", *_accuracies(found.extra, "additional corruptions"))
+    yield from ("", *_summary(found, model))
 
 
-def _accuracies(families: "Sequence[FamilyResult]", title: str) -> list[str]:
+def _accuracies(families: "Mapping[str, FamilyResult]", title: str) -> list[str]:
     from cifarnet.evaluation.corruptions import SEVERITIES
 
     rows = [
-        [each.name, *(f"{100 * accuracy:.2f}" for accuracy in (*each.accuracies, 1 - each.mean_error))]
-        for each in families
+        [name, *(f"{100 * accuracy:.2f}" for accuracy in (*each.accuracies, 1 - each.mean_error))]
+        for name, each in families.items()
     ]
     return table((title, *map(str, SEVERITIES), "mean"), rows)
 
 
 def _summary(found: "Robustness", model: Path) -> Iterator[str]:
-    low, high = percent(found.clean.interval.low, 2), percent(found.clean.interval.high, 2)
+    low, high = (percent(end, 2) for end in found.clean.interval)
     yield f"clean accuracy {percent(found.clean.accuracy, 2)} (95% CI: {low} to {high})"
     side = "above" if found.added_error >= 0 else "below"
     yield (
@@ -162,9 +143,10 @@ def _summary(found: "Robustness", model: Path) -> Iterator[str]:
         f"{percent(found.mean_corruption_error, 2)}, {abs(100 * found.added_error):.2f} points {side} the clean error; "
         "not normalized by AlexNet's"
     )
-    yield f"worst corruptions: {', '.join(f'{each.name} {percent(each.mean_error, 2)}' for each in found.worst)}"
+    worst = (f"{name} {percent(found.families[name].mean_error, 2)}" for name in found.worst)
+    yield f"worst corruptions: {', '.join(worst)}"
     seed = "" if found.is_published else f", seed {found.seed}"
-    yield f"{found.clean.images:,} of {found.images_in_split:,} test images{seed}, {model_name(model)}"
+    yield f"{found.images:,} of {found.images_in_split:,} test images{seed}, {model_name(model)}"
     if found.is_published:
         yield found.drawing
     else:

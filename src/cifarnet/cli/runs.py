@@ -10,7 +10,7 @@ from pathlib import Path
 from cifarnet import pretrained
 from cifarnet.errors import RunError, shell_word, shown
 from cifarnet.run.find import find_exported_run, find_run, names_file
-from cifarnet.run.folder import LATEST, Run, require_weights
+from cifarnet.run.folder import LATEST, MODEL, RECORD, Run, require_weights
 from cifarnet.run.state import require_own_export
 
 from .display import say
@@ -22,10 +22,8 @@ def trained_run(root: Path, name: str | None) -> Run:
     Prints a note if a newer run has none, or if training has not finished. Raises ``RunError`` if there is no such run
     or it has no best weights.
     """
-    name = _given(name)
-    found = find_run(root, name, with_weights=True)
+    found = recorded_run(root, name)
     require_weights(found)
-    _noted(found, find_run(root, name))
     if found.record.status != "finished":
         say(f"note: {found} has not finished training; using its best weights so far")
     return found
@@ -34,39 +32,46 @@ def trained_run(root: Path, name: str | None) -> Run:
 def recorded_run(root: Path, name: str | None) -> Run:
     """Return the run called ``name``, which may have lost its weights, by default the newest with best weights.
 
-    Raises ``RunError`` if there is no such run.
+    Prints a note if a newer run has none. Raises ``RunError`` if there is no such run.
     """
-    name = _given(name)
-    return _noted(find_run(root, name, with_weights=True), find_run(root, name))
-
-
-def resumed_run(root: Path, name: str) -> Run:
-    """Return the run called ``name``, which may have no weights yet. Raises ``RunError`` if there is no such run."""
-    return find_run(root, _given(name))
+    found, newest = find_run(root, name, with_weights=True), find_run(root, name)
+    if found.path.resolve() != newest.path.resolve():
+        say(f"using {found}: the newest, {newest.path.name}, has no best weights")
+    return found
 
 
 def starting_run(root: Path, name: str) -> Run:
     """Return the run called ``name`` to fine-tune, as ``trained_run`` does, or the pretrained one."""
-    if name == pretrained.NAME:
-        return Run(pretrained.FOLDER)
-    return trained_run(root, name)
+    return Run(pretrained.FOLDER) if name == pretrained.NAME else trained_run(root, name)
 
 
 def named_model(root: Path, name: str | None) -> Path:
-    """Return the model file that ``name`` names: a file, ``pretrained``, or that of a run.
+    """Return the model file that ``name`` names, by default that of the newest exported run, or the pretrained one.
 
-    By default it is that of the newest exported run below ``root``, or the one that comes with the package; ``latest``
-    is the first of these. Prints a note if a newer run is not exported. Raises ``RunError`` if a run has no model file,
-    or one that is not its export.
+    Prints and raises as ``model_and_run``.
+    """
+    run = newest_exported_run(root) if name is None else None
+    if name is None and run is None:
+        return pretrained.MODEL
+    return exported_model(run) if run else model_and_run(root, name)[0]
+
+
+def model_and_run(root: Path, name: str | None) -> tuple[Path, Run | None]:
+    """Return the model file that ``name`` names, by default that of the newest exported run, and its run.
+
+    A file and ``pretrained`` have no run. Prints a note if a newer run is not exported. Raises ``RunError`` if a run
+    has no model file, or one that is not its export.
     """
     if name == pretrained.NAME:
-        return pretrained.MODEL
-    if name is not None and name != LATEST:
-        return Path(name) if names_file(name) else exported_model(find_run(root, name))
-    run = newest_exported_run(root)
-    if run is None and name is None:
-        return pretrained.MODEL
-    return exported_model(run or find_run(root))
+        return pretrained.MODEL, None
+    if name and names_file(name):
+        file = Path(name)
+        if file.name == MODEL and not file.exists() and (file.parent / RECORD).is_file():
+            exported_model(Run(file.parent))  # raises
+        return file, None
+    run = newest_exported_run(root) if name in (None, LATEST) else None
+    run = run or find_run(root, name)
+    return exported_model(run), run
 
 
 def newest_exported_run(root: Path) -> Run | None:
@@ -77,11 +82,6 @@ def newest_exported_run(root: Path) -> Run | None:
         if run is None or newest.path.resolve() != run.path.resolve():
             say(f"note: the newest run, {newest}, has no exported model")
     return run
-
-
-def _given(name: str | None) -> str | None:
-    """Return ``name``, or None for the name that means the newest run."""
-    return None if name == LATEST else name
 
 
 def model_name(model: Path) -> str:
@@ -98,10 +98,3 @@ def exported_model(run: Run) -> Path:
         )
     require_own_export(run)
     return run.model
-
-
-def _noted(found: Run, newest: Run) -> Run:
-    """Return ``found``; print a note if it is not the newest run."""
-    if found.path.resolve() != newest.path.resolve():
-        say(f"using {found}: the newest, {newest.path.name}, has no best weights")
-    return found

@@ -1,6 +1,5 @@
 """``cifarnet train``: train, resume or fine-tune the classifier."""
 
-import json
 import math
 import os
 import sys
@@ -14,16 +13,16 @@ from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedu
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError, shell_word
 from cifarnet.recipes import RECIPES, SETTINGS, Recipe, recipe, recipe_and_settings
+from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 from cifarnet.run.state import require_resumable
 
 from .dataset_notes import say_begun, say_dataset
-from .display import TrainingDisplay, download_bar, is_silent, out, say, say_not_known
-from .options import DATA, IMAGE_SIZE_HELP, RUN, BackendOption, JsonOption, RunsOption, SkipBrokenOption, filled
-from .runs import resumed_run, starting_run
+from .display import TrainingDisplay, be_silent, download_bar, is_silent, out_json, say, say_not_known
+from .options import DATA_HELP, IMAGE_SIZE_HELP, BackendOption, JsonOption, RunsOption, SkipBrokenOption
+from .runs import starting_run
 from .training_result import draw_curves, exit_code, say_result
-from .workers import join_workers, start_workers
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -51,26 +50,14 @@ def command(
             help=f"One of {', '.join(RECIPES)}, or a recipe file such as that of `cifarnet tune`. For the random "
             "seed use --seed.",
             show_default="seed",
-            parser=filled("--recipe", "its name"),
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.",
-            show_default="cifar10",
-            parser=filled("--data", DATA),
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP, show_default="cifar10")] = None,
     image_size: Annotated[
-        int | None,
-        typer.Option(help=IMAGE_SIZE_HELP, show_default=f"{IMAGE_SIZE}; with --from that of the run"),
+        int | None, typer.Option(help=IMAGE_SIZE_HELP, show_default=f"{IMAGE_SIZE}; with --from that of the run")
     ] = None,
     backend: BackendOption = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="Resume this run.", show_default=False, parser=filled("--resume", RUN)),
-    ] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Resume this run.", show_default=False)] = None,
     warm_start: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +66,6 @@ def command(
             help="Fine-tune: start from the convolutions of this run, or of the bundled CIFAR-10 classifier, with its "
             "recipe and new dense layers.",
             show_default=False,
-            parser=filled("--from", RUN),
         ),
     ] = None,
     skip_broken: SkipBrokenOption = False,
@@ -142,7 +128,7 @@ def command(
         option = "--skip-broken" if skip_broken else "--keep-test-images"
         raise UsageError(f"{option} and --resume were both given; expected it when the run begins: leave it out")
     if workers is not None and workers > 1:
-        start_workers(workers, backend, None if resume is None else resumed_run(runs, resume))
+        _start_workers(workers, backend, None if resume is None else find_run(runs, resume))
     if resume is None:
         origin = None if warm_start is None else starting_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
@@ -160,8 +146,29 @@ def command(
         tracking.finish(record)
     finally:
         if as_json:
-            out(json.dumps(record.to_json() | {"run": str(run)}, indent=2))
+            out_json(record.to_json() | {"run": str(run)})
     sys.exit(exit_code(record))
+
+
+def _start_workers(count: int, backend: str | None, resumed: Run | None) -> None:
+    """Run this command in ``count`` processes and exit with their exit code, unless this process is one of them."""
+    from cifarnet.backends import choose
+    from cifarnet.training import distributed
+
+    chosen = choose(backend if resumed is None else resumed.record.backend)
+    started = distributed.workers_started(chosen)
+    if started == 1:
+        sys.exit(distributed.start_workers(count, chosen, ["-m", "cifarnet", *sys.argv[1:]]))
+    if started != count:
+        raise UsageError(f"--workers is {count}; expected {started}, as the launcher started: leave --workers out")
+
+
+def _join_workers() -> None:
+    """Join the other workers; then only the first one prints, except for errors."""
+    from cifarnet.training.distributed import join
+
+    if not join().is_first:
+        be_silent()
 
 
 def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Recipe:
@@ -199,14 +206,13 @@ def _begin(
         )
     warm_start = None if origin is None else warm_start_from(origin)
     choose(backend)
-    join_workers()
+    _join_workers()
     say(f"backend {choose()}, recipe {settings.name}, data {source}")
     if warm_start is not None:
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:
             say_not_known(warm_start.run)
-    size = _image_size(image_size, origin)
-    dataset = _opened(source, _split_seed(settings, origin), size, skip_broken=skip_broken)
+    dataset = _opened(source, settings, origin, image_size, skip_broken=skip_broken)
     adapted = settings.for_dataset(dataset, given)
     say_dataset(dataset, hold_out_of(dataset, settings.train), settings, adapted)
     if warm_start is not None and adapted.model.filters != settings.model.filters:
@@ -218,23 +224,18 @@ def _begin(
     return run, dataset
 
 
-def _split_seed(settings: Recipe, origin: Run | None) -> int:
-    """Return the seed of the test split: that of ``origin``, or its test images would now be trained on."""
-    recorded = None if origin is None else origin.record.data.split_seed
-    return settings.train.seed if recorded is None else recorded
-
-
-def _image_size(option: int | None, origin: Run | None) -> int:
-    if option is not None:
-        return option
-    return IMAGE_SIZE if origin is None else origin.record.data.image_size
-
-
-def _opened(source: str, seed: int, image_size: int, *, skip_broken: bool) -> "Dataset":
+def _opened(
+    source: str, settings: Recipe, origin: Run | None, image_size: int | None, *, skip_broken: bool
+) -> "Dataset":
     from cifarnet.data import load_dataset
 
+    seed, size = settings.train.seed, IMAGE_SIZE
+    if origin is not None:  # with another seed its test images would now be trained on
+        recorded = origin.record.data
+        seed, size = seed if recorded.split_seed is None else recorded.split_seed, recorded.image_size
+    size = size if image_size is None else image_size
     with download_bar() as progress:
-        return load_dataset(source, seed=seed, image_size=image_size, progress=progress, skip_broken=skip_broken)
+        return load_dataset(source, seed=seed, image_size=size, progress=progress, skip_broken=skip_broken)
 
 
 def _reopen(
@@ -242,13 +243,13 @@ def _reopen(
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
 
-    run = resumed_run(runs, name)
+    run = find_run(runs, name)
     record = run.record
     require_resumable(run)
     _require_same_backend(run, record.backend, backend)
     _require_same_settings(record, {"recipe": recipe_name, **given})
     choose(record.backend)
-    join_workers()
+    _join_workers()
     say(f"backend {choose()}, resuming {run}")
     with download_bar() as progress:
         return run, record.origin.load_dataset(data, progress)

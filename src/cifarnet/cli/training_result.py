@@ -8,8 +8,7 @@ from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
 from cifarnet.system import INTERRUPTED
 
 from .dataset_notes import MOST_NAMES
-from .display import say, shortened
-from .tables import percent
+from .display import percent, say, shortened
 
 
 def draw_curves(run: Run, record: RunRecord) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,8 @@ from cifarnet.recipes import RECIPES, recipe_and_settings
 from cifarnet.system import INTERRUPTED
 
 from .dataset_notes import say_left_out
-from .display import download_bar, out, say
-from .options import DATA, BackendOption, ImageSizeOption, SkipBrokenOption, filled
-from .tables import percent, table
+from .display import download_bar, out, out_lines, percent, say, table
+from .options import BackendOption, DataOption, ImageSizeOption, SkipBrokenOption
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -26,19 +25,8 @@ SHOWN = 10
 
 
 def command(
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help=f"Start from this recipe: {', '.join(RECIPES)} or a JSON file.",
-            parser=filled("--recipe", "its name"),
-        ),
-    ] = "fast",
-    data: Annotated[
-        str,
-        typer.Option(
-            help="cifar10, synthetic, a CIFAR-10 archive or a folder of class folders.", parser=filled("--data", DATA)
-        ),
-    ] = "cifar10",
+    recipe: Annotated[str, typer.Option(help=f"Start from this recipe: {', '.join(RECIPES)} or a JSON file.")] = "fast",
+    data: DataOption = "cifar10",
     image_size: ImageSizeOption = IMAGE_SIZE,
     skip_broken: SkipBrokenOption = False,
     backend: BackendOption = None,
@@ -47,11 +35,7 @@ def command(
         float | None, typer.Option(help="Stop after this time; the running trial is lost.", min=0, show_default=False)
     ] = None,
     storage: Annotated[
-        Path,
-        typer.Option(
-            help="Journal of the trials. Processes on any machines that share it search together.",
-            parser=filled("--storage", "a file", Path),
-        ),
+        Path, typer.Option(help="Journal of the trials. Processes on any machines that share it search together.")
     ] = Path("tune.journal"),
 ) -> None:
     """Search for better settings of a recipe, by validation loss.
@@ -61,6 +45,7 @@ def command(
     Ctrl-C, which loses the running trial, and shows the result. The best settings are written beside the journal, as a
     recipe for `cifarnet train`.
     """
+    from cifarnet.atomic import write_atomically
     from cifarnet.backends import choose
     from cifarnet.data import load_dataset
     from cifarnet.training.stop import stop_on_signal
@@ -88,7 +73,8 @@ def command(
             raise typer.Exit(INTERRUPTED)
         raise RunError("no trial has finished; expected one at least: run the command again, with more time or trials")
     _show(study, importance(study))
-    _write(best, {"recipe": settings.name, "settings": changes | study.best_params})
+    document = {"recipe": settings.name, "settings": changes | study.best_params}
+    write_atomically(best, f"{json.dumps(document, indent=2)}\n".encode())
     words = [] if data == "cifar10" else ["--data", data]
     words += ([] if image_size == IMAGE_SIZE else ["--image-size", str(image_size)]) + ["--skip-broken"] * skip_broken
     out("\n" + " ".join(map(shell_word, ["cifarnet", "train", "--recipe", str(best), *words])))
@@ -111,7 +97,6 @@ def _require_own(best: Path, recipe: str) -> None:
 
 
 def _finished(study: "Study") -> "list[FrozenTrial]":
-    """Return the trials that were trained to the end, the best first."""
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     return sorted(trials, key=lambda trial: trial.value)
 
@@ -143,10 +128,4 @@ def _show(study: "Study", importance: dict[str, float]) -> None:
     ]
     rows.append(["importance", *[""] * 3, *(percent(importance.get(name), 0) for name in names)])
     head = ["trial", "valid. loss", "accuracy", "epoch", *(name.replace("_", " ") for name in names)]
-    out("\n".join(table(head, rows)))
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    from cifarnet.atomic import write_atomically
-
-    write_atomically(path, f"{json.dumps(document, indent=2)}\n".encode())
+    out_lines(table(head, rows))

@@ -1,8 +1,7 @@
 """Classification metrics from logits and labels: accuracy, per-class metrics, calibration and errors."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,10 +84,6 @@ class Evaluation:
     """Confused pairs, most frequent first."""
     confident_errors: tuple[ConfidentError, ...]
     """Wrong predictions, most confident first."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as JSON values."""
-        return asdict(self)
 
 
 @numpy_defaults()

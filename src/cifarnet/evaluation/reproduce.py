@@ -94,10 +94,6 @@ class Reproduction:
     noise_known: bool
     """Whether rounding was measured for these settings and images."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
 
 def planned_epochs(run: Run, wanted: int | None) -> tuple[int, bool]:
     """Return the number of epochs of ``run`` to repeat, by default all, and whether to stop the repetition after them.
@@ -154,7 +150,7 @@ def reproduce(
             f"{repeated} was stopped after {ended.epochs} epochs; expected {rows} to compare: repeat the run again"
         )
     found = compare_runs(run, repeated, rows if stops or epochs else None)
-    write_atomically(repeated.path / RESULT, (json_text(found.to_json()) + "\n").encode())
+    write_atomically(repeated.path / RESULT, (json_text(asdict(found)) + "\n").encode())
     return found
 
 

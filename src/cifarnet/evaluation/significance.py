@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +58,6 @@ class PairedComparison:
     """Two-sided p-value of McNemar's exact test, 0 to 1."""
     differences: tuple[Difference, ...]
     """All images with different predictions, in the order of the split."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as JSON values."""
-        return asdict(self)
 
 
 def wilson(hits: int, trials: int) -> Interval:

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unicodedata import normalize
 
-from cifarnet import pretrained
-from cifarnet.backends import choose
 from cifarnet.contract import FILE_ENGINE, Shape
 from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
-from cifarnet.errors import DataError, ModelError, UsageError
-from cifarnet.run.find import find_run, names_file
+from cifarnet.errors import DataError, ModelError
 from cifarnet.run.folder import Run, require_weights
-from cifarnet.run.origin import Origin
-from cifarnet.run.record import Calibration, DataRecord
+from cifarnet.run.origin import DataRecord
+from cifarnet.run.record import Calibration
 from cifarnet.run.state import run_beside
 from cifarnet.run.typed_json import read
 from cifarnet.runtime import open_model
@@ -29,8 +26,17 @@ if TYPE_CHECKING:
     from cifarnet.data import Progress
     from cifarnet.training.best import Best
 
-UNKNOWN = Origin(source=None, name="unknown", fingerprint="", split_by="content", split_seed=0)
-"""Origin of a file of ``export_model``, which does not name its training data."""
+UNKNOWN = DataRecord(
+    source=None,
+    name="unknown",
+    fingerprint="",
+    split_by="content",
+    split_seed=0,
+    train_images=0,
+    test_images=0,
+    labels=(),
+)
+"""Data set of a file of ``export_model``, which does not name its training data."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,13 +54,13 @@ class Target:
     """Run that the model belongs to, or None if unknown."""
     tta: bool
     """Whether the predictor applies test-time augmentation."""
-    load_origin: Callable[[], Origin]
+    load_origin: Callable[[], DataRecord]
     load_predictor: Callable[[], Predictor]
     load_calibration: Callable[[Dataset | None, bool], Calibration | None]
     """Takes the dataset that the model was trained on, if available, and ``tta``."""
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> DataRecord:
         """Return the dataset that the model was trained on. Raises ``DataError`` if a model file lacks it."""
         return self.load_origin()
 
@@ -142,7 +148,7 @@ def file_target(path: Path, run: Run | None = None) -> Target:
     )
 
 
-def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
+def _origin_of(contract: Mapping[str, Any], name: str) -> DataRecord:
     if "training" not in contract:
         return UNKNOWN
     try:
@@ -151,25 +157,11 @@ def _origin_of(contract: Mapping[str, Any], name: str) -> Origin:
         source = trained_on if trained_on in NAMED_SOURCES else None
         unknown = {"source": source, "labels": contract["labels"], "train_images": 0, "test_images": 0}
         data: DataRecord = read(DataRecord, unknown | trained["data"], "data")
-        return data.origin(read(int, trained["train"]["seed"], "seed"))
+        return data.resolved(read(int, trained["train"]["seed"], "seed"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{name} does not name its training data; expected that in its contract: export it again"
         ) from error
-
-
-def open_target(name: str | None, runs: Path, backend: str | None = None) -> Target:
-    """Return the model called ``name``: a model file, ``pretrained``, a run folder, or by default the latest run.
-
-    For a run the backend is chosen, so that Keras may be imported. Raises ``RunError``, ``ModelError`` and
-    ``BackendError``, and ``UsageError`` for a model file with a backend.
-    """
-    is_pretrained = name == pretrained.NAME
-    if name is None or not (is_pretrained or names_file(name)):
-        return run_target(find_run(runs, name), choose(backend))
-    if backend is not None:
-        raise UsageError(f"{name} runs in onnxruntime; expected no --backend with a model file: leave it out")
-    return replace(file_target(pretrained.MODEL), name=name) if is_pretrained else file_target(Path(name))
 
 
 def open_images(
@@ -198,19 +190,6 @@ def _require_origin(target: Target) -> None:
             f"{target.name} does not name its training data, like every file of export_model; expected images to "
             "evaluate on: name them with --data"
         )
-
-
-def open_every_image(
-    target: Target, folder: str, progress: "Progress | None" = None, *, skip_broken: bool = False
-) -> Dataset:
-    """Return a dataset with every image of a folder of class folders in the test split.
-
-    Classes may be missing, and with ``skip_broken`` files that cannot be read are left out. Raises ``DataError`` for
-    folders that are not classes of the model.
-    """
-    from cifarnet.data import open_labeled_images
-
-    return open_labeled_images(folder, target.labels, progress, target.image_shape, skip_broken=skip_broken)
 
 
 def require_comparable(first: Target, second: Target, *, same_data: bool) -> None:

@@ -8,10 +8,9 @@ from cifarnet.dataset import NAMED_SOURCES
 from cifarnet.errors import printable
 from cifarnet.evaluation.metrics import Evaluation
 
-from . import findings
-from .commands import export_command, place_of, settings_beyond_options, split_note, train_command
-from .evidence import Absent, Evidence
-from .page import environment
+from .commands import export_command
+from .evidence import Evidence
+from .page import environment, values
 from .words import spaced
 
 HUB_NAMES = {"cifar10": "uoft-cs/cifar10"}
@@ -26,12 +25,6 @@ SEAL = "<!-- cifarnet: SHA-256 of the text above: "
 """Start of the last line of a card, a comment that tells whether the card was edited."""
 
 
-class Verbatim(str):
-    """Text that is not escaped, for code blocks."""
-
-    __slots__ = ()
-
-
 def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
     """Return the model card as Markdown, with the metadata of the Hugging Face Hub at the top.
 
@@ -41,19 +34,10 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
 
     template = environment(autoescape=False, finalize=_escaped).get_template("modelcard.jinja")
     body = template.render(
-        evidence=evidence,
-        record=evidence.record,
-        evaluation=evaluation,
-        engine=engine,
-        findings=findings,
-        is_absent=lambda part: isinstance(part, Absent),
+        values(evidence, evaluation, engine),
         settings={spaced(name): _text(value) for name, value in evidence.record.training.items()},
         model={spaced(name): _text(value) for name, value in evidence.record.model.to_json().items()},
-        export=Verbatim(export_command(evidence.words, tta=evidence.export_tta)),
-        train=Verbatim(train_command(evidence.record, evidence.started_from)),
-        beyond=settings_beyond_options(evidence.record, evidence.started_from),
-        split=split_note(evidence.record, evidence.started_from),
-        place=place_of(evidence.record.data.source),
+        export=export_command(evidence.words, tta=evidence.export_tta),
         is_named=evidence.record.data.source in NAMED_SOURCES,
     )
     facts = _header(evidence, evaluation)
@@ -79,8 +63,8 @@ def _seal(text: bytes) -> str:
 
 
 def _escaped(value: Any) -> Any:
-    """Return a template value on one line, with Markdown escaped."""
-    if isinstance(value, Verbatim):
+    """Return a template value on one line, with Markdown escaped, unless it is marked as safe."""
+    if hasattr(value, "__html__"):
         return value
     return SPECIAL.sub(r"\\\1", printable(" ".join(str(value).split())))
 

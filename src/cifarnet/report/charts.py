@@ -190,12 +190,12 @@ def draw_errors(evaluation: Evaluation, dataset: Dataset) -> bytes:
 
 def draw_robustness(found: Robustness) -> bytes:
     """Return the accuracy by corruption and severity as a PNG file."""
-    accuracies = 100 * np.array([family.accuracies for family in found.families])
+    accuracies = 100 * np.array([family.accuracies for family in found.families.values()])
     figure = new_figure(6, 1.4 + 0.36 * len(accuracies))
     axes = figure.subplots()
     image = axes.imshow(accuracies, cmap="Oranges_r", vmin=0, vmax=100, aspect="auto")
     number_cells(axes, image, [[f"{accuracy:.0f}" for accuracy in row] for row in accuracies])
-    _name_classes(axes.yaxis, [spaced(family.name) for family in found.families])
+    _name_classes(axes.yaxis, [spaced(name) for name in found.families])
     severities = range(accuracies.shape[1])
     axes.set_xticks(severities, [str(severity + 1) for severity in severities])
     images = "published CIFAR-10-C images" if found.is_published else "own implementation of CIFAR-10-C"

@@ -26,19 +26,19 @@ OPTIONS = frozenset(
 """Settings with an option of `cifarnet train`."""
 
 
-def train_command(record: RunRecord, started_from: str | None = None) -> str:
-    """Return the `cifarnet train` command of a run, fine-tuning the run folder ``started_from`` if given.
+def train_command(record: RunRecord) -> str:
+    """Return the `cifarnet train` command of a run.
 
     A folder of images is given by its name without its location, which may be private.
     """
-    settings = record.settings
-    start = ["--recipe", settings.name] if started_from is None else ["--from", started_from]
+    settings, origin = record.settings, record.warm_start
+    start = ["--recipe", settings.name] if origin is None else ["--from", origin.run]
     size = record.data.image_size
     sized = [] if size == IMAGE_SIZE else ["--image-size", str(size)]
     words = ["cifarnet", "train", *start, "--data", place_of(record.data.source), *sized, "--backend", record.backend]
     words += ["--skip-broken"] if record.data.skipped else []
     changes = _changes(record)
-    if started_from is not None:  # taken from that run, not from the recipe
+    if origin is not None:  # taken from that run, not from the recipe
         changes["validation_fraction"] = settings.train.validation_fraction
         changes |= {"dropout": settings.model.dropout} if settings.model.dense_units else {}
     for name, value in changes.items():
@@ -59,9 +59,9 @@ def export_command(run: str = "", *, tta: bool) -> str:
     return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *(["--tta"] if tta else [])])
 
 
-def settings_beyond_options(record: RunRecord, started_from: str | None = None) -> dict[str, Any]:
+def settings_beyond_options(record: RunRecord) -> dict[str, Any]:
     """Return the settings that differ from the recipe and have no option, and its own optimizer and loss."""
-    brought = set() if started_from is None else {field.name for field in dataclasses.fields(record.model)}
+    brought = set() if record.warm_start is None else {field.name for field in dataclasses.fields(record.model)}
     beyond = {name: value for name, value in _changes(record).items() if name not in OPTIONS | brought}
     return beyond | record.custom.names()
 
@@ -71,7 +71,7 @@ def place_of(source: str | None) -> str:
     return source if source in NAMED_SOURCES else f"path/to/{Path(source or 'images').name}"
 
 
-def split_note(record: RunRecord, started_from: str | None = None) -> str:
+def split_note(record: RunRecord) -> str:
     """Return how the images that `train_command` opens may differ from those of the run; empty if they are the same."""
     data, seed = record.data, record.train.seed
     drawn = seed if data.split_seed is None else data.split_seed
@@ -82,8 +82,8 @@ def split_note(record: RunRecord, started_from: str | None = None) -> str:
         return ""
     if data.split_by == "position" and not is_synthetic:
         chosen, otherwise = "by the positions of the files", "by their content"
-    elif started_from not in (None, pretrained.NAME):
-        chosen, otherwise = f"with seed {drawn}", f"with the seed of {started_from}"
+    elif record.warm_start and record.warm_start.run != pretrained.NAME:
+        chosen, otherwise = f"with seed {drawn}", f"with the seed of {record.warm_start.run}"
     elif drawn != seed:
         chosen, otherwise = f"with seed {drawn}", f"with {seed}"
     else:

@@ -101,11 +101,6 @@ class Evidence:
         """Whether the exported file, if there is one, applies test-time augmentation."""
         return self.model_file is not None and self.model_file.tta
 
-    @property
-    def started_from(self) -> str | None:
-        """Name of the run whose convolutions initialized this one, or None."""
-        return None if self.record.warm_start is None else self.record.warm_start.run
-
 
 def read_evidence(run: Run, engine: str) -> Evidence:
     """Return the contents of the folder of ``run``, evaluated on ``engine``: the exported file or the network.

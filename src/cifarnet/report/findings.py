@@ -97,7 +97,7 @@ def selective_prediction(calibration: Calibration) -> str:
 
 def robustness(found: Robustness) -> str:
     """Return mean accuracy and error on corrupted images, and the worst corruptions."""
-    worst = ", ".join(spaced(family.name) for family in found.worst)
+    worst = ", ".join(map(spaced, found.worst))
     return (
         f"The mean accuracy on corrupted images is {percent(1 - found.mean_corruption_error)} (mean corruption error "
         f"{percent(found.mean_corruption_error)}), on clean ones {percent(found.clean.accuracy)}. Worst: {worst}."

@@ -31,13 +31,8 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
     """Return the page as HTML. ``engine`` is the backend or runtime of the evaluation."""
     template = environment().get_template("report.html")
     return template.render(
+        values(evidence, evaluation, engine),
         run=evidence.words,
-        evidence=evidence,
-        record=evidence.record,
-        evaluation=evaluation,
-        engine=engine,
-        findings=findings,
-        is_absent=lambda part: isinstance(part, Absent),
         curves=curves_svg(evidence.history, evidence.record.best_epoch, evidence.record.custom.loss_title)
         if evidence.history
         else None,
@@ -48,11 +43,24 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         errors=list(_errors(evaluation, dataset)),
         corrupted=_corrupted(evidence.robustness),
         export=export_command(tta=evidence.export_tta),
-        train=train_command(evidence.record, evidence.started_from),
-        beyond=settings_beyond_options(evidence.record, evidence.started_from),
-        split=split_note(evidence.record, evidence.started_from),
-        place=place_of(evidence.record.data.source),
     )
+
+
+def values(evidence: Evidence, evaluation: Evaluation, engine: str) -> dict[str, Any]:
+    """Return the values that the templates of page and card share."""
+    record = evidence.record
+    return {
+        "evidence": evidence,
+        "record": record,
+        "evaluation": evaluation,
+        "engine": engine,
+        "findings": findings,
+        "is_absent": lambda part: isinstance(part, Absent),
+        "train": train_command(record),
+        "beyond": settings_beyond_options(record),
+        "split": split_note(record),
+        "place": place_of(record.data.source),
+    }
 
 
 def environment(**changes: Any) -> "Environment":
@@ -94,7 +102,7 @@ def _corrupted(found: Robustness | Absent) -> list[list[int]]:
     """Return the tint of each accuracy on corrupted images, relative to the largest loss."""
     if isinstance(found, Absent):
         return []
-    accuracies = np.array([family.accuracies for family in (*found.families, *found.extra)])
+    accuracies = np.array([family.accuracies for family in (*found.families.values(), *found.extra.values())])
     lost = np.maximum(found.clean.accuracy - accuracies, 0)
     tints: list[list[int]] = np.rint(DEEPEST * lost / max(lost.max(), 1e-9)).astype(int).tolist()
     return tints

@@ -48,22 +48,16 @@ def megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.2f}{SPACE}MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f}{SPACE}kB"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """Return a duration in seconds, minutes or hours."""
-    if seconds is None:
-        return NONE
     if seconds < 120:
         return f"{seconds:.1f} seconds" if seconds < 10 else f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
-def moment(text: object) -> str:
-    """Return an ISO 8601 time to the minute; other text unchanged."""
-    try:
-        when = datetime.fromisoformat(str(text))
-    except ValueError:
-        return str(text)
-    return f"{when:%Y-%m-%d %H:%M} {when.tzname() or ''}".strip()
+def moment(when: datetime) -> str:
+    """Return a time to the minute."""
+    return f"{when:%Y-%m-%d %H:%M %Z}"
 
 
 def spaced(name: str) -> str:
@@ -78,7 +72,6 @@ def short(name: str) -> str:
 
 
 FILTERS = {
-    each.__name__: each
-    for each in (percent, confidence, number, tiny, millions, compact, megabytes, duration, moment, spaced)
+    each.__name__: each for each in (percent, confidence, number, tiny, millions, compact, megabytes, moment, spaced)
 }
 """Filters of the templates."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from cifarnet.errors import RunError
 
-from .typed_json import members
+from .typed_json import Sparse
 
 OPTIMIZERS, SCHEDULES, LOSSES = "keras.optimizers", "keras.optimizers.schedules", "keras.losses"
 """Modules whose classes and functions are recorded by their full public name."""
@@ -24,17 +24,13 @@ UNUSED = ("ema_momentum",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectRecord:
+class ObjectRecord(Sparse):
     """An optimizer, a learning rate schedule or a loss: its name and its settings."""
 
     name: str
     """Public name in Keras, such as ``keras.optimizers.Lion``, or the name of a class or function of the user's."""
     config: dict[str, Any] | None = None
     """Result of ``get_config`` without the name; a schedule is an ``ObjectRecord`` as JSON. None for a function."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, without a config of None."""
-        return {name: value for name, value in members(self).items() if value is not None}
 
     def __str__(self) -> str:
         return self.name if self.config is None else _call(self.name, self.config)
@@ -64,15 +60,11 @@ def _argument(value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CustomRecord:
+class CustomRecord(Sparse):
     """What replaces the optimizer and the loss of the recipe; None for what does not."""
 
     optimizer: ObjectRecord | None = None
     loss: ObjectRecord | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the other fields as JSON values."""
-        return {name: value for name, value in members(self).items() if value is not None}
 
     def names(self) -> dict[str, str]:
         """Return what replaces the optimizer and the loss as text, without what does not."""

@@ -13,10 +13,8 @@ from cifarnet.arguments import PATH, takes
 from cifarnet.atomic import is_temporary, publish, remove_abandoned, temporary_name
 from cifarnet.errors import RunError, reason
 
-from .folder import LOCK, RECORD, Run
+from .folder import LATEST, LOCK, RECORD, Run
 
-LATEST = "latest"
-"""Name of the link to the latest run, beside the runs."""
 MODEL_SUFFIX = ".onnx"
 """Suffix of a model file; a run folder must not have it."""
 
@@ -99,12 +97,12 @@ def _is_own_link(latest: Path) -> bool:
 
 @takes(root=PATH, name=PATH)
 def find_run(root: str | Path = "runs", name: str | None = None, *, with_weights: bool = False) -> Run:
-    """Return the run called ``name``, a path or a folder below ``root``; by default the latest.
+    """Return the run called ``name``, a path or a folder below ``root``; by default, or for "latest", the latest.
 
     The latest is the run that the link ``latest`` points to, or else the one that began last. ``with_weights`` prefers
     runs with best weights, unless ``name`` is given. Raises ``RunError`` if there is no run.
     """
-    root = Path(root)
+    root, name = Path(root), None if name == LATEST else name
     runs = (Run(path.resolve() if path.is_symlink() else path) for path in _candidates(root, name) if _is_run(path))
     found = next(runs, None)
     if found is None:
@@ -135,12 +133,11 @@ def find_exported_run(root: str | Path = "runs") -> Run | None:
 
 def _candidates(root: Path, name: str | None) -> Iterator[Path]:
     """Yield the possible paths of the run, in order of preference."""
-    latest = root / LATEST
-    if name and (name != LATEST or _is_own_link(latest) or not os.path.lexists(latest)):
+    if name:
         yield from (Path(name), root / name)
         return
-    if _is_own_link(latest):
-        yield latest
+    if _is_own_link(root / LATEST):
+        yield root / LATEST
     folders = (path.parent for path in root.glob(f"*/{RECORD}") if not is_temporary(path.parent.name))
     yield from sorted(folders, key=_beginning, reverse=True)
 

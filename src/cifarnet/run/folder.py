@@ -26,6 +26,7 @@ SEEN = "seen.npy"
 CHECKPOINTS = "checkpoint"
 MODEL = "model.onnx"
 LATEST = "latest"
+"""Name of the link to the latest run, beside the runs."""
 LOCK = ".lock"
 EXPORT_LOCK = ".export.lock"
 RESERVED = frozenset((RECORD, ROBUSTNESS, PUBLISHED_ROBUSTNESS, "reproduction.json"))

@@ -1,40 +1,76 @@
-"""Location of a run's images, and how to reload them."""
+"""The data set of a run: what is recorded of it, and how to open it again."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
+from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
 from cifarnet.errors import DataError, RunError
+
+from .typed_json import Positive, members
 
 if TYPE_CHECKING:
     from cifarnet.data import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The images that a classifier was trained on."""
+class DataRecord:
+    """The data set of a run. Fields as in ``Dataset``, images as counts."""
 
     source: str | None
-    """Argument of ``load_dataset``, or None if unknown."""
     name: str
     fingerprint: str
-    split_by: SplitBy
-    """How the test split of a folder without one is chosen."""
-    split_seed: int
-    """Seed of that choice, or of the synthetic images."""
-    image_size: int = IMAGE_SIZE
-    """Height and width of the images of a folder, in pixels."""
-    use_validation_folder: bool = False
-    """Whether the validation images are those of a folder ``val``, which earlier versions ignored."""
-    skip_broken: bool = False
-    """Whether files that cannot be read were skipped."""
+    # Earlier versions recorded neither rule nor seed: they divided by position, with the seed of the training run.
+    split_by: SplitBy | None = "position"
+    split_seed: int | None = None
+    image_size: Annotated[int, (IMAGE_SIZE, LARGEST_IMAGE_SIZE)] = IMAGE_SIZE
+    train_images: int
+    """Number of training images, including the validation split."""
+    test_images: int
+    labels: tuple[str, ...]
+    validation_images: Positive | None = None
+    """Number of validation images among them, from the folder ``val``; None if they were drawn."""
+    skipped: Positive | None = None
+    """Number of files that were skipped because they cannot be read; None if there were none."""
+    test_digest: str | None = None
+    """SHA-256 (hex) of the test images in the run folder; None if they were not kept."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DataRecord":
+        """Return what a run records of ``dataset``."""
+        return cls(
+            source=dataset.source,
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            split_by=dataset.split_by,
+            split_seed=dataset.split_seed,
+            image_size=dataset.image_size,
+            train_images=len(dataset.train),
+            test_images=len(dataset.test),
+            labels=dataset.labels,
+            validation_images=dataset.validation_images,
+            skipped=len(dataset.reading.broken) or None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, without the default size, and rule and seed if there are none."""
+        omitted = {name for name in ("validation_images", "skipped", "test_digest") if getattr(self, name) is None}
+        omitted |= {"image_size"} if self.image_size == IMAGE_SIZE else set()
+        document = {name: value for name, value in members(self).items() if name not in omitted}
+        if self.split_by == "position" and self.split_seed is None:
+            del document["split_by"], document["split_seed"]
+        return document
+
+    def resolved(self, seed: int) -> "DataRecord":
+        """Return the record with rule and seed of the test split; ``seed`` is that of the training run."""
+        split_seed = seed if self.split_seed is None else self.split_seed
+        return replace(self, split_by=self.split_by or "content", split_seed=split_seed)
 
     def load_dataset(
         self, place: str | None = None, progress: "Progress | None" = None, *, skip_broken: bool = False
     ) -> Dataset:
-        """Open the images, from ``place`` if given, and split them as for the training run.
+        """Open the images of a resolved record, from ``place`` if given, and split them as for the training run.
 
         Files that cannot be read are skipped with ``skip_broken``, or if the run skipped them. Raises ``DataError`` if
         the location of the images is unknown or does not exist.
@@ -50,12 +86,12 @@ class Origin:
             )
         return load_dataset(
             source,
-            seed=self.split_seed,
-            split_by=self.split_by,
+            seed=self.split_seed or 0,
+            split_by=self.split_by or "content",
             image_size=self.image_size,
             progress=progress,
-            skip_broken=skip_broken or self.skip_broken,
-            use_validation_folder=self.use_validation_folder,
+            skip_broken=skip_broken or self.skipped is not None,
+            use_validation_folder=self.validation_images is not None,
         )
 
 

@@ -6,13 +6,12 @@ from typing import Annotated, Any, Literal
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.contract import Coverage, Fraction
-from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE, Dataset, SplitBy
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.recipes import Recipe
 
 from .custom import NO_CUSTOM_RECORD, CustomRecord, in_effect
-from .origin import Origin
-from .typed_json import Finite, Positive, members, read
+from .origin import DataRecord
+from .typed_json import Finite, Positive, Sparse, members, read
 
 RECORD_FORMAT = 1
 """Version of the layout of ``run.json``."""
@@ -30,76 +29,6 @@ STOP_REASONS: dict[StopReason, str] = {
     "time limit": "the time limit is reached",
 }
 """Text of each reason to stop."""
-
-
-class Sparse:
-    """A part of the record whose JSON omits None."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the other fields as JSON values."""
-        return {name: value for name, value in members(self).items() if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataRecord:
-    """The data set of a run. Fields as in ``Dataset``, images as counts."""
-
-    source: str | None
-    name: str
-    fingerprint: str
-    # Earlier versions recorded neither rule nor seed: they divided by position, with the seed of the training run.
-    split_by: SplitBy | None = "position"
-    split_seed: int | None = None
-    image_size: Annotated[int, (IMAGE_SIZE, LARGEST_IMAGE_SIZE)] = IMAGE_SIZE
-    train_images: int
-    """Number of training images, including the validation split."""
-    test_images: int
-    labels: tuple[str, ...]
-    validation_images: Positive | None = None
-    """Number of validation images among them, from the folder ``val``; None if they were drawn."""
-    skipped: Positive | None = None
-    """Number of files that were skipped because they cannot be read; None if there were none."""
-    test_digest: str | None = None
-    """SHA-256 (hex) of the test images in the run folder; None if they were not kept."""
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> "DataRecord":
-        """Return what a run records of ``dataset``."""
-        return cls(
-            source=dataset.source,
-            name=dataset.name,
-            fingerprint=dataset.fingerprint,
-            split_by=dataset.split_by,
-            split_seed=dataset.split_seed,
-            image_size=dataset.image_size,
-            train_images=len(dataset.train),
-            test_images=len(dataset.test),
-            labels=dataset.labels,
-            validation_images=dataset.validation_images,
-            skipped=len(dataset.reading.broken) or None,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, without the default size, and rule and seed if there are none."""
-        omitted = {name for name in ("validation_images", "skipped", "test_digest") if getattr(self, name) is None}
-        omitted |= {"image_size"} if self.image_size == IMAGE_SIZE else set()
-        document = {name: value for name, value in members(self).items() if name not in omitted}
-        if self.split_by == "position" and self.split_seed is None:
-            del document["split_by"], document["split_seed"]
-        return document
-
-    def origin(self, seed: int) -> Origin:
-        """Return how to open the data set again; ``seed`` is that of the training run."""
-        return Origin(
-            source=self.source,
-            name=self.name,
-            fingerprint=self.fingerprint,
-            split_by=self.split_by or "content",
-            split_seed=seed if self.split_seed is None else self.split_seed,
-            image_size=self.image_size,
-            use_validation_folder=self.validation_images is not None,
-            skip_broken=self.skipped is not None,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,9 +175,9 @@ class RunRecord:
         return in_effect(self.train.to_json(), self.custom)
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> DataRecord:
         """Where the images are, and how they were split."""
-        return self.data.origin(self.train.seed)
+        return self.data.resolved(self.train.seed)
 
     def calibration_for(self, *, flip: bool) -> Calibration | None:
         """Return the calibration, with test-time augmentation if ``flip``, or None before it is fitted."""

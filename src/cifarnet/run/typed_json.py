@@ -96,6 +96,14 @@ def members(value: Any) -> dict[str, Any]:
     return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
 
 
+class Sparse:
+    """A dataclass whose JSON omits None."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the other fields as JSON values."""
+        return {name: value for name, value in members(self).items() if value is not None}
+
+
 def json_text(document: Any) -> str:
     """Return ``document`` as JSON, with ``null`` for infinities and NaN, which JSON does not have."""
     return json.dumps(_finite(document), indent=2, allow_nan=False)

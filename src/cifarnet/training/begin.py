@@ -17,8 +17,8 @@ from cifarnet.recipes import Recipe
 from cifarnet.run.custom import NO_CUSTOM_RECORD, CustomRecord
 from cifarnet.run.find import create_run, point_latest
 from cifarnet.run.folder import Run
-from cifarnet.run.origin import require_outside
-from cifarnet.run.record import DataRecord, HoldOutRecord, Machine, RunRecord
+from cifarnet.run.origin import DataRecord, require_outside
+from cifarnet.run.record import HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
 from .distributed import join, require_alike

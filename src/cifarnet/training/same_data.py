@@ -4,7 +4,8 @@ from cifarnet.data import HoldOut, hold_out_of
 from cifarnet.dataset import Dataset
 from cifarnet.errors import RunError
 from cifarnet.run.folder import Run
-from cifarnet.run.record import DataRecord, RunRecord
+from cifarnet.run.origin import DataRecord
+from cifarnet.run.record import RunRecord
 
 from .image_list import since_then
 

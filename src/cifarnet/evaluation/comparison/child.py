@@ -18,7 +18,7 @@ from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import CifarnetError, RunError
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord
-from cifarnet.run.record import DataRecord
+from cifarnet.run.origin import DataRecord
 from cifarnet.run.typed_json import read
 from cifarnet.system import peak_memory_bytes, prepare_process, print_result
 from cifarnet.training.observer import Observer, Progress
@@ -50,7 +50,7 @@ def _train(order: dict[str, Any]) -> dict[str, Any]:
     data: DataRecord = read(DataRecord, order["data"], "data")
     model, train = ModelConfig.from_json(order["model"]), TrainConfig.from_json(order["train"])
     settings = Recipe(name=order["recipe"], model=model, train=train)
-    dataset = data.origin(train.seed).load_dataset()
+    dataset = data.resolved(train.seed).load_dataset()
     require_same_data(data, dataset)
     first = first_step(settings, dataset)
     run = begin(settings, dataset, Path(order["runs"]))

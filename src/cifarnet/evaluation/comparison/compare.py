@@ -29,8 +29,9 @@ from .process import EpochCallback, train_in_child
 RESULT, PICTURE, RUNS = "comparison.json", "comparison.png", "runs"
 """Contents of the folder of a comparison."""
 
-Gradients = Mapping[str, NDArray[np.float32]]
-"""Gradients of the first batch by variable path."""
+Arrays = Mapping[str, NDArray[np.float32]]
+"""Arrays of a training process: ``logits`` and ``file_logits`` of the test images, (n, classes), and gradients of the
+first batch as ``gradient/PATH`` of their variable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +52,12 @@ class Plan:
     """Argument of ``load_dataset``."""
 
     def __post_init__(self) -> None:
-        if not installed():
-            raise UsageError(
-                f"no framework is installed; expected two or more of {', '.join(NAMES)}: get each with "
-                f"{install_line('BACKEND')}"
-            )
         if len(set(self.backends)) != len(self.backends) or len(self.backends) < 2:
             raise UsageError(
                 f"the backends to compare are {', '.join(self.backends) or 'none'}; expected two or more of "
-                f"{', '.join(NAMES)}, each once: name another of those here ({', '.join(installed())}), or get one "
-                f"with {install_line('BACKEND')}"
+                f"{', '.join(NAMES)}, each once: name others of those here "
+                f"({', '.join(installed()) or 'none'}), or get one with {install_line('BACKEND')}"
             )
-        if self.seeds < 1 or (self.epochs is not None and self.epochs < 1):
-            raise UsageError(f"there are {self.seeds} seeds and {self.epochs} epochs; expected at least 1 of each")
         recipe(self.recipe)
         for backend in self.backends:
             require_usable(backend)
@@ -151,15 +145,6 @@ class Comparison:
         return [each for each in self.trainings if each.backend == backend]
 
 
-@dataclass(frozen=True)
-class _Outputs:
-    """Arrays that a training process writes: test logits (n, classes), and gradients."""
-
-    logits: NDArray[np.float32]
-    file_logits: NDArray[np.float32]
-    gradients: Gradients
-
-
 def compare_backends(plan: Plan, dataset: Dataset, folder: Path, on_epoch: EpochCallback) -> Comparison:
     """Train ``plan`` and write the runs, the results and a figure to ``folder``, which must be new or empty.
 
@@ -210,21 +195,19 @@ def _create(folder: Path) -> None:
 
 def _train(
     backend: str, settings: Recipe, dataset: Dataset, runs: Path, on_epoch: EpochCallback
-) -> tuple[Training, _Outputs]:
+) -> tuple[Training, Arrays]:
     # Gradients alone take megabytes, and can be computed again: only the run is kept.
     with tempfile.TemporaryDirectory(prefix="cifarnet-") as temporary:
         path = Path(temporary) / f"{backend}.npz"
         result = train_in_child(backend, settings, dataset, runs, path, on_epoch)
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    gradients = {name: arrays[name] for name in arrays if name.startswith("gradient/")}
-    outputs = _Outputs(arrays["logits"], arrays["file_logits"], gradients)
-    return _training(backend, result, outputs), outputs
+    return _training(backend, result, arrays), arrays
 
 
-def _training(backend: str, result: dict[str, Any], outputs: _Outputs) -> Training:
+def _training(backend: str, result: dict[str, Any], arrays: Arrays) -> Training:
     run = Run(Path(result.pop("run")))
-    record = run.record
+    record, logits, file_logits = run.record, arrays["logits"], arrays["file_logits"]
     validation, test = record.metrics.validation, record.metrics.test
     assert record.best_epoch is not None  # otherwise the process had failed
     assert validation is not None
@@ -237,10 +220,10 @@ def _training(backend: str, result: dict[str, Any], outputs: _Outputs) -> Traini
         history=tuple(run.read_history()),
         best_epoch=record.best_epoch,
         validation=_with_interval(validation, record.hold_out.validation),
-        test=_with_interval(test, len(outputs.logits)),
+        test=_with_interval(test, len(logits)),
         seconds_per_epoch=record.seconds_per_epoch,
-        file_agreement=float(np.mean(outputs.logits.argmax(axis=1) == outputs.file_logits.argmax(axis=1))),
-        file_difference=float(np.abs(outputs.logits - outputs.file_logits).max()),
+        file_agreement=float(np.mean(logits.argmax(axis=1) == file_logits.argmax(axis=1))),
+        file_difference=float(np.abs(logits - file_logits).max()),
         **result,
     )
 
@@ -250,16 +233,17 @@ def _with_interval(score: RecordedScore, images: int) -> ScoreWithInterval:
     return ScoreWithInterval(loss=score.loss, accuracy=score.accuracy, images=images, interval=interval)
 
 
-def _pair(one: tuple[Training, _Outputs], other: tuple[Training, _Outputs], dataset: Dataset) -> Pair:
+def _pair(one: tuple[Training, Arrays], other: tuple[Training, Arrays], dataset: Dataset) -> Pair:
     (first, ours), (second, theirs) = one, other
-    found = compare(ours.logits, theirs.logits, dataset.test.labels, dataset.labels)
+    found = compare(ours["logits"], theirs["logits"], dataset.test.labels, dataset.labels)
+    gradients = ({name: each[name] for name in each if name.startswith("gradient/")} for each in (ours, theirs))
     rows = zip(first.history, second.history, strict=False)
     return Pair(
         first=first.backend,
         second=second.backend,
         seed=first.seed,
         first_loss_difference=abs(first.first_loss - second.first_loss),
-        gradient_difference=gradient_difference(ours.gradients, theirs.gradients),
+        gradient_difference=gradient_difference(*gradients),
         curve_difference=max(abs(a.train_loss - b.train_loss) for a, b in rows),
         agreement=found.agreement,
         agreement_interval=found.agreement_interval,
@@ -269,8 +253,8 @@ def _pair(one: tuple[Training, _Outputs], other: tuple[Training, _Outputs], data
     )
 
 
-def gradient_difference(first: Gradients, second: Gradients) -> float:
-    """Return the largest difference of an element, relative to the largest element of its array; the worst array's.
+def gradient_difference(first: Arrays, second: Arrays) -> float:
+    """Return the largest difference in a gradient, relative to its largest element; that of the worst gradient.
 
     It is 0 if both are zero throughout, and infinite if only one is.
     """

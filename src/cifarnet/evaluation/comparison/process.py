@@ -14,7 +14,7 @@ from cifarnet.dataset import Dataset
 from cifarnet.errors import BackendError
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord
-from cifarnet.run.record import DataRecord
+from cifarnet.run.origin import DataRecord
 from cifarnet.system import results_in
 
 EpochCallback = Callable[[str, int, EpochRecord, float], object]

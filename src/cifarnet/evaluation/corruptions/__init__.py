@@ -12,8 +12,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.errors import DataError, UsageError
-
 from . import blur, digital, noise, weather
 from .pixels import Generators, Pixels, generators, to_bytes, to_pixels
 
@@ -26,9 +24,6 @@ DRAWING = (
 """Note stored with results on these images."""
 SEVERITIES = (1, 2, 3, 4, 5)
 """Severities, from weak to strong."""
-MIN_SIDE = 8
-"""Minimum height and width in pixels; the blur kernels are larger than smaller images."""
-
 _CORRUPTIONS: Final[Mapping[str, Callable[[Pixels, int, Generators], Pixels]]] = {
     "gaussian_noise": noise.gaussian_noise,
     "shot_noise": noise.shot_noise,
@@ -53,37 +48,11 @@ FAMILIES = tuple(_CORRUPTIONS)
 def corrupt_at(
     images: NDArray[np.uint8], indices: NDArray[np.int64], family: str, severity: int, seed: int = 0
 ) -> NDArray[np.uint8]:
-    """Return corrupted copies of images uint8 (n, h, w, 3), RGB, 0-255.
+    """Return corrupted copies of images uint8 (n, h, w, 3), RGB, 0-255, n at least 1, h and w at least 8.
 
     ``indices``, int64 (n,), are their positions in the dataset. The random numbers depend only on seed, family,
     severity and index, so the result for an image does not depend on the other images. JPEG results may differ between
-    versions of Pillow. Raises ``UsageError`` for an invalid family, severity, seed or index, ``DataError`` for other
-    arrays and for images smaller than 8 x 8 pixels.
+    versions of Pillow.
     """
-    _require_known(family, severity)
-    _require_images(images)
-    if seed < 0 or len(indices) != len(images) or (len(indices) and indices.min() < 0):
-        raise UsageError(
-            f"seed {seed}, {len(indices)} indices from {min(indices, default=0)} on for {len(images)} images; expected "
-            "whole numbers ≥ 0, one index per image: change them"
-        )
-    if not len(images):
-        return images.copy()
     rngs = generators(seed, family, severity, indices)
     return to_bytes(_CORRUPTIONS[family](to_pixels(images), severity, rngs))
-
-
-def _require_known(family: str, severity: int) -> None:
-    if family not in FAMILIES:
-        raise UsageError(f"there is no corruption {family!r}; expected one of {', '.join(FAMILIES)}: change it")
-    if severity not in SEVERITIES:
-        raise UsageError(f"severity is {severity!r}; expected 1 to {SEVERITIES[-1]}: change it")
-
-
-def _require_images(images: NDArray[np.uint8]) -> None:
-    is_batch = images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] == 3
-    if not is_batch or min(images.shape[1:3]) < MIN_SIDE:
-        raise DataError(
-            f"images have dtype {images.dtype} and shape {images.shape}; expected uint8 (n, height, width, 3) with "
-            f"sides of at least {MIN_SIDE}: pass RGB pixels 0-255, channels last"
-        )
