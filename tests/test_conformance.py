@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from cifarnet.apps.conformance import check_outputs, mistakes
+from cifarnet.apps.conformance import NO_TEMPERATURE, PIXEL_MISTAKES, SOFTMAX_TWICE, check_outputs
 from cifarnet.errors import DataError
 from tests.golden_apps import (
     APPS_WITH_A_MISTAKE,
@@ -44,7 +44,7 @@ def test_each_mistake_is_named_from_the_outputs(mistake):
 
 
 def test_every_mistake_has_an_app_that_makes_it():
-    known = (*mistakes.PIXEL_MISTAKES, mistakes.SOFTMAX_TWICE, mistakes.NO_TEMPERATURE)
+    known = (*PIXEL_MISTAKES, SOFTMAX_TWICE, NO_TEMPERATURE)
     assert len(known) == len(APPS_WITH_A_MISTAKE)
     assert all(any(name.startswith(committed) for committed in APPS_WITH_A_MISTAKE) for name in known)
 

@@ -132,7 +132,6 @@ def _accuracy(scores: "Sequence[ScoreWithInterval]") -> str:
 
 
 def _test(trainings: "Sequence[Training]") -> str:
-    """Return the test accuracy, with its confidence interval if there is one training."""
     accuracy = _accuracy([each.test for each in trainings])
     if len(trainings) > 1:
         return accuracy

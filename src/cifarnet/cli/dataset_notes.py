@@ -60,7 +60,6 @@ def _contents(dataset: "Dataset") -> str:
 
 
 def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
-    """Yield a note if settings were adapted to the size or the number of images, or to the number of epochs."""
     was, now = ({"filters": each.model.filters} | each.train.to_json() for each in (wanted, adapted))
     changed = [name for name in now if now[name] != was[name]]
     if changed:
@@ -72,7 +71,6 @@ def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
 
 
 def _warnings(dataset: "Dataset", parts: "HoldOut", train: TrainConfig) -> Iterator[str]:
-    """Yield a note for everything that is not read, and for images and settings that are valid but unusual."""
     yield from _reading(dataset)
     yield from _images(dataset, train.class_weights)
     if train.batch_size > len(parts.train):
@@ -87,7 +85,6 @@ def _warnings(dataset: "Dataset", parts: "HoldOut", train: TrainConfig) -> Itera
 
 
 def _reading(dataset: "Dataset") -> Iterator[str]:
-    """Yield notes on the validation folder, and on folders, files and links that are not read."""
     found = dataset.reading
     if dataset.validation_images:
         folder = Path(dataset.train.files[-1]).parts[0]
@@ -109,7 +106,6 @@ def by_extension(counts: Mapping[str, int]) -> str:
 
 
 def _images(dataset: "Dataset", class_weights: ClassWeights) -> Iterator[str]:
-    """Yield a note for copies, for images of nearly one color, and for unbalanced classes."""
     from cifarnet.data.image_facts import are_flat, class_sizes, is_unequal  # numpy, which --help does not need
 
     if copies := dataset.reading.copies:
@@ -135,7 +131,6 @@ def _images(dataset: "Dataset", class_weights: ClassWeights) -> Iterator[str]:
 
 
 def _unused_folders(dataset: "Dataset") -> Iterator[str]:
-    """Yield a note for each folder beside train/ and test/ that is not the validation split."""
     from cifarnet.preprocessing import is_hidden  # Pillow, which other sources do not need
 
     folder = Path(dataset.source or "")

@@ -172,13 +172,16 @@ def image_bar(total: int) -> Iterator[Callable[[], None]]:
 @contextmanager
 def download_bar() -> Iterator[Callable[[str, int, int | None], None]]:
     """Yield a progress callback that draws a bar on a terminal and prints each phase once elsewhere."""
-    if sys.stderr.isatty():
-        yield from _drawn_bar()
-    else:
-        yield _plain_phases()
+    if not sys.stderr.isatty():
+        seen: set[str] = set()
 
+        def say_once(phase: str, *_: int | None) -> None:
+            if phase not in seen:
+                seen.add(phase)
+                say(phase)
 
-def _drawn_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+        yield say_once
+        return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -192,17 +195,6 @@ def _drawn_bar() -> Iterator[Callable[[str, int, int | None], None]]:
             bar.update(tasks[phase], completed=done_bytes, total=total_bytes)
 
         yield show
-
-
-def _plain_phases() -> Callable[[str, int, int | None], None]:
-    seen = set()
-
-    def show(phase: str, *_: int | None) -> None:
-        if phase not in seen:
-            seen.add(phase)
-            say(phase)
-
-    return show
 
 
 class TrainingDisplay:

@@ -105,7 +105,6 @@ def _file(found: "Inspection") -> list[str]:
 
 
 def _entries(value: object) -> Iterable[tuple[str, Any]]:
-    """Return the items of a part of the contract, or none if it is missing or not an object."""
     return value.items() if isinstance(value, dict) else ()
 
 
@@ -120,13 +119,11 @@ def _layers(found: "Inspection") -> list[str]:
 
 
 def _section(title: str, value: object, otherwise: str) -> list[str]:
-    """Return a title and a line per known value, or ``otherwise`` if there is none."""
     rows = list(_leaves(value))
     return ["", title, *_indented(table(("", ""), rows, texts=2) if rows else [otherwise])]
 
 
 def _leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the path and the value of every non-empty leaf, whatever the file contains."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, f"{name} {WORDS.get(key, key)}".strip())
@@ -139,7 +136,6 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _is_table(value: object) -> bool:
-    """Return whether a value is a list of flat objects with the same keys."""
     return (
         isinstance(value, list)
         and bool(value)

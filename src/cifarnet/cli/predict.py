@@ -139,7 +139,6 @@ def _count(top: int | None, labels: tuple[str, ...], is_selective: bool) -> int:
 
 
 def _threshold(classifier: "Classifier", model: Path, given: float | None) -> float:
-    """Return the confidence threshold: the given one, or that of the file."""
     if classifier.temperature is None:
         raise ModelError(
             f"{model} has no calibrated probabilities, which --abstain needs; expected a file with a temperature: "
@@ -155,7 +154,6 @@ def _threshold(classifier: "Classifier", model: Path, given: float | None) -> fl
 
 
 def _shard(text: str, images: list[str]) -> tuple[int, int]:
-    """Return the index of the shard, and the number of shards."""
     if STANDARD_INPUT in images:
         raise UsageError("--shard was given with -; expected files or folders, which it divides: leave one out")
     numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
@@ -195,7 +193,6 @@ def _from_standard_input(classifier: "Classifier") -> "Outcome":
 def _print_all(
     outcomes: "Iterable[Outcome]", header: str, line: Formatter, threshold: float, advance: Callable[[], None]
 ) -> bool:
-    """Print each outcome as it comes. Return whether all files were classified."""
     all_good = True
     for outcome in outcomes:
         prediction = outcome.prediction
@@ -213,7 +210,6 @@ def _print_all(
 
 
 def _top(prediction: "Prediction", count: int) -> tuple[tuple[str, float], ...]:
-    """Return the most probable classes with their calibrated probabilities, or plain ones without a temperature."""
     return (prediction.calibrated or prediction.scores)[:count]
 
 

@@ -93,7 +93,6 @@ def command(
 
 
 def _open_images(path: Path, run: "Run | None", data: str | None) -> "tuple[Dataset, dict[str, Any]]":
-    """Return the dataset whose test split is evaluated, and its description for the JSON document."""
     from cifarnet.evaluation.target import file_target, is_own, open_images, require_unseen, scored_images
 
     target = file_target(path, run)
@@ -107,7 +106,6 @@ def _open_images(path: Path, run: "Run | None", data: str | None) -> "tuple[Data
 
 @contextmanager
 def _progress(families: Sequence[str]) -> Iterator[Callable[[str, int], None]]:
-    """Yield a callback per family and severity: a progress bar on a terminal, a line per family elsewhere."""
     from cifarnet.evaluation.corruptions import SEVERITIES
 
     if sys.stderr.isatty():

@@ -172,7 +172,6 @@ def _join_workers() -> None:
 
 
 def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Recipe:
-    """Return the recipe with the settings of the options, before it is adapted to the images."""
     if origin is None:
         return recipe(name or "seed").changed(given)
     from cifarnet.training.warm_start import recipe_of  # imports numpy, which --help does not need

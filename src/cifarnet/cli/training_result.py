@@ -46,7 +46,6 @@ def say_result(run: Run, record: RunRecord) -> None:
 
 
 def _say_recall(test: RecordedScore, labels: Sequence[str]) -> None:
-    """Print balanced accuracy and the lowest recalls, if the classes are unbalanced."""
     if test.balanced_accuracy is None or test.recall is None:
         return
     known = [

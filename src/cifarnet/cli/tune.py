@@ -111,7 +111,6 @@ def _say_trial(trial: "FrozenTrial") -> None:
 
 
 def _show(study: "Study", importance: dict[str, float]) -> None:
-    """Print the best trials, and the importance of each setting in the last line."""
     finished, trials = _finished(study), study.get_trials(deepcopy=False)
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     say(f"{counted(len(finished), 'trial')} finished, {pruned} pruned")

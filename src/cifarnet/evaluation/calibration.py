@@ -1,5 +1,6 @@
 """Calibration: reliability, temperature scaling and selective prediction."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +130,7 @@ def reliability(logits: NDArray[np.float32], labels: NDArray[np.int32], temperat
     from sklearn.metrics import brier_score_loss
 
     probabilities = softmax(logits, temperature)
-    bins = _bins(probabilities, labels)
+    bins = tuple(_bins(probabilities, labels))
     gaps = [each.images * abs(each.accuracy - each.confidence) for each in bins if each.images]  # type: ignore[operator]
     classes = np.arange(logits.shape[1])
     brier = brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
@@ -137,21 +138,20 @@ def reliability(logits: NDArray[np.float32], labels: NDArray[np.int32], temperat
     return Reliability(temperature=temperature, loss=loss, brier=float(brier), ece=sum(gaps) / len(labels), bins=bins)
 
 
-def _bins(probabilities: Probabilities, labels: NDArray[np.int32]) -> tuple[Bin, ...]:
+def _bins(probabilities: Probabilities, labels: NDArray[np.int32]) -> Iterator[Bin]:
     confidence, is_correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     edges = np.linspace(0, 1, BINS + 1)
     bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1)
-    return tuple(_bin(edges[at], edges[at + 1], confidence[bins == at], is_correct[bins == at]) for at in range(BINS))
-
-
-def _bin(low: float, high: float, confidence: NDArray[np.float64], is_correct: NDArray[np.bool_]) -> Bin:
-    return Bin(
-        low=float(low),
-        high=float(high),
-        images=len(is_correct),
-        confidence=float(confidence.mean()) if len(is_correct) else None,
-        accuracy=float(is_correct.mean()) if len(is_correct) else None,
-    )
+    for at in range(BINS):
+        inside = bins == at
+        images = int(inside.sum())
+        yield Bin(
+            low=float(edges[at]),
+            high=float(edges[at + 1]),
+            images=images,
+            confidence=float(confidence[inside].mean()) if images else None,
+            accuracy=float(is_correct[inside].mean()) if images else None,
+        )
 
 
 def _coverage_curve(probabilities: Probabilities, labels: NDArray[np.int32]) -> list[Coverage]:

@@ -23,7 +23,6 @@ class ClassMeasures:
 
     label: str
     images: int
-    """Number of images of the class."""
     predicted: int
     """Number of predictions of the class."""
     precision: float | None
@@ -75,7 +74,6 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     """Numbers of images; one row per true class, one column per predicted class."""
     reliability: Reliability
-    """Calibration of the probabilities."""
     calibrated: Reliability | None
     """Calibration after temperature scaling, or None without a temperature."""
     abstaining: SelectivePrediction | None

@@ -21,7 +21,6 @@ from cifarnet.training.observer import Observer
 from cifarnet.training.warm_start import warm_start_of
 
 RESULT = "reproduction.json"
-"""File in the repeated run's folder."""
 
 MEASURED_NOISE = {
     "train_loss": 0.0163,
@@ -53,7 +52,6 @@ class Difference:
 
     epoch: int
     column: str
-    """Column of ``history.csv``."""
     recorded: float
     repeated: float
     noise: float | None

@@ -61,7 +61,6 @@ class FamilyResult:
     """Results of one corruption at all severities."""
 
     mean_error: Fraction
-    """Mean error rate over the severities."""
     severities: tuple[Tally, ...]
     """Result per severity, 1 to 5."""
 
@@ -93,7 +92,6 @@ class Robustness:
     drawing: str = ""
     """Origin of the corrupted images; empty if an earlier version did not record it."""
     clean: Tally
-    """Result on the uncorrupted images."""
     families: dict[str, FamilyResult]
     """Results by corruption, in the order of the paper."""
     extra: dict[str, FamilyResult]

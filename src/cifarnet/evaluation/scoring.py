@@ -71,7 +71,6 @@ def evaluate(predictor: Any, split: Split, workers: Workers = ALONE) -> Score:
 
 
 def _function(predictor: Any) -> Predictor:
-    """Return ``predictor`` as a function to an array."""
     is_keras = callable(getattr(predictor, "predict_on_batch", None))
     # Known by their methods: this module needs neither Keras nor onnxruntime.
     function = predictor.predict_on_batch if is_keras else getattr(predictor, "logits", predictor)
@@ -109,10 +108,10 @@ def predict(
         raise DataError("there are 0 images to score; expected at least 1: add images to the split")
     batch_size = batch_size or evaluation_batch(images.shape[1:])
     starts = range(0, len(images), batch_size)
-    own = [
-        _predict_padded(predictor, images[starts[index] : starts[index] + batch_size], batch_size)
-        for index in workers.own(len(starts))
-    ]
+    own = []
+    for index in workers.own(len(starts)):
+        batch = images[starts[index] : starts[index] + batch_size]
+        own.append(predictor(np.pad(batch, [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)])))
     if workers.count > 1:
         own = [logits for (logits,) in workers.in_order([[logits] for logits in own], len(starts))]
     return np.concatenate(own)[: len(images)]
@@ -121,11 +120,6 @@ def predict(
 def evaluation_batch(shape: tuple[int, ...]) -> int:
     """Return the batch size for images of ``shape``, (height, width, channels)."""
     return images_at_once(EVALUATION_BATCH, shape)
-
-
-def _predict_padded(predictor: Predictor, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
-    padding = [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)]
-    return predictor(np.pad(images, padding))
 
 
 @numpy_defaults()

@@ -31,9 +31,7 @@ class Difference:
     """Position in the split."""
     label: str
     first: str
-    """Class predicted by the first classifier."""
     second: str
-    """Class predicted by the second classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +45,10 @@ class PairedComparison:
     """Share of the images with the same prediction, 0 to 1."""
     agreement_interval: Interval
     only_first_right: int
-    """Images that only the first classifier predicts correctly."""
     only_second_right: int
-    """Images that only the second classifier predicts correctly."""
     accuracy_difference: float
     """Accuracy of the second classifier minus that of the first, -1 to 1."""
     difference_interval: Interval
-    """95% confidence interval of the accuracy difference."""
     p_value: float
     """Two-sided p-value of McNemar's exact test, 0 to 1."""
     differences: tuple[Difference, ...]

@@ -44,12 +44,10 @@ class Target:
     """A model under evaluation."""
 
     name: str
-    """Name given by the user."""
     engine: str
     """Backend, or onnxruntime."""
     labels: tuple[str, ...]
     image_shape: Shape
-    """Height, width and channels of one image."""
     run: Run | None
     """Run that the model belongs to, or None if unknown."""
     tta: bool
@@ -245,7 +243,6 @@ def require_unseen(target: Target, dataset: Dataset, place: str | None) -> bool 
 
 
 def _require_same_split(target: Target, dataset: Dataset) -> None:
-    """Raise ``DataError`` if the test split was drawn in another way than the model file records."""
     split = dataset.split_by, dataset.split_seed
     if dataset.split_by and split != (target.origin.split_by, target.origin.split_seed):
         raise DataError(

@@ -14,7 +14,6 @@ from .page import environment, values
 from .words import spaced
 
 HUB_NAMES = {"cifar10": "uoft-cs/cifar10"}
-"""Dataset names on the hub."""
 FOLDER = "imagefolder"
 """Dataset type of a folder of images on the hub."""
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#$])")
@@ -90,7 +89,6 @@ def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _kind(source: str | None) -> str:
-    """Return the dataset type in the metadata: a dataset of the hub, one of ours, or a folder of images."""
     return HUB_NAMES.get(source or FOLDER, source if source in NAMED_SOURCES else FOLDER)
 
 

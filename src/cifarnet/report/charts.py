@@ -36,12 +36,9 @@ COLUMNS = 6
 LETTERS = 16
 """Maximum characters of a class name above a small image."""
 CURVES = {"loss": 1, "accuracy": 100}
-"""Factor of each curve."""
 ACCURACY_TITLE = "accuracy, %"
 SPLITS = {"train": ("training", WRONG), "validation": ("validation", RIGHT)}
-"""Label and color of each line."""
 MOST_MARKED = 60
-"""Maximum epochs with a marker each."""
 PANEL = (5, 3.3)
 """Size of a curve in inches: about the width of a phone, where text keeps its size."""
 THEME = {RIGHT: "var(--accent)", WRONG: "var(--warm)", "#999999": "var(--neutral)", "#000000": "currentColor"}
@@ -129,7 +126,6 @@ def reliability_svg(evaluation: Evaluation) -> str:
 
 
 def _reliability_figure(evaluation: Evaluation) -> "Figure":
-    """Draw the reliability diagram above a histogram of the confidence."""
     figure = new_figure(5, 5.4)
     axes, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1))
     axes.plot([0, 100], [0, 100], color=QUIET, linestyle="--", label="perfect calibration")

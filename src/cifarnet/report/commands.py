@@ -13,7 +13,6 @@ from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 
 RUNS = Path("runs")
-"""Default of --runs."""
 FROM_DATA = frozenset(("classes", "image_shape"))
 """Settings determined by the images."""
 OPTIONS = frozenset(

@@ -52,7 +52,6 @@ class Parity:
     checks: tuple[Check, ...]
     """Checks, that on the whole test set first."""
     tta: bool
-    """Whether the file applies test-time augmentation."""
     tolerances: dict[str, Any]
     """Tolerances in the contract of the model file; empty if it has none."""
 
@@ -82,7 +81,6 @@ class Evidence:
     """Contents of a run folder."""
 
     name: str
-    """Name of the run folder."""
     words: str
     """Shell arguments that identify the run."""
     record: RunRecord
@@ -90,9 +88,7 @@ class Evidence:
     history: tuple[EpochRecord, ...]
     model_file: ModelFile | None
     tta: bool
-    """Whether the evaluation applies test-time augmentation."""
     calibration: Calibration | Absent
-    """Calibration of the evaluated model."""
     parity: Parity | Absent
     robustness: Robustness | Absent
 

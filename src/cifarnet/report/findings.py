@@ -126,5 +126,4 @@ def environment(evidence: Evidence) -> str:
 
 
 def _by_recall(evaluation: Evaluation) -> list[ClassMeasures]:
-    """Return the classes that have images, lowest recall first."""
     return sorted((each for each in evaluation.classes if each.recall is not None), key=lambda each: each.recall or 0)

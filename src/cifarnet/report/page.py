@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,10 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
         confusion=_confusion(evaluation),
         deepest=DEEPEST,
         is_numbered=len(evaluation.labels) <= MOST_NUMBERED,
-        errors=list(_errors(evaluation, dataset)),
+        errors=[
+            asdict(error) | {"source": data_url(dataset.test.images[error.index])}
+            for error in evaluation.confident_errors
+        ],
         corrupted=_corrupted(evidence.robustness),
         export=export_command(tta=evidence.export_tta),
     )
@@ -87,7 +89,6 @@ def _printable(value: Any) -> Any:
 
 
 def _confusion(evaluation: Evaluation) -> list[list[dict[str, int]]]:
-    """Return value and tint of each cell; errors are tinted relative to the largest share of a class."""
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     errors = shares * (1 - np.eye(len(counts)))
@@ -106,12 +107,6 @@ def _corrupted(found: Robustness | Absent) -> list[list[int]]:
     lost = np.maximum(found.clean.accuracy - accuracies, 0)
     tints: list[list[int]] = np.rint(DEEPEST * lost / max(lost.max(), 1e-9)).astype(int).tolist()
     return tints
-
-
-def _errors(evaluation: Evaluation, dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """Yield each confident error with the data URL of its image."""
-    for error in evaluation.confident_errors:
-        yield asdict(error) | {"source": data_url(dataset.test.images[error.index])}
 
 
 def data_url(pixels: NDArray[np.uint8]) -> str:

@@ -74,4 +74,3 @@ def short(name: str) -> str:
 FILTERS = {
     each.__name__: each for each in (percent, confidence, number, tiny, millions, compact, megabytes, moment, spaced)
 }
-"""Filters of the templates."""

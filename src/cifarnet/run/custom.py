@@ -87,7 +87,6 @@ class CustomRecord(Sparse):
 
 
 NO_CUSTOM_RECORD = CustomRecord()
-"""Nothing is replaced."""
 
 
 def in_effect(train: Mapping[str, Any], custom: CustomRecord) -> dict[str, Any]:

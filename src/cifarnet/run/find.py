@@ -15,9 +15,6 @@ from cifarnet.errors import RunError, reason
 
 from .folder import LATEST, LOCK, RECORD, Run
 
-MODEL_SUFFIX = ".onnx"
-"""Suffix of a model file; a run folder must not have it."""
-
 
 def create_run(root: Path, recipe: str, backend: str, now: datetime, fill: Callable[[Run], object]) -> Run:
     """Create a run folder below ``root``, named for time, recipe and backend, with the files that ``fill`` writes.
@@ -45,22 +42,15 @@ def create_run(root: Path, recipe: str, backend: str, now: datetime, fill: Calla
 def _named(temporary: Path, path: Path) -> Run:
     """Rename a complete run folder to ``path``, or to the first free ``path-2``, ``path-3``, ..."""
     named, numbers = path, count(2)
-    while not _is_published(temporary, named):
+    while True:
+        try:
+            if not os.path.lexists(named):
+                publish(temporary, named)
+                return Run(named)
+        except OSError:
+            if not os.path.lexists(named):  # otherwise another process was faster
+                raise
         named = path.with_name(f"{path.name}-{next(numbers)}")
-    return Run(named)
-
-
-def _is_published(temporary: Path, path: Path) -> bool:
-    """Rename ``temporary`` to ``path`` and return True, or False if that name is taken."""
-    if os.path.lexists(path):
-        return False
-    try:
-        publish(temporary, path)
-    except OSError:
-        if not os.path.lexists(path):
-            raise
-        return False  # another process was faster
-    return True
 
 
 def point_latest(run: Run) -> None:
@@ -114,7 +104,7 @@ def find_run(root: str | Path = "runs", name: str | None = None, *, with_weights
 
 def names_file(name: str) -> bool:
     """Return whether ``name`` is that of a model file, existing or not, rather than of a run or its folder."""
-    return not Path(name).is_dir() and (name.lower().endswith(MODEL_SUFFIX) or Path(name).is_file())
+    return not Path(name).is_dir() and (name.lower().endswith(".onnx") or Path(name).is_file())
 
 
 def is_run(root: Path, name: str) -> bool:
@@ -161,16 +151,11 @@ def _beginning(folder: Path) -> tuple[float, bool, int, str]:
 
     Without a valid record, the time of its last change counts. A copy called ``latest`` sorts before its original.
     """
+    started = 0.0
     try:
         started = Run(folder).record.started.timestamp()
     except RunError:
-        started = _changed_at(folder / RECORD)
+        with suppress(OSError):
+            started = (folder / RECORD).stat().st_mtime
     number = re.search(r"-(\d{1,3})$", folder.name)
     return started, folder.name != LATEST, int(number[1]) if number else 1, folder.name
-
-
-def _changed_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

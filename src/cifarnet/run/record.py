@@ -38,7 +38,6 @@ class HoldOutRecord(Sparse):
     train: int
     """Number of images that are trained on."""
     validation: int
-    """Number of validation images."""
     fingerprint: str
     """SHA-256 (hex) of the positions of both."""
     copies: Positive | None = None
@@ -113,7 +112,6 @@ class Calibration:
     loss_after: float
     """The same at the fitted temperature."""
     coverage: tuple[Coverage, ...]
-    """Accuracy at several thresholds."""
     abstention: Coverage | None
     """Largest coverage at which ``target_accuracy`` is reached, or None if it is not."""
     target_accuracy: Fraction = TARGET_ACCURACY
@@ -149,7 +147,6 @@ class RunRecord:
     """None if the run was trained from scratch."""
     why_stopped: StopReason | None = None
     epochs: int | None = None
-    """Number of finished epochs."""
     best_epoch: Positive | None = None
     """Counted from 1; None also if no epoch had a finite loss."""
     metrics: Metrics = Metrics()

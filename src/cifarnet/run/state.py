@@ -82,7 +82,6 @@ def _contract_facts(contract: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that identify a training run and its weights, by name."""
     plain = ("best_epoch", "recipe", "backend", "seed", "weights_sha256")
     facts = {name: document[name] for name in plain if name in document}
     nested = {"model": None, "train": None, "data": "fingerprint", "hold_out": "fingerprint"}

@@ -87,7 +87,6 @@ class Training:
     backend: str
     seed: int
     run: str
-    """Run folder."""
     first_loss: float
     """Training loss of the first batch, nats."""
     history: tuple[EpochRecord, ...]
@@ -117,7 +116,6 @@ class Pair:
     first_loss_difference: float
     """Difference of the training loss of the first batch, nats."""
     gradient_difference: float
-    """See ``gradient_difference``."""
     curve_difference: float
     """Largest difference of an epoch's training loss, nats."""
     agreement: float

@@ -65,7 +65,6 @@ def train_in_child(
 def _read_results(
     process: subprocess.Popen[str], backend: str, seed: int, on_epoch: EpochCallback
 ) -> dict[str, Any] | None:
-    """Return the final result of the subprocess when it has ended, or None if there is none."""
     assert process.stdout is not None
     final = None
     for result in results_in(process.stdout):

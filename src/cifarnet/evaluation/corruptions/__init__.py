@@ -23,7 +23,6 @@ DRAWING = (
 )
 """Note stored with results on these images."""
 SEVERITIES = (1, 2, 3, 4, 5)
-"""Severities, from weak to strong."""
 _CORRUPTIONS: Final[Mapping[str, Callable[[Pixels, int, Generators], Pixels]]] = {
     "gaussian_noise": noise.gaussian_noise,
     "shot_noise": noise.shot_noise,

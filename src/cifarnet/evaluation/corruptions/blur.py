@@ -31,7 +31,6 @@ def defocus_blur(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
 
 
 def _disk(radius: float, softness: float) -> NDArray[np.float32]:
-    """Return a smoothed disk kernel (5, 5) of sum 1."""
     from scipy.ndimage import correlate1d
 
     y, x = np.mgrid[-2:3, -2:3]
@@ -91,7 +90,6 @@ def motion_blurred(pixels: Pixels, radius: int, deviation: float, angles: Sequen
 
 
 def _blurred_along_line(padded: NDArray[np.float32], weights: NDArray[np.float64], border: int, angle: float) -> Pixels:
-    """Return the weighted sum of shifted copies of one image, which is padded by ``border``."""
     height, width = padded.shape[0] - 2 * border, padded.shape[1] - 2 * border
     down, right = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     total = np.zeros((height, width, padded.shape[2]), np.float32)

@@ -112,7 +112,6 @@ def _texture(number: int) -> NDArray[np.float32]:
 
 
 def _crystals(rng: np.random.Generator) -> list[Strokes]:
-    """Return stems, their branches and the branches of these."""
     x, y = rng.uniform(0, SIDE, (2, CRYSTALS))
     tiers = [Strokes(x, y, rng.uniform(0, 2 * np.pi, CRYSTALS), rng.uniform(*LENGTHS, CRYSTALS))]
     for gap, share in TIERS:
