@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from PIL import Image, ImageOps
 
-from cifarnet.apps.assets import package_data
+from cifarnet.apps import package_data
 
 GOLDEN = package_data() / "golden"
 ENTRIES = {Path(entry["file"]).name: entry for entry in json.loads((GOLDEN / "golden.json").read_text())["images"]}

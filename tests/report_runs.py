@@ -15,6 +15,7 @@ from cifarnet.evaluation.corruptions import DRAWING, FAMILIES
 from cifarnet.evaluation.metrics import Evaluation, measure
 from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally
 from cifarnet.run.folder import EpochRecord, Run
+from cifarnet.run.typed_json import members
 from tests.records import put
 from tests.runtime import models
 
@@ -50,7 +51,7 @@ def history_of(epochs: int = 12) -> list[EpochRecord]:
 
 
 def record_of(dataset: Dataset, **changes: Any) -> dict[str, Any]:
-    calibration = calibrate(logits_for(dataset), dataset.test.labels).to_json()
+    calibration = members(calibrate(logits_for(dataset), dataset.test.labels))
     return {
         "format": 1,
         "status": "finished",

@@ -18,9 +18,8 @@ import pytest
 from benchmarks.apps import running
 from PIL import Image
 
-from cifarnet.apps import assets as where
-from cifarnet.apps import demo
-from cifarnet.apps.assets import package_data
+from cifarnet import apps
+from cifarnet.apps import demo, package_data
 from cifarnet.errors import DataError, IntegrityError, ModelError, UsageError
 from cifarnet.preprocessing import pixels
 from cifarnet.runtime import Classifier
@@ -255,8 +254,8 @@ def test_the_wheel_contains_the_page_and_the_golden_images():
 
 
 def test_missing_package_data_is_reported_with_a_solution(monkeypatch, tmp_path):
-    monkeypatch.setattr(where, "INSTALLED", tmp_path / "installed")
-    monkeypatch.setattr(where, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(apps, "INSTALLED", tmp_path / "installed")
+    monkeypatch.setattr(apps, "CHECKOUT", tmp_path / "checkout")
     with pytest.raises(IntegrityError) as caught:
         package_data()
     assert str(caught.value) == (

@@ -12,7 +12,7 @@ from cifarnet.evaluation.metrics import measure
 from cifarnet.evaluation.scoring import score, softmax
 from cifarnet.evaluation.significance import Interval, compare, wilson
 from cifarnet.run.record import Calibration
-from cifarnet.run.typed_json import read
+from cifarnet.run.typed_json import members, read
 
 NAMES = ("ant", "bee", "cow")
 
@@ -116,17 +116,9 @@ def test_the_first_of_equal_logits_counts_for_accuracy_and_top_2():
     np.testing.assert_allclose([found.accuracy, found.top2_accuracy], [1 / 3, 2 / 3])
 
 
-@pytest.mark.parametrize(
-    ("logits", "labels", "message"),
-    [
-        (np.zeros((0, 3), np.float32), labels_of(), "there are 0 images"),
-        (np.zeros((2, 4), np.float32), labels_of(0, 1), r"have shape \(2, 4\); expected \(2, 3\)"),
-        (np.array([[0, np.nan, 0]], np.float32), labels_of(0), "not all finite"),
-    ],
-)
-def test_invalid_arguments_are_refused(logits, labels, message):
-    with pytest.raises(DataError, match=message):
-        measure(logits, labels, NAMES)
+def test_logits_that_are_not_finite_are_refused():
+    with pytest.raises(DataError, match="not all finite"):
+        measure(np.array([[0, np.nan, 0]], np.float32), labels_of(0), NAMES)
 
 
 # Calibration
@@ -200,7 +192,7 @@ def test_infinite_logits_are_not_calibrated():
 
 def test_a_calibration_is_read_back_from_json_with_its_threshold():
     found = calibrate(*overconfident())
-    again = read(Calibration, json.loads(json.dumps(found.to_json())), "calibration")
+    again = read(Calibration, json.loads(json.dumps(members(found))), "calibration")
     assert (again, again.threshold) == (found, found.abstention.threshold)
     assert replace(found, abstention=None).threshold is None
 
@@ -246,11 +238,6 @@ def test_a_much_better_classifier_is_significant():
     assert found.difference_interval.low > 0.2
     mirrored = compare(logits, worse, labels, tuple("abcde"))
     assert mirrored.difference_interval == Interval(-found.difference_interval.high, -found.difference_interval.low)
-
-
-def test_classifiers_of_other_classes_are_not_compared():
-    with pytest.raises(DataError, match=r"have shapes \(1, 3\) and \(1, 2\)"):
-        compare(np.zeros((1, 3), np.float32), np.zeros((1, 2), np.float32), labels_of(0), NAMES)
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cifarnet.apps.assets import package_data
+from cifarnet.apps import package_data
 from cifarnet.cli import inspect as inspect_command
 from cifarnet.export.inspect import Inspection, inspect_model
 from cifarnet.runtime import Classifier

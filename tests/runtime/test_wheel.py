@@ -96,7 +96,7 @@ def test_the_base_install_is_the_wheel_and_knows_its_types(base_install, tmp_pat
 
 DEMO = """
 import json
-from cifarnet.apps.assets import package_data
+from cifarnet.apps import package_data
 from cifarnet.apps.demo import open_demo
 folder = package_data() / "golden"
 with open_demo(folder / "model.onnx", 0) as server:

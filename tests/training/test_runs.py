@@ -24,6 +24,7 @@ from cifarnet.recipes import Recipe
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
+from cifarnet.run.typed_json import members
 from cifarnet.training import optimizer
 from cifarnet.training.begin import begin
 from cifarnet.training.best import calibration_of
@@ -109,7 +110,7 @@ def test_a_run_without_a_calibration_gets_the_one_that_training_would_have_given
     run = Run(shutil.copytree(whole.run.path, tmp_path / "older"))
     put(run, {key: value for key, value in whole.record.items() if key != "calibration"})
     model = run.load_model()
-    assert calibration_of(run, model, dataset).to_json() == whole.record["calibration"]
+    assert members(calibration_of(run, model, dataset)) == whole.record["calibration"]
     assert document(run)["calibration"] == whole.record["calibration"]
     put(run, whole.record | {"calibration": {"temperature": -1}})
     with pytest.raises(RunError, match=r"calibration\.temperature is -1; expected"):

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cifarnet.errors import CifarnetError, UsageError, reason
 from cifarnet.runtime import Classifier
 from cifarnet.runtime.inputs import as_batch
 
-from .assets import package_data
+from . import package_data
 
 ADDRESS = "127.0.0.1"
 """Loopback address, not reachable from other machines."""
@@ -72,16 +72,14 @@ class DemoServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Handles one request. A refusal is one line of plain text."""
 
-    @property
-    def _demo(self) -> DemoServer:
-        return cast("DemoServer", self.server)
+    server: DemoServer
 
     def do_GET(self) -> None:
         """Send a file of the page."""
         if not self._is_local():
             return
-        if self.path in self._demo.files:
-            self._send(HTTPStatus.OK, *self._demo.files[self.path])
+        if self.path in self.server.files:
+            self._send(HTTPStatus.OK, *self.server.files[self.path])
         else:
             self._refuse(HTTPStatus.NOT_FOUND, f"{self.path} is not part of the page: open /")
 
@@ -93,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, f"{self.path} takes no images: send them to /classify")
         elif (file := self._body()) is not None:
             try:
-                answer = json.dumps(self._demo.classify(file))
+                answer = json.dumps(self.server.classify(file))
             except CifarnetError as error:
                 self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
             else:
@@ -104,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "")
         if LOCAL_HOST.fullmatch(host):
             return True
-        self._refuse(HTTPStatus.FORBIDDEN, FOREIGN_HOST.format(host=host, port=self._demo.server_port))
+        self._refuse(HTTPStatus.FORBIDDEN, FOREIGN_HOST.format(host=host, port=self.server.server_port))
         return False
 
     def _is_same_origin(self) -> bool:

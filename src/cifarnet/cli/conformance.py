@@ -12,6 +12,8 @@ from .options import JsonOption
 
 if TYPE_CHECKING:
     from cifarnet.apps.conformance import Verdict
+NEAR = "close: pixels off by one (other rounding, another decoder) or lower-precision arithmetic"
+UNEXPLAINED = "no single known mistake explains these differences; see which images differ"
 
 
 def command(
@@ -29,7 +31,7 @@ def command(
 
     Names the mistake if a common one explains the differences. Exits with code 1 if the app does not conform.
     """
-    from cifarnet.apps.assets import package_data
+    from cifarnet.apps import package_data
     from cifarnet.apps.conformance import check_outputs, read_outputs
 
     verdict = check_outputs(read_outputs(outputs), package_data() / "golden")
@@ -47,16 +49,10 @@ def _lines(verdict: "Verdict") -> Iterator[str]:
         return
     yield "does not conform"
     lines = [f"the app {mistake}" for each in verdicts for mistake in each.mistakes]
-    lines += [_unexplained(each) for each in verdicts if each.differing and not each.mistakes]
+    lines += [NEAR if each.is_near else UNEXPLAINED for each in verdicts if each.differing and not each.mistakes]
     yield from (f"  {line}" for line in dict.fromkeys(lines))  # one mistake usually affects every output
     for each in verdicts:
         for name, difference in each.differing.items():
             yield f"  {name}: {each.kind} differ by up to {difference:.2g}"
         if each.missing:
             yield f"  no {each.kind} for {', '.join(each.missing)}"
-
-
-def _unexplained(verdict: "Verdict") -> str:
-    if verdict.is_near:
-        return "close: pixels off by one (other rounding, another decoder) or lower-precision arithmetic"
-    return "no single known mistake explains these differences; see which images differ"

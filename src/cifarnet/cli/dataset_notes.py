@@ -30,7 +30,10 @@ def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: R
 
     ``parts`` is the validation split, ``adapted`` the recipe ``wanted``, adapted to the dataset.
     """
-    for line in wrap(_contents(dataset), shutil.get_terminal_size().columns, subsequent_indent="  "):
+    names = listed(map(shortened, dataset.labels), MOST_NAMES)
+    sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    contents = f"{sizes} of {len(dataset.labels)} classes: {names}"
+    for line in wrap(contents, shutil.get_terminal_size().columns, subsequent_indent="  "):
         say(line)
     for note in (*_changes(wanted, adapted, len(parts.train)), *_warnings(dataset, parts, adapted.train)):
         say(note)
@@ -52,11 +55,6 @@ def say_left_out(dataset: "Dataset", place: str = "") -> None:
         files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
         first = listed((f"{each.name} ({each.reason})" for each in broken), 1)
         say(f"note: {files} left out: {f'see {place}' if place else first}")
-
-
-def _contents(dataset: "Dataset") -> str:
-    sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-    return f"{sizes} of {len(dataset.labels)} classes: {listed(map(shortened, dataset.labels), MOST_NAMES)}"
 
 
 def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from cifarnet.run.folder import EpochRecord
     from cifarnet.training.observer import Progress
 
-STDERR = 2
-"""File descriptor."""
 ESCAPES = "backslashreplace"
 """Error handler for characters that an encoding lacks."""
 LONGEST_NAME = 40
@@ -42,7 +40,7 @@ def prepare_streams() -> None:
 
     Without a replacement, the next opened file would become standard output. Writing to a replacement fails.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= STDERR:
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:  # that of stderr
         pass
     os.close(descriptor)
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):

@@ -1,16 +1,12 @@
 """``cifarnet doctor``: installed versions, known conflicts and the speed of each backend."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .display import out_answer, say
 from .options import JsonOption
-
-if TYPE_CHECKING:
-    from cifarnet.apps.doctor import Timing
-    from cifarnet.data import CacheState
 
 
 def command(
@@ -33,10 +29,14 @@ def command(
         timings.append(doctor.time_backend(name))
     rows = [*found_versions.items()]
     rows.append(("backends", ", ".join(installed()) or f"none; install: {install_line(NAMES[1])}"))
-    rows.append(("CIFAR-10", _cache_sentence(cache)))
+    size = f"{cache.size_bytes / 1e6:,.0f} MB in {cache.path}"
+    absent = f"not downloaded; `cifarnet data fetch` puts it in {cache.path}"
+    rows.append(("CIFAR-10", size if cache.present else absent))
     rows += [("known conflicts", sentence) for sentence in bad_pairs or ["none"]]
     rows += [("note", sentence) for sentence in notes]
-    rows += [(each.backend, _timing_sentence(each)) for each in timings]
+    for each in timings:
+        speed = f"{each.images_per_s or 0:,} training images per second on {', '.join(each.devices)}"
+        rows.append((each.backend, f"failed: {each.failure}" if each.failure else speed))
     if winner := doctor.fastest(timings):
         rows.append(("fastest", winner))
     lines = (f"{name:<16}{text}" for name, text in rows)
@@ -48,15 +48,3 @@ def command(
         "timings": [asdict(each) for each in timings],
     }
     out_answer(document, lines, as_json=as_json)
-
-
-def _cache_sentence(cache: "CacheState") -> str:
-    if not cache.present:
-        return f"not downloaded; `cifarnet data fetch` puts it in {cache.path}"
-    return f"{cache.size_bytes / 1e6:,.0f} MB in {cache.path}"
-
-
-def _timing_sentence(timing: "Timing") -> str:
-    if timing.images_per_s is None:
-        return f"failed: {timing.failure}"
-    return f"{timing.images_per_s:,} training images per second on {', '.join(timing.devices)}"

@@ -17,7 +17,7 @@ from .runs import trained_run
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
-    from cifarnet.evaluation.calibration import Reliability, SelectivePrediction
+    from cifarnet.evaluation.calibration import Reliability
     from cifarnet.evaluation.metrics import Evaluation
     from cifarnet.evaluation.significance import PairedComparison
     from cifarnet.evaluation.target import Target
@@ -159,18 +159,15 @@ def _overall(found: "Evaluation") -> list[str]:
         f"accuracy     {percent(found.accuracy, 2)}   (95% CI: {low} to {high})",
         f"top-2        {percent(found.top2_accuracy, 2)}",
     ]
-    if found.abstaining is not None:
-        lines.append(_selective(found.abstaining))
+    if (chosen := found.abstaining) is not None:
+        accuracy = f", accuracy {percent(chosen.accuracy, 2)}" if chosen.answered else ""
+        coverage = f"coverage {percent(chosen.coverage, 2)} at threshold {percent(chosen.threshold)}"
+        lines.append(f"selective    {coverage}{accuracy}")
     rows = [("uncalibrated", found.reliability)]
     if found.calibrated is not None:
         rows.append((f"temperature {found.calibrated.temperature:g}", found.calibrated))
     cells = [(name, f"{each.loss:.4f}", f"{each.brier:.4f}", percent(each.ece, 2)) for name, each in rows]
     return [*lines, "", *table(("probabilities", "log loss, nats", "Brier score", "ECE"), cells)]
-
-
-def _selective(found: "SelectivePrediction") -> str:
-    accuracy = f", accuracy {percent(found.accuracy, 2)}" if found.answered else ""
-    return f"selective    coverage {percent(found.coverage, 2)} at threshold {percent(found.threshold)}{accuracy}"
 
 
 def _classes(found: "Evaluation") -> list[str]:

@@ -53,12 +53,12 @@ def command(
     from cifarnet.backends import choose
 
     found = trained_run(runs, run)
-    say(f"backend {choose(backend)}, exporting {found}")
-    # Keras, now that its framework is chosen
-    from cifarnet.export.export import export_precisions, open_run_images, writable_path
+    choose(backend)
+    from cifarnet.export.export import export_precisions, open_run_images, writable_path  # Keras, now that it is chosen
 
     for name in precisions:  # check every name before the first file is written
         writable_path(found, name, output)
+    say(f"backend {choose()}, exporting {found}")
     with download_bar() as progress:
         dataset = open_run_images(found, precisions, flip=tta or flip, place=data, progress=progress)
     drop = MAX_DROP if max_drop is None else round(max_drop / POINTS, 12)  # 0.7 becomes 0.007

@@ -28,8 +28,6 @@ STANDARD_INPUT = "-"
 DEFAULT_TOP = 3
 DEFAULT_TOP_WITH_ANSWER = 2
 """With --abstain; the table has one more column then."""
-FAILED = 1
-"""Exit code if a file could not be used; the others are classified all the same."""
 ABSTAINED = "abstained"
 """Shown in the table below the threshold."""
 GAP = "   "
@@ -109,7 +107,7 @@ def command(
         header = ""
     with bombs_refused(), image_bar(_number_of(images, share)) as advance:
         if not _print_all(_outcomes(classifier, images, share), header, line, least, advance):
-            raise typer.Exit(FAILED)
+            raise typer.Exit(1)
 
 
 def _model_and_images(names: list[str], runs: Path) -> tuple[Path, list[str]]:

@@ -1,13 +1,12 @@
 """Classification metrics from logits and labels: accuracy, per-class metrics, calibration and errors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends import numpy_defaults
-from cifarnet.errors import DataError
 
 from .calibration import Reliability, SelectivePrediction, reliability, selective_prediction
 from .scoring import require_finite, softmax
@@ -96,23 +95,25 @@ def measure(
 
     ``names`` are the class names in the order of the logits. ``temperature`` and the confidence ``threshold`` of
     selective prediction have to be fitted on other images. Undefined metrics, such as the recall of a class without
-    images, are None. Raises ``DataError`` if there are no images, logits are not finite, or shapes do not match.
+    images, are None. Raises ``DataError`` if logits are not finite.
     """
-    _check(logits, labels, names)
+    require_finite(logits)
     from sklearn.metrics import confusion_matrix
 
     predicted, classes = logits.argmax(axis=1), np.arange(len(names))
     confusion = confusion_matrix(labels, predicted, labels=classes)
     uncalibrated = reliability(logits, labels)
     hits = int(np.trace(confusion))
+    # A stable sort ranks the first of equal logits higher, as argmax does. Quantized models have many equal logits.
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :2]
     return Evaluation(
         images=len(labels),
         labels=tuple(names),
         accuracy=hits / len(labels),
         accuracy_interval=wilson(hits, len(labels)),
-        top2_accuracy=_top2(logits, labels),
+        top2_accuracy=float(np.mean((best == labels[:, None]).any(axis=1))),
         loss=uncalibrated.loss,
-        classes=_classes(confusion, names),
+        classes=tuple(_classes(confusion, names)),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
         reliability=uncalibrated,
         calibrated=None if temperature is None else reliability(logits, labels, temperature),
@@ -122,46 +123,18 @@ def measure(
     )
 
 
-def _check(logits: NDArray[np.float32], labels: NDArray[np.int32], names: Sequence[str]) -> None:
-    if not len(labels):
-        raise DataError("there are 0 images to score; expected at least 1: add images to the split")
-    if logits.shape != (len(labels), len(names)):
-        raise DataError(
-            f"the logits have shape {logits.shape}; expected {(len(labels), len(names))}, a row per image and a column "
-            "per class: use the model's own labels"
-        )
-    require_finite(logits)
-
-
-def _top2(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
-    # A stable sort ranks the first of equal logits higher, as argmax does. Quantized models have many equal logits.
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :2]
-    return float(np.mean((best == labels[:, None]).any(axis=1)))
-
-
-def _classes(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[ClassMeasures, ...]:
-    from sklearn.metrics import precision_recall_fscore_support
-
-    # scikit-learn takes labels, not a confusion matrix: one pair of labels per cell, weighted by its count.
-    true, predicted = (axis.ravel() for axis in np.indices(confusion.shape))
-    columns = precision_recall_fscore_support(
-        true, predicted, labels=np.arange(len(names)), sample_weight=confusion.ravel(), zero_division=np.nan
-    )[:3]
-    return tuple(
-        ClassMeasures(
+def _classes(confusion: NDArray[np.int64], names: Sequence[str]) -> Iterator[ClassMeasures]:
+    for name, hits, images, predicted in zip(
+        names, np.diag(confusion).tolist(), confusion.sum(axis=1).tolist(), confusion.sum(axis=0).tolist(), strict=True
+    ):
+        yield ClassMeasures(
             label=name,
-            images=int(confusion[at].sum()),
-            predicted=int(confusion[:, at].sum()),
-            precision=_none_if_nan(columns[0][at]),
-            recall=_none_if_nan(columns[1][at]),
-            f1=_none_if_nan(columns[2][at]),
+            images=images,
+            predicted=predicted,
+            precision=hits / predicted if predicted else None,
+            recall=hits / images if images else None,
+            f1=2 * hits / (images + predicted) if images + predicted else None,
         )
-        for at, name in enumerate(names)
-    )
-
-
-def _none_if_nan(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _confused_pairs(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[ConfusedPair, ...]:

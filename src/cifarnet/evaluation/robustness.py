@@ -31,13 +31,10 @@ CLEAN = "clean"
 """Name that ``advance`` receives for the uncorrupted images, with severity 0."""
 WORST = 3
 """Number of the worst corruptions that are named."""
-_CHOICE_TAG = 0x726F_6275
-"""Separates this random stream from all others with the same seed (ASCII "robu")."""
-
 Indices = NDArray[np.int64]
 """int64 (n,): positions in a split."""
-Advance = Callable[[str, int], None]
-"""Called with family and severity after each measurement."""
+_CHOICE_TAG = 0x726F_6275
+"""Separates this random stream from all others with the same seed (ASCII "robu")."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +128,14 @@ def measure_robustness(
     images: int = DEFAULT_IMAGES,
     seed: int = 0,
     published: Mapping[str, NDArray[np.uint8]] | None = None,
-    advance: Advance = lambda *_: None,
+    advance: Callable[[str, int], None] = lambda *_: None,
 ) -> Robustness:
     """Evaluate a model on images of ``split``, uncorrupted and under each corruption, batch by batch.
 
     ``sha256`` is the hash of the model file; ``images`` is the maximum sample size, see ``choose_images``. The
     corruption of an image does not depend on the rest of the sample. With ``published`` images of ``split``, all of
-    them are used, and ``images`` and ``seed`` have no effect. Raises ``DataError`` if the logits are not finite.
+    them are used, and ``images`` and ``seed`` have no effect. Calls ``advance`` with family and severity after each
+    measurement. Raises ``DataError`` if the logits are not finite.
     """
     chosen = choose_images(split.labels, len(split) if published else images, seed)
 
@@ -190,7 +188,10 @@ def choose_images(labels: NDArray[np.int32], images: int, seed: int) -> Indices:
 
 
 def _evaluated(
-    opened: OpenedModel, labels: NDArray[np.int32], chosen: Indices, images: Callable[[Indices], NDArray[np.uint8]]
+    opened: OpenedModel,
+    labels: NDArray[np.int32],
+    chosen: Indices,
+    images: Callable[[Indices], NDArray[np.uint8]],
 ) -> Tally:
     hits = 0
     size = images_at_once(BATCH, opened.image_shape)

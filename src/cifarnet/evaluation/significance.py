@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.errors import DataError
-
 from .scoring import require_finite
 
 CONFIDENCE = 0.95
@@ -71,19 +69,16 @@ def compare(
 ) -> PairedComparison:
     """Compare two classifiers by their logits, (n, classes) each, of the same images with ``labels`` (n,).
 
-    The test is McNemar's (1947) in the exact form. Raises ``DataError`` if the shapes differ, there are no images, or
-    logits are not finite.
+    The test is McNemar's (1947) in the exact form. Raises ``DataError`` if logits are not finite.
     """
-    if not first.shape == second.shape == (len(labels), len(names)) or not len(labels):
-        raise DataError(
-            f"the logits have shapes {first.shape} and {second.shape}; expected {(len(labels), len(names))} of both, "
-            "at least one image: compare models of the same classes on the same images"
-        )
+    from scipy.stats import binomtest
+
     require_finite(first)
     require_finite(second)
     first_class, second_class = (logits.argmax(axis=1) for logits in (first, second))
     only_first = int(np.sum((first_class == labels) & (second_class != labels)))
     only_second = int(np.sum((second_class == labels) & (first_class != labels)))
+    unequal = only_first + only_second
     return PairedComparison(
         images=len(labels),
         first_accuracy=float(np.mean(first_class == labels)),
@@ -94,16 +89,9 @@ def compare(
         only_second_right=only_second,
         accuracy_difference=(only_second - only_first) / len(labels),
         difference_interval=_difference_interval(only_first, only_second, len(labels)),
-        p_value=_mcnemar(only_first, only_second),
+        p_value=float(binomtest(only_first, unequal).pvalue) if unequal else 1.0,
         differences=_differences(first_class, second_class, labels, names),
     )
-
-
-def _mcnemar(only_first: int, only_second: int) -> float:
-    from scipy.stats import binomtest
-
-    trials = only_first + only_second
-    return float(binomtest(only_first, trials).pvalue) if trials else 1.0
 
 
 def _difference_interval(only_first: int, only_second: int, images: int) -> Interval:

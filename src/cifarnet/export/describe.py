@@ -6,6 +6,7 @@ from typing import Any
 from cifarnet.config import ModelConfig
 from cifarnet.contract import BATCH_DIMENSION, CALIBRATED_NAME, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
 from cifarnet.run.record import Calibration, RunRecord
+from cifarnet.run.typed_json import members
 
 TRAINING_FACTS = ("recipe", "backend", "seed", "versions", "train", "hold_out", "why_stopped", "epochs", "best_epoch")
 """Keys copied from run.json; none names a time, a path or a machine."""
@@ -33,7 +34,7 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, *, fli
         "validation": None if validation is None else validation.to_json(),
     }
     network = describe_network(record.model, record.data.labels, precision, flip=flip)
-    return network | {"calibration": calibration.to_json(), "training": training | custom | started | weights}
+    return network | {"calibration": members(calibration), "training": training | custom | started | weights}
 
 
 def describe_network(

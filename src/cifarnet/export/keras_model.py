@@ -19,6 +19,7 @@ from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.scoring import predict
 from cifarnet.run.folder import RECORD
 from cifarnet.run.record import Calibration
+from cifarnet.run.typed_json import members
 from cifarnet.runtime import open_model
 from cifarnet.training.seen import count_seen, digests
 
@@ -73,7 +74,7 @@ def export_model(
     contract, temperature = describe_interface(shape, names, calibrated=held_out is not None), None
     if held_out is not None:
         calibration = _calibration(graph, names, held_out)
-        contract["calibration"], temperature = calibration.to_json(), calibration.temperature
+        contract["calibration"], temperature = members(calibration), calibration.temperature
         graph = write_graph(model, temperature=temperature)
     parity = check_parity(model_outputs(model, len(names)), serialize(graph, contract), test, tolerances, temperature)
     contract["proof"] = describe_parity(parity, tolerances.at(temperature))

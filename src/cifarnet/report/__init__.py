@@ -10,7 +10,7 @@ from cifarnet.atomic import require_writable, write_atomically
 from cifarnet.dataset import Dataset
 from cifarnet.errors import RunError
 from cifarnet.evaluation.metrics import Evaluation
-from cifarnet.evaluation.target import Target, require_labels
+from cifarnet.evaluation.target import Target
 from cifarnet.run.folder import Run, weights_digest
 from cifarnet.training.image_list import since_then
 
@@ -32,7 +32,6 @@ def report_run(run: Run, target: Target, dataset: Dataset) -> Path:
     ``target`` is its exported file or its weights. Raises as ``write_report``, and ``RunError`` if training replaces
     the best weights meanwhile.
     """
-    require_labels(target, dataset)
     require_reportable(run, dataset)  # before minutes of evaluation
     evaluated = _digest(run)
     evaluation = target.evaluate(dataset.test, dataset, run.record.calibration)

@@ -31,7 +31,7 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
     """
     import yaml
 
-    template = environment(autoescape=False, finalize=_escaped).get_template("modelcard.jinja")
+    template = environment(_escaped, autoescape=False).get_template("modelcard.jinja")
     body = template.render(
         values(evidence, evaluation, engine),
         settings={spaced(name): _text(value) for name, value in evidence.record.training.items()},
@@ -75,6 +75,7 @@ def _text(value: Any) -> str:
 def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
     source = evidence.record.data.source
     known = HUB_NAMES.get(source or FOLDER)
+    kind = known or (source if source in NAMED_SOURCES else FOLDER)
     exported = {"library_name": "onnx"} if evidence.model_file else {}
     tags = ["cifarnet", "keras", evidence.record.backend, *(["onnx"] if evidence.model_file else [])]
     return {
@@ -84,15 +85,11 @@ def _header(evidence: Evidence, evaluation: Evaluation) -> dict[str, Any]:
         "tags": tags,
         **({"datasets": [known]} if known else {}),
         "metrics": ["accuracy"],
-        "model-index": [{"name": evidence.name, "results": [_result(evidence, evaluation, _kind(source))]}],
+        "model-index": [{"name": evidence.name, "results": [_result(evidence, evaluation, kind)]}],
     }
 
 
-def _kind(source: str | None) -> str:
-    return HUB_NAMES.get(source or FOLDER, source if source in NAMED_SOURCES else FOLDER)
-
-
-def _result(evidence: Evidence, evaluation: Evaluation, dataset: str) -> dict[str, Any]:
+def _result(evidence: Evidence, evaluation: Evaluation, dataset: str | None) -> dict[str, Any]:
     figures = (
         ("accuracy", "Accuracy", evaluation.accuracy),
         ("accuracy", "Top-2 accuracy", evaluation.top2_accuracy),

@@ -58,8 +58,7 @@ class Parity:
     @property
     def margin(self) -> float:
         """Top-2 margin above which the predicted class must match, 0 to 1."""
-        margin = self.tolerances.get("margin")
-        return float(margin) if isinstance(margin, int | float) else 0.0
+        return float(self.tolerances.get("margin") or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +143,8 @@ def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
         return Absent("This run is not exported yet.", command)
 
     def parse(found: Any) -> Parity:
-        parity: Parity = read(Parity, found | {"tta": file.tta, "tolerances": _tolerances(file.contract)}, "")
+        tolerances = file.contract.get("proof", {}).get("bars", {})
+        parity: Parity = read(Parity, found | {"tta": file.tta, "tolerances": tolerances}, "")
         if not parity.checks:
             raise ValueError("there are no checks")
         return parity
@@ -180,10 +180,3 @@ def _measured(path: Path, parse: Callable[[Any], T], file: ModelFile, command: s
         return Absent(f"{what} of model.onnx is missing: there is no {path.name}.", command)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, RunError):
         return Absent(f"{what} in {path.name} is damaged.", command)
-
-
-def _tolerances(contract: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return dict(contract["proof"]["bars"])
-    except (KeyError, TypeError, ValueError):
-        return {}

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -65,18 +66,18 @@ def values(evidence: Evidence, evaluation: Evaluation, engine: str) -> dict[str,
     }
 
 
-def environment(**changes: Any) -> "Environment":
-    """Return the Jinja environment, which escapes every value."""
+def environment(finalize: Callable[[Any], Any] | None = None, *, autoescape: bool = True) -> "Environment":
+    """Return the Jinja environment, which escapes every value; ``finalize`` changes each before."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    settings: dict[str, Any] = {
-        "autoescape": True,
-        "finalize": _printable,
-        "undefined": StrictUndefined,
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-    } | changes
-    made = Environment(loader=PackageLoader(__package__), **settings)  # noqa: S701  # the page keeps autoescape
+    made = Environment(  # the page keeps autoescape
+        loader=PackageLoader(__package__),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=autoescape,  # noqa: S701  # the page keeps it
+        finalize=finalize or _printable,
+    )
     made.filters.update(FILTERS)
     return made
 

@@ -45,12 +45,9 @@ class ObjectRecord(Sparse):
 
 
 def _call(name: str, config: Mapping[str, Any]) -> str:
-    reported = {key: value for key, value in config.items() if not _is_unused(key, value)}
-    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in reported.items())})"
-
-
-def _is_unused(key: str, value: Any) -> bool:
-    return value is None or key in UNUSED or (key == "use_ema" and value is False)
+    unused = {key for key, value in config.items() if value is None} | {*UNUSED}
+    unused |= set() if config.get("use_ema") else {"use_ema"}
+    return f"{name}({', '.join(f'{key}={_argument(config[key])}' for key in config if key not in unused)})"
 
 
 def _argument(value: Any) -> str:

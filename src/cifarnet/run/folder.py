@@ -109,7 +109,7 @@ class Run:
         """The content of ``run.json``, read each time. Raises ``RunError`` if it is missing or damaged."""
         path = self.path / RECORD
         try:
-            document = json.loads(path.read_bytes(), parse_constant=_finite_number, parse_float=_finite_number)
+            document = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} could not be read ({reason(error)}); expected the record of a run: pass a run folder"
@@ -167,13 +167,6 @@ class Run:
         in_use = f"{self} is in use by another process; expected it free: wait for that one or stop it"
         with locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs, in Python runs=)"):
             yield
-
-
-def _finite_number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"it has the number {text[:20]}")
-    return number
 
 
 def _rows(lines: Iterable[list[str]]) -> list[EpochRecord]:

@@ -121,10 +121,6 @@ class Calibration:
         """Minimum confidence of a prediction, 0 to 1, or None if no threshold reaches the target."""
         return None if self.abstention is None else self.abstention.threshold
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
-        return members(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:

@@ -178,17 +178,14 @@ def compare_backends(plan: Plan, dataset: Dataset, folder: Path, on_epoch: Epoch
 
 def _create(folder: Path) -> None:
     """Create the folder with its folder for runs, which claims it: of two processes the second fails."""
+    if folder.is_dir() and (entries := sorted(path.name for path in folder.iterdir())):
+        raise UsageError(f"{folder} holds {entries[0]} already; expected a new or an empty folder: give another name")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        entries = [path.name for path in folder.iterdir()]
-        if not entries:
-            (folder / RUNS).mkdir()
+        (folder / RUNS).mkdir(parents=True)
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be used ({error.strerror}); expected a new folder to write to: give another name"
         ) from error
-    if entries:
-        raise UsageError(f"{folder} holds {min(entries)} already; expected a new or an empty folder: give another name")
 
 
 def _train(
