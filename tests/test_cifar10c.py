@@ -12,8 +12,7 @@ from cifarnet.contract import PUBLISHED_ROBUSTNESS, ROBUSTNESS
 from cifarnet.data import load_dataset
 from cifarnet.dataset import CIFAR10_LABELS
 from cifarnet.evaluation.corruptions import FAMILIES, SEVERITIES
-from cifarnet.evaluation.corruptions.published import PUBLISHED
-from cifarnet.evaluation.robustness import Robustness
+from cifarnet.evaluation.robustness import PUBLISHED, Robustness
 from cifarnet.runtime import open_model
 from tests.report_runs import evaluation_of, run_of
 from tests.runtime import models
@@ -53,7 +52,7 @@ def model(tmp_path, dataset):
 @pytest.fixture
 def arrays(tmp_path, dataset, monkeypatch):
     """The folder of the published format for the dataset, which stands for CIFAR-10."""
-    monkeypatch.setattr("cifarnet.evaluation.corruptions.published.CIFAR10_FINGERPRINT", dataset.fingerprint)
+    monkeypatch.setattr("cifarnet.evaluation.robustness.CIFAR10_FINGERPRINT", dataset.fingerprint)
     folder = tmp_path / "CIFAR-10-C"
     folder.mkdir()
     rng = np.random.default_rng(2)

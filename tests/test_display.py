@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened
+from cifarnet.cli.notes import say_result
 from cifarnet.cli.train import _announced
-from cifarnet.cli.training_result import say_result
 from cifarnet.errors import printable
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord

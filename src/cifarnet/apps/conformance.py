@@ -104,10 +104,7 @@ class Verdict:
 
 
 def read_outputs(path: Path) -> dict[str, Any]:
-    """Return the outputs in a JSON file by image name, without the folder.
-
-    Raises ``DataError`` for any other file, and for an image that occurs twice.
-    """
+    """Return the outputs in a JSON file by image name, without the folder. Raises ``DataError``."""
     try:
         outputs = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -247,10 +244,7 @@ NO_TEMPERATURE = "omits the temperature: that is `probabilities`, not `calibrate
 
 
 def explain(rows: Mapping[str, Row], kind: str, golden: Mapping[str, GoldenImage], folder: Path, limit: float) -> str:
-    """Return the mistake that best explains every row, or "" if none does within ``limit``.
-
-    ``rows`` are the app's values of the output ``kind`` by golden image; ``folder`` contains the golden model.
-    """
+    """Return the mistake that best explains every row of the output ``kind``, or "" if none does within ``limit``."""
     logits, temperature = open_float_model(folder)
     outputs: dict[str, Callable[[Row], Row]] = {
         LOGITS_NAME: lambda row: row,

@@ -143,10 +143,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def open_demo(model: Path, port: int) -> DemoServer:
-    """Return a listening server of the page and the model; port 0 chooses a free one.
-
-    Raises ``ModelError`` for a file not written by cifarnet and ``UsageError`` if the port is in use.
-    """
+    """Return a listening server; port 0 chooses a free one. Raises ``ModelError``, and ``UsageError`` for the port."""
     classifier, folder = Classifier(model), package_data() / "browser"
     files = {path: ((folder / name).read_bytes(), TYPES[Path(name).suffix]) for path, name in PAGE.items()}
     files["/model.json"] = (json.dumps(classifier.contract).encode(), TYPES[".json"])

@@ -39,10 +39,7 @@ def known_bad_pairs(found: dict[str, str]) -> list[str]:
 
 
 def notes(found: dict[str, str]) -> Iterator[str]:
-    """Yield a sentence for each known issue of the versions ``found`` and of Keras' settings.
-
-    Raises ``BackendError`` if ``keras.json`` cannot be read.
-    """
+    """Yield a sentence for each known issue of the versions ``found`` and of Keras' settings."""
     jaxlib, flags = found.get("jaxlib"), os.environ.get("XLA_FLAGS", "")
     if jaxlib in FAULTY_JAXLIB:
         corrected = corrected_xla_flags(flags, jaxlib)

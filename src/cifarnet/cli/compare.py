@@ -11,8 +11,8 @@ from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError
 from cifarnet.recipes import RECIPES
 
-from .dataset_notes import say_left_out
 from .display import download_bar, out, out_lines, percent, say, table
+from .notes import say_left_out
 from .options import DataOption, ImageSizeOption, JsonOption, SkipBrokenOption
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def command(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs per training, on the recipe's schedule.", show_default=str(EPOCHS))
+        int | None, typer.Option(help="Epochs per training, on the recipe's schedule.", show_default=str(EPOCHS), min=1)
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Train for the whole recipe instead.")] = False,
     seeds: Annotated[int, typer.Option(help="Number of seeds per backend, starting at 0.", min=1)] = 1,

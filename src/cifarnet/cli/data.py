@@ -10,8 +10,8 @@ import typer
 
 from cifarnet.errors import UsageError, counted, shell_word
 
-from .dataset_notes import by_extension
 from .display import download_bar, out_answer, out_lines, say, shortened, table
+from .notes import by_extension
 from .options import JsonOption
 
 if TYPE_CHECKING:

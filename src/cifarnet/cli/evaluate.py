@@ -10,8 +10,8 @@ from cifarnet import pretrained
 from cifarnet.errors import DataError, UsageError, counted, printable
 from cifarnet.run.find import names_file
 
-from .dataset_notes import say_left_out
 from .display import download_bar, out_answer, percent, say, say_not_known, shortened, table
+from .notes import say_left_out
 from .options import BackendOption, JsonOption, OldTtaOption, RunsOption, SkipBrokenOption, TtaOption
 from .runs import trained_run
 

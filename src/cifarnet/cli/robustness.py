@@ -56,8 +56,7 @@ def command(
     from cifarnet.atomic import require_writable, write_atomically
     from cifarnet.contract import PUBLISHED_ROBUSTNESS, ROBUSTNESS
     from cifarnet.evaluation.corruptions import FAMILIES
-    from cifarnet.evaluation.corruptions.published import open_published
-    from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_robustness
+    from cifarnet.evaluation.robustness import DEFAULT_IMAGES, measure_robustness, open_published
     from cifarnet.runtime import open_model, read_model
 
     path, run = model_and_run(runs, model)

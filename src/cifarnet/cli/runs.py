@@ -30,10 +30,7 @@ def trained_run(root: Path, name: str | None) -> Run:
 
 
 def recorded_run(root: Path, name: str | None) -> Run:
-    """Return the run called ``name``, which may have lost its weights, by default the newest with best weights.
-
-    Prints a note if a newer run has none. Raises ``RunError`` if there is no such run.
-    """
+    """Return the run called ``name``, as ``trained_run`` does, even if it has lost its weights."""
     found, newest = find_run(root, name, with_weights=True), find_run(root, name)
     if found.path.resolve() != newest.path.resolve():
         say(f"using {found}: the newest, {newest.path.name}, has no best weights")
@@ -46,10 +43,7 @@ def starting_run(root: Path, name: str) -> Run:
 
 
 def named_model(root: Path, name: str | None) -> Path:
-    """Return the model file that ``name`` names, by default that of the newest exported run, or the pretrained one.
-
-    Prints and raises as ``model_and_run``.
-    """
+    """Return the file of ``model_and_run``, by default the pretrained one if no run is exported."""
     run = newest_exported_run(root) if name is None else None
     if name is None and run is None:
         return pretrained.MODEL

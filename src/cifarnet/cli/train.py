@@ -18,11 +18,10 @@ from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 from cifarnet.run.state import require_resumable
 
-from .dataset_notes import say_begun, say_dataset
 from .display import TrainingDisplay, be_silent, download_bar, is_silent, out_json, say, say_not_known
+from .notes import draw_curves, exit_code, say_begun, say_dataset, say_result
 from .options import DATA_HELP, IMAGE_SIZE_HELP, BackendOption, JsonOption, RunsOption, SkipBrokenOption
 from .runs import starting_run
-from .training_result import draw_curves, exit_code, say_result
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset

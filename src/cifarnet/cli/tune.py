@@ -12,8 +12,8 @@ from cifarnet.errors import ConfigError, RunError, UsageError, counted, shell_wo
 from cifarnet.recipes import RECIPES, recipe_and_settings
 from cifarnet.system import INTERRUPTED
 
-from .dataset_notes import say_left_out
 from .display import download_bar, out, out_lines, percent, say, table
+from .notes import say_left_out
 from .options import BackendOption, DataOption, ImageSizeOption, SkipBrokenOption
 
 if TYPE_CHECKING:

@@ -121,10 +121,8 @@ def reproduce(
 ) -> Reproduction:
     """Repeat the training of ``run`` in a new run below ``root``, and return how the two compare.
 
-    Only the first ``epochs``, if given, on the schedule of the whole run. The repetition uses the backend of this
-    process. Its folder gets the result, reproduction.json. Raises ``RunError`` for another dataset than that of the
-    run, for a run without a finished epoch, without its weights or with an optimizer or a loss that is not Keras' own,
-    and if ``stop`` ended the repetition too early.
+    Only the first ``epochs``, if given, on the schedule of the whole run. Raises ``RunError`` if the run cannot be
+    repeated with this dataset, and if ``stop`` ended the repetition too early.
     """
     from cifarnet.training.begin import begin
     from cifarnet.training.same_data import same_hold_out

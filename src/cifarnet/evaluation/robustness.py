@@ -1,10 +1,8 @@
-"""Accuracy of a model file on corrupted images, by corruption and severity of CIFAR-10-C.
-
-The images are the published ones, or test images corrupted by ``corruptions``.
-"""
+"""Accuracy of a model file on corrupted images, published ones or own, by corruption and severity of CIFAR-10-C."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -13,16 +11,20 @@ from numpy.typing import NDArray
 
 from cifarnet.backends import numpy_defaults
 from cifarnet.contract import Fraction
-from cifarnet.dataset import Split
+from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset, Split
+from cifarnet.errors import DataError, reason
 from cifarnet.run.typed_json import Finite, Positive, read
 from cifarnet.runtime import OpenedModel
 from cifarnet.system import images_at_once
 
 from .corruptions import DRAWING, FAMILIES, SEVERITIES, corrupt_at
-from .corruptions.published import PUBLISHED
 from .scoring import predict, require_finite
 from .significance import wilson
 
+PUBLISHED = "published arrays of CIFAR-10-C (Hendrycks and Dietterich 2019), https://zenodo.org/records/2535967"
+"""Note stored with results on these images."""
+EXTRA_FAMILIES = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""Names of the additional corruptions, which the mean over the standard corruptions leaves out."""
 DEFAULT_IMAGES = 2000
 """Default number of images: accuracies to within about 2 percentage points, in about a minute on two cores."""
 BATCH = 200
@@ -201,3 +203,47 @@ def _evaluated(
         require_finite(logits)
         hits += int(np.count_nonzero(logits.argmax(axis=1) == labels[indices]))
     return Tally.of(hits, len(chosen))
+
+
+def open_published(folder: Path, dataset: Dataset) -> dict[str, NDArray[np.uint8]]:
+    """Return the published arrays of CIFAR-10-C in ``folder``, by corruption, memory-mapped.
+
+    Each has the test images of ``dataset``, uint8 (5 * images, 32, 32, 3), RGB, at severity 1, then 2 and so on; the
+    additional corruptions come last. Raises ``DataError`` for missing or other files, and a dataset but CIFAR-10.
+    """
+    if dataset.fingerprint != CIFAR10_FINGERPRINT:
+        raise DataError(
+            f"{dataset.name} has the fingerprint {dataset.fingerprint[:12]}; expected {CIFAR10_FINGERPRINT[:12]}, "
+            "CIFAR-10, whose test images the arrays of --cifar10c show: add --data cifar10, or leave out --cifar10c"
+        )
+    _require_labels(folder / "labels.npy", dataset)
+    extra = [name for name in EXTRA_FAMILIES if (folder / f"{name}.npy").is_file()]
+    shape = (len(SEVERITIES) * len(dataset.test), *dataset.test.images.shape[1:])
+    return {name: _images(folder / f"{name}.npy", shape) for name in (*FAMILIES, *extra)}
+
+
+def _require_labels(path: Path, dataset: Dataset) -> None:
+    expected = np.tile(dataset.test.labels, len(SEVERITIES))
+    if not np.array_equal(found := _opened(path), expected):
+        raise DataError(
+            f"{path} has dtype {found.dtype} and shape {found.shape}; expected the {len(expected)} test labels of "
+            f"{dataset.name} in their order at five severities: download it again"
+        )
+
+
+def _images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    found = _opened(path)
+    if found.dtype != np.uint8 or found.shape != shape:
+        raise DataError(
+            f"{path} has dtype {found.dtype} and shape {found.shape}; expected uint8 {shape}: download it again"
+        )
+    return found
+
+
+def _opened(path: Path) -> NDArray[Any]:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} cannot be read ({reason(error)}); expected an array of CIFAR-10-C: extract CIFAR-10-C.tar there"
+        ) from error

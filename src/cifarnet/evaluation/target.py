@@ -248,10 +248,7 @@ def _require_same_split(target: Target, dataset: Dataset) -> None:
 
 
 def scored_images(dataset: Dataset, *, same_as_run: bool, unseen: bool | None) -> dict[str, Any]:
-    """Return the description of the test split of ``dataset`` for a JSON document.
-
-    ``same_as_run`` is whether the model was trained on this dataset, ``unseen`` the result of ``require_unseen``.
-    """
+    """Return the description of the test split of ``dataset`` for a JSON document."""
     return {
         "source": dataset.source,
         "name": dataset.name,

@@ -26,10 +26,7 @@ OPTIONS = frozenset(
 
 
 def train_command(record: RunRecord) -> str:
-    """Return the `cifarnet train` command of a run.
-
-    A folder of images is given by its name without its location, which may be private.
-    """
+    """Return the `cifarnet train` command of a run, without the location of its images, which may be private."""
     settings, origin = record.settings, record.warm_start
     start = ["--recipe", settings.name] if origin is None else ["--from", origin.run]
     size = record.data.image_size

@@ -98,10 +98,7 @@ class Evidence:
 
 
 def read_evidence(run: Run, engine: str) -> Evidence:
-    """Return the contents of the folder of ``run``, evaluated on ``engine``: the exported file or the network.
-
-    Raises ``RunError`` for a damaged record, and ``ModelError`` for a damaged model file.
-    """
+    """Return the contents of the folder of ``run``, evaluated on ``engine``. Raises ``RunError`` and ``ModelError``."""
     record = replace(run.record, best_epoch=best_epoch_of(run))
     words, file = run_words(run), _model_file(run.model)
     file_tta = file is not None and file.tta

@@ -210,10 +210,7 @@ def weights_digest(run: Run) -> str:
 
 
 def require_writable_model(path: Path) -> None:
-    """Raise ``UsageError`` unless an export can write the model ``path``, its contract and its parity record.
-
-    The last two must not replace a file that no export wrote.
-    """
+    """Raise ``UsageError`` unless an export can write ``path``, and beside it replaces only files of an export."""
     if path.suffix != ".onnx" or path.is_dir():
         raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
     folder = next(parent for parent in path.absolute().parents if parent.exists())

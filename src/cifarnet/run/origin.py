@@ -96,10 +96,7 @@ class DataRecord:
 
 
 def require_outside(place: Path, source: str | None, option: str) -> None:
-    """Raise ``RunError`` if files in ``place`` would be taken for images of ``source`` by the next command.
-
-    ``option`` is what names another place.
-    """
+    """Raise ``RunError`` if files in ``place``, which ``option`` names, would be taken for images of ``source``."""
     if source is None or source in NAMED_SOURCES:
         return
     images = Path(source)

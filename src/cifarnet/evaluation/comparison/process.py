@@ -36,10 +36,9 @@ EpochCallback = Callable[[str, int, EpochRecord, float], object]
 def train_in_child(
     backend: str, settings: Recipe, dataset: Dataset, runs: Path, arrays: Path, on_epoch: EpochCallback
 ) -> dict[str, Any]:
-    """Train ``settings`` on ``backend`` in a subprocess and return its result.
+    """Train in a subprocess, which writes its run to ``runs`` and its arrays to ``arrays`` (.npz); return its result.
 
-    The subprocess writes its run to ``runs`` and its arrays to ``arrays`` (.npz). Raises ``BackendError`` with the last
-    line of its stderr, or the signal that ended it, if it fails.
+    Raises ``BackendError`` with the last line of its stderr, or the signal that ended it, if it fails.
     """
     order = {
         "recipe": settings.name,

@@ -26,8 +26,7 @@ def defocus_blur(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
     from scipy.ndimage import correlate
 
     kernel = _disk(*DISKS[severity - 1])
-    blurred: Pixels = correlate(pixels, kernel[None, :, :, None], mode="mirror")
-    return blurred
+    return np.asarray(correlate(pixels, kernel[None, :, :, None], mode="mirror"))
 
 
 def _disk(radius: float, softness: float) -> NDArray[np.float32]:
@@ -38,8 +37,7 @@ def _disk(radius: float, softness: float) -> NDArray[np.float32]:
     taps = np.exp(-np.square([-1.0, 0.0, 1.0]) / (2 * softness * softness))
     for axis in (0, 1):
         disk = correlate1d(disk, taps / taps.sum(), axis=axis, mode="constant")
-    kernel: NDArray[np.float32] = (disk / disk.sum()).astype(np.float32)
-    return kernel
+    return np.asarray(disk / disk.sum(), np.float32)
 
 
 def glass_blur(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
@@ -55,8 +53,7 @@ def glass_blur(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
     displaced = gaussian_filter(pixels, sigma, mode="nearest")
     for steps in np.moveaxis(drawn(rngs, lambda rng: rng.integers(0, 2, (rounds, 2, *pixels.shape[1:3]))), 1, 0):
         displaced = _displaced(displaced, steps.astype(np.int64))
-    blurred: Pixels = gaussian_filter(displaced, sigma, mode="nearest")
-    return blurred
+    return np.asarray(gaussian_filter(displaced, sigma, mode="nearest"))
 
 
 def _displaced(pixels: Pixels, steps: NDArray[np.int64]) -> Pixels:
@@ -65,8 +62,7 @@ def _displaced(pixels: Pixels, steps: NDArray[np.int64]) -> Pixels:
     steps[:, :, :2], steps[:, :, :, :2] = 0, 0  # the first two rows and columns stay, as in CIFAR-10-C
     rows = np.arange(height)[:, None] - steps[:, 0]
     columns = np.arange(width) - steps[:, 1]
-    displaced: Pixels = pixels[np.arange(len(pixels))[:, None, None], rows, columns]
-    return displaced
+    return np.asarray(pixels[np.arange(len(pixels))[:, None, None], rows, columns])
 
 
 def motion_blur(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:

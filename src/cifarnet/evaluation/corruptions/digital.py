@@ -26,8 +26,7 @@ Fold = Callable[[NDArray[np.int64], int], NDArray[np.int64]]
 def contrast(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
     """Reduce the distance of each channel from its mean over the image."""
     mean = pixels.mean(axis=(1, 2), keepdims=True)
-    flatter: Pixels = mean + np.float32(CONTRASTS[severity - 1]) * (pixels - mean)
-    return flatter
+    return np.asarray(mean + np.float32(CONTRASTS[severity - 1]) * (pixels - mean))
 
 
 def elastic_transform(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
@@ -78,8 +77,7 @@ def _sampled(pixels: Pixels, rows: NDArray[np.float32], columns: NDArray[np.floa
     before, after = (folded(left_index + step, width) for step in (0, 1))
     upper = flat[above + before] * (1 - right) + flat[above + after] * right
     lower = flat[below + before] * (1 - right) + flat[below + after] * right
-    between: Pixels = upper * (1 - down) + lower * down
-    return between
+    return np.asarray(upper * (1 - down) + lower * down)
 
 
 def _mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:

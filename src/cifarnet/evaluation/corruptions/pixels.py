@@ -24,8 +24,7 @@ def to_pixels(images: NDArray[np.uint8]) -> Pixels:
 
 def to_bytes(pixels: Pixels) -> NDArray[np.uint8]:
     """Convert fractions to uint8, clipped to 0 to 1 and rounded."""
-    rounded: NDArray[np.uint8] = np.rint(np.clip(pixels, 0, 1) * FULL).astype(np.uint8)
-    return rounded
+    return np.asarray(np.rint(np.clip(pixels, 0, 1) * FULL), np.uint8)
 
 
 def generators(seed: int, family: str, severity: int, indices: NDArray[np.int64]) -> list[np.random.Generator]:

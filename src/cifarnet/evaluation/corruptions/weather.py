@@ -61,8 +61,7 @@ def snow(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
     falling = motion_blurred(flakes[..., None], int(radius), fall, angles)
     whitened = np.maximum(pixels, (pixels @ LUMA_WEIGHTS)[..., None] * np.float32(1.5) + np.float32(0.5))
     scene = np.float32(kept) * pixels + np.float32(1 - kept) * whitened
-    snowed: Pixels = scene + falling + falling[:, ::-1, ::-1]
-    return snowed
+    return np.asarray(scene + falling + falling[:, ::-1, ::-1])
 
 
 def frost(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
@@ -107,8 +106,7 @@ def _texture(number: int) -> NDArray[np.float32]:
     haze = gaussian_filter(rng.standard_normal((SIDE, SIDE)), 12, mode="wrap")
     haze = (haze - haze.min()) / (haze.max() - haze.min())
     crystals = 1 - np.exp(-1.3 * gaussian_filter(ice, 0.5, mode="wrap"))
-    texture: NDArray[np.float32] = (0.35 * haze + crystals).clip(0, 1).astype(np.float32)
-    return texture
+    return np.asarray((0.35 * haze + crystals).clip(0, 1), np.float32)
 
 
 def _crystals(rng: np.random.Generator) -> list[Strokes]:
@@ -147,8 +145,7 @@ def fog(pixels: Pixels, severity: int, rngs: Generators) -> Pixels:
     height, width = pixels.shape[1:3]
     cloud = clouds(rngs, max(height, width), decay)[:, :height, :width, None]
     brightest = pixels.max(axis=(1, 2, 3), keepdims=True)
-    fogged: Pixels = (pixels + np.float32(thickness) * cloud) * (brightest / (brightest + np.float32(thickness)))
-    return fogged
+    return np.asarray((pixels + np.float32(thickness) * cloud) * (brightest / (brightest + np.float32(thickness))))
 
 
 def clouds(rngs: Generators, side: int, decay: float) -> NDArray[np.float32]:
@@ -184,5 +181,4 @@ def brightness(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
     value = pixels.max(axis=3, keepdims=True)
     brighter = np.minimum(value + np.float32(GLARES[severity - 1]), np.float32(1))
     # Scaling all channels by one factor keeps hue and saturation. Black has neither and becomes gray.
-    glaring: Pixels = np.where(value > 0, pixels * (brighter / np.maximum(value, np.finfo(np.float32).tiny)), brighter)
-    return glaring
+    return np.asarray(np.where(value > 0, pixels * (brighter / np.maximum(value, np.finfo(np.float32).tiny)), brighter))

@@ -1,35 +1,34 @@
-"""Print a summary of a dataset before training, with notes on anything unusual."""
+"""Notes on a dataset before training, and the result after it."""
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from cifarnet.config import ClassWeights, TrainConfig
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
-from cifarnet.errors import counted, listed
+from cifarnet.errors import RunError, counted, listed, shell_word
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run
+from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
+from cifarnet.system import INTERRUPTED
 
-from .display import say, shortened
+from .display import percent, say, shortened
 
 if TYPE_CHECKING:
     from cifarnet.data import HoldOut
     from cifarnet.dataset import Dataset
 
 MOST_NAMES = 12
-"""Maximum class names printed before training."""
+"""Maximum class names in a line."""
 FEW_TO_CALIBRATE = 30
 """Validation images below which the temperature fitted on them says little about others; chosen manually."""
 
 
 def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: Recipe) -> None:
-    """Print sizes and classes of ``dataset``, and notes on anything unusual and on adapted settings.
-
-    ``parts`` is the validation split, ``adapted`` the recipe ``wanted``, adapted to the dataset.
-    """
+    """Print sizes and classes of ``dataset``, and notes on anything unusual and on adapted settings."""
     names = listed(map(shortened, dataset.labels), MOST_NAMES)
     sizes = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
     contents = f"{sizes} of {len(dataset.labels)} classes: {names}"
@@ -139,3 +138,56 @@ def _unused_folders(dataset: "Dataset") -> Iterator[str]:
     for each in sorted(folder.iterdir()):
         if each.is_dir() and not is_hidden(each.name) and each.name not in used:
             yield f"note: {each.name}/ is not used: images are read from {', '.join(f'{name}/' for name in used)}"
+
+
+def draw_curves(run: Run, record: RunRecord) -> None:
+    """Draw the curves of the training, if an epoch has finished, in the run folder."""
+    history = run.read_history()
+    if history:
+        from cifarnet import report
+
+        report.draw_curves(history, record.best_epoch, run.path / "curves.png", record.custom.loss_title)
+
+
+def say_result(run: Run, record: RunRecord) -> None:
+    """Print why the training stopped, its accuracies, and the next command."""
+    say("")
+    say(f"Stopped after epoch {record.epochs}: {STOP_REASONS[record.why_stopped or 'interrupted']}.")
+    validation, test = record.metrics.validation, record.metrics.test
+    if validation and test:
+        say(
+            f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f}%, "
+            f"test accuracy {100 * test.accuracy:.2f}%."
+        )
+        _say_recall(test, record.data.labels)
+    elif record.epochs or record.why_stopped == "nan":
+        say("No epoch has finished with a finite loss, so there are no best weights.")
+    else:
+        say("No epoch has finished yet, so there are no best weights.")
+    say(f"Results are in {run}")
+    if run.model.is_file():
+        say(f"note: {run.model.name} and any report are of earlier weights: make them again if the best epoch changed")
+    name = shell_word(str(run))
+    if record.status == "interrupted":
+        say(f"Resume with:  cifarnet train --resume {name}")
+    elif record.best_epoch:
+        say(f"Next:         cifarnet export {name} --onnx")
+
+
+def _say_recall(test: RecordedScore, labels: Sequence[str]) -> None:
+    if test.balanced_accuracy is None or test.recall is None:
+        return
+    known = [
+        (recall, shortened(label)) for label, recall in zip(labels, test.recall, strict=True) if recall is not None
+    ]
+    lowest = listed((f"{label} {percent(recall)}" for recall, label in sorted(known)), MOST_NAMES)
+    say(f"Classes differ in size: balanced accuracy {percent(test.balanced_accuracy, 2)}; recall {lowest}.")
+
+
+def exit_code(record: RunRecord) -> int:
+    """Return the exit code of the command. Raises ``RunError`` if no epoch had a finite loss."""
+    if record.why_stopped == "interrupted":
+        return INTERRUPTED
+    if not record.best_epoch and record.status == "finished":
+        raise RunError("training ended without an epoch of finite loss; expected one: lower --learning-rate")
+    return 0
