@@ -31,7 +31,7 @@ from .begin import begin, facts_of, require_fitting
 from .best import fit_calibration
 from .checkpoint import checkpoint_of, settings_of
 from .custom import customized, resumed
-from .distributed import join, require_alike
+from .launch import join, require_alike
 from .loop import Outcome, fit
 from .observer import Observer
 from .same_data import same_hold_out

@@ -1,4 +1,4 @@
-"""Data-parallel training: join the workers that a launcher started, compare them, or start some on this machine."""
+"""Launch the workers of data-parallel training on this machine, or join and compare those that a launcher started."""
 
 import functools
 import hashlib
