@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import RunError, printable
-from cifarnet.system import INTERRUPTED
+from cifarnet.interrupt import INTERRUPTED, stop_on_signal
 
 from .display import TrainingDisplay, download_bar, out, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, filled
@@ -47,8 +47,6 @@ def command(
     say(f"backend {name}, repeating {rows} epoch{'s' * (rows != 1)} of {found}, seed {record.seed}")
     with download_bar() as progress:
         dataset = record.origin.load_dataset(data, progress)
-    from cifarnet.training.stop import stop_on_signal  # Keras, now that its framework is chosen
-
     with stop_on_signal() as stop, TrainingDisplay() as display:
         try:
             result = reproduce(found, dataset, output, display, epochs=epochs, stop=lambda: bool(stop))

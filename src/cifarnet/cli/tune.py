@@ -9,8 +9,8 @@ import typer
 
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import ConfigError, RunError, UsageError, counted, shell_word
+from cifarnet.interrupt import INTERRUPTED, stop_on_signal
 from cifarnet.recipes import RECIPES, recipe_and_settings
-from cifarnet.system import INTERRUPTED
 
 from .dataset_notes import say_left_out
 from .display import download_bar, out, say
@@ -63,7 +63,6 @@ def command(
     """
     from cifarnet.backends import choose
     from cifarnet.data import load_dataset
-    from cifarnet.training.stop import stop_on_signal
 
     settings, changes = recipe_and_settings(recipe)
     best = storage.with_name(f"{storage.stem}.best.json")

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from cifarnet.backends import ALONE, Workers, adapter, choose
 from cifarnet.errors import BackendError, UsageError, WorkerError
-from cifarnet.system import INTERRUPTED
-
-from .stop import SIGNALS
+from cifarnet.interrupt import INTERRUPTED, SIGNALS
 
 COUNTS = {
     "torch": ("WORLD_SIZE",),
