@@ -25,8 +25,9 @@ from .tables import percent, table
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
-    from cifarnet.evaluation.calibration import Reliability, SelectivePrediction
+    from cifarnet.evaluation.calibration import Reliability
     from cifarnet.evaluation.metrics import Evaluation
+    from cifarnet.evaluation.selective_prediction import SelectivePrediction
     from cifarnet.evaluation.significance import PairedComparison
     from cifarnet.evaluation.target import Target
 
