@@ -52,7 +52,7 @@ def command(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Evaluate on the test split of this dataset instead of that of the run.",
+            help="Evaluate on the test split of this dataset instead of the run's own.",
             show_default=False,
             parser=filled("--data", DATA),
         ),

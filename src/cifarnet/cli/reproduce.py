@@ -30,9 +30,10 @@ def command(
     ] = Path("reproductions"),
     as_json: JsonOption = False,
 ) -> None:
-    """Repeat a run: bit-equal, equal within rounding noise, or diverged.
+    """Repeat a run and report if it is bit-equal, equal within rounding noise, or diverged.
 
-    Exits with code 1 if it diverged. Trains on the run's backend; another --backend is not expected to be bit-equal.
+    Exits with code 1 if it diverged. Trains on the run's backend; with another --backend, the result is not expected to
+    be bit-equal.
     """
     from cifarnet.backends import choose
     from cifarnet.evaluation.reproduce import planned_epochs, reproduce

@@ -48,8 +48,8 @@ def command(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE",
-            help=f"One of {', '.join(RECIPES)}, or a recipe file such as that of `cifarnet tune`. For the random "
-            "seed use --seed.",
+            help=f"One of {', '.join(RECIPES)}, or a recipe file such as one written by `cifarnet tune`. --seed "
+            "sets the random seed.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),

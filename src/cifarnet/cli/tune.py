@@ -56,10 +56,10 @@ def command(
 ) -> None:
     """Search for better settings of a recipe, by validation loss.
 
-    Tries learning rate, weight decay, dropout, label smoothing, translation, cutout and batch size around the recipe's.
-    Trials that are worse than the others are pruned. The test images are not scored. The same command continues after
-    Ctrl-C, which loses the running trial, and shows the result. The best settings are written beside the journal, as a
-    recipe for `cifarnet train`.
+    Tries values of learning rate, weight decay, dropout, label smoothing, translation, cutout and batch size around
+    those of the recipe. Trials that are worse than the others are pruned. The test images are not used. After Ctrl-C,
+    which loses the running trial, the same command continues the search. The best settings are written beside the
+    journal, as a recipe for `cifarnet train`.
     """
     from cifarnet.backends import choose
     from cifarnet.data import load_dataset
