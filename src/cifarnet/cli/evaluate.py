@@ -25,8 +25,9 @@ from .tables import percent, table
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
-    from cifarnet.evaluation.calibration import Reliability, SelectivePrediction
+    from cifarnet.evaluation.calibration import Reliability
     from cifarnet.evaluation.metrics import Evaluation
+    from cifarnet.evaluation.selective_prediction import SelectivePrediction
     from cifarnet.evaluation.significance import PairedComparison
     from cifarnet.evaluation.target import Target
 
@@ -51,7 +52,7 @@ def command(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Evaluate on the test split of this dataset instead of that of the run.",
+            help="Evaluate on the test split of this dataset instead of the run's own.",
             show_default=False,
             parser=filled("--data", DATA),
         ),

@@ -13,6 +13,7 @@ import typer
 from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedule
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError, shell_word
+from cifarnet.interrupt import StopRequest, stop_on_signal
 from cifarnet.recipes import RECIPES, SETTINGS, Recipe, recipe, recipe_and_settings
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
@@ -27,7 +28,6 @@ from .workers import join_workers, start_workers
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
-    from cifarnet.training.stop import StopRequest
     from cifarnet.training.tracking import Tracking
 
 
@@ -48,8 +48,8 @@ def command(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE",
-            help=f"One of {', '.join(RECIPES)}, or a recipe file such as that of `cifarnet tune`. For the random "
-            "seed use --seed.",
+            help=f"One of {', '.join(RECIPES)}, or a recipe file such as one written by `cifarnet tune`. --seed "
+            "sets the random seed.",
             show_default="seed",
             parser=filled("--recipe", "its name"),
         ),
@@ -275,7 +275,6 @@ def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None
 
 
 def _train(run: Run, dataset: "Dataset", max_minutes: float | None, track: list[str]) -> "Tracking":
-    from cifarnet.training.stop import stop_on_signal
     from cifarnet.training.tracking import Tracking
     from cifarnet.training.train import resume
 
@@ -286,7 +285,7 @@ def _train(run: Run, dataset: "Dataset", max_minutes: float | None, track: list[
     return tracking
 
 
-def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
+def _announced(stop: StopRequest, display: TrainingDisplay) -> bool:
     if stop:
         display.say("stopping: saving, then evaluating the best weights so far")
     return bool(stop)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from cifarnet.errors import RunError, listed, shell_word
+from cifarnet.interrupt import INTERRUPTED
 from cifarnet.run.folder import Run
 from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
-from cifarnet.system import INTERRUPTED
 
 from .dataset_notes import MOST_NAMES
 from .display import say, shortened
