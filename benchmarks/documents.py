@@ -17,6 +17,7 @@ from benchmarks import (
     interoperability,
     keras_models,
     own_images,
+    photographs,
     ray,
     startup,
     trials,
@@ -24,6 +25,7 @@ from benchmarks import (
 )
 from benchmarks.campaign import records
 from benchmarks.inference import table as inference
+from benchmarks.recipes import published
 from benchmarks.recipes import table as recipes
 from benchmarks.scaling import table as scaling
 from benchmarks.training import table as training
@@ -41,8 +43,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "interoperability": interoperability.table,
     "keras models": keras_models.table,
     "own images": own_images.table,
+    "photographs": photographs.table,
     "ray": ray.table,
     "recipes": recipes.short_table,
+    "records": published.records_table,
     "robustness": evidence.robustness_table,
     "runs": evidence.runs_table,
     "scaling": scaling.table,

@@ -1,53 +1,57 @@
-"""Training on a folder of own images: ``python -m benchmarks.own_images BACKEND SEED [SEED ...] [--ways WAY ...]``.
+"""Learning from few images: ``python -m benchmarks.own_images BACKEND SEED [SEED ...] [--images N ...]``.
 
-Two classes of CIFAR-10, cats and dogs, stand for them: 300 training images of each as PNG files in class folders, and
-all their test images. They are trained on by the recipes ``seed`` and ``fast``, and by ``fast`` from the convolutions
-of a network that was trained on the eight other classes, and by ``seed`` with settings that were tuned on the folder.
-Appends to ``results/own_images.jsonl``.
+A folder of own images is imitated by PNG files of CIFAR-10: 50, 300 or 1,000 training images of each class, either of
+two classes, cats and dogs, or of all ten, and all their test images. The recipes ``seed`` and ``fast`` are trained on
+it from scratch, and ``seed`` with settings that were tuned on it. On two classes, ``fast`` also starts from the
+convolutions of a network that was trained on the eight other classes: it is fine-tuned, or its convolutions stay frozen
+and a logistic regression is fitted to their features. Appends to ``results/own_images.jsonl``.
 """
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 import cifarnet
 from benchmarks import RESULTS
-from benchmarks.harness.records import Line, append, grouped, machine, mean_and_range, table_of
+from benchmarks.harness.records import Line, append, grouped, machine, markdown, mean_and_range
 from cifarnet.dataset import Dataset, Split
 from cifarnet.system import prepare_process, versions
 
 PATH = RESULTS / "own_images.jsonl"
-OWN = ("cat", "dog")
-IMAGES = 300
+TWO = ("cat", "dog")
+"""The two classes."""
+IMAGES = (50, 300, 1000)
 """Training images of each class."""
 TRIALS = 20
 """Trials of `cifarnet tune`, its default."""
 ORIGIN, TUNED = "others", "tuned.best.json"
 """Names, below the runs, of the run on the other classes and of the recipe that was tuned."""
+FROZEN = "fast on the other eight classes, convolutions frozen, logistic regression"
 WAYS: dict[str, tuple[str, ...]] = {
     "seed": ("--recipe", "seed"),
     f"seed, tuned with {TRIALS} trials": ("--recipe", TUNED),
     "fast": ("--recipe", "fast"),
     "fast, from the other eight classes": ("--from", ORIGIN),
+    FROZEN: (ORIGIN,),
 }
-"""Options of `cifarnet train`, by the row in the table."""
+"""Options of `cifarnet train`, by the row in the table; not for ``FROZEN``, which is not trained by the command."""
+TWO_CLASSES_ONLY = tuple(way for way, words in WAYS.items() if ORIGIN in words)
 
 
 def write_folder(dataset: Dataset, folder: Path, images: int, seed: int) -> None:
-    """Write the images of the two classes as PNG files, ``images`` of each to train on, below ``folder``."""
+    """Write the images as PNG files in class folders, ``images`` of each class to train on, below ``folder``."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    for name in OWN:
-        label = dataset.labels.index(name)
+    for label, name in enumerate(dataset.labels):
         chosen = rng.permutation(np.flatnonzero(dataset.train.labels == label))[:images]
         tested = np.flatnonzero(dataset.test.labels == label)
         for part, split, positions in (("train", dataset.train, chosen), ("test", dataset.test, tested)):
@@ -56,26 +60,24 @@ def write_folder(dataset: Dataset, folder: Path, images: int, seed: int) -> None
                 Image.fromarray(split.images[position]).save(folder / part / name / f"{position:05}.png")
 
 
-def without_own(dataset: Dataset) -> Dataset:
-    """Return the data set of the other classes."""
-    kept = [label for label, name in enumerate(dataset.labels) if name not in OWN]
+def of_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Return the images of the named classes."""
+    kept = [dataset.labels.index(name) for name in names]
 
     def only(split: Split) -> Split:
         chosen = np.isin(split.labels, kept)
         return Split(split.images[chosen], np.searchsorted(kept, split.labels[chosen]).astype(split.labels.dtype))
 
-    labels = tuple(dataset.labels[label] for label in kept)
-    return replace(dataset, name="eight-classes", labels=labels, train=only(dataset.train), test=only(dataset.test))
+    name = f"{len(names)}-classes"
+    return replace(dataset, name=name, labels=tuple(names), train=only(dataset.train), test=only(dataset.test))
 
 
-def train_others(dataset: Dataset, runs: Path, seed: int, epochs: int | None) -> float:
-    """Train ``fast`` on the other classes, as the run ``ORIGIN`` below ``runs``, and return the test accuracy."""
-    changes = {"seed": seed, "classes": len(dataset.labels)} | ({"epochs": epochs} if epochs else {})
+def train_others(dataset: Dataset, runs: Path, seed: int, epochs: int | None = None) -> Path:
+    """Train ``fast`` on the classes but the two, below ``runs``, and return the folder of the run."""
+    others = of_classes(dataset, [name for name in dataset.labels if name not in TWO])
+    changes = {"seed": seed, "classes": len(others.labels)} | ({"epochs": epochs} if epochs else {})
     settings = cifarnet.recipe("fast").changed(changes)
-    run = cifarnet.train(dataset, "fast", runs=runs, model_config=settings.model, train_config=settings.train)
-    accuracy = float(run.record.metrics.test.accuracy)
-    run.path.rename(runs / ORIGIN)
-    return accuracy
+    return cifarnet.train(others, "fast", runs=runs, model_config=settings.model, train_config=settings.train).path
 
 
 def train_own(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Line:
@@ -91,69 +93,104 @@ def cifarnet_on(folder: Path, *words: str) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
+def fit_frozen(folder: Path, origin: cifarnet.Run) -> dict[str, Any]:
+    """Fit a logistic regression to the features of a trained network's last block, and return its figures."""
+    import keras
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    began = time.monotonic()
+    dataset, model = cifarnet.load_dataset(str(folder)), origin.load_model()
+    extract = keras.Model(model.inputs[0], model.get_layer("global_pool").output)
+    train, test = (extract.predict(split.images, verbose=0) for split in (dataset.train, dataset.test))
+    classifier = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=np.logspace(-4, 2, 7), max_iter=1000))
+    accuracy = classifier.fit(train, dataset.train.labels).score(test, dataset.test.labels)
+    seconds = round(time.monotonic() - began, 1)
+    return {"test_images": len(dataset.test), "test_accuracy": float(accuracy), "seconds": seconds}
+
+
 def measure(
     seed: int,
     dataset: Dataset,
-    images: int = IMAGES,
+    images: int,
     epochs: int | None = None,
     ways: Sequence[str] = tuple(WAYS),
     trials: int = TRIALS,
+    origin: Path | None = None,
 ) -> list[Line]:
-    """Train in the ways and return a line for each; few ``images`` of a class, ``epochs`` and ``trials`` make a toy."""
+    """Train in the ways and return a line for each; few ``images`` of a class, ``epochs`` and ``trials`` make a toy.
+
+    ``origin`` is the run on the other classes.
+    """
     options = ("--epochs", str(epochs)) if epochs else ()
     with tempfile.TemporaryDirectory() as place:
         folder, runs = Path(place) / "photos", Path(place) / "runs"
         write_folder(dataset, folder, images, seed)
-        origin = None
-        if any(ORIGIN in WAYS[way] for way in ways):
-            origin = train_others(without_own(dataset), runs, seed, epochs)
+        runs.mkdir()
+        if origin is not None:
+            (runs / ORIGIN).symlink_to(origin)
         if any(TUNED in WAYS[way] for way in ways):
-            runs.mkdir(exist_ok=True)
             storage = runs / "tuned.journal"  # the best settings are written beside it
             cifarnet_on(folder, "tune", "--recipe", "seed", "--trials", str(trials), "--storage", str(storage))
-        records = {way: train_own(way, folder, runs, seed, options) for way in ways}
-    return [
-        {
-            "way": way,
-            "seed": seed,
-            "backend": record["backend"],
-            "images_per_class": images,
-            "origin_accuracy": origin if "--from" in WAYS[way] else None,
-            "train": record["train"],
-            "test_images": record["data"]["test_images"],
-            "test_accuracy": record["metrics"]["test"]["accuracy"],
-            "epochs": record["epochs"],
-            "seconds": record["elapsed_s"],
-            "machine": machine(),
-            "versions": versions(),
-        }
-        for way, record in records.items()
-    ]
+        found = {way: _train(way, folder, runs, seed, options) for way in ways}
+    head = {"seed": seed, "backend": cifarnet.choose_backend(), "classes": len(dataset.labels)}
+    head |= {"images_per_class": images}
+    return [{"way": way} | head | each | {"machine": machine(), "versions": versions()} for way, each in found.items()]
+
+
+def _train(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Mapping[str, Any]:
+    if way == FROZEN:
+        return fit_frozen(folder, cifarnet.find_run(str(runs / ORIGIN)))
+    record = train_own(way, folder, runs, seed, options)
+    return {
+        "train": record["train"],
+        "test_images": record["data"]["test_images"],
+        "test_accuracy": record["metrics"]["test"]["accuracy"],
+        "epochs": record["epochs"],
+        "seconds": record["elapsed_s"],
+    }
 
 
 def table(path: Path = PATH) -> str:
-    """Return the stored trainings, one row per way."""
-    columns = {
-        "recipe": lambda group: group[0]["way"],
-        "test accuracy": lambda group: mean_and_range([100 * line["test_accuracy"] for line in group], "{:.1f}%"),
-        "seeds": len,
-        "epochs": lambda group: f"{statistics.mean(line['epochs'] for line in group):.0f}",
-        "seconds": lambda group: f"{statistics.mean(line['seconds'] for line in group):.0f}",
-    }
-    return table_of(columns, grouped(path, itemgetter("way")).values())
+    """Return the test accuracy by images per class, one row per way and number of classes."""
+    groups = grouped(path, lambda line: (line.get("classes", len(TWO)), line["way"], line["images_per_class"]))
+    amounts = sorted({amount for _, _, amount in groups})
+    names = sorted({(classes, list(WAYS).index(way)) for classes, way, _ in groups})
+    rows = [
+        [classes, way, *(_cell(groups.get((classes, way, amount), [])) for amount in amounts)]
+        for classes, way in ((classes, list(WAYS)[index]) for classes, index in names)
+    ]
+    return markdown(["classes", "recipe", *(f"{amount:,} images per class" for amount in amounts)], rows)
+
+
+def _cell(lines: Sequence[Line]) -> str:
+    if not lines:
+        return "—"
+    seeds = "" if len(lines) > 1 else ", one seed"
+    return mean_and_range([100 * line["test_accuracy"] for line in lines], "{:.1f}%") + seeds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backend")
     parser.add_argument("seeds", nargs="+", type=int)
+    parser.add_argument("--images", nargs="+", type=int, default=IMAGES)
+    parser.add_argument("--classes", nargs="+", type=int, choices=(2, 10), default=(2, 10))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     given = parser.parse_args()
     prepare_process()
     cifarnet.choose_backend(given.backend)
     dataset = cifarnet.load_dataset("cifar10")
     for seed in given.seeds:
-        append(PATH, *measure(seed, dataset, ways=given.ways))
+        with tempfile.TemporaryDirectory() as runs:
+            needs_origin = 2 in given.classes and set(given.ways) & set(TWO_CLASSES_ONLY)
+            origin = train_others(dataset, Path(runs), seed) if needs_origin else None
+            for classes in given.classes:
+                chosen = of_classes(dataset, TWO) if classes == 2 else dataset
+                ways = [way for way in given.ways if classes == 2 or way not in TWO_CLASSES_ONLY]
+                for images in given.images:
+                    append(PATH, *measure(seed, chosen, images, ways=ways, origin=origin))
     print(table())
 
 

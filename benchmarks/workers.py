@@ -41,7 +41,7 @@ def worker(name: str, output: Path, *, toy: bool) -> None:
     """Train for a few calls, and let the first worker write the images per second and the bytes per step."""
     prepare_process()
     choose()
-    from cifarnet.training.distributed import join
+    from cifarnet.training.launch import join
 
     workers = join()  # before Keras, which may use JAX
     from cifarnet.model.network import build_model, logits_of
@@ -94,7 +94,7 @@ def _measured(backend: str, name: str, count: int, threads: int, *, toy: bool) -
         arguments = ["--recipe", name, "--output", str(output), *["--toy"] * toy]
         command = ["-m", "benchmarks.workers", *arguments]
         start = (
-            "from cifarnet.training.distributed import start_workers; "
+            "from cifarnet.training.launch import start_workers; "
             f"raise SystemExit(start_workers({count}, {backend!r}, {command}))"
         )
         environment = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": str(threads)}

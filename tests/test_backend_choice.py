@@ -189,7 +189,7 @@ def test_a_public_name_that_needs_keras_settles_on_an_installed_backend():
 
 
 @pytest.mark.parametrize(
-    "module", ["cli.train", "training.warm_start", "training.tracking", "training.distributed", "evaluation.reproduce"]
+    "module", ["cli.train", "training.warm_start", "training.tracking", "training.launch", "evaluation.reproduce"]
 )
 def test_what_a_command_imports_before_it_chooses_a_backend_imports_no_keras(module):
     program = f"import sys, cifarnet.{module}; raise SystemExit('keras' in sys.modules)"

@@ -13,7 +13,7 @@ from cifarnet.atomic import is_temporary, write_atomically
 # A suite in the background hands down that Ctrl-C is to be ignored.
 AS_STARTED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 CTRL_C = "signal.raise_signal(signal.SIGINT)"
-HANDLED = AS_STARTED + "from cifarnet.system import defer_interrupt, exit_on_interrupt; exit_on_interrupt()\n"
+HANDLED = AS_STARTED + "from cifarnet.interrupt import defer_interrupt, exit_on_interrupt; exit_on_interrupt()\n"
 
 
 def child(program, folder, **streams):

@@ -6,11 +6,7 @@ import sys
 
 import pytest
 
-from cifarnet.backends import choose
-
-choose()  # the package imports Keras
-
-from cifarnet.training.stop import SAME_REQUEST_S, stop_on_signal  # noqa: E402  # after the backend is chosen
+from cifarnet.interrupt import SAME_REQUEST_S, stop_on_signal
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -32,12 +28,10 @@ def test_the_same_wish_delivered_twice_is_one():
 
 LATER = """
 import itertools, signal
-from cifarnet.backends import choose
-choose()
-from cifarnet.training import stop
-from cifarnet.training.stop import stop_on_signal
+from cifarnet import interrupt
+from cifarnet.interrupt import stop_on_signal
 clock = itertools.count(0, 2)  # two seconds pass between any two looks
-stop.time.monotonic = lambda: next(clock)
+interrupt.time.monotonic = lambda: next(clock)
 with stop_on_signal():
     signal.raise_signal(signal.SIGINT)
     print("still here", flush=True)

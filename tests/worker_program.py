@@ -8,8 +8,8 @@ from functools import partial
 
 from cifarnet import cli, data
 from cifarnet.backends import choose
+from cifarnet.interrupt import exit_on_interrupt
 from cifarnet.recipes import RECIPES
-from cifarnet.system import exit_on_interrupt
 
 choose()
 

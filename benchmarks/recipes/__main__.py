@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import PROJECT
 from benchmarks.harness.records import all_versions, append, machine
-from benchmarks.recipes import PREFIX
+from benchmarks.recipes import PREFIX, published
 from benchmarks.recipes.table import CHANGED, PATH, changed_table, curve_table, figure_of
 
 
@@ -57,6 +57,7 @@ def main() -> None:
         print(changed_table())
     else:
         figure_of(results)
+        published.draw()
         print(curve_table(results))
 
 

@@ -102,11 +102,16 @@ def curve_table(path: Path = PATH) -> str:
 
 def short_table(path: Path = PATH) -> str:
     """Return one row per recipe, of the backend that trained it in the shortest time."""
-    quickest: dict[str, list[Training]] = {}
+    return table_of(COLUMNS, quickest(path).values())
+
+
+def quickest(path: Path = PATH) -> dict[str, list[Training]]:
+    """Return the trainings of each recipe on the backend that trained it in the shortest time."""
+    found: dict[str, list[Training]] = {}
     for group in _groups(path):
         if group[0].head["name"] not in WORDS:
-            quickest.setdefault(group[0].head["name"], group)
-    return table_of(COLUMNS, quickest.values())
+            found.setdefault(group[0].head["name"], group)
+    return found
 
 
 def _backend(training: Training) -> str:

@@ -1,6 +1,6 @@
 """``python -m cifarnet`` and ``cifarnet`` are the same command."""
 
-from .system import exit_on_interrupt
+from .interrupt import exit_on_interrupt
 
 
 def main() -> None:

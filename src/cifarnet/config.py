@@ -253,7 +253,7 @@ class TrainConfig(Config):
     """Class weights of the training loss. ``balanced`` is, as in scikit-learn, the number of training images divided by
     the number of classes and by the number of training images of the class. The validation loss is not weighted."""
     flip: Flip = "none"
-    """Horizontal flip: of a ``random`` half of the images, or ``alternating``, of each image in every other epoch."""
+    """Horizontal flip: ``random`` of a random half of the images, ``alternating`` of each image every other epoch."""
     translation: int = 0
     """Random translation (crop) by up to this many pixels in each direction, with reflection padding."""
     cutout: int = 0
@@ -273,7 +273,7 @@ class TrainConfig(Config):
     min_delta: float = 1e-3
     """Minimum decrease of the validation loss that counts as an improvement, nats, 0 or more.
 
-    With another loss than the cross-entropy it is a fraction of the best loss so far.
+    With a loss other than the cross-entropy, it is a fraction of the best loss so far.
     """
     validation_fraction: float = 0.3
     """Fraction of the training images in the validation split, stratified by class, above 0 and below 1."""

@@ -176,7 +176,7 @@ class Dataset:
         """Create a dataset from images and labels, as ``keras.datasets.cifar10.load_data()`` returns them.
 
         ``train`` and ``test`` are pairs of images, uint8 (n, height, width, 3), RGB, 0-255, and of integer labels (n,)
-        or (n, 1), indices into ``class_names``. Images are not copied: leave them as they are. Raises ``DataError`` for
+        or (n, 1), indices into ``class_names``. Images are not copied: do not change them. Raises ``DataError`` for
         other shapes, dtypes and labels.
         """
         return cls(name, _split(*train), _split(*test), class_names)  # type: ignore[arg-type]  # made a tuple there

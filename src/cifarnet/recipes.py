@@ -68,7 +68,7 @@ class Recipe:
         """Return the recipe for the classes, the image shape and the number of images of ``dataset``.
 
         The settings named in ``given`` are kept. Raises ``DataError`` for a class with a single image, and
-        ``ConfigError`` for ``given`` classes or an image shape that the images do not have.
+        ``ConfigError`` for ``given`` classes or an image shape that do not match the images.
         """
         from .data import hold_out_of  # imported here: it loads numpy, which --help does not need
 

@@ -1,13 +1,10 @@
-"""Versions, CPU, memory, Ctrl-C and process-wide settings."""
+"""Versions, CPU, memory and process-wide settings."""
 
 import json
 import os
 import platform
-import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event
@@ -35,21 +32,6 @@ IMAGE_PIXELS = 32 * 32
 """Pixels of an image for which batch sizes were measured."""
 KIBIBYTE = 1024
 """Unit of memory sizes on Linux, in bytes; macOS uses bytes."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as a shell reports it."""
-CLEAR_LINE = "\r\x1b[K\x1b[?25h"
-"""Terminal codes that clear the current line and show the cursor, which a progress bar hides."""
-
-
-class Deferral:
-    """A ``defer_interrupt`` block."""
-
-    pressed = False
-    """Whether Ctrl-C was pressed since it began."""
-
-
-_deferred: list[Deferral] = []
-"""The current blocks, outermost first."""
 
 
 def images_at_once(count: int, shape: tuple[int, ...]) -> int:
@@ -58,46 +40,6 @@ def images_at_once(count: int, shape: tuple[int, ...]) -> int:
     A network's activations for them need no more memory, either.
     """
     return max(min(count, count * IMAGE_PIXELS // (shape[0] * shape[1])), 1)
-
-
-def exit_on_interrupt() -> None:
-    """Make Ctrl-C end this process at once with the message "interrupted" on stderr and exit code 130.
-
-    ``KeyboardInterrupt`` is not reliable with the frameworks: it is lost in a callback, or crashes the C++ code that
-    called it. Has no effect if Ctrl-C is ignored, as for a background job of a shell, or outside the main thread.
-    """
-    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if not is_ignored and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _exit)
-
-
-@contextmanager
-def defer_interrupt() -> Iterator[Deferral]:
-    """Defer Ctrl-C, after ``exit_on_interrupt``, until the block exits, for steps that belong together.
-
-    Yields whether it was pressed, so that a long block can end early.
-    """
-    deferral = Deferral()
-    _deferred.append(deferral)
-    try:
-        yield deferral
-    finally:
-        _deferred.remove(deferral)  # not always the last: threads have blocks of their own
-        if deferral.pressed:
-            _exit()
-
-
-def _exit(*_: object) -> None:
-    if _deferred:
-        _deferred[-1].pressed = True
-        return
-    # Python's streams may be in the middle of a write, and its shutdown waits for the frameworks: neither is used.
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with suppress(OSError, ValueError):
-            os.write(sys.stderr.fileno(), f"{CLEAR_LINE * sys.stderr.isatty()}interrupted\n".encode())
-    finally:
-        os._exit(INTERRUPTED)
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:

@@ -146,7 +146,7 @@ import pickle, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 from pathlib import Path
 from cifarnet.data import fetch
-from cifarnet.system import exit_on_interrupt
+from cifarnet.interrupt import exit_on_interrupt
 exit_on_interrupt()
 release, source = pickle.loads(bytes.fromhex(sys.argv[2]))
 fetch(Path(sys.argv[1]), lambda phase, *_: print(phase, flush=True), sources=[source], release=release)

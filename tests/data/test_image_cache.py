@@ -156,7 +156,7 @@ def test_images_beside_a_broken_one_are_decoded_once(class_folders, decoded):
 INTERRUPTED = """
 import os, signal, sys
 from cifarnet.data import decoding, load_dataset
-from cifarnet.system import exit_on_interrupt
+from cifarnet.interrupt import exit_on_interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 exit_on_interrupt()
 decoded, read = [], decoding.read_pixels

@@ -26,12 +26,12 @@ from cifarnet.export.inspect import inspect_model
 from cifarnet.export.publish import write_export
 from cifarnet.export.tolerances import Tolerances
 from cifarnet.export.writer import write_graph
+from cifarnet.interrupt import exit_on_interrupt
 from cifarnet.model.layers import BatchNormalization
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.runtime import Classifier
-from cifarnet.system import exit_on_interrupt
 from cifarnet.training.best import calibration_of, load_best_and_epoch
 from cifarnet.training.import_weights import import_features, import_weights
 from cifarnet.training.same_data import same_hold_out

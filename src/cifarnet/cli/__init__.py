@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from cifarnet.errors import CifarnetError, WorkerError
-from cifarnet.system import exit_on_interrupt, prepare_process
+from cifarnet.interrupt import exit_on_interrupt
+from cifarnet.system import prepare_process
 
 from . import data
 from .display import complain, discard, out, prepare_streams

@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Check the outputs of another app on the golden images.
 
-    Names the mistake if a common one explains the differences. Exits with code 1 if the app does not conform.
+    If a common mistake explains the differences, names it. Exits with code 1 if the app does not conform.
     """
     from cifarnet.apps import package_data
     from cifarnet.apps.conformance import check_outputs, read_outputs

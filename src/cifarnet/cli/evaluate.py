@@ -41,7 +41,7 @@ def command(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Evaluate on the test split of this dataset instead of that of the run.", show_default=False),
+        typer.Option(help="Evaluate on the test split of this dataset instead of the run's own.", show_default=False),
     ] = None,
     images: Annotated[
         str | None,

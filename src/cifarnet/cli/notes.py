@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from cifarnet.config import ClassWeights, TrainConfig
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
 from cifarnet.errors import RunError, counted, listed, shell_word
+from cifarnet.interrupt import INTERRUPTED
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run
 from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
-from cifarnet.system import INTERRUPTED
 
 from .display import percent, say, shortened
 

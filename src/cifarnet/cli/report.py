@@ -17,7 +17,8 @@ def command(
 ) -> None:
     """Write an HTML report, figures and a model card of a run.
 
-    Evaluates the exported model in onnxruntime, or without one, or with --backend, the run's weights on a backend.
+    Evaluates the exported model in onnxruntime. Without an exported model, or with --backend, evaluates the run's
+    weights on a backend.
     """
     from cifarnet.backends import choose
     from cifarnet.evaluation.target import file_target, run_target

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifarnet.errors import RunError, counted
-from cifarnet.system import INTERRUPTED
+from cifarnet.interrupt import INTERRUPTED, stop_on_signal
 
 from .display import TrainingDisplay, download_bar, out_answer, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption
@@ -30,9 +30,10 @@ def command(
     output: Annotated[Path, typer.Option(help="Folder in which to create the repeated run.")] = Path("reproductions"),
     as_json: JsonOption = False,
 ) -> None:
-    """Repeat a run: bit-equal, equal within rounding noise, or diverged.
+    """Repeat a run and report if it is bit-equal, equal within rounding noise, or diverged.
 
-    Exits with code 1 if it diverged. Trains on the run's backend; another --backend is not expected to be bit-equal.
+    Exits with code 1 if it diverged. Trains on the run's backend; with another --backend, the result is not expected to
+    be bit-equal.
     """
     from cifarnet.backends import choose
     from cifarnet.evaluation.reproduce import planned_epochs, reproduce
@@ -44,8 +45,6 @@ def command(
     say(f"backend {name}, repeating {counted(rows, 'epoch')} of {found}, seed {record.seed}")
     with download_bar() as progress:
         dataset = record.origin.load_dataset(data, progress)
-    from cifarnet.training.stop import stop_on_signal  # Keras, now that its framework is chosen
-
     with stop_on_signal() as stop, TrainingDisplay() as display:
         try:
             result = reproduce(found, dataset, output, display, epochs=epochs, stop=lambda: bool(stop))

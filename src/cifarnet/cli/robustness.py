@@ -44,7 +44,7 @@ def command(
     """Evaluate an exported model on corrupted test images.
 
     Applies fifteen corruptions, from noise to JPEG, at five severities; with --cifar10c, uses the published images
-    instead. The results of a run on its own test images are stored in its folder as robustness.json, with --cifar10c
+    instead. Results of a run on its own test images are stored in the run folder as robustness.json, or with --cifar10c
     as robustness.cifar10c.json.
     """
     if cifar10c and seed:

@@ -12,6 +12,7 @@ import typer
 from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedule
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError, shell_word
+from cifarnet.interrupt import StopRequest, stop_on_signal
 from cifarnet.recipes import RECIPES, SETTINGS, Recipe, recipe, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run
@@ -25,7 +26,6 @@ from .runs import starting_run
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
-    from cifarnet.training.stop import StopRequest
     from cifarnet.training.tracking import Tracking
 
 
@@ -46,8 +46,8 @@ def command(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE",
-            help=f"One of {', '.join(RECIPES)}, or a recipe file such as that of `cifarnet tune`. For the random "
-            "seed use --seed.",
+            help=f"One of {', '.join(RECIPES)}, or a recipe file such as one written by `cifarnet tune`. --seed "
+            "sets the random seed.",
             show_default="seed",
         ),
     ] = None,
@@ -152,19 +152,19 @@ def command(
 def _start_workers(count: int, backend: str | None, resumed: Run | None) -> None:
     """Run this command in ``count`` processes and exit with their exit code, unless this process is one of them."""
     from cifarnet.backends import choose
-    from cifarnet.training import distributed
+    from cifarnet.training import launch
 
     chosen = choose(backend if resumed is None else resumed.record.backend)
-    started = distributed.workers_started(chosen)
+    started = launch.workers_started(chosen)
     if started == 1:
-        sys.exit(distributed.start_workers(count, chosen, ["-m", "cifarnet", *sys.argv[1:]]))
+        sys.exit(launch.start_workers(count, chosen, ["-m", "cifarnet", *sys.argv[1:]]))
     if started != count:
         raise UsageError(f"--workers is {count}; expected {started}, as the launcher started: leave --workers out")
 
 
 def _join_workers() -> None:
     """Join the other workers; then only the first one prints, except for errors."""
-    from cifarnet.training.distributed import join
+    from cifarnet.training.launch import join
 
     if not join().is_first:
         be_silent()
@@ -274,7 +274,6 @@ def _require_same_settings(record: RunRecord, requested: dict[str, Any]) -> None
 
 
 def _train(run: Run, dataset: "Dataset", max_minutes: float | None, track: list[str]) -> "Tracking":
-    from cifarnet.training.stop import stop_on_signal
     from cifarnet.training.tracking import Tracking
     from cifarnet.training.train import resume
 
@@ -285,7 +284,7 @@ def _train(run: Run, dataset: "Dataset", max_minutes: float | None, track: list[
     return tracking
 
 
-def _announced(stop: "StopRequest", display: TrainingDisplay) -> bool:
+def _announced(stop: StopRequest, display: TrainingDisplay) -> bool:
     if stop:
         display.say("stopping: saving, then evaluating the best weights so far")
     return bool(stop)

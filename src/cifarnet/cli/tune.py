@@ -9,8 +9,8 @@ import typer
 
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import ConfigError, RunError, UsageError, counted, shell_word
+from cifarnet.interrupt import INTERRUPTED, stop_on_signal
 from cifarnet.recipes import RECIPES, recipe_and_settings
-from cifarnet.system import INTERRUPTED
 
 from .display import download_bar, out, out_lines, percent, say, table
 from .notes import say_left_out
@@ -40,15 +40,14 @@ def command(
 ) -> None:
     """Search for better settings of a recipe, by validation loss.
 
-    Tries learning rate, weight decay, dropout, label smoothing, translation, cutout and batch size around the recipe's.
-    Trials that are worse than the others are pruned. The test images are not scored. The same command continues after
-    Ctrl-C, which loses the running trial, and shows the result. The best settings are written beside the journal, as a
-    recipe for `cifarnet train`.
+    Tries values of learning rate, weight decay, dropout, label smoothing, translation, cutout and batch size around
+    those of the recipe. Trials that are worse than the others are pruned. The test images are not used. After Ctrl-C,
+    which loses the running trial, the same command continues the search. The best settings are written beside the
+    journal, as a recipe for `cifarnet train`.
     """
     from cifarnet.atomic import write_atomically
     from cifarnet.backends import choose
     from cifarnet.data import load_dataset
-    from cifarnet.training.stop import stop_on_signal
 
     settings, changes = recipe_and_settings(recipe)
     best = storage.with_name(f"{storage.stem}.best.json")

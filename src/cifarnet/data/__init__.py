@@ -76,8 +76,8 @@ def load_dataset(
 
     The images of a folder are resized to ``image_size`` pixels in height and width, 32 to 256; those of other sources
     have 32. Decoded images are cached until their files change. ``cache`` is the folder of the CIFAR-10 cache, and
-    ``progress`` is called while images are downloaded or decoded. Raises DataError (or FetchError, IntegrityError), and
-    ConfigError for an invalid seed, rule or size.
+    ``progress`` is called while images are downloaded or decoded. Raises ``DataError`` (or ``FetchError``,
+    ``IntegrityError``), and ``ConfigError`` for an invalid seed, rule or size.
     """
     seed = _whole_number("seed", seed, 0, MOST)
     image_size = _whole_number("image_size", image_size, IMAGE_SIZE, LARGEST_IMAGE_SIZE)

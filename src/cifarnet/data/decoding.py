@@ -15,8 +15,9 @@ from cifarnet.atomic import locked
 from cifarnet.contract import Shape
 from cifarnet.dataset import Progress
 from cifarnet.errors import DataError, RunError, SizeError, reason
+from cifarnet.interrupt import Deferral, defer_interrupt
 from cifarnet.preprocessing import LIMIT_VARIABLE, bombs_refused, read_pixels
-from cifarnet.system import Deferral, defer_interrupt, usable_cores
+from cifarnet.system import usable_cores
 
 from .cache import CACHE_VARIABLE
 from .image_cache import MOST_BYTES, CachedImages, Stamp, cache_file, open_cached, write_cached

@@ -1,4 +1,4 @@
-"""Calibration: reliability, temperature scaling and selective prediction."""
+"""Calibration: reliability and temperature scaling."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,15 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.contract import Coverage
-from cifarnet.run.record import TARGET_ACCURACY, TEMPERATURES, Calibration
+from cifarnet.run.record import TEMPERATURES, Calibration
 
 from .scoring import Probabilities, require_finite, score, softmax
+from .selective_prediction import DECIMALS, at_coverages, coverage_curve, fit_threshold
 
 BINS = 15
 """Number of equal-width bins of the reliability curve, as in Guo et al. 2017."""
-DECIMALS = 4
-"""Stored metrics are rounded to this many decimals, so that backends agree."""
 PRIOR_DEVIATION = 0.5
 """Standard deviation of the prior of a temperature's logarithm: 95% between 0.38 and 2.7.
 
@@ -22,8 +20,6 @@ For the classifier in the package and 10, 30 and 100 test images of CIFAR-10, th
 images was 0.973, 0.419 and 0.221 nats without a prior, 0.228, 0.224 and 0.220 with it, and 0.356 uncalibrated; from
 300 images on it was the same with and without.
 """
-COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25)
-"""Coverages for which thresholds and accuracies are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +50,6 @@ class Reliability:
     bins: tuple[Bin, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelectivePrediction:
-    """Coverage and accuracy on some images if predictions below a confidence threshold are rejected."""
-
-    threshold: float
-    """Minimum calibrated confidence, 0 to 1, fitted on other images."""
-    answered: int
-    """Number of images with an accepted prediction."""
-    coverage: float
-    """Share of the images with an accepted prediction, 0 to 1."""
-    accuracy: float | None
-    """Accuracy of the accepted predictions, 0 to 1, or None without any."""
-
-
 def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibration:
     """Fit temperature scaling (Guo et al. 2017, section 4.2) and thresholds to logits (n, classes) and labels (n,).
 
@@ -76,7 +58,7 @@ def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibra
     require_finite(logits)
     temperature = fit_temperature(logits, labels)
     before, after = (reliability(logits, labels, value) for value in (1.0, temperature))
-    curve = _coverage_curve(softmax(logits, temperature), labels)
+    curve = coverage_curve(softmax(logits, temperature), labels)
     return Calibration(
         temperature=temperature,
         images=len(labels),
@@ -84,24 +66,8 @@ def calibrate(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> Calibra
         ece_after=_rounded(after.ece),
         loss_before=_rounded(before.loss),
         loss_after=_rounded(after.loss),
-        coverage=tuple(
-            _rounded_point(next(point for point in curve if point.coverage >= least)) for least in COVERAGES
-        ),
-        abstention=next((_rounded_point(point) for point in curve[::-1] if point.accuracy >= TARGET_ACCURACY), None),
-    )
-
-
-def selective_prediction(
-    logits: NDArray[np.float32], labels: NDArray[np.int32], temperature: float, threshold: float
-) -> SelectivePrediction:
-    """Return coverage and accuracy of logits (n, classes) at a confidence ``threshold``, 0 to 1."""
-    is_accepted = softmax(logits, temperature).max(axis=1) >= threshold
-    is_correct = (logits.argmax(axis=1) == labels)[is_accepted]
-    return SelectivePrediction(
-        threshold=threshold,
-        answered=len(is_correct),
-        coverage=len(is_correct) / len(labels),
-        accuracy=float(is_correct.mean()) if len(is_correct) else None,
+        coverage=at_coverages(curve),
+        abstention=fit_threshold(curve),
     )
 
 
@@ -152,24 +118,6 @@ def _bins(probabilities: Probabilities, labels: NDArray[np.int32]) -> Iterator[B
             confidence=float(confidence[inside].mean()) if images else None,
             accuracy=float(is_correct[inside].mean()) if images else None,
         )
-
-
-def _coverage_curve(probabilities: Probabilities, labels: NDArray[np.int32]) -> list[Coverage]:
-    """Return coverage and accuracy at every confidence that occurs as a threshold, highest threshold first."""
-    # Rounded down and not to nearest, so that a prediction is accepted at the threshold as it is stored.
-    confidence = np.floor(probabilities.max(axis=1) * 10**DECIMALS) / 10**DECIMALS
-    is_correct = probabilities.argmax(axis=1) == labels
-    negative, counts = np.unique(-confidence, return_counts=True)
-    accepted = np.cumsum(counts)
-    accuracy = np.cumsum(is_correct[np.argsort(-confidence, kind="stable")])[accepted - 1] / accepted
-    rows = np.column_stack((accepted / len(labels), -negative, accuracy)).tolist()
-    return [Coverage(coverage=row[0], threshold=row[1], accuracy=row[2]) for row in rows]
-
-
-def _rounded_point(point: Coverage) -> Coverage:
-    return Coverage(
-        coverage=_rounded(point.coverage), threshold=_rounded(point.threshold), accuracy=_rounded(point.accuracy)
-    )
 
 
 def _rounded(value: float) -> float:

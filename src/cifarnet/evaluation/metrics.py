@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from cifarnet.backends import numpy_defaults
 
-from .calibration import Reliability, SelectivePrediction, reliability, selective_prediction
+from .calibration import Reliability, reliability
 from .scoring import require_finite, softmax
+from .selective_prediction import SelectivePrediction, selective_prediction
 from .significance import Interval, wilson
 
 MOST_PAIRS, MOST_ERRORS = 10, 24

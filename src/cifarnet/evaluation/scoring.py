@@ -53,7 +53,8 @@ def evaluate(predictor: Any, split: Split, workers: Workers = ALONE) -> Score:
     """Return loss and accuracy of ``predictor`` on ``split``, such as ``dataset.test``; ``workers`` as in ``predict``.
 
     ``predictor`` is a Keras model, a ``Classifier``, or a function from images uint8 (n, h, w, 3), RGB, 0-255, to
-    logits or probabilities, an array (n, classes). Rows that are non-negative with sum 1 are taken for probabilities.
+    logits or probabilities, an array (n, classes). Rows that are non-negative and sum to 1 are treated as
+    probabilities.
 
     Raises ``UsageError`` for other arguments, and ``DataError`` if the split has no images or if the predictor does not
     return such an array.

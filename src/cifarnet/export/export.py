@@ -71,13 +71,13 @@ def export_run(
 ) -> Exported:
     """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
-    ``dataset`` must be the one that the run was trained on; by default it is opened as ``open_run_images`` does.
+    ``dataset`` must be the one that the run was trained on; by default the images of the run are opened again.
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (both may lose ``max_drop``
     accuracy, a fraction). ``flip`` adds test-time augmentation to the graph. Writes X.onnx, its contract X.json and the
     measurements X.parity.json; they replace those of an earlier export once all three are complete.
 
-    Raises ``ParityError`` if the parity check fails, and then the files of an earlier export stay; ``RunError`` for a
-    run without best weights or with another dataset, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
+    Raises ``ParityError`` if the parity check fails, and keeps the files of an earlier export; ``RunError`` for a run
+    without best weights or with another dataset, ``ModelError`` for weights that do not fit it, ``ConfigError`` for
     settings out of range and ``UsageError`` for a path that cannot be written.
     """
     precisions = {precision: output}

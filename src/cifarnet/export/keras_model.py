@@ -44,18 +44,19 @@ def export_model(
 ) -> Exported:
     """Export a Keras model to an ONNX file, after a parity check on ``images``, the test set.
 
-    ``model`` is a Sequential or functional model of one image (height, width, 3), pixels 0-255: scaling is part of it,
-    as a ``Rescaling`` layer. It ends in a softmax, in a dense layer that returns logits, or, for two classes, in one
-    sigmoid, the probability of the second. ``images`` is uint8 (n, height, width, 3), RGB, 0-255, and ``labels`` holds
-    n indices into ``class_names``; none of them should have been trained on. ``validation`` is another such pair, on
-    which the temperature of the output ``calibrated`` is fitted; without it the file has no such output.
+    ``model`` is a Sequential or functional model of images (height, width, 3), pixels 0-255, that contains its own
+    scaling, such as a ``Rescaling`` layer. It ends in a softmax, in a dense layer that returns logits, or, for two
+    classes, in one sigmoid, the probability of the second. ``images`` is uint8 (n, height, width, 3), RGB, 0-255, and
+    ``labels`` holds n indices into ``class_names``; the model should not have been trained on these images.
+    ``validation`` is another such pair, on which the temperature of the output ``calibrated`` is fitted; without it the
+    file has no such output.
 
     Writes X.onnx, its contract X.json and the measurements X.parity.json, where ``path`` is X.onnx; they replace those
     of an earlier export once all three are complete. Writes no file and raises ``ParityError`` if a probability differs
     by more than 1e-5, the number of correct predictions changes, or a prediction changes whose two highest
     probabilities were not within 1e-4 of each other; ``ModelError`` with the name of the layer for a model that cannot
-    be exported, ``DataError`` for images, labels or class names that do not fit it, and ``UsageError`` for a path in a
-    run folder or that cannot be written.
+    be exported, ``DataError`` for images, labels or class names that do not fit it, and ``UsageError`` for a path that
+    is in a run folder or cannot be written.
 
     Supported layers: InputLayer, Rescaling, Normalization, Conv2D, DepthwiseConv2D, SeparableConv2D, MaxPooling2D,
     AveragePooling2D, GlobalMaxPooling2D, GlobalAveragePooling2D, BatchNormalization, LayerNormalization, Activation,

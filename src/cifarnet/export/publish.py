@@ -12,9 +12,10 @@ from cifarnet.atomic import locked, naming, written_aside
 from cifarnet.backends import choose
 from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX
 from cifarnet.errors import ModelError, UsageError
+from cifarnet.interrupt import defer_interrupt
 from cifarnet.run.folder import EXPORT_LOCK, require_writable_model
 from cifarnet.runtime import read_model
-from cifarnet.system import defer_interrupt, processor, versions
+from cifarnet.system import processor, versions
 
 from .file import contract_text
 from .latency import Latency

@@ -69,7 +69,7 @@ class Run:
     """A run folder: the record, the history, the weights and the exported model of one training run."""
 
     path: Path
-    """Absolute path of the folder, whatever path was given."""
+    """Absolute path of the folder."""
 
     def __post_init__(self) -> None:
         require("the path of a run", self.path, PATH)
@@ -122,8 +122,8 @@ class Run:
         """Return a ``keras.Model`` with the weights of the best epoch, on the backend of this process.
 
         The model maps images uint8 (n, height, width, 3), RGB, 0-255, to probabilities float32 (n, classes). Chooses a
-        backend if none is chosen yet. Raises ``RunError`` if the run has no best weights or other ones than its record
-        says, ``ModelError`` if they do not fit the network, and ``BackendError``.
+        backend if none is chosen yet. Raises ``RunError`` if the run has no best weights or they are not those of its
+        record, ``ModelError`` if they do not fit the network, and ``BackendError``.
         """
         require_weights(self)
         from cifarnet.backends import ensure_backend  # imports numpy, which --help does not need

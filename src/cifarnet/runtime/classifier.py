@@ -56,9 +56,9 @@ class Classifier:
     """Image classifier that runs an exported model; thread-safe.
 
     ``model`` is a file written by ``cifarnet export``: its path, its bytes or a file opened in binary mode; by default
-    the bundled CIFAR-10 classifier. ``threads`` is the number of threads per call, one per core at most, 0 for as many;
-    one is fastest for a single image, since the network is small. Raises ``ModelError`` if the file was not written by
-    cifarnet, was altered or is newer than this package, and ``UsageError`` for other arguments.
+    the bundled CIFAR-10 classifier. ``threads`` is the number of threads per call, at most one per core; 0 means one
+    per core. One is fastest for a single image, because the network is small. Raises ``ModelError`` if the file was not
+    written by cifarnet, was altered or is newer than this package, and ``UsageError`` for other arguments.
 
     A classifier can be pickled; the pickle contains the model file.
     """
@@ -149,15 +149,15 @@ class Classifier:
         """Classify any number of image files, of which only a few are in memory at a time.
 
         ``paths`` is one or several paths of files and folders; folders are searched recursively in sorted order. Files
-        are decoded in threads while the model runs. Yields an ``Outcome`` per file, in order; a file that cannot be
-        used and a folder without images have an error and do not end the stream. ``shard`` is the index of a shard,
-        counted from 0, and the number of shards: only the files of that shard are classified. Every file is in exactly
-        one shard, which depends only on its path relative to the folder given, or on the path given itself.
+        are decoded in threads while the model runs. Yields an ``Outcome`` per file, in order; that of a file that
+        cannot be used, or of a folder without images, has an error, and the stream continues. ``shard`` is the index of
+        a shard, counted from 0, and the number of shards: only the files of that shard are classified. Every file is in
+        exactly one shard, which depends only on its path relative to the given folder, or on the given path of a file.
 
-        Raises ``UsageError`` if ``paths`` are not paths, and for an index without a shard; an exception while iterating
-        over ``paths`` is raised after the outcomes of the files before it.
+        Raises ``UsageError`` if ``paths`` are not paths, and for an invalid shard; an exception while iterating over
+        ``paths`` is raised after the outcomes of the files before it.
 
-        A forked process may open a new stream, but not continue one of its parent.
+        A forked process may open a new stream, but not continue its parent's.
         """
         return self._stream(find_images(_several(paths), shard))
 

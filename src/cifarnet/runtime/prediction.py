@@ -16,7 +16,7 @@ from cifarnet.errors import DataError, UsageError
 class Prediction:
     """The prediction for one image.
 
-    The arrays are converted only as far as they are asked for, so a batch costs hardly more than its probabilities.
+    Values are computed when they are read, so a batch of predictions costs little more than its probabilities.
     """
 
     def __init__(

@@ -21,10 +21,10 @@ from cifarnet.run.origin import DataRecord, require_outside
 from cifarnet.run.record import HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
-from .distributed import join, require_alike
 from .image_list import write_image_lists
 from .import_weights import start_weights
 from .kept_images import digest_of, require_keepable, write_test_images
+from .launch import join, require_alike
 from .seen import Digests, digests, write_seen
 from .warm_start import WarmStart, require_unseen
 

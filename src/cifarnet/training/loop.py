@@ -24,8 +24,8 @@ from cifarnet.run.record import StopReason
 from .batches import filled_steps, own_positions, prefetched
 from .checkpoint import Checkpoint, Position, save_checkpoint, settings_of
 from .custom import NO_CUSTOM, Custom, build_custom, rate_after
-from .distributed import digest_of, require_alike
 from .early_stopping import EarlyStopping
+from .launch import digest_of, require_alike
 from .observer import Observer, Progress
 from .optimizer import build_optimizer, class_weights_of, compile_engine, learning_rate_at
 

@@ -31,7 +31,7 @@ from .begin import begin, facts_of, require_fitting
 from .best import fit_calibration
 from .checkpoint import checkpoint_of, settings_of
 from .custom import customized, resumed
-from .distributed import join, require_alike
+from .launch import join, require_alike
 from .loop import Outcome, fit
 from .observer import Observer
 from .same_data import same_hold_out
@@ -74,10 +74,11 @@ def train(
 ) -> Run:
     """Train a network on ``dataset`` as the ``recipe`` says, in a new run folder below ``runs``, and return the run.
 
-    ``recipe`` is a name, or a recipe file (JSON) such as that of ``cifarnet tune``. By default its settings are adapted
-    to the classes, the image shape and the number of images, as by the command ``cifarnet train``. A ``model_config``
-    or ``train_config`` is used as it is. ``warm_start`` fine-tunes the convolutions of another run, or of the bundled
-    CIFAR-10 classifier (``"pretrained"``); the validation split of that run is kept, and the recipe must be the same.
+    ``recipe`` is a name, or a recipe file (JSON) such as one written by ``cifarnet tune``. By default its settings are
+    adapted to the classes, the image shape and the number of images, as by the command ``cifarnet train``. A
+    ``model_config`` or ``train_config`` is used unchanged. ``warm_start`` fine-tunes the convolutions of another run,
+    or of the bundled CIFAR-10 classifier (``"pretrained"``); the validation split of that run is kept, and the recipe
+    must be the same.
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
@@ -91,8 +92,8 @@ def train(
     test images, at most 64 MB, so that ``export_run`` needs no dataset.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
-    were trained on before, ``RunError`` if the folder cannot be written, and ``UsageError`` for larger test images to
-    keep. Raises ``ConfigError`` for an optimizer or a loss with options that would not do the same here as in Keras.
+    were trained on before, ``RunError`` if the folder cannot be written, and ``UsageError`` if the test images to keep
+    are larger. Raises ``ConfigError`` for an optimizer or a loss with options that would not behave here as in Keras.
     """
     _require_observer(observer)
     join()  # before anything computes

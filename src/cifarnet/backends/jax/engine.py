@@ -16,7 +16,7 @@ from cifarnet.backends.workers import ALONE, Workers
 from cifarnet.config import Precision
 from cifarnet.system import usable_cores
 
-from .sums import require_right_sums
+from .faulty_jaxlib import require_right_sums
 
 IMAGES_PER_CORE = 16
 """Images of a micro-batch per CPU core, so that its activations stay in the cache.

@@ -7,8 +7,8 @@ import pytest
 
 from cifarnet.backends.workers import Workers
 from cifarnet.errors import BackendError, UsageError
-from cifarnet.training import distributed
-from cifarnet.training.distributed import (
+from cifarnet.training import launch
+from cifarnet.training.launch import (
     TIMEOUT_VARIABLE,
     _share,
     _started,
@@ -64,7 +64,7 @@ def test_every_item_is_computed_and_by_one_worker_unless_there_are_too_few(count
 
 @pytest.fixture
 def kept_handlers():
-    kept = {number: signal.getsignal(number) for number in distributed.SIGNALS}
+    kept = {number: signal.getsignal(number) for number in launch.SIGNALS}
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
@@ -72,7 +72,7 @@ def kept_handlers():
 
 @pytest.mark.usefixtures("kept_handlers")
 def test_the_others_are_killed_when_a_started_worker_fails(monkeypatch, capfd):
-    monkeypatch.setattr(distributed, "GRACE_S", 0.0)
+    monkeypatch.setattr(launch, "GRACE_S", 0.0)
     program = "import os, time; os._exit(3) if os.environ['RANK'] == '1' else time.sleep(20); print('still here')"
     assert start_workers(2, "torch", ["-c", program]) == 1
     assert capfd.readouterr().out == ""
@@ -95,7 +95,7 @@ def test_a_failed_start_leaves_no_worker_behind(monkeypatch):
         first.append(_started(*arguments))
         return first[0]
 
-    monkeypatch.setattr(distributed, "_started", start)
+    monkeypatch.setattr(launch, "_started", start)
     with pytest.raises(OSError, match="no more processes"):
         start_workers(2, "torch", ["-c", "import time; time.sleep(600)"])
     assert first[0].wait(60) == -signal.SIGKILL

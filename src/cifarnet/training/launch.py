@@ -1,4 +1,4 @@
-"""Data-parallel training: join the workers that a launcher started, compare them, or start some on this machine."""
+"""Launch the workers of data-parallel training on this machine, or join and compare those that a launcher started."""
 
 import functools
 import hashlib
@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from cifarnet.backends import ALONE, Workers, adapter, choose
 from cifarnet.errors import BackendError, UsageError, WorkerError
-from cifarnet.system import INTERRUPTED
-
-from .stop import SIGNALS
+from cifarnet.interrupt import INTERRUPTED, SIGNALS
 
 COUNTS = {
     "torch": ("WORLD_SIZE",),
