@@ -167,11 +167,11 @@ def test_contrast_keeps_the_mean_and_scales_the_deviation():
     np.testing.assert_allclose(flat.std(axis=(1, 2)), 0.15 * IMAGES.std(axis=(1, 2)), atol=0.5)
 
 
-@pytest.mark.parametrize(("fold", "mode"), [(digital._mirrored, "mirror"), (digital._reflected, "reflect")])
-def test_sampling_equals_that_of_scipy_beyond_the_borders(fold, mode):
+@pytest.mark.parametrize(("repeats", "mode"), [(0, "mirror"), (1, "reflect")])
+def test_sampling_equals_that_of_scipy_beyond_the_borders(repeats, mode):
     rows, columns = np.random.default_rng(1).uniform(-20, 52, (2, 1, 32, 32)).astype(np.float32)
     pixels = IMAGES[:1].astype(np.float32)
-    found = digital._sampled(pixels, rows, columns, fold)
+    found = digital._sampled(pixels, rows, columns, repeats=repeats)
     for channel in range(3):
         expected = map_coordinates(pixels[0, :, :, channel], [rows[0], columns[0]], order=1, mode=mode)
         np.testing.assert_allclose(found[0, :, :, channel], expected, atol=1e-2)

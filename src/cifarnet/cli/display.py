@@ -217,31 +217,20 @@ class TrainingDisplay:
             return
         self._shown_at = now
         done = f"step {progress.step}/{progress.steps}"
-        self._rewrite(
-            f"{progress.epoch:5}  {progress.train_loss:10.4f}  {100 * progress.train_accuracy:7.2f}%  {done:<21}  "
-            f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
-            f"{progress.seconds:.0f} s, {_speed(progress)}"
-        )
+        line = _training_line(progress, progress.train_loss, progress.train_accuracy, f"{done:<21}")
+        line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
+        _write_message(f"\r{line}{CLEAR_REST}")
+        self._is_shown = True
 
     def on_epoch(self, record: "EpochRecord", progress: "Progress") -> None:
         """Print the line of a finished epoch."""
-        self._clear()
-        say(
-            f"{record.epoch:5}  {record.train_loss:10.4f}  {100 * record.train_accuracy:7.2f}%  "
-            f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:7.2f}%  "
-            f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
-            f"{progress.seconds:.{0 if progress.seconds >= 10 else 1}f} s, {_speed(progress)}"
-        )
+        validation = f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:7.2f}%"
+        self.say(_training_line(progress, record.train_loss, record.train_accuracy, validation))
 
     def say(self, text: str) -> None:
         """Print a message in place of the live line."""
         self._clear()
         say(text)
-
-    def _rewrite(self, line: str) -> None:
-        line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
-        _write_message(f"\r{line}{CLEAR_REST}")
-        self._is_shown = True
 
     def _clear(self) -> None:
         if self._is_shown:
@@ -249,6 +238,10 @@ class TrainingDisplay:
             self._is_shown = False
 
 
-def _speed(progress: "Progress") -> str:
-    speed = f"{progress.images_per_s:,.0f}/s"
-    return speed if progress.workers == 1 else f"{speed}, {progress.workers} workers"
+def _training_line(progress: "Progress", loss: float, accuracy: float, validation: str) -> str:
+    workers = f", {progress.workers} workers" if progress.workers > 1 else ""
+    return (
+        f"{progress.epoch:5}  {loss:10.4f}  {100 * accuracy:7.2f}%  {validation}  "
+        f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
+        f"{progress.seconds:.{0 if progress.seconds >= 10 else 1}f} s, {progress.images_per_s:,.0f}/s{workers}"
+    )

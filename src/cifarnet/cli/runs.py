@@ -37,11 +37,6 @@ def recorded_run(root: Path, name: str | None) -> Run:
     return found
 
 
-def starting_run(root: Path, name: str) -> Run:
-    """Return the run called ``name`` to fine-tune, as ``trained_run`` does, or the pretrained one."""
-    return Run(pretrained.FOLDER) if name == pretrained.NAME else trained_run(root, name)
-
-
 def named_model(root: Path, name: str | None) -> Path:
     """Return the file of ``model_and_run``, by default the pretrained one if no run is exported."""
     run = newest_exported_run(root) if name is None else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from cifarnet import pretrained
 from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedule
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError, shell_word
@@ -22,7 +23,7 @@ from cifarnet.run.state import require_resumable
 from .display import TrainingDisplay, be_silent, download_bar, is_silent, out_json, say, say_not_known
 from .notes import draw_curves, exit_code, say_begun, say_dataset, say_result
 from .options import DATA_HELP, IMAGE_SIZE_HELP, BackendOption, JsonOption, RunsOption, SkipBrokenOption
-from .runs import starting_run
+from .runs import trained_run
 
 if TYPE_CHECKING:
     from cifarnet.dataset import Dataset
@@ -129,7 +130,9 @@ def command(
     if workers is not None and workers > 1:
         _start_workers(workers, backend, None if resume is None else find_run(runs, resume))
     if resume is None:
-        origin = None if warm_start is None else starting_run(runs, warm_start)
+        origin = None
+        if warm_start is not None:
+            origin = Run(pretrained.FOLDER) if warm_start == pretrained.NAME else trained_run(runs, warm_start)
         settings = _settings(recipe_name, origin, given)
         choices = {"skip_broken": skip_broken, "keep_test_images": keep_test_images}
         run, dataset = _begin(settings, origin, given, data or "cifar10", image_size, backend, runs, **choices)

@@ -107,10 +107,7 @@ def zoomed(planes: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     """Zoom planes (…, h, w) into their center, with linear interpolation, and crop to the same size."""
     height, width = planes.shape[-2:]
     # One matrix product per plane, so that the result for a plane does not depend on the others.
-    enlarged: NDArray[np.float32] = np.matmul(
-        np.matmul(_zoom_matrix(height, factor), planes), _zoom_matrix(width, factor).T
-    )
-    return enlarged
+    return np.asarray(_zoom_matrix(height, factor) @ planes @ _zoom_matrix(width, factor).T)
 
 
 def _zoom_matrix(size: int, factor: float) -> NDArray[np.float32]:

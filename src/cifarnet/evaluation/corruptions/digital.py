@@ -1,7 +1,6 @@
 """Digital corruptions: contrast, elastic transform, pixelation and JPEG compression."""
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,6 @@ SCALES = (0.95, 0.9, 0.85, 0.75, 0.65)
 """Relative height and width of the downsampled image, per severity."""
 QUALITIES = (80, 65, 58, 50, 40)
 """JPEG quality per severity, 1 to 100."""
-Fold = Callable[[NDArray[np.int64], int], NDArray[np.int64]]
-"""Maps indices outside the image, given its size, to indices inside (border handling)."""
 
 
 def contrast(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:
@@ -34,10 +31,10 @@ def elastic_transform(pixels: Pixels, severity: int, rngs: Generators) -> Pixels
     shorter = min(pixels.shape[1:3])
     strength, smoothness, pull = (shorter * share for share in WARPS[severity - 1])
     rows, columns = _affine(pixels.shape[1:3], drawn(rngs, lambda rng: rng.uniform(-pull, pull, (3, 2))))
-    transformed = _sampled(pixels, rows, columns, _mirrored)
+    transformed = _sampled(pixels, rows, columns, repeats=0)
     displacement = _displacement(pixels.shape[1:3], strength, smoothness, rngs)
     y, x = np.mgrid[: pixels.shape[1], : pixels.shape[2]].astype(np.float32)
-    return _sampled(transformed, y + displacement[:, 0], x + displacement[:, 1], _reflected)
+    return _sampled(transformed, y + displacement[:, 0], x + displacement[:, 1], repeats=1)
 
 
 def _affine(shape: tuple[int, ...], pulls: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -59,37 +56,30 @@ def _displacement(shape: tuple[int, ...], strength: float, smoothness: float, rn
     from scipy.ndimage import gaussian_filter
 
     noise = drawn(rngs, lambda rng: rng.uniform(-1, 1, (2, *shape)))
-    smooth: NDArray[np.float32] = gaussian_filter(
-        noise, (0, 0, smoothness, smoothness), mode="reflect", truncate=TRUNCATE
-    )
-    return np.float32(strength) * smooth
+    smooth = gaussian_filter(noise, (0, 0, smoothness, smoothness), mode="reflect", truncate=TRUNCATE)
+    return np.asarray(np.float32(strength) * smooth)
 
 
-def _sampled(pixels: Pixels, rows: NDArray[np.float32], columns: NDArray[np.float32], folded: Fold) -> Pixels:
-    """Sample each image at fractional coordinates (n, h, w) with linear interpolation; ``folded`` handles borders."""
+def _sampled(pixels: Pixels, rows: NDArray[np.float32], columns: NDArray[np.float32], *, repeats: int) -> Pixels:
+    """Sample each image at fractional coordinates (n, h, w) with linear interpolation; for borders see ``_folded``."""
     height, width = pixels.shape[1:3]
     top, left = np.floor(rows), np.floor(columns)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
     top_index, left_index = top.astype(np.int64), left.astype(np.int64)
     flat = pixels.reshape(-1, pixels.shape[3])
     image = np.arange(len(pixels))[:, None, None] * (height * width)
-    above, below = (image + folded(top_index + step, height) * width for step in (0, 1))
-    before, after = (folded(left_index + step, width) for step in (0, 1))
+    above, below = (image + _folded(top_index + step, height, repeats) * width for step in (0, 1))
+    before, after = (_folded(left_index + step, width, repeats) for step in (0, 1))
     upper = flat[above + before] * (1 - right) + flat[above + after] * right
     lower = flat[below + before] * (1 - right) + flat[below + after] * right
     return np.asarray(upper * (1 - down) + lower * down)
 
 
-def _mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Mirror indices at the center of the border pixel: 2 1 0 1 2."""
-    folded = index % (2 * size - 2)
-    return np.minimum(folded, 2 * size - 2 - folded)
-
-
-def _reflected(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Mirror indices at the outer edge of the border pixel: 1 0 0 1 2."""
-    folded = index % (2 * size)
-    return np.minimum(folded, 2 * size - 1 - folded)
+def _folded(index: NDArray[np.int64], size: int, repeats: int) -> NDArray[np.int64]:
+    """Mirror indices at the border: 2 1 0 1 2 with ``repeats`` 0, 1 0 0 1 2 with 1."""
+    period = 2 * (size - 1 + repeats)
+    folded = index % period
+    return np.minimum(folded, period - repeats - folded)
 
 
 def pixelate(pixels: Pixels, severity: int, _rngs: Generators) -> Pixels:

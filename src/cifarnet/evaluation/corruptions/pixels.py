@@ -11,20 +11,18 @@ Pixels = NDArray[np.float32]
 Generators = Sequence[np.random.Generator]
 """One generator per image."""
 
-FULL = np.float32(255)
-"""Maximum value of a channel."""
 _CORRUPTION_TAG = 0x636F_7272
 """Separates these random streams from all others with the same seed (ASCII "corr")."""
 
 
 def to_pixels(images: NDArray[np.uint8]) -> Pixels:
     """Convert uint8 images, 0-255, to fractions."""
-    return images.astype(np.float32) / FULL
+    return images.astype(np.float32) / np.float32(255)
 
 
 def to_bytes(pixels: Pixels) -> NDArray[np.uint8]:
     """Convert fractions to uint8, clipped to 0 to 1 and rounded."""
-    return np.asarray(np.rint(np.clip(pixels, 0, 1) * FULL), np.uint8)
+    return np.asarray(np.rint(np.clip(pixels, 0, 1) * np.float32(255)), np.uint8)
 
 
 def generators(seed: int, family: str, severity: int, indices: NDArray[np.int64]) -> list[np.random.Generator]:
