@@ -90,7 +90,7 @@ def test_an_edited_card_is_kept_and_that_is_said(report, run):
 
 
 def test_best_weights_that_are_replaced_during_the_evaluation_are_refused(run, photos):
-    target = file_target(run.model)
+    target = file_target(run.model, run)
 
     def load_predictor():
         run.best_weights.write_bytes(b"of a later epoch")

@@ -12,7 +12,7 @@ from cifarnet.errors import RunError
 from cifarnet.evaluation.metrics import Evaluation
 from cifarnet.evaluation.target import Target
 from cifarnet.run.folder import Run, weights_digest
-from cifarnet.training.image_list import since_then
+from cifarnet.training.same_data import require_same_data
 
 from .card import card_bytes, draw_card, is_edited
 from .charts import FIGURES, draw_curves, draw_figures
@@ -77,11 +77,6 @@ def edited_card(run: Run) -> Path | None:
 
 def require_reportable(run: Run, dataset: Dataset) -> None:
     """Raise ``RunError`` if ``dataset`` is not that of ``run``, or the files cannot be written to its folder."""
-    recorded = run.record.data.fingerprint
-    if dataset.fingerprint != recorded:
-        raise RunError(
-            f"the images have the fingerprint {dataset.fingerprint[:12]}; expected {recorded[:12]} as when "
-            f"{run.path.name} began{since_then(run, dataset)}: restore them, or give their new location with --data"
-        )
+    require_same_data(run.record.data, dataset, run)
     for name in (*FIGURES, CURVES, CARD, PAGE):
         require_writable(run.path / name)

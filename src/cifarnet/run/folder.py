@@ -5,8 +5,8 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -161,12 +161,10 @@ class Run:
                 f"{path} is damaged ({reason(error)}); expected one row per epoch: resume the run or train again"
             ) from error
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the run for this process. Raises ``RunError`` if another process uses it."""
         in_use = f"{self} is in use by another process; expected it free: wait for that one or stop it"
-        with locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs, in Python runs=)"):
-            yield
+        return locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs, in Python runs=)")
 
 
 def _rows(lines: Iterable[list[str]]) -> list[EpochRecord]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.atomic import write_atomically
+from cifarnet.errors import counted
 from cifarnet.report.charts import new_figure, number_cells, png
 
 from .compare import Comparison, ScoreWithInterval
@@ -40,7 +41,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
 
 def _title(comparison: Comparison) -> str:
     plan = comparison.plan
-    epochs = "the whole recipe" if plan.epochs is None else f"{plan.epochs} epoch{'s' * (plan.epochs != 1)}"
+    epochs = "the whole recipe" if plan.epochs is None else counted(plan.epochs, "epoch")
     seeds = "seed 0" if plan.seeds == 1 else f"seeds 0 to {plan.seeds - 1}"
     return f"{', '.join(plan.backends)}: recipe {plan.recipe} on {comparison.data}, {epochs}, {seeds}"
 
