@@ -18,12 +18,7 @@ UNEXPLAINED = "no single known mistake explains these differences; see which ima
 
 def command(
     outputs: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUTPUTS.json",
-            help="JSON file with the app's outputs by golden image.",
-            show_default=False,
-        ),
+        Path, typer.Argument(metavar="OUTPUTS.json", help="JSON file with the app's outputs by golden image.")
     ],
     as_json: JsonOption = False,
 ) -> None:

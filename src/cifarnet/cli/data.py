@@ -32,10 +32,7 @@ def check_command(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            "--contact-sheet",
-            metavar="FILE.png",
-            help="Also write a PNG file with some images of each class.",
-            show_default=False,
+            "--contact-sheet", metavar="FILE.png", help="Also write a PNG file with some images of each class."
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -36,20 +36,13 @@ def command(
         typer.Argument(
             metavar="RUN|MODEL.onnx",
             help="One model, or two to compare, each a run, a model file or pretrained; the latest run by default.",
-            show_default=False,
         ),
     ] = None,
     data: Annotated[
-        str | None,
-        typer.Option(help="Evaluate on the test split of this dataset instead of the run's own.", show_default=False),
+        str | None, typer.Option(help="Evaluate on the test split of this dataset instead of the run's own.")
     ] = None,
     images: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Evaluate on every image of this folder of class folders.",
-            show_default=False,
-        ),
+        str | None, typer.Option(metavar="DIR", help="Evaluate on every image of this folder of class folders.")
     ] = None,
     skip_broken: SkipBrokenOption = False,
     tta: TtaOption = False,

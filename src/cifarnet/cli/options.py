@@ -24,25 +24,20 @@ def require_text(arguments: Iterable[str]) -> None:
 
 
 RunArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="RUN", help="Run folder or its name; the latest run by default.", show_default=False),
+    str | None, typer.Argument(metavar="RUN", help="Run folder or its name; the latest run by default.")
 ]
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL",
-        help="Model file, exported run or its name, or pretrained; the newest exported run by default.",
-        show_default=False,
+        metavar="MODEL", help="Model file, exported run or its name, or pretrained; the newest exported run by default."
     ),
 ]
-BackendOption = Annotated[
-    str | None, typer.Option(help="jax, torch or tensorflow; overrides KERAS_BACKEND.", show_default=False)
-]
+BackendOption = Annotated[str | None, typer.Option(help="jax, torch or tensorflow; overrides KERAS_BACKEND.")]
 RunsOption = Annotated[Path, typer.Option(help="Folder that contains the runs.")]
 DATA_HELP = "cifar10, synthetic, a CIFAR-10 archive or a folder of class folders."
 DataOption = Annotated[str, typer.Option(help=DATA_HELP)]
 MovedDataOption = Annotated[
-    str | None, typer.Option("--data", help="New location of the run's images, if they were moved.", show_default=False)
+    str | None, typer.Option("--data", help="New location of the run's images, if they were moved.")
 ]
 IMAGE_SIZE_HELP = (
     f"Height and width in pixels to which the images of a folder are resized, {IMAGE_SIZE} to {LARGEST_IMAGE_SIZE}."

@@ -52,8 +52,7 @@ def command(
     top: Annotated[
         int | None,
         typer.Option(
-            help="Number of classes per image.",
-            show_default=f"{DEFAULT_TOP}, with --abstain {DEFAULT_TOP_WITH_ANSWER}",
+            help="Number of classes per image.", show_default=f"{DEFAULT_TOP}, with --abstain {DEFAULT_TOP_WITH_ANSWER}"
         ),
     ] = None,
     abstain: Annotated[
@@ -73,7 +72,6 @@ def command(
             metavar="I/N",
             help="Classify only shard I of N, counted from 0, for the tasks of a job array. With --csv every shard "
             "prints the header.",
-            show_default=False,
         ),
     ] = None,
     runs: RunsOption = Path("runs"),

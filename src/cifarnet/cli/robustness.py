@@ -30,10 +30,7 @@ def command(
     cifar10c: Annotated[
         Path | None,
         typer.Option(
-            "--cifar10c",
-            metavar="DIR",
-            help="Evaluate on the published CIFAR-10-C arrays in this folder instead.",
-            show_default=False,
+            "--cifar10c", metavar="DIR", help="Evaluate on the published CIFAR-10-C arrays in this folder instead."
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Use every test image instead of 2,000.")] = False,

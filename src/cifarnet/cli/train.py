@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def override(text: str) -> Any:
     """Return an option that overrides a setting of the recipe."""
-    return typer.Option(help=text, show_default=False, rich_help_panel="Override the recipe")
+    return typer.Option(help=text, rich_help_panel="Override the recipe")
 
 
 def one_of(choices: Any) -> str:
@@ -57,7 +57,7 @@ def command(
         int | None, typer.Option(help=IMAGE_SIZE_HELP, show_default=f"{IMAGE_SIZE}; with --from that of the run")
     ] = None,
     backend: BackendOption = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Resume this run.", show_default=False)] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Resume this run.")] = None,
     warm_start: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +65,6 @@ def command(
             metavar="RUN|pretrained",
             help="Fine-tune: start from the convolutions of this run, or of the bundled CIFAR-10 classifier, with its "
             "recipe and new dense layers.",
-            show_default=False,
         ),
     ] = None,
     skip_broken: SkipBrokenOption = False,
@@ -79,13 +78,8 @@ def command(
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; continue with --resume.", min=0)
     ] = None,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(metavar="tensorboard", help="Also write TensorBoard logs.", show_default=False),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Number of worker processes on this machine.", min=1, show_default="1")
-    ] = None,
+    track: Annotated[list[str] | None, typer.Option(metavar="tensorboard", help="Also write TensorBoard logs.")] = None,
+    workers: Annotated[int, typer.Option(help="Number of worker processes on this machine.", min=1)] = 1,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
     seed: Annotated[int | None, override("Random seed.")] = None,
@@ -127,7 +121,7 @@ def command(
     if resume is not None and (skip_broken or keep_test_images):
         option = "--skip-broken" if skip_broken else "--keep-test-images"
         raise UsageError(f"{option} and --resume were both given; expected it when the run begins: leave it out")
-    if workers is not None and workers > 1:
+    if workers > 1:
         _start_workers(workers, backend, None if resume is None else find_run(runs, resume))
     if resume is None:
         origin = None

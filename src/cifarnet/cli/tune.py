@@ -32,7 +32,7 @@ def command(
     backend: BackendOption = None,
     trials: Annotated[int, typer.Option(help="Stop when the journal has this many trials.", min=1)] = 20,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after this time; the running trial is lost.", min=0, show_default=False)
+        float | None, typer.Option(help="Stop after this time; the running trial is lost.", min=0)
     ] = None,
     storage: Annotated[
         Path, typer.Option(help="Journal of the trials. Processes on any machines that share it search together.")

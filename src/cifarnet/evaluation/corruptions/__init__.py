@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from . import blur, digital, noise, weather
 from .pixels import Generators, Pixels, generators, to_bytes, to_pixels
 
-__all__ = ["DRAWING", "FAMILIES", "SEVERITIES", "corrupt_at"]
-
 DRAWING = (
     "corruptions and severities of CIFAR-10-C (Hendrycks and Dietterich 2019), reimplemented: frost without its "
     "photographs, snow and fog with other random numbers; results are similar to published ones, but not equal"
