@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,13 +111,12 @@ def read_outputs(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({what}); expected JSON: check the path and the file") from error
     if not isinstance(outputs, dict):
         raise DataError(f"{path} holds no JSON object; expected {{image name: [numbers]}}: name the images")
-    if twice := [name for name, count in Counter(Path(name).name for name in outputs).items() if count > 1]:
-        given = [name for name in outputs if Path(name).name == twice[0]]
+    by_file = {Path(name).name: values for name, values in outputs.items()}
+    if len(by_file) < len(outputs):
         raise DataError(
-            f"{path} has {len(given)} entries for {twice[0]} ({', '.join(given)}); expected one per golden image: "
-            "remove the others"
+            f"{path} has {len(outputs)} entries for {len(by_file)} images; expected one per image: remove the others"
         )
-    return {Path(name).name: values for name, values in outputs.items()}
+    return by_file
 
 
 def check_outputs(outputs: Mapping[str, Any], folder: Path) -> Verdict:

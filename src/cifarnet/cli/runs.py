@@ -39,13 +39,10 @@ def recorded_run(root: Path, name: str | None) -> Run:
 
 def named_model(root: Path, name: str | None) -> Path:
     """Return the file of ``model_and_run``, by default the pretrained one if no run is exported."""
-    run = newest_exported_run(root) if name is None else None
-    if name is None and run is None:
-        return pretrained.MODEL
-    return exported_model(run) if run else model_and_run(root, name)[0]
+    return model_and_run(root, name, or_pretrained=True)[0]
 
 
-def model_and_run(root: Path, name: str | None) -> tuple[Path, Run | None]:
+def model_and_run(root: Path, name: str | None, *, or_pretrained: bool = False) -> tuple[Path, Run | None]:
     """Return the model file that ``name`` names, by default that of the newest exported run, and its run.
 
     A file and ``pretrained`` have no run. Prints a note if a newer run is not exported. Raises ``RunError`` if a run
@@ -58,12 +55,14 @@ def model_and_run(root: Path, name: str | None) -> tuple[Path, Run | None]:
         if file.name == MODEL and not file.exists() and (file.parent / RECORD).is_file():
             exported_model(Run(file.parent))  # raises
         return file, None
-    run = newest_exported_run(root) if name in (None, LATEST) else None
+    run = _newest_exported(root) if name in (None, LATEST) else None
+    if run is None and name is None and or_pretrained:
+        return pretrained.MODEL, None
     run = run or find_run(root, name)
     return exported_model(run), run
 
 
-def newest_exported_run(root: Path) -> Run | None:
+def _newest_exported(root: Path) -> Run | None:
     """Return the newest run below ``root`` that has a model file, or None. Prints a note if a newer run has none."""
     run = find_exported_run(root)
     with suppress(RunError):  # there may be no run at all
