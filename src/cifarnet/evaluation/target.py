@@ -52,11 +52,15 @@ class Target:
     """Run that the model belongs to, or None if unknown."""
     tta: bool
     """Whether the predictor applies test-time augmentation."""
-    origin: DataRecord
-    """Data set that the model was trained on."""
+    load_origin: Callable[[], DataRecord]
     load_predictor: Callable[[], Predictor]
     load_calibration: Callable[[Dataset | None, bool], Calibration | None]
     """Takes the dataset that the model was trained on, if available, and ``tta``."""
+
+    @property
+    def origin(self) -> DataRecord:
+        """Return the dataset that the model was trained on. Raises ``DataError`` if a model file lacks it."""
+        return self.load_origin()
 
     def with_tta(self) -> "Target":
         """Return the model with test-time augmentation; the same if it has that already."""
@@ -107,7 +111,7 @@ def run_target(run: Run, backend: str) -> Target:
         image_shape=cast("Shape", record.model.image_shape),
         run=run,
         tta=False,
-        origin=record.origin,
+        load_origin=lambda: record.origin,
         load_predictor=predictor,
         load_calibration=calibration,
     )
@@ -136,7 +140,7 @@ def file_target(path: Path, run: Run | None = None) -> Target:
         image_shape=opened.image_shape,
         run=run,
         tta=has_tta,
-        origin=run.record.origin if run else _origin_of(contract, name),
+        load_origin=lambda: run.record.origin if run else _origin_of(contract, name),
         load_predictor=lambda: opened.logits,
         load_calibration=calibration,
     )
