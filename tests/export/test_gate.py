@@ -46,7 +46,7 @@ def pad_at_the_end(graph):
 
 
 MISMATCH = (
-    r"^the file and the trained model do not agree \([a-z0-9 ]+, (optimised|plain), first on image \d+\): "
+    r"^the file and the trained model do not agree \([a-z0-9 ]+, (optimized|plain), first on image \d+\): "
     r"((calibrated )?probabilities differ (from the softmax of the file's own logits )?by \S+, expected at most \S+; "
     r"|\d+ of \d+ predictions change, expected none; )+usually the model lacks a keras\.layers\.Rescaling for .*: "
     r"no file was written"
@@ -146,8 +146,8 @@ def test_a_refused_export_leaves_the_earlier_file_and_says_that_it_is_still_ther
 def test_the_whole_test_set_goes_through_and_parts_of_it_in_other_ways(network, content, temperature, dataset):
     parity = check_parity(keras_outputs(network), content, dataset.test, Tolerances(), temperature)
     sizes = {"batches of 1": 40, "batches of 7": 200, "batches of 30": 200, "batches of 256": 200, "extreme inputs": 66}
-    parts = [(f"{name}, {word}", count) for name, count in sizes.items() for word in ("optimised", "plain")]
-    assert [(check.name, check.images) for check in parity.checks] == [("test set, optimised", 200), *parts]
+    parts = [(f"{name}, {word}", count) for name, count in sizes.items() for word in ("optimized", "plain")]
+    assert [(check.name, check.images) for check in parity.checks] == [("test set, optimized", 200), *parts]
     assert (parity.images, parity.accuracy) == (200, parity.trained_accuracy)
 
 

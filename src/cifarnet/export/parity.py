@@ -123,11 +123,11 @@ def check_parity(
     it returns them; with None the file has no such output. Raises ``ParityError`` with the differences and the first
     mismatch if a tolerance is exceeded.
     """
-    files = {word: onnx_outputs(content, optimized=word == "optimised") for word in ("optimised", "plain")}
+    files = {word: onnx_outputs(content, optimized=word == "optimized") for word in ("optimized", "plain")}
     reference = predict(trained, test.images)
-    whole = predict(files["optimised"], test.images)
+    whole = predict(files["optimized"], test.images)
     compare = partial(_compare, tolerances=tolerances.at(temperature), temperature=temperature)
-    checks = [compare("test set, optimised", reference, whole)]
+    checks = [compare("test set, optimized", reference, whole)]
     checks += [
         compare(f"{name}, {word}", expected, predict(heads, images, size))
         for name, images, size, expected in _parts(trained, test)
