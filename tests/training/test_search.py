@@ -198,6 +198,7 @@ def test_what_tune_writes_is_a_recipe_of_train(file, typed, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--trials", "2")
     assert code == 0, stderr
+    assert "recipe tiny.json (seed with filters [3], dense units [5], epochs 2, schedule epochs 2, validation" in stderr
     lines = stdout.splitlines()
     assert lines[0].split()[:5] == ["trial", "valid.", "loss", "accuracy", "epoch"]
     assert lines[3].startswith("importance")
