@@ -63,6 +63,8 @@ def test_results_that_contradict_the_history_are_refused(tmp_path, edit, told):
     put(run, UNFINISHED | results | edit)
     with pytest.raises(RunError, match=f"^run.json of .* has {told} history.csv says: restore the file"):
         best_epoch_of(run)
+    (run.path / "history.csv").write_text("damaged")
+    assert best_epoch_of(run) == edit.get("best_epoch", 2)
 
 
 @pytest.mark.parametrize(("epoch", "best"), [(2, 2), (1, 1), (0, 1), ("two", 1), ([1, 2], 1), (None, 1)])

@@ -29,8 +29,11 @@ def best_epoch_of(run: Run) -> int | None:
 
 
 def _require_history(run: Run, record: RunRecord) -> None:
-    """Raise ``RunError`` unless the results in the record of an ended training are those of its history, if any."""
-    history = run.read_history()
+    """Raise ``RunError`` unless the results of an ended training are those of its history, if that can be read."""
+    try:
+        history = run.read_history()
+    except RunError:  # damaged, which those who show it report
+        history = []
     if not history:
         return
     best, validation = _best_in(history, record), record.metrics.validation
