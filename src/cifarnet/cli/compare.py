@@ -11,7 +11,7 @@ from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError
 from cifarnet.recipes import RECIPES
 
-from .dataset_notes import say_left_out
+from .dataset_notes import recipe_label, say_left_out
 from .display import download_bar, out, say
 from .options import DATA, ImageSizeOption, JsonOption, SkipBrokenOption, filled
 from .tables import percent, table
@@ -47,7 +47,12 @@ def command(
     image_size: ImageSizeOption = IMAGE_SIZE,
     skip_broken: SkipBrokenOption = False,
     recipe: Annotated[
-        str, typer.Option(help=f"One of {', '.join(RECIPES)}.", parser=filled("--recipe", "its name"))
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help=f"One of {', '.join(RECIPES)}, or a recipe file.",
+            parser=filled("--recipe", "its name"),
+        ),
     ] = "seed",
     output: Annotated[
         Path | None,
@@ -84,8 +89,8 @@ def command(
     say(f"{dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test images")
     train = plan.settings(dataset, seed=0).train
     say(
-        f"recipe {recipe}: up to epoch {train.epochs:,} on a schedule of {train.schedule_epochs:,} epochs, "
-        f"in batches of {train.batch_size:,}"
+        f"recipe {recipe_label(recipe)}: up to epoch {train.epochs:,} on a schedule of {train.schedule_epochs:,} "
+        f"epochs, in batches of {train.batch_size:,}"
     )
     say(f"runs and results go to {folder}")
     say(HEADER)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifarnet.contract import american
 from cifarnet.errors import ModelError, printable
 from cifarnet.run.custom import CustomRecord, in_effect
 from cifarnet.run.typed_json import read
@@ -103,7 +104,7 @@ def _file(found: "Inspection") -> list[str]:
         rows.append(("TTA", "logits averaged over each image and its mirror image"))
     rows += [
         ("classes", ", ".join(contract["labels"])),
-        ("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
+        ("resize", ", ".join(f"{key} {american(str(value))}" for key, value in contract["resize"].items())),
     ]
     return [f"{name:<14}{value}" for name, value in rows]
 
@@ -139,7 +140,7 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
             yield from _leaves(each, name)
     elif value not in (None, "", []):
         text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield printable(_spaced(name)), text
+        yield printable(_spaced(name)), american(text)
 
 
 def _is_table(value: object) -> bool:
@@ -163,7 +164,7 @@ def _number(value: object) -> str:
     """Return a number as text, floats with three significant digits."""
     if isinstance(value, float):
         return f"{value:.3g}"
-    return f"{value:,}" if type(value) is int else str(value)
+    return f"{value:,}" if type(value) is int else american(str(value))
 
 
 def _spaced(name: str) -> str:

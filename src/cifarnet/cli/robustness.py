@@ -12,8 +12,9 @@ import typer
 
 from cifarnet.errors import UsageError, printable, shown
 
+from .dataset_notes import say_left_out
 from .display import download_bar, image_bar, out, say, say_not_known
-from .options import DATA, JsonOption, ModelArgument, RunsOption, filled
+from .options import DATA, JsonOption, ModelArgument, RunsOption, SkipBrokenOption, filled
 from .runs import exported_model, model_name, newest_exported_run, recorded_run
 from .tables import percent, table
 
@@ -45,6 +46,7 @@ def command(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Use every test image instead of 2,000.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed of the image subset and the corruptions.")] = 0,
+    skip_broken: SkipBrokenOption = False,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -69,7 +71,7 @@ def command(
 
     path, run = _model_and_run(model, runs)
     content, _ = read_model(path)
-    dataset, scored = _open_images(path, run, data)
+    dataset, scored = _open_images(path, run, data, skip_broken=skip_broken)
     stored = run.path / (PUBLISHED_ROBUSTNESS if cifar10c else ROBUSTNESS) if run and scored["same_as_run"] else None
     if stored:
         require_writable(stored)  # before a minute of measuring
@@ -111,14 +113,17 @@ def _model_and_run(name: str | None, runs: Path) -> "tuple[Path, Run | None]":
     return exported_model(run), run
 
 
-def _open_images(path: Path, run: "Run | None", data: str | None) -> "tuple[Dataset, dict[str, Any]]":
+def _open_images(
+    path: Path, run: "Run | None", data: str | None, *, skip_broken: bool
+) -> "tuple[Dataset, dict[str, Any]]":
     """Return the dataset whose test split is evaluated, and its description for the JSON document."""
     from cifarnet.evaluation.target import file_target, is_own, open_images, require_unseen, scored_images
 
     target = file_target(path, run)
     with download_bar() as progress:
-        dataset = open_images(target, data, progress)
+        dataset = open_images(target, data, progress, skip_broken=skip_broken)
     same_as_run, unseen = is_own(target, dataset), require_unseen(target, dataset, data)
+    say_left_out(dataset)
     if unseen is None:
         say_not_known(target.name)
     return dataset, scored_images(dataset, same_as_run=same_as_run, unseen=unseen)

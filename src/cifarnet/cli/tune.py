@@ -12,9 +12,9 @@ from cifarnet.errors import ConfigError, RunError, UsageError, counted, shell_wo
 from cifarnet.interrupt import INTERRUPTED, stop_on_signal
 from cifarnet.recipes import RECIPES, recipe_and_settings
 
-from .dataset_notes import say_left_out
+from .dataset_notes import recipe_label, say_left_out
 from .display import download_bar, out, say
-from .options import DATA, BackendOption, ImageSizeOption, SkipBrokenOption, filled
+from .options import DATA, BackendOption, ImageSizeOption, OldMinutesOption, SkipBrokenOption, filled
 from .tables import percent, table
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def command(
     skip_broken: SkipBrokenOption = False,
     backend: BackendOption = None,
     trials: Annotated[int, typer.Option(help="Stop when the journal has this many trials.", min=1)] = 20,
-    minutes: Annotated[
+    max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; the running trial is lost.", min=0, show_default=False)
     ] = None,
+    minutes: OldMinutesOption = None,
     storage: Annotated[
         Path,
         typer.Option(
@@ -68,17 +69,18 @@ def command(
     best = storage.with_name(f"{storage.stem}.best.json")
     _require_own(best, recipe)
     choose(backend)
+    from cifarnet.training.search import importance, require_usable, search  # Keras, now that its framework is chosen
+
+    require_usable(storage)  # before the images are decoded
     with download_bar() as progress:
         dataset = load_dataset(
             data, seed=settings.train.seed, image_size=image_size, progress=progress, skip_broken=skip_broken
         )
     say_left_out(dataset)
     adapted = settings.for_dataset(dataset, changes)
-    from cifarnet.training.search import importance, search  # Keras, now that its framework is chosen
-
-    say(f"backend {choose()}, recipe {recipe}, data {data}, journal {storage}")
+    say(f"backend {choose()}, recipe {recipe_label(recipe)}, data {data}, journal {storage}")
     with stop_on_signal() as stop:
-        limit = math.inf if minutes is None else minutes
+        limit = max_minutes if max_minutes is not None else minutes if minutes is not None else math.inf
         study = search(
             adapted, dataset, storage, trials=trials, max_minutes=limit, stop=lambda: bool(stop), on_trial=_say_trial
         )

@@ -3,6 +3,7 @@
 import math
 from datetime import datetime
 
+from cifarnet.contract import american
 from cifarnet.errors import printable
 
 NONE = "\u2013"
@@ -79,6 +80,6 @@ def short(name: str) -> str:
 
 FILTERS = {
     each.__name__: each
-    for each in (percent, confidence, number, tiny, millions, compact, megabytes, duration, moment, spaced)
+    for each in (percent, confidence, number, tiny, millions, compact, megabytes, duration, moment, spaced, american)
 }
 """Filters of the templates."""

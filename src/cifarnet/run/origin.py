@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
+from cifarnet.dataset import CIFAR10_LABELS, IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
 from cifarnet.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Origin:
     """Whether the validation images are those of a folder ``val``, which earlier versions ignored."""
     skip_broken: bool = False
     """Whether files that cannot be read were skipped."""
+    labels: tuple[str, ...] = ()
+    """Class names; empty if unknown."""
 
     def load_dataset(
         self, place: str | None = None, progress: "Progress | None" = None, *, skip_broken: bool = False
@@ -37,7 +39,7 @@ class Origin:
         """Open the images, from ``place`` if given, and split them as for the training run.
 
         Files that cannot be read are skipped with ``skip_broken``, or if the run skipped them. Raises ``DataError`` if
-        the location of the images is unknown or does not exist.
+        the location of the images is unknown or does not exist, and for CIFAR-10 in place of images of other classes.
         """
         from cifarnet.data import load_dataset  # imports numpy, which --help does not need
 
@@ -47,6 +49,11 @@ class Origin:
             raise DataError(
                 f"the model was trained on {source or self.name}, {fault}; expected --data with its location, in "
                 "Python dataset="
+            )
+        if source == "cifar10" and self.labels not in ((), CIFAR10_LABELS):  # before a download
+            raise DataError(
+                f"{source} has the classes {', '.join(CIFAR10_LABELS)}; expected {', '.join(self.labels)}: pass images "
+                "of those classes"
             )
         return load_dataset(
             source,

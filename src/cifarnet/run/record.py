@@ -99,6 +99,7 @@ class DataRecord:
             image_size=self.image_size,
             use_validation_folder=self.validation_images is not None,
             skip_broken=self.skipped is not None,
+            labels=self.labels,
         )
 
 
@@ -239,6 +240,11 @@ class RunRecord:
     def settings(self) -> Recipe:
         """The recipe with the settings of this run."""
         return Recipe(name=self.recipe, model=self.model, train=self.train)
+
+    @property
+    def ending(self) -> str:
+        """Why training stopped, in words."""
+        return "training had not finished" if self.why_stopped is None else STOP_REASONS[self.why_stopped]
 
     @property
     def training(self) -> dict[str, Any]:
