@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.contract import american
 from cifarnet.dataset import Split
 from cifarnet.errors import ParityError
-from cifarnet.contract import american
 from cifarnet.evaluation.scoring import evaluation_batch, predict, score, softmax, with_tta
 from cifarnet.runtime import open_model
 
