@@ -62,8 +62,12 @@ def test_the_name_is_given_only_after_the_bytes_are_on_the_disk(tmp_path, monkey
 
 
 def test_a_missing_folder_is_an_error_of_ours_that_names_the_file(tmp_path):
-    with pytest.raises(RunError, match=r"nowhere/run\.json could not be written \(No such file or directory\)"):
-        write_atomically(tmp_path / "nowhere" / "run.json", b"")
+    with pytest.raises(
+        RunError,
+        match=r"nowhere/in/run\.json could not be written \(No such file or directory\): "
+        r"there is no folder \S*/nowhere, perhaps because it was moved or deleted meanwhile: start again$",
+    ):
+        write_atomically(tmp_path / "nowhere" / "in" / "run.json", b"")
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
@@ -86,7 +90,7 @@ def test_a_rename_that_the_system_refuses_leaves_the_old_content_alone(tmp_path,
 
     (tmp_path / "run.json").write_bytes(b"old")
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(RunError, match=r"run\.json could not be written \(Permission denied\)"):
+    with pytest.raises(RunError, match=r"run\.json could not be written \(Permission denied\): check its permissions"):
         write_atomically(tmp_path / "run.json", b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"run.json": b"old"}
 

@@ -60,6 +60,7 @@ def test_the_contract_of_the_model_is_served(ask):
     ("path", "file", "kind"),
     [
         ("/", "index.html", "text/html; charset=utf-8"),
+        ("/?x=1", "index.html", "text/html; charset=utf-8"),
         ("/app.js", "app.js", "text/javascript; charset=utf-8"),
         ("/main.js", "demo.js", "text/javascript; charset=utf-8"),
         ("/style.css", "style.css", "text/css; charset=utf-8"),
@@ -69,6 +70,15 @@ def test_each_file_of_the_page_has_its_content_type_and_is_not_cached(ask, path,
     status, headers, content = ask(path)
     assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, kind, "no-store")
     assert content == (package_data() / "browser" / file).read_bytes()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/app.js?v=2", 200), ("/classifier.js", 404)])
+def test_head_is_answered_as_get_without_the_content(server, ask, path, status):
+    with socket.create_connection(server.server_address, timeout=10) as connection:
+        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head, _, content = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert (int(head.split()[1]), content) == (status, b"")
+    assert f"Content-Length: {len(ask(path)[2])}\r\n".encode() in head
 
 
 @pytest.mark.parametrize("path", ["/../pyproject.toml", "/%2e%2e/pyproject.toml", "/classifier.js", "/classify"])

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from cifarnet.cli.tables import WIDEST
 from onnx import numpy_helper
 from PIL import Image
 
@@ -68,7 +69,10 @@ def test_metrics_on_a_folder_of_images(evaluate, model, tmp_path):
     assert (code, stdout[0], len(stdout)) == (0, "decoding", 2)
     assert shown.splitlines()[0] == f"{model} on onnxruntime: 5 images of 3 classes"
     assert "80.00%   (95% CI: 37.55% to 96.38%)" in shown
+    assert shown.splitlines()[-2].split() == ["most", "confident", "errors", "predicted", "confidence", "file"]
+    assert shown.splitlines()[-1].split()[-1] == "green/1.png"
     document = json.loads(evaluate(model, "--images", images, "--json")[1])
+    assert [each["file"] for each in document["evaluation"]["confident_errors"]] == ["green/1.png"]
     assert (document["engine"], document["evaluation"]["confusion"]) == (
         "onnxruntime",
         [[2, 0, 0], [0, 1, 1], [0, 0, 1]],
@@ -106,6 +110,7 @@ def test_two_models_are_compared_on_the_same_images(evaluate, model, tmp_path):
     assert code == 0
     assert "-100.00 percentage points of accuracy" in shown
     assert ": significant at the 5% level" in shown
+    assert shown.splitlines()[-1].split()[-1] == "green/3.png"
     document = json.loads(evaluate(model, model, "--images", images, "--json")[1])
     assert (document["comparison"]["agreement"], document["comparison"]["p_value"]) == (1.0, 1.0)
 
@@ -324,7 +329,7 @@ def test_class_names_are_shortened_and_escaped_in_every_table(evaluate, tmp_path
         code, stdout, _ = evaluate(*models_, "--images", photos)
         assert code == 0
         assert all(line.isprintable() for line in stdout.splitlines())
-        assert max(map(len, stdout.splitlines())) < 2 * 40 + 60
+        assert max(map(len, stdout.splitlines())) < 2 * 40 + 20 + WIDEST  # names of files are complete
     code, stdout, _ = evaluate(model, "--images", photos)
     assert f"{'a' * 39}…  " in stdout
     assert 'with, "quotes" and it\'s  ' in stdout

@@ -61,7 +61,7 @@ def test_the_wilson_interval(hits, trials, low, high):
 
 def test_a_worked_evaluation():
     probabilities = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1]]
-    found = measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES)
+    found = measure(logits_for(probabilities), labels_of(0, 1, 1, 2), NAMES, files=["a/0", "b/1", "b/2", "c/3"])
     assert (found.images, found.accuracy, found.top2_accuracy) == (4, 0.5, 0.75)
     assert found.confusion == ((1, 0, 0), (1, 1, 0), (1, 0, 0))
     ant, bee, cow = found.classes
@@ -72,9 +72,9 @@ def test_a_worked_evaluation():
         ("bee", "ant", 0.5),
         ("cow", "ant", 1.0),
     ]
-    assert [(each.index, each.label, each.predicted) for each in found.confident_errors] == [
-        (1, "bee", "ant"),
-        (3, "cow", "ant"),
+    assert [(each.index, each.file, each.label, each.predicted) for each in found.confident_errors] == [
+        (1, "b/1", "bee", "ant"),
+        (3, "c/3", "cow", "ant"),
     ]
     np.testing.assert_allclose(found.confident_errors[0].probability, 0.6, rtol=1e-6)
     # (0.3² + 0.2² + 0.1²) + (0.6² + 0.7² + 0.1²) + (0.1² + 0.2² + 0.1²) + (0.5² + 0.4² + 0.9²), a quarter of it

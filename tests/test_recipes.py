@@ -133,6 +133,7 @@ def test_a_recipe_file_changes_a_recipe(tmp_path):
     assert settings == {"learning_rate": 1, "filters": [8, 8], "flip": "none"}
     assert found == recipe("fast").changed({"learning_rate": 1.0, "filters": (8, 8), "flip": "none"})
     assert recipe_and_settings("strong") == (recipe("strong"), {})
+    assert recipe_and_settings(str(path.rename(tmp_path / "mine.JSON"))) == (found, settings)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +160,10 @@ def test_a_command_refuses_a_recipe_file_that_contradicts_the_images(typed, tmp_
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.json"
     path.write_text('{"recipe": "seed", "settings": {"classes": 7}}')
-    for command, limit in (("train", "--max-minutes"), ("tune", "--minutes")):
+    for command, limit in (("train", "--max-minutes"), ("tune", "--max-minutes")):
         code, stdout, stderr = typed(command, "--data", "synthetic", "--recipe", path, limit, "0")
         assert (code, stdout) == (1, "")
+        assert f"recipe {path} (seed with classes 7), data synthetic" in stderr or command == "tune"
         assert stderr.splitlines()[-1] == "error: classes is 7; expected 10, as synthetic has: leave it out"
 
 

@@ -119,6 +119,7 @@ def test_the_page_has_every_part_with_its_data(page):
     assert "lowest after epoch 7; after epoch 12 training stopped: the last epoch is done" in text
     assert "The mean accuracy on corrupted images is 56.7% (mean corruption error 43.3%), on clean ones 80.0%" in text
     assert "Worst: jpeg compression, pixelate, elastic " in text
+    assert "test set, optimized 120" in text  # of a file with the former spelling
     assert "Largest probability difference 1.5e-06 Tolerance of probabilities 1.0e-05" in text
 
 

@@ -75,6 +75,7 @@ def test_an_exported_run_is_reported_without_a_framework(run, tmp_path):
     page, frameworks = done.stdout.splitlines()
     assert (page, frameworks) == (str(Path("runs") / "mine" / PAGE), "")
     assert (tmp_path / page).read_text().startswith("<!doctype html>")
+    assert "test/a red/0.png" in (tmp_path / page).read_text()  # shown in the color of another class
     assert "80.00%" in (run.path / CARD).read_text().replace("\u00a0", " ")  # one image of five has another color
 
 

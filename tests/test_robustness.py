@@ -350,11 +350,19 @@ def test_results_on_other_images_are_not_stored(run, run_folder, photos, tmp_pat
     for index, path in enumerate((tmp_path / "other" / "test").rglob("*.png")):
         Image.new("RGB", (32, 32), (index, 0, 0)).save(path)
     (run_folder / ROBUSTNESS).write_text("of the run")
-    code, stdout, stderr = run("--data", tmp_path / "other", "--json")
+    (tmp_path / "other" / "test" / models.LABELS[0] / "2.png").write_text("no image")
+    assert run("--data", tmp_path / "other", "--json")[0] == 1
+    code, stdout, stderr = run("--data", tmp_path / "other", "--json", "--skip-broken")
+    assert f"note: 1 file that cannot be read is left out: test/{models.LABELS[0]}/2.png (no image" in " ".join(stderr)
     shown = json.loads(stdout)["data"]
     assert (code, shown["source"], shown["images"], shown["same_as_run"]) == (0, str(tmp_path / "other"), 3, False)
     assert "the results are not stored in its folder" in " ".join(stderr)
     assert (run_folder / ROBUSTNESS).read_text() == "of the run"
+
+
+def test_cifar10_is_not_downloaded_for_a_model_of_other_classes(fails, run_folder, monkeypatch):
+    monkeypatch.setattr("cifarnet.data.fetch", lambda *_: pytest.fail("a download"))
+    assert fails("--data", "cifar10").startswith("error: cifar10 has the classes airplane, automobile, ")
 
 
 def test_a_record_that_cannot_be_written_is_refused_first(run, run_folder):

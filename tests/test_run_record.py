@@ -9,7 +9,7 @@ import pytest
 from cifarnet.config import TrainConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.data import synthetic
-from cifarnet.errors import RunError
+from cifarnet.errors import DataError, RunError
 from cifarnet.run.folder import BEST_WEIGHTS, EpochRecord, Run, require_weights
 from cifarnet.run.origin import DataRecord, require_outside
 from cifarnet.run.state import best_epoch_of, require_own_export
@@ -43,12 +43,27 @@ def test_while_there_are_no_results_the_history_tells(tmp_path, losses, best):
     assert best_epoch_of(run_with(tmp_path, losses)) == best
 
 
-@pytest.mark.parametrize("recorded", [1, None])
-def test_the_record_wins_over_the_history(tmp_path, recorded):
-    assert (
-        best_epoch_of(run_with(tmp_path, [(1.0, 0.9), (1.0, 0.5)], best_epoch=recorded, why_stopped="epochs"))
-        == recorded
-    )
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ({"best_epoch": 1}, "best_epoch 1; expected 2, as"),
+        ({"best_epoch": 9}, "best_epoch 9; expected 2, as"),
+        ({"best_epoch": None}, "best_epoch None; expected 2, as"),
+        ({"epochs": 3}, "epochs 3; expected 2, as"),
+        ({"metrics": {"validation": {"loss": 0.4, "accuracy": 0.5}}}, r"validation\.loss 0\.4; expected 0\.5, as"),
+        ({"metrics": {"validation": {"loss": 0.5, "accuracy": 0.9}}}, r"validation\.accuracy 0\.9; expected 0\.5, as"),
+    ],
+)
+def test_results_that_contradict_the_history_are_refused(tmp_path, edit, told):
+    results = {"why_stopped": "epochs", "epochs": 2, "best_epoch": 2}
+    results |= {"metrics": {"validation": {"loss": 0.5, "accuracy": 0.5}}}
+    run = run_with(tmp_path, [(1.0, 0.9), (1.0, 0.5)], **results)
+    assert best_epoch_of(run) == 2
+    put(run, UNFINISHED | results | edit)
+    with pytest.raises(RunError, match=f"^run.json of .* has {told} history.csv says: restore the file"):
+        best_epoch_of(run)
+    (run.path / "history.csv").write_text("damaged")
+    assert best_epoch_of(run) == edit.get("best_epoch", 2)
 
 
 @pytest.mark.parametrize(("epoch", "best"), [(2, 2), (1, 1), (0, 1), ("two", 1), ([1, 2], 1), (None, 1)])
@@ -86,8 +101,20 @@ def test_the_export_of_other_weights_with_the_same_settings_is_refused(tmp_path,
     training = run.record.to_json()
     monkeypatch.setattr("cifarnet.runtime.read_model", lambda _: (None, {"training": training}))
     require_own_export(run)
-    training["weights_sha256"] = "2" * 64
-    with pytest.raises(RunError, match="its weights_sha256 is 222222222222; expected 111111111111: export it again"):
+    for other, told in (
+        ({"weights_sha256": "2" * 64}, "weights_sha256 is 222222222222; expected 111111111111"),
+        ({"train": TrainConfig(min_delta=0.01, class_weights="balanced").to_json()}, "class_weights is balanced; expe"),
+        ({"custom": {"loss": {"name": "focal"}}}, "its custom is {'loss': {'n; expected None"),
+    ):
+        monkeypatch.setattr(
+            "cifarnet.runtime.read_model", lambda _, other=other: (None, {"training": training | other})
+        )
+        with pytest.raises(RunError, match=f"{told}.*: export it again"):
+            require_own_export(run)
+    # Settings that JSON omits, on the other side.
+    put(run, training | {"train": TrainConfig(min_delta=0.01, class_weights="balanced").to_json()})
+    monkeypatch.setattr("cifarnet.runtime.read_model", lambda _: (None, {"training": training}))
+    with pytest.raises(RunError, match="class_weights is none; expected balanced: export it again"):
         require_own_export(run)
 
 
@@ -101,6 +128,14 @@ def test_the_images_of_a_run_open_by_the_seed_that_divided_them_whatever_that_of
     found = run.record.origin
     assert (found.source, found.fingerprint) == ("/photos", DRAWN.fingerprint)
     assert (found.split_by, found.split_seed) == ("content", 8)
+
+
+def test_cifar10_is_not_downloaded_in_place_of_images_of_other_classes(monkeypatch):
+    monkeypatch.setattr("cifarnet.data.fetch", lambda *_: pytest.fail("a download"))
+    with pytest.raises(
+        DataError, match=r"cifar10 has the classes airplane, .*; expected .*: pass images of those classes"
+    ):
+        DataRecord.of(DRAWN).resolved(0).load_dataset("cifar10")
 
 
 def test_the_images_of_an_earlier_version_open_by_position_and_the_seed_of_the_training(tmp_path):

@@ -28,7 +28,9 @@ TEMPORARY = re.compile(r"\..+-(?P<host>[0-9a-f]{8})-(?P<pid>\d{1,9})-[0-9a-f]{8}
 """Pattern of the names of temporary files and folders; see ``temporary_name``."""
 ABANDONED_S = 24 * 3600
 """Age, in seconds, at which a temporary file of another machine is considered abandoned. Writing takes seconds."""
-LOST = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT))
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+"""Errors of a full disk."""
+LOST = FULL | {errno.EIO}
 """Errors of ``fsync`` after which data may be lost. Other errors mean that the file system does not support it."""
 
 
@@ -64,9 +66,16 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"{path} could not be written ({reason(error)}): free some space or choose another folder"
-        ) from error
+        raise RunError(f"{path} could not be written ({reason(error)}): {_advice(path, error)}") from error
+
+
+def _advice(path: Path, error: OSError) -> str:
+    if error.errno in FULL:
+        return "free some space or choose another folder"
+    missing = (folder for folder in reversed(path.parents) if not folder.exists())
+    if error.errno == errno.ENOENT and (gone := next(missing, None)):
+        return f"there is no folder {shown(gone)}, perhaps because it was moved or deleted meanwhile: start again"
+    return "check its permissions or choose another folder"
 
 
 @contextmanager
@@ -140,6 +149,25 @@ def _is_running(pid: int) -> bool:
     except OSError:  # the process of another user
         return True
     return True
+
+
+def own_process() -> str:
+    """Return a text that identifies this process, on any machine and even if its process ID is used again."""
+    return f"{HOST}-{os.getpid()}-{_started(os.getpid())}"
+
+
+def has_ended(process: str) -> bool:
+    """Return whether a process, as ``own_process`` identifies it, has ended; False if that is not known."""
+    host, pid, started = process.split("-")
+    return host == HOST and (not _is_running(int(pid)) or _started(int(pid)) not in (started, ""))
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in clock ticks since the boot, or "" if the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]  # field 22 of proc_pid_stat(5)
+    except (OSError, IndexError):
+        return ""
 
 
 def publish(temporary: Path, path: Path) -> None:

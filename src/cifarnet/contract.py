@@ -34,6 +34,8 @@ RECIPE: Final[Mapping[str, str | int]] = {
 }
 """Steps of ``preprocessing.pixels``, in order, as stored in a model file with the model's own height and width."""
 
+AMERICAN: Final[Mapping[str, str]] = {"centre-square": "center-square", ", optimised": ", optimized"}
+"""Spelling in which to show names in model files, whose bytes stay the same: of a step and of a parity check."""
 STANDARD_DOMAINS = frozenset(("", "ai.onnx"))
 """Names of the standard ONNX operator set."""
 CONTRACT_VERSION = 1
@@ -106,6 +108,13 @@ MAX_TEMPERATURE = 1000
 SHARES = ("threshold", "coverage", "accuracy")
 """Keys of the selective prediction threshold."""
 KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
+
+
+def american(name: str) -> str:
+    """Return a name in a model file in American spelling."""
+    for british, spelling in AMERICAN.items():
+        name = name.replace(british, spelling)
+    return name
 
 
 def reason_or_pointer(reason: object, file: Path | BinaryIO) -> str:

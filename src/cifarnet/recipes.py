@@ -173,9 +173,19 @@ RECIPES = {
 
 def recipe(name: str) -> Recipe:
     """Return the recipe named ``name``. Raises ``ConfigError`` for an unknown name."""
+    return _named(name)
+
+
+def _named(name: str, otherwise: str = "") -> Recipe:
     if not isinstance(name, str) or name not in RECIPES:
-        raise ConfigError(f"there is no recipe named {name!r:.60}; expected one of {', '.join(sorted(RECIPES))}")
+        names = ", ".join(sorted(RECIPES))
+        raise ConfigError(f"there is no recipe named {name!r:.60}; expected one of {names}{otherwise}")
     return RECIPES[name]
+
+
+def is_recipe_file(name: str) -> bool:
+    """Return whether ``name`` is that of a recipe file, existing or not, rather than of a recipe."""
+    return name.lower().endswith(".json")
 
 
 def recipe_and_settings(name: str) -> tuple[Recipe, dict[str, Any]]:
@@ -184,8 +194,8 @@ def recipe_and_settings(name: str) -> tuple[Recipe, dict[str, Any]]:
     The file is an object with ``recipe``, the name of a recipe, and ``settings``, values of fields of ``ModelConfig``
     and ``TrainConfig`` by name. Raises ``ConfigError`` for an unknown name and for a file that is not such an object.
     """
-    if not name.endswith(".json"):
-        return recipe(name), {}
+    if not is_recipe_file(name):
+        return _named(name, ", or a recipe file whose name ends in .json"), {}
     try:
         document = json.loads(Path(name).read_bytes())
         base, settings = document.pop("recipe"), dict(document.pop("settings"))

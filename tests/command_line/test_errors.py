@@ -20,7 +20,9 @@ OTHER = next(name for name in NAMES if name != BACKEND)
 
 
 def test_an_unknown_recipe(fails):
-    assert fails("train", "--recipe", "sead") == "there is no recipe named 'sead'; expected one of fast, seed, strong"
+    assert fails("train", "--recipe", "sead") == (
+        "there is no recipe named 'sead'; expected one of fast, seed, strong, or a recipe file whose name ends in .json"
+    )
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -106,7 +108,10 @@ def test_resuming_a_finished_run_is_refused_before_its_data_is_opened(run, tmp_p
     gone = DATA | {"source": str(tmp_path / "gone")}
     name = write_run(tmp_path, status="finished", why_stopped="patience", epochs=37, data=gone)
     message = fails_after_messages(run, "train", "--resume", name, "--learning-rate", str(TRAIN.learning_rate))
-    assert message.startswith("runs/stored has finished (patience, epoch 37); expected a run that was interrupted")
+    assert message.startswith(
+        "runs/stored has finished after epoch 37: the validation loss stopped improving; expected a run that was "
+        "interrupted"
+    )
 
 
 @pytest.mark.parametrize(

@@ -397,8 +397,11 @@ def test_the_figure_accepts_accuracies_of_0_and_1(two_seeds, tmp_path):
         assert picture.format == "PNG"
 
 
-def test_a_plan_without_epochs_trains_for_the_epochs_of_the_recipe():
+def test_a_plan_without_epochs_trains_for_the_epochs_of_the_recipe(tmp_path):
     dataset = load_dataset("synthetic")
+    (tmp_path / "mine.json").write_text('{"recipe": "fast", "settings": {"epochs": 7, "batch_size": 400}}')
+    mine = Plan(backends=("jax", "torch"), epochs=None, recipe=str(tmp_path / "mine.json")).settings(dataset, 1)
+    assert (mine.name, mine.train.epochs, mine.train.batch_size, mine.train.seed) == ("fast", 7, 400, 1)
     assert Plan(backends=("jax", "torch"), epochs=None).settings(dataset, 1).train.epochs == 1000
     assert Plan(backends=("jax", "torch"), epochs=2).settings(dataset, 1).train.seed == 1
     short = Plan(backends=("jax", "torch"), epochs=2, recipe="fast").settings(dataset, 1).train

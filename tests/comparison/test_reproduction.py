@@ -21,9 +21,10 @@ from cifarnet.evaluation.reproduce import (
 )
 from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.folder import EpochRecord, Run
-from cifarnet.run.record import RunRecord
+from cifarnet.run.record import STOP_REASONS, RunRecord
 
 SETTINGS = recipe("seed")
+PATIENCE, LAST = STOP_REASONS["patience"], STOP_REASONS["epochs"]
 
 
 def test_a_run_is_repeated_bit_for_bit_on_the_same_machine(story):
@@ -42,7 +43,7 @@ def test_a_run_is_repeated_bit_for_bit_on_the_same_machine(story):
 def test_one_epoch_of_two_is_repeated_and_a_billionth_more_than_was_recorded_is_refused_with_its_place(story):
     code, stdout, _ = story.changed
     assert code == 1
-    assert stdout.startswith("diverged: 1 of 2 epochs; first difference: epoch 1, validation_loss: ")
+    assert stdout.startswith("diverged: 1 of 2 epochs; first difference: epoch 1, train_loss: ")
     assert ", difference 1.0e-09; rounding noise is only known for the recipe seed on CIFAR-10" in stdout
 
 
@@ -128,10 +129,10 @@ def test_a_loss_of_nan_is_infinitely_far_from_a_number(judged):
 @pytest.mark.parametrize(
     ("rows", "why_stopped", "ending"),
     [
-        (ROWS[:2], "patience", "ended after 2 epochs (patience) instead of 3 epochs (epochs)"),
-        (ROWS[:2], "nan", "ended after 2 epochs (nan) instead of 3 epochs (epochs)"),
-        ([*ROWS, replace(ROWS[2], epoch=4)], "epochs", "ended after 4 epochs (epochs) instead of 3 epochs (epochs)"),
-        (ROWS, "patience", "ended after 3 epochs (patience) instead of 3 epochs (epochs)"),
+        (ROWS[:2], "patience", f"ended after 2 epochs ({PATIENCE}) instead of 3 epochs ({LAST})"),
+        (ROWS[:2], "nan", f"ended after 2 epochs (the loss is NaN) instead of 3 epochs ({LAST})"),
+        ([*ROWS, replace(ROWS[2], epoch=4)], "epochs", f"ended after 4 epochs ({LAST}) instead of 3 epochs ({LAST})"),
+        (ROWS, "patience", f"ended after 3 epochs ({PATIENCE}) instead of 3 epochs ({LAST})"),
     ],
 )
 def test_a_repetition_that_ended_otherwise_has_diverged_even_with_equal_rows(judged, rows, why_stopped, ending):

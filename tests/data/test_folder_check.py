@@ -162,3 +162,11 @@ def test_the_contact_sheet_has_the_letters_of_its_font_and_escapes_others(monkey
     assert same("a\nb", r"a\nb")
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the base install
     assert same("кот", r"\u043a\u043e\u0442")
+
+
+def test_the_count_of_a_class_with_a_long_name_is_on_the_sheet():
+    def sheet_of(count):
+        labels = np.zeros(count, np.int32)
+        return contact_sheet(Split(np.zeros((count, 32, 32, 3), np.uint8), labels), ("w" * 200,))
+
+    assert sheet_of(20) == sheet_of(20) != sheet_of(30)  # sixteen of the same images on both

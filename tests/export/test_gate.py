@@ -46,7 +46,7 @@ def pad_at_the_end(graph):
 
 
 MISMATCH = (
-    r"^the file and the trained model do not agree \([a-z0-9 ]+, (optimised|plain), first on image \d+\): "
+    r"^the file and the trained model do not agree \([a-z0-9 ]+, (optimized|plain), first on image \d+\): "
     r"((calibrated )?probabilities differ (from the softmax of the file's own logits )?by \S+, expected at most \S+; "
     r"|\d+ of \d+ predictions change, expected none; )+usually the model lacks a keras\.layers\.Rescaling for .*: "
     r"no file was written"

@@ -27,7 +27,7 @@ from cifarnet.run.record import RunRecord
 from cifarnet.run.typed_json import members
 from cifarnet.training import optimizer
 from cifarnet.training.begin import begin
-from cifarnet.training.best import calibration_of
+from cifarnet.training.best import calibration_of, load_best_and_epoch
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.early_stopping import EarlyStopping
 from cifarnet.training.loop import fit
@@ -115,6 +115,26 @@ def test_a_run_without_a_calibration_gets_the_one_that_training_would_have_given
     put(run, whole.record | {"calibration": {"temperature": -1}})
     with pytest.raises(RunError, match=r"calibration\.temperature is -1; expected"):
         calibration_of(run, model, dataset)
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ({"best_epoch": 1}, "run.json of .* has best_epoch 1; expected"),
+        (
+            {"train": SMALL_TRAINING.to_json() | {"class_weights": "balanced"}},
+            "the class weights balanced; expected none",
+        ),
+        ({"train": SMALL_TRAINING.to_json() | {"learning_rate": 1.0}}, "the learning rate 1.0; expected 0.003"),
+    ],
+)
+def test_a_finished_run_whose_record_was_edited_is_not_evaluated(whole, tmp_path, edit, told):
+    run = Run(shutil.copytree(whole.run.path, tmp_path / "edited"))
+    assert whole.record["best_epoch"] > 1
+    assert load_best_and_epoch(run).epoch == whole.record["best_epoch"]
+    put(run, whole.record | edit)
+    with pytest.raises(RunError, match=told):
+        load_best_and_epoch(run)
 
 
 def test_a_run_that_still_trains_is_left_alone_by_its_calibration(whole, dataset, tmp_path):

@@ -9,8 +9,11 @@ import sys
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from cifarnet.atomic import own_process
 from cifarnet.data import synthetic
 from cifarnet.errors import RunError
 from cifarnet.recipes import recipe, recipe_and_settings
@@ -149,6 +152,15 @@ def test_a_journal_that_cannot_be_made_is_refused(settings, dataset, tmp_path, p
         search(settings, dataset, tmp_path / place, trials=1)
 
 
+@pytest.mark.parametrize("place", ["missing/x", "notes.txt"])
+def test_a_journal_that_cannot_be_used_is_refused_before_the_images_are_read(file, typed, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("my notes\n")
+    code, stdout, stderr = typed("tune", "--data", "no such folder", "--recipe", "tiny.json", "--storage", place)
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith(f"error: {place} cannot be used (")
+
+
 @pytest.mark.parametrize("lost", [1, 20])
 def test_a_journal_whose_last_line_is_incomplete_goes_on_without_it(settings, dataset, journal, lost):
     search(settings, dataset, journal, trials=2)
@@ -159,6 +171,26 @@ def test_a_journal_whose_last_line_is_incomplete_goes_on_without_it(settings, da
     assert [path.name for path in journal.parent.iterdir()] == [journal.name]
 
 
+def test_running_trials_of_killed_processes_fail_and_none_of_them_counts(settings, dataset, journal):
+    study = search(settings, dataset, journal, trials=1)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    host, pid, started = own_process().split("-")
+    processes = {
+        f"{host}-{ended.pid}-{started}": "FAIL",
+        f"{host}-{pid}-{int(started) + 1}": "FAIL",  # the process ID was used again
+        own_process(): "RUNNING",
+        f"{'0' * 8}-{ended.pid}-{started}": "RUNNING",  # of another machine
+        None: "RUNNING",  # of an earlier version
+    }
+    for process in processes:
+        trial = study.ask()
+        if process is not None:
+            trial.set_user_attr("process", process)
+    states = [trial.state.name for trial in search(settings, dataset, journal, trials=2).trials]
+    assert states == ["COMPLETE", *processes.values(), "COMPLETE"]
+
+
 # The command
 
 
@@ -166,6 +198,7 @@ def test_what_tune_writes_is_a_recipe_of_train(file, typed, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--trials", "2")
     assert code == 0, stderr
+    assert "recipe tiny.json (seed with filters [3], dense units [5], epochs 2, schedule epochs 2, validation" in stderr
     lines = stdout.splitlines()
     assert lines[0].split()[:5] == ["trial", "valid.", "loss", "accuracy", "epoch"]
     assert lines[3].startswith("importance")
@@ -233,6 +266,9 @@ def test_tune_continues_after_a_kill_and_leaves_no_other_files(file, typed, tmp_
     code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--trials", "4")
     assert code == 0, stderr
     assert "trial 0:" not in stderr
+    loaded = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend("tune.journal")))
+    assert [trial.state.name for trial in loaded.trials].count("FAIL") == 1
+    assert "RUNNING" not in {trial.state.name for trial in loaded.trials}
     assert {"0", "importance"} <= {line.split()[0] for line in stdout.splitlines() if line}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tune.best.json", "tune.journal"]
 
@@ -261,9 +297,10 @@ def test_ctrl_c_ends_tune_with_the_best_trials_so_far(file, tmp_path):
     assert stdout.splitlines()[-1] == b"cifarnet train --recipe tune.best.json --data synthetic"
 
 
-def test_tune_without_a_finished_trial_is_a_one_line_error(file, typed, tmp_path, monkeypatch):
+@pytest.mark.parametrize("option", ["--max-minutes", "--minutes"])
+def test_tune_without_a_finished_trial_is_a_one_line_error(file, typed, tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
-    code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--minutes", "0")
+    code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", option, "0")
     assert (code, stdout) == (1, "")
     assert stderr.splitlines()[-1] == (
         "error: no trial has finished; expected one at least: run the command again, with more time or trials"

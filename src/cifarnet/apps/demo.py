@@ -74,21 +74,28 @@ class Handler(BaseHTTPRequestHandler):
 
     server: DemoServer
 
+    @property
+    def _place(self) -> str:
+        """Path of the URL without its query."""
+        return self.path.partition("?")[0]
+
     def do_GET(self) -> None:
-        """Send a file of the page."""
+        """Send a file of the page, or to HEAD only its headers."""
         if not self._is_local():
             return
-        if self.path in self.server.files:
-            self._send(HTTPStatus.OK, *self.server.files[self.path])
+        if self._place in self.server.files:
+            self._send(HTTPStatus.OK, *self.server.files[self._place])
         else:
-            self._refuse(HTTPStatus.NOT_FOUND, f"{self.path} is not part of the page: open /")
+            self._refuse(HTTPStatus.NOT_FOUND, f"{self._place} is not part of the page: open /")
+
+    do_HEAD = do_GET  # noqa: N815  # the same without the content
 
     def do_POST(self) -> None:
         """Classify the image file in the body."""
         if not self._is_local() or not self._is_same_origin():
             return
-        if self.path != "/classify":
-            self._refuse(HTTPStatus.NOT_FOUND, f"{self.path} takes no images: send them to /classify")
+        if self._place != "/classify":
+            self._refuse(HTTPStatus.NOT_FOUND, f"{self._place} takes no images: send them to /classify")
         elif (file := self._body()) is not None:
             try:
                 answer = json.dumps(self.server.classify(file))
@@ -136,7 +143,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")  # the next demo on this port may have another model
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class calls it so
         """Do not log requests to the terminal."""

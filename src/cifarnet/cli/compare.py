@@ -12,7 +12,7 @@ from cifarnet.errors import UsageError
 from cifarnet.recipes import RECIPES
 
 from .display import download_bar, out, out_lines, percent, say, table
-from .notes import say_left_out
+from .notes import recipe_label, say_left_out
 from .options import DataOption, ImageSizeOption, JsonOption, SkipBrokenOption
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def command(
     data: DataOption = "cifar10",
     image_size: ImageSizeOption = IMAGE_SIZE,
     skip_broken: SkipBrokenOption = False,
-    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "seed",
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help=f"One of {', '.join(RECIPES)}, or a recipe file.")
+    ] = "seed",
     output: Annotated[
         Path | None, typer.Option(help="New folder for the results and runs.", show_default="comparisons/TIME")
     ] = None,
@@ -71,8 +73,8 @@ def command(
     say(f"{dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test images")
     train = plan.settings(dataset, seed=0).train
     say(
-        f"recipe {recipe}: up to epoch {train.epochs:,} on a schedule of {train.schedule_epochs:,} epochs, "
-        f"in batches of {train.batch_size:,}"
+        f"recipe {recipe_label(recipe)}: up to epoch {train.epochs:,} on a schedule of {train.schedule_epochs:,} "
+        f"epochs, in batches of {train.batch_size:,}"
     )
     say(f"runs and results go to {folder}")
     say(HEADER)

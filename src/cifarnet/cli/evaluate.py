@@ -16,10 +16,12 @@ from .options import BackendOption, JsonOption, RunsOption, SkipBrokenOption, Tt
 from .runs import trained_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cifarnet.dataset import Dataset
     from cifarnet.evaluation.calibration import Reliability
-    from cifarnet.evaluation.metrics import Evaluation
-    from cifarnet.evaluation.significance import PairedComparison
+    from cifarnet.evaluation.metrics import ConfidentError, Evaluation
+    from cifarnet.evaluation.significance import Difference, PairedComparison
     from cifarnet.evaluation.target import Target
 
 MOST_COLUMNS = 12
@@ -75,7 +77,7 @@ def command(
         document = _description(targets[0]) | {"data": scored, "evaluation": asdict(evaluation)}
     else:
         first, second = (target.logits(dataset.test) for target in targets)
-        comparison = compare(first, second, dataset.test.labels, dataset.labels)
+        comparison = compare(first, second, dataset.test.labels, dataset.labels, dataset.test.files)
         lines = _comparison_lines(targets, comparison)
         described = [_description(target) for target in targets]
         document = {"models": described, "data": scored, "comparison": asdict(comparison)}
@@ -202,10 +204,20 @@ def _pairs(found: "Evaluation") -> list[str]:
 
 def _errors(found: "Evaluation") -> list[str]:
     rows = [
-        (shortened(each.label), shortened(each.predicted), percent(each.probability), str(each.index))
+        (shortened(each.label), shortened(each.predicted), percent(each.probability), _place(each))
         for each in found.confident_errors[:MOST_ROWS]
     ]
-    return ["", *table(("most confident errors", "predicted", "confidence", "index"), rows, texts=2)] if rows else []
+    head = ("most confident errors", "predicted", "confidence", _place_title(found.confident_errors))
+    return ["", *table(head, rows, texts=2)] if rows else []
+
+
+def _place_title(found: "Sequence[ConfidentError | Difference]") -> str:
+    return "file" if found and found[0].file is not None else "index"
+
+
+def _place(found: "ConfidentError | Difference") -> str:
+    """Return the name of the image file, or the position in the split of a dataset that is not a folder."""
+    return str(found.index) if found.file is None else found.file
 
 
 def _comparison_lines(targets: "list[Target]", found: "PairedComparison") -> list[str]:
@@ -223,7 +235,7 @@ def _comparison_lines(targets: "list[Target]", found: "PairedComparison") -> lis
         f"McNemar      p = {found.p_value:.3g}: {verdict} at the 5% level",
     ]
     different = [
-        (*map(shortened, (each.label, each.first, each.second)), str(each.index))
-        for each in found.differences[:MOST_ROWS]
+        (*map(shortened, (each.label, each.first, each.second)), _place(each)) for each in found.differences[:MOST_ROWS]
     ]
-    return [*lines, "", *table(("true class", "first", "second", "index"), different, texts=3)] if different else lines
+    head = ("true class", "first", "second", _place_title(found.differences))
+    return [*lines, "", *table(head, different, texts=3)] if different else lines

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifarnet.contract import american
 from cifarnet.errors import ModelError
 from cifarnet.run.custom import CustomRecord, in_effect
 from cifarnet.run.typed_json import read
@@ -99,7 +100,7 @@ def _file(found: "Inspection") -> list[str]:
         rows.append(("TTA", "logits averaged over each image and its mirror image"))
     rows += [
         ("classes", ", ".join(contract["labels"])),
-        ("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
+        ("resize", ", ".join(f"{key} {american(str(value))}" for key, value in contract["resize"].items())),
     ]
     return [f"{name:<14}{value}" for name, value in rows]
 
@@ -132,7 +133,7 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, str]]:
             yield from _leaves(each, name)
     elif value not in (None, "", []):
         text = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield _spaced(name), text
+        yield _spaced(name), american(text)
 
 
 def _is_table(value: object) -> bool:
@@ -154,7 +155,7 @@ def _table(entries: Sequence[Mapping[str, object]]) -> list[str]:
 def _number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
-    return f"{value:,}" if type(value) is int else str(value)
+    return f"{value:,}" if type(value) is int else american(str(value))
 
 
 def _spaced(name: str) -> str:

@@ -11,7 +11,7 @@ from cifarnet.config import ClassWeights, TrainConfig
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
 from cifarnet.errors import RunError, counted, listed, shell_word
 from cifarnet.interrupt import INTERRUPTED
-from cifarnet.recipes import Recipe
+from cifarnet.recipes import Recipe, is_recipe_file, recipe_and_settings
 from cifarnet.run.folder import Run
 from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
 
@@ -36,6 +36,15 @@ def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: R
         say(line)
     for note in (*_changes(wanted, adapted, len(parts.train)), *_warnings(dataset, parts, adapted.train)):
         say(note)
+
+
+def recipe_label(name: str) -> str:
+    """Return the name of a recipe, or a recipe file with what it changes."""
+    if not is_recipe_file(name):
+        return name
+    named, changes = recipe_and_settings(name)
+    changed = ", ".join(f"{setting.replace('_', ' ')} {value}" for setting, value in changes.items())
+    return f"{name} ({named.name}{' with ' * bool(changed)}{changed})"
 
 
 def say_begun(run: Run, dataset: "Dataset") -> None:

@@ -53,3 +53,5 @@ TtaOption = Annotated[
         *("--tta", "--flip"), help="Test-time augmentation: average the logits over each image and its mirror image."
     ),
 ]
+OldMinutesOption = Annotated[float | None, typer.Option("--minutes", hidden=True, min=0)]
+"""Former name of --max-minutes."""

@@ -13,7 +13,8 @@ from cifarnet.errors import UsageError, shown
 from cifarnet.run.typed_json import json_text
 
 from .display import download_bar, image_bar, out, out_lines, percent, say, say_not_known, table
-from .options import JsonOption, ModelArgument, RunsOption
+from .notes import say_left_out
+from .options import JsonOption, ModelArgument, RunsOption, SkipBrokenOption
 from .runs import model_and_run, model_name
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def command(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Use every test image instead of 2,000.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed of the image subset and the corruptions.", min=0)] = 0,
+    skip_broken: SkipBrokenOption = False,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -58,7 +60,7 @@ def command(
 
     path, run = model_and_run(runs, model)
     content, _ = read_model(path)
-    dataset, scored = _open_images(path, run, data)
+    dataset, scored = _open_images(path, run, data, skip_broken=skip_broken)
     stored = run.path / (PUBLISHED_ROBUSTNESS if cifar10c else ROBUSTNESS) if run and scored["same_as_run"] else None
     if stored:
         require_writable(stored)  # before a minute of measuring
@@ -88,13 +90,16 @@ def command(
         say(f"{dataset.name} is not the dataset of {run}: the results are not stored in its folder")
 
 
-def _open_images(path: Path, run: "Run | None", data: str | None) -> "tuple[Dataset, dict[str, Any]]":
+def _open_images(
+    path: Path, run: "Run | None", data: str | None, *, skip_broken: bool
+) -> "tuple[Dataset, dict[str, Any]]":
     from cifarnet.evaluation.target import file_target, is_own, open_images, require_unseen, scored_images
 
     target = file_target(path, run)
     with download_bar() as progress:
-        dataset = open_images(target, data, progress)
+        dataset = open_images(target, data, progress, skip_broken=skip_broken)
     same_as_run, unseen = is_own(target, dataset), require_unseen(target, dataset, data)
+    say_left_out(dataset)
     if unseen is None:
         say_not_known(target.name)
     return dataset, scored_images(dataset, same_as_run=same_as_run, unseen=unseen)

@@ -14,14 +14,14 @@ from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedu
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import UsageError, shell_word
 from cifarnet.interrupt import StopRequest, stop_on_signal
-from cifarnet.recipes import RECIPES, SETTINGS, Recipe, recipe, recipe_and_settings
+from cifarnet.recipes import RECIPES, SETTINGS, Recipe, is_recipe_file, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 from cifarnet.run.state import require_resumable
 
 from .display import TrainingDisplay, be_silent, download_bar, is_silent, out_json, say, say_not_known
-from .notes import draw_curves, exit_code, say_begun, say_dataset, say_result
+from .notes import draw_curves, exit_code, recipe_label, say_begun, say_dataset, say_result
 from .options import DATA_HELP, IMAGE_SIZE_HELP, BackendOption, JsonOption, RunsOption, SkipBrokenOption
 from .runs import trained_run
 
@@ -108,9 +108,10 @@ def command(
     Without options, trains the recipe `seed` on CIFAR-10.
     """
     given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
-    if recipe_name is not None and recipe_name.endswith(".json"):
+    name = recipe_name
+    if recipe_name is not None and is_recipe_file(recipe_name):
         named, changes = recipe_and_settings(recipe_name)
-        recipe_name, given = named.name, changes | given
+        name, given = named.name, changes | given
     from cifarnet.training.tracking import require_trackers  # imports numpy, which --help does not need
 
     require_trackers(track or ())
@@ -127,11 +128,12 @@ def command(
         origin = None
         if warm_start is not None:
             origin = Run(pretrained.FOLDER) if warm_start == pretrained.NAME else trained_run(runs, warm_start)
-        settings = _settings(recipe_name, origin, given)
-        choices = {"skip_broken": skip_broken, "keep_test_images": keep_test_images}
+        settings = _settings(name, origin, given)
+        label = recipe_label(recipe_name) if recipe_name else settings.name
+        choices: dict[str, Any] = {"skip_broken": skip_broken, "keep_test_images": keep_test_images, "label": label}
         run, dataset = _begin(settings, origin, given, data or "cifar10", image_size, backend, runs, **choices)
     else:
-        run, dataset = _reopen(resume, recipe_name, data, backend, runs, {**given, "image_size": image_size})
+        run, dataset = _reopen(resume, name, data, backend, runs, {**given, "image_size": image_size})
     tracking = _train(run, dataset, max_minutes, track or [])
     record = run.record
     say_result(run, record)
@@ -169,7 +171,7 @@ def _join_workers() -> None:
 
 def _settings(name: str | None, origin: Run | None, given: dict[str, Any]) -> Recipe:
     if origin is None:
-        return recipe(name or "seed").changed(given)
+        return recipe_and_settings(name or "seed")[0].changed(given)
     from cifarnet.training.warm_start import recipe_of  # imports numpy, which --help does not need
 
     found = recipe_of(origin)
@@ -189,6 +191,7 @@ def _begin(
     *,
     skip_broken: bool,
     keep_test_images: bool,
+    label: str,
 ) -> "tuple[Run, Dataset]":
     from cifarnet.backends import choose
     from cifarnet.data import hold_out_of
@@ -202,7 +205,7 @@ def _begin(
     warm_start = None if origin is None else warm_start_from(origin)
     choose(backend)
     _join_workers()
-    say(f"backend {choose()}, recipe {settings.name}, data {source}")
+    say(f"backend {choose()}, recipe {label}, data {source}")
     if warm_start is not None:
         say(f"starting from the convolutions of {warm_start.run}")
         if warm_start.seen is None:

@@ -13,8 +13,8 @@ from cifarnet.interrupt import INTERRUPTED, stop_on_signal
 from cifarnet.recipes import RECIPES, recipe_and_settings
 
 from .display import download_bar, out, out_lines, percent, say, table
-from .notes import say_left_out
-from .options import BackendOption, DataOption, ImageSizeOption, SkipBrokenOption
+from .notes import recipe_label, say_left_out
+from .options import BackendOption, DataOption, ImageSizeOption, OldMinutesOption, SkipBrokenOption
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -31,9 +31,10 @@ def command(
     skip_broken: SkipBrokenOption = False,
     backend: BackendOption = None,
     trials: Annotated[int, typer.Option(help="Stop when the journal has this many trials.", min=1)] = 20,
-    minutes: Annotated[
+    max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; the running trial is lost.", min=0)
     ] = None,
+    minutes: OldMinutesOption = None,
     storage: Annotated[
         Path, typer.Option(help="Journal of the trials. Processes on any machines that share it search together.")
     ] = Path("tune.journal"),
@@ -53,17 +54,18 @@ def command(
     best = storage.with_name(f"{storage.stem}.best.json")
     _require_own(best, recipe)
     choose(backend)
+    from cifarnet.training.search import importance, require_usable, search  # Keras, now that its framework is chosen
+
+    require_usable(storage)  # before the images are decoded
     with download_bar() as progress:
         dataset = load_dataset(
             data, seed=settings.train.seed, image_size=image_size, progress=progress, skip_broken=skip_broken
         )
     say_left_out(dataset)
     adapted = settings.for_dataset(dataset, changes)
-    from cifarnet.training.search import importance, search  # Keras, now that its framework is chosen
-
-    say(f"backend {choose()}, recipe {recipe}, data {data}, journal {storage}")
+    say(f"backend {choose()}, recipe {recipe_label(recipe)}, data {data}, journal {storage}")
     with stop_on_signal() as stop:
-        limit = math.inf if minutes is None else minutes
+        limit = max_minutes if max_minutes is not None else minutes if minutes is not None else math.inf
         study = search(
             adapted, dataset, storage, trials=trials, max_minutes=limit, stop=lambda: bool(stop), on_trial=_say_trial
         )

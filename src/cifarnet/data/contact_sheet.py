@@ -32,13 +32,23 @@ def contact_sheet(split: Split, labels: Sequence[str]) -> bytes:
     for row, label in enumerate(rows):
         members = np.flatnonzero(split.labels == row).astype(np.int64)
         top = row * height + _GAP
-        draw.text((_GAP, top), f"{_drawable(label, characters)}: {len(members):,}", _BLACK, font)
+        title = _title(_drawable(label, characters), f": {len(members):,}", sheet.width - 2 * _GAP, font)
+        draw.text((_GAP, top), title, _BLACK, font)
         for column, index in enumerate(evenly_chosen(members, _COLUMNS).tolist()):
             image = Image.fromarray(split.images[index]).resize((_CELL, _CELL), Image.Resampling.NEAREST)
             sheet.paste(image, (_GAP + column * (_CELL + _GAP), top + _TITLE))
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
+
+
+def _title(name: str, count: str, width: int, font: Any) -> str:
+    """Return ``name`` and ``count``, with a shorter name if both are wider than ``width`` pixels."""
+    title, kept = f"{name}{count}", len(name)
+    while kept and font.getlength(title) > width:
+        kept -= 1
+        title = f"{name[:kept]}...{count}"
+    return title
 
 
 def _font() -> tuple[Any, Container[int]]:

@@ -52,6 +52,8 @@ class ConfidentError:
     """Position in the split."""
     label: str
     predicted: str
+    file: str | None
+    """Name of the image file in the folder of the dataset, or None if it is not a folder."""
     probability: float
     """Probability of ``predicted``, 0 to 1, after temperature scaling if there is a temperature."""
 
@@ -91,12 +93,14 @@ def measure(
     names: Sequence[str],
     temperature: float | None = None,
     threshold: float | None = None,
+    files: Sequence[str] = (),
 ) -> Evaluation:
     """Compute all metrics from logits (n, classes) and labels (n,).
 
     ``names`` are the class names in the order of the logits. ``temperature`` and the confidence ``threshold`` of
-    selective prediction have to be fitted on other images. Undefined metrics, such as the recall of a class without
-    images, are None. Raises ``DataError`` if logits are not finite.
+    selective prediction have to be fitted on other images. ``files`` are the names of the image files, if there are
+    any. Undefined metrics, such as the recall of a class without images, are None. Raises ``DataError`` if logits are
+    not finite.
     """
     require_finite(logits)
     from sklearn.metrics import confusion_matrix
@@ -120,7 +124,7 @@ def measure(
         calibrated=None if temperature is None else reliability(logits, labels, temperature),
         abstaining=None if threshold is None else selective_prediction(logits, labels, temperature or 1.0, threshold),
         confused_pairs=_confused_pairs(confusion, names),
-        confident_errors=_confident_errors(logits, labels, names, temperature or 1.0),
+        confident_errors=_confident_errors(logits, labels, names, temperature or 1.0, files),
     )
 
 
@@ -155,14 +159,22 @@ def _confused_pairs(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple
 
 
 def _confident_errors(
-    logits: NDArray[np.float32], labels: NDArray[np.int32], names: Sequence[str], temperature: float
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    names: Sequence[str],
+    temperature: float,
+    files: Sequence[str],
 ) -> tuple[ConfidentError, ...]:
     probabilities, predicted = softmax(logits, temperature), logits.argmax(axis=1)
     confidence = np.where(predicted == labels, -1.0, probabilities.max(axis=1))
     order = np.argsort(-confidence, kind="stable")[:MOST_ERRORS]
     return tuple(
         ConfidentError(
-            index=int(at), label=names[labels[at]], predicted=names[predicted[at]], probability=float(confidence[at])
+            index=int(at),
+            label=names[labels[at]],
+            predicted=names[predicted[at]],
+            file=files[at] if files else None,
+            probability=float(confidence[at]),
         )
         for at in order
         if confidence[at] >= 0

@@ -10,12 +10,13 @@ import numpy as np
 
 from cifarnet.atomic import write_atomically
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
-from cifarnet.errors import RunError
+from cifarnet.errors import RunError, counted
 from cifarnet.recipes import Recipe, recipe
 from cifarnet.run.custom import NO_CUSTOM_RECORD
 from cifarnet.run.folder import EpochRecord, Run, require_weights
 from cifarnet.run.origin import require_outside
 from cifarnet.run.record import Machine, RunRecord
+from cifarnet.run.state import best_epoch_of
 from cifarnet.run.typed_json import json_text
 from cifarnet.training.observer import Observer
 from cifarnet.training.warm_start import warm_start_of
@@ -125,6 +126,7 @@ def reproduce(
     repeated with this dataset, and if ``stop`` ended the repetition too early.
     """
     from cifarnet.training.begin import begin
+    from cifarnet.training.checkpoint import require_trained_with_record
     from cifarnet.training.same_data import same_hold_out
     from cifarnet.training.train import resume
 
@@ -132,8 +134,10 @@ def reproduce(
     record.custom.require_keras("train it again from Python, with cifarnet.train(..., {name}=...)")
     same_hold_out(record, dataset, run)
     require_outside(root, dataset.source, "--output")
-    if record.best_epoch:
-        require_weights(run)  # now, because they are compared after a whole training
+    # Now, because they are compared after a whole training.
+    require_trained_with_record(run)
+    if best_epoch_of(run):
+        require_weights(run)
     rows, stops = planned_epochs(run, epochs)
     counted = _Counting(observer, rows if stops else math.inf)
     warm_start = warm_start_of(run)
@@ -177,7 +181,9 @@ def compare_runs(original: Run, repeated: Run, epochs: int | None = None) -> Rep
     noise = noise_of(record.settings, record.data.fingerprint) if is_recipe else None
     rows, repeated_rows = original.read_history()[:epochs], repeated.read_history()[:epochs]
     differences = _differences(rows, repeated_rows, noise)
-    endings = [f"{len(found)} epochs ({each.why_stopped})" for found, each in ((rows, record), (repeated_rows, again))]
+    endings = [
+        f"{counted(len(found), 'epoch')} ({each.ending})" for found, each in ((rows, record), (repeated_rows, again))
+    ]
     ended_alike = len(rows) == len(repeated_rows) if epochs else endings[0] == endings[1]
     if not epochs and differences:  # differences may move the epoch at which patience ends training
         ended_alike |= record.why_stopped == again.why_stopped == "patience"

@@ -28,6 +28,8 @@ class Difference:
     index: int
     """Position in the split."""
     label: str
+    file: str | None
+    """Name of the image file in the folder of the dataset, or None if it is not a folder."""
     first: str
     second: str
 
@@ -65,11 +67,16 @@ def wilson(hits: int, trials: int) -> Interval:
 
 
 def compare(
-    first: NDArray[np.float32], second: NDArray[np.float32], labels: NDArray[np.int32], names: Sequence[str]
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    names: Sequence[str],
+    files: Sequence[str] = (),
 ) -> PairedComparison:
     """Compare two classifiers by their logits, (n, classes) each, of the same images with ``labels`` (n,).
 
-    The test is McNemar's (1947) in the exact form. Raises ``DataError`` if logits are not finite.
+    ``files`` are the names of the image files, if there are any. The test is McNemar's (1947) in the exact form. Raises
+    ``DataError`` if logits are not finite.
     """
     from scipy.stats import binomtest
 
@@ -90,7 +97,7 @@ def compare(
         accuracy_difference=(only_second - only_first) / len(labels),
         difference_interval=_difference_interval(only_first, only_second, len(labels)),
         p_value=float(binomtest(only_first, unequal).pvalue) if unequal else 1.0,
-        differences=_differences(first_class, second_class, labels, names),
+        differences=_differences(first_class, second_class, labels, names, files),
     )
 
 
@@ -107,9 +114,19 @@ def _difference_interval(only_first: int, only_second: int, images: int) -> Inte
 
 
 def _differences(
-    first_class: NDArray[np.intp], second_class: NDArray[np.intp], labels: NDArray[np.int32], names: Sequence[str]
+    first_class: NDArray[np.intp],
+    second_class: NDArray[np.intp],
+    labels: NDArray[np.int32],
+    names: Sequence[str],
+    files: Sequence[str],
 ) -> tuple[Difference, ...]:
     return tuple(
-        Difference(index=int(at), label=names[labels[at]], first=names[first_class[at]], second=names[second_class[at]])
+        Difference(
+            index=int(at),
+            label=names[labels[at]],
+            file=files[int(at)] if files else None,
+            first=names[first_class[at]],
+            second=names[second_class[at]],
+        )
         for at in np.flatnonzero(first_class != second_class)
     )

@@ -77,8 +77,10 @@ class Target:
         validation split. ``recorded`` is the calibration to use for a model without one.
         """
         calibration = self.load_calibration(dataset, self.tta) or recorded
-        fitted = (None, None) if calibration is None else (calibration.temperature, calibration.threshold)
-        return measure(self.logits(split), split.labels, self.labels, *fitted)
+        temperature, threshold = (
+            (None, None) if calibration is None else (calibration.temperature, calibration.threshold)
+        )
+        return measure(self.logits(split), split.labels, self.labels, temperature, threshold, split.files)
 
 
 def run_target(run: Run, backend: str) -> Target:

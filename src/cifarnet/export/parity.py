@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cifarnet.contract import american
 from cifarnet.dataset import Split
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import evaluation_batch, predict, score, softmax, with_tta
@@ -245,7 +246,7 @@ def _require_no_mismatch(check: Check, tolerances: Tolerances) -> None:
     if check.changed_classes and tolerances.margin is not None:
         found.append(f"{check.changed_classes} of {check.images} predictions change, expected none")
     raise ParityError(
-        f"the file and the trained model do not agree ({check.name}, first on image {check.first_offender}): "
+        f"the file and the trained model do not agree ({american(check.name)}, first on image {check.first_offender}): "
         f"{'; '.join(found)}; {CAUSES if tolerances.margin is not None else REMEDY}: no file was written"
     )
 

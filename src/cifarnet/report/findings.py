@@ -4,7 +4,7 @@ import math
 
 from cifarnet.evaluation.metrics import ClassMeasures, Evaluation
 from cifarnet.evaluation.robustness import Robustness
-from cifarnet.run.record import STOP_REASONS, TARGET_ACCURACY, Calibration
+from cifarnet.run.record import TARGET_ACCURACY, Calibration
 
 from .evidence import Evidence, Parity
 from .words import duration, millions, percent, short, spaced
@@ -30,8 +30,7 @@ def curves(evidence: Evidence) -> str:
     best, last = evidence.record.best_epoch, len(evidence.history)
     if not last:
         return "No epoch has finished yet."
-    reason = evidence.record.why_stopped
-    why = f"training stopped: {STOP_REASONS[reason]}" if reason else "training had not finished"
+    why = f"training stopped: {evidence.record.ending}" if evidence.record.why_stopped else evidence.record.ending
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."
     note = " The training loss includes label smoothing." if evidence.record.training.get("label_smoothing") else ""

@@ -3,6 +3,7 @@
 import math
 from datetime import datetime
 
+from cifarnet.contract import american
 from cifarnet.errors import printable
 
 NONE = "\u2013"
@@ -72,5 +73,6 @@ def short(name: str) -> str:
 
 
 FILTERS = {
-    each.__name__: each for each in (percent, confidence, number, tiny, millions, compact, megabytes, moment, spaced)
+    each.__name__: each
+    for each in (percent, confidence, number, tiny, millions, compact, megabytes, moment, spaced, american)
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cifarnet.dataset import IMAGE_SIZE, LARGEST_IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
+from cifarnet.dataset import CIFAR10_LABELS, IMAGE_SIZE, LARGEST_IMAGE_SIZE, NAMED_SOURCES, Dataset, SplitBy
 from cifarnet.errors import DataError, RunError
 
 from .typed_json import Positive, members
@@ -73,7 +73,7 @@ class DataRecord:
         """Open the images of a resolved record, from ``place`` if given, and split them as for the training run.
 
         Files that cannot be read are skipped with ``skip_broken``, or if the run skipped them. Raises ``DataError`` if
-        the location of the images is unknown or does not exist.
+        the location of the images is unknown or does not exist, and for CIFAR-10 in place of images of other classes.
         """
         from cifarnet.data import load_dataset  # imports numpy, which --help does not need
 
@@ -83,6 +83,11 @@ class DataRecord:
             raise DataError(
                 f"the model was trained on {source or self.name}, {fault}; expected --data with its location, in "
                 "Python dataset="
+            )
+        if source == "cifar10" and self.labels not in ((), CIFAR10_LABELS):  # before a download
+            raise DataError(
+                f"{source} has the classes {', '.join(CIFAR10_LABELS)}; expected {', '.join(self.labels)}: pass images "
+                "of those classes"
             )
         return load_dataset(
             source,

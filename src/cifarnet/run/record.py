@@ -163,6 +163,11 @@ class RunRecord:
         return Recipe(name=self.recipe, model=self.model, train=self.train)
 
     @property
+    def ending(self) -> str:
+        """Why training stopped, in words."""
+        return "training had not finished" if self.why_stopped is None else STOP_REASONS[self.why_stopped]
+
+    @property
     def training(self) -> dict[str, Any]:
         """The training settings that apply, by name, as JSON values."""
         return in_effect(self.train.to_json(), self.custom)

@@ -1,30 +1,60 @@
 """Whether a run can be resumed, the epoch of its best weights, and whether a model file was exported from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cifarnet.config import TrainConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.errors import RunError, shell_word
 from cifarnet.training.early_stopping import EarlyStopping
 
-from .folder import Run
+from .folder import HISTORY, EpochRecord, Run
+from .record import RunRecord
 
 
 def best_epoch_of(run: Run) -> int | None:
     """Return the epoch of the best weights of ``run``, counted from 1, or None before there is one.
 
     Read from the record; while training or after a crash, from the weights file; for older runs, derived from the
-    history. Raises ``RunError`` for a damaged record or history.
+    history. Raises ``RunError`` for a damaged record or history, and if the two contradict each other.
     """
     record = run.record
     if record.why_stopped is not None:
+        _require_history(run, record)
         return record.best_epoch
     if (epoch := _epoch_in(run.best_weights)) is not None:
         return epoch
+    return _best_in(run.read_history(), record)
+
+
+def _require_history(run: Run, record: RunRecord) -> None:
+    """Raise ``RunError`` unless the results of an ended training are those of its history, if that can be read."""
+    try:
+        history = run.read_history()
+    except RunError:  # damaged, which those who show it report
+        history = []
+    if not history:
+        return
+    best, validation = _best_in(history, record), record.metrics.validation
+    facts: dict[str, tuple[object, object]]
+    facts = {"epochs": (record.epochs, len(history)), "best_epoch": (record.best_epoch, best)}
+    if best and validation:
+        row = history[best - 1]
+        facts["validation.loss"] = validation.loss, row.validation_loss
+        facts["validation.accuracy"] = validation.accuracy, row.validation_accuracy
+    for name, (found, expected) in facts.items():
+        if found != expected:
+            raise RunError(
+                f"run.json of {run} has {name} {found}; expected {expected}, as {HISTORY} says: restore the file that "
+                "was changed, or start a new run"
+            )
+
+
+def _best_in(history: Sequence[EpochRecord], record: RunRecord) -> int | None:
     train, is_relative = record.train, record.custom.loss is not None
     stopping = EarlyStopping(train.min_delta, train.patience, is_relative=is_relative)
-    for row in run.read_history():
+    for row in history:
         stopping.update(row.epoch, row.comparable_loss)
     return stopping.best_epoch or None
 
@@ -89,8 +119,9 @@ def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
         found = document.get(name)
         if isinstance(found, Mapping):
             facts |= {f"{name}.{key}": value for key, value in found.items() if only in (None, key)}
-    if "data.fingerprint" in facts:  # also of a run from scratch, to tell it from a warm start
-        facts.setdefault("warm_start.weights_sha256", None)
+    if "data.fingerprint" in facts:  # also what JSON omits, to tell a run without it from one with it
+        omitted = {f"train.{name}": getattr(TrainConfig, name) for name in TrainConfig.SPARSE}
+        facts = omitted | {"warm_start.weights_sha256": None, "custom": document.get("custom")} | facts
     return facts
 
 
@@ -99,6 +130,6 @@ def require_resumable(run: Run) -> None:
     record = run.record
     if record.status == "finished":
         raise RunError(
-            f"{run} has finished ({record.why_stopped}, epoch {record.epochs}); "
-            "expected a run that was interrupted: start a new one"
+            f"{run} has finished after epoch {record.epochs}: {record.ending}; expected a run that was "
+            "interrupted: start a new one"
         )

@@ -16,6 +16,7 @@ from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.record import Calibration, RunRecord
 from cifarnet.run.state import best_epoch_of
 
+from .checkpoint import require_trained_with_record
 from .same_data import same_hold_out
 
 
@@ -60,12 +61,14 @@ class Best:
 def load_best_and_epoch(run: Run) -> Best:
     """Return the network with the best weights of ``run``, and their epoch, even while training replaces them.
 
-    Raises as ``Run.load_model``.
+    Raises as ``Run.load_model``, and ``RunError`` if the record contradicts the history or the checkpoints.
     """
     require_weights(run)
+    require_trained_with_record(run)
+    recorded = best_epoch_of(run)
     model = build_model(run.record.model)
     epoch = load_weights(model, run.best_weights)
-    return Best(model, best_epoch_of(run) if epoch is None else epoch)
+    return Best(model, recorded if epoch is None else epoch)
 
 
 def record_of(run: Run, epoch: int | None) -> RunRecord:

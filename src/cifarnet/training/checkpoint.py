@@ -21,6 +21,7 @@ from cifarnet.errors import CheckpointError
 from cifarnet.recipes import Recipe
 from cifarnet.run.custom import CustomRecord, in_effect
 from cifarnet.run.folder import EpochRecord, Run
+from cifarnet.run.record import HoldOutRecord
 
 GENERATIONS = 2
 """Number of checkpoints kept, in case the newest is incomplete."""
@@ -103,7 +104,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     raise CheckpointError(f"{folder} holds {len(found)} checkpoints, none of them whole; expected one: start a new run")
 
 
-def settings_of(settings: Recipe, custom: CustomRecord, parts: HoldOut) -> dict[str, Any]:
+def settings_of(settings: Recipe, custom: CustomRecord, parts: HoldOut | HoldOutRecord) -> dict[str, Any]:
     """Return what a training has in common with the one that it continues, as JSON values by name."""
     given = asdict(settings.model) | in_effect(asdict(settings.train), custom) | {"validation split": parts.fingerprint}
     found: dict[str, Any] = json.loads(json.dumps(given))
@@ -124,13 +125,28 @@ def checkpoint_of(run: Run, settings: Mapping[str, Any]) -> Checkpoint | None:
                 f"{run.checkpoints}: restore it or start a new run"
             )
         return None
+    _require_settings(run, checkpoint, settings)
+    return checkpoint
+
+
+def require_trained_with_record(run: Run) -> None:
+    """Raise ``CheckpointError`` unless ``run.json`` has the settings of the newest checkpoint that can be read."""
+    try:
+        checkpoint = load_checkpoint(run.checkpoints)
+    except CheckpointError:  # evaluating the best weights needs none
+        return
+    if checkpoint is not None:
+        record = run.record
+        _require_settings(run, checkpoint, settings_of(record.settings, record.custom, record.hold_out))
+
+
+def _require_settings(run: Run, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
     for name, began in checkpoint.settings.items():
         if (now := settings.get(name, began)) != began:
             raise CheckpointError(
                 f"run.json has the {name.replace('_', ' ')} {now!s:.80}; expected {began!s:.80}, with which the "
                 f"checkpoints in {run.checkpoints} were trained: restore run.json or start a new run"
             )
-    return checkpoint
 
 
 def _payload(path: Path) -> bytes | None:

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -9,7 +11,7 @@ import numpy as np
 
 from cifarnet.arguments import described
 from cifarnet.config import plain_number
-from cifarnet.errors import ConfigError, reason
+from cifarnet.errors import ConfigError, counted, reason
 from cifarnet.run.custom import LOSSES, OPTIMIZERS, SCHEDULES, ObjectRecord
 from cifarnet.run.typed_json import read
 
@@ -21,6 +23,8 @@ BASE_CLASSES: dict[str, tuple[Any, Any]] = {
 """Each module of Keras from whose classes a run is resumed, and their base class."""
 MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 """Reductions of a Keras loss that are the mean over the images."""
+PROBED_STEPS = (0, *(10**power for power in range(6)))
+"""Steps after which the rate of a schedule of Keras is checked. A user's own may not have a value for all of them."""
 INTERFACE = ["y_true", "y_pred"]
 """First parameters of every loss function of Keras; its other functions have none of them."""
 
@@ -54,10 +58,23 @@ def optimizer_record(optimizer: Any) -> ObjectRecord:
         )
     rate = rate_of(optimizer)
     if isinstance(rate, BASE_CLASSES[SCHEDULES][1]):
-        return _record(optimizer, OPTIMIZERS, {"learning_rate": _schedule_record(rate).to_json()})
+        schedule = _schedule_record(rate)
+        _require_rates(rate, PROBED_STEPS if schedule.name.startswith(f"{SCHEDULES}.") else PROBED_STEPS[:1])
+        return _record(optimizer, OPTIMIZERS, {"learning_rate": schedule.to_json()})
     if not isinstance(rate, keras.Variable) and callable(rate):
         raise ConfigError("optimizer has a learning rate that is a function; expected a number or a keras schedule")
+    if isinstance(rate, keras.Variable):
+        _require_rates(lambda _: rate, PROBED_STEPS[:1])
     return _record(optimizer, OPTIMIZERS, {"learning_rate": shortest(rate)} if isinstance(rate, keras.Variable) else {})
+
+
+def _require_rates(rate: Callable[[int], Any], steps: Iterable[int]) -> None:
+    """Raise ``ConfigError`` if the learning rate after some of the ``steps`` is negative or NaN, or infinite at 0."""
+    for step in steps:
+        value = shortest(rate(step))
+        if not value >= 0 or (step == 0 and value == math.inf):
+            after = f" after {counted(step, 'step')}" if step else ""
+            raise ConfigError(f"optimizer has the learning rate {value}{after}; expected a finite number, 0 or more")
 
 
 def shortest(value: Any) -> float:

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
-from cifarnet.atomic import remove_abandoned, temporary_name
+from cifarnet.atomic import has_ended, own_process, probe, remove_abandoned, temporary_name
 from cifarnet.data import hold_out_of
 from cifarnet.dataset import Dataset
 from cifarnet.errors import RunError, reason
@@ -39,6 +39,8 @@ This and the other ranges were chosen, not tuned.
 """
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of the trials that count. Failed trials were interrupted; running ones may have been killed."""
+PROCESS = "process"
+"""User attribute of a trial: the process that runs it. Optuna's heartbeats need a database."""
 
 
 def search(
@@ -63,11 +65,32 @@ def search(
     space, study = search_space(settings), _open_study(storage, settings, dataset)
     while len(study.get_trials(deepcopy=False, states=COUNTED)) < trials and not stop() and time.monotonic() < deadline:
         trial = study.ask(space)
+        trial.set_user_attr(PROCESS, own_process())
         with _scratch(storage) as run:
             left = (deadline - time.monotonic()) / 60
             value, state = _try(trial, settings.changed(trial.params), dataset, run, stop, left)
         on_trial(study.tell(trial, value, state))
     return study
+
+
+def require_usable(storage: Path) -> None:
+    """Raise ``RunError`` unless ``storage`` is a journal, or can become one. Its studies are not read."""
+    with _usable(storage):
+        if storage.exists():
+            _require_journal(storage)
+        probe(storage)
+
+
+@contextmanager
+def _usable(storage: Path) -> Iterator[None]:
+    """Convert errors of the file ``storage``, and of content that is no journal, into a ``RunError``."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{storage} cannot be used ({reason(error)}); expected a journal of `cifarnet tune`, or none yet, in a "
+            "writable folder: name another file"
+        ) from error
 
 
 def search_space(settings: Recipe) -> dict[str, Any]:
@@ -101,7 +124,7 @@ def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Stu
     facts = json.dumps([dataset.fingerprint, settings.model.to_json(), settings.train.to_json()])
     first = settings.model.to_json() | settings.train.to_json()
     schedule = settings.train.schedule_epochs or settings.train.epochs
-    try:
+    with _usable(storage):
         lock = JournalFileSymlinkLock(str(storage))
         if storage.exists():
             _require_journal(storage)
@@ -119,13 +142,17 @@ def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Stu
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=schedule // 4),
             load_if_exists=True,
         )
+        _fail_lost_trials(study)
         study.enqueue_trial({name: first[name] for name in search_space(settings)}, skip_if_exists=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"{storage} cannot be used ({reason(error)}); expected a journal of `cifarnet tune`, or none yet, in a "
-            "writable folder: name another file"
-        ) from error
     return study
+
+
+def _fail_lost_trials(study: optuna.Study) -> None:
+    """Mark the running trials of killed processes of this machine as failed; those of other machines stay."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if PROCESS in trial.user_attrs and has_ended(trial.user_attrs[PROCESS]):
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was faster
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def _require_journal(path: Path) -> None:

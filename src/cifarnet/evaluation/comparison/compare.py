@@ -17,7 +17,7 @@ from cifarnet.dataset import Dataset
 from cifarnet.errors import UsageError
 from cifarnet.evaluation.scoring import Score
 from cifarnet.evaluation.significance import Interval, compare, wilson
-from cifarnet.recipes import Recipe, recipe
+from cifarnet.recipes import Recipe, recipe_and_settings
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.run.record import RecordedScore
@@ -39,7 +39,7 @@ class Plan:
     """The training runs of a comparison.
 
     Raises ``UsageError`` unless there are two or more different backends, ``BackendError`` for one that is not
-    installed and ``ConfigError`` for an unknown recipe.
+    installed and ``ConfigError`` for an unknown recipe or a file that is none.
     """
 
     backends: tuple[str, ...]
@@ -48,6 +48,7 @@ class Plan:
     seeds: int = 1
     """Number of seeds per backend, starting at 0."""
     recipe: str = "seed"
+    """Name of a recipe, or a recipe file."""
     source: str = "cifar10"
     """Argument of ``load_dataset``."""
 
@@ -58,13 +59,14 @@ class Plan:
                 f"{', '.join(NAMES)}, each once: name others of those here "
                 f"({', '.join(installed()) or 'none'}), or get one with {install_line('BACKEND')}"
             )
-        recipe(self.recipe)
+        recipe_and_settings(self.recipe)
         for backend in self.backends:
             require_usable(backend)
 
     def settings(self, dataset: Dataset, seed: int) -> Recipe:
         """Return what is trained with one seed. Raises ``DataError`` for a class with a single image."""
-        settings = recipe(self.recipe).changed({"seed": seed}).for_dataset(dataset)
+        named, changes = recipe_and_settings(self.recipe)
+        settings = named.changed({"seed": seed}).for_dataset(dataset, changes)
         train = replace(
             settings.train,
             epochs=settings.train.epochs if self.epochs is None else self.epochs,
