@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from cifarnet.cli.tables import WIDEST
 from onnx import numpy_helper
 from PIL import Image
 
+from cifarnet.cli.display import WIDEST
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import load_dataset
 from cifarnet.run.origin import DataRecord
