@@ -18,7 +18,7 @@ from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
 from .defaults import default_settings, numpy_defaults
 from .microbatches import MicroBatch, current_micro_batch
-from .protocol import AdamStep, Adapter, Engine, Steps, Sums
+from .protocol import AdamStep, Adapter, Engine, Plan, Steps, Sums
 from .workers import ALONE, Workers
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Adapter",
     "Engine",
     "MicroBatch",
+    "Plan",
     "Steps",
     "Sums",
     "Workers",

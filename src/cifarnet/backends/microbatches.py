@@ -44,16 +44,14 @@ def calling_on(micro_batch: MicroBatch, precision: Precision = "float32") -> Ite
         _PRECISION.reset(tokens[1])
 
 
-def divided(size: int, count: int) -> list[MicroBatch]:
-    """Divide ``size`` images into at most ``count`` micro-batches, as equal as possible."""
-    count = max(1, min(count, size))
+def divided(size: int, parts: int | None, most: int) -> list[MicroBatch]:
+    """Divide ``size`` images into ``parts`` micro-batches as equal as possible, by default of at most ``most`` images.
+
+    There are no more micro-batches than images.
+    """
+    count = max(1, min(parts or math.ceil(size / most), size))
     edges = [index * size // count for index in range(count + 1)]
     return [MicroBatch(first, stop) for first, stop in pairwise(edges)]
-
-
-def ghost_batches(size: int, most: int) -> list[MicroBatch]:
-    """Divide ``size`` images into micro-batches of at most ``most`` images, as equal as possible."""
-    return divided(size, math.ceil(size / most))
 
 
 def merge_updates(before: Any, updated: Sequence[Any]) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, default_settings
+from cifarnet.backends import ALONE, AdamStep, Engine, Plan, Sums, Workers, adapter, default_settings
 from cifarnet.config import TrainConfig
 from cifarnet.recipes import Recipe
 
@@ -209,10 +209,8 @@ def compile_engine(
 ) -> Engine:
     """Return the engine that trains ``network``, which maps images to logits, with ``optimizer``, already built.
 
-    ``class_weights`` as in ``objective``, ``parts`` and ``workers`` as in ``Adapter.compile``.
+    ``class_weights`` as in ``objective``, ``parts`` and ``workers`` as in ``Plan``.
     """
     measured = partial(objective, label_smoothing=config.label_smoothing, custom=custom, class_weights=class_weights)
-    own_rate = custom.optimizer is not None
-    return adapter().compile(
-        network, optimizer, measured, ghost_batch, config.precision, parts, workers, own_rate=own_rate
-    )
+    plan = Plan(ghost_batch, config.precision, parts, workers, own_rate=custom.optimizer is not None)
+    return adapter().compile(network, optimizer, measured, plan)
