@@ -21,11 +21,10 @@ from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import predict, softmax, with_tta
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_precisions, export_run
-from cifarnet.export.file import serialize
 from cifarnet.export.inspect import inspect_model
 from cifarnet.export.publish import write_export
 from cifarnet.export.tolerances import Tolerances
-from cifarnet.export.writer import write_graph
+from cifarnet.export.writer import serialize, write_graph
 from cifarnet.model.layers import BatchNormalization
 from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
 from cifarnet.run.folder import Run

@@ -15,7 +15,7 @@ from cifarnet.errors import DataError, counted
 from cifarnet.preprocessing import Header, read_header
 
 from .class_files import Layout, find_layout
-from .folder import ReadImages, read_class_folders, read_layout
+from .folder import ReadImages, read_class_folders, read_files
 from .image_facts import are_flat, average_hashes, groups, is_unequal
 from .test_split import TEST_FRACTION
 from .validation_split import hold_out, hold_out_of
@@ -89,7 +89,7 @@ def check_folder(path: Path, progress: Progress = silent, *, skip_broken: bool =
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected one with a folder of images per class: check the path")
     layout = find_layout(path)
-    read = read_layout(path, layout, progress, skip_broken=True, least=0)
+    read = read_files(path, layout, progress, skip_broken=True)
     names = read.split.files
     headers = [read_header(path / name) for name in names]
     flat = np.flatnonzero(are_flat(read.split.images)).tolist()

@@ -44,8 +44,7 @@ def _chosen_by_rank(split: Split, ranks: NDArray[np.float64], names: Sequence[st
     a class so small that one split would be empty, the lowest rank is a test image and the two highest are not.
     """
     limits = [_limit(ranks[split.labels == label], name) for label, name in enumerate(names)]
-    is_test: NDArray[np.bool_] = ranks <= np.array(limits)[split.labels]
-    return is_test
+    return ranks <= np.array(limits)[split.labels]
 
 
 def _without_copies(

@@ -10,13 +10,6 @@ import keras
 from .builder import GraphBuilder
 
 
-def activate(builder: GraphBuilder, name: str, value: str, function: Any, *, axis: int) -> str:
-    """Write the nodes of one of ``ACTIVATIONS`` and return its output; ``axis`` is that of a softmax."""
-    if function is keras.activations.softmax:
-        return builder.add("Softmax", f"{name}/softmax", value, axis=axis)
-    return ACTIVATIONS[function](builder, f"{name}/{function.__name__}", value)
-
-
 def _operator(operator: str, builder: GraphBuilder, name: str, value: str, **attributes: float) -> str:
     return builder.add(operator, name, value, **attributes)
 
@@ -53,10 +46,10 @@ ACTIVATIONS: dict[Any, Callable[[GraphBuilder, str, str], str]] = {
     keras.activations.selu: partial(_operator, "Selu"),
     keras.activations.sigmoid: partial(_operator, "Sigmoid"),
     keras.activations.silu: _silu,
-    keras.activations.softmax: partial(_operator, "Softmax"),
+    keras.activations.softmax: partial(_operator, "Softmax", axis=1),
     keras.activations.tanh: partial(_operator, "Tanh"),
 }
-"""Writer of each function, with Keras' default settings.
+"""Writer of each function, with Keras' default settings. It returns the output; a softmax is over the channels.
 
 Functions are compared by identity, since ``keras.activations.serialize`` imports TensorFlow if it is installed.
 """

@@ -27,13 +27,12 @@ from cifarnet.training.same_data import same_hold_out
 from cifarnet.training.train import RUN
 
 from .describe import describe
-from .file import serialize
 from .latency import compare_latency
 from .parity import check_parity, keras_outputs
 from .publish import Exported, describe_parity, require_free, write_export
 from .quantize import Variant, quantized
 from .tolerances import MAX_DROP, PRECISIONS, Tolerances, tolerances_of
-from .writer import OPSET, write_graph
+from .writer import OPSET, serialize, write_graph
 
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """Suffix of the default file name ``model.onnx`` for each precision."""

@@ -23,11 +23,10 @@ from cifarnet.runtime import open_model
 from cifarnet.training.seen import count_seen, digests
 
 from .describe import describe_interface
-from .file import serialize
 from .parity import check_parity, model_outputs
 from .publish import Exported, describe_parity, require_free, write_export
 from .tolerances import Tolerances
-from .writer import image_shape, write_graph
+from .writer import image_shape, serialize, write_graph
 
 
 @takes(path=PATH)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import ACTIVATIONS, activate
+from .activations import ACTIVATIONS
 from .builder import Call, Converter, GraphBuilder, Value, array_of, channels_last
 
 
@@ -48,7 +48,7 @@ def activated(builder: GraphBuilder, call: Call, value: str) -> Value:
     """Write the activation function of a layer after its ``value``."""
     function = call.layer.activation
     call.require(function in ACTIVATIONS, f"one of the activations {', '.join(each.__name__ for each in ACTIVATIONS)}")
-    return Value(activate(builder, call.name, value, function, axis=1), call.shape)
+    return Value(ACTIVATIONS[function](builder, f"{call.name}/{function.__name__}", value), call.shape)
 
 
 def depthwise_conv2d(builder: GraphBuilder, call: Call) -> Value:

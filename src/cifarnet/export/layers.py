@@ -162,15 +162,13 @@ def _relu(builder: GraphBuilder, call: Call) -> Value:
     return Value(output, value.shape, value.rows)
 
 
-def _leaky_relu(builder: GraphBuilder, call: Call) -> Value:
-    (value,) = call.inputs
-    output = builder.add("LeakyRelu", call.name, value.name, alpha=float(call.layer.negative_slope))
-    return Value(output, value.shape, value.rows)
+def _with_alpha(operator: str, setting: str) -> Converter:
+    def activation(builder: GraphBuilder, call: Call) -> Value:
+        (value,) = call.inputs
+        output = builder.add(operator, call.name, value.name, alpha=float(getattr(call.layer, setting)))
+        return Value(output, value.shape, value.rows)
 
-
-def _elu(builder: GraphBuilder, call: Call) -> Value:
-    (value,) = call.inputs
-    return Value(builder.add("Elu", call.name, value.name, alpha=float(call.layer.alpha)), value.shape, value.rows)
+    return activation
 
 
 def _softmax(builder: GraphBuilder, call: Call) -> Value:
@@ -227,12 +225,12 @@ CONVERTERS: dict[type, Converter] = {
     keras.layers.Cropping2D: _cropping,
     keras.layers.Dense: dense,
     keras.layers.DepthwiseConv2D: depthwise_conv2d,
-    keras.layers.ELU: _elu,
+    keras.layers.ELU: _with_alpha("Elu", "alpha"),
     keras.layers.Flatten: _flatten,
     keras.layers.GlobalAveragePooling2D: global_pooling_with("GlobalAveragePool"),
     keras.layers.GlobalMaxPooling2D: global_pooling_with("GlobalMaxPool"),
     keras.layers.LayerNormalization: _layer_normalization,
-    keras.layers.LeakyReLU: _leaky_relu,
+    keras.layers.LeakyReLU: _with_alpha("LeakyRelu", "negative_slope"),
     keras.layers.MaxPooling2D: pooling_with("MaxPool"),
     keras.layers.Multiply: _merge("Mul"),
     keras.layers.Normalization: _normalization,

@@ -200,8 +200,7 @@ def _compare(
 
 def _distance(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[Any]:
     """Return the largest absolute difference of each row, (n,), of arrays (n, classes)."""
-    farthest: NDArray[Any] = np.abs(expected - found).max(axis=1)
-    return farthest
+    return np.abs(expected - found).max(axis=1)
 
 
 def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -211,17 +210,13 @@ def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.floa
 
 def _exceeds(differences: NDArray[Any], tolerance: float | None) -> NDArray[np.bool_]:
     # Not `>`: NaN exceeds every tolerance.
-    exceeds: NDArray[np.bool_] = ~(differences <= (np.inf if tolerance is None else tolerance))
-    return exceeds
+    return ~(differences <= (np.inf if tolerance is None else tolerance))
 
 
 def _changed(expected: NDArray[np.float32], found: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
     """Return which images (n,) have another predicted class although their top-2 margin exceeds ``margin``."""
     best = np.sort(expected, axis=1)
-    changed: NDArray[np.bool_] = (best[:, -1] - best[:, -2] > margin) & (
-        expected.argmax(axis=1) != found.argmax(axis=1)
-    )
-    return changed
+    return (best[:, -1] - best[:, -2] > margin) & (expected.argmax(axis=1) != found.argmax(axis=1))
 
 
 def _require_no_mismatch(check: Check, tolerances: Tolerances) -> None:

@@ -16,10 +16,10 @@ from cifarnet.run.folder import EXPORT_LOCK, require_writable_model
 from cifarnet.runtime import read_model
 from cifarnet.system import defer_interrupt, processor, versions
 
-from .file import contract_text
 from .latency import Latency
 from .parity import Parity
 from .tolerances import Tolerances
+from .writer import contract_text
 
 RENAMES_S = 60.0
 """Maximum seconds to wait while another export renames its files."""

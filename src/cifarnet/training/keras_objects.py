@@ -1,4 +1,4 @@
-"""Optimizers, schedules and losses of Keras' interface as records, and back, without running code from a file."""
+"""Keras' early stopping, and its optimizers, schedules and losses as records and back, without code from a file."""
 
 import inspect
 import json
@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from cifarnet.arguments import described
-from cifarnet.config import plain_number
+from cifarnet.arguments import described, number, takes, whole_number
+from cifarnet.config import TrainConfig, plain_number
 from cifarnet.errors import ConfigError, reason
 from cifarnet.run.custom import LOSSES, OPTIMIZERS, SCHEDULES, ObjectRecord
 from cifarnet.run.typed_json import read
@@ -23,6 +23,20 @@ MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 """Reductions of a Keras loss that are the mean over the images."""
 INTERFACE = ["y_true", "y_pred"]
 """First parameters of every loss function of Keras; its other functions have none of them."""
+
+
+@takes(min_delta=number(0, "a number, 0 or more"), patience=whole_number(1, "a number of epochs, 1 or more"))
+def early_stopping(
+    *, min_delta: float = TrainConfig.min_delta, patience: int = TrainConfig.patience
+) -> keras.callbacks.EarlyStopping:
+    """Return the early stopping of the recipe ``seed`` as a Keras callback.
+
+    It ends ``fit`` after ``patience`` epochs in which the validation loss did not fall by more than ``min_delta``, and
+    then restores the weights of the best epoch.
+    """
+    return keras.callbacks.EarlyStopping(
+        monitor="val_loss", mode="min", min_delta=min_delta, patience=patience, restore_best_weights=True
+    )
 
 
 def copy_of(optimizer: keras.optimizers.Optimizer) -> Any:

@@ -54,49 +54,12 @@ class Outcome:
         return self.why_stopped in ("interrupted", "time limit")
 
 
-def fit(
-    model: keras.Model,
-    split: Split,
-    parts: HoldOut,
-    settings: Recipe,
-    run: Run,
-    observer: Observer,
-    *,
-    custom: Custom = NO_CUSTOM,
-    checkpoint: Checkpoint | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    max_minutes: float = math.inf,
-    clock: Callable[[], float] = time.monotonic,
-    micro_batches: int | None = None,
-    workers: Workers = ALONE,
-) -> Outcome:
-    """Train ``model`` on ``split.images[parts.train]``, and leave the weights of the best epoch in it.
+class Session:
+    """A training session in this process, on ``split.images[parts.train]``.
 
-    Continues from ``checkpoint``, if given; the first of the ``workers`` writes best weights, history and checkpoints
-    to ``run``. ``custom`` replaces optimizer and loss of ``settings``. A batch is divided into ``micro_batches``, by
-    default as the adapter chooses. ``stop`` and ``max_minutes`` as in ``train.train``. Raises as ``train.resume``.
+    The first of the ``workers`` writes best weights, history and checkpoints to ``run``. ``custom`` replaces optimizer
+    and loss of ``settings``. A batch is divided into ``micro_batches``, by default as the adapter chooses.
     """
-    session = _Session(model, split, parts, settings, run, observer, custom, clock, micro_batches, workers)
-    if checkpoint is not None:
-        session.restore(checkpoint)
-    deadline = clock() + 60 * max_minutes
-    return session.train(lambda: _agreed(workers, _interruption(stop, clock, deadline)))
-
-
-def _interruption(stop: Callable[[], bool], clock: Callable[[], float], deadline: float) -> StopReason | None:
-    if stop():
-        return "interrupted"
-    return "time limit" if clock() >= deadline else None
-
-
-def _agreed(workers: Workers, reason: StopReason | None) -> StopReason | None:
-    """Return a reason to stop that any of the workers has, the same in all of them."""
-    reasons: tuple[StopReason | None, ...] = (None, "time limit", "interrupted")
-    return reasons[int(workers.all_gather(np.array(reasons.index(reason), np.int32)).max())]
-
-
-class _Session:
-    """A training session in this process."""
 
     def __init__(
         self,
@@ -106,10 +69,11 @@ class _Session:
         settings: Recipe,
         run: Run,
         observer: Observer,
-        custom: Custom,
-        clock: Callable[[], float],
-        micro_batches: int | None,
-        workers: Workers,
+        *,
+        custom: Custom = NO_CUSTOM,
+        clock: Callable[[], float] = time.monotonic,
+        micro_batches: int | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self._model, self._run, self._observer, self._clock, self._workers = model, run, observer, clock, workers
         self._settings = settings_of(settings, custom.record(), parts)
@@ -154,19 +118,20 @@ class _Session:
         if self._workers.is_first:
             self._run.write_history(self._history)
 
-    def train(self, interruption: Callable[[], StopReason | None]) -> Outcome:
-        """Train until a reason to stop, then restore the best weights."""
+    def train(self, stop: Callable[[], bool], max_minutes: float) -> Outcome:
+        """Train until a reason to stop, then restore the best weights. The arguments are as in ``train.train``."""
+        self._stop, self._deadline = stop, self._clock() + 60 * max_minutes
         if self._workers.count > 1:
             self._require_same_state(self._engine.state())
         reason = self._reason_to_end() if self._history else None
         while reason is None:
-            reason = self._train_epoch(interruption) or self._end_epoch()
+            reason = self._train_epoch() or self._end_epoch()
         self._tick()
         self._restore_best()
         elapsed_s = sum(self._epoch_seconds) + self._position.seconds
         return Outcome(reason, self._stopping.best_epoch, self._history, elapsed_s, self._epoch_seconds)
 
-    def _train_epoch(self, interruption: Callable[[], StopReason | None]) -> StopReason | None:
+    def _train_epoch(self) -> StopReason | None:
         # Closed when training stops or fails, because it has a thread.
         with closing(prefetched(self._calls())) as calls:
             for steps in calls:
@@ -174,10 +139,16 @@ class _Session:
                 if not math.isfinite(self._position.loss_sum):
                     return "nan"
                 self._observer.on_progress(self._progress())
-                if reason := interruption():
+                if reason := self._interruption():
                     self._save(self._engine.state())
                     return reason
         return None
+
+    def _interruption(self) -> StopReason | None:
+        """Return a reason to stop that any of the workers has, the same in all of them."""
+        reasons: tuple[StopReason | None, ...] = (None, "time limit", "interrupted")
+        own = 2 if self._stop() else int(self._clock() >= self._deadline)
+        return reasons[int(self._workers.all_gather(np.array(own, np.int32)).max())]
 
     def _calls(self) -> Iterator[Steps]:
         """Yield the remaining steps of the epoch, grouped by call of the engine."""

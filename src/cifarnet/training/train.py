@@ -32,7 +32,7 @@ from .best import fit_calibration
 from .checkpoint import checkpoint_of, settings_of
 from .custom import customized, resumed
 from .distributed import join, require_alike
-from .loop import Outcome, fit
+from .loop import Outcome, Session
 from .observer import Observer
 from .same_data import same_hold_out
 from .warm_start import recipe_of, warm_start_from, warm_start_of
@@ -186,7 +186,7 @@ def resume(
         record = _started(record, workers, dataset.source)
         if workers.is_first:
             run.write_record(record)
-        outcome = fit(
+        session = Session(
             model,
             dataset.train,
             parts,
@@ -194,12 +194,12 @@ def resume(
             run,
             observer or Observer(),
             custom=custom,
-            checkpoint=checkpoint,
-            stop=stop,
-            max_minutes=max_minutes,
             micro_batches=record.machine.parts,
             workers=workers,
         )
+        if checkpoint is not None:
+            session.restore(checkpoint)
+        outcome = session.train(stop, max_minutes)
         record = _with_result(record, outcome)
         if outcome.best_epoch:
             record = _evaluated(record, predictor(model), dataset, parts, workers)

@@ -15,8 +15,7 @@ def functional(traced: torch.fx.GraphModule, arguments: tuple[Any, ...]) -> torc
     """Return ``traced`` with new results in place of in-place operations on its own, which Keras' losses have."""
     if not any(_is_mutable(node) for node in traced.graph.nodes):
         return traced
-    found: torch.fx.GraphModule = make_fx(torch.func.functionalize(traced))(*arguments)
-    return found
+    return make_fx(torch.func.functionalize(traced))(*arguments)
 
 
 def _is_mutable(node: torch.fx.Node) -> bool:
