@@ -24,8 +24,8 @@ from .cache import CacheState, cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
 from .download import fetch
 from .official_files import holds_release, read_release
+from .splits import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
 from .synthetic import synthetic
-from .validation_split import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
 
 __all__ = [
     "CacheState",

@@ -13,10 +13,10 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from cifarnet.atomic import publish, remove_abandoned, temporary_name
+from cifarnet.atomic import write_atomically
 from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.dataset import Dataset, Progress, Split, silent
-from cifarnet.errors import DataError, IntegrityError, reason
+from cifarnet.errors import DataError, IntegrityError, RunError, reason
 
 from .cifar10 import CIFAR10, RecordFile, Release, check_records, records_from_split
 
@@ -90,7 +90,6 @@ def write_cache(dataset: Dataset, folder: Path) -> None:
     """Write a verified dataset. Each file appears only once it is on disk. Raises DataError if the disk refuses."""
     with disk_errors(folder):
         folder.mkdir(exist_ok=True)
-        remove_abandoned(folder)
         for part, split in (("train", dataset.train), ("test", dataset.test)):
             _write_array(folder / f"{part}-images.npy", split.images)
             _write_array(folder / f"{part}-labels.npy", split.labels)
@@ -122,11 +121,12 @@ def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Convert an OSError into a DataError that names the path."""
+    """Convert an OSError, or the RunError of an atomic write, into a DataError that names the path."""
     try:
         yield
-    except OSError as error:
-        cause = "the disk is full" if error.errno == errno.ENOSPC else reason(error)
+    except (OSError, RunError) as error:
+        system = error.__cause__ or error
+        cause = "the disk is full" if getattr(system, "errno", None) == errno.ENOSPC else reason(system)
         raise DataError(
             f"cannot write {path}: {cause}; CIFAR-10 takes about 400 MB while it is fetched: make room, or set "
             f"{CACHE_VARIABLE} to another folder"
@@ -144,16 +144,7 @@ def _expected_shapes(release: Release) -> dict[str, tuple[int, ...]]:
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:
     """Write a .npy file. numpy's own writer does not say that the disk is full."""
-    temporary = temporary_name(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(_header(array.dtype, array.shape))
-            file.write(np.ascontiguousarray(array).data)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, _header(array.dtype, array.shape), np.ascontiguousarray(array).data)
 
 
 def _open_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:

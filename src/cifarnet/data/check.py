@@ -17,8 +17,7 @@ from cifarnet.preprocessing import Header, read_header
 from .class_files import Layout, find_layout
 from .folder import ReadImages, read_class_folders, read_files
 from .image_facts import are_flat, average_hashes, groups, is_unequal
-from .test_split import TEST_FRACTION
-from .validation_split import hold_out, hold_out_of
+from .splits import TEST_FRACTION, hold_out, hold_out_of
 
 _SIXTEEN_BITS = "I;16"
 """Prefix of Pillow's 16-bit modes."""

@@ -12,7 +12,7 @@ from cifarnet.dataset import Split
 from cifarnet.errors import printable
 
 from .class_files import composed
-from .validation_split import evenly_chosen
+from .splits import evenly_chosen
 
 _COLUMNS = 16
 """Maximum number of images of a class, evenly chosen."""

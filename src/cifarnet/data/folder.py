@@ -25,7 +25,7 @@ from .class_files import (
     require_no_broken_links,
 )
 from .decoding import decode
-from .test_split import LEAST_PER_CLASS, chosen_for_test
+from .splits import LEAST_PER_CLASS, chosen_for_test
 
 BROKEN_LINK = "a link that leads nowhere"
 """Reason for a broken link in ``BrokenFile``."""

@@ -12,8 +12,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from cifarnet.backends.defaults import default_settings
 from cifarnet.backends.microbatches import MicroBatch, calling_on, divided, merge_updates
 from cifarnet.backends.protocol import DEFAULT_PLAN, Engine, Forward, Objective, Plan, Steps, Sums
+from cifarnet.errors import BackendError
 
-from .tracing import functional, simplified
+GUARDS = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
+"""Copies that protect constants and leaves from in-place operations, which a traced step does not have."""
 
 
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
@@ -121,7 +123,7 @@ class TorchEngine(Engine):
         except RuntimeError:
             # A loss looked at values, as Keras' one_hot does. Any other error is raised again in the first step.
             return torch.enable_grad()(partial(self._differentiate))
-        return simplified(functional(traced, arguments))
+        return _simplified(_functional(traced, arguments))
 
     def _differentiate(
         self,
@@ -139,6 +141,48 @@ class TorchEngine(Engine):
         sums = self._objective(logits, labels, weights)
         gradients = torch.autograd.grad(sums.loss / total, leaves)
         return list(gradients), list(fixed), torch.stack(sums).detach()
+
+
+def _functional(traced: torch.fx.GraphModule, arguments: tuple[Any, ...]) -> torch.fx.GraphModule:
+    """Return ``traced`` with new results in place of in-place operations on its own, which Keras' losses have."""
+    if not any(_is_mutable(node) for node in traced.graph.nodes):
+        return traced
+    return make_fx(torch.func.functionalize(traced))(*arguments)
+
+
+def _is_mutable(node: torch.fx.Node) -> bool:
+    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+
+
+def _require_repeatable(node: torch.fx.Node) -> None:
+    """Raise ``BackendError`` if an operation would give other results when repeated.
+
+    It does if it writes to a constant or draws random numbers.
+    """
+    if _is_mutable(node) or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        raise BackendError(
+            f"torch traced {node.target}; expected operations that neither write to their inputs nor draw random "
+            "numbers: use layers without them, or another backend"
+        )
+
+
+def _simplified(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Remove the protective copies, and fold constants."""
+    graph = traced.graph
+    for node in graph.nodes:
+        _require_repeatable(node)
+        if node.target in GUARDS:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        elif node.op == "call_function" and all(each.op == "get_attr" for each in node.all_input_nodes):
+            constants = torch.fx.map_arg((node.args, node.kwargs), lambda each: getattr(traced, each.target))
+            traced.register_buffer(f"constant_{node.name}", node.target(*constants[0], **constants[1]))
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(graph.get_attr(f"constant_{node.name}"))
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
 
 
 compile = TorchEngine
