@@ -21,29 +21,6 @@ from .microbatches import MicroBatch, current_micro_batch
 from .protocol import AdamStep, Adapter, Engine, Plan, Steps, Sums
 from .workers import ALONE, Workers
 
-__all__ = [
-    "ALONE",
-    "NAMES",
-    "AdamStep",
-    "Adapter",
-    "Engine",
-    "MicroBatch",
-    "Plan",
-    "Steps",
-    "Sums",
-    "Workers",
-    "adapter",
-    "choose",
-    "current_micro_batch",
-    "default_settings",
-    "ensure_backend",
-    "install_line",
-    "installed",
-    "not_installed",
-    "numpy_defaults",
-    "require_usable",
-]
-
 NAMES = ("jax", "torch", "tensorflow")
 """Supported backends; by default the first installed one is used."""
 

@@ -24,25 +24,8 @@ from .cache import CacheState, cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
 from .download import fetch
 from .official_files import holds_release, read_release
-from .splits import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
+from .splits import HoldOut, evenly_chosen, hold_out, hold_out_of
 from .synthetic import synthetic
-
-__all__ = [
-    "CacheState",
-    "HoldOut",
-    "Indices",
-    "Progress",
-    "batch_order",
-    "cache_folder",
-    "cache_state",
-    "evenly_chosen",
-    "fetch",
-    "hold_out",
-    "hold_out_of",
-    "load_dataset",
-    "synthetic",
-    "verify",
-]
 
 _ACCEPTED = (
     "`cifar10`, `synthetic`, the official CIFAR-10 archive (.tar.gz) or its unpacked folder, or a folder with one "
@@ -94,7 +77,8 @@ def load_dataset(
         if holds_release(path, CIFAR10):
             _require_own_size(str(path), image_size)
             return read_release(path, CIFAR10).opened_by(durable(path))
-        _require_folder_of_folders(path)
+        if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
+            raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
         from .folder import read_class_folders  # imported here: it loads Pillow
 
         shape = (image_size, image_size, IMAGE_SHAPE[2])
@@ -132,11 +116,6 @@ def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
             f"{CIFAR10_FINGERPRINT[:12]}: run `cifarnet data fetch --force`"
         )
     return dataset
-
-
-def _require_folder_of_folders(path: Path) -> None:
-    if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
-        raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
 
 
 def _description(path: Path) -> str:

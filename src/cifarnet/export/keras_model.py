@@ -67,7 +67,9 @@ def export_model(
     test = _split(images, labels, shape, len(names))
     held_out = None if validation is None else _held_out(validation, test, shape, len(names))
     graph, tolerances = write_graph(model, temperature=None), Tolerances()
-    _require_classes(graph, names)
+    classes = graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    if classes != len(names):
+        raise ModelError(f"the model has {classes} classes; expected {len(names)}, one for each of class_names")
     require_free(path)
     contract, temperature = describe_interface(shape, names, calibrated=held_out is not None), None
     if held_out is not None:
@@ -143,9 +145,3 @@ def _calibration(graph: onnx.GraphProto, names: Sequence[str], split: Split) -> 
     contract = describe_interface(split.images.shape[1:], names, calibrated=False)
     opened = open_model(serialize(graph, contract), threads=0)
     return calibrate(predict(opened.logits, split.images), split.labels)
-
-
-def _require_classes(graph: onnx.GraphProto, names: Sequence[str]) -> None:
-    classes = graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    if classes != len(names):
-        raise ModelError(f"the model has {classes} classes; expected {len(names)}, one for each of class_names")

@@ -202,7 +202,9 @@ def resume(
         outcome = session.train(stop, max_minutes)
         record = _with_result(record, outcome)
         if outcome.best_epoch:
-            record = _evaluated(record, predictor(model), dataset, parts, workers)
+            forward = predictor(model)
+            metrics = replace(record.metrics, test=_test_score(forward, dataset, workers))
+            record = replace(record, calibration=fit_calibration(forward, dataset, parts, workers), metrics=metrics)
         if workers.is_first:
             digest = weights_digest(run) if outcome.best_epoch else None
             run.write_record(replace(record, weights_sha256=digest))
@@ -224,12 +226,6 @@ def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model
         # Evenly chosen, so that every class of a sorted folder is among them.
         whiten(model, settings.model, split.images[evenly_chosen(parts.train, WHITENING_IMAGES)])
     return model
-
-
-def _evaluated(record: RunRecord, forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers) -> RunRecord:
-    """Return the record with the calibration and the test score of ``forward``."""
-    metrics = replace(record.metrics, test=_test_score(forward, dataset, workers))
-    return replace(record, calibration=fit_calibration(forward, dataset, parts, workers), metrics=metrics)
 
 
 def _test_score(forward: Predictor, dataset: Dataset, workers: Workers) -> RecordedScore:
