@@ -179,7 +179,6 @@ class ModelConfig(Config):
         self._require("filters", smallest >= 1, f"fewer blocks or no whitening: {shape} images shrink to zero pixels")
 
     def _sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield height and width after each block."""
         shrink = 0 if self.padding == "same" else self.kernel_size - 1
         before = 1 if self.pooling == "first" else self.convolutions_per_block
         sizes = [size - max(self.whitening - 1, 0) for size in self.image_shape[:2]]

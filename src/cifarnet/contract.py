@@ -241,6 +241,5 @@ def _newer(name: str, found: str) -> ModelError:
 
 
 def _short(value: Any) -> str:
-    """Return the repr of a value, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,7 +16,6 @@ from .microbatches import MicroBatch, calling_on, current_precision, divided, me
 from .protocol import DEFAULT_PLAN, AdamStep, Engine, Forward, Objective, Plan, Steps, Sums
 
 THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-"""See ``Adapter``."""
 
 
 def prepare_process() -> None:
@@ -41,7 +40,7 @@ def prepare_process() -> None:
 
 @contextmanager
 def framework_defaults() -> Iterator[None]:
-    """Run functions as graphs, and multiply float32 in full; see ``Adapter``."""
+    """Run functions as graphs, and multiply float32 in full."""
     before = tf.config.functions_run_eagerly(), tf.config.experimental.tensor_float_32_execution_enabled()
     _configure(eagerly=False, tensor_float_32=False)
     try:
@@ -66,7 +65,6 @@ CAN_MULTIPLY_BFLOAT16 = multiplies_bfloat16() or bool(tf.config.list_physical_de
 
 
 def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
     features = tf.cast(_rounded(tf.nn.conv2d(_rounded(images), _rounded(kernel), 1, padding.upper())), tf.float32)
     return features if bias is None else tf.nn.bias_add(features, bias)
 
@@ -80,12 +78,10 @@ def _rounded(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def max_pool2d(images: tf.Tensor) -> tf.Tensor:
-    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is dropped."""
     return tf.nn.max_pool2d(images, 2, 2, "VALID")
 
 
 def batch_norm(images: tf.Tensor, offset: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Normalize (n, h, w, c) over all but the last axis; see ``Adapter``."""
     # The raw operation, because the public function replaces a small epsilon.
     none = tf.zeros((0,), tf.float32)
     features, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -102,7 +98,6 @@ def apply_adam(
     velocities: Sequence[Any],
     gradients: Sequence[tf.Tensor],
 ) -> None:
-    """Take one step of Adam; see ``Adapter``."""
     powers = [tf.pow(beta, tf.cast(step.count, tf.float32)) for beta in (step.beta_1, step.beta_2)]
     for each, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
         variable = each.value
@@ -123,26 +118,22 @@ def apply_adam(
 
 
 def devices() -> list[str]:
-    """Return the names of the devices available to TensorFlow."""
     return [device.name for device in tf.config.list_logical_devices()]
 
 
 def threads() -> int | None:
-    """Return the number of threads of one operation; see ``Adapter``. TensorFlow reports 0 unless it was set."""
+    """Return the number of threads of one operation. TensorFlow reports 0 unless it was set."""
     chosen: int = tf.config.threading.get_intra_op_parallelism_threads()
     return chosen or threads_of_environment(THREAD_VARIABLES[:1])
 
 
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
-    """Divide a batch; see ``Adapter``."""
     if not (parts or ghost_batch):
         parts = parallel_operations()
     return divided(size, parts, ghost_batch)
 
 
 def predictor(network: Any) -> Forward:
-    """Return ``network`` as a function; see ``Adapter``."""
-
     def traced(images: tf.Tensor) -> tf.Tensor:
         ranges = [slice(*micro_batch) for micro_batch in micro_batches(images.shape[0])]
         return tf.concat([network(images[rows], training=False) for rows in ranges], axis=0)
@@ -167,7 +158,6 @@ class TensorFlowEngine(Engine):
 
     @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
-        """Take optimizer steps; see ``Engine``."""
         size = steps.images.shape[1]
         if size not in self._train:  # one graph for any number of steps
             signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in steps]

@@ -113,7 +113,6 @@ def _dtype(shape: tuple[int, ...]) -> np.dtype[Any]:
 
 
 def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return the first bytes of a .npy file."""
     file, described = io.BytesIO(), np.lib.format.dtype_to_descr(dtype)
     np.lib.format.write_array_header_1_0(file, {"descr": described, "fortran_order": False, "shape": shape})
     return file.getvalue()

@@ -54,6 +54,5 @@ def _font() -> tuple[Any, Container[int]]:
 
 
 def _drawable(name: str, characters: Container[int]) -> str:
-    """Return ``name`` with all other than ``characters`` escaped."""
     text = printable(composed(name))
     return "".join(c if ord(c) in characters else c.encode("ascii", "backslashreplace").decode() for c in text)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cifarnet.config import TrainConfig
 from cifarnet.dataset import Dataset, Split, SplitBy
-from cifarnet.errors import ConfigError, DataError
+from cifarnet.errors import DataError
 
 Indices = NDArray[np.int64]
 """int64 (n,), sorted: positions in a split."""
@@ -40,10 +40,8 @@ def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:
     """Hold out a stratified random share of the images; it depends only on labels, fraction and seed.
 
     Of the n images of a class, n * fraction are held out, rounded half to even, but at least 1 and at most n - 1.
-    Raises ConfigError if fraction is not between 0 and 1, DataError if a class has fewer than two images.
+    ``fraction`` is above 0 and below 1. Raises DataError if a class has fewer than two images.
     """
-    if not 0 < fraction < 1 or seed < 0:
-        raise ConfigError(f"hold-out fraction {fraction}, seed {seed}; expected 0 < fraction < 1 and seed ≥ 0")
     rng = np.random.Generator(np.random.PCG64([seed, _HOLD_OUT_TAG]))
     is_held_out = np.zeros(len(split), np.bool_)
     for label in range(classes):

@@ -141,7 +141,6 @@ def _exported(
     path: Path,
     notice: Notice,
 ) -> Exported:
-    """Write the file at ``path`` after its parity check."""
     precision, flip, temperature = contract["precision"], contract["flip"], contract["calibration"]["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"checking {precision} on {len(dataset.test):,} test images")
@@ -190,7 +189,6 @@ def _graph(
 
 
 def _float32(model: keras.Model, contract: Mapping[str, Any]) -> bytes:
-    """Return the float32 model file."""
     return serialize(_written(model, contract, "float32"), contract)
 
 

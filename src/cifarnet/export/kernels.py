@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from .builder import Call, Converter, GraphBuilder, Value, array_of, channels_last
+from .builder import Call, GraphBuilder, Value, array_of, channels_last
 
 
 def _operator(operator: str, builder: GraphBuilder, name: str, value: str, **attributes: float) -> str:
@@ -169,32 +169,24 @@ def _separate_normalization(builder: GraphBuilder, call: Call) -> Value:
     return Value(builder.add("BatchNormalization", name, source, *constants, epsilon=layer.epsilon), value.shape)
 
 
-def pooling_with(operator: str) -> Converter:
-    """Return the converter of a pooling layer."""
-
-    def pooling(builder: GraphBuilder, call: Call) -> Value:
-        (image,), layer = call.inputs, call.layer
-        attributes = _geometry(layer, layer.pool_size, image.shape)
-        before, after = attributes["pads"][:2], attributes["pads"][2:]
-        # On torch Keras repeats the pixels at the edge then, on the others it leaves them out of the average.
-        call.require(operator == "MaxPool" or before == after, "padding of the same size on both sides")
-        if before == after == [0, 0]:
-            del attributes["pads"]
-        return Value(builder.add(operator, call.name, image.name, **attributes), call.shape)
-
-    return pooling
+def pooling(operator: str, builder: GraphBuilder, call: Call) -> Value:
+    """Write a pooling layer."""
+    (image,), layer = call.inputs, call.layer
+    attributes = _geometry(layer, layer.pool_size, image.shape)
+    before, after = attributes["pads"][:2], attributes["pads"][2:]
+    # On torch Keras repeats the pixels at the edge then, on the others it leaves them out of the average.
+    call.require(operator == "MaxPool" or before == after, "padding of the same size on both sides")
+    if before == after == [0, 0]:
+        del attributes["pads"]
+    return Value(builder.add(operator, call.name, image.name, **attributes), call.shape)
 
 
-def global_pooling_with(operator: str) -> Converter:
-    """Return the converter of a global pooling layer."""
-
-    def pooling(builder: GraphBuilder, call: Call) -> Value:
-        pooled = builder.add(operator, f"{call.name}/pooled", call.inputs[0].name)
-        if len(call.shape) == 1:
-            pooled = builder.add("Flatten", call.name, pooled, axis=1)
-        return Value(pooled, call.shape)
-
-    return pooling
+def global_pooling(operator: str, builder: GraphBuilder, call: Call) -> Value:
+    """Write a global pooling layer."""
+    pooled = builder.add(operator, f"{call.name}/pooled", call.inputs[0].name)
+    if len(call.shape) == 1:
+        pooled = builder.add("Flatten", call.name, pooled, axis=1)
+    return Value(pooled, call.shape)
 
 
 def dense(builder: GraphBuilder, call: Call) -> Value:

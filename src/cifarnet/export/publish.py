@@ -58,7 +58,6 @@ def _naming_lock(path: Path) -> AbstractContextManager[None]:
 
 
 def _require_own(path: Path) -> None:
-    """Raise ``UsageError`` if ``path`` exists and was not written by an export."""
     if os.path.lexists(path):
         try:
             read_model(path)

@@ -207,7 +207,6 @@ class Classifier:
         return CALIBRATED_NAME in self._model.outputs
 
     def _outputs(self, images: Any, *outputs: str) -> list[NDArray[np.float32]]:
-        """Return each of ``outputs``, float32 (n, classes)."""
         batch = as_batch(images, self._model.image_shape)
         size = images_at_once(LARGEST_CALL, self._model.image_shape)
         if len(batch) <= size:

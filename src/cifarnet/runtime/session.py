@@ -124,7 +124,6 @@ def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def _require_sealed(content: bytes, name: str) -> None:
-    """Raise ``ModelError`` unless the file ends in the digest of all other bytes."""
     if content.startswith(LFS_POINTER):
         raise ModelError(f"{name} is no ONNX file ({LFS_ADVICE})")
     if not content.startswith(FIRST_BYTE):

@@ -199,7 +199,6 @@ class Session:
         )
 
     def _last_rate(self) -> float:
-        """Return the learning rate at the last step of the epoch."""
         if self._custom.optimizer is not None:
             return rate_after(self._optimizer, self._position.epoch * self._steps - 1)
         return learning_rate_at(self._config, self._position.epoch - 1 / self._steps)

@@ -167,7 +167,6 @@ def _table(record: RunRecord) -> str:
 
 
 def _escaped(value: str) -> str:
-    """Return text on one line, escaped for Markdown."""
     return SPECIAL.sub(r"\\\1", printable(" ".join(value.split())))
 
 

@@ -29,7 +29,6 @@ def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> 
 
 
 def predictor(network: Any) -> Forward:
-    """Return ``network`` as a function; see ``Adapter``."""
     pure = _logits_of(network)
 
     @default_settings()
@@ -69,24 +68,20 @@ class JaxEngine(Engine):
 
     @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
-        """Take optimizer steps; see ``Engine``."""
         sums = [self._take_step(*batch) for batch in zip(*steps, strict=True)]
         return [Sums(*row) for row in jax.device_get(sums)]
 
     @default_settings()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (n, classes); see ``Engine``."""
         return self._logits(self._state[0], self._state[1], images)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of all variables; see ``Engine``."""
         for variables, values in zip(self._groups, self._state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(jnp.array(value, copy=True))
         return super().state()
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set all variables; see ``Engine``."""
         super().restore(state)
         self._state = self._copied()
 

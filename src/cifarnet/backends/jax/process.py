@@ -17,7 +17,7 @@ except ImportError:  # older than 0.8
 from cifarnet.errors import BackendError
 from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, threads_of_environment, versions
 
-THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")  # see ``Adapter``
+THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
 
 
 def prepare_process() -> None:
@@ -26,19 +26,18 @@ def prepare_process() -> None:
 
 @contextmanager
 def framework_defaults() -> Iterator[None]:
-    """Compile functions, with float32 and products of all its digits; see ``Adapter``."""
+    """Compile functions, with float32 and products of all its digits."""
     precision = None if jax.default_backend() == "cpu" else "float32"  # GPUs use TF32 by default, CPUs never
     with jax.disable_jit(False), enable_x64(False), jax.default_matmul_precision(precision):  # noqa: FBT003
         yield
 
 
 def devices() -> list[str]:
-    """Return the names of the devices available to JAX."""
     return [str(device) for device in jax.devices()]
 
 
 def threads() -> int | None:
-    """Return the size of XLA's thread pool; see ``Adapter``. XLA reads it from the environment on its first use."""
+    """Return the size of XLA's thread pool. XLA reads it from the environment on its first use."""
     return threads_of_environment(THREAD_VARIABLES)
 
 

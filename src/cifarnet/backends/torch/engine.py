@@ -19,12 +19,11 @@ GUARDS = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
 
 
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
-    """Return one micro-batch, unless ghost batches are smaller; see ``Adapter``."""
+    """Return one micro-batch, unless ghost batches are smaller."""
     return divided(size, parts, ghost_batch or size)
 
 
 def predictor(network: Any) -> Forward:
-    """Return ``network`` as a function; see ``Adapter``."""
     device = network.trainable_variables[0].value.device
 
     @default_settings()
@@ -47,7 +46,6 @@ class TorchEngine(Engine):
 
     @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
-        """Take optimizer steps; see ``Engine``."""
         with torch.no_grad():
             return [Sums(*row) for row in self._train(steps).tolist()]
 
