@@ -24,6 +24,6 @@ def test_the_official_source_comes_first():
 
 
 def test_cifar10_has_six_files_of_30730000_bytes():
-    assert [file.name for file in CIFAR10.files] == [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"]
+    assert [*CIFAR10.files] == [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"]
     assert CIFAR10.file_bytes == 30_730_000
-    assert all(len(file.sha256) == 64 for file in CIFAR10.files)
+    assert all(len(sha256) == 64 for sha256 in CIFAR10.files.values())
