@@ -24,15 +24,6 @@ _SIXTEEN_BITS = "I;16"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSizes:
-    """Widths and heights of the images as stored: of the one with the fewest, the median and the most pixels."""
-
-    smallest: tuple[int, int]
-    median: tuple[int, int]
-    largest: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
 class FolderReport:
     """The state of a folder of class folders. Files are named by their path in the folder."""
 
@@ -40,8 +31,8 @@ class FolderReport:
     classes: dict[str, dict[str, int]]
     """Number of readable images of each class, by split; the split is "all" in a folder without splits."""
     images: int
-    sizes: ImageSizes | None
-    """None without images."""
+    sizes: dict[str, tuple[int, int]] | None
+    """Width and height as stored of the image with the fewest, the median and the most pixels; None without images."""
     broken: tuple[BrokenFile, ...]
     """Files that cannot be read, and links that lead nowhere."""
     others: dict[str, int]
@@ -121,12 +112,12 @@ def _classes(layout: Layout, read: ReadImages) -> dict[str, dict[str, int]]:
     return {label: {part: count for part, of, count in by_part if of == label} for label in layout.labels}
 
 
-def _sizes(headers: Sequence[Header]) -> ImageSizes | None:
+def _sizes(headers: Sequence[Header]) -> dict[str, tuple[int, int]] | None:
     if not headers:
         return None
     ordered = sorted((header.width * header.height, header.width, header.height) for header in headers)
-    chosen = (ordered[at][1:] for at in (0, len(ordered) // 2, -1))
-    return ImageSizes(**dict(zip(("smallest", "median", "largest"), chosen, strict=True)))
+    places = {"smallest": 0, "median": len(ordered) // 2, "largest": -1}
+    return {name: ordered[place][1:] for name, place in places.items()}
 
 
 def _named(found: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
