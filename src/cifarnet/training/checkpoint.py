@@ -59,12 +59,12 @@ class Position:
 class Checkpoint:
     """State of a training run: arrays of the engine and state of the loop."""
 
-    position: Position = field(default_factory=Position)
-    stopping: dict[str, Any] = field(default_factory=dict)
+    position: Position
+    stopping: dict[str, Any]
     """Fields of ``EarlyStopping``."""
-    state: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    state: Mapping[str, NDArray[Any]]
     """All variables of network and optimizer, by path."""
-    best: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    best: Mapping[str, NDArray[np.float32]]
     """Weights of the best epoch, by path; empty before there is one."""
     history: list[EpochRecord] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)

@@ -101,7 +101,7 @@ class Session:
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
         self._stopping = EarlyStopping(config.min_delta, config.patience, is_relative=custom.loss is not None)
         # What a checkpoint holds. Its variables and those of early stopping are added when it is saved.
-        self._at = Checkpoint(settings=settings_of(settings, custom.record(), parts))
+        self._at = Checkpoint(Position(), {}, {}, {}, settings=settings_of(settings, custom.record(), parts))
         self._mark = clock()
 
     def restore(self, checkpoint: Checkpoint) -> None:
