@@ -152,15 +152,8 @@ class Adapter(Protocol):
         the variance before dividing.
         """
 
-    def apply_adam(
-        self,
-        step: AdamStep,
-        variables: Sequence[Any],
-        momentums: Sequence[Any],
-        velocities: Sequence[Any],
-        gradients: Sequence[Tensor],
-    ) -> None:
-        """Take one step of Adam: update the Keras variables and their moving averages, given in the same order."""
+    def apply_adam(self, step: AdamStep, rows: Sequence[tuple[Any, Any, Any, Tensor]]) -> None:
+        """Take one step of Adam, given each Keras variable with its two moving averages and its gradient."""
 
     def compile(self, network: Any, optimizer: Any, objective: Objective, plan: Plan = DEFAULT_PLAN) -> Engine:
         """Return the engine that trains ``network``."""

@@ -91,15 +91,9 @@ def batch_norm(images: tf.Tensor, offset: tf.Tensor, epsilon: float) -> tuple[tf
     return features, mean, variance * (count - 1) / count  # TensorFlow returns the unbiased variance
 
 
-def apply_adam(
-    step: AdamStep,
-    variables: Sequence[Any],
-    momentums: Sequence[Any],
-    velocities: Sequence[Any],
-    gradients: Sequence[tf.Tensor],
-) -> None:
+def apply_adam(step: AdamStep, rows: Sequence[tuple[Any, Any, Any, tf.Tensor]]) -> None:
     powers = [tf.pow(beta, tf.cast(step.count, tf.float32)) for beta in (step.beta_1, step.beta_2)]
-    for each, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
+    for each, first, second, gradient in rows:
         variable = each.value
         if variable.shape.rank > 1:
             variable.assign(variable * (1 - step.learning_rate * step.weight_decay))

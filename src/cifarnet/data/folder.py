@@ -57,11 +57,8 @@ def read_class_folders(
 ) -> Dataset:
     """Read a folder with one subfolder per class, or with ``train`` and ``test`` that each have such subfolders.
 
-    The classes are the sorted names of the subfolders; images are uint8 (n, *shape). Without ``train`` and ``test``,
-    ``split_by`` and ``seed`` choose about a fifth of the images as the test split. With them, the images in ``val`` are
-    the validation split unless ``use_validation_folder`` is False. Hidden files, files without an image extension,
-    links to folders, and anything else beside ``train`` and ``test`` are ignored, and with ``skip_broken`` files that
-    cannot be read. Raises DataError.
+    The arguments are as in ``load_dataset``; images are uint8 (n, *shape). Hidden files, files without an image
+    extension, links to folders, and anything else beside ``train`` and ``test`` are ignored. Raises DataError.
     """
     layout = find_layout(path, use_validation_folder=use_validation_folder)
     least = 1 if layout.is_split else LEAST_PER_CLASS

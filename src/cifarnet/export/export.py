@@ -164,8 +164,7 @@ def _exported(
 def writable_path(run: Run, precision: str, output: str | Path | None = None) -> Path:
     """Return the path that an export of ``run`` writes, ``output`` if given.
 
-    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run. Called
-    first, so that a bad path fails before the slow parity check.
+    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run.
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_outside(path.parent, run.record.data.source, "--output, in Python output=")

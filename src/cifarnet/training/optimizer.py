@@ -43,8 +43,8 @@ class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         self.iterations.assign_add(1)
         rate, count = self.learning_rate.value, self.iterations.value
         step = AdamStep(rate, count, self.weight_decay or 0.0, self.BETA_1, self.BETA_2, self.EPSILON)
-        momentums, velocities = self._averages
-        adapter().apply_adam(step, trainable_variables or self._stepped(), momentums, velocities, grads)
+        rows = zip(trainable_variables or self._stepped(), *self._averages, grads, strict=True)
+        adapter().apply_adam(step, list(rows))
 
 
 class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types

@@ -173,17 +173,11 @@ def _normalization_gradient(epsilon: float, images: jax.Array, gradient: jax.Arr
 _normalized.defvjp(_normalization, _normalization_gradient)
 
 
-def apply_adam(
-    step: AdamStep,
-    variables: Sequence[Any],
-    momentums: Sequence[Any],
-    velocities: Sequence[Any],
-    gradients: Sequence[jax.Array],
-) -> None:
+def apply_adam(step: AdamStep, rows: Sequence[tuple[Any, Any, Any, jax.Array]]) -> None:
     count = step.count.astype(jnp.float32)
     scale = step.learning_rate * jnp.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
     decay = 1 - step.learning_rate * step.weight_decay
-    for variable, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
+    for variable, first, second, gradient in rows:
         m = first.value + (gradient - first.value) * (1 - step.beta_1)
         v = second.value + (jnp.square(gradient) - second.value) * (1 - step.beta_2)
         first.assign(m)

@@ -53,25 +53,18 @@ def batch_norm(
     return features.permute(0, 2, 3, 1), mean, 1 / torch.square(inverse) - epsilon
 
 
-def apply_adam(
-    step: AdamStep,
-    variables: Sequence[Any],
-    momentums: Sequence[Any],
-    velocities: Sequence[Any],
-    gradients: Sequence[torch.Tensor],
-) -> None:
+def apply_adam(step: AdamStep, rows: Sequence[tuple[Any, Any, Any, torch.Tensor]]) -> None:
     # No cost on a CPU. On other devices each conversion synchronizes with the device; its cost was not measured.
     rate, count = float(step.learning_rate), int(step.count)
     scale = rate * math.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
-    many = torch.tensor(MANY_STEPS, device=gradients[0].device)
-    rows = list(zip(variables, gradients, momentums, velocities, strict=True))
+    many = torch.tensor(MANY_STEPS, device=rows[0][-1].device)
     for decays in (True, False):
         chosen = [row for row in rows if (len(row[0].shape) > 1) == decays]
         adamw(
             [variable.value for variable, *_ in chosen],
-            [gradient.contiguous() for _, gradient, *_ in chosen],  # the fused kernel ignores strides
-            [momentum.value for *_, momentum, _ in chosen],
-            [velocity.value for *_, velocity in chosen],
+            [gradient.contiguous() for *_, gradient in chosen],  # the fused kernel ignores strides
+            [momentum.value for _, momentum, *_ in chosen],
+            [velocity.value for *_, velocity, _ in chosen],
             [],
             [many] * len(chosen),
             fused=True,
