@@ -27,7 +27,7 @@ from .custom import NO_CUSTOM, Custom, build_custom, rate_after
 from .distributed import digest_of, require_alike
 from .early_stopping import EarlyStopping
 from .observer import Observer, Progress
-from .optimizer import build_optimizer, class_weights_of, compile_engine, learning_rate_at
+from .optimizer import build_optimizer, compile_engine, learning_rate_at
 
 IMAGES_PER_CALL = 750
 """Maximum number of images per call of the engine, unless a batch is larger. Each call waits for the device."""
@@ -84,19 +84,13 @@ class Session:
             self._optimizer = build_optimizer(config, network)
         else:
             self._optimizer = build_custom(custom.optimizer, network)
-        ghost_batch = settings.model.ghost_batch
+        labels = split.labels[parts.train]
         self._engine = compile_engine(
-            network,
-            self._optimizer,
-            config,
-            ghost_batch,
-            custom=custom,
-            parts=micro_batches,
-            workers=workers,
-            class_weights=class_weights_of(settings, split.labels[parts.train]),
+            network, self._optimizer, settings, labels, custom=custom, parts=micro_batches, workers=workers
         )
         self._batch_size = min(config.batch_size, len(self._indices))  # few images are not padded to a large batch
-        self._own = own_positions(adapter().micro_batches(self._batch_size, ghost_batch, micro_batches), workers)
+        ranges = adapter().micro_batches(self._batch_size, settings.model.ghost_batch, micro_batches)
+        self._own = own_positions(ranges, workers)
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
         self._stopping = EarlyStopping(config.min_delta, config.patience, is_relative=custom.loss is not None)

@@ -199,18 +199,19 @@ def objective(
 def compile_engine(
     network: keras.Model,
     optimizer: Any,
-    config: TrainConfig,
-    ghost_batch: int,
+    settings: Recipe,
+    labels: NDArray[np.int32],
     *,
     custom: Custom = NO_CUSTOM,
     parts: int | None = None,
     workers: Workers = ALONE,
-    class_weights: NDArray[np.float32] | None = None,
 ) -> Engine:
     """Return the engine that trains ``network``, which maps images to logits, with ``optimizer``, already built.
 
-    ``class_weights`` as in ``objective``, ``parts`` and ``workers`` as in ``Plan``.
+    ``labels`` (n,) of the training images determine the class weights. ``parts`` and ``workers`` are as in ``Plan``.
     """
-    measured = partial(objective, label_smoothing=config.label_smoothing, custom=custom, class_weights=class_weights)
-    plan = Plan(ghost_batch, config.precision, parts, workers, own_rate=custom.optimizer is not None)
+    train, class_weights = settings.train, class_weights_of(settings, labels)
+    measured = partial(objective, label_smoothing=train.label_smoothing, custom=custom, class_weights=class_weights)
+    own_rate = custom.optimizer is not None
+    plan = Plan(settings.model.ghost_batch, train.precision, parts, workers, own_rate=own_rate)
     return adapter().compile(network, optimizer, measured, plan)
