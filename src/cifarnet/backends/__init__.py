@@ -59,15 +59,10 @@ def choose(name: str | None = None) -> str:
         raise BackendError(f"Keras already runs on {running}; {wanted} was asked for: start a new process for it")
     os.environ["KERAS_BACKEND"] = wanted
     if wanted == "jax":
-        _correct_xla_flags()
+        flags = corrected_xla_flags(os.environ.get("XLA_FLAGS", ""), versions(("jaxlib",)).get("jaxlib"))
+        if flags:  # read when JAX is first used, and later by its compilation cache
+            os.environ["XLA_FLAGS"] = flags
     return wanted
-
-
-def _correct_xla_flags() -> None:
-    given = os.environ.get("XLA_FLAGS", "")
-    flags = corrected_xla_flags(given, versions(("jaxlib",)).get("jaxlib"))
-    if flags != given:  # read when JAX is first used, and later by its compilation cache
-        os.environ["XLA_FLAGS"] = flags
 
 
 def ensure_backend() -> str:

@@ -27,10 +27,9 @@ from cifarnet.training.same_data import same_hold_out
 from cifarnet.training.train import RUN
 
 from .describe import describe
-from .latency import compare_latency
 from .parity import check_parity, keras_outputs
 from .publish import Exported, describe_parity, require_free, write_export
-from .quantize import Variant, quantized
+from .quantize import Variant, compare_latency, quantized
 from .tolerances import MAX_DROP, PRECISIONS, Tolerances, tolerances_of
 from .writer import OPSET, serialize, write_graph
 

@@ -16,8 +16,8 @@ from cifarnet.run.folder import EXPORT_LOCK, require_writable_model
 from cifarnet.runtime import read_model
 from cifarnet.system import defer_interrupt, processor, versions
 
-from .latency import Latency
 from .parity import Parity
+from .quantize import Latency
 from .tolerances import Tolerances
 from .writer import contract_text
 

@@ -109,7 +109,9 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimized: bool = True
     _require_sealed(content, name)
     try:
         session = _session(content, threads=threads, optimized=optimized)
-        signature, metadata = _signature(session), session.get_modelmeta().custom_metadata_map
+        sides = (session.get_inputs(), session.get_outputs())
+        signature = [[(each.name, each.type, each.shape) for each in side] for side in sides]
+        metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's errors have no other common class
         raise ModelError(f"{name} is refused by onnxruntime ({reason(error)}); {WAY_OUT}") from error
     contract = read_contract(metadata.get(CONTRACT_KEY, ""), name)
@@ -158,11 +160,6 @@ def _session(content: bytes, *, threads: int, optimized: bool) -> Any:
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
     # The fallback would retry the same provider and print to stdout.
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-
-
-def _signature(session: Any) -> Signature:
-    signature = (session.get_inputs(), session.get_outputs())
-    return [[(each.name, each.type, each.shape) for each in side] for side in signature]
 
 
 def _require_promised(found: Signature, contract: dict[str, Any], name: str) -> None:

@@ -120,7 +120,9 @@ class Session:
         while reason is None:
             reason = self._train_epoch() or self._end_epoch()
         self._tick()
-        self._restore_best()
+        if self._at.best:
+            set_weights(self._model, self._at.best)
+            self._save_weights(self._stopping.best_epoch)
         elapsed_s = sum(self._at.epoch_seconds) + self._at.position.seconds
         return Outcome(reason, self._stopping.best_epoch, self._at.history, elapsed_s, self._at.epoch_seconds)
 
@@ -203,11 +205,6 @@ class Session:
         if self._stopping.patience_left == 0:
             return "patience"
         return "epochs" if last.epoch >= self._config.epochs else None
-
-    def _restore_best(self) -> None:
-        if self._at.best:
-            set_weights(self._model, self._at.best)
-            self._save_weights(self._stopping.best_epoch)
 
     def _save_weights(self, epoch: int) -> None:
         if self._workers.is_first:
