@@ -19,29 +19,27 @@ class MicroBatch(NamedTuple):
     """Position after the last image."""
 
 
-_CURRENT: ContextVar[MicroBatch | None] = ContextVar("micro_batch", default=None)
-_PRECISION: ContextVar[Precision] = ContextVar("precision", default="float32")
+_CURRENT: ContextVar[tuple[MicroBatch | None, Precision]] = ContextVar("current", default=(None, "float32"))
 
 
 def current_micro_batch(size: Any) -> MicroBatch:
     """Return the micro-batch that the network is called on; by default a batch of ``size`` images."""
-    return _CURRENT.get() or MicroBatch(0, size)
+    return _CURRENT.get()[0] or MicroBatch(0, size)
 
 
 def current_precision() -> Precision:
     """Return the precision of convolutions; by default float32."""
-    return _PRECISION.get()
+    return _CURRENT.get()[1]
 
 
 @contextmanager
 def calling_on(micro_batch: MicroBatch, precision: Precision = "float32") -> Iterator[None]:
     """Set the current micro-batch and the precision of convolutions within the block."""
-    tokens = _CURRENT.set(micro_batch), _PRECISION.set(precision)
+    token = _CURRENT.set((micro_batch, precision))
     try:
         yield
     finally:
-        _CURRENT.reset(tokens[0])
-        _PRECISION.reset(tokens[1])
+        _CURRENT.reset(token)
 
 
 def divided(size: int, parts: int | None, most: int) -> list[MicroBatch]:

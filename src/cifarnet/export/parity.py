@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -250,7 +251,8 @@ def _require_accuracy(
 ) -> None:
     before, after = (outputs.argmax(axis=1) == labels for outputs in (expected, found))
     lost = int(before.sum()) - int(after.sum())
-    if lost > tolerances.images_lost(len(labels)) or (tolerances.equal_accuracy and lost):
+    allowed = Fraction(str(tolerances.accuracy_drop)) * len(labels)  # exactly that of the decimal fraction
+    if lost > allowed or (tolerances.equal_accuracy and lost):
         wanted = "the same" if tolerances.equal_accuracy else f"at most {100 * tolerances.accuracy_drop:g} points less"
         remedy = CAUSES if tolerances.equal_accuracy else f"{REMEDY}, or allow more (--max-drop, in Python max_drop=)"
         raise ParityError(

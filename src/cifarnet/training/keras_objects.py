@@ -68,7 +68,7 @@ def optimizer_record(optimizer: Any) -> ObjectRecord:
         )
     rate = rate_of(optimizer)
     if isinstance(rate, BASE_CLASSES[SCHEDULES][1]):
-        return _record(optimizer, OPTIMIZERS, {"learning_rate": _schedule_record(rate).to_json()})
+        return _record(optimizer, OPTIMIZERS, {"learning_rate": _record(rate, SCHEDULES).to_json()})
     if not isinstance(rate, keras.Variable) and callable(rate):
         raise ConfigError("optimizer has a learning rate that is a function; expected a number or a keras schedule")
     return _record(optimizer, OPTIMIZERS, {"learning_rate": shortest(rate)} if isinstance(rate, keras.Variable) else {})
@@ -77,10 +77,6 @@ def optimizer_record(optimizer: Any) -> ObjectRecord:
 def shortest(value: Any) -> float:
     """Return a float32 scalar as the shortest number that rounds to it: 0.0003 instead of 0.0003000000142492354."""
     return float(str(np.float32(keras.ops.convert_to_numpy(value))))
-
-
-def _schedule_record(schedule: Any) -> ObjectRecord:
-    return _record(schedule, SCHEDULES)
 
 
 def loss_record(loss: Any) -> ObjectRecord:
@@ -160,7 +156,8 @@ def recreated(found: ObjectRecord, home: str) -> Any:
         if home == OPTIMIZERS and isinstance(config.get("learning_rate"), dict):
             config["learning_rate"] = recreated(read(ObjectRecord, config["learning_rate"], "learning_rate"), SCHEDULES)
         made = kind(**config)
-        again = {OPTIMIZERS: optimizer_record, LOSSES: loss_record}.get(home, _schedule_record)(made)
+        recorders = {OPTIMIZERS: optimizer_record, LOSSES: loss_record}
+        again = recorders[home](made) if home in recorders else _record(made, home)
     except Exception as error:
         raise ConfigError(
             f"{found.name} cannot have the settings {found.config!r:.200} ({reason(error):.200})"
