@@ -142,9 +142,9 @@ NORMALISED = {"ghost_batch": 12, "convolutions_per_block": 2, "pooling": "first"
 def stock_normalisation(monkeypatch):
     """Let torch's engine record what stock layers do there: they write, but to intermediate results alone."""
     if keras.config.backend() == "torch":
-        from cifarnet.backends.torch import tracing
+        from cifarnet.backends.torch import engine
 
-        monkeypatch.setattr(tracing, "require_repeatable", lambda _: None)
+        monkeypatch.setattr(engine, "_require_repeatable", lambda _: None)
 
 
 @pytest.mark.usefixtures("stock_normalisation")
