@@ -75,9 +75,7 @@ def _lines(report: "FolderReport", *, skip_broken: bool) -> Iterator[str]:
         head, [(shortened(name), *map("{:,}".format, each.values())) for name, each in report.classes.items()]
     )
     if report.sizes is not None:
-        names = ("smallest", "median", "largest")
-        sizes = (getattr(report.sizes, name) for name in names)
-        yield "sizes: " + ", ".join(f"{name} {w}x{h}" for name, (w, h) in zip(names, sizes, strict=True))
+        yield "sizes: " + ", ".join(f"{name} {w}x{h}" for name, (w, h) in report.sizes.items())
     yield from _notes(report)
     if report.fault is None:
         yield f"usable: cifarnet train --data {shell_word(report.folder)}{' --skip-broken' * skip_broken}"

@@ -36,8 +36,8 @@ def verify_command() -> None:
 
     with download_bar() as progress:
         files = verify(progress=progress)
-    for file in files:
-        out(f"{file.name}  sha256 {file.sha256}  ok")
+    for name, sha256 in files.items():
+        out(f"{name}  sha256 {sha256}  ok")
 
 
 @app.command("cache")

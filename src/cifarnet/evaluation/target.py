@@ -19,7 +19,7 @@ from cifarnet.run.record import Calibration, DataRecord
 from cifarnet.run.state import run_beside
 from cifarnet.run.typed_json import read
 from cifarnet.runtime import open_model
-from cifarnet.training.image_list import since_then
+from cifarnet.training.same_data import since_then
 from cifarnet.training.seen import count_seen, seen_by
 
 from .metrics import Evaluation, measure
@@ -210,7 +210,7 @@ def open_every_image(
     Classes may be missing, and with ``skip_broken`` files that cannot be read are left out. Raises ``DataError`` for
     folders that are not classes of the model.
     """
-    from cifarnet.data import open_labeled_images
+    from cifarnet.data.folder import open_labeled_images
 
     return open_labeled_images(folder, target.labels, progress, target.image_shape, skip_broken=skip_broken)
 

@@ -8,7 +8,7 @@ from cifarnet.errors import DataError, RunError
 from cifarnet.evaluation.metrics import Evaluation
 from cifarnet.evaluation.target import Target, require_labels
 from cifarnet.run.folder import Run, weights_digest
-from cifarnet.training.image_list import since_then
+from cifarnet.training.same_data import since_then
 
 from .card import card_bytes, draw_card, is_edited
 from .charts import FIGURES, draw_curves, draw_figures
