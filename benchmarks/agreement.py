@@ -77,7 +77,7 @@ def _take_first_steps(seed: int, name: str) -> dict[str, Any]:
     network = logits_of(build_model(job.model, seed=seed))
     step = ops.convert_to_tensor(np.array(17, np.int32))
     masks = [dropout_mask((30, 512), recipe("seed").model.dropout, seed, stream, step) for stream in (1, 2, 3)]
-    engine = compile_engine(network, build_optimizer(job.train, network), job.train, job.model.ghost_batch)
+    engine = compile_engine(network, build_optimizer(job.train, network), job, split.labels)
     size = job.train.batch_size
     chosen = batch_order(len(split), seed, 1)[: STEPS * size].reshape(STEPS, size)
     images, labels = split.images[chosen], split.labels[chosen]

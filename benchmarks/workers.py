@@ -52,7 +52,7 @@ def worker(name: str, output: Path, *, toy: bool) -> None:
     network = logits_of(build_model(settings.model))
     parts = max(2, len(adapter().micro_batches(train.batch_size, ghost_batch)))  # the same work for all
     optimizer = build_optimizer(train, network)
-    engine = compile_engine(network, optimizer, train, ghost_batch, parts=parts, workers=workers)
+    engine = compile_engine(network, optimizer, settings, np.zeros(0, np.int32), parts=parts, workers=workers)
     steps = _noise(train, settings.model.image_shape)
     engine.train(steps)
     began = time.perf_counter()

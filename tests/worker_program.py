@@ -35,14 +35,14 @@ def main() -> None:
 
 
 def _send_at_call(call: int, number: signal.Signals) -> None:
-    calls, take = iter(range(1, 10**6)), loop._Session._take
+    calls, take = iter(range(1, 10**6)), loop.Session._take
 
     def dying(self, steps):
         if next(calls) == call:
             os.kill(os.getpid(), number)
         take(self, steps)
 
-    loop._Session._take = dying
+    loop.Session._take = dying
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from tests.runtime.fuzzing import JSON, damaged, image_files, places, replaced
 from benchmarks.campaign.fuzz import Kind
 from cifarnet.backends import choose
 from cifarnet.config import ModelConfig
-from cifarnet.data import load_dataset, open_labeled_images
+from cifarnet.data import load_dataset
+from cifarnet.data.folder import open_labeled_images
 from cifarnet.errors import CifarnetError
 from cifarnet.evaluation.reproduce import planned_epochs
 from cifarnet.evaluation.target import run_target

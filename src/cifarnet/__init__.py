@@ -43,7 +43,7 @@ _HOMES = {
     "TrainConfig": "config:TrainConfig",
     "build_model": "model.network:build_model",
     "choose_backend": "backends:choose",
-    "early_stopping": "training.fit:early_stopping",
+    "early_stopping": "training.keras_objects:early_stopping",
     "evaluate": "evaluation.scoring:evaluate",
     "export_model": "export.keras_model:export_model",
     "export_run": "export.export:export_run",

@@ -12,11 +12,6 @@ from .arguments import instance, takes
 from .contract import IMAGE_SHAPE
 from .errors import ConfigError
 
-Padding = Literal["same", "valid"]
-PixelRange = Literal["unit", "signed"]
-Initializer = Literal["he_normal", "glorot_normal"]
-Pooling = Literal["last", "first"]
-GlobalPooling = Literal["none", "average", "max"]
 OptimizerName = Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
 Schedule = Literal["constant", "cosine", "linear"]
 Flip = Literal["none", "random", "alternating"]
@@ -127,7 +122,7 @@ class ModelConfig(Config):
     """Height and width of the input in pixels, and its 3 channels, RGB."""
     classes: int = 10
     """Number of classes, 2 to 10,000."""
-    pixel_range: PixelRange = "signed"
+    pixel_range: Literal["unit", "signed"] = "signed"
     """Range to which the first layer scales pixels: ``unit`` is 0 to 1, ``signed`` is -1 to 1."""
     whitening: int = 0
     """Kernel size, in pixels, of a fixed first convolution that whitens patches of the images, 1 to 4; 0 for none.
@@ -138,7 +133,7 @@ class ModelConfig(Config):
     """Number of filters in each block. Each block halves height and width."""
     convolutions_per_block: int = 1
     """Number of convolutions in each block, 1 to 8."""
-    pooling: Pooling = "last"
+    pooling: Literal["last", "first"] = "last"
     """Whether max-pooling follows the first or the last convolution of a block."""
     ghost_batch: int = 0
     """Maximum number of images in a ghost batch, 2 or more; 0 for no batch normalization.
@@ -148,15 +143,15 @@ class ModelConfig(Config):
     """
     kernel_size: int = 3
     """Height and width of the kernels in pixels, odd, 1 to 11."""
-    padding: Padding = "same"
+    padding: Literal["same", "valid"] = "same"
     """Padding of convolutions: ``same`` keeps height and width, ``valid`` reduces them by ``kernel_size - 1``."""
-    global_pooling: GlobalPooling = "none"
+    global_pooling: Literal["none", "average", "max"] = "none"
     """Global pooling after the blocks: ``average``, ``max``, or ``none`` to flatten the features."""
     dense_units: tuple[int, ...] = (512, 256, 128)
     """Units of the hidden dense layers; may be empty."""
     dropout: float = 0.3
     """Dropout rate after each hidden dense layer, from 0 up to but not including 1."""
-    initializer: Initializer = "he_normal"
+    initializer: Literal["he_normal", "glorot_normal"] = "he_normal"
     """Initializer of the kernels. Biases start at 0."""
 
     def __post_init__(self) -> None:
@@ -184,7 +179,6 @@ class ModelConfig(Config):
         self._require("filters", smallest >= 1, f"fewer blocks or no whitening: {shape} images shrink to zero pixels")
 
     def _sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield height and width after each block."""
         shrink = 0 if self.padding == "same" else self.kernel_size - 1
         before = 1 if self.pooling == "first" else self.convolutions_per_block
         sizes = [size - max(self.whitening - 1, 0) for size in self.image_shape[:2]]

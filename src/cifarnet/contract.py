@@ -76,18 +76,6 @@ OUTPUTS: Final[Mapping[str, Mapping[str, str]]] = {
     CALIBRATED_NAME: {"dtype": "float32", "meaning": "softmax of the logits divided by the temperature"},
 }
 """Description of the outputs in a model file; the shape is added."""
-CALIBRATION: Final[Mapping[str, str]] = {
-    "temperature": "what the logits are divided by for `calibrated`, above 0",
-    "images": "held-out images that all of this was measured on",
-    "ece_before": "expected calibration error of `probabilities`, 0 to 1",
-    "ece_after": "the same of `calibrated`",
-    "loss_before": "mean cross-entropy of `probabilities`, nats",
-    "loss_after": "the same of `calibrated`",
-    "coverage": "what share of the images is answered at which threshold of confidence, and how well",
-    "abstention": "the threshold with the largest coverage whose answers reach the target, or null where none does",
-    "target_accuracy": "share of the answers that have to be right, 0 to 1",
-}
-"""Description of the calibration in a model file. Confidence is the largest value of a row of ``calibrated``."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """First bytes of a Git LFS pointer, which stands for a file that was not fetched."""
 LFS_ADVICE = "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"
@@ -170,21 +158,12 @@ def _fault_of_names(labels: Sequence[Any]) -> str | None:
     for label in labels:
         if not isinstance(label, str) or not label:
             return f"a class {label!r}; expected text that is not empty: rename the class"
-        if not _is_unicode(label):
+        if label.encode(errors="ignore").decode() != label:  # a file name that is not valid UTF-8 has lone surrogates
             return f"a class {label!r}; expected a name in valid UTF-8: rename the class"
         if label in seen:
             return f"two classes {label!r}; expected different names: rename one"
         seen.add(label)
     return None
-
-
-def _is_unicode(text: str) -> bool:
-    """Return False for a lone surrogate, which Python uses for file names that are not valid UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_contract(text: str, name: str) -> dict[str, Any]:
@@ -271,6 +250,5 @@ def _newer(name: str, found: str) -> ModelError:
 
 
 def _short(value: Any) -> str:
-    """Return the repr of a value, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifarnet.data.cifar10 import RecordFile, Release, Source
+from cifarnet.data.cifar10 import Release, Source
 from cifarnet.dataset import CIFAR10_LABELS
 
 IMAGES_PER_FILE = 20
@@ -45,10 +45,9 @@ def tiny() -> Tiny:
         rows = rng.integers(0, 256, (IMAGES_PER_FILE, 3073), np.uint8)
         rows[:, 0] = np.arange(IMAGES_PER_FILE) % 10
         files[name] = rows.tobytes()
-    records = tuple(RecordFile(name=name, sha256=hashlib.sha256(data).hexdigest()) for name, data in files.items())
-    release = Release(
-        name="tiny", train=records[:2], test=records[2:], images_per_file=IMAGES_PER_FILE, labels=CIFAR10_LABELS
-    )
+    train = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    test = {"test_batch.bin": train.pop("test_batch.bin")}
+    release = Release(name="tiny", train=train, test=test, images_per_file=IMAGES_PER_FILE, labels=CIFAR10_LABELS)
     return Tiny(release, files)
 
 

@@ -26,7 +26,7 @@ def test_the_opened_images_are_read_only(tiny, filled):
 
 def test_verify_returns_every_file_of_an_unaltered_cache(tiny, filled):
     seen = []
-    assert verify(filled, lambda *report: seen.append(report), release=tiny.release) == list(tiny.release.files)
+    assert verify(filled, lambda *report: seen.append(report), release=tiny.release) == tiny.release.files
     assert seen[-1][1] == seen[-1][2] == 3 * tiny.release.file_bytes
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from tests.lfs import POINTER
 from tests.png import png_bytes
 
-from cifarnet.data import load_dataset, open_labeled_images
+from cifarnet.data import load_dataset
+from cifarnet.data.folder import open_labeled_images
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.preprocessing import read_pixels
 

@@ -35,7 +35,7 @@ def test_a_folder_without_faults_is_usable(photos, typed):
     report = check_folder(photos).report
     assert report.classes == {"a": {"all": 12}, "b": {"all": 12}}
     assert (report.images, report.fault, report.unequal, report.crossing) == (24, None, False, 0)
-    assert (report.sizes.smallest, report.sizes.median, report.sizes.largest) == ((40, 40), (52, 40), (63, 40))
+    assert report.sizes == {"smallest": (40, 40), "median": (52, 40), "largest": (63, 40)}
     assert report.copies == report.near_copies == report.broken == report.flat == report.linked_folders == ()
     code, stdout, _ = typed("data", "check", photos)
     assert (code, stdout.splitlines()[-1]) == (0, f"usable: cifarnet train --data {photos}")

@@ -5,7 +5,7 @@ import pytest
 
 from cifarnet.data import batch_order, evenly_chosen, hold_out
 from cifarnet.dataset import Split
-from cifarnet.errors import ConfigError, DataError
+from cifarnet.errors import DataError
 
 
 def _split(labels: np.ndarray) -> Split:
@@ -51,12 +51,6 @@ def test_a_class_that_cannot_be_divided_is_named(labels, message):
         hold_out(_split(np.array(labels)), 0.5, 0, 2)
 
 
-@pytest.mark.parametrize(("fraction", "seed"), [(0.0, 0), (1.0, 0), (float("nan"), 0), (0.5, -1)])
-def test_a_fraction_or_seed_outside_its_range_is_refused(fraction, seed):
-    with pytest.raises(ConfigError, match="expected 0 < fraction < 1 and seed ≥ 0"):
-        hold_out(_split(np.array([0, 0, 1, 1])), fraction, seed, 2)
-
-
 def test_an_order_visits_every_image_once():
     order = batch_order(1000, 3, 7)
     assert order.dtype == np.int64
@@ -70,12 +64,6 @@ def test_an_order_is_the_same_on_every_machine():
 def test_seed_and_epoch_each_change_the_order():
     orders = {tuple(batch_order(50, seed, epoch)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
-
-
-@pytest.mark.parametrize("arguments", [(-1, 0, 0), (1, -1, 0), (1, 0, -1)])
-def test_a_negative_argument_is_refused(arguments):
-    with pytest.raises(ConfigError, match="expected none below 0"):
-        batch_order(*arguments)
 
 
 @pytest.mark.parametrize(("count", "most"), [(100, 7), (7, 7), (3, 7), (1, 5), (45_000, 5000)])

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from cifarnet import preprocessing
-from cifarnet.data import decoding, image_cache, load_dataset, open_labeled_images
+from cifarnet.data import decoding, image_cache, load_dataset
+from cifarnet.data.folder import open_labeled_images
 from cifarnet.errors import DataError
 
 SECOND_NS = 10**9

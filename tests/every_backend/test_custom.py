@@ -9,9 +9,9 @@ from keras import ops
 
 import cifarnet
 from cifarnet.backends import Steps
-from cifarnet.config import TrainConfig
 from cifarnet.data import hold_out
 from cifarnet.model.network import build_model, get_weights, logits_of
+from cifarnet.recipes import RECIPES
 from cifarnet.training.custom import Custom, build_custom
 from cifarnet.training.optimizer import compile_engine
 from tests.small_runs import SMALL_MODEL, assert_same_weights, history_of, stop_after
@@ -48,7 +48,9 @@ def test_an_optimizer_takes_the_steps_that_it_takes_in_keras(dataset, name):
     model = build_model(config)
     network, optimizer = logits_of(model), OPTIMIZERS[name]()
     custom = Custom(optimizer, keras.losses.sparse_categorical_crossentropy)
-    engine = compile_engine(network, build_custom(optimizer, network), TrainConfig(), 0, custom=custom)
+    engine = compile_engine(
+        network, build_custom(optimizer, network), RECIPES["seed"], dataset.train.labels, custom=custom
+    )
     unused = np.full(len(batches), np.nan, np.float32)
     images, labels = (np.stack(column) for column in zip(*batches, strict=True))
     engine.train(Steps(images, labels, np.ones(labels.shape, np.float32), unused))

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifarnet.backends import Steps, adapter
+from cifarnet.backends import Plan, Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import BackendError
 from cifarnet.model.layers import ConvolutionAndPooling
@@ -85,7 +85,7 @@ def gradients(network, batch, ghost_batch=0, precision="float32"):
     """The gradient of each weight; of a moving average, what it moved by over the same step size."""
     optimizer = keras.optimizers.SGD(STEP_SIZE)
     optimizer.build(network.trainable_variables)
-    engine = adapter().compile(network, optimizer, objective, ghost_batch, precision)
+    engine = adapter().compile(network, optimizer, objective, Plan(ghost_batch, precision))
     before = get_weights(network)
     engine.train(steps_of([batch], STEP_SIZE))
     engine.state()  # writes the state back to the network's own variables
@@ -142,9 +142,9 @@ NORMALISED = {"ghost_batch": 12, "convolutions_per_block": 2, "pooling": "first"
 def stock_normalisation(monkeypatch):
     """Let torch's engine record what stock layers do there: they write, but to intermediate results alone."""
     if keras.config.backend() == "torch":
-        from cifarnet.backends.torch import tracing
+        from cifarnet.backends.torch import engine
 
-        monkeypatch.setattr(tracing, "require_repeatable", lambda _: None)
+        monkeypatch.setattr(engine, "_require_repeatable", lambda _: None)
 
 
 @pytest.mark.usefixtures("stock_normalisation")
@@ -194,7 +194,9 @@ def test_logits_are_those_of_float32_whatever_steps_multiply():
     network = logits_of(build_model(ModelConfig()))
     logits = []
     for precision in ("float32", "bfloat16"):
-        engine = adapter().compile(network, build_optimizer(TrainConfig(), network), objective, precision=precision)
+        engine = adapter().compile(
+            network, build_optimizer(TrainConfig(), network), objective, Plan(precision=precision)
+        )
         engine.train(steps_of([batch_of(NOISE)], 0.0))
         logits.append(engine.logits(NOISE))
     np.testing.assert_array_equal(*logits)

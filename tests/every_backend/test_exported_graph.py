@@ -14,10 +14,9 @@ from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export as exporting
 from cifarnet.export.describe import describe
 from cifarnet.export.export import export_run
-from cifarnet.export.file import serialize
 from cifarnet.export.parity import extreme_images, keras_outputs, onnx_outputs
 from cifarnet.export.tolerances import Tolerances
-from cifarnet.export.writer import write_graph
+from cifarnet.export.writer import serialize, write_graph
 from cifarnet.model.network import build_model
 from cifarnet.run.folder import Run
 from tests.lively import NORMALISED, with_lively_moments

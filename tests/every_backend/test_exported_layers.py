@@ -9,10 +9,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from cifarnet.export.describe import describe_interface
-from cifarnet.export.file import serialize
 from cifarnet.export.layers import TRAINING_ONLY
 from cifarnet.export.parity import onnx_outputs
-from cifarnet.export.writer import write_graph
+from cifarnet.export.writer import serialize, write_graph
 
 layers = keras.layers
 SHAPE = (9, 8, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from cifarnet.backends import Steps, Sums, adapter
+from cifarnet.backends import Plan, Steps, Sums, adapter
 from cifarnet.backends.microbatches import MicroBatch, calling_on
 from cifarnet.model.layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
 
@@ -140,7 +140,7 @@ def test_gradients_in_bfloat16_are_rounded_and_so_is_what_they_are_multiplied_by
     def kernel_gradient(precision):
         optimizer = keras.optimizers.SGD(1.0)
         optimizer.build(network.trainable_variables)
-        engine = adapter().compile(network, optimizer, objective, ghost_batch=4, precision=precision)
+        engine = adapter().compile(network, optimizer, objective, Plan(ghost_batch=4, precision=precision))
         engine.restore(engine.state() | {"model/conv/kernel": np.zeros((3, 3, 3, 6), np.float32)})
         engine.train(
             Steps(images, np.arange(4, dtype=np.int32)[None], np.ones((1, 4), np.float32), np.ones(1, np.float32))
@@ -222,7 +222,7 @@ def test_the_epsilon_of_batch_normalisation_counts_in_a_channel_that_hardly_vari
         total = ops.sum(outputs * ops.convert_to_tensor(weighing))
         return Sums(total, total)
 
-    engine = adapter().compile(network, optimizer, weighed, ghost_batch=1)
+    engine = adapter().compile(network, optimizer, weighed, Plan(ghost_batch=1))
     engine.restore(engine.state() | {"model/dead/features": features})
     one = np.ones((1, 1), np.float32)
     (sums,) = engine.train(Steps(np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1), np.int32), one, one[0]))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from cifarnet.backends import Steps, Sums, adapter
+from cifarnet.backends import Plan, Steps, Sums, adapter
 from cifarnet.model.layers import BatchNormalization, Conv2D
 from cifarnet.model.network import get_weights
 from cifarnet.training.optimizer import objective
@@ -23,7 +23,7 @@ def gradients_of(network, images, labels, to_minimise, ghost_batch):
     """Return the sums of a step, the gradients by path, and the moving averages after it."""
     optimizer = keras.optimizers.SGD(STEP_SIZE)
     optimizer.build(network.trainable_variables)
-    engine = adapter().compile(network, optimizer, to_minimise, ghost_batch)
+    engine = adapter().compile(network, optimizer, to_minimise, Plan(ghost_batch))
     before = get_weights(network)
     weights, rates = np.ones((1, len(images)), np.float32), np.array([STEP_SIZE], np.float32)
     (sums,) = engine.train(Steps(images[None], labels[None], weights, rates))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import cifarnet
-from cifarnet.backends import Steps, adapter, default_settings
+from cifarnet.backends import Plan, Steps, adapter, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.model.network import build_model, logits_of, predictor
 from cifarnet.training.optimizer import OPTIMIZERS, build_optimizer, objective
@@ -36,7 +36,7 @@ def trained(model, optimizer):
     whole = build_model(model, seed=3)
     network = logits_of(whole)
     smoothed = partial(objective, label_smoothing=config.label_smoothing)
-    engine = adapter().compile(network, build_optimizer(config, network), smoothed, model.ghost_batch)
+    engine = adapter().compile(network, build_optimizer(config, network), smoothed, Plan(model.ghost_batch))
     engine.train(Steps(IMAGES, LABELS, np.ones(LABELS.shape, np.float32), np.full(2, 1e-2, np.float32)))
     state = engine.state()
     assert all(np.isfinite(array).all() for array in state.values())

@@ -13,8 +13,7 @@ from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import synthetic
 from cifarnet.dataset import Dataset
 from cifarnet.export.describe import describe
-from cifarnet.export.file import serialize
-from cifarnet.export.writer import write_graph
+from cifarnet.export.writer import serialize, write_graph
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run
 from cifarnet.training.begin import begin

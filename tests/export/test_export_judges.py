@@ -38,7 +38,7 @@ import cifarnet
 cifarnet.choose_backend("torch")
 import numpy as np, onnxruntime
 from cifarnet.recipes import recipe
-from cifarnet.export.file import serialize
+from cifarnet.export.writer import serialize
 from cifarnet.export.parity import extreme_images
 from cifarnet.export.writer import write_graph
 model = cifarnet.build_model(recipe("seed").model, seed=0)

@@ -11,10 +11,9 @@ from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export as exporting
 from cifarnet.export.export import export_run
-from cifarnet.export.file import serialize
 from cifarnet.export.parity import _require_accuracy, check_parity, keras_outputs
 from cifarnet.export.tolerances import Tolerances, tolerances_of
-from cifarnet.export.writer import write_graph
+from cifarnet.export.writer import serialize, write_graph
 from cifarnet.model.network import build_model
 
 from .conftest import MODEL

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import cifarnet
-from cifarnet.data import open_labeled_images
+from cifarnet.data.folder import open_labeled_images
 from cifarnet.errors import CifarnetError, DataError, ModelError, ParityError, RunError, UsageError
 from cifarnet.evaluation.scoring import softmax
 from cifarnet.evaluation.target import file_target, open_images

@@ -12,9 +12,8 @@ from onnx.reference import ReferenceEvaluator
 from cifarnet.errors import ModelError
 from cifarnet.evaluation.scoring import softmax
 from cifarnet.export.describe import describe_interface
-from cifarnet.export.file import serialize
 from cifarnet.export.parity import keras_outputs
-from cifarnet.export.writer import returns_logits, write_graph
+from cifarnet.export.writer import returns_logits, serialize, write_graph
 from cifarnet.runtime import open_model
 
 

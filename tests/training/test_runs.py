@@ -30,7 +30,7 @@ from cifarnet.training.begin import begin
 from cifarnet.training.best import calibration_of, load_best_and_epoch
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.early_stopping import EarlyStopping
-from cifarnet.training.loop import fit
+from cifarnet.training.loop import Session
 from cifarnet.training.observer import Observer
 from cifarnet.training.optimizer import objective
 from cifarnet.training.train import resume, train
@@ -197,7 +197,8 @@ def test_the_time_limit_ends_a_session_that_can_be_resumed(job, dataset, runs, w
     run = begin(job, dataset, runs)
     parts = hold_out(dataset.train, 0.3, 0, 10)
     model = build_model(job.model)
-    outcome = fit(model, dataset.train, parts, job, run, watcher, max_minutes=0.5, clock=lambda: float(next(ticks)))
+    session = Session(model, dataset.train, parts, job, run, watcher, clock=lambda: float(next(ticks)))
+    outcome = session.train(lambda: False, 0.5)
     assert outcome.why_stopped == "time limit"
     assert outcome.resumable
 

@@ -18,30 +18,8 @@ from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
 from .defaults import default_settings, numpy_defaults
 from .microbatches import MicroBatch, current_micro_batch
-from .protocol import AdamStep, Adapter, Engine, Steps, Sums
+from .protocol import AdamStep, Adapter, Engine, Plan, Steps, Sums
 from .workers import ALONE, Workers
-
-__all__ = [
-    "ALONE",
-    "NAMES",
-    "AdamStep",
-    "Adapter",
-    "Engine",
-    "MicroBatch",
-    "Steps",
-    "Sums",
-    "Workers",
-    "adapter",
-    "choose",
-    "current_micro_batch",
-    "default_settings",
-    "ensure_backend",
-    "install_line",
-    "installed",
-    "not_installed",
-    "numpy_defaults",
-    "require_usable",
-]
 
 NAMES = ("jax", "torch", "tensorflow")
 """Supported backends; by default the first installed one is used."""
@@ -81,15 +59,10 @@ def choose(name: str | None = None) -> str:
         raise BackendError(f"Keras already runs on {running}; {wanted} was asked for: start a new process for it")
     os.environ["KERAS_BACKEND"] = wanted
     if wanted == "jax":
-        _correct_xla_flags()
+        flags = corrected_xla_flags(os.environ.get("XLA_FLAGS", ""), versions(("jaxlib",)).get("jaxlib"))
+        if flags:  # read when JAX is first used, and later by its compilation cache
+            os.environ["XLA_FLAGS"] = flags
     return wanted
-
-
-def _correct_xla_flags() -> None:
-    given = os.environ.get("XLA_FLAGS", "")
-    flags = corrected_xla_flags(given, versions(("jaxlib",)).get("jaxlib"))
-    if flags != given:  # read when JAX is first used, and later by its compilation cache
-        os.environ["XLA_FLAGS"] = flags
 
 
 def ensure_backend() -> str:

@@ -19,41 +19,37 @@ class MicroBatch(NamedTuple):
     """Position after the last image."""
 
 
-_CURRENT: ContextVar[MicroBatch | None] = ContextVar("micro_batch", default=None)
-_PRECISION: ContextVar[Precision] = ContextVar("precision", default="float32")
+_CURRENT: ContextVar[tuple[MicroBatch | None, Precision]] = ContextVar("current", default=(None, "float32"))
 
 
 def current_micro_batch(size: Any) -> MicroBatch:
     """Return the micro-batch that the network is called on; by default a batch of ``size`` images."""
-    return _CURRENT.get() or MicroBatch(0, size)
+    return _CURRENT.get()[0] or MicroBatch(0, size)
 
 
 def current_precision() -> Precision:
     """Return the precision of convolutions; by default float32."""
-    return _PRECISION.get()
+    return _CURRENT.get()[1]
 
 
 @contextmanager
 def calling_on(micro_batch: MicroBatch, precision: Precision = "float32") -> Iterator[None]:
     """Set the current micro-batch and the precision of convolutions within the block."""
-    tokens = _CURRENT.set(micro_batch), _PRECISION.set(precision)
+    token = _CURRENT.set((micro_batch, precision))
     try:
         yield
     finally:
-        _CURRENT.reset(tokens[0])
-        _PRECISION.reset(tokens[1])
+        _CURRENT.reset(token)
 
 
-def divided(size: int, count: int) -> list[MicroBatch]:
-    """Divide ``size`` images into at most ``count`` micro-batches, as equal as possible."""
-    count = max(1, min(count, size))
+def divided(size: int, parts: int | None, most: int) -> list[MicroBatch]:
+    """Divide ``size`` images into ``parts`` micro-batches as equal as possible, by default of at most ``most`` images.
+
+    There are no more micro-batches than images.
+    """
+    count = max(1, min(parts or math.ceil(size / most), size))
     edges = [index * size // count for index in range(count + 1)]
     return [MicroBatch(first, stop) for first, stop in pairwise(edges)]
-
-
-def ghost_batches(size: int, most: int) -> list[MicroBatch]:
-    """Divide ``size`` images into micro-batches of at most ``most`` images, as equal as possible."""
-    return divided(size, math.ceil(size / most))
 
 
 def merge_updates(before: Any, updated: Sequence[Any]) -> Any:

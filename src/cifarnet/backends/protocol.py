@@ -1,6 +1,7 @@
 """The interface of the framework adapters."""
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -62,20 +63,61 @@ class AdamStep(NamedTuple):
     epsilon: float
 
 
-class Engine(Protocol):
-    """A network and its optimizer, compiled, on the framework's device."""
+class Plan(NamedTuple):
+    """How an engine takes a training step."""
 
+    ghost_batch: int = 0
+    """Maximum number of images in a micro-batch; 0 lets the adapter choose."""
+    precision: Precision = "float32"
+    """Precision in which convolutions multiply in training steps; in ``logits`` it is float32."""
+    parts: int | None = None
+    """Number of micro-batches of a batch; see ``Adapter.micro_batches``."""
+    workers: Workers = ALONE
+    """An engine computes the micro-batches that they assign to it; images of the others are not used."""
+    own_rate: bool = False
+    """Whether the optimizer determines its learning rate, so that those of ``Steps`` are not used."""
+
+
+DEFAULT_PLAN = Plan()
+
+
+class Engine(ABC):
+    """The Keras model ``network``, which maps images to logits, and its optimizer, compiled, on the framework's device.
+
+    Gradients are added in the order of the micro-batches.
+    """
+
+    def __init__(self, network: Any, optimizer: Any, objective: Objective, plan: Plan) -> None:
+        self._network, self._optimizer, self._objective, self._plan = network, optimizer, objective, plan
+
+    @abstractmethod
     def train(self, steps: Steps) -> list[Sums]:
         """Take one or more optimizer steps and return the sums of each. Images of weight 0 do not count."""
 
-    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (n, classes) of a batch (n, h, w, c), in inference mode."""
+    logits: Forward
+    """Returns the logits (n, classes) of a batch (n, h, w, c), in inference mode."""
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return copies of all variables of network and optimizer, by path, and update the Keras variables."""
+        return {path: self._array(variable) for path, variable in self._paths()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Set all variables of network and optimizer from the result of ``state``."""
+        for path, variable in self._paths():
+            variable.assign(state[path])
+
+    def _array(self, variable: Any) -> NDArray[Any]:
+        return np.array(variable.value)
+
+    def _paths(self) -> Iterator[tuple[str, Any]]:
+        """Yield all variables, with names that are the same on all backends."""
+        for variable in self._network.variables:
+            yield f"model/{variable.path}", variable
+        found = [variable.path for variable in self._optimizer.variables]
+        for index, (path, variable) in enumerate(zip(found, self._optimizer.variables, strict=True)):
+            # Keras' Nadam has a variable named by a counter of the process, and its Adafactor has equal names.
+            is_unique = path.startswith(f"{self._optimizer.name}/") and found.count(path) == 1
+            yield f"optimizer/{path if is_unique else index}", variable
 
 
 class Adapter(Protocol):
@@ -110,35 +152,11 @@ class Adapter(Protocol):
         the variance before dividing.
         """
 
-    def apply_adam(
-        self,
-        step: AdamStep,
-        variables: Sequence[Any],
-        momentums: Sequence[Any],
-        velocities: Sequence[Any],
-        gradients: Sequence[Tensor],
-    ) -> None:
-        """Take one step of Adam: update the Keras variables and their moving averages, given in the same order."""
+    def apply_adam(self, step: AdamStep, rows: Sequence[tuple[Any, Any, Any, Tensor]]) -> None:
+        """Take one step of Adam, given each Keras variable with its two moving averages and its gradient."""
 
-    def compile(
-        self,
-        network: Any,
-        optimizer: Any,
-        objective: Objective,
-        ghost_batch: int = 0,
-        precision: Precision = "float32",
-        parts: int | None = None,
-        workers: Workers = ALONE,
-        *,
-        own_rate: bool = False,
-    ) -> Engine:
-        """Return the engine that trains the Keras model ``network``, which maps images to logits.
-
-        It divides a batch as ``micro_batches`` does, and computes those micro-batches that ``workers`` assigns to this
-        one; images of the others are not used. Gradients are added in the order of the micro-batches.
-        Convolutions multiply in ``precision`` in training steps, and in float32 in ``logits``. With ``own_rate`` the
-        optimizer determines its learning rate, and those of ``Steps`` are not used.
-        """
+    def compile(self, network: Any, optimizer: Any, objective: Objective, plan: Plan = DEFAULT_PLAN) -> Engine:
+        """Return the engine that trains ``network``."""
 
     def predictor(self, network: Any) -> Forward:
         """Return ``network`` in inference mode as a function that uses the current weights at each call."""
@@ -161,14 +179,3 @@ class Adapter(Protocol):
 
     def threads(self) -> int | None:
         """Return the number of threads of one operation on the CPU, which affects rounding, or None if unknown."""
-
-
-def paths(network: Any, optimizer: Any) -> list[tuple[str, Any]]:
-    """Return all Keras variables of network and optimizer, with names that are the same on all backends."""
-    named = [(f"model/{variable.path}", variable) for variable in network.variables]
-    found = [variable.path for variable in optimizer.variables]
-    for index, (path, variable) in enumerate(zip(found, optimizer.variables, strict=True)):
-        # Keras' Nadam has a variable named by a counter of the process, and its Adafactor has equal names.
-        is_unique = path.startswith(f"{optimizer.name}/") and found.count(path) == 1
-        named.append((f"optimizer/{path if is_unique else index}", variable))
-    return named

@@ -1,7 +1,7 @@
 """The adapter for TensorFlow: several steps per call in one graph, with variables updated in place."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -9,23 +9,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from cifarnet.config import Precision
 from cifarnet.system import multiplies_bfloat16, threads_of_environment, usable_cores
 
 from .defaults import default_settings
-from .microbatches import (
-    MicroBatch,
-    calling_on,
-    current_precision,
-    divided,
-    ghost_batches,
-    merge_updates,
-)
-from .protocol import AdamStep, Forward, Objective, Steps, Sums, paths
-from .workers import ALONE, Workers
+from .microbatches import MicroBatch, calling_on, current_precision, divided, merge_updates
+from .protocol import DEFAULT_PLAN, AdamStep, Engine, Forward, Objective, Plan, Steps, Sums
 
 THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-"""See ``Adapter``."""
 
 
 def prepare_process() -> None:
@@ -50,7 +40,7 @@ def prepare_process() -> None:
 
 @contextmanager
 def framework_defaults() -> Iterator[None]:
-    """Run functions as graphs, and multiply float32 in full; see ``Adapter``."""
+    """Run functions as graphs, and multiply float32 in full."""
     before = tf.config.functions_run_eagerly(), tf.config.experimental.tensor_float_32_execution_enabled()
     _configure(eagerly=False, tensor_float_32=False)
     try:
@@ -75,7 +65,6 @@ CAN_MULTIPLY_BFLOAT16 = multiplies_bfloat16() or bool(tf.config.list_physical_de
 
 
 def conv2d(images: tf.Tensor, kernel: tf.Tensor, padding: str, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
     features = tf.cast(_rounded(tf.nn.conv2d(_rounded(images), _rounded(kernel), 1, padding.upper())), tf.float32)
     return features if bias is None else tf.nn.bias_add(features, bias)
 
@@ -89,12 +78,10 @@ def _rounded(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def max_pool2d(images: tf.Tensor) -> tf.Tensor:
-    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is dropped."""
     return tf.nn.max_pool2d(images, 2, 2, "VALID")
 
 
 def batch_norm(images: tf.Tensor, offset: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Normalize (n, h, w, c) over all but the last axis; see ``Adapter``."""
     # The raw operation, because the public function replaces a small epsilon.
     none = tf.zeros((0,), tf.float32)
     features, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -104,16 +91,9 @@ def batch_norm(images: tf.Tensor, offset: tf.Tensor, epsilon: float) -> tuple[tf
     return features, mean, variance * (count - 1) / count  # TensorFlow returns the unbiased variance
 
 
-def apply_adam(
-    step: AdamStep,
-    variables: Sequence[Any],
-    momentums: Sequence[Any],
-    velocities: Sequence[Any],
-    gradients: Sequence[tf.Tensor],
-) -> None:
-    """Take one step of Adam; see ``Adapter``."""
+def apply_adam(step: AdamStep, rows: Sequence[tuple[Any, Any, Any, tf.Tensor]]) -> None:
     powers = [tf.pow(beta, tf.cast(step.count, tf.float32)) for beta in (step.beta_1, step.beta_2)]
-    for each, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
+    for each, first, second, gradient in rows:
         variable = each.value
         if variable.shape.rank > 1:
             variable.assign(variable * (1 - step.learning_rate * step.weight_decay))
@@ -132,26 +112,22 @@ def apply_adam(
 
 
 def devices() -> list[str]:
-    """Return the names of the devices available to TensorFlow."""
     return [device.name for device in tf.config.list_logical_devices()]
 
 
 def threads() -> int | None:
-    """Return the number of threads of one operation; see ``Adapter``. TensorFlow reports 0 unless it was set."""
+    """Return the number of threads of one operation. TensorFlow reports 0 unless it was set."""
     chosen: int = tf.config.threading.get_intra_op_parallelism_threads()
     return chosen or threads_of_environment(THREAD_VARIABLES[:1])
 
 
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
-    """Divide a batch; see ``Adapter``."""
-    if parts:
-        return divided(size, parts)
-    return ghost_batches(size, ghost_batch) if ghost_batch else divided(size, parallel_operations())
+    if not (parts or ghost_batch):
+        parts = parallel_operations()
+    return divided(size, parts, ghost_batch)
 
 
 def predictor(network: Any) -> Forward:
-    """Return ``network`` as a function; see ``Adapter``."""
-
     def traced(images: tf.Tensor) -> tf.Tensor:
         ranges = [slice(*micro_batch) for micro_batch in micro_batches(images.shape[0])]
         return tf.concat([network(images[rows], training=False) for rows in ranges], axis=0)
@@ -165,46 +141,22 @@ def predictor(network: Any) -> Forward:
     return forward
 
 
-class TensorFlowEngine:
+class TensorFlowEngine(Engine):
     """A network and its optimizer, updated in place by traced functions."""
 
-    def __init__(
-        self,
-        network: Any,
-        optimizer: Any,
-        objective: Objective,
-        ghost_batch: int = 0,
-        precision: Precision = "float32",
-        parts: int | None = None,
-        workers: Workers = ALONE,
-        *,
-        own_rate: bool = False,
-    ) -> None:
-        self._network, self._optimizer, self._objective = network, optimizer, objective
-        self._ghost_batch, self._precision = ghost_batch, precision
-        self._own_rate = own_rate
-        self._parts = parts
+    def __init__(self, network: Any, optimizer: Any, objective: Objective, plan: Plan = DEFAULT_PLAN) -> None:
+        super().__init__(network, optimizer, objective, plan)
         self._variables = network.trainable_variables
         self._train: dict[int, Any] = {}
         self.logits = predictor(network)
 
     @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
-        """Take optimizer steps; see ``Engine``."""
         size = steps.images.shape[1]
         if size not in self._train:  # one graph for any number of steps
             signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in steps]
             self._train[size] = tf.function(self._traced_train, input_signature=signature, autograph=False)
         return [Sums(*row) for row in self._train[size](*map(tf.constant, steps)).numpy()]
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of all variables, by path."""
-        return {path: np.array(variable.value) for path, variable in paths(self._network, self._optimizer)}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set all variables from the result of ``state``."""
-        for path, variable in paths(self._network, self._optimizer):
-            variable.assign(state[path])
 
     def _traced_train(self, *steps: tf.Tensor) -> tf.Tensor:
         count = tf.shape(steps[0])[0]
@@ -219,14 +171,14 @@ class TensorFlowEngine:
     def _traced_step(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         results: list[Any] = []
         total, parallel = tf.reduce_sum(weights), parallel_operations()
-        for micro_batch in micro_batches(images.shape[0], self._ghost_batch, self._parts):
+        for micro_batch in micro_batches(images.shape[0], self._plan.ghost_batch, self._plan.parts):
             batch = [array[micro_batch.first : micro_batch.stop] for array in (images, labels, weights)]
             # One micro-batch per core at a time: the next ones start when these are done, so memory stays in the cache.
             with tf.control_dependencies([sums for *_, sums in results[: len(results) // parallel * parallel]]):
                 batch = [tf.identity(array) for array in batch]
             results.append(self._differentiated(micro_batch, total, *batch))
         gradients, changed, sums = zip(*results, strict=True)
-        if not self._own_rate:
+        if not self._plan.own_rate:
             self._optimizer.learning_rate.assign(rate)
         self._optimizer.apply([tf.add_n(each) for each in zip(*gradients, strict=True)], self._variables)
         for variable, *after in zip(self._network.non_trainable_variables, *changed, strict=True):
@@ -239,7 +191,7 @@ class TensorFlowEngine:
         """Return the gradients of ``micro_batch``, the updated other variables, and its sums."""
         trainable = [tf.identity(variable.value) for variable in self._variables]
         fixed = [variable.value for variable in self._network.non_trainable_variables]
-        with calling_on(micro_batch, self._precision), tf.GradientTape() as tape:
+        with calling_on(micro_batch, self._plan.precision), tf.GradientTape() as tape:
             tape.watch(trainable)
             logits, changed = self._network.stateless_call(trainable, fixed, images, training=True)
             sums = self._objective(logits, labels, weights)

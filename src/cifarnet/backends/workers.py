@@ -19,10 +19,6 @@ Arrays = Sequence[NDArray[Any]]
 """Arrays of four-byte numbers."""
 
 
-def _of_one(array: NDArray[Any]) -> NDArray[Any]:
-    return array[None]
-
-
 @dataclass(frozen=True)
 class Workers:
     """All workers, as one of them sees them. By default it is the only one."""
@@ -31,7 +27,7 @@ class Workers:
     """Number of this worker, counted from 0."""
     count: int = 1
     """Number of workers."""
-    all_gather: Callable[[NDArray[Any]], NDArray[Any]] = _of_one
+    all_gather: Callable[[NDArray[Any]], NDArray[Any]] = lambda array: array[None]
     """Maps an array of each worker, of equal shape and dtype, to all of them (count, ...), in order of rank.
 
     Waits for the other workers. Raises ``WorkerError`` if one ended or does not answer.

@@ -70,8 +70,7 @@ def _lines(report: "FolderReport", *, skip_broken: bool) -> Iterator[str]:
         head, [(shortened(name), *map("{:,}".format, each.values())) for name, each in report.classes.items()]
     )
     if report.sizes is not None:
-        sizes = ((name, getattr(report.sizes, name)) for name in ("smallest", "median", "largest"))
-        yield "sizes: " + ", ".join(f"{name} {width}x{height}" for name, (width, height) in sizes)
+        yield "sizes: " + ", ".join(f"{name} {w}x{h}" for name, (w, h) in report.sizes.items())
     yield from _notes(report)
     if report.fault is None:
         yield f"usable: cifarnet train --data {shell_word(report.folder)}{' --skip-broken' * skip_broken}"
@@ -127,7 +126,7 @@ def verify_command() -> None:
 
     with download_bar() as progress:
         files = verify(progress=progress)
-    out_lines(f"{file.name}  sha256 {file.sha256}  ok" for file in files)
+    out_lines(f"{name}  sha256 {sha256}  ok" for name, sha256 in files.items())
 
 
 @app.command("cache")

@@ -49,7 +49,7 @@ def recipe_label(name: str) -> str:
 
 def say_begun(run: Run, dataset: "Dataset") -> None:
     """Print a note if files of ``dataset`` were skipped, or if validation images are copies of training images."""
-    from cifarnet.training.image_list import BROKEN  # numpy, which --help does not need
+    from cifarnet.training.same_data import BROKEN  # numpy, which --help does not need
 
     say_left_out(dataset, f"{run}/{BROKEN}")
     if copies := run.record.hold_out.copies:

@@ -1,12 +1,11 @@
 """Datasets: CIFAR-10 (downloaded, verified and cached), synthetic images, and folders of images."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from cifarnet.arguments import PATH, described, function, takes
 from cifarnet.config import MOST, plain_number
-from cifarnet.contract import IMAGE_SHAPE, Shape
+from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.dataset import (
     CIFAR10_FINGERPRINT,
     IMAGE_SIZE,
@@ -25,26 +24,8 @@ from .cache import CacheState, cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
 from .download import fetch
 from .official_files import holds_release, read_release
+from .splits import HoldOut, evenly_chosen, hold_out, hold_out_of
 from .synthetic import synthetic
-from .validation_split import HoldOut, Indices, evenly_chosen, hold_out, hold_out_of
-
-__all__ = [
-    "CacheState",
-    "HoldOut",
-    "Indices",
-    "Progress",
-    "batch_order",
-    "cache_folder",
-    "cache_state",
-    "evenly_chosen",
-    "fetch",
-    "hold_out",
-    "hold_out_of",
-    "load_dataset",
-    "open_labeled_images",
-    "synthetic",
-    "verify",
-]
 
 _ACCEPTED = (
     "`cifar10`, `synthetic`, the official CIFAR-10 archive (.tar.gz) or its unpacked folder, or a folder with one "
@@ -96,36 +77,17 @@ def load_dataset(
         if holds_release(path, CIFAR10):
             _require_own_size(str(path), image_size)
             return read_release(path, CIFAR10).opened_by(durable(path))
-        _require_folder_of_folders(path)
+        if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
+            raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
         from .folder import read_class_folders  # imported here: it loads Pillow
 
         shape = (image_size, image_size, IMAGE_SHAPE[2])
         options = {"skip_broken": skip_broken, "use_validation_folder": use_validation_folder}
         return read_class_folders(path, seed, split_by, progress or silent, shape, **options)
     except OSError as error:
-        raise _unreadable(source, error) from error
+        from .folder import system_fault
 
-
-def open_labeled_images(
-    path: str | Path,
-    labels: Sequence[str],
-    progress: Progress | None = None,
-    shape: Shape = IMAGE_SHAPE,
-    *,
-    skip_broken: bool = False,
-) -> Dataset:
-    """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
-
-    They are resized to ``shape``, and all in the test split. Unlike with ``load_dataset``, there may be classes
-    without images, or a single image. Raises DataError for subfolders that are not classes of the model, and if there
-    is no image at all.
-    """
-    from .folder import read_labeled_images  # imported here: it loads Pillow
-
-    try:
-        return read_labeled_images(Path(path).expanduser(), labels, progress or silent, shape, skip_broken=skip_broken)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+        raise system_fault(source, error) from error
 
 
 def _whole_number(name: str, value: int, least: int, most: int) -> int:
@@ -154,18 +116,6 @@ def _open_cifar10(cache: Path | None, progress: Progress | None) -> Dataset:
             f"{CIFAR10_FINGERPRINT[:12]}: run `cifarnet data fetch --force`"
         )
     return dataset
-
-
-def _require_folder_of_folders(path: Path) -> None:
-    if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
-        raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
-
-
-def _unreadable(source: str | Path, error: OSError) -> DataError:
-    from cifarnet.preprocessing import SYSTEM_ADVICE, SYSTEM_ERRORS  # imported here: it loads Pillow
-
-    advice = SYSTEM_ADVICE if error.errno in SYSTEM_ERRORS else "check permissions"
-    return DataError(f"{error.filename or source} cannot be read ({error.strerror}): {advice}")
 
 
 def _description(path: Path) -> str:

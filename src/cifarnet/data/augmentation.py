@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.config import TrainConfig
-from cifarnet.errors import ConfigError
 
 _ORDER_TAG, _FLIP_TAG, _CROP_TAG, _CUTOUT_TAG = 0x6F72_6465, 0x666C_6970, 0x7368_6966, 0x6375_746F
 """Separate these random streams from all others with the same seed (ASCII "orde", "flip", "shif", "cuto")."""
@@ -18,11 +17,8 @@ GRAY = 128
 def batch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order of the training images in an epoch: a permutation of ``range(count)``, int64 (count,).
 
-    It depends only on seed and epoch, so a resumed run needs no generator state. Raises ConfigError if an argument is
-    negative.
+    It depends only on seed and epoch, so a resumed run needs no generator state.
     """
-    if min(count, seed, epoch) < 0:
-        raise ConfigError(f"count {count}, seed {seed}, epoch {epoch}; expected none below 0: pass whole numbers ≥ 0")
     rng = np.random.Generator(np.random.PCG64([seed, _ORDER_TAG, epoch]))
     return rng.permutation(np.arange(count, dtype=np.int64))
 

@@ -13,12 +13,12 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from cifarnet.atomic import publish, remove_abandoned, temporary_name
+from cifarnet.atomic import write_atomically
 from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.dataset import Dataset, Progress, Split, silent
-from cifarnet.errors import DataError, IntegrityError, reason
+from cifarnet.errors import DataError, IntegrityError, RunError, reason
 
-from .cifar10 import CIFAR10, RecordFile, Release, check_records, records_from_split
+from .cifar10 import CIFAR10, Release, check_records, records_from_split
 
 CACHE_VARIABLE = "CIFARNET_CACHE"
 
@@ -68,29 +68,28 @@ def open_cache(cache: Path | None = None, *, release: Release = CIFAR10) -> Data
 
 def verify(
     cache: Path | None = None, progress: Progress | None = None, *, release: Release = CIFAR10
-) -> list[RecordFile]:
+) -> dict[str, str]:
     """Rebuild every official file from the cache and compare its SHA-256.
 
-    Returns the verified files. Raises IntegrityError that names the first file that differs.
+    Returns the SHA-256 of each file by name. Raises IntegrityError that names the first file that differs.
     """
     report = progress or silent
     dataset = open_cache(cache, release=release)
     total_bytes = len(release.files) * release.file_bytes
-    verified: list[RecordFile] = []
+    done_bytes = 0
     for files, split in ((release.train, dataset.train), (release.test, dataset.test)):
-        for index, file in enumerate(files):
+        for index, (name, sha256) in enumerate(files.items()):
             rows = slice(index * release.images_per_file, (index + 1) * release.images_per_file)
-            check_records(records_from_split(Split(split.images[rows], split.labels[rows])), file)
-            verified.append(file)
-            report("verifying", len(verified) * release.file_bytes, total_bytes)
-    return verified
+            check_records(records_from_split(Split(split.images[rows], split.labels[rows])), name, sha256)
+            done_bytes += release.file_bytes
+            report("verifying", done_bytes, total_bytes)
+    return release.files
 
 
 def write_cache(dataset: Dataset, folder: Path) -> None:
     """Write a verified dataset. Each file appears only once it is on disk. Raises DataError if the disk refuses."""
     with disk_errors(folder):
         folder.mkdir(exist_ok=True)
-        remove_abandoned(folder)
         for part, split in (("train", dataset.train), ("test", dataset.test)):
             _write_array(folder / f"{part}-images.npy", split.images)
             _write_array(folder / f"{part}-labels.npy", split.labels)
@@ -114,7 +113,6 @@ def _dtype(shape: tuple[int, ...]) -> np.dtype[Any]:
 
 
 def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return the first bytes of a .npy file."""
     file, described = io.BytesIO(), np.lib.format.dtype_to_descr(dtype)
     np.lib.format.write_array_header_1_0(file, {"descr": described, "fortran_order": False, "shape": shape})
     return file.getvalue()
@@ -122,11 +120,12 @@ def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Convert an OSError into a DataError that names the path."""
+    """Convert an OSError, or the RunError of an atomic write, into a DataError that names the path."""
     try:
         yield
-    except OSError as error:
-        cause = "the disk is full" if error.errno == errno.ENOSPC else reason(error)
+    except (OSError, RunError) as error:
+        system = error.__cause__ or error
+        cause = "the disk is full" if getattr(system, "errno", None) == errno.ENOSPC else reason(system)
         raise DataError(
             f"cannot write {path}: {cause}; CIFAR-10 takes about 400 MB while it is fetched: make room, or set "
             f"{CACHE_VARIABLE} to another folder"
@@ -144,16 +143,7 @@ def _expected_shapes(release: Release) -> dict[str, tuple[int, ...]]:
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:
     """Write a .npy file. numpy's own writer does not say that the disk is full."""
-    temporary = temporary_name(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(_header(array.dtype, array.shape))
-            file.write(np.ascontiguousarray(array).data)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, _header(array.dtype, array.shape), np.ascontiguousarray(array).data)
 
 
 def _open_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:

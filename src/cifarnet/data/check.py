@@ -15,22 +15,12 @@ from cifarnet.errors import DataError, counted
 from cifarnet.preprocessing import Header, read_header
 
 from .class_files import Layout, find_layout
-from .folder import ReadImages, read_class_folders, read_layout
+from .folder import ReadImages, read_class_folders, read_files
 from .image_facts import are_flat, average_hashes, groups, is_unequal
-from .test_split import TEST_FRACTION
-from .validation_split import hold_out, hold_out_of
+from .splits import TEST_FRACTION, hold_out, hold_out_of
 
 _SIXTEEN_BITS = "I;16"
 """Prefix of Pillow's 16-bit modes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSizes:
-    """Widths and heights of the images as stored: of the one with the fewest, the median and the most pixels."""
-
-    smallest: tuple[int, int]
-    median: tuple[int, int]
-    largest: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +31,8 @@ class FolderReport:
     classes: dict[str, dict[str, int]]
     """Number of readable images of each class, by split; the split is "all" in a folder without splits."""
     images: int
-    sizes: ImageSizes | None
-    """None without images."""
+    sizes: dict[str, tuple[int, int]] | None
+    """Width and height as stored of the image with the fewest, the median and the most pixels; None without images."""
     broken: tuple[BrokenFile, ...]
     """Files that cannot be read, and links that lead nowhere."""
     others: dict[str, int]
@@ -89,7 +79,7 @@ def check_folder(path: Path, progress: Progress = silent, *, skip_broken: bool =
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected one with a folder of images per class: check the path")
     layout = find_layout(path)
-    read = read_layout(path, layout, progress, skip_broken=True, least=0)
+    read = read_files(path, layout, progress, skip_broken=True)
     names = read.split.files
     headers = [read_header(path / name) for name in names]
     flat = np.flatnonzero(are_flat(read.split.images)).tolist()
@@ -122,12 +112,12 @@ def _classes(layout: Layout, read: ReadImages) -> dict[str, dict[str, int]]:
     return {label: {part: count for part, of, count in by_part if of == label} for label in layout.labels}
 
 
-def _sizes(headers: Sequence[Header]) -> ImageSizes | None:
+def _sizes(headers: Sequence[Header]) -> dict[str, tuple[int, int]] | None:
     if not headers:
         return None
     ordered = sorted((header.width * header.height, header.width, header.height) for header in headers)
-    chosen = (ordered[at][1:] for at in (0, len(ordered) // 2, -1))
-    return ImageSizes(**dict(zip(("smallest", "median", "largest"), chosen, strict=True)))
+    places = {"smallest": 0, "median": len(ordered) // 2, "largest": -1}
+    return {name: ordered[place][1:] for name, place in places.items()}
 
 
 def _named(found: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[tuple[str, ...], ...]:

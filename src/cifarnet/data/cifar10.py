@@ -26,32 +26,20 @@ Records = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordFile:
-    """A binary file of records and its expected SHA-256 (hex)."""
-
-    name: str
-    sha256: str
-
-    @property
-    def stem(self) -> str:
-        """The name without ``.bin``, as the Python version and the npm package use it."""
-        return self.name.removesuffix(".bin")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Release:
     """A published set of record files. Tests build tiny ones."""
 
     name: str
-    train: tuple[RecordFile, ...]
-    test: tuple[RecordFile, ...]
+    train: Mapping[str, str]
+    """SHA-256 (hex) of each file of the training split, by name, in the order of their images."""
+    test: Mapping[str, str]
     images_per_file: int
     labels: tuple[str, ...]
 
     @property
-    def files(self) -> tuple[RecordFile, ...]:
-        """All files, training files first, in the order of their images."""
-        return self.train + self.test
+    def files(self) -> dict[str, str]:
+        """SHA-256 (hex) of each file by name, training files first."""
+        return {**self.train, **self.test}
 
     @property
     def file_bytes(self) -> int:
@@ -69,16 +57,14 @@ class Source:
 
 CIFAR10 = Release(
     name="cifar10",
-    train=(
-        RecordFile(name="data_batch_1.bin", sha256="cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
-        RecordFile(name="data_batch_2.bin", sha256="a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
-        RecordFile(name="data_batch_3.bin", sha256="bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
-        RecordFile(name="data_batch_4.bin", sha256="014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
-        RecordFile(name="data_batch_5.bin", sha256="755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
-    ),
-    test=(
-        RecordFile(name="test_batch.bin", sha256="8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
-    ),
+    train={
+        "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+        "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+        "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+        "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+        "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    },
+    test={"test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"},
     images_per_file=10_000,
     labels=CIFAR10_LABELS,
 )
@@ -111,13 +97,11 @@ def records_from_planes(labels: ArrayLike, planes: NDArray[np.uint8]) -> Records
     return np.column_stack((np.asarray(labels, np.uint8), planes))
 
 
-def check_records(records: Records, file: RecordFile) -> None:
-    """Raise IntegrityError unless the records are those of the release, byte for byte."""
+def check_records(records: Records, name: str, expected: str) -> None:
+    """Raise IntegrityError unless the records are those of the file ``name``, with the SHA-256 ``expected``."""
     sha256 = hashlib.sha256(np.ascontiguousarray(records).data).hexdigest()
-    if sha256 != file.sha256:
-        raise IntegrityError(
-            f"{file.name} was altered: SHA-256 {sha256[:16]}…; expected {file.sha256[:16]}…: {HOW_TO_REPLACE}"
-        )
+    if sha256 != expected:
+        raise IntegrityError(f"{name} was altered: SHA-256 {sha256[:16]}…; expected {expected[:16]}…: {HOW_TO_REPLACE}")
 
 
 def dataset_from_records(records: Mapping[str, Records], release: Release) -> Dataset:
@@ -125,11 +109,9 @@ def dataset_from_records(records: Mapping[str, Records], release: Release) -> Da
 
     ``records`` maps the file names of the release to their records. Raises IntegrityError.
     """
-    for file in release.files:
-        check_records(records[file.name], file)
-    train, test = (
-        _split(np.concatenate([records[file.name] for file in files])) for files in (release.train, release.test)
-    )
+    for name, sha256 in release.files.items():
+        check_records(records[name], name, sha256)
+    train, test = (_split(np.concatenate([records[name] for name in files])) for files in (release.train, release.test))
     return Dataset(name=release.name, train=train, test=test, labels=release.labels)
 
 

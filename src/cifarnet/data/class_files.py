@@ -24,13 +24,13 @@ class ClassFiles:
     """The files of a class folder, at any depth. Hidden ones are left out."""
 
     folder: Path
-    images: tuple[Path, ...]
+    images: tuple[Path, ...] = ()
     """Image files, in the same order on every system."""
-    broken_links: tuple[Path, ...]
+    broken_links: tuple[Path, ...] = ()
     """Broken links with an image extension."""
-    others: tuple[Path, ...]
+    others: tuple[Path, ...] = ()
     """Files without an image extension."""
-    linked_folders: tuple[Path, ...]
+    linked_folders: tuple[Path, ...] = ()
     """Links to folders, which are not followed."""
 
 

@@ -12,7 +12,7 @@ from cifarnet.dataset import Split
 from cifarnet.errors import printable
 
 from .class_files import composed
-from .validation_split import evenly_chosen
+from .splits import evenly_chosen
 
 _COLUMNS = 16
 """Maximum number of images of a class, evenly chosen."""
@@ -64,6 +64,5 @@ def _font() -> tuple[Any, Container[int]]:
 
 
 def _drawable(name: str, characters: Container[int]) -> str:
-    """Return ``name`` with all other than ``characters`` escaped."""
     text = printable(composed(name))
     return "".join(c if ord(c) in characters else c.encode("ascii", "backslashreplace").decode() for c in text)

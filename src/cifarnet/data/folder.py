@@ -12,6 +12,7 @@ import numpy as np
 from cifarnet.contract import IMAGE_SHAPE, Shape
 from cifarnet.dataset import BrokenFile, Dataset, Progress, Reading, Split, SplitBy, durable, silent
 from cifarnet.errors import DataError, listed, shell_word
+from cifarnet.preprocessing import SYSTEM_ADVICE, SYSTEM_ERRORS
 
 from .class_files import (
     ClassFiles,
@@ -24,7 +25,7 @@ from .class_files import (
     require_no_broken_links,
 )
 from .decoding import decode
-from .test_split import LEAST_PER_CLASS, chosen_for_test
+from .splits import LEAST_PER_CLASS, chosen_for_test
 
 BROKEN_LINK = "a link that leads nowhere"
 """Reason for a broken link in ``BrokenFile``."""
@@ -56,14 +57,12 @@ def read_class_folders(
 ) -> Dataset:
     """Read a folder with one subfolder per class, or with ``train`` and ``test`` that each have such subfolders.
 
-    The classes are the sorted names of the subfolders; images are uint8 (n, *shape). Without ``train`` and ``test``,
-    ``split_by`` and ``seed`` choose about a fifth of the images as the test split. With them, the images in ``val`` are
-    the validation split unless ``use_validation_folder`` is False. Hidden files, files without an image extension,
-    links to folders, and anything else beside ``train`` and ``test`` are ignored, and with ``skip_broken`` files that
-    cannot be read. Raises DataError.
+    The arguments are as in ``load_dataset``; images are uint8 (n, *shape). Hidden files, files without an image
+    extension, links to folders, and anything else beside ``train`` and ``test`` are ignored. Raises DataError.
     """
     layout = find_layout(path, use_validation_folder=use_validation_folder)
-    read = read_layout(path, layout, progress, shape, skip_broken=skip_broken)
+    least = 1 if layout.is_split else LEAST_PER_CLASS
+    read = read_files(path, layout, progress, shape, least=least, skip_broken=skip_broken)
     if layout.is_split:
         return _as_given(path, layout, read)
     is_test = chosen_for_test(read.split, read.contents, read.digests, layout.labels, seed, split_by)
@@ -75,21 +74,6 @@ def read_class_folders(
     return dataset.opened_by(
         durable(path), split_by=split_by, split_seed=seed, image_size=shape[0], reading=read.reading
     )
-
-
-def read_layout(
-    path: Path,
-    layout: Layout,
-    progress: Progress,
-    shape: Shape = IMAGE_SHAPE,
-    *,
-    skip_broken: bool,
-    least: int | None = None,
-) -> ReadImages:
-    """Read the files of all classes and splits. Raises as ``read_files``; the default of ``least`` is for training."""
-    labels = [*range(len(layout.labels))] * len(layout.parts)
-    least = (1 if layout.is_split else LEAST_PER_CLASS) if least is None else least
-    return read_files(path, layout.files, labels, progress, shape, least=least, skip_broken=skip_broken)
 
 
 def _as_given(path: Path, layout: Layout, read: ReadImages) -> Dataset:
@@ -107,33 +91,46 @@ def _as_given(path: Path, layout: Layout, read: ReadImages) -> Dataset:
     )
 
 
-def read_labeled_images(
-    path: Path,
+def open_labeled_images(
+    path: str | Path,
     labels: Sequence[str],
-    progress: Progress = silent,
+    progress: Progress | None = None,
     shape: Shape = IMAGE_SHAPE,
     *,
     skip_broken: bool = False,
 ) -> Dataset:
-    """Read all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
+    """Open all images of a folder with one subfolder per class, to evaluate a model with the classes ``labels``.
 
-    The training split is empty. A class may have an empty subfolder or none. Images are uint8 (n, *shape). Raises
-    DataError for subfolders that are not classes of the model, and if there is no image at all.
+    They are resized to ``shape``, and all in the test split. Unlike with ``load_dataset``, a class may have an empty
+    subfolder or none, or a single image. Raises DataError for subfolders that are not classes of the model, if there is
+    no image at all, and if something cannot be read.
     """
+    path = Path(path).expanduser()
+    try:
+        return _labeled_images(path, labels, progress or silent, shape, skip_broken=skip_broken)
+    except OSError as error:
+        raise system_fault(path, error) from error
+
+
+def _labeled_images(
+    path: Path, labels: Sequence[str], progress: Progress, shape: Shape, *, skip_broken: bool
+) -> Dataset:
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected one with a subfolder of images per class: check the path")
-    known = {composed(label): index for index, label in enumerate(labels)}
-    names = folder_names(path)
-    if unknown := [name for name in names if composed(name) not in known]:
+    named = {composed(name): name for name in folder_names(path)}
+    known = [composed(label) for label in labels]
+    if unknown := [name for key, name in named.items() if key not in known]:
         raise DataError(
             f"{path} has the class folders {', '.join(unknown)}; expected some of {', '.join(labels)}: rename or "
             "remove them"
         )
-    places = {known[composed(name)]: path / name for name in names}
-    found = [find_class_files(places[index]) for index in sorted(places)]
+    found = tuple(
+        find_class_files(path / named[key]) if key in named else ClassFiles(folder=path / key) for key in known
+    )
     if not any(files.images for files in found):
         raise DataError(f"{path} has no images in class folders; expected {path / labels[0]} and the like: add some")
-    read = read_files(path, found, sorted(places), progress, shape, skip_broken=skip_broken)
+    layout = Layout(labels=tuple(labels), parts=("",), files=found)
+    read = read_files(path, layout, progress, shape, skip_broken=skip_broken)
     no_images = Split(read.split.images[:0], read.split.labels[:0])
     dataset = Dataset(path.resolve().name, no_images, read.split, tuple(labels))
     return dataset.opened_by(durable(path), image_size=shape[0], reading=read.reading)
@@ -141,19 +138,19 @@ def read_labeled_images(
 
 def read_files(
     folder: Path,
-    classes: Sequence[ClassFiles],
-    labels: Sequence[int],
+    layout: Layout,
     progress: Progress,
     shape: Shape = IMAGE_SHAPE,
     *,
     least: int = 0,
     skip_broken: bool,
 ) -> ReadImages:
-    """Read the files of several class folders in ``folder``; ``labels`` are the class indices of these folders.
+    """Read the files of all classes and splits of ``folder``.
 
     Images are uint8 (n, *shape), RGB, 0-255. Raises ``DataError`` for a folder with fewer than ``least`` images and,
     unless ``skip_broken``, for files that cannot be read.
     """
+    classes = layout.files
     for files in classes:
         if not skip_broken:
             require_no_broken_links(files)
@@ -170,7 +167,7 @@ def read_files(
     digests = [sha256(image.tobytes()).digest() for image in images]
     links = (str(link.relative_to(folder)) for files in classes for link in files.broken_links)
     return ReadImages(
-        Split(images, np.array(labels, np.int32)[places], tuple(compress(names, is_whole))),
+        Split(images, (places % len(layout.labels)).astype(np.int32), tuple(compress(names, is_whole))),
         list(compress(decoded.contents, is_whole)),
         digests,
         Reading(
@@ -181,6 +178,12 @@ def read_files(
         ),
         np.bincount(places, minlength=len(classes)).tolist(),
     )
+
+
+def system_fault(source: str | Path, error: OSError) -> DataError:
+    """Return the error for a file or folder that the system does not let us read."""
+    advice = SYSTEM_ADVICE if error.errno in SYSTEM_ERRORS else "check permissions"
+    return DataError(f"{error.filename or source} cannot be read ({error.strerror}): {advice}")
 
 
 def _unreadable(folder: Path, broken: dict[str, str], images: int) -> DataError:

@@ -19,8 +19,7 @@ _SIDE = 8
 def class_sizes(dataset: Dataset) -> list[int]:
     """Return the number of images of each class in both splits."""
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])
-    sizes: list[int] = np.bincount(labels, minlength=len(dataset.labels)).tolist()
-    return sizes
+    return np.bincount(labels, minlength=len(dataset.labels)).tolist()
 
 
 def is_unequal(sizes: Sequence[int]) -> bool:
@@ -32,8 +31,7 @@ def are_flat(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return which of ``images``, uint8 (n, height, width, 3), have nearly one color: bool (n,)."""
     if not len(images):
         return np.zeros(0, np.bool_)
-    flat: NDArray[np.bool_] = (np.ptp(images, axis=(1, 2)) < FLAT).all(axis=1)
-    return flat
+    return (np.ptp(images, axis=(1, 2)) < FLAT).all(axis=1)
 
 
 def average_hashes(images: NDArray[np.uint8]) -> list[bytes]:

@@ -23,7 +23,6 @@ from .cifar10 import (
     HOW_TO_REPLACE,
     PIXEL_BYTES,
     RECORD_BYTES,
-    RecordFile,
     Records,
     Release,
     dataset_from_records,
@@ -53,7 +52,7 @@ def read_release(path: Path, release: Release) -> Dataset:
     Raises DataError if files are missing, IntegrityError if one was altered.
     """
     contents = _archive_contents(path, release) if path.is_file() else _folder_contents(path, release)
-    records = {file.name: _records(contents, file, release) for file in release.files}
+    records = {file: _records(contents, file, release) for file in release.files}
     found = {name: of_file for name, of_file in records.items() if of_file is not None}
     if missing := sorted(records.keys() - found.keys()):
         raise DataError(
@@ -64,7 +63,12 @@ def read_release(path: Path, release: Release) -> Dataset:
 
 
 def _names(release: Release) -> set[str]:
-    return {file.stem + suffix for file in release.files for suffix in _READERS}.union(_LABEL_FILES)
+    return {_stem(file) + suffix for file in release.files for suffix in _READERS}.union(_LABEL_FILES)
+
+
+def _stem(file: str) -> str:
+    """Return the name as the Python version and the npm package use it."""
+    return file.removesuffix(".bin")
 
 
 def _folder_contents(path: Path, release: Release) -> dict[str, bytes]:
@@ -101,10 +105,10 @@ def _check_size(path: Path, count: int, member: tarfile.TarInfo, limit_bytes: in
         )
 
 
-def _records(contents: Mapping[str, bytes], file: RecordFile, release: Release) -> Records | None:
+def _records(contents: Mapping[str, bytes], file: str, release: Release) -> Records | None:
     """Return the records of a file in the first version that is there, not verified yet, or None."""
     for suffix, read in _READERS.items():
-        name = file.stem + suffix
+        name = _stem(file) + suffix
         if name in contents:
             try:
                 return read(contents, file, release)
@@ -113,8 +117,8 @@ def _records(contents: Mapping[str, bytes], file: RecordFile, release: Release) 
     return None
 
 
-def _from_binary(contents: Mapping[str, bytes], file: RecordFile, release: Release) -> Records:
-    return np.frombuffer(contents[file.name], np.uint8).reshape(release.images_per_file, RECORD_BYTES)
+def _from_binary(contents: Mapping[str, bytes], file: str, release: Release) -> Records:
+    return np.frombuffer(contents[file], np.uint8).reshape(release.images_per_file, RECORD_BYTES)
 
 
 class _Inert:
@@ -137,23 +141,23 @@ class _InertUnpickler(pickle.Unpickler):
         return _Inert
 
 
-def _from_pickle(contents: Mapping[str, bytes], file: RecordFile, release: Release) -> Records:
-    batch = _InertUnpickler(io.BytesIO(contents[file.stem]), encoding="bytes").load()
+def _from_pickle(contents: Mapping[str, bytes], file: str, release: Release) -> Records:
+    batch = _InertUnpickler(io.BytesIO(contents[_stem(file)]), encoding="bytes").load()
     pixels = np.frombuffer(batch[b"data"].state[-1], np.uint8)  # the state is (version, shape, dtype, order, bytes)
     return records_from_planes(batch[b"labels"], pixels.reshape(release.images_per_file, PIXEL_BYTES))
 
 
-def _from_png(contents: Mapping[str, bytes], file: RecordFile, release: Release) -> Records:
+def _from_png(contents: Mapping[str, bytes], file: str, release: Release) -> Records:
     """Read a PNG in which each row of pixels is one image, and its part of the labels of the split."""
     from PIL import Image  # imported here: only the npm package needs it
 
     part, files = ("train", release.train) if file in release.train else ("test", release.test)
     labels = np.split(np.asarray(json.loads(contents[f"{part}_lables.json"]), np.int32), len(files))
-    with Image.open(io.BytesIO(contents[f"{file.stem}.png"]), formats=("PNG",)) as image:
-        return records_from_split(Split(np.asarray(image).reshape(-1, *IMAGE_SHAPE), labels[files.index(file)]))
+    with Image.open(io.BytesIO(contents[f"{_stem(file)}.png"]), formats=("PNG",)) as image:
+        return records_from_split(Split(np.asarray(image).reshape(-1, *IMAGE_SHAPE), labels[[*files].index(file)]))
 
 
-_READERS: dict[str, Callable[[Mapping[str, bytes], RecordFile, Release], Records]] = {
+_READERS: dict[str, Callable[[Mapping[str, bytes], str, Release], Records]] = {
     ".bin": _from_binary,
     "": _from_pickle,
     ".png": _from_png,

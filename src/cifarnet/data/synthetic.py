@@ -23,16 +23,6 @@ _Grid = NDArray[np.int16]
 """int16, broadcastable to (n, 32, 32): coordinates of each pixel relative to a random origin."""
 
 
-def _disc(x: _Grid, y: _Grid, scale: _Grid) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = x * x + y * y < 4 * scale * scale
-    return inside
-
-
-def _square(x: _Grid, y: _Grid, scale: _Grid) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = np.maximum(abs(x), abs(y)) < 2 * scale
-    return inside
-
-
 def _cross(x: _Grid, y: _Grid, scale: _Grid) -> NDArray[np.bool_]:
     near: NDArray[np.bool_] = np.minimum(abs(x), abs(y)) * 3 < 2 * scale
     far: NDArray[np.bool_] = np.maximum(abs(x), abs(y)) >= 3 * scale
@@ -40,8 +30,7 @@ def _cross(x: _Grid, y: _Grid, scale: _Grid) -> NDArray[np.bool_]:
 
 
 def _stripes(distance: _Grid, scale: _Grid) -> NDArray[np.bool_]:
-    is_even: NDArray[np.bool_] = distance // scale % 2 == 0
-    return is_even
+    return distance // scale % 2 == 0
 
 
 _PATTERNS: dict[str, Callable[[_Grid, _Grid, _Grid], NDArray[np.bool_]]] = {
@@ -52,8 +41,8 @@ _PATTERNS: dict[str, Callable[[_Grid, _Grid, _Grid], NDArray[np.bool_]]] = {
     "checks": lambda x, y, scale: _stripes(x, scale) ^ _stripes(y, scale),
     "diamonds": lambda x, y, scale: _stripes(abs(x) + abs(y), scale),
     "frames": lambda x, y, scale: _stripes(np.maximum(abs(x), abs(y)), scale),
-    "disc": _disc,
-    "square": _square,
+    "disc": lambda x, y, scale: x * x + y * y < 4 * scale * scale,
+    "square": lambda x, y, scale: np.maximum(abs(x), abs(y)) < 2 * scale,
     "cross": _cross,
 }
 """Mask of the pixels in the first color, by class name."""
@@ -106,5 +95,4 @@ def _colored(masks: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.i
 
 def _noisy(images: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.uint8]:
     noise = rng.integers(-_NOISE, _NOISE + 1, images.shape, np.int16)
-    noisy: NDArray[np.uint8] = np.clip(images + noise, 0, 255).astype(np.uint8)
-    return noisy
+    return np.clip(images + noise, 0, 255).astype(np.uint8)

@@ -16,7 +16,7 @@ from cifarnet.run.record import Calibration
 from cifarnet.run.state import run_beside
 from cifarnet.run.typed_json import read
 from cifarnet.runtime import open_model
-from cifarnet.training.image_list import since_then
+from cifarnet.training.same_data import since_then
 from cifarnet.training.seen import count_seen, seen_by
 
 from .metrics import Evaluation, measure

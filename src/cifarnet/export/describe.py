@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cifarnet.config import ModelConfig
 from cifarnet.contract import BATCH_DIMENSION, CALIBRATED_NAME, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
 from cifarnet.run.record import Calibration, RunRecord
 from cifarnet.run.typed_json import members
@@ -33,16 +32,13 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, *, fli
         "data": {name: data[name] for name in DATA_FACTS if name in data},
         "validation": None if validation is None else validation.to_json(),
     }
-    network = describe_network(record.model, record.data.labels, precision, flip=flip)
-    return network | {"calibration": members(calibration), "training": training | custom | started | weights}
-
-
-def describe_network(
-    config: ModelConfig, labels: Sequence[str], precision: str, *, flip: bool = False
-) -> dict[str, Any]:
-    """Return the part of the contract that does not depend on the training."""
-    interface = describe_interface(config.image_shape, labels)
-    return interface | {"precision": precision, "flip": flip, "model": config.to_json()}
+    return describe_interface(record.model.image_shape, record.data.labels) | {
+        "precision": precision,
+        "flip": flip,
+        "model": record.model.to_json(),
+        "calibration": members(calibration),
+        "training": training | custom | started | weights,
+    }
 
 
 def describe_interface(image_shape: Sequence[int], labels: Sequence[str], *, calibrated: bool = True) -> dict[str, Any]:

@@ -27,13 +27,11 @@ from cifarnet.training.same_data import same_hold_out
 from cifarnet.training.train import RUN
 
 from .describe import describe
-from .file import serialize
-from .latency import compare_latency
 from .parity import check_parity, keras_outputs
 from .publish import Exported, describe_parity, require_free, write_export
-from .quantize import Variant, quantized
+from .quantize import Variant, compare_latency, quantized
 from .tolerances import MAX_DROP, PRECISIONS, Tolerances, tolerances_of
-from .writer import OPSET, write_graph
+from .writer import OPSET, serialize, write_graph
 
 SUFFIXES = {"float32": "", "float16": ".fp16", "int8": ".int8"}
 """Suffix of the default file name ``model.onnx`` for each precision."""
@@ -142,7 +140,6 @@ def _exported(
     path: Path,
     notice: Notice,
 ) -> Exported:
-    """Write the file at ``path`` after its parity check."""
     precision, flip, temperature = contract["precision"], contract["flip"], contract["calibration"]["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"checking {precision} on {len(dataset.test):,} test images")
@@ -166,8 +163,7 @@ def _exported(
 def writable_path(run: Run, precision: str, output: str | Path | None = None) -> Path:
     """Return the path that an export of ``run`` writes, ``output`` if given.
 
-    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run. Called
-    first, so that a bad path fails before the slow parity check.
+    Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run.
     """
     path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_outside(path.parent, run.record.data.source, "--output, in Python output=")
@@ -191,7 +187,6 @@ def _graph(
 
 
 def _float32(model: keras.Model, contract: Mapping[str, Any]) -> bytes:
-    """Return the float32 model file."""
     return serialize(_written(model, contract, "float32"), contract)
 
 

@@ -102,7 +102,6 @@ def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """Return the shape, 0 for the batch dimension."""
     return tuple(each.dim_value for each in value.type.tensor_type.shape.dim)
 
 
@@ -126,7 +125,6 @@ def _multiply_adds(node: onnx.NodeProto, shape: tuple[int, ...], shapes: Shapes)
 
 
 def _count(sizes: Iterable[int]) -> int:
-    """Return the number of elements of a tensor of this shape."""
     count = math.prod(sizes)
     if not 0 <= count <= MOST_NUMBERS:
         raise ModelError(f"the graph has a tensor of shape {str([*sizes])[:60]}; expected a smaller one: {WAY_OUT}")

@@ -24,11 +24,10 @@ from cifarnet.runtime import open_model
 from cifarnet.training.seen import count_seen, digests
 
 from .describe import describe_interface
-from .file import serialize
 from .parity import check_parity, model_outputs
 from .publish import Exported, describe_parity, require_free, write_export
 from .tolerances import Tolerances
-from .writer import image_shape, write_graph
+from .writer import image_shape, serialize, write_graph
 
 
 @takes(path=PATH)
@@ -70,7 +69,9 @@ def export_model(
     test = _split(images, labels, shape, len(names))
     held_out = None if validation is None else _held_out(validation, test, shape, len(names))
     graph, tolerances = write_graph(model, temperature=None), Tolerances()
-    _require_classes(graph, names)
+    classes = graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    if classes != len(names):
+        raise ModelError(f"the model has {classes} classes; expected {len(names)}, one for each of class_names")
     require_free(path)
     contract, temperature = describe_interface(shape, names, calibrated=held_out is not None), None
     if held_out is not None:
@@ -146,9 +147,3 @@ def _calibration(graph: onnx.GraphProto, names: Sequence[str], split: Split) -> 
     contract = describe_interface(split.images.shape[1:], names, calibrated=False)
     opened = open_model(serialize(graph, contract), threads=0)
     return calibrate(predict(opened.logits, split.images), split.labels)
-
-
-def _require_classes(graph: onnx.GraphProto, names: Sequence[str]) -> None:
-    classes = graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    if classes != len(names):
-        raise ModelError(f"the model has {classes} classes; expected {len(names)}, one for each of class_names")

@@ -1,13 +1,60 @@
-"""Write the ONNX nodes of layers with a kernel or a window, and of the batch normalization after them."""
+"""Write the ONNX nodes of activations, of layers with a kernel or a window, and of batch normalization."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import ACTIVATIONS, activate
-from .builder import Call, Converter, GraphBuilder, Value, array_of, channels_last
+from .builder import Call, GraphBuilder, Value, array_of, channels_last
+
+
+def _operator(operator: str, builder: GraphBuilder, name: str, value: str, **attributes: float) -> str:
+    return builder.add(operator, name, value, **attributes)
+
+
+def _linear(builder: GraphBuilder, name: str, value: str) -> str:  # noqa: ARG001  # writes nothing
+    return value
+
+
+def _relu6(builder: GraphBuilder, name: str, value: str) -> str:
+    return builder.add("Clip", name, value, builder.constant(f"{name}/min", 0.0), builder.constant(f"{name}/max", 6.0))
+
+
+def _silu(builder: GraphBuilder, name: str, value: str) -> str:
+    return builder.add("Mul", name, value, builder.add("Sigmoid", f"{name}/sigmoid", value))
+
+
+def _gelu(builder: GraphBuilder, name: str, value: str) -> str:
+    """Write x * (1 + erf(x / sqrt(2))) / 2; the operator Gelu is newer than our opset."""
+    scaled = builder.add("Div", f"{name}/scaled", value, builder.constant(f"{name}/root", [math.sqrt(2)]))
+    raised = builder.add(
+        "Add", f"{name}/raised", builder.add("Erf", f"{name}/erf", scaled), builder.constant(f"{name}/one", [1.0])
+    )
+    product = builder.add("Mul", f"{name}/product", value, raised)
+    return builder.add("Mul", name, product, builder.constant(f"{name}/half", [0.5]))
+
+
+ACTIVATIONS: dict[Any, Callable[[GraphBuilder, str, str], str]] = {
+    keras.activations.elu: partial(_operator, "Elu"),
+    keras.activations.gelu: _gelu,
+    keras.activations.leaky_relu: partial(_operator, "LeakyRelu", alpha=0.2),
+    keras.activations.linear: _linear,
+    keras.activations.relu: partial(_operator, "Relu"),
+    keras.activations.relu6: _relu6,
+    keras.activations.selu: partial(_operator, "Selu"),
+    keras.activations.sigmoid: partial(_operator, "Sigmoid"),
+    keras.activations.silu: _silu,
+    keras.activations.softmax: partial(_operator, "Softmax", axis=1),
+    keras.activations.tanh: partial(_operator, "Tanh"),
+}
+"""Writer of each function, with Keras' default settings. It returns the output; a softmax is over the channels.
+
+Functions are compared by identity, since ``keras.activations.serialize`` imports TensorFlow if it is installed.
+"""
 
 
 def _geometry(layer: Any, kernel: tuple[int, int], shape: tuple[int, ...]) -> dict[str, list[int]]:
@@ -48,7 +95,7 @@ def activated(builder: GraphBuilder, call: Call, value: str) -> Value:
     """Write the activation function of a layer after its ``value``."""
     function = call.layer.activation
     call.require(function in ACTIVATIONS, f"one of the activations {', '.join(each.__name__ for each in ACTIVATIONS)}")
-    return Value(activate(builder, call.name, value, function, axis=1), call.shape)
+    return Value(ACTIVATIONS[function](builder, f"{call.name}/{function.__name__}", value), call.shape)
 
 
 def depthwise_conv2d(builder: GraphBuilder, call: Call) -> Value:
@@ -122,32 +169,24 @@ def _separate_normalization(builder: GraphBuilder, call: Call) -> Value:
     return Value(builder.add("BatchNormalization", name, source, *constants, epsilon=layer.epsilon), value.shape)
 
 
-def pooling_with(operator: str) -> Converter:
-    """Return the converter of a pooling layer."""
-
-    def pooling(builder: GraphBuilder, call: Call) -> Value:
-        (image,), layer = call.inputs, call.layer
-        attributes = _geometry(layer, layer.pool_size, image.shape)
-        before, after = attributes["pads"][:2], attributes["pads"][2:]
-        # On torch Keras repeats the pixels at the edge then, on the others it leaves them out of the average.
-        call.require(operator == "MaxPool" or before == after, "padding of the same size on both sides")
-        if before == after == [0, 0]:
-            del attributes["pads"]
-        return Value(builder.add(operator, call.name, image.name, **attributes), call.shape)
-
-    return pooling
+def pooling(operator: str, builder: GraphBuilder, call: Call) -> Value:
+    """Write a pooling layer."""
+    (image,), layer = call.inputs, call.layer
+    attributes = _geometry(layer, layer.pool_size, image.shape)
+    before, after = attributes["pads"][:2], attributes["pads"][2:]
+    # On torch Keras repeats the pixels at the edge then, on the others it leaves them out of the average.
+    call.require(operator == "MaxPool" or before == after, "padding of the same size on both sides")
+    if before == after == [0, 0]:
+        del attributes["pads"]
+    return Value(builder.add(operator, call.name, image.name, **attributes), call.shape)
 
 
-def global_pooling_with(operator: str) -> Converter:
-    """Return the converter of a global pooling layer."""
-
-    def pooling(builder: GraphBuilder, call: Call) -> Value:
-        pooled = builder.add(operator, f"{call.name}/pooled", call.inputs[0].name)
-        if len(call.shape) == 1:
-            pooled = builder.add("Flatten", call.name, pooled, axis=1)
-        return Value(pooled, call.shape)
-
-    return pooling
+def global_pooling(operator: str, builder: GraphBuilder, call: Call) -> Value:
+    """Write a global pooling layer."""
+    pooled = builder.add(operator, f"{call.name}/pooled", call.inputs[0].name)
+    if len(call.shape) == 1:
+        pooled = builder.add("Flatten", call.name, pooled, axis=1)
+    return Value(pooled, call.shape)
 
 
 def dense(builder: GraphBuilder, call: Call) -> Value:

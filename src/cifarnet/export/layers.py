@@ -1,5 +1,7 @@
 """Write the ONNX nodes of each supported Keras layer."""
 
+from functools import partial
+
 import keras
 import numpy as np
 
@@ -13,8 +15,8 @@ from .kernels import (
     conv2d,
     dense,
     depthwise_conv2d,
-    global_pooling_with,
-    pooling_with,
+    global_pooling,
+    pooling,
     separable_conv2d,
 )
 
@@ -112,16 +114,13 @@ def _reshape(builder: GraphBuilder, call: Call) -> Value:
     return channels_first(builder, call.name, output, call.shape)
 
 
-def _merge(operator: str) -> Converter:
-    def merge(builder: GraphBuilder, call: Call) -> Value:
-        call.require(len({len(each.shape) for each in call.inputs}) == 1, "inputs with the same number of axes")
-        first, *others = _plain(builder, call)
-        for index, other in enumerate(others, start=1):
-            name = call.name if index == len(others) else f"{call.name}/{index}"
-            first = builder.add(operator, name, first, other)
-        return Value(first, call.shape)
-
-    return merge
+def _merge(operator: str, builder: GraphBuilder, call: Call) -> Value:
+    call.require(len({len(each.shape) for each in call.inputs}) == 1, "inputs with the same number of axes")
+    first, *others = _plain(builder, call)
+    for index, other in enumerate(others, start=1):
+        name = call.name if index == len(others) else f"{call.name}/{index}"
+        first = builder.add(operator, name, first, other)
+    return Value(first, call.shape)
 
 
 def _plain(builder: GraphBuilder, call: Call) -> list[str]:
@@ -162,15 +161,10 @@ def _relu(builder: GraphBuilder, call: Call) -> Value:
     return Value(output, value.shape, value.rows)
 
 
-def _leaky_relu(builder: GraphBuilder, call: Call) -> Value:
+def _with_alpha(operator: str, setting: str, builder: GraphBuilder, call: Call) -> Value:
     (value,) = call.inputs
-    output = builder.add("LeakyRelu", call.name, value.name, alpha=float(call.layer.negative_slope))
+    output = builder.add(operator, call.name, value.name, alpha=float(getattr(call.layer, setting)))
     return Value(output, value.shape, value.rows)
-
-
-def _elu(builder: GraphBuilder, call: Call) -> Value:
-    (value,) = call.inputs
-    return Value(builder.add("Elu", call.name, value.name, alpha=float(call.layer.alpha)), value.shape, value.rows)
 
 
 def _softmax(builder: GraphBuilder, call: Call) -> Value:
@@ -219,22 +213,22 @@ MERGING = frozenset((keras.layers.Add, keras.layers.Concatenate, keras.layers.Mu
 
 CONVERTERS: dict[type, Converter] = {
     keras.layers.Activation: _activation,
-    keras.layers.Add: _merge("Add"),
-    keras.layers.AveragePooling2D: pooling_with("AveragePool"),
+    keras.layers.Add: partial(_merge, "Add"),
+    keras.layers.AveragePooling2D: partial(pooling, "AveragePool"),
     keras.layers.BatchNormalization: batch_normalization,
     keras.layers.Concatenate: _concatenate,
     keras.layers.Conv2D: conv2d,
     keras.layers.Cropping2D: _cropping,
     keras.layers.Dense: dense,
     keras.layers.DepthwiseConv2D: depthwise_conv2d,
-    keras.layers.ELU: _elu,
+    keras.layers.ELU: partial(_with_alpha, "Elu", "alpha"),
     keras.layers.Flatten: _flatten,
-    keras.layers.GlobalAveragePooling2D: global_pooling_with("GlobalAveragePool"),
-    keras.layers.GlobalMaxPooling2D: global_pooling_with("GlobalMaxPool"),
+    keras.layers.GlobalAveragePooling2D: partial(global_pooling, "GlobalAveragePool"),
+    keras.layers.GlobalMaxPooling2D: partial(global_pooling, "GlobalMaxPool"),
     keras.layers.LayerNormalization: _layer_normalization,
-    keras.layers.LeakyReLU: _leaky_relu,
-    keras.layers.MaxPooling2D: pooling_with("MaxPool"),
-    keras.layers.Multiply: _merge("Mul"),
+    keras.layers.LeakyReLU: partial(_with_alpha, "LeakyRelu", "negative_slope"),
+    keras.layers.MaxPooling2D: partial(pooling, "MaxPool"),
+    keras.layers.Multiply: partial(_merge, "Mul"),
     keras.layers.Normalization: _normalization,
     keras.layers.ReLU: _relu,
     keras.layers.Rescaling: _rescaling,
@@ -246,6 +240,6 @@ CONVERTERS: dict[type, Converter] = {
     layers.BatchNormalization: batch_normalization,
     layers.Conv2D: conv2d,
     layers.Dropout: _identity,
-    layers.MaxPooling2D: pooling_with("MaxPool"),
+    layers.MaxPooling2D: partial(pooling, "MaxPool"),
 } | {getattr(keras.layers, name): _identity for name in TRAINING_ONLY if hasattr(keras.layers, name)}
 """Converter of each layer class; subclasses are not included, since they may compute something else."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -201,8 +202,7 @@ def _compare(
 
 def _distance(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[Any]:
     """Return the largest absolute difference of each row, (n,), of arrays (n, classes)."""
-    farthest: NDArray[Any] = np.abs(expected - found).max(axis=1)
-    return farthest
+    return np.abs(expected - found).max(axis=1)
 
 
 def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -212,17 +212,13 @@ def _softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.floa
 
 def _exceeds(differences: NDArray[Any], tolerance: float | None) -> NDArray[np.bool_]:
     # Not `>`: NaN exceeds every tolerance.
-    exceeds: NDArray[np.bool_] = ~(differences <= (np.inf if tolerance is None else tolerance))
-    return exceeds
+    return ~(differences <= (np.inf if tolerance is None else tolerance))
 
 
 def _changed(expected: NDArray[np.float32], found: NDArray[np.float32], margin: float) -> NDArray[np.bool_]:
     """Return which images (n,) have another predicted class although their top-2 margin exceeds ``margin``."""
     best = np.sort(expected, axis=1)
-    changed: NDArray[np.bool_] = (best[:, -1] - best[:, -2] > margin) & (
-        expected.argmax(axis=1) != found.argmax(axis=1)
-    )
-    return changed
+    return (best[:, -1] - best[:, -2] > margin) & (expected.argmax(axis=1) != found.argmax(axis=1))
 
 
 def _require_no_mismatch(check: Check, tolerances: Tolerances) -> None:
@@ -256,7 +252,8 @@ def _require_accuracy(
 ) -> None:
     before, after = (outputs.argmax(axis=1) == labels for outputs in (expected, found))
     lost = int(before.sum()) - int(after.sum())
-    if lost > tolerances.images_lost(len(labels)) or (tolerances.equal_accuracy and lost):
+    allowed = Fraction(str(tolerances.accuracy_drop)) * len(labels)  # exactly that of the decimal fraction
+    if lost > allowed or (tolerances.equal_accuracy and lost):
         wanted = "the same" if tolerances.equal_accuracy else f"at most {100 * tolerances.accuracy_drop:g} points less"
         remedy = CAUSES if tolerances.equal_accuracy else f"{REMEDY}, or allow more (--max-drop, in Python max_drop=)"
         raise ParityError(

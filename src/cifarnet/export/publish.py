@@ -17,10 +17,10 @@ from cifarnet.run.folder import EXPORT_LOCK, require_writable_model
 from cifarnet.runtime import read_model
 from cifarnet.system import processor, versions
 
-from .file import contract_text
-from .latency import Latency
 from .parity import Parity
+from .quantize import Latency
 from .tolerances import Tolerances
+from .writer import contract_text
 
 RENAMES_S = 60.0
 """Maximum seconds to wait while another export renames its files."""
@@ -59,7 +59,6 @@ def _naming_lock(path: Path) -> AbstractContextManager[None]:
 
 
 def _require_own(path: Path) -> None:
-    """Raise ``UsageError`` if ``path`` exists and was not written by an export."""
     if os.path.lexists(path):
         try:
             read_model(path)

@@ -1,8 +1,10 @@
-"""Quantize a model file to int8 with onnxruntime's tools."""
+"""Quantize a model file to int8 with onnxruntime's tools, and compare the latency of a smaller file with float32."""
 
 import io
 import logging
+import statistics
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from cifarnet.contract import INPUT_NAME, STANDARD_DOMAINS
+from cifarnet.runtime import OpenedModel, open_model
 from cifarnet.system import images_at_once
 
 CALIBRATION_BATCH = 64
@@ -24,6 +27,11 @@ Not Entropy: as ``quantize_static`` calls it, it merges 128 bins into 128 and gi
 """
 OPERATORS = ("Conv", "Gemm", "MaxPool")
 """Quantized operators; rescaling, temperature and softmax stay in float32."""
+BATCHES = (1, 256)
+"""Batch sizes: a single image, and throughput."""
+ROUNDS = 9
+"""Rounds per file, alternating so that other load on the machine affects both."""
+IMAGES_PER_ROUND = 256
 
 
 @dataclass(frozen=True)
@@ -93,3 +101,36 @@ def quantized(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
                 model = onnx.load(path)
             (opset,) = (each.version for each in model.opset_import if each.domain in STANDARD_DOMAINS)
             yield Variant(f"{method}, {'per channel' if per_channel else 'per tensor'}", model.graph, opset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Median time per image at one batch size in one thread."""
+
+    batch_size: int
+    microseconds: float
+    float32_microseconds: float
+
+    @property
+    def speedup(self) -> float:
+        """Speedup relative to float32."""
+        return self.float32_microseconds / self.microseconds
+
+
+def compare_latency(content: bytes, float32: bytes) -> tuple[Latency, ...]:
+    """Time a model file and its float32 counterpart on random images in one thread, for each batch size."""
+    return tuple(_compare(open_model(content), open_model(float32), size) for size in BATCHES)
+
+
+def _compare(model: OpenedModel, float32: OpenedModel, batch_size: int) -> Latency:
+    images = np.random.default_rng(0).integers(0, 256, (batch_size, *model.image_shape), np.uint8)
+    times = [(_seconds(model, images), _seconds(float32, images)) for _ in range(1 + ROUNDS)][1:]  # the first warms up
+    medians = [1e6 * statistics.median(column) / IMAGES_PER_ROUND for column in zip(*times, strict=True)]
+    return Latency(batch_size=batch_size, microseconds=medians[0], float32_microseconds=medians[1])
+
+
+def _seconds(model: OpenedModel, images: np.ndarray) -> float:
+    start = time.perf_counter()
+    for _ in range(IMAGES_PER_ROUND // len(images)):
+        model.run(images)
+    return time.perf_counter() - start

@@ -1,8 +1,6 @@
 """Tolerances of the parity check for each precision."""
 
-import math
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 from cifarnet.errors import ConfigError
@@ -37,10 +35,6 @@ class Tolerances:
         factor = max(1.0, 1.0 / (temperature or 1.0))
         calibrated = None if self.calibrated is None else self.calibrated * factor
         return replace(self, calibrated=calibrated, heads=self.heads * factor)
-
-    def images_lost(self, images: int) -> int:
-        """Return how many fewer of ``images`` may be correct, computed exactly from the decimal fraction."""
-        return math.floor(Fraction(str(self.accuracy_drop)) * images)
 
     def to_json(self) -> dict[str, Any]:
         """Return the tolerances that are not None."""

@@ -1,11 +1,12 @@
-"""Convert a Keras model and its weights to an ONNX graph, node by node.
+"""Convert a Keras model and its weights to an ONNX graph, node by node, and serialize it with its contract.
 
 The graph is not traced, so the same weights give the same bytes on every backend. It transposes the input to channels
 first, the layout of onnxruntime's kernels.
 """
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,17 @@ import onnx
 from onnx import TensorProto, helper
 
 from cifarnet.arguments import described
-from cifarnet.contract import BATCH_DIMENSION, CALIBRATED_NAME, INPUT_NAME, LOGITS_NAME, OUTPUTS, PROBABILITIES_NAME
+from cifarnet.contract import (
+    BATCH_DIMENSION,
+    CALIBRATED_NAME,
+    CONTRACT_KEY,
+    IMAGE_METADATA,
+    INPUT_NAME,
+    LOGITS_NAME,
+    OUTPUTS,
+    PROBABILITIES_NAME,
+    seal,
+)
 from cifarnet.errors import ModelError
 
 from .builder import FLOATS, Call, GraphBuilder, Value
@@ -23,7 +34,7 @@ from .layers import convert
 
 OPSET, IR_VERSION = 17, 8
 """Released in 2022: supported by deployed runtimes, and has every operator used here."""
-GRAPH_NAME = "cifarnet"
+GRAPH_NAME = PRODUCER = "cifarnet"
 LINEAR = frozenset(("Gemm", "Add", "BatchNormalization", "Concat", "Flatten", "Reshape"))
 """Operators whose output is taken for logits at the end of a model."""
 KEEPING = frozenset(
@@ -222,3 +233,25 @@ def _outputs(builder: GraphBuilder, logits: Value, temperature: float | None, *,
         builder.add(
             "Softmax", CALIBRATED_NAME, builder.add("Div", f"{CALIBRATED_NAME}/logits", value, divisor), axis=-1
         )
+
+
+def serialize(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = OPSET) -> bytes:
+    """Return the content of a model file: checked, with shapes and a digest. Raises ``ModelError`` for a bad graph."""
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name=PRODUCER
+    )
+    try:
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"the exported graph is not valid ({error}); expected a valid one: report it") from error
+    text = contract_text(contract)
+    helper.set_model_props(model, {CONTRACT_KEY: text, **IMAGE_METADATA})
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content + seal(content)
+
+
+def contract_text(contract: Mapping[str, Any]) -> str:
+    """Return the contract as canonical JSON."""
+    text = json.dumps(contract, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace").decode()  # a folder name may be invalid UTF-8

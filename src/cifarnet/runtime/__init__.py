@@ -7,5 +7,3 @@ from .classifier import Classifier
 from .files import find_images
 from .prediction import Outcome, Prediction
 from .session import OpenedModel, open_model, read_model
-
-__all__ = ["Classifier", "OpenedModel", "Outcome", "Prediction", "find_images", "open_model", "read_model"]

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 from threading import Event, Lock
@@ -130,7 +129,7 @@ class Classifier:
         correct. Accepts the same images as a call; one image is a batch of one. Raises ``ModelError`` if the file has
         no temperature.
         """
-        if not self._is_calibrated:
+        if CALIBRATED_NAME not in self._model.outputs:
             raise ModelError(
                 "the model has no calibrated probabilities; expected a file with a temperature: export the run again"
             )
@@ -202,12 +201,7 @@ class Classifier:
         except DataError as error:
             return error
 
-    @cached_property
-    def _is_calibrated(self) -> bool:
-        return CALIBRATED_NAME in self._model.outputs
-
     def _outputs(self, images: Any, *outputs: str) -> list[NDArray[np.float32]]:
-        """Return each of ``outputs``, float32 (n, classes)."""
         batch = as_batch(images, self._model.image_shape)
         size = images_at_once(LARGEST_CALL, self._model.image_shape)
         if len(batch) <= size:
@@ -220,8 +214,8 @@ class Classifier:
         return results
 
     def _predictions(self, images: Any) -> list[Prediction]:
-        names = (PROBABILITIES_NAME, CALIBRATED_NAME) if self._is_calibrated else (PROBABILITIES_NAME,)
-        outputs = self._outputs(images, *names)
+        names = (PROBABILITIES_NAME, CALIBRATED_NAME)
+        outputs = self._outputs(images, *(name for name in names if name in self._model.outputs))
         best = outputs[0].argmax(axis=1).tolist()  # the first of equal ones
         return [Prediction(self.labels, *each) for each in zip(best, *outputs, strict=True)]
 

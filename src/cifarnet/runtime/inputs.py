@@ -50,8 +50,7 @@ def _from_array(images: NDArray[Any], shape: Shape) -> NDArray[np.uint8]:
     if images.ndim < 4:
         return _fitted(images, shape)[None]
     if images.shape[1:] == shape and len(images):
-        batch: NDArray[np.uint8] = images
-        return batch
+        return images
     return _from_list(images, shape)  # type: ignore[arg-type]  # an array has length and items too
 
 
@@ -88,8 +87,7 @@ def _require_channels_last(images: NDArray[Any]) -> None:
 def _fitted(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
     """Preprocess one image (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) to the model's size."""
     if image.shape == shape:
-        fitting: NDArray[np.uint8] = image
-        return fitting
+        return image
     if 0 in image.shape:
         raise DataError(f"the image has shape {image.shape}; expected at least one pixel: pass a whole image")
     from PIL import Image
@@ -102,8 +100,7 @@ def _from_image(image: Any, shape: Shape) -> NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         if image.ndim == 4:
             raise DataError(f"it has shape {image.shape}; expected one image: pass the batch itself")
-        only: NDArray[np.uint8] = _from_array(image, shape)[0]
-        return only
+        return _from_array(image, shape)[0]
     if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
         return read_file(image, shape)
     from PIL import Image

@@ -72,7 +72,7 @@ class OpenedModel:
     @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs; ``calibrated`` is present if the file has a temperature."""
-        return _outputs(self.contract)
+        return tuple(output.name for output in self.session.get_outputs())
 
     def run(self, images: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """Run the model on images uint8 (n, h, w, 3), RGB, 0-255, and return each output, float32 (n, classes).
@@ -105,11 +105,13 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimized: bool = True
     threads = plain_number(threads)
     if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
         raise UsageError(f"threads is {threads!r}; expected 1 to {MAX_THREADS:,}, or 0 for one per core: change it")
-    name, content = _name(source), source if isinstance(source, bytes) else _read(source)
+    name, content = ("the model", source) if isinstance(source, bytes) else (str(source), _read(source))
     _require_sealed(content, name)
     try:
         session = _session(content, threads=threads, optimized=optimized)
-        signature, metadata = _signature(session), session.get_modelmeta().custom_metadata_map
+        sides = (session.get_inputs(), session.get_outputs())
+        signature = [[(each.name, each.type, each.shape) for each in side] for side in sides]
+        metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's errors have no other common class
         raise ModelError(f"{name} is refused by onnxruntime ({reason(error)}); {WAY_OUT}") from error
     contract = read_contract(metadata.get(CONTRACT_KEY, ""), name)
@@ -124,7 +126,6 @@ def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def _require_sealed(content: bytes, name: str) -> None:
-    """Raise ``ModelError`` unless the file ends in the digest of all other bytes."""
     if content.startswith(LFS_POINTER):
         raise ModelError(f"{name} is no ONNX file ({LFS_ADVICE})")
     if not content.startswith(FIRST_BYTE):
@@ -133,16 +134,6 @@ def _require_sealed(content: bytes, name: str) -> None:
         raise ModelError(
             f"{name} does not end in the SHA-256 of its content; expected a complete, unaltered file: {WAY_OUT}"
         )
-
-
-def _outputs(contract: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of the outputs of a file with this contract."""
-    is_calibrated = contract.get("calibration") is not None
-    return (LOGITS_NAME, PROBABILITIES_NAME, *((CALIBRATED_NAME,) if is_calibrated else ()))
-
-
-def _name(source: Path | bytes) -> str:
-    return "the model" if isinstance(source, bytes) else str(source)
 
 
 def _read(path: Path) -> bytes:
@@ -171,14 +162,9 @@ def _session(content: bytes, *, threads: int, optimized: bool) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
-def _signature(session: Any) -> Signature:
-    signature = (session.get_inputs(), session.get_outputs())
-    return [[(each.name, each.type, each.shape) for each in side] for side in signature]
-
-
 def _require_promised(found: Signature, contract: dict[str, Any], name: str) -> None:
-    rows = [BATCH_DIMENSION, len(contract["labels"])]
-    outputs = [(output, "tensor(float)", rows) for output in _outputs(contract)]
+    names = (LOGITS_NAME, PROBABILITIES_NAME, *((CALIBRATED_NAME,) if contract.get("calibration") is not None else ()))
+    outputs = [(output, "tensor(float)", [BATCH_DIMENSION, len(contract["labels"])]) for output in names]
     expected = [[(INPUT_NAME, "tensor(uint8)", contract["input"]["shape"])], outputs]
     if found != expected:
         raise ModelError(f"{name} maps {found[0]} to {found[1]}; expected {expected[0]} to {expected[1]}: {WAY_OUT}")

@@ -21,10 +21,10 @@ from cifarnet.run.origin import DataRecord, require_outside
 from cifarnet.run.record import HoldOutRecord, Machine, RunRecord
 from cifarnet.system import processor, usable_cores, versions
 
-from .image_list import write_image_lists
 from .import_weights import start_weights
 from .kept_images import digest_of, require_keepable, write_test_images
 from .launch import join, require_alike
+from .same_data import write_image_lists
 from .seen import Digests, digests, write_seen
 from .warm_start import WarmStart, require_unseen
 
@@ -68,7 +68,7 @@ def begin(
     _require_no_copies(dataset, seen)
     data = replace(DataRecord.of(dataset), test_digest=digest_of(dataset.test) if keep_test_images else None)
     machine = machine_of(settings, len(hold_out.train), parts, workers.count)
-    record = _first_record(settings, custom, data, _hold_out_record(hold_out, seen), now, machine)
+    record = _first_record(settings, custom, data, hold_out, seen, now, machine)
     known: Digests | None = seen
     weights = b""
     if warm_start is not None:
@@ -136,10 +136,12 @@ def _first_record(
     settings: Recipe,
     custom: CustomRecord,
     data: DataRecord,
-    hold_out: HoldOutRecord,
+    parts: HoldOut,
+    seen: Digests,
     now: datetime,
     machine: Machine,
 ) -> RunRecord:
+    copies = int(np.isin(seen[parts.validation], seen[parts.train]).sum())
     return RunRecord(
         status="running",
         recipe=settings.name,
@@ -150,19 +152,14 @@ def _first_record(
         train=settings.train,
         custom=custom,
         data=data,
-        hold_out=hold_out,
+        hold_out=HoldOutRecord(
+            train=len(parts.train),
+            validation=len(parts.validation),
+            fingerprint=parts.fingerprint,
+            copies=copies or None,
+        ),
         versions=versions(),
         machine=machine,
-    )
-
-
-def _hold_out_record(parts: HoldOut, seen: Digests) -> HoldOutRecord:
-    copies = int(np.isin(seen[parts.validation], seen[parts.train]).sum())
-    return HoldOutRecord(
-        train=len(parts.train),
-        validation=len(parts.validation),
-        fingerprint=parts.fingerprint,
-        copies=copies or None,
     )
 
 

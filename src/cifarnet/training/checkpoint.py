@@ -107,8 +107,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 def settings_of(settings: Recipe, custom: CustomRecord, parts: HoldOut | HoldOutRecord) -> dict[str, Any]:
     """Return what a training has in common with the one that it continues, as JSON values by name."""
     given = asdict(settings.model) | in_effect(asdict(settings.train), custom) | {"validation split": parts.fingerprint}
-    found: dict[str, Any] = json.loads(json.dumps(given))
-    return found
+    return json.loads(json.dumps(given))
 
 
 def checkpoint_of(run: Run, settings: Mapping[str, Any]) -> Checkpoint | None:

@@ -82,8 +82,7 @@ def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Cu
     Raises ``ConfigError`` unless what is passed is what the run began with, and ``RunError`` if something has to be
     passed, or if the record is damaged.
     """
-    given = customized(optimizer, loss, classes)
-    passed = given.record()
+    passed = customized(optimizer, loss, classes).record()
     for name in ("optimizer", "loss"):
         began, now = getattr(record, name), getattr(passed, name)
         if now not in (None, began):
@@ -96,9 +95,9 @@ def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Cu
     )
     missing.require_keras("pass it again, from Python: cifarnet.resume(run, dataset, {name}=...)")
     try:
-        built_in = customized(
-            None if missing.optimizer is None else recreated(missing.optimizer, OPTIMIZERS),
-            None if missing.loss is None else recreated(missing.loss, LOSSES),
+        return customized(
+            optimizer if missing.optimizer is None else recreated(missing.optimizer, OPTIMIZERS),
+            loss if missing.loss is None else recreated(missing.loss, LOSSES),
             classes,
         )
     except ConfigError as error:
@@ -106,10 +105,6 @@ def resumed(record: CustomRecord, optimizer: Any, loss: Any, classes: int) -> Cu
             f"run.json is damaged ({error}); expected the optimizer and the loss that the run began with: restore it "
             "or start a new run"
         ) from error
-    return Custom(
-        given.optimizer if missing.optimizer is None else built_in.optimizer,
-        given.loss if missing.loss is None else built_in.loss,
-    )
 
 
 @default_settings()

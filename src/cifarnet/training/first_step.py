@@ -13,7 +13,7 @@ from cifarnet.dataset import Dataset, Split
 from cifarnet.model.network import get_weights, logits_of
 from cifarnet.recipes import Recipe
 
-from .optimizer import class_weights_of, compile_engine
+from .optimizer import compile_engine
 from .train import initial_model
 
 STEP_SIZE = 2.0**20
@@ -46,8 +46,7 @@ def first_step(settings: Recipe, dataset: Dataset) -> FirstStep:
     with default_settings():
         optimizer = keras.optimizers.SGD(STEP_SIZE)
         optimizer.build(network.trainable_variables)
-    class_weights = class_weights_of(settings, dataset.train.labels[parts.train])
-    engine = compile_engine(network, optimizer, settings.train, settings.model.ghost_batch, class_weights=class_weights)
+    engine = compile_engine(network, optimizer, settings, dataset.train.labels[parts.train])
     images, labels = _first_batch(settings, dataset.train, parts)
     weights = np.ones((1, len(labels)), np.float32)
     (sums,) = engine.train(Steps(images[None], labels[None], weights, np.array([STEP_SIZE], np.float32)))

@@ -1,4 +1,4 @@
-"""Optimizers, schedules and losses of Keras' interface as records, and back, without running code from a file."""
+"""Keras' early stopping, and its optimizers, schedules and losses as records and back, without code from a file."""
 
 import inspect
 import json
@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from cifarnet.arguments import described
-from cifarnet.config import plain_number
+from cifarnet.arguments import described, number, takes, whole_number
+from cifarnet.config import TrainConfig, plain_number
 from cifarnet.errors import ConfigError, counted, reason
 from cifarnet.run.custom import LOSSES, OPTIMIZERS, SCHEDULES, ObjectRecord
 from cifarnet.run.typed_json import read
@@ -27,6 +27,20 @@ PROBED_STEPS = (0, *(10**power for power in range(6)))
 """Steps after which the rate of a schedule of Keras is checked. A user's own may not have a value for all of them."""
 INTERFACE = ["y_true", "y_pred"]
 """First parameters of every loss function of Keras; its other functions have none of them."""
+
+
+@takes(min_delta=number(0, "a number, 0 or more"), patience=whole_number(1, "a number of epochs, 1 or more"))
+def early_stopping(
+    *, min_delta: float = TrainConfig.min_delta, patience: int = TrainConfig.patience
+) -> keras.callbacks.EarlyStopping:
+    """Return the early stopping of the recipe ``seed`` as a Keras callback.
+
+    It ends ``fit`` after ``patience`` epochs in which the validation loss did not fall by more than ``min_delta``, and
+    then restores the weights of the best epoch.
+    """
+    return keras.callbacks.EarlyStopping(
+        monitor="val_loss", mode="min", min_delta=min_delta, patience=patience, restore_best_weights=True
+    )
 
 
 def copy_of(optimizer: keras.optimizers.Optimizer) -> Any:
@@ -58,7 +72,7 @@ def optimizer_record(optimizer: Any) -> ObjectRecord:
         )
     rate = rate_of(optimizer)
     if isinstance(rate, BASE_CLASSES[SCHEDULES][1]):
-        schedule = _schedule_record(rate)
+        schedule = _record(rate, SCHEDULES)
         _require_rates(rate, PROBED_STEPS if schedule.name.startswith(f"{SCHEDULES}.") else PROBED_STEPS[:1])
         return _record(optimizer, OPTIMIZERS, {"learning_rate": schedule.to_json()})
     if not isinstance(rate, keras.Variable) and callable(rate):
@@ -80,10 +94,6 @@ def _require_rates(rate: Callable[[int], Any], steps: Iterable[int]) -> None:
 def shortest(value: Any) -> float:
     """Return a float32 scalar as the shortest number that rounds to it: 0.0003 instead of 0.0003000000142492354."""
     return float(str(np.float32(keras.ops.convert_to_numpy(value))))
-
-
-def _schedule_record(schedule: Any) -> ObjectRecord:
-    return _record(schedule, SCHEDULES)
 
 
 def loss_record(loss: Any) -> ObjectRecord:
@@ -163,7 +173,8 @@ def recreated(found: ObjectRecord, home: str) -> Any:
         if home == OPTIMIZERS and isinstance(config.get("learning_rate"), dict):
             config["learning_rate"] = recreated(read(ObjectRecord, config["learning_rate"], "learning_rate"), SCHEDULES)
         made = kind(**config)
-        again = {OPTIMIZERS: optimizer_record, LOSSES: loss_record}.get(home, _schedule_record)(made)
+        recorders = {OPTIMIZERS: optimizer_record, LOSSES: loss_record}
+        again = recorders[home](made) if home in recorders else _record(made, home)
     except Exception as error:
         raise ConfigError(
             f"{found.name} cannot have the settings {found.config!r:.200} ({reason(error):.200})"

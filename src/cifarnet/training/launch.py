@@ -131,7 +131,6 @@ def _free_port() -> int:
 
 
 def _variables(backend: str, rank: int, count: int, port: int) -> dict[str, str]:
-    """Return the environment variables by which a worker finds the others."""
     if backend == "jax":
         found = {"JAX_COORDINATOR_ADDRESS": f"{HOST}:{port}", "JAX_NUM_PROCESSES": count, "JAX_PROCESS_ID": rank}
     else:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
@@ -27,7 +27,7 @@ from .custom import NO_CUSTOM, Custom, build_custom, rate_after
 from .early_stopping import EarlyStopping
 from .launch import digest_of, require_alike
 from .observer import Observer, Progress
-from .optimizer import build_optimizer, class_weights_of, compile_engine, learning_rate_at
+from .optimizer import build_optimizer, compile_engine, learning_rate_at
 
 IMAGES_PER_CALL = 750
 """Maximum number of images per call of the engine, unless a batch is larger. Each call waits for the device."""
@@ -54,49 +54,12 @@ class Outcome:
         return self.why_stopped in ("interrupted", "time limit")
 
 
-def fit(
-    model: keras.Model,
-    split: Split,
-    parts: HoldOut,
-    settings: Recipe,
-    run: Run,
-    observer: Observer,
-    *,
-    custom: Custom = NO_CUSTOM,
-    checkpoint: Checkpoint | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    max_minutes: float = math.inf,
-    clock: Callable[[], float] = time.monotonic,
-    micro_batches: int | None = None,
-    workers: Workers = ALONE,
-) -> Outcome:
-    """Train ``model`` on ``split.images[parts.train]``, and leave the weights of the best epoch in it.
+class Session:
+    """A training session in this process, on ``split.images[parts.train]``.
 
-    Continues from ``checkpoint``, if given; the first of the ``workers`` writes best weights, history and checkpoints
-    to ``run``. ``custom`` replaces optimizer and loss of ``settings``. A batch is divided into ``micro_batches``, by
-    default as the adapter chooses. ``stop`` and ``max_minutes`` as in ``train.train``. Raises as ``train.resume``.
+    The first of the ``workers`` writes best weights, history and checkpoints to ``run``. ``custom`` replaces optimizer
+    and loss of ``settings``. A batch is divided into ``micro_batches``, by default as the adapter chooses.
     """
-    session = _Session(model, split, parts, settings, run, observer, custom, clock, micro_batches, workers)
-    if checkpoint is not None:
-        session.restore(checkpoint)
-    deadline = clock() + 60 * max_minutes
-    return session.train(lambda: _agreed(workers, _interruption(stop, clock, deadline)))
-
-
-def _interruption(stop: Callable[[], bool], clock: Callable[[], float], deadline: float) -> StopReason | None:
-    if stop():
-        return "interrupted"
-    return "time limit" if clock() >= deadline else None
-
-
-def _agreed(workers: Workers, reason: StopReason | None) -> StopReason | None:
-    """Return a reason to stop that any of the workers has, the same in all of them."""
-    reasons: tuple[StopReason | None, ...] = (None, "time limit", "interrupted")
-    return reasons[int(workers.all_gather(np.array(reasons.index(reason), np.int32)).max())]
-
-
-class _Session:
-    """A training session in this process."""
 
     def __init__(
         self,
@@ -106,13 +69,13 @@ class _Session:
         settings: Recipe,
         run: Run,
         observer: Observer,
-        custom: Custom,
-        clock: Callable[[], float],
-        micro_batches: int | None,
-        workers: Workers,
+        *,
+        custom: Custom = NO_CUSTOM,
+        clock: Callable[[], float] = time.monotonic,
+        micro_batches: int | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self._model, self._run, self._observer, self._clock, self._workers = model, run, observer, clock, workers
-        self._settings = settings_of(settings, custom.record(), parts)
         self._config = config = settings.train
         self._split, self._indices = split, parts.train
         self._validation = Split(split.images[parts.validation], split.labels[parts.validation])
@@ -121,67 +84,70 @@ class _Session:
             self._optimizer = build_optimizer(config, network)
         else:
             self._optimizer = build_custom(custom.optimizer, network)
-        ghost_batch = settings.model.ghost_batch
+        labels = split.labels[parts.train]
         self._engine = compile_engine(
-            network,
-            self._optimizer,
-            config,
-            ghost_batch,
-            custom=custom,
-            parts=micro_batches,
-            workers=workers,
-            class_weights=class_weights_of(settings, split.labels[parts.train]),
+            network, self._optimizer, settings, labels, custom=custom, parts=micro_batches, workers=workers
         )
         self._batch_size = min(config.batch_size, len(self._indices))  # few images are not padded to a large batch
-        self._own = own_positions(adapter().micro_batches(self._batch_size, ghost_batch, micro_batches), workers)
+        ranges = adapter().micro_batches(self._batch_size, settings.model.ghost_batch, micro_batches)
+        self._own = own_positions(ranges, workers)
         self._steps = math.ceil(len(self._indices) / self._batch_size)
         self._steps_per_call = max(1, min(IMAGES_PER_CALL // self._batch_size, self._steps // CALLS_PER_EPOCH))
         self._stopping = EarlyStopping(config.min_delta, config.patience, is_relative=custom.loss is not None)
-        self._position, self._history, self._best = Position(), list[EpochRecord](), dict[str, NDArray[np.float32]]()
-        self._epoch_seconds, self._mark = list[float](), clock()
+        # What a checkpoint holds. Its variables and those of early stopping are added when it is saved.
+        self._at = Checkpoint(Position(), {}, {}, {}, settings=settings_of(settings, custom.record(), parts))
+        self._mark = clock()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore ``checkpoint``. Raises ``CheckpointError`` for one of another network."""
         try:
             self._engine.restore(checkpoint.state)
-            self._stopping, self._best = EarlyStopping(**checkpoint.stopping), dict(checkpoint.best)
+            self._stopping = EarlyStopping(**checkpoint.stopping)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{self._run.checkpoints} holds the state of another network; expected one of this run: start a new run"
             ) from error
-        self._position, self._history = checkpoint.position, checkpoint.history
-        self._epoch_seconds = checkpoint.epoch_seconds
+        self._at = replace(checkpoint, state={}, settings=self._at.settings)
         if self._workers.is_first:
-            self._run.write_history(self._history)
+            self._run.write_history(self._at.history)
 
-    def train(self, interruption: Callable[[], StopReason | None]) -> Outcome:
-        """Train until a reason to stop, then restore the best weights."""
+    def train(self, stop: Callable[[], bool], max_minutes: float) -> Outcome:
+        """Train until a reason to stop, then restore the best weights. The arguments are as in ``train.train``."""
+        self._stop, self._deadline = stop, self._clock() + 60 * max_minutes
         if self._workers.count > 1:
             self._require_same_state(self._engine.state())
-        reason = self._reason_to_end() if self._history else None
+        reason = self._reason_to_end() if self._at.history else None
         while reason is None:
-            reason = self._train_epoch(interruption) or self._end_epoch()
+            reason = self._train_epoch() or self._end_epoch()
         self._tick()
-        self._restore_best()
-        elapsed_s = sum(self._epoch_seconds) + self._position.seconds
-        return Outcome(reason, self._stopping.best_epoch, self._history, elapsed_s, self._epoch_seconds)
+        if self._at.best:
+            set_weights(self._model, self._at.best)
+            self._save_weights(self._stopping.best_epoch)
+        elapsed_s = sum(self._at.epoch_seconds) + self._at.position.seconds
+        return Outcome(reason, self._stopping.best_epoch, self._at.history, elapsed_s, self._at.epoch_seconds)
 
-    def _train_epoch(self, interruption: Callable[[], StopReason | None]) -> StopReason | None:
+    def _train_epoch(self) -> StopReason | None:
         # Closed when training stops or fails, because it has a thread.
         with closing(prefetched(self._calls())) as calls:
             for steps in calls:
                 self._take(steps)
-                if not math.isfinite(self._position.loss_sum):
+                if not math.isfinite(self._at.position.loss_sum):
                     return "nan"
                 self._observer.on_progress(self._progress())
-                if reason := interruption():
+                if reason := self._interruption():
                     self._save(self._engine.state())
                     return reason
         return None
 
+    def _interruption(self) -> StopReason | None:
+        """Return a reason to stop that any of the workers has, the same in all of them."""
+        reasons: tuple[StopReason | None, ...] = (None, "time limit", "interrupted")
+        own = 2 if self._stop() else int(self._clock() >= self._deadline)
+        return reasons[int(self._workers.all_gather(np.array(own, np.int32)).max())]
+
     def _calls(self) -> Iterator[Steps]:
         """Yield the remaining steps of the epoch, grouped by call of the engine."""
-        size, first, epoch = self._batch_size, self._position.step, self._position.epoch
+        size, first, epoch = self._batch_size, self._at.position.step, self._at.position.epoch
         ordered = self._indices[batch_order(len(self._indices), self._config.seed, epoch)]
         views = Augmentation(self._config, len(self._split), epoch)
         while first < self._steps:
@@ -195,56 +161,50 @@ class _Session:
 
     def _take(self, steps: Steps) -> None:
         for sums in self._engine.train(steps):
-            self._position.loss_sum += float(sums.loss)
-            self._position.correct += float(sums.correct)
-        self._position.step += len(steps.learning_rates)
+            self._at.position.loss_sum += float(sums.loss)
+            self._at.position.correct += float(sums.correct)
+        self._at.position.step += len(steps.learning_rates)
 
     def _end_epoch(self) -> StopReason | None:
         state = self._engine.state()  # also updates the variables of model and optimizer
         record = self._measure()
-        self._history.append(record)
+        self._at.history.append(record)
         self._require_same_state(state)
         if self._stopping.update(record.epoch, record.comparable_loss):
-            self._best = get_weights(self._model)
+            self._at.best = get_weights(self._model)
             self._save_weights(record.epoch)
         if self._workers.is_first:
-            self._run.write_history(self._history)
+            self._run.write_history(self._at.history)
         self._tick()
         self._observer.on_epoch(record, self._progress())
-        self._epoch_seconds.append(self._position.seconds)
-        self._position = Position(epoch=record.epoch + 1)
+        self._at.epoch_seconds.append(self._at.position.seconds)
+        self._at.position = Position(epoch=record.epoch + 1)
         self._save(state)
         return self._reason_to_end()
 
     def _measure(self) -> EpochRecord:
         validation = self._custom.evaluate(self._engine.logits, self._validation, self._workers)
         return EpochRecord(
-            epoch=self._position.epoch,
+            epoch=self._at.position.epoch,
             learning_rate=self._last_rate(),
-            train_loss=self._position.loss_sum / len(self._indices),
-            train_accuracy=self._position.correct / len(self._indices),
+            train_loss=self._at.position.loss_sum / len(self._indices),
+            train_accuracy=self._at.position.correct / len(self._indices),
             validation_loss=validation.loss,
             validation_accuracy=validation.accuracy,
         )
 
     def _last_rate(self) -> float:
-        """Return the learning rate at the last step of the epoch."""
         if self._custom.optimizer is not None:
-            return rate_after(self._optimizer, self._position.epoch * self._steps - 1)
-        return learning_rate_at(self._config, self._position.epoch - 1 / self._steps)
+            return rate_after(self._optimizer, self._at.position.epoch * self._steps - 1)
+        return learning_rate_at(self._config, self._at.position.epoch - 1 / self._steps)
 
     def _reason_to_end(self) -> StopReason | None:
-        last = self._history[-1]
+        last = self._at.history[-1]
         if not (math.isfinite(last.validation_loss) and math.isfinite(last.train_loss)):
             return "nan"
         if self._stopping.patience_left == 0:
             return "patience"
         return "epochs" if last.epoch >= self._config.epochs else None
-
-    def _restore_best(self) -> None:
-        if self._best:
-            set_weights(self._model, self._best)
-            self._save_weights(self._stopping.best_epoch)
 
     def _save_weights(self, epoch: int) -> None:
         if self._workers.is_first:
@@ -253,40 +213,31 @@ class _Session:
     def _require_same_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         # At the end of each epoch as well: processors of two kinds may round the steps of an optimizer differently.
         if self._workers.count > 1:
-            where = f"epoch {self._position.epoch}, step {self._position.step}, state {digest_of(state)}"
+            where = f"epoch {self._at.position.epoch}, step {self._at.position.step}, state {digest_of(state)}"
             require_alike(self._workers, {"the training at": where})
 
     def _save(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._tick()
-        if not self._workers.is_first:
-            return
-        checkpoint = Checkpoint(
-            position=self._position,
-            stopping=asdict(self._stopping),
-            state=state,
-            best=self._best,
-            history=self._history,
-            epoch_seconds=self._epoch_seconds,
-            settings=self._settings,
-        )
-        save_checkpoint(self._run.checkpoints, checkpoint)
+        if self._workers.is_first:
+            checkpoint = replace(self._at, stopping=asdict(self._stopping), state=state)
+            save_checkpoint(self._run.checkpoints, checkpoint)
 
     def _tick(self) -> None:
         now = self._clock()
-        self._position.seconds += now - self._mark
+        self._at.position.seconds += now - self._mark
         self._mark = now
 
     def _progress(self) -> Progress:
         self._tick()
-        seen = min(self._position.step * self._batch_size, len(self._indices))
+        seen = min(self._at.position.step * self._batch_size, len(self._indices))
         return Progress(
-            epoch=self._position.epoch,
-            step=self._position.step,
+            epoch=self._at.position.epoch,
+            step=self._at.position.step,
             steps=self._steps,
-            train_loss=self._position.loss_sum / seen,
-            train_accuracy=self._position.correct / seen,
-            seconds=self._position.seconds,
-            images_per_s=seen / max(self._position.seconds, 1e-9),
+            train_loss=self._at.position.loss_sum / seen,
+            train_accuracy=self._at.position.correct / seen,
+            seconds=self._at.position.seconds,
+            images_per_s=seen / max(self._at.position.seconds, 1e-9),
             best_epoch=self._stopping.best_epoch,
             best_loss=self._stopping.best_loss,
             patience_left=self._stopping.patience_left,

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from cifarnet.backends import ALONE, AdamStep, Engine, Sums, Workers, adapter, default_settings
+from cifarnet.backends import ALONE, AdamStep, Engine, Plan, Sums, Workers, adapter, default_settings
 from cifarnet.config import TrainConfig
 from cifarnet.recipes import Recipe
 
@@ -43,8 +43,8 @@ class Adam(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no 
         self.iterations.assign_add(1)
         rate, count = self.learning_rate.value, self.iterations.value
         step = AdamStep(rate, count, self.weight_decay or 0.0, self.BETA_1, self.BETA_2, self.EPSILON)
-        momentums, velocities = self._averages
-        adapter().apply_adam(step, trainable_variables or self._stepped(), momentums, velocities, grads)
+        rows = zip(trainable_variables or self._stepped(), *self._averages, grads, strict=True)
+        adapter().apply_adam(step, list(rows))
 
 
 class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras ships no types
@@ -199,20 +199,19 @@ def objective(
 def compile_engine(
     network: keras.Model,
     optimizer: Any,
-    config: TrainConfig,
-    ghost_batch: int,
+    settings: Recipe,
+    labels: NDArray[np.int32],
     *,
     custom: Custom = NO_CUSTOM,
     parts: int | None = None,
     workers: Workers = ALONE,
-    class_weights: NDArray[np.float32] | None = None,
 ) -> Engine:
     """Return the engine that trains ``network``, which maps images to logits, with ``optimizer``, already built.
 
-    ``class_weights`` as in ``objective``, ``parts`` and ``workers`` as in ``Adapter.compile``.
+    ``labels`` (n,) of the training images determine the class weights. ``parts`` and ``workers`` are as in ``Plan``.
     """
-    measured = partial(objective, label_smoothing=config.label_smoothing, custom=custom, class_weights=class_weights)
+    train, class_weights = settings.train, class_weights_of(settings, labels)
+    measured = partial(objective, label_smoothing=train.label_smoothing, custom=custom, class_weights=class_weights)
     own_rate = custom.optimizer is not None
-    return adapter().compile(
-        network, optimizer, measured, ghost_batch, config.precision, parts, workers, own_rate=own_rate
-    )
+    plan = Plan(settings.model.ghost_batch, train.precision, parts, workers, own_rate=own_rate)
+    return adapter().compile(network, optimizer, measured, plan)

@@ -28,7 +28,7 @@ from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
 
 from .begin import require_fitting
-from .loop import fit
+from .loop import Session
 from .observer import Observer, Progress
 from .train import initial_model
 
@@ -192,7 +192,8 @@ def _try(
     parts = hold_out_of(dataset, settings.train)
     model = initial_model(settings, dataset.train, parts)
     try:
-        outcome = fit(model, dataset.train, parts, settings, run, _Reporter(trial), stop=stop, max_minutes=max_minutes)
+        session = Session(model, dataset.train, parts, settings, run, _Reporter(trial))
+        outcome = session.train(stop, max_minutes)
     except optuna.TrialPruned:
         return None, TrialState.PRUNED
     if outcome.resumable:

@@ -128,7 +128,7 @@ class EventFiles:
         # TensorBoard reads the files in the order of their names.
         self._writer = RecordWriter(str(folder / f"events.out.tfevents.{int(time.time()):010}.{len(files):04}"))
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._show("settings", 0, summary.text("settings", _table(_settings_of(run.record))))
+        self._show("settings", 0, summary.text("settings", _table(run.record)))
 
     def show_epochs(self, rows: Iterable[EpochRecord]) -> None:
         """Write finished epochs."""
@@ -157,22 +157,16 @@ class EventFiles:
         self._writer.write(event.SerializeToString())
 
 
-def _settings_of(record: RunRecord) -> dict[str, str]:
+def _table(record: RunRecord) -> str:
+    """Return the settings as a Markdown table, which TensorBoard renders."""
     about = {"recipe": record.recipe, "backend": record.backend}
     data = {"data_name": record.data.name, "data_fingerprint": record.data.fingerprint}
     settings = about | data | record.model.to_json() | record.training
-    return {name: str(value) for name, value in settings.items()}
-
-
-def _table(settings: Mapping[str, str]) -> str:
-    """Return settings as a Markdown table, which TensorBoard renders."""
-    return "\n".join(
-        ["| setting | value |", "|---|---|", *(f"| {name} | {_escaped(value)} |" for name, value in settings.items())]
-    )
+    rows = [f"| {name} | {_escaped(str(value))} |" for name, value in settings.items()]
+    return "\n".join(["| setting | value |", "|---|---|", *rows])
 
 
 def _escaped(value: str) -> str:
-    """Return text on one line, escaped for Markdown."""
     return SPECIAL.sub(r"\\\1", printable(" ".join(value.split())))
 
 

@@ -32,7 +32,7 @@ from .best import fit_calibration
 from .checkpoint import checkpoint_of, settings_of
 from .custom import customized, resumed
 from .launch import join, require_alike
-from .loop import Outcome, fit
+from .loop import Outcome, Session
 from .observer import Observer
 from .same_data import same_hold_out
 from .warm_start import recipe_of, warm_start_from, warm_start_of
@@ -187,7 +187,7 @@ def resume(
         record = _started(record, workers, dataset.source)
         if workers.is_first:
             run.write_record(record)
-        outcome = fit(
+        session = Session(
             model,
             dataset.train,
             parts,
@@ -195,15 +195,17 @@ def resume(
             run,
             observer or Observer(),
             custom=custom,
-            checkpoint=checkpoint,
-            stop=stop,
-            max_minutes=max_minutes,
             micro_batches=record.machine.parts,
             workers=workers,
         )
+        if checkpoint is not None:
+            session.restore(checkpoint)
+        outcome = session.train(stop, max_minutes)
         record = _with_result(record, outcome)
         if outcome.best_epoch:
-            record = _evaluated(record, predictor(model), dataset, parts, workers)
+            forward = predictor(model)
+            metrics = replace(record.metrics, test=_test_score(forward, dataset, workers))
+            record = replace(record, calibration=fit_calibration(forward, dataset, parts, workers), metrics=metrics)
         if workers.is_first:
             digest = weights_digest(run) if outcome.best_epoch else None
             run.write_record(replace(record, weights_sha256=digest))
@@ -225,12 +227,6 @@ def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model
         # Evenly chosen, so that every class of a sorted folder is among them.
         whiten(model, settings.model, split.images[evenly_chosen(parts.train, WHITENING_IMAGES)])
     return model
-
-
-def _evaluated(record: RunRecord, forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers) -> RunRecord:
-    """Return the record with the calibration and the test score of ``forward``."""
-    metrics = replace(record.metrics, test=_test_score(forward, dataset, workers))
-    return replace(record, calibration=fit_calibration(forward, dataset, parts, workers), metrics=metrics)
 
 
 def _test_score(forward: Predictor, dataset: Dataset, workers: Workers) -> RecordedScore:

@@ -1,6 +1,5 @@
 """The engine for JAX: pure functions of an explicit state, compiled once per batch shape."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifarnet.backends.defaults import default_settings
-from cifarnet.backends.microbatches import MicroBatch, calling_on, divided, ghost_batches, merge_updates
-from cifarnet.backends.protocol import Forward, Objective, Steps, Sums, paths
-from cifarnet.backends.workers import ALONE, Workers
-from cifarnet.config import Precision
+from cifarnet.backends.microbatches import MicroBatch, calling_on, divided, merge_updates
+from cifarnet.backends.protocol import DEFAULT_PLAN, Engine, Forward, Objective, Plan, Steps, Sums
 from cifarnet.system import usable_cores
 
-from .faulty_jaxlib import require_right_sums
+from .process import require_right_sums
 
 IMAGES_PER_CORE = 16
 """Images of a micro-batch per CPU core, so that its activations stay in the cache.
@@ -27,16 +24,11 @@ On two cores, images per second with and without micro-batches: 1,767 and 1,012 
 
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
     """Divide a batch into micro-batches of at most two different sizes, so at most two functions are compiled."""
-    if parts:
-        return divided(size, parts)
-    if ghost_batch:
-        return ghost_batches(size, ghost_batch)
     most = IMAGES_PER_CORE * (usable_cores() or 1) if jax.default_backend() == "cpu" else size
-    return divided(size, math.ceil(size / most))
+    return divided(size, parts, ghost_batch or most)
 
 
 def predictor(network: Any) -> Forward:
-    """Return ``network`` as a function; see ``Adapter``."""
     pure = _logits_of(network)
 
     @default_settings()
@@ -59,70 +51,52 @@ def _logits_of(network: Any) -> Callable[[Any, Any, NDArray[np.uint8]], NDArray[
     return forward
 
 
-class JaxEngine:
+class JaxEngine(Engine):
     """A network and its optimizer as one pytree of arrays, which each step consumes and returns."""
 
-    def __init__(
-        self,
-        network: Any,
-        optimizer: Any,
-        objective: Objective,
-        ghost_batch: int = 0,
-        precision: Precision = "float32",
-        parts: int | None = None,
-        workers: Workers = ALONE,
-        *,
-        own_rate: bool = False,
-    ) -> None:
-        self._network, self._optimizer, self._objective = network, optimizer, objective
-        self._ghost_batch, self._precision = ghost_batch, precision
-        self._parts, self._workers = parts, workers
+    def __init__(self, network: Any, optimizer: Any, objective: Objective, plan: Plan = DEFAULT_PLAN) -> None:
+        super().__init__(network, optimizer, objective, plan)
         self._groups = (network.trainable_variables, network.non_trainable_variables, optimizer.variables)
-        rate = None if own_rate else optimizer.learning_rate
+        rate = None if plan.own_rate else optimizer.learning_rate
         self._is_rate = [variable is rate for variable in optimizer.variables]
         self._step = jax.jit(self._pure_step, donate_argnums=0)
         self._add = jax.jit(self._pure_addition, donate_argnums=0)
         self._apply = jax.jit(self._pure_application, donate_argnums=0)
         self._sum = jax.jit(_sum, donate_argnums=0)
         self._logits = _logits_of(network)
-        # Copied, because a step donates its state and Keras still uses the originals.
-        self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
+        self._state = self._copied()
 
     @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
-        """Take optimizer steps; see ``Engine``."""
         sums = [self._take_step(*batch) for batch in zip(*steps, strict=True)]
         return [Sums(*row) for row in jax.device_get(sums)]
 
     @default_settings()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits (n, classes); see ``Engine``."""
         return self._logits(self._state[0], self._state[1], images)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of all variables, by path."""
-        self._write_back()
-        return {path: np.array(variable.value) for path, variable in paths(self._network, self._optimizer)}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set all variables from the result of ``state``."""
-        for path, variable in paths(self._network, self._optimizer):
-            variable.assign(state[path])
-        self._state = jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
-
-    def _write_back(self) -> None:
         for variables, values in zip(self._groups, self._state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(jnp.array(value, copy=True))
+        return super().state()
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        super().restore(state)
+        self._state = self._copied()
+
+    def _copied(self) -> Any:
+        # Copied, because a step donates its state and Keras still uses the originals.
+        return jax.tree.map(lambda variable: jnp.array(variable.value, copy=True), self._groups)
 
     def _take_step(
         self, images: NDArray[np.uint8], labels: NDArray[np.int32], weights: NDArray[np.float32], rate: np.float32
     ) -> jax.Array:
-        ranges = micro_batches(len(images), self._ghost_batch, self._parts)
+        ranges = micro_batches(len(images), self._plan.ghost_batch, self._plan.parts)
         if len(ranges) == 1:
             self._state, sums = self._step(self._state, (images, labels, weights), rate)
             return sums
-        accumulate = self._accumulated if self._workers.count == 1 else self._gathered
+        accumulate = self._accumulated if self._plan.workers.count == 1 else self._gathered
         (gradients, sums), updates = accumulate((images, labels, weights), ranges)
         self._state = self._apply(self._state, gradients, rate, updates)
         return sums
@@ -137,9 +111,10 @@ class JaxEngine:
 
     def _gathered(self, batch: Any, ranges: Sequence[MicroBatch]) -> tuple[Any, list[Any]]:
         """Return the same, of the micro-batches of all workers, added in the same order."""
-        own = [self._plus(self._zeros(), batch, ranges[index]) for index in self._workers.own(len(ranges))]
+        workers = self._plan.workers
+        own = [self._plus(self._zeros(), batch, ranges[index]) for index in workers.own(len(ranges))]
         structure = jax.tree.structure(own[0])
-        rows = self._workers.in_order([[*map(np.asarray, jax.tree.leaves(each))] for each in own], len(ranges))
+        rows = workers.in_order([[*map(np.asarray, jax.tree.leaves(each))] for each in own], len(ranges))
         added, updates = self._zeros(), []
         for row in rows:
             new, changed = jax.tree.unflatten(structure, row)
@@ -154,7 +129,7 @@ class JaxEngine:
         trainable, fixed, _ = self._state
         rows = slice(*micro_batch)
         total = batch[-1].sum()
-        return self._add(added, trainable, fixed, tuple(array[rows] for array in batch), total, micro_batch.first)  # type: ignore[no-any-return]
+        return self._add(added, trainable, fixed, tuple(array[rows] for array in batch), total, micro_batch.first)
 
     def _pure_step(self, state: Any, batch: Any, rate: Any) -> tuple[Any, jax.Array]:
         trainable, fixed, _ = state
@@ -181,7 +156,7 @@ class JaxEngine:
             sums = self._objective(logits, labels, weights)
             return sums.loss / total, (jnp.stack(sums), list(changed))
 
-        with calling_on(MicroBatch(first, first + len(batch[0])), self._precision):
+        with calling_on(MicroBatch(first, first + len(batch[0])), self._plan.precision):
             gradients, (sums, changed) = jax.grad(loss, has_aux=True)(trainable)
         return (gradients, sums), changed
 

@@ -17,7 +17,7 @@ HEARTBEAT_S = 20
 
 
 def join(timeout_s: float) -> Workers:
-    """Join the other workers by ``jax.distributed``; see ``Adapter``."""
+    """Join the other workers by ``jax.distributed``."""
     address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     is_local = address.rpartition(":")[0] in LOOPBACK
     bind_address = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", address if is_local else None)

@@ -31,7 +31,6 @@ AVX-512 and its bfloat16 instructions, 509 against 410 in ``fast``.
 
 
 def conv2d(images: jax.Array, kernel: jax.Array, padding: str, bias: jax.Array | None = None) -> jax.Array:
-    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
     is_symbol = not isinstance(images.shape[0], int)  # Keras infers shapes with a symbolic number of images
     if is_symbol or jax.default_backend() != "cpu":
         features = _rounded(_conv2d(_rounded(images), _rounded(kernel), padding))
@@ -130,7 +129,6 @@ def _product(images: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def max_pool2d(images: jax.Array) -> jax.Array:
-    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is dropped."""
     count, height, width, channels = images.shape
     images = images[:, : height // 2 * 2, : width // 2 * 2, :]
     windows = images.reshape(count, height // 2, 2, width // 2, 2, channels)
@@ -144,7 +142,6 @@ def _first_maximum(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def batch_norm(images: jax.Array, offset: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalize (n, h, w, c) over all but the last axis; see ``Adapter``."""
     mean, variance = _moments(jax.lax.stop_gradient(images))
     return _normalized(images, epsilon) + offset, mean, variance
 
@@ -176,18 +173,11 @@ def _normalization_gradient(epsilon: float, images: jax.Array, gradient: jax.Arr
 _normalized.defvjp(_normalization, _normalization_gradient)
 
 
-def apply_adam(
-    step: AdamStep,
-    variables: Sequence[Any],
-    momentums: Sequence[Any],
-    velocities: Sequence[Any],
-    gradients: Sequence[jax.Array],
-) -> None:
-    """Take one step of Adam; see ``Adapter``."""
+def apply_adam(step: AdamStep, rows: Sequence[tuple[Any, Any, Any, jax.Array]]) -> None:
     count = step.count.astype(jnp.float32)
     scale = step.learning_rate * jnp.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
     decay = 1 - step.learning_rate * step.weight_decay
-    for variable, first, second, gradient in zip(variables, momentums, velocities, gradients, strict=True):
+    for variable, first, second, gradient in rows:
         m = first.value + (gradient - first.value) * (1 - step.beta_1)
         v = second.value + (jnp.square(gradient) - second.value) * (1 - step.beta_2)
         first.assign(m)

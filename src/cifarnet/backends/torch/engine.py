@@ -1,6 +1,6 @@
 """The engine for PyTorch: traced steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,21 +10,20 @@ from numpy.typing import NDArray
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from cifarnet.backends.defaults import default_settings
-from cifarnet.backends.microbatches import MicroBatch, calling_on, divided, ghost_batches, merge_updates
-from cifarnet.backends.protocol import Forward, Objective, Steps, Sums, paths
-from cifarnet.backends.workers import ALONE, Workers
-from cifarnet.config import Precision
+from cifarnet.backends.microbatches import MicroBatch, calling_on, divided, merge_updates
+from cifarnet.backends.protocol import DEFAULT_PLAN, Engine, Forward, Objective, Plan, Steps, Sums
+from cifarnet.errors import BackendError
 
-from .tracing import functional, simplified
+GUARDS = (torch.ops.aten.detach.default, torch.ops.aten.lift_fresh_copy.default)
+"""Copies that protect constants and leaves from in-place operations, which a traced step does not have."""
 
 
 def micro_batches(size: int, ghost_batch: int = 0, parts: int | None = None) -> list[MicroBatch]:
-    """Return one micro-batch, unless ghost batches are smaller; see ``Adapter``."""
-    return divided(size, parts) if parts else ghost_batches(size, ghost_batch or size)
+    """Return one micro-batch, unless ghost batches are smaller."""
+    return divided(size, parts, ghost_batch or size)
 
 
 def predictor(network: Any) -> Forward:
-    """Return ``network`` as a function; see ``Adapter``."""
     device = network.trainable_variables[0].value.device
 
     @default_settings()
@@ -35,25 +34,11 @@ def predictor(network: Any) -> Forward:
     return forward
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """A network and its optimizer, updated in place; the gradient computation is traced once per batch size."""
 
-    def __init__(
-        self,
-        network: Any,
-        optimizer: Any,
-        objective: Objective,
-        ghost_batch: int = 0,
-        precision: Precision = "float32",
-        parts: int | None = None,
-        workers: Workers = ALONE,
-        *,
-        own_rate: bool = False,
-    ) -> None:
-        self._network, self._optimizer, self._objective = network, optimizer, objective
-        self._ghost_batch, self._precision = ghost_batch, precision
-        self._own_rate = own_rate
-        self._parts, self._workers = parts, workers
+    def __init__(self, network: Any, optimizer: Any, objective: Objective, plan: Plan = DEFAULT_PLAN) -> None:
+        super().__init__(network, optimizer, objective, plan)
         self._variables = network.trainable_variables
         self._device = self._variables[0].value.device
         self._traced: dict[int, Callable[..., Any]] = {}
@@ -61,7 +46,6 @@ class TorchEngine:
 
     @default_settings()  # Keras reads them while the step is traced
     def train(self, steps: Steps) -> list[Sums]:
-        """Take optimizer steps; see ``Engine``."""
         with torch.no_grad():
             return [Sums(*row) for row in self._train(steps).tolist()]
 
@@ -72,7 +56,7 @@ class TorchEngine:
         rows = []
         for *batch, rate in zip(images, labels, weights, steps.learning_rates.tolist(), strict=True):
             gradients, fixed, sums = self._accumulated(trainable, fixed, batch)
-            if not self._own_rate:
+            if not self._plan.own_rate:
                 self._optimizer.learning_rate.assign(rate)
             self._optimizer.apply(gradients, self._variables)
             del gradients  # the next step can reuse their memory while it is in the cache
@@ -84,8 +68,8 @@ class TorchEngine:
     def _accumulated(self, trainable: Any, fixed: Any, batch: Any) -> Any:
         """Return the gradients of a batch, the updated other variables, and the sums."""
         total, results = batch[-1].sum(), []
-        ranges = micro_batches(len(batch[-1]), self._ghost_batch, self._parts)
-        for micro_batch in (ranges[index] for index in self._workers.own(len(ranges))):
+        ranges = micro_batches(len(batch[-1]), self._plan.ghost_batch, self._plan.parts)
+        for micro_batch in (ranges[index] for index in self._plan.workers.own(len(ranges))):
             arrays = [array[micro_batch.first : micro_batch.stop] for array in batch]
             arguments = (
                 trainable,
@@ -97,7 +81,7 @@ class TorchEngine:
             results.append(self._differentiated(arguments)(*arguments))
         if len(ranges) == 1:
             return results[0]
-        if self._workers.count > 1:
+        if self._plan.workers.count > 1:
             results = self._gathered(results, len(ranges))
         gradients, changed, sums = zip(*results, strict=True)
         merged = [merge_updates(before, after) for before, *after in zip(fixed, *changed, strict=True)]
@@ -106,7 +90,7 @@ class TorchEngine:
     def _gathered(self, own: list[Any], count: int) -> list[Any]:
         """Return the results of the micro-batches of all workers, in order."""
         flat = [[*gradients, *changed, sums] for gradients, changed, sums in own]
-        arrays = self._workers.in_order([[tensor.numpy(force=True) for tensor in row] for row in flat], count)
+        arrays = self._plan.workers.in_order([[tensor.numpy(force=True) for tensor in row] for row in flat], count)
         # In the memory format of a gradient, because that of a matrix decides how its products are rounded.
         rows = [
             [
@@ -118,15 +102,8 @@ class TorchEngine:
         trained = len(self._variables)
         return [(row[:trained], row[trained:-1], row[-1]) for row in rows]
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return copies of all variables, by path."""
-        named = paths(self._network, self._optimizer)
-        return {path: np.array(variable.value.detach().cpu()) for path, variable in named}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set all variables from the result of ``state``."""
-        for path, variable in paths(self._network, self._optimizer):
-            variable.assign(state[path])
+    def _array(self, variable: Any) -> NDArray[Any]:
+        return np.array(variable.value.detach().cpu())
 
     def _differentiated(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
         # Traced once per size of a micro-batch: a step then calls neither Keras' layers nor torch's autograd. It takes
@@ -144,7 +121,7 @@ class TorchEngine:
         except RuntimeError:
             # A loss looked at values, as Keras' one_hot does. Any other error is raised again in the first step.
             return torch.enable_grad()(partial(self._differentiate))
-        return simplified(functional(traced, arguments))
+        return _simplified(_functional(traced, arguments))
 
     def _differentiate(
         self,
@@ -157,11 +134,53 @@ class TorchEngine:
         first: torch.Tensor,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
         leaves = [tensor.detach().requires_grad_() for tensor in trainable]
-        with calling_on(MicroBatch(first, first + len(images)), self._precision):
+        with calling_on(MicroBatch(first, first + len(images)), self._plan.precision):
             logits, fixed = self._network.stateless_call(leaves, fixed, images, training=True)
         sums = self._objective(logits, labels, weights)
         gradients = torch.autograd.grad(sums.loss / total, leaves)
         return list(gradients), list(fixed), torch.stack(sums).detach()
+
+
+def _functional(traced: torch.fx.GraphModule, arguments: tuple[Any, ...]) -> torch.fx.GraphModule:
+    """Return ``traced`` with new results in place of in-place operations on its own, which Keras' losses have."""
+    if not any(_is_mutable(node) for node in traced.graph.nodes):
+        return traced
+    return make_fx(torch.func.functionalize(traced))(*arguments)
+
+
+def _is_mutable(node: torch.fx.Node) -> bool:
+    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+
+
+def _require_repeatable(node: torch.fx.Node) -> None:
+    """Raise ``BackendError`` if an operation would give other results when repeated.
+
+    It does if it writes to a constant or draws random numbers.
+    """
+    if _is_mutable(node) or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        raise BackendError(
+            f"torch traced {node.target}; expected operations that neither write to their inputs nor draw random "
+            "numbers: use layers without them, or another backend"
+        )
+
+
+def _simplified(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Remove the protective copies, and fold constants."""
+    graph = traced.graph
+    for node in graph.nodes:
+        _require_repeatable(node)
+        if node.target in GUARDS:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        elif node.op == "call_function" and all(each.op == "get_attr" for each in node.all_input_nodes):
+            constants = torch.fx.map_arg((node.args, node.kwargs), lambda each: getattr(traced, each.target))
+            traced.register_buffer(f"constant_{node.name}", node.target(*constants[0], **constants[1]))
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(graph.get_attr(f"constant_{node.name}"))
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
 
 
 compile = TorchEngine

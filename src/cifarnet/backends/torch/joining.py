@@ -22,7 +22,7 @@ NOTE = "cifarnet"
 
 
 def join(timeout_s: float) -> Workers:
-    """Join the other workers that ``torchrun`` started; see ``Adapter``. Also on GPUs they talk by gloo."""
+    """Join the other workers that ``torchrun`` started. Also on GPUs they talk by gloo."""
     group, timeout = torch.distributed, timedelta(seconds=timeout_s)
     if os.environ.get("MASTER_ADDR") in LOOPBACK and Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

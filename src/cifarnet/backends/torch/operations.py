@@ -18,7 +18,6 @@ MANY_STEPS = 1e9
 
 
 def conv2d(images: torch.Tensor, kernel: torch.Tensor, padding: str, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Convolve (n, h, w, c) with (k, k, c, filters) at stride 1 and add ``bias``; padding ``same`` or ``valid``."""
     # A permuted (n, h, w, c) tensor is in torch's channels_last format, so nothing is copied.
     images, kernel = images.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1)
     if current_precision() == "float32":
@@ -35,14 +34,12 @@ def _rounded(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def max_pool2d(images: torch.Tensor) -> torch.Tensor:
-    """Return the maximum of each 2x2 window of (n, h, w, c); an odd last row or column is dropped."""
     return torch.nn.functional.max_pool2d(images.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
 def batch_norm(
     images: torch.Tensor, offset: torch.Tensor, epsilon: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normalize (n, h, w, c) over all but the last axis; see ``Adapter``."""
     features, mean, inverse = torch.native_batch_norm(
         images.permute(0, 3, 1, 2),
         torch.ones_like(offset),
@@ -56,26 +53,18 @@ def batch_norm(
     return features.permute(0, 2, 3, 1), mean, 1 / torch.square(inverse) - epsilon
 
 
-def apply_adam(
-    step: AdamStep,
-    variables: Sequence[Any],
-    momentums: Sequence[Any],
-    velocities: Sequence[Any],
-    gradients: Sequence[torch.Tensor],
-) -> None:
-    """Take one step of Adam; see ``Adapter``."""
+def apply_adam(step: AdamStep, rows: Sequence[tuple[Any, Any, Any, torch.Tensor]]) -> None:
     # No cost on a CPU. On other devices each conversion synchronizes with the device; its cost was not measured.
     rate, count = float(step.learning_rate), int(step.count)
     scale = rate * math.sqrt(1 - step.beta_2**count) / (1 - step.beta_1**count)
-    many = torch.tensor(MANY_STEPS, device=gradients[0].device)
-    rows = list(zip(variables, gradients, momentums, velocities, strict=True))
+    many = torch.tensor(MANY_STEPS, device=rows[0][-1].device)
     for decays in (True, False):
         chosen = [row for row in rows if (len(row[0].shape) > 1) == decays]
         adamw(
             [variable.value for variable, *_ in chosen],
-            [gradient.contiguous() for _, gradient, *_ in chosen],  # the fused kernel ignores strides
-            [momentum.value for *_, momentum, _ in chosen],
-            [velocity.value for *_, velocity in chosen],
+            [gradient.contiguous() for *_, gradient in chosen],  # the fused kernel ignores strides
+            [momentum.value for _, momentum, *_ in chosen],
+            [velocity.value for *_, velocity, _ in chosen],
             [],
             [many] * len(chosen),
             fused=True,

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""See ``Adapter``."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Constants of glibc's ``malloc.h``."""
 KEPT_BYTES = 2**30
@@ -31,7 +30,7 @@ def prepare_process() -> None:
 
 @contextmanager
 def framework_defaults() -> Iterator[None]:
-    """Disable autocast and inference mode; float32 is the default dtype and never less exact; see ``Adapter``."""
+    """Disable autocast and inference mode; float32 is the default dtype and never less exact."""
     kinds = (
         torch.backends.cuda.matmul,
         torch.backends.cudnn.conv,
@@ -54,11 +53,9 @@ def framework_defaults() -> Iterator[None]:
 
 
 def devices() -> list[str]:
-    """Return the names of the devices available to PyTorch."""
     apple = ["mps"] if torch.backends.mps.is_available() else []
     return ["cpu", *apple, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
 def threads() -> int:
-    """Return the number of PyTorch's threads; see ``Adapter``."""
     return int(torch.get_num_threads())

@@ -1,21 +1,82 @@
-"""The test split of a folder that has none, a pure function of its images and a seed."""
+"""The validation split, and the test split of a folder that has none: pure functions of the images and a seed."""
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.dataset import Split, SplitBy
+from cifarnet.config import TrainConfig
+from cifarnet.dataset import Dataset, Split, SplitBy
 from cifarnet.errors import DataError
 
-from .validation_split import hold_out
+Indices = NDArray[np.int64]
+"""int64 (n,), sorted: positions in a split."""
 
 TEST_FRACTION = 0.2
 """Share of the images in the test split."""
 LEAST_PER_CLASS = 3
 """One image each for training, validation and test."""
+_HOLD_OUT_TAG = 0x686F_6C64
+"""Separates this random stream from all others with the same seed (ASCII "hold")."""
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Positions of the training and of the validation images. They are disjoint and cover the whole split."""
+
+    train: Indices
+    validation: Indices
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the positions of both."""
+        return hashlib.sha256(self.train.tobytes() + self.validation.tobytes()).hexdigest()
+
+
+def hold_out(split: Split, fraction: float, seed: int, classes: int) -> HoldOut:
+    """Hold out a stratified random share of the images; it depends only on labels, fraction and seed.
+
+    Of the n images of a class, n * fraction are held out, rounded half to even, but at least 1 and at most n - 1.
+    ``fraction`` is above 0 and below 1. Raises DataError if a class has fewer than two images.
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, _HOLD_OUT_TAG]))
+    is_held_out = np.zeros(len(split), np.bool_)
+    for label in range(classes):
+        is_held_out[_chosen(np.flatnonzero(split.labels == label), fraction, label, rng)] = True
+    return HoldOut(train=_positions(~is_held_out), validation=_positions(is_held_out))
+
+
+def hold_out_of(dataset: Dataset, config: TrainConfig) -> HoldOut:
+    """Hold out validation images of a dataset's training split as ``config`` says, unless the dataset has its own.
+
+    Raises as ``hold_out`` does.
+    """
+    if dataset.validation_images:
+        positions, first = np.arange(len(dataset.train)), len(dataset.train) - dataset.validation_images
+        return HoldOut(train=positions[:first], validation=positions[first:])
+    return hold_out(dataset.train, config.validation_fraction, config.seed, len(dataset.labels))
+
+
+def evenly_chosen(indices: Indices, most: int) -> Indices:
+    """Return at most ``most`` of ``indices``, evenly spaced from the first to the last."""
+    return indices[np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(np.int64)]
+
+
+def _chosen(members: NDArray[np.intp], fraction: float, label: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    count = len(members)
+    if count < 2:
+        raise DataError(
+            f"class {label} (counting from 0) has {count} image(s) to divide; expected at least 2, one to train on "
+            "and one to hold out: add images or remove the class"
+        )
+    return rng.permutation(members)[: min(max(round(count * fraction), 1), count - 1)]
+
+
+def _positions(mask: NDArray[np.bool_]) -> Indices:
+    return np.flatnonzero(mask).astype(np.int64)
 
 
 def chosen_for_test(
@@ -44,8 +105,7 @@ def _chosen_by_rank(split: Split, ranks: NDArray[np.float64], names: Sequence[st
     a class so small that one split would be empty, the lowest rank is a test image and the two highest are not.
     """
     limits = [_limit(ranks[split.labels == label], name) for label, name in enumerate(names)]
-    is_test: NDArray[np.bool_] = ranks <= np.array(limits)[split.labels]
-    return is_test
+    return ranks <= np.array(limits)[split.labels]
 
 
 def _without_copies(
