@@ -12,7 +12,7 @@ from cifarnet.run.find import names_file
 
 from .display import download_bar, out_answer, percent, say, say_not_known, shortened, table
 from .notes import say_left_out
-from .options import BackendOption, JsonOption, RunsOption, SkipBrokenOption, TtaOption
+from .options import BackendOption, JsonOption, OldTtaOption, RunsOption, SkipBrokenOption, TtaOption
 from .runs import trained_run
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def command(
     ] = None,
     skip_broken: SkipBrokenOption = False,
     tta: TtaOption = False,
+    flip: OldTtaOption = False,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -66,7 +67,7 @@ def command(
     from cifarnet.evaluation.target import require_comparable
 
     targets = [_open(name, runs, backend) for name in models or (None,)]
-    if tta:
+    if tta or flip:
         targets = [target.with_tta() for target in targets]
     for other in targets[1:]:
         require_comparable(targets[0], other, same_data=images is None and data is None)

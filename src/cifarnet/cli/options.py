@@ -49,9 +49,9 @@ SkipBrokenOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 TtaOption = Annotated[
     bool,
-    typer.Option(
-        *("--tta", "--flip"), help="Test-time augmentation: average the logits over each image and its mirror image."
-    ),
+    typer.Option("--tta", help="Test-time augmentation: average the logits over each image and its mirror image."),
 ]
+OldTtaOption = Annotated[bool, typer.Option("--flip", hidden=True)]
+"""Former name of --tta."""
 OldMinutesOption = Annotated[float | None, typer.Option("--minutes", hidden=True, min=0)]
 """Former name of --max-minutes."""
