@@ -127,6 +127,7 @@ def max_pixels() -> int:
 
 
 def _decoded(file: Path | BinaryIO, shape: Shape, limit: int) -> NDArray[np.uint8]:
+    Image.preinit()  # the common formats; `open` would import those of all others
     with Image.open(file, formats=_FORMATS) as image:
         # Checked here as well, because newer Python versions may not apply warning filters in threads.
         if image.width * image.height > limit:
