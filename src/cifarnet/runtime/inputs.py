@@ -135,9 +135,9 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
     from cifarnet.preprocessing import LIMIT_VARIABLE, SYSTEM_ADVICE, max_pixels, read_pixels
 
     if isinstance(image, str | os.PathLike):
-        source: Path | io.BytesIO = Path(image)
-        name = str(source)
-        _require_file(Path(image))
+        source: Path | io.BytesIO = image if isinstance(image, Path) else Path(image)
+        name: object = source
+        _require_file(source)
     else:
         source, name = io.BytesIO(image), "the image"
     try:
