@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks import own_images
+from benchmarks.gpu import on_gpu
 from benchmarks.harness.records import WRONG_MEMORY, WRONG_MEMORY_NOTE, Results, ResultsFile, append
 from benchmarks.harness.rounds import Implementation, run_rounds, started
 from benchmarks.inference.__main__ import require_stock
@@ -30,7 +31,10 @@ STORED = PROJECT / "benchmarks" / "results"
 TOY_ROWS = {
     "startup": ["`cifarnet --help`", "`cifarnet predict` of one PNG file"],
     "training": ["cifarnet on torch", "PyTorch loop"],
-    "inference": ["cifarnet, probabilities", "the same file, onnxruntime", "cifarnet, stream"],
+    "inference": [
+        *("cifarnet, probabilities", "the same file, onnxruntime", "cifarnet, stream", "test accuracy"),
+        *("OpenVINO in bfloat16", "OpenCV", "int8 file, onnxruntime", "int8 file, cifarnet, probabilities"),
+    ],
     "scaling": ["100 images", "40 files"],
     "ray": ["`cifarnet predict`", "`export/ray/score.py`, Parquet"],
     "workers": ["torch, seed", "Calculated, not measured"],
@@ -85,12 +89,47 @@ def test_each_benchmark_runs_at_toy_size_and_leaves_samples_and_a_table(name, tm
     )
     assert done.returncode == 0, done.stderr
     results = Results.read(tmp_path / f"{name}.jsonl")
-    failed = [line for line in results.lines if line["kind"] in ("failed", "refused", "not installed")]
-    assert not failed
+    assert not [line for line in results.lines if line["kind"] in ("failed", "refused")]
+    absent = {line["contender"] for line in results.lines if line["kind"] == "not installed"}
+    assert absent <= {"the same file, OpenCV"}  # of the extra [bench] alone
     assert results.head["machine"]["cores"] >= 1
     assert {line["kind"] for line in results.lines} >= {"start", "turn"}
     for row in TOY_ROWS[name]:
         assert row in done.stdout
+
+
+def test_without_a_gpu_the_benchmark_of_gpus_says_so_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--results", str(tmp_path / "gpu.jsonl")],
+        cwd=PROJECT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    assert line.startswith("no GPU is seen by the installed backends (jax, torch, tensorflow)")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("device", "is_gpu"),
+    [("cuda:0", True), ("/device:GPU:0", True), ("TFRT_CPU_0", False), ("/device:CPU:0", False), ("cpu", False)],
+)
+def test_a_gpu_is_known_by_the_name_of_its_device(device, is_gpu):
+    assert on_gpu(["cpu", device]) == is_gpu
+
+
+@pytest.mark.nightly
+def test_what_is_measured_on_a_gpu_can_be_measured_without_one():
+    code = (
+        "from benchmarks import gpu; from cifarnet.backends import choose;"
+        "choose('torch'); gpu.STEPS = gpu.CALLS = 1;"
+        "print(gpu.product_error() < gpu.LARGEST_ERROR, gpu.images_per_second('fast') > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stderr
 
 
 def run_programs(tmp_path, programs, rounds=2, **options):

@@ -106,6 +106,16 @@ def test_predicting_imports_neither_keras_nor_a_framework_nor_onnx(tmp_path):
     assert {"onnxruntime", "PIL"} <= loaded
 
 
+def test_predicting_imports_neither_other_commands_nor_run_records_nor_the_decoders_of_rare_formats(tmp_path):
+    Image.new("RGB", (50, 40)).save(tmp_path / "image.png")
+    ending = "print(*sys.modules)"
+    program = f"{PREDICT.format(arguments=['pretrained', str(tmp_path / 'image.png')])}\n{ending}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "cifarnet.cli.predict" in loaded
+    assert loaded.isdisjoint({"cifarnet.cli.train", "cifarnet.run.record", "PIL.PdfImagePlugin"})
+
+
 def test_classifying_an_array_needs_no_pillow(tmp_path):
     (tmp_path / "model.onnx").write_bytes(models.content())
     program = f"""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cifarnet.cli import app
+from cifarnet.cli import program
 from cifarnet.dataset import CIFAR10_LABELS
 
 PROJECT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def commands() -> list[str]:
 def exit_code_of_help(line: str) -> int:
     """Return 0 for a command that exists and takes the options of ``line``, and 2 for another."""
     _, *arguments = shlex.split(line, comments=True)
-    return CliRunner().invoke(app, [*arguments, "--help"]).exit_code
+    return CliRunner().invoke(program(), [*arguments, "--help"]).exit_code
 
 
 @pytest.mark.parametrize("line", commands())

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from typer.main import get_command
 
-from cifarnet.cli import app, train
+from cifarnet.cli import program, train
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import RunError
 from cifarnet.evaluation.metrics import measure
@@ -328,7 +328,7 @@ def test_every_command_on_the_page_parses_and_finds_the_run(tmp_path, monkeypatc
     assert {line.split()[1] for line in ours} == {"train", "evaluate", "export", "robustness", "report"}
     for line in lines:
         _, command, *arguments = shlex.split(line)
-        given = get_command(app).commands[command].make_context(command, arguments).params
+        given = get_command(program()).commands[command].make_context(command, arguments).params
         name = next(filter(None, (given.get(each) for each in ("run", "models", "model", "resume"))), None)
         assert (line in ours) == (name is not None), line
         if name:

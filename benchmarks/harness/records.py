@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from benchmarks import RESULTS
 from cifarnet.system import PACKAGES, processor, usable_cores, versions
 
-FURTHER_PACKAGES = ("openvino", "pillow", "pyarrow", "ray")
+FURTHER_PACKAGES = ("opencv-python-headless", "openvino", "pillow", "pyarrow", "ray")
 """Packages whose versions can change a figure here, beside those of a run."""
 OUT = ("not installed", "failed", "refused")
 """Kinds of lines about an implementation that was not measured."""

@@ -40,7 +40,8 @@ class Implementation:
     program: str
     """``module:function``, called with ``(task, rounds)`` in a worker process."""
     group: str
-    """``cifarnet``, ``limit`` for the matrix products, or the kind of baseline: ``Keras``, ``loop``, ``runtime``."""
+    """``cifarnet``, ``limit`` for the matrix products, or the kind of baseline: ``Keras``, ``loop``, ``runtime``,
+    ``lower precision``."""
     framework: str = ""
     """Framework that computes: jax, torch, tensorflow, onnxruntime, ..."""
     needs: tuple[str, ...] = ()

@@ -22,12 +22,12 @@ from benchmarks.networks import beyond_stock
 from benchmarks.peak import PEAK, TOY
 from cifarnet.system import usable_cores
 
-from .implementations import FROM_ARRAYS, FROM_FILES, TOY_ARRAYS, TOY_FILES
+from .implementations import BATCH, FROM_ARRAYS, FROM_FILES, TOY_ARRAYS, TOY_FILES
 from .table import FOLDER, LATENCY, THROUGHPUT, figure_of, table
 from .timing import check_classes, check_probabilities
 
-IMAGES = 4096
-"""Images that implementations get as an array."""
+IMAGES = 39 * BATCH
+"""Images that implementations get as an array: the whole batches of CIFAR-10's test images."""
 WRITE_WEIGHTS = """
 import json, sys, numpy as np, cifarnet
 config, weights = cifarnet.import_weights(sys.argv[1])
@@ -67,13 +67,13 @@ TOY_PLAN = Plan(
 )
 
 
-def measure(plan: Plan, model: Path, results: ResultsFile) -> None:
+def measure(plan: Plan, model: Path, int8_model: Path, results: ResultsFile) -> None:
     """Measure one image on one core, batches on all cores, and a folder of files on all cores."""
     cores = usable_cores() or 1
     arrays = [each for each in FROM_ARRAYS if each.name in plan.arrays]
     folders = [each for each in FROM_FILES if each.name in plan.folders]
-    single, batches = {"batch": 1, "calls": plan.single_calls}, {"batch": 256, "calls": plan.batch_calls}
-    with prepared(plan, model) as (settings, expected):
+    single, batches = {"batch": 1, "calls": plan.single_calls}, {"batch": BATCH, "calls": plan.batch_calls}
+    with prepared(plan, model, int8_model) as (settings, expected):
         probabilities, classes = check_probabilities(expected), check_classes(expected)
         for cell, chosen, threads, rounds, further, check in (
             (LATENCY, arrays, 1, plan.rounds, single, probabilities),
@@ -86,21 +86,25 @@ def measure(plan: Plan, model: Path, results: ResultsFile) -> None:
 
 
 @contextlib.contextmanager
-def prepared(plan: Plan, model: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def prepared(plan: Plan, model: Path, int8_model: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Yield the settings of all implementations, with their files while it lasts, and cifarnet's probabilities."""
-    images, classifier = cifarnet.load_dataset(plan.source).test.images, cifarnet.Classifier(model)
+    test, classifier = cifarnet.load_dataset(plan.source).test, cifarnet.Classifier(model)
+    images = test.images
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         command = [sys.executable, "-c", WRITE_WEIGHTS, str(model), root]
         config = json.loads(subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.PIPE).stdout)
         np.save(folder / "images.npy", images[:IMAGES])
+        np.save(folder / "classes.npy", test.labels[:IMAGES])
         yield (
             {
                 "model": str(model),
+                "int8_model": str(int8_model),
                 "labels": classifier.labels,
                 "model_config": config,
                 "weights": str(folder / "weights.npz"),
                 "images": str(folder / "images.npy"),
+                "classes": str(folder / "classes.npy"),
                 "judged": plan.judged,
                 "folder": str(write_images(folder / "files", images, plan.files)),
                 "judged_folder": str(write_images(folder / "judged", images, plan.judged)),
@@ -138,7 +142,7 @@ def main() -> None:
     require_stock(model, contract)
     sizes = dataclasses.asdict(plan) | {"model_config": contract["model"]}
     results = ResultsFile(given.results / "inference.jsonl", "inference", sizes)
-    measure(plan, model, results)
+    measure(plan, model, model if given.toy else model.with_suffix(".int8.onnx"), results)
     results.close()
     figure_of(results.path)
     print(table(results.path))

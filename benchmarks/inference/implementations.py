@@ -21,6 +21,8 @@ from benchmarks.harness.worker import Task
 BACKENDS = ("jax", "torch", "tensorflow")
 BATCH = 256
 """Images per call of the model in folders."""
+LOWER = "lower precision"
+"""Group of implementations whose probabilities differ by design: they are no baselines, and their accuracy is shown."""
 Answer = Callable[[NDArray[np.uint8]], Any]
 Classify = Callable[[Path], list[int]]
 
@@ -29,8 +31,16 @@ def cifarnet_classifier(task: Task) -> Answer:
     """Return `Classifier` of the exported file, by its public API: probabilities or whole predictions."""
     import cifarnet
 
-    classifier = cifarnet.Classifier(task.settings["model"], threads=task.cores)
+    classifier = cifarnet.Classifier(exported(task), threads=task.cores)
     return classifier if task.options["predictions"] else classifier.probabilities
+
+
+def exported(task: Task) -> str:
+    """Return the path of the exported file: float32, or int8 where the options say so. Raises ``FileNotFoundError``."""
+    file: str = task.settings[task.options.get("file", "model")]
+    if not Path(file).exists():
+        raise FileNotFoundError(f"{Path(file).name} is missing; expected it beside the model: cifarnet export --int8")
+    return file
 
 
 def answer_array(answer: Any, task: Task) -> NDArray[np.float32]:
@@ -46,13 +56,13 @@ def onnxruntime_file(task: Task, file: str | None = None) -> Answer:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.cores
-    session = onnxruntime.InferenceSession(file or task.settings["model"], options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file or exported(task), options, providers=["CPUExecutionProvider"])
     name, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name if file else "probabilities"]
     return lambda images: session.run(outputs, {name: images})[0]
 
 
 def openvino_file(task: Task) -> Answer:
-    """Return the same exported file in OpenVINO, with the batch size fixed, in float32."""
+    """Return the same exported file in OpenVINO, with the batch size fixed, in float32 or bfloat16."""
     import openvino
 
     core = openvino.Core()
@@ -61,11 +71,25 @@ def openvino_file(task: Task) -> Answer:
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": task.cores,
-        "INFERENCE_PRECISION_HINT": "f32",  # where the processor could, it would compute in bfloat16
+        "INFERENCE_PRECISION_HINT": task.options["precision"],  # else in bfloat16 where the processor can
     }
     compiled = core.compile_model(model, "CPU", options)
     request, output = compiled.create_infer_request(), compiled.output("probabilities")
     return lambda images: np.asarray(request.infer([images], share_inputs=True, share_outputs=True)[output])
+
+
+def opencv_file(task: Task) -> Answer:
+    """Return the same exported file in the module `dnn` of OpenCV."""
+    import cv2
+
+    cv2.setNumThreads(task.cores)
+    network = cv2.dnn.readNetFromONNX(task.settings["model"])
+
+    def answer(images: NDArray[np.uint8]) -> Any:
+        network.setInput(images, "images")
+        return network.forward("probabilities")
+
+    return answer
 
 
 def keras_network(task: Task) -> Any:
@@ -213,14 +237,14 @@ class _DecodedFiles:
 def _row(
     name: str, program: str, framework: str, *needs: str, group: str = "runtime", backend: str = "", **options: object
 ) -> Implementation:
-    """Return the row of a function above; ``group`` Keras needs Keras too."""
+    """Return the row of a function above; ``group`` Keras needs Keras too, and ``LOWER`` is not checked, but scored."""
     return Implementation(
         name=name,
         program="benchmarks.inference.timing:" + ("run_folder" if program.endswith("folder") else "run"),
         group=group,
         framework=framework,
         needs=(*needs, *(["keras", backend] if backend else [])),
-        options={"function": program, **options},
+        options={"function": program, "checked": group != LOWER, **options},
         environment={"KERAS_BACKEND": backend} if backend else {},
     )
 
@@ -237,7 +261,16 @@ FROM_ARRAYS = (
     _row("PyTorch", "torch_module", "torch", "torch"),
     _row("PyTorch, torch.compile", "torch_module", "torch", "torch", compiled=True),
     _row("file of Keras' export on torch, onnxruntime", "keras_export", "onnxruntime", backend="torch"),
-    _row("the same file, OpenVINO", "openvino_file", "openvino", "openvino"),
+    _row("the same file, OpenVINO", "openvino_file", "openvino", "openvino", precision="f32"),
+    _row("the same file, OpenVINO in bfloat16", "openvino_file", "openvino", "openvino", group=LOWER, precision="bf16"),
+    _row("the same file, OpenCV", "opencv_file", "opencv", "cv2"),
+    _row("int8 file, onnxruntime", "onnxruntime_file", "onnxruntime", group=LOWER, file="int8_model"),
+    _row(
+        *("int8 file, cifarnet, probabilities", "cifarnet_classifier", "onnxruntime"),
+        group=LOWER,
+        file="int8_model",
+        predictions=False,
+    ),
 )
 FROM_FILES = (
     _row("cifarnet, stream", "cifarnet_folder", "onnxruntime", group="cifarnet"),
@@ -250,5 +283,9 @@ FROM_FILES = (
     ),
     _row("PyTorch DataLoader with Pillow", "torch_folder", "torch", "torch"),
 )
-TOY_ARRAYS = ("cifarnet, probabilities", "the same file, onnxruntime")
+TOY_ARRAYS = (
+    "cifarnet, probabilities",
+    "the same file, onnxruntime",
+    *(each.name for each in FROM_ARRAYS if each.group == LOWER or each.framework == "opencv"),
+)
 TOY_FILES = ("cifarnet, stream", "Pillow in threads, onnxruntime in batches")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from benchmarks import RESULTS
 from benchmarks.harness.figures import draw_bars, figure, save
-from benchmarks.harness.records import Results, markdown, shown
+from benchmarks.harness.records import Results, markdown, percent, shown
 from benchmarks.peak import inference_operations, peak_rate
+
+from .implementations import LOWER
 
 LATENCY, THROUGHPUT, FOLDER = "one image, one core", "batches of 256, all cores", "a folder of PNG files, all cores"
 
@@ -33,13 +35,15 @@ def _best_baseline(results: Results, cell: str, key: str, best: Callable[[list[f
     found = [
         median
         for name, line in results.implementations(cell).items()
-        if line["group"] not in ("cifarnet", "limit") and (median := results.median(cell, name, key))
+        if line["group"] not in ("cifarnet", "limit", LOWER) and (median := results.median(cell, name, key))
     ]
     return best(found) if found else None
 
 
 def _latency(results: Results) -> str:
-    titles = ("implementation", "median, µs", "p99, µs", "speed-up over the best baseline", "of peak", "ready after, s")
+    titles = ["implementation", "median, µs", "p99, µs", "speed-up over the best baseline", "of peak", "ready after, s"]
+    accuracies = _accuracies(results)
+    titles += ["test accuracy"] * bool(accuracies)
     best, peak = _best_baseline(results, LATENCY, "microseconds", min), _peak(results, LATENCY)
 
     def row(name: str) -> list[str]:
@@ -52,11 +56,18 @@ def _latency(results: Results) -> str:
             shown(best / median if best else None, ".2f"),
             shown(1e6 / median / peak if peak else None, ".0%"),
             _ready(results, LATENCY, name),
+            *([accuracies.get(name, "")] if accuracies else []),
         ]
 
     names = results.ranked(LATENCY, lambda name: results.median(LATENCY, name, "microseconds"), least_first=True)
     rows = [results.out_row(LATENCY, name, len(titles)) or row(name) for name in names]
     return f"**{LATENCY.capitalize()}**, from uint8 pixels.\n\n{markdown(titles, rows)}"
+
+
+def _accuracies(results: Results) -> dict[str, str]:
+    """Return the accuracy by implementation; earlier results have none."""
+    found = {name: results.median(THROUGHPUT, name, "accuracy") for name in results.implementations(THROUGHPUT)}
+    return {name: percent(accuracy, 2) for name, accuracy in found.items() if accuracy is not None}
 
 
 def _ready(results: Results, cell: str, name: str) -> str:
@@ -66,7 +77,9 @@ def _ready(results: Results, cell: str, name: str) -> str:
 
 
 def _rates(results: Results, cell: str) -> str:
-    titles = ("implementation", "images/s", "against the best baseline", "of peak", "ready after, s", "peak memory, MB")
+    titles = ["implementation", "images/s", "against the best baseline", "of peak", "ready after, s", "peak memory, MB"]
+    accuracies = _accuracies(results) if cell == THROUGHPUT else {}
+    titles += ["test accuracy"] * bool(accuracies)
     best, peak = _best_baseline(results, cell, "rate", max), _peak(results, cell)
 
     def row(name: str) -> list[str]:
@@ -78,6 +91,7 @@ def _rates(results: Results, cell: str) -> str:
             shown(rate / peak if peak else None, ".0%"),
             _ready(results, cell, name),
             results.peak_memory(cell, name),
+            *([accuracies.get(name, "")] if accuracies else []),
         ]
 
     names = results.ranked(cell, lambda name: results.median(cell, name, "rate"))
@@ -115,7 +129,7 @@ def figure_of(path: Path) -> None:
             if (samples := results.values(cell, name, key))
         }
         draw_bars(each, f"inference: {cell}", unit, bars, least_first=cell == LATENCY)
-        if cell == LATENCY:  # the slowest takes hundreds of times as long as the fastest
+        if cell == LATENCY and bars:  # the slowest takes hundreds of times as long as the fastest
             each.set_xscale("log")
             each.set_xlim(left=0.5 * min(statistics.median(samples) for _, samples in bars.values()))
     save(drawn, path.with_suffix(".png"))

@@ -29,14 +29,27 @@ def run(task: Task, rounds: Rounds) -> None:
     batches = [images[at : at + size] for at in range(0, len(images) - size + 1, size)]
     checked = batches[: -(-task.settings["judged"] // size)]
     answers = [implementations.answer_array(answer(batch), task) for batch in checked]
-    np.save(task.folder / ANSWERS, np.concatenate(answers))
+    if task.options["checked"]:
+        np.save(task.folder / ANSWERS, np.concatenate(answers))
     rounds.ready()
+    scored: dict[str, float] = {}
     while True:
         rounds.wait()
         seconds: list[float] = []
         while len(seconds) < task.settings["calls"] and sum(seconds) < LIMIT_S:
             seconds.append(_seconds(answer, batches[len(seconds) % len(batches)]))
-        rounds.done(rate=size * len(seconds) / sum(seconds), microseconds=[round(1e6 * each, 1) for each in seconds])
+        elapsed = rounds.elapsed()
+        if size > 1 and not scored:
+            scored = {"accuracy": _accuracy(answer, batches, task)}
+        rates = {"rate": size * len(seconds) / sum(seconds), "microseconds": [round(1e6 * each, 1) for each in seconds]}
+        rounds.done(seconds=elapsed, **rates, **scored)
+
+
+def _accuracy(answer: implementations.Answer, batches: list[Any], task: Task) -> float:
+    """Return the accuracy, 0 to 1, on all whole batches of the test images."""
+    classes = [implementations.answer_array(answer(batch), task).argmax(axis=1) for batch in batches]
+    found = np.concatenate(classes)
+    return float((found == np.load(task.settings["classes"])[: len(found)]).mean())
 
 
 def _seconds(answer: implementations.Answer, batch: Any) -> float:

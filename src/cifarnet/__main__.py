@@ -1,11 +1,15 @@
 """``python -m cifarnet`` and ``cifarnet`` are the same command."""
 
+import atexit
+import gc
+
 from .interrupt import exit_on_interrupt
 
 
 def main() -> None:
     """Run the command; Ctrl-C has its say from the first import to the last breath of the process."""
     exit_on_interrupt()
+    atexit.register(gc.freeze)  # or Python searches all objects for cycles at its end, a fifth of a short command
     from .cli import main as run  # typer, and what it brings
 
     run()

@@ -8,16 +8,16 @@ import io
 import os
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
+from . import png
 from .contract import IMAGE_SHAPE, Shape, reason_or_pointer
 from .errors import ConfigError, DataError, SizeError, reason
 
@@ -37,10 +37,8 @@ VERSION = 1
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", *(("AVIF",) if _READS_AVIF else ()))
 """Accepted formats. Pillow also opens formats that start other programs."""
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-"""First bytes of a PNG file."""
-_PNG_TEXTS = frozenset((b"iCCP", b"iTXt", b"tEXt", b"zTXt"))
-"""Chunks with texts and color profiles. Pillow refuses large ones, but they do not affect the pixels."""
+SMALL_BYTES = 1 << 16
+"""Files smaller than this are read at once, which is faster than in Pillow's steps."""
 
 MAX_PIXELS = 89_478_485
 """Default maximum size of an image; Pillow's limit for decompression bombs, 256 MiB as RGB."""
@@ -127,13 +125,28 @@ def max_pixels() -> int:
 
 
 def _decoded(file: Path | BinaryIO, shape: Shape, limit: int) -> NDArray[np.uint8]:
+    content = _small(file)
+    if content is not None and shape[0] * shape[1] <= limit:
+        if (plain := png.plain_pixels(content, shape)) is not None:
+            return plain
+        file = io.BytesIO(content)
+    Image.preinit()  # the common formats; `open` would import those of all others
     with Image.open(file, formats=_FORMATS) as image:
         # Checked here as well, because newer Python versions may not apply warning filters in threads.
         if image.width * image.height > limit:
             raise SizeError(f"{image.width}x{image.height} pixels")
         if image.format == "PNG" and image.fp is not None:
-            _require_checksums(image.fp)
+            png.require_checksums(image.fp)
         return pixels(image, shape)
+
+
+def _small(file: Path | BinaryIO) -> bytes | None:
+    """Return the content of a file, or None unless it is small."""
+    if not isinstance(file, Path):
+        return None
+    with file.open("rb") as opened:
+        content = opened.read(SMALL_BYTES)
+    return content if len(content) < SMALL_BYTES else None
 
 
 def _without_texts(file: Path | BinaryIO) -> BinaryIO | None:
@@ -143,32 +156,8 @@ def _without_texts(file: Path | BinaryIO) -> BinaryIO | None:
     else:
         file.seek(0)
         content = file.read()
-    kept, place = [content[: len(PNG_SIGNATURE)]], len(PNG_SIGNATURE)
-    while content.startswith(PNG_SIGNATURE) and place < len(content):
-        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
-        if content[place + 4 : place + 8] not in _PNG_TEXTS:
-            kept.append(content[place:end])
-        place = end
-    bare = b"".join(kept)
-    return io.BytesIO(bare) if len(kept) > 1 and len(bare) < len(content) else None
-
-
-def _require_checksums(png: IO[bytes]) -> None:
-    """Raise ValueError if the CRC of a PNG file's pixels does not match, which Pillow does not check.
-
-    Damage elsewhere is ignored, as viewers do. The position in the file is kept.
-    """
-    position, kind = png.tell(), b""
-    png.seek(len(PNG_SIGNATURE))
-    while kind != b"IEND" and len(head := png.read(8)) == 8:
-        size_bytes, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if kind == b"IDAT":
-            found, stored = zlib.crc32(png.read(size_bytes), zlib.crc32(kind)), png.read(4)
-            if len(stored) == 4 and int.from_bytes(stored, "big") != found:
-                raise ValueError("broken PNG file: the CRC of its pixels does not match")
-        else:
-            png.seek(size_bytes + 4, os.SEEK_CUR)
-    png.seek(position)
+    bare = png.without_texts(content)
+    return None if bare is None else io.BytesIO(bare)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -44,6 +43,8 @@ def images_at_once(count: int, shape: tuple[int, ...]) -> int:
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Return the version of Python and of each of ``packages`` that is installed."""
+    from importlib.metadata import PackageNotFoundError, version  # takes longer to import than the rest of this module
+
     installed = {"python": platform.python_version()}
     for package in packages:
         try:

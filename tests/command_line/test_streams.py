@@ -93,7 +93,8 @@ def printed(monkeypatch, worked):
 
 
 def test_every_command_is_listed_here():
-    assert [info.name for info in (*cli.app.registered_commands, *cli.app.registered_groups)] == list(COMMANDS)
+    program = cli.program()
+    assert [info.name for info in (*program.registered_commands, *program.registered_groups)] == list(COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Annotated
 
@@ -12,24 +13,14 @@ from cifarnet.errors import CifarnetError, WorkerError
 from cifarnet.interrupt import exit_on_interrupt
 from cifarnet.system import prepare_process
 
-from . import data
 from .display import complain, discard, out, prepare_streams
 from .options import require_text
 
 COMMANDS = (
-    *("train", "tune", "evaluate", "report", "export", "inspect", "predict", "compare", "reproduce"),
-    *("conformance", "robustness", "demo", "doctor"),
+    *("train", "tune", "evaluate", "report", "export", "inspect", "predict", "compare", "reproduce", "conformance"),
+    *("robustness", "demo", "doctor", "data"),
 )
-"""Modules with a function ``command`` each, in the order of the help."""
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
-for name in COMMANDS:
-    app.command(name)(import_module(f".{name}", __name__).command)
-app.add_typer(data.app, name="data")
+"""Names of the commands and of their modules, in the order of the help."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -40,7 +31,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def common_options(
     version: Annotated[  # noqa: ARG001  # handled by its callback
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
@@ -48,6 +38,30 @@ def common_options(
 ) -> None:
     """Train, evaluate and export a small image classifier on JAX, PyTorch or TensorFlow."""
     prepare_process()
+
+
+def program(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the command line with the commands ``names`` only, of which it imports the modules."""
+    built = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+    built.callback()(common_options)
+    for name in names:
+        module = import_module(f".{name}", __name__)
+        if hasattr(module, "app"):
+            built.add_typer(module.app, name=name)
+        else:
+            built.command(name)(module.command)
+    return built
+
+
+def app() -> None:
+    """Run the command that the arguments begin with; import the others only if there is none."""
+    named = [name for name in sys.argv[1:2] if name in COMMANDS]
+    program(named or COMMANDS)()
 
 
 EXTRAS = {

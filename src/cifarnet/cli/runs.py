@@ -11,7 +11,6 @@ from cifarnet import pretrained
 from cifarnet.errors import RunError, shell_word, shown
 from cifarnet.run.find import find_exported_run, find_run, names_file
 from cifarnet.run.folder import LATEST, MODEL, RECORD, Run, require_weights
-from cifarnet.run.state import require_own_export
 
 from .display import say
 
@@ -84,5 +83,7 @@ def exported_model(run: Run) -> Path:
             f"{run} has no {run.model.name}; expected an exported model: "
             f"`cifarnet export {shell_word(str(run))} --onnx` first"
         )
+    from cifarnet.run.state import require_own_export  # not for a model that is no run's
+
     require_own_export(run)
     return run.model

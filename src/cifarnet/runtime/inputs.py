@@ -135,9 +135,10 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
     from cifarnet.preprocessing import LIMIT_VARIABLE, SYSTEM_ADVICE, max_pixels, read_pixels
 
     if isinstance(image, str | os.PathLike):
-        source: Path | io.BytesIO = Path(image)
-        name = str(source)
-        _require_file(Path(image))
+        path = image if isinstance(image, Path) else Path(image)
+        _require_file(path)
+        source: Path | io.BytesIO = path
+        name: object = path
     else:
         source, name = io.BytesIO(image), "the image"
     try:
