@@ -37,7 +37,7 @@ train: $(VENV)/.has-$(BACKEND)
 # Tests run side by side, one on each core: free ones take what is left of the others' (worksteal), but where tests of a
 # file share what was trained for them, which stay in one process (loadfile).
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
-TRAINING := tests/comparison tests/export tests/training
+TRAINING := tests/comparison tests/export tests/training tests/command_line/test_own_folder.py tests/test_python_api.py
 
 check: lint
 	$(PYTEST) --dist worksteal $(patsubst %,--ignore=%,tests/every_backend $(TRAINING))

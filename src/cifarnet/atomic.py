@@ -165,7 +165,7 @@ def has_ended(process: str) -> bool:
 def _started(pid: int) -> str:
     """Return when a process started, in clock ticks since the boot, or "" if the system does not tell."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]  # field 22 of proc_pid_stat(5)
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()  # field 22, see proc(5)
     except (OSError, IndexError):
         return ""
 

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -315,14 +316,14 @@ def test_a_long_list_of_unreadable_images_is_cut(class_folders):
 
 
 def test_too_many_open_files_are_not_blamed_on_the_images(class_folders, monkeypatch):
-    opened = Image.open
+    opened = Path.open
 
-    def refuse_last(path, **formats):
+    def refuse_last(path, *arguments, **settings):
         if path.name == "4.png":
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
-        return opened(path, **formats)
+        return opened(path, *arguments, **settings)
 
-    monkeypatch.setattr(Image, "open", refuse_last)
+    monkeypatch.setattr(Path, "open", refuse_last)
     expected = r"^[^ ]*cat/4\.png cannot be read \(Too many open files\): an error of the system, not of the file"
     with pytest.raises(DataError, match=expected) as info:
         load_dataset(class_folders)
