@@ -54,6 +54,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "strong": recipes.changed_table,
     "training": training.table,
     "trials": trials.tuning_table,
+    "tuned": recipes.tuned_table,
     "workers": workers.table,
 }
 """The Markdown of each table, by the name in its marks."""

@@ -1,5 +1,6 @@
 """The tables and the figure of the recipes benchmark, from the stored trainings."""
 
+import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ def _seeds(group: Sequence[Training]) -> str:
 
 
 def _accuracy(group: Sequence[Training], name: str) -> str:
-    return mean_and_range([100 * training.end[name] for training in group], "{:.2f}%")
+    return _mean_percent([training.end[name] for training in group])
 
 
 def _loss(group: Sequence[Training]) -> float:
@@ -187,3 +188,32 @@ def figure_of(path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     save(drawn, path.with_suffix(".png"))
+
+
+def tuned_table(path: Path = CHANGED, runs: Path = RESULTS / "runs") -> str:
+    """Return the accuracy of `seed` with the settings that `cifarnet tune` found, and with its own."""
+    own = [json.loads(run.read_text()) for run in sorted(runs.glob("seed*-tensorflow.json"))]
+    rows = [["`seed`", "", [run["metrics"]["test"]["accuracy"] for run in own], [run["best_epoch"] for run in own]]]
+    groups: dict[str, list[Training]] = {}
+    for training in trainings(path):
+        if training.head["name"] == "seed":
+            groups.setdefault(_settings_text(training.head["changed"]), []).append(training)
+    for settings, group in groups.items():
+        accuracies = [training.end["test_accuracy"] for training in group]
+        rows.append(["`seed`, tuned", settings, accuracies, [training.best["epoch"] for training in group]])
+    columns = ["recipe", "settings", "seeds", "best epoch", "test accuracy"]
+    return markdown(
+        columns,
+        [
+            [name, settings, len(accuracies), ", ".join(map(str, epochs)), _mean_percent(accuracies)]
+            for name, settings, accuracies, epochs in rows
+        ],
+    )
+
+
+def _settings_text(changed: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in changed.items())
+
+
+def _mean_percent(fractions: Sequence[float]) -> str:
+    return mean_and_range([100 * fraction for fraction in fractions], "{:.2f}%")
