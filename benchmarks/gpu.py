@@ -55,22 +55,20 @@ def images_per_second(name: str) -> float:
     from cifarnet.training.optimizer import build_optimizer, compile_engine
 
     settings = recipe(name)
-    network, sizes = logits_of(build_model(settings.model)), (STEPS, settings.train.batch_size)
-    engine = compile_engine(
-        network, build_optimizer(settings.train, network), settings.train, settings.model.ghost_batch
-    )
-    rng = np.random.default_rng(0)
+    train, network = settings.train, logits_of(build_model(settings.model))
+    shape, rng = (STEPS, train.batch_size), np.random.default_rng(0)
     steps = Steps(
-        rng.integers(0, 256, (*sizes, *settings.model.image_shape), np.uint8),
-        rng.integers(0, 10, sizes, np.int32),
-        np.ones(sizes, np.float32),
-        np.full(STEPS, settings.train.learning_rate, np.float32),
+        rng.integers(0, 256, (*shape, *settings.model.image_shape), np.uint8),
+        rng.integers(0, settings.model.classes, shape, np.int32),
+        np.ones(shape, np.float32),
+        np.full(STEPS, train.learning_rate, np.float32),
     )
+    engine = compile_engine(network, build_optimizer(train, network), settings, steps.labels.ravel())
     engine.train(steps)
     began = time.perf_counter()
     for _ in range(CALLS):
         engine.train(steps)
-    return CALLS * STEPS * settings.train.batch_size / (time.perf_counter() - began)
+    return CALLS * STEPS * train.batch_size / (time.perf_counter() - began)
 
 
 def measure() -> None:
