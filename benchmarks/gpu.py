@@ -1,8 +1,8 @@
-"""What needs a GPU, within ten minutes: ``python -m benchmarks.gpu``.
+"""Training and tests on a GPU, in ten minutes: ``python -m benchmarks.gpu``.
 
-On each installed backend that sees a GPU it times training steps of the recipes, measures how exact a float32 matrix
-product is, which shows whether TF32 is off, and runs the tests of the engine. It appends a line per backend to
-``results/gpu.jsonl``. Without a GPU it prints one line.
+On each installed backend that sees a GPU, times training steps of the recipes, measures the error of a float32 matrix
+product, which shows whether TF32 is off, and runs the tests of the engine. Appends a line per backend to
+``results/gpu.jsonl``. Without a GPU, prints one line.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def images_per_second(name: str) -> float:
 
 
 def measure() -> None:
-    """Print the devices of the backend of this process and, on a GPU, what was measured."""
+    """Print the devices of the backend of this process and, on a GPU, the measurements."""
     prepare_process()
     choose()
     devices = adapter().devices()
@@ -85,7 +85,7 @@ def measure() -> None:
 
 
 def child(backend: str, *arguments: str) -> tuple[int | None, str, str]:
-    """Return the exit code of a process on ``backend``, None if it took too long, its output and its last words."""
+    """Run Python on ``backend``; return its exit code, None after ``LIMIT_S``, its output and the last line."""
     command, environment = [sys.executable, "-m", *arguments], os.environ | {"KERAS_BACKEND": backend}
     try:
         done = subprocess.run(
@@ -99,7 +99,7 @@ def child(backend: str, *arguments: str) -> tuple[int | None, str, str]:
 
 
 def line_of(backend: str) -> dict[str, Any] | None:
-    """Return what was measured on ``backend``, or None if it sees no GPU."""
+    """Return the line to store for ``backend``, or None if it sees no GPU."""
     code, output, last = child(backend, "benchmarks.gpu", "--measure")
     found: dict[str, Any] = {"backend": backend}
     for result in results_in(output.splitlines()):
