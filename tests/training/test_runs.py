@@ -101,7 +101,7 @@ def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):
 def test_the_calibration_rests_on_the_held_out_images_alone(whole, job, dataset):
     parts = hold_out(dataset.train, job.train.validation_fraction, job.train.seed, 10)
     logits = predict(predictor(whole.run.load_model()), dataset.train.images[parts.validation])
-    expected = calibrate(logits, dataset.train.labels[parts.validation]).to_json()
+    expected = members(calibrate(logits, dataset.train.labels[parts.validation]))
     assert whole.record["calibration"] == expected
     assert whole.record["calibration"]["images"] == len(parts.validation)
 
