@@ -1,4 +1,4 @@
-"""PNG files: checksums, texts, and a short way to the pixels of plain ones."""
+"""PNG files: checksums, texts, and fast decoding of plain files."""
 
 import os
 import struct
