@@ -1,8 +1,8 @@
-"""What needs a GPU, within ten minutes: ``python -m benchmarks.gpu``.
+"""Training and tests on a GPU, in ten minutes: ``python -m benchmarks.gpu``.
 
-On each installed backend that sees a GPU it times training steps of the recipes, measures how exact a float32 matrix
-product is, which shows whether TF32 is off, and runs the tests of the engine. It appends a line per backend to
-``results/gpu.jsonl``. Without a GPU it prints one line.
+On each installed backend that sees a GPU, times training steps of the recipes, measures the error of a float32 matrix
+product, which shows whether TF32 is off, and runs the tests of the engine. Appends a line per backend to
+``results/gpu.jsonl``. Without a GPU, prints one line.
 """
 
 import argparse
@@ -55,26 +55,24 @@ def images_per_second(name: str) -> float:
     from cifarnet.training.optimizer import build_optimizer, compile_engine
 
     settings = recipe(name)
-    network, sizes = logits_of(build_model(settings.model)), (STEPS, settings.train.batch_size)
-    engine = compile_engine(
-        network, build_optimizer(settings.train, network), settings.train, settings.model.ghost_batch
-    )
-    rng = np.random.default_rng(0)
+    train, network = settings.train, logits_of(build_model(settings.model))
+    shape, rng = (STEPS, train.batch_size), np.random.default_rng(0)
     steps = Steps(
-        rng.integers(0, 256, (*sizes, *settings.model.image_shape), np.uint8),
-        rng.integers(0, 10, sizes, np.int32),
-        np.ones(sizes, np.float32),
-        np.full(STEPS, settings.train.learning_rate, np.float32),
+        rng.integers(0, 256, (*shape, *settings.model.image_shape), np.uint8),
+        rng.integers(0, settings.model.classes, shape, np.int32),
+        np.ones(shape, np.float32),
+        np.full(STEPS, train.learning_rate, np.float32),
     )
+    engine = compile_engine(network, build_optimizer(train, network), settings, steps.labels.ravel())
     engine.train(steps)
     began = time.perf_counter()
     for _ in range(CALLS):
         engine.train(steps)
-    return CALLS * STEPS * settings.train.batch_size / (time.perf_counter() - began)
+    return CALLS * STEPS * train.batch_size / (time.perf_counter() - began)
 
 
 def measure() -> None:
-    """Print the devices of the backend of this process and, on a GPU, what was measured."""
+    """Print the devices of the backend of this process and, on a GPU, the measurements."""
     prepare_process()
     choose()
     devices = adapter().devices()
@@ -87,7 +85,7 @@ def measure() -> None:
 
 
 def child(backend: str, *arguments: str) -> tuple[int | None, str, str]:
-    """Return the exit code of a process on ``backend``, None if it took too long, its output and its last words."""
+    """Run Python on ``backend``; return its exit code, None after ``LIMIT_S``, its output and the last line."""
     command, environment = [sys.executable, "-m", *arguments], os.environ | {"KERAS_BACKEND": backend}
     try:
         done = subprocess.run(
@@ -101,7 +99,7 @@ def child(backend: str, *arguments: str) -> tuple[int | None, str, str]:
 
 
 def line_of(backend: str) -> dict[str, Any] | None:
-    """Return what was measured on ``backend``, or None if it sees no GPU."""
+    """Return the line to store for ``backend``, or None if it sees no GPU."""
     code, output, last = child(backend, "benchmarks.gpu", "--measure")
     found: dict[str, Any] = {"backend": backend}
     for result in results_in(output.splitlines()):

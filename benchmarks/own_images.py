@@ -1,7 +1,7 @@
 """Learning from few images: ``python -m benchmarks.own_images BACKEND SEED [SEED ...] [--images N ...]``.
 
-A folder of own images is imitated by PNG files of CIFAR-10: 50, 300 or 1,000 training images of each class, either of
-two classes, cats and dogs, or of all ten, and all their test images. The recipes ``seed`` and ``fast`` are trained on
+PNG files of CIFAR-10 stand for a folder of your own images: 50, 300 or 1,000 training images of each class, of two
+classes, cats and dogs, or of all ten, and all their test images. The recipes ``seed`` and ``fast`` are trained on
 it from scratch, and ``seed`` with settings that were tuned on it. On two classes, ``fast`` also starts from the
 convolutions of a network that was trained on the eight other classes: it is fine-tuned, or its convolutions stay frozen
 and a logistic regression is fitted to their features. Appends to ``results/own_images.jsonl``.
@@ -13,10 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -73,18 +72,23 @@ def of_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 
 def train_others(dataset: Dataset, runs: Path, seed: int, epochs: int | None = None) -> Path:
-    """Train ``fast`` on the classes but the two, below ``runs``, and return the folder of the run."""
+    """Train ``fast`` on all classes but the two, and return the folder of the run below ``runs``."""
     others = of_classes(dataset, [name for name in dataset.labels if name not in TWO])
     changes = {"seed": seed, "classes": len(others.labels)} | ({"epochs": epochs} if epochs else {})
     settings = cifarnet.recipe("fast").changed(changes)
     return cifarnet.train(others, "fast", runs=runs, model_config=settings.model, train_config=settings.train).path
 
 
-def train_own(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Line:
-    """Train on the folder by the command line, and return the run's record."""
-    chosen = [str(runs / word) if word in (ORIGIN, TUNED) else word for word in WAYS[way]]
-    words = ("--runs", str(runs), "--seed", str(seed), *options)
-    return dict(json.loads(cifarnet_on(folder, "train", *chosen, *words, "--json")))
+def train(folder: Path, *words: str) -> Line:
+    """Train on the folder by the command line, with options ``words``, and return the results that are stored."""
+    record = json.loads(cifarnet_on(folder, "train", *words, "--json"))
+    return {
+        "train": record["train"],
+        "test_images": record["data"]["test_images"],
+        "test_accuracy": record["metrics"]["test"]["accuracy"],
+        "epochs": record["epochs"],
+        "seconds": record["elapsed_s"],
+    }
 
 
 def cifarnet_on(folder: Path, *words: str) -> str:
@@ -93,8 +97,8 @@ def cifarnet_on(folder: Path, *words: str) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def fit_frozen(folder: Path, origin: cifarnet.Run) -> dict[str, Any]:
-    """Fit a logistic regression to the features of a trained network's last block, and return its figures."""
+def fit_frozen(folder: Path, origin: cifarnet.Run) -> Line:
+    """Fit a logistic regression to the features of a trained network's last block, and return its results."""
     import keras
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.pipeline import make_pipeline
@@ -119,9 +123,9 @@ def measure(
     trials: int = TRIALS,
     origin: Path | None = None,
 ) -> list[Line]:
-    """Train in the ways and return a line for each; few ``images`` of a class, ``epochs`` and ``trials`` make a toy.
+    """Train on ``images`` of each class in each of the ``ways``, and return a line for each.
 
-    ``origin`` is the run on the other classes.
+    ``epochs`` replaces those of the recipes, and ``origin`` is the run on the other classes.
     """
     options = ("--epochs", str(epochs)) if epochs else ()
     with tempfile.TemporaryDirectory() as place:
@@ -135,21 +139,15 @@ def measure(
             cifarnet_on(folder, "tune", "--recipe", "seed", "--trials", str(trials), "--storage", str(storage))
         found = {way: _train(way, folder, runs, seed, options) for way in ways}
     head = {"seed": seed, "backend": cifarnet.choose_backend(), "classes": len(dataset.labels)}
-    head |= {"images_per_class": images}
-    return [{"way": way} | head | each | {"machine": machine(), "versions": versions()} for way, each in found.items()]
+    head |= {"images_per_class": images, "machine": machine(), "versions": versions()}
+    return [{"way": way} | head | each for way, each in found.items()]
 
 
-def _train(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Mapping[str, Any]:
+def _train(way: str, folder: Path, runs: Path, seed: int, options: Sequence[str]) -> Line:
     if way == FROZEN:
-        return fit_frozen(folder, cifarnet.find_run(str(runs / ORIGIN)))
-    record = train_own(way, folder, runs, seed, options)
-    return {
-        "train": record["train"],
-        "test_images": record["data"]["test_images"],
-        "test_accuracy": record["metrics"]["test"]["accuracy"],
-        "epochs": record["epochs"],
-        "seconds": record["elapsed_s"],
-    }
+        return fit_frozen(folder, cifarnet.find_run(runs, ORIGIN))
+    chosen = [str(runs / word) if word in (ORIGIN, TUNED) else word for word in WAYS[way]]
+    return train(folder, *chosen, "--runs", str(runs), "--seed", str(seed), *options)
 
 
 def table(path: Path = PATH) -> str:

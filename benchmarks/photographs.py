@@ -1,14 +1,13 @@
 """Image size on real photographs: ``python -m benchmarks.photographs BACKEND SEED [SEED ...] [--sizes N ...]``.
 
-The photographs are those of the package ``elpv-dataset``: solar cells in electroluminescence,
-300x300 pixels, gray, each judged by an expert. The two classes are cells that are certainly functional and certainly
-defective. 200 of each are trained on, and 500 others of each are the test images; cells of one solar module may be in
-both. The package is downloaded with pip; its images are licensed for non-commercial use (CC BY-NC-SA 4.0). Appends to
-``results/photographs.jsonl``.
+The package ``elpv-dataset`` has photographs of solar cells in electroluminescence, 300x300 pixels, gray, labeled by an
+expert. The two classes are cells that are certainly functional and certainly defective: 200 of each to train on and 500
+others of each to test on. Cells of one solar module may be in both splits. The package is downloaded with pip; its
+images are licensed for non-commercial use (CC BY-NC-SA 4.0). Appends to ``results/photographs.jsonl``.
 """
 
 import argparse
-import json
+import itertools
 import statistics
 import subprocess
 import sys
@@ -22,8 +21,8 @@ import numpy as np
 
 import cifarnet
 from benchmarks import RESULTS
-from benchmarks.harness.records import Line, append, grouped, machine, markdown, mean_and_range
-from benchmarks.own_images import cifarnet_on
+from benchmarks.harness.records import append, grouped, machine, markdown, mean_and_range
+from benchmarks.own_images import train
 from cifarnet.system import prepare_process, versions
 
 PATH = RESULTS / "photographs.jsonl"
@@ -49,7 +48,7 @@ def download(folder: Path) -> zipfile.ZipFile:
 
 
 def write_folder(wheel: zipfile.ZipFile, folder: Path, seed: int) -> None:
-    """Write the images below ``folder``, in train/ and test/, which of them in which depends on ``seed``."""
+    """Write the images to train/ and test/ below ``folder``, divided at random by ``seed``."""
     rows = [line.split() for line in wheel.read("elpv_dataset/data/labels.csv").decode().splitlines()]
     rng = np.random.Generator(np.random.PCG64(seed))
     for probability, name in CLASSES.items():
@@ -63,30 +62,14 @@ def write_folder(wheel: zipfile.ZipFile, folder: Path, seed: int) -> None:
 
 
 def measure(wheel: zipfile.ZipFile, seed: int, sizes: Sequence[int], ways: Sequence[str]) -> None:
-    """Train in each way at each size, and append a line for each."""
+    """Train in each of the ``ways`` at each of the ``sizes``, and append a line for each."""
+    head = {"seed": seed, "backend": cifarnet.choose_backend(), "machine": machine(), "versions": versions()}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "photos"
         write_folder(wheel, folder, seed)
-        for size in sizes:
-            for way in ways:
-                words = ("--image-size", str(size), "--seed", str(seed), "--runs", f"{place}/runs", "--json")
-                append(PATH, _line(json.loads(cifarnet_on(folder, "train", *WAYS[way], *words)), way, size, seed))
-
-
-def _line(record: Line, way: str, size: int, seed: int) -> Line:
-    return {
-        "way": way,
-        "image_size": size,
-        "seed": seed,
-        "backend": record["backend"],
-        "train": record["train"],
-        "test_images": record["data"]["test_images"],
-        "test_accuracy": record["metrics"]["test"]["accuracy"],
-        "epochs": record["epochs"],
-        "seconds": record["elapsed_s"],
-        "machine": machine(),
-        "versions": versions(),
-    }
+        for size, way in itertools.product(sizes, ways):
+            words = ("--image-size", str(size), "--seed", str(seed), "--runs", f"{place}/runs")
+            append(PATH, {"way": way, "image_size": size} | head | train(folder, *WAYS[way], *words))
 
 
 def table(path: Path = PATH) -> str:
@@ -96,11 +79,11 @@ def table(path: Path = PATH) -> str:
         [
             way,
             f"{size}x{size}",
-            mean_and_range([100 * line["test_accuracy"] for line in lines], "{:.1f}%"),
-            str(len(lines)),
-            f"{statistics.mean(line['seconds'] for line in lines):.0f}",
+            mean_and_range([100 * line["test_accuracy"] for line in groups[way, size]], "{:.1f}%"),
+            len(groups[way, size]),
+            f"{statistics.mean(line['seconds'] for line in groups[way, size]):.0f}",
         ]
-        for (way, size), lines in sorted(groups.items(), key=lambda each: (list(WAYS).index(each[0][0]), each[0][1]))
+        for way, size in sorted(groups, key=lambda each: (list(WAYS).index(each[0]), each[1]))
     ]
     return markdown(["recipe", "image size", "test accuracy", "seeds", "seconds"], rows)
 

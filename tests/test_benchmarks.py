@@ -19,12 +19,15 @@ from benchmarks.inference.__main__ import require_stock
 from benchmarks.inference.table import percentile
 from benchmarks.inference.timing import check_classes, check_probabilities
 from benchmarks.peak import inference_operations, training_operations
+from benchmarks.recipes.published import forward_operations
 from benchmarks.recipes.table import changed_table, short_table, trainings
 from benchmarks.scaling.table import growth
 from benchmarks.training.table import table as training_table
 from benchmarks.trials import ablation_table
 
 import cifarnet
+from cifarnet import pretrained
+from cifarnet.export.inspect import inspect_model
 
 PROJECT = Path(__file__).parents[1]
 STORED = PROJECT / "benchmarks" / "results"
@@ -236,9 +239,17 @@ def test_the_operations_of_the_recipe_are_those_counted_manually():
         *[(1, 4 * 4 * 128, 512), (1, 512, 256), (1, 256, 128), (1, 128, 10)],
     ]  # pixels that come out, values that each is computed from, filters or units
     first, *rest = (2 * math.prod(layer) for layer in layers)
-    model = cifarnet.recipe("seed").model.to_json()
-    assert inference_operations(model) == first + sum(rest)
-    assert training_operations(model) == 2 * first + 3 * sum(rest)  # the first layer needs no gradient of its inputs
+    config = cifarnet.recipe("seed").model
+    assert inference_operations(config.to_json()) == forward_operations(config) == first + sum(rest)
+    # The first layer needs no gradient of its inputs.
+    assert training_operations(config.to_json()) == 2 * first + 3 * sum(rest)
+
+
+def test_the_operations_of_a_network_with_batch_normalization_are_those_of_its_model_file():
+    found = inspect_model(pretrained.MODEL)
+    config = cifarnet.ModelConfig.from_json(found.contract["model"])
+    assert config.ghost_batch
+    assert forward_operations(config) == 2 * found.multiply_adds
 
 
 @pytest.mark.parametrize(

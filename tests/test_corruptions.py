@@ -37,7 +37,7 @@ def test_there_are_the_fifteen_families_of_the_paper_at_five_severities():
 
 
 def corrupt(images, family, severity, seed=0, first_index=0):
-    """Corrupt images that follow one another in their data set."""
+    """Corrupt images that follow one another in their dataset."""
     return corrupt_at(images, np.arange(len(images)) + first_index, family, severity, seed)
 
 

@@ -1,4 +1,4 @@
-"""Plain PNG files take a short way to the same pixels, and all others the usual one."""
+"""Plain PNG files are decoded without opening them in Pillow, and have the pixels that Pillow reads."""
 
 import io
 import zlib
@@ -42,7 +42,7 @@ def test_pixels_may_be_in_several_chunks(pixels):
     np.testing.assert_array_equal(png.plain_pixels(divided, SHAPE), pixels)
 
 
-def test_other_files_take_the_usual_way(pixels):
+def test_other_files_are_left_to_pillow(pixels):
     image = Image.fromarray(pixels)
     exif = Image.Exif()
     exif[0x0112] = 6  # the orientation
@@ -59,7 +59,7 @@ def test_other_files_take_the_usual_way(pixels):
     assert {name for name, content in others.items() if png.plain_pixels(content, SHAPE) is not None} == set()
 
 
-def test_a_file_that_is_damaged_or_cut_anywhere_takes_the_usual_way(pixels):
+def test_a_file_that_is_damaged_or_cut_anywhere_is_left_to_pillow(pixels):
     content = encoded(Image.fromarray(pixels))
     for place in range(len(content)):
         assert png.plain_pixels(content[:place], SHAPE) is None

@@ -121,7 +121,7 @@ def test_a_page_that_cannot_be_written_is_refused_first(report, run):
     assert sorted(path.name for path in run.path.iterdir()) == before
 
 
-def test_an_export_of_another_epoch_is_refused(report, run, tmp_path):
+def test_an_export_of_another_epoch_is_refused(report, run):
     stale = models.contract(labels=list(COLORS), training={"best_epoch": 3})
     for changes, way_out in (({"flip": True}, "cifarnet export runs/mine --onnx --tta"), ({}, "runs/mine --onnx")):
         run.model.write_bytes(models.content(contract=stale | changes))
@@ -134,7 +134,7 @@ def test_an_export_of_another_epoch_is_refused(report, run, tmp_path):
     assert report()[0] == 0
 
 
-def test_the_best_epoch_of_a_killed_run_is_that_of_its_history(report, run, tmp_path):
+def test_the_best_epoch_of_a_killed_run_is_that_of_its_history(report, run):
     results = ("best_epoch", "why_stopped")
     record = {name: value for name, value in document(run).items() if name not in results}
     put(run, record | {"status": "running"})

@@ -229,7 +229,7 @@ def model_by_name(**trained):
 
 
 def training(name, seed=0, fingerprint="00"):
-    """Return what a model file says of its training on the data set called ``name``."""
+    """Return what a model file says of its training on the dataset called ``name``."""
     return {"data": {"name": name, "fingerprint": fingerprint}, "train": {"seed": seed}}
 
 

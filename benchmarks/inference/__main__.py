@@ -47,8 +47,8 @@ class Plan:
     batch_calls: int = 16
     files: int = 10_000
     folder_rounds: int = 3
-    judged: int = 100
-    """Images whose answers are checked, or more to fill a batch."""
+    checked_images: int = 100
+    """Images whose probabilities or classes are checked, or more to fill a batch."""
     arrays: tuple[str, ...] = tuple(each.name for each in FROM_ARRAYS)
     folders: tuple[str, ...] = tuple(each.name for each in FROM_FILES)
     limit: Mapping[str, Any] = field(default_factory=dict)
@@ -87,7 +87,7 @@ def measure(plan: Plan, model: Path, int8_model: Path, results: ResultsFile) -> 
 
 @contextlib.contextmanager
 def prepared(plan: Plan, model: Path, int8_model: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Yield the settings of all implementations, with their files while it lasts, and cifarnet's probabilities."""
+    """Yield the settings of all implementations, whose files exist within the block, and cifarnet's probabilities."""
     test, classifier = cifarnet.load_dataset(plan.source).test, cifarnet.Classifier(model)
     images = test.images
     with tempfile.TemporaryDirectory() as root:
@@ -105,9 +105,9 @@ def prepared(plan: Plan, model: Path, int8_model: Path) -> Iterator[tuple[dict[s
                 "weights": str(folder / "weights.npz"),
                 "images": str(folder / "images.npy"),
                 "classes": str(folder / "classes.npy"),
-                "judged": plan.judged,
+                "checked_images": plan.checked_images,
                 "folder": str(write_images(folder / "files", images, plan.files)),
-                "judged_folder": str(write_images(folder / "judged", images, plan.judged)),
+                "checked_folder": str(write_images(folder / "checked", images, plan.checked_images)),
                 **plan.limit,
             },
             classifier.probabilities(images[:IMAGES]),
@@ -115,12 +115,12 @@ def prepared(plan: Plan, model: Path, int8_model: Path) -> Iterator[tuple[dict[s
 
 
 def require_stock(model: Path, contract: Mapping[str, Any]) -> None:
-    """End with one line where the baselines cannot build the network of the file ``model``."""
+    """Exit with one line if the baselines cannot build the network of the file ``model``."""
     found = beyond_stock(contract["model"]) | ({"flip": True} if contract.get("flip") else {})
     if found:
-        told = ", ".join(f"{name} {value}" for name, value in found.items())
+        settings = ", ".join(f"{name} {value}" for name, value in found.items())
         sys.exit(
-            f"error: {model} has {told}, which the baselines cannot build; expected a network such as that of the "
+            f"error: {model} has {settings}, which the baselines cannot build; expected a network such as that of the "
             "recipe `seed`: pass its run by --run (make bench RUN=...)"
         )
 

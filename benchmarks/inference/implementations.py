@@ -22,7 +22,7 @@ BACKENDS = ("jax", "torch", "tensorflow")
 BATCH = 256
 """Images per call of the model in folders."""
 LOWER = "lower precision"
-"""Group of implementations whose probabilities differ by design: they are no baselines, and their accuracy is shown."""
+"""Group of implementations whose probabilities differ by design. They are not baselines."""
 Answer = Callable[[NDArray[np.uint8]], Any]
 Classify = Callable[[Path], list[int]]
 
@@ -36,7 +36,7 @@ def cifarnet_classifier(task: Task) -> Answer:
 
 
 def exported(task: Task) -> str:
-    """Return the path of the exported file: float32, or int8 where the options say so. Raises ``FileNotFoundError``."""
+    """Return the path of the exported file, float32 unless the options name another. Raises ``FileNotFoundError``."""
     file: str = task.settings[task.options.get("file", "model")]
     if not Path(file).exists():
         raise FileNotFoundError(f"{Path(file).name} is missing; expected it beside the model: cifarnet export --int8")
@@ -237,7 +237,7 @@ class _DecodedFiles:
 def _row(
     name: str, program: str, framework: str, *needs: str, group: str = "runtime", backend: str = "", **options: object
 ) -> Implementation:
-    """Return the row of a function above; ``group`` Keras needs Keras too, and ``LOWER`` is not checked, but scored."""
+    """Return the row of a function above. The probabilities of the group ``LOWER`` are not checked."""
     return Implementation(
         name=name,
         program="benchmarks.inference.timing:" + ("run_folder" if program.endswith("folder") else "run"),

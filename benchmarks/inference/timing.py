@@ -27,7 +27,7 @@ def run(task: Task, rounds: Rounds) -> None:
     answer = getattr(implementations, task.options["function"])(task)
     images, size = np.load(task.settings["images"]), task.settings["batch"]
     batches = [images[at : at + size] for at in range(0, len(images) - size + 1, size)]
-    checked = batches[: -(-task.settings["judged"] // size)]
+    checked = batches[: -(-task.settings["checked_images"] // size)]
     answers = [implementations.answer_array(answer(batch), task) for batch in checked]
     if task.options["checked"]:
         np.save(task.folder / ANSWERS, np.concatenate(answers))
@@ -61,7 +61,7 @@ def _seconds(answer: implementations.Answer, batch: Any) -> float:
 def run_folder(task: Task, rounds: Rounds) -> None:
     """Store the classes to be checked, then time the implementation on the whole folder."""
     classify = getattr(implementations, task.options["function"])(task)
-    np.save(task.folder / ANSWERS, np.array(classify(Path(task.settings["judged_folder"]))))
+    np.save(task.folder / ANSWERS, np.array(classify(Path(task.settings["checked_folder"]))))
     rounds.ready()
     while True:
         rounds.wait()

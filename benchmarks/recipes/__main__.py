@@ -1,6 +1,6 @@
-"""Measure: ``python -m benchmarks.recipes NAME BACKEND SEED [SEED ...]``.
+"""Accuracy of a recipe against time: ``python -m benchmarks.recipes NAME BACKEND SEED [SEED ...]``.
 
-Each training has a process of its own and the machine to itself. Every epoch's accuracy is added to
+Each training has a process of its own and the machine to itself. The accuracy of each epoch is added to
 ``results/recipes.jsonl`` with the seconds since that process was started, or with ``--changed``, for settings that no
 recipe has, to ``results/changed_recipes.jsonl``.
 """
@@ -57,7 +57,8 @@ def main() -> None:
         print(changed_table())
     else:
         figure_of(results)
-        published.draw()
+        if results == PATH:
+            published.draw()
         print(curve_table(results))
 
 

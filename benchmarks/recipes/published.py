@@ -1,4 +1,4 @@
-"""Accuracy against arithmetic: the recipes beside published CIFAR-10 speed records, as a table and a figure."""
+"""The recipes beside published CIFAR-10 speed records: accuracy against the operations of the training."""
 
 import statistics
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from benchmarks import RESULTS
 from benchmarks.harness.figures import figure, save
 from benchmarks.harness.records import cores, markdown, mean_and_range
 from benchmarks.recipes.table import COLORS, Training, quickest
-from cifarnet.config import ModelConfig, TrainConfig
+from cifarnet.config import ModelConfig
 from cifarnet.recipes import RECIPES
 
 FIGURE = RESULTS / "operations.png"
@@ -24,11 +24,13 @@ class Published:
     """A record as its project's page states it."""
 
     name: str
+    """Markdown that begins with a link; the figure shows its text."""
     accuracy: float
     """Test accuracy in percent, with test-time augmentation over six views."""
     time: str
     hardware: str
     pflop: float | None
+    """Operations of the training in units of 1e15, or None if the page does not state them."""
 
 
 PUBLISHED = (
@@ -71,15 +73,11 @@ def forward_operations(config: ModelConfig) -> int:
     return 2 * total
 
 
-def training_pflop(model: ModelConfig, train: TrainConfig, epochs: int) -> float:
+def training_pflop(training: Training) -> float:
     """Return the operations of a training on CIFAR-10 in units of 1e15: three times the forward pass of each image."""
-    images = round(CIFAR10_IMAGES * (1 - train.validation_fraction))
-    return 3 * forward_operations(model) * images * epochs / 1e15
-
-
-def _pflop(training: Training) -> float:
     settings = RECIPES[training.head["name"]]
-    return training_pflop(settings.model, settings.train, len(training.epochs))
+    images = round(CIFAR10_IMAGES * (1 - settings.train.validation_fraction))
+    return 3 * forward_operations(settings.model) * images * len(training.epochs) / 1e15
 
 
 def _ours() -> Mapping[str, list[Training]]:
@@ -97,10 +95,8 @@ def records_table() -> str:
             mean_and_range([100 * training.end[key] for training in group], "{:.2f}%")
             for key in ("flip_test_accuracy", "test_accuracy")
         )
-        pflop, minutes = (
-            statistics.mean(figures)
-            for figures in (map(_pflop, group), [training.end["seconds"] / 60 for training in group])
-        )
+        pflop = statistics.mean(map(training_pflop, group))
+        minutes = statistics.mean(training.end["seconds"] / 60 for training in group)
         hardware = " and ".join(sorted({cores(training.head["machine"]) for training in group}))
         rows.append([f"cifarnet, `{name}`", with_tta, plain, f"{pflop:.2g}", f"{minutes:.1f} min", hardware])
     return markdown(["", "with TTA", "plain", "PFLOP", "time", "on"], rows)
@@ -117,7 +113,9 @@ def draw() -> None:
     for name, group in _ours().items():
         if name == "seed":  # far below the others
             continue
-        pflops, accuracies = zip(*((_pflop(run), 100 * run.end["flip_test_accuracy"]) for run in group), strict=True)
+        pflops, accuracies = zip(
+            *((training_pflop(run), 100 * run.end["flip_test_accuracy"]) for run in group), strict=True
+        )
         axes.plot(pflops, accuracies, "s", color=COLORS[name], label=f"cifarnet, {name}")
     axes.set_xscale("log", subs=[])
     axes.set_xticks(TICKS, [f"{pflop:g}" for pflop in TICKS])

@@ -109,7 +109,7 @@ def prepared(plan: Plan, batch_size: int) -> Iterator[dict[str, Any]]:
 
 
 def _chosen(labels: np.ndarray, per_class: int) -> np.ndarray:
-    """Return the positions of the first ``per_class`` images of each class, in the order of the data set; all for 0."""
+    """Return the positions of the first ``per_class`` images of each class, in the order of the dataset; all for 0."""
     if not per_class:
         return np.arange(len(labels))
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)]))

@@ -1,4 +1,4 @@
-"""PNG files: checksums, texts, and a short way to the pixels of plain ones."""
+"""PNG files: checksums, texts, and fast decoding of plain files."""
 
 import os
 import struct
@@ -20,7 +20,7 @@ _TEXTS = frozenset((b"iCCP", b"iTXt", b"tEXt", b"zTXt"))
 
 
 def plain_pixels(content: bytes, shape: Shape) -> NDArray[np.uint8] | None:
-    """Return the pixels of a PNG file, uint8 of ``shape``, RGB, or None unless it is whole, plain and of that size.
+    """Return the pixels of a PNG file, uint8 of ``shape``, RGB, or None if it is damaged, not plain or of another size.
 
     A plain file has RGB pixels of 8 bits per channel and no other chunk. Its pixels come from Pillow's decoder, as
     those of any PNG file; opening a small file takes Pillow as long as decoding it, and holds Python's global lock.

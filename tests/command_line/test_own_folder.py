@@ -228,7 +228,7 @@ def test_files_that_were_left_out_are_told_from_new_ones_and_broken_ones_from_re
         assert expected in fails_after_messages(run, command)
 
 
-def test_a_run_that_keeps_its_test_images_is_exported_without_the_folder(run, photos, latest, tmp_path):
+def test_a_run_that_keeps_its_test_images_is_exported_without_the_folder(run, photos, latest):
     assert run("train", "--data", "photos", "--keep-test-images", *SHORT)[0] == 0
     assert run("export")[0] == 0
     before = latest.model.read_bytes()

@@ -98,7 +98,7 @@ def test_an_archive_that_unfolds_without_end_is_refused(tiny, tmp_path, bomb):
         read_release(tmp_path / "cifar.tgz", tiny.release)
 
 
-def test_an_archive_that_may_not_be_read_is_not_called_damaged(tiny, tmp_path, monkeypatch):
+def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "cifar.tar")
 

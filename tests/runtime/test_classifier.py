@@ -213,7 +213,7 @@ def test_there_is_a_thread_per_core_at_most(model_path, monkeypatch, asked, star
         assert each.session.get_session_options().intra_op_num_threads == started
 
 
-def test_many_threads_may_ask_at_once(classifier, painted):
+def test_many_threads_may_ask_at_once(classifier):
     pixels = np.random.Generator(np.random.PCG64(5)).integers(0, 256, (64, 32, 32, 3), np.uint8)
     expected = classifier.probabilities(pixels)
     start = threading.Barrier(8)

@@ -223,7 +223,7 @@ def test_floating_point_pictures(refuses):
     assert refuses(Image.new("F", (32, 32))).startswith(message)
 
 
-def test_a_picture_whose_file_turns_out_to_be_cut(refuses, painted):
+def test_a_picture_whose_file_turns_out_to_be_cut(refuses):
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (64, 64, 3), np.uint8)
     lazy = Image.open(io.BytesIO(encoded(Image.fromarray(noise))[:3000]))
     assert refuses(lazy).startswith("the image cannot be used (image file is truncated")

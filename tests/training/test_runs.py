@@ -394,7 +394,7 @@ def test_a_torn_newest_checkpoint_gives_way_to_the_one_before(whole, job, datase
     assert_same_weights(whole.run, run, job)
 
 
-def test_a_persons_own_classes_train(tmp_path, job, runs, watcher):
+def test_a_persons_own_classes_train(job, runs, watcher):
     three = synthetic(train=90, test=30, classes=3)
     own = replace(job, model=replace(job.model, classes=3))
     _, record = finished(own, three, runs, watcher)
@@ -446,7 +446,7 @@ def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised
     assert document(Run(Path(again.run)))["warm_start"] == document(warm)["warm_start"]
 
 
-def test_a_warm_start_from_images_of_another_size_is_refused_before_anything_is_made(job, runs, whole):
+def test_a_warm_start_from_images_of_another_size_is_refused_before_anything_is_made(runs, whole):
     images = np.random.default_rng(0).integers(0, 256, (90, 48, 48, 3), np.uint8)
     labels = np.arange(90) % 10
     larger = Dataset.from_arrays((images[:60], labels[:60]), (images[60:], labels[60:]), list("abcdefghij"))

@@ -53,5 +53,3 @@ TtaOption = Annotated[
 ]
 OldTtaOption = Annotated[bool, typer.Option("--flip", hidden=True)]
 """Former name of --tta."""
-OldMinutesOption = Annotated[float | None, typer.Option("--minutes", hidden=True, min=0)]
-"""Former name of --max-minutes."""

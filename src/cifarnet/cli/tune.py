@@ -14,7 +14,7 @@ from cifarnet.recipes import RECIPES, recipe_and_settings
 
 from .display import download_bar, out, out_lines, percent, say, table
 from .notes import recipe_label, say_left_out
-from .options import BackendOption, DataOption, ImageSizeOption, OldMinutesOption, SkipBrokenOption
+from .options import BackendOption, DataOption, ImageSizeOption, SkipBrokenOption
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -34,7 +34,7 @@ def command(
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; the running trial is lost.", min=0)
     ] = None,
-    minutes: OldMinutesOption = None,
+    minutes: Annotated[float | None, typer.Option(hidden=True, min=0)] = None,  # former name of --max-minutes
     storage: Annotated[
         Path, typer.Option(help="Journal of the trials. Processes on any machines that share it search together.")
     ] = Path("tune.journal"),

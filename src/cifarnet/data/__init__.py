@@ -20,7 +20,7 @@ from cifarnet.dataset import (
 from cifarnet.errors import ConfigError, DataError, IntegrityError, listed
 
 from .augmentation import batch_order
-from .cache import CacheState, cache_folder, cache_state, open_cache, verify
+from .cache import cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
 from .download import fetch
 from .official_files import holds_release, read_release

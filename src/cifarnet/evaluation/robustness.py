@@ -1,4 +1,4 @@
-"""Accuracy of a model file on corrupted images, published ones or own, by corruption and severity of CIFAR-10-C."""
+"""Accuracy of a model file under the corruptions of CIFAR-10-C, on generated images or on the published ones."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass

@@ -36,7 +36,7 @@ UNKNOWN = DataRecord(
     test_images=0,
     labels=(),
 )
-"""Data set of a file of ``export_model``, which does not name its training data."""
+"""Dataset of a file of ``export_model``, which does not name its training data."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -209,7 +209,7 @@ def require_comparable(first: Target, second: Target, *, same_data: bool) -> Non
     if same_data and first.origin.fingerprint != second.origin.fingerprint:
         raise DataError(
             f"{second.name} was trained on other images than {first.name}, perhaps on these test images; expected the "
-            "same data set: name images that are new to both with --images"
+            "same dataset: name images that are new to both with --images"
         )
 
 

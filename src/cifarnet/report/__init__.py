@@ -19,8 +19,6 @@ from .charts import FIGURES, draw_curves, draw_figures
 from .evidence import read_evidence
 from .page import draw_page
 
-__all__ = ["CARD", "PAGE", "draw_curves", "edited_card", "report_run", "write_report"]
-
 PAGE = "report.html"
 CARD = "MODELCARD.md"
 CURVES = "curves.png"

@@ -70,7 +70,7 @@ def environment(finalize: Callable[[Any], Any] | None = None, *, autoescape: boo
     """Return the Jinja environment, which escapes every value; ``finalize`` changes each before."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    made = Environment(  # the page keeps autoescape
+    made = Environment(
         loader=PackageLoader(__package__),
         undefined=StrictUndefined,
         trim_blocks=True,

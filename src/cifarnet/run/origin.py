@@ -1,4 +1,4 @@
-"""The data set of a run: what is recorded of it, and how to open it again."""
+"""The dataset of a run: what is recorded of it, and how to open it again."""
 
 import os
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecord:
-    """The data set of a run. Fields as in ``Dataset``, images as counts."""
+    """The dataset of a run. Fields as in ``Dataset``, images as counts."""
 
     source: str | None
     name: str

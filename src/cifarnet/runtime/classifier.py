@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # arrays do not need Pillow
     Pixels = NDArray[np.uint8]
 
 LARGEST_CALL = 64
-"""Images of 32x32 pixels, fewer if they are larger, in a call: activations fit the CPU cache. 256 is 12 % slower."""
+"""Images of 32x32 pixels, fewer if they are larger, in a call: activations fit the CPU cache. 256 is 12% slower."""
 FILES_PER_TASK = LARGEST_CALL
 """Maximum files per task of a stream; the first tasks are smaller."""
 TASKS_PER_WORKER = 3
@@ -125,7 +125,7 @@ class Classifier:
     def calibrated(self, images: Any) -> NDArray[np.float32]:
         """Return the calibrated probability of each class, float32 (n, classes), 0 to 1, in the order of ``labels``.
 
-        Temperature scaling fitted on the validation split: about 80 % of the predictions with a confidence of 0.8 are
+        Temperature scaling fitted on the validation split: about 80% of the predictions with a confidence of 0.8 are
         correct. Accepts the same images as a call; one image is a batch of one. Raises ``ModelError`` if the file has
         no temperature.
         """

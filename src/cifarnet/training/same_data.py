@@ -33,8 +33,8 @@ def require_same_data(data: DataRecord, dataset: Dataset, run: Run | None = None
         )
     if data.labels != dataset.labels:
         raise RunError(
-            f"run.json has the classes {', '.join(data.labels)}; expected {', '.join(dataset.labels)}, as in its data "
-            "set: restore run.json or start a new run"
+            f"run.json has the classes {', '.join(data.labels)}; expected {', '.join(dataset.labels)}, as in its "
+            "dataset: restore run.json or start a new run"
         )
 
 

@@ -169,14 +169,9 @@ def resume(
         require_resumable(run)
         record = run.record
         settings = record.settings
-        _require_same_backend(run, record.backend)
-        facts = facts_of(settings, dataset, record.custom)
-        require_alike(workers, facts | {"parts": record.machine.parts, "threads": adapter().threads()})
-        parts = same_hold_out(record, dataset, run)
+        parts = _continued_hold_out(run, record, dataset, workers)
         if workers.is_first:
             finish_pointing_latest(run)
-        require_fitting(settings, dataset)
-        _require_same_threads(run, record.machine)
         custom = resumed(record.custom, optimizer, loss, settings.model.classes)
         checkpoint = checkpoint_of(run, settings_of(settings, custom.record(), parts))
         model = initial_model(settings, dataset.train, parts)
@@ -203,14 +198,23 @@ def resume(
         outcome = session.train(stop, max_minutes)
         record = _with_result(record, outcome)
         if outcome.best_epoch:
-            forward = predictor(model)
-            metrics = replace(record.metrics, test=_test_score(forward, dataset, workers))
-            record = replace(record, calibration=fit_calibration(forward, dataset, parts, workers), metrics=metrics)
+            record = _evaluated(record, predictor(model), dataset, parts, workers)
         if workers.is_first:
             digest = weights_digest(run) if outcome.best_epoch else None
             run.write_record(replace(record, weights_sha256=digest))
         workers.texts("written")  # no worker returns before the record is written
     return run
+
+
+def _continued_hold_out(run: Run, record: RunRecord, dataset: Dataset, workers: Workers) -> HoldOut:
+    """Return the validation split of ``run``, if backend, workers, images and threads allow to continue it."""
+    _require_same_backend(run, record.backend)
+    facts = facts_of(record.settings, dataset, record.custom)
+    require_alike(workers, facts | {"parts": record.machine.parts, "threads": adapter().threads()})
+    parts = same_hold_out(record, dataset, run)
+    require_fitting(record.settings, dataset)
+    _require_same_threads(run, record.machine)
+    return parts
 
 
 def _started(record: RunRecord, workers: Workers, source: str | None) -> RunRecord:
@@ -227,6 +231,12 @@ def initial_model(settings: Recipe, split: Split, parts: HoldOut) -> keras.Model
         # Evenly chosen, so that every class of a sorted folder is among them.
         whiten(model, settings.model, split.images[evenly_chosen(parts.train, WHITENING_IMAGES)])
     return model
+
+
+def _evaluated(record: RunRecord, forward: Predictor, dataset: Dataset, parts: HoldOut, workers: Workers) -> RunRecord:
+    """Return ``record`` with the test score of the best weights and their calibration."""
+    metrics = replace(record.metrics, test=_test_score(forward, dataset, workers))
+    return replace(record, calibration=fit_calibration(forward, dataset, parts, workers), metrics=metrics)
 
 
 def _test_score(forward: Predictor, dataset: Dataset, workers: Workers) -> RecordedScore:

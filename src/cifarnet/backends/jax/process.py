@@ -1,4 +1,4 @@
-"""Settings of the process, what JAX has there, and the check of a faulty jaxlib."""
+"""Process-wide settings of JAX, its devices and its threads, and the check of a faulty jaxlib."""
 
 import functools
 import os
