@@ -134,7 +134,7 @@ def test_without_any_framework_the_line_that_installs_one_is_named(install):
     assert installed() == ()
     with pytest.raises(
         BackendError,
-        match=r'^no framework is installed; .*: pip install "\.\[jax\]" in your clone of cifarnet$',
+        match=r'^no framework is installed; .*: pip install "\.\[tensorflow\]" in your clone of cifarnet$',
     ):
         choose()
 

@@ -122,7 +122,7 @@ def test_the_path_of_the_cache_is_escaped(run_doctor, monkeypatch, tmp_path):
 
 def test_without_any_framework_the_install_command_is_printed(run_doctor, monkeypatch):
     monkeypatch.setattr("cifarnet.backends.installed", tuple)
-    line = 'backends        none; install: pip install ".[torch]" in your clone of cifarnet'
+    line = 'backends        none; install: pip install ".[tensorflow]" in your clone of cifarnet'
     assert line in run_doctor().splitlines()
 
 

@@ -134,7 +134,7 @@ def test_a_run_is_inspected_by_its_name_and_latest_is_the_newest_exported_one(ty
         put(run, FINISHED | {"started": f"2026-03-04T{name}:00+00:00"})
         if name != "12:00":
             run.model.write_bytes(content)
-    note = f"note: the newest run, {run}, has no exported model\n"
+    note = f"note: the newest run, {run}, has no exported model: `cifarnet export {run} --onnx`\n"
     for names, expected, told in (((), "11:00", note), (("latest",), "11:00", note), (("10:00",), "10:00", "")):
         code, stdout, stderr = typed("inspect", *names, "--runs", tmp_path, "--json")
         assert (code, stderr) == (0, told)

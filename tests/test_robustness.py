@@ -284,7 +284,8 @@ def test_the_newest_exported_run_is_taken_and_a_newer_one_named(run, run_folder)
     for name in ((), ("latest",)):
         code, stdout, stderr = run(*name)
         assert (code, f"runs/{run_folder.name}/model.onnx" in stdout) == (0, True), stderr
-        assert stderr[0] == f"note: the newest run, runs/{newer.name}, has no exported model"
+        note = "note: the newest run, {0}, has no exported model: `cifarnet export {0} --onnx`"
+        assert stderr[0] == note.format(f"runs/{newer.name}")
 
 
 def test_all_uses_every_image(run, run_folder, monkeypatch):

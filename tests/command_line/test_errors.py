@@ -271,7 +271,7 @@ def test_a_missing_package_is_reported_with_the_install_command(fails, monkeypat
         raise ModuleNotFoundError("No module named 'keras'", name="keras")
 
     monkeypatch.setattr(cli, "app", bare)
-    assert fails().startswith('keras is not installed; expected for this command: pip install ".[jax]" in your c')
+    assert fails().startswith('keras is not installed; expected for this command: pip install ".[tensorflow]" in y')
 
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}

@@ -277,7 +277,7 @@ def test_without_a_model_it_is_the_one_of_the_newest_exported_run_and_else_that_
     assert json.loads(lines[0])["probability"] == Classifier()(photos / "a.png").confidence
     made_run(runs, "10:00", content)
     exported, newer = made_run(runs, "11:00", content), made_run(runs, "12:00", None)
-    note = f"note: the newest run, {newer}, has no exported model"
+    note = f"note: the newest run, {newer}, has no exported model: `cifarnet export {newer} --onnx`"
     assert run("predict", photos, "--runs", runs)[2] == [note, f"using {exported.model}"]
     assert run("predict", "latest", photos / "a.png", "--runs", runs)[2] == [note]
     for name in ("11:00", exported.path):

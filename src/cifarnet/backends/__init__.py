@@ -21,6 +21,8 @@ from .microbatches import MicroBatch, current_micro_batch
 from .protocol import AdamStep, Adapter, Engine, Plan, Steps, Sums
 from .workers import ALONE, Workers
 
+RECOMMENDED = "tensorflow"
+"""Backend whose extra is recommended where there is none: its package for Linux has no CUDA libraries."""
 NAMES = ("jax", "torch", "tensorflow")
 """Supported backends; by default the first installed one is used."""
 
@@ -141,7 +143,9 @@ def keras_settings() -> dict[str, Any]:
 def _first_installed() -> str:
     names = installed()
     if not names:
-        raise BackendError(f"no framework is installed; expected one of {', '.join(NAMES)}: {install_line(NAMES[0])}")
+        raise BackendError(
+            f"no framework is installed; expected one of {', '.join(NAMES)}: {install_line(RECOMMENDED)}"
+        )
     return names[0]
 
 

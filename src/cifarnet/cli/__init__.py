@@ -65,7 +65,7 @@ def app() -> None:
 
 
 EXTRAS = {
-    **dict.fromkeys(("h5py", "keras"), "jax"),
+    **dict.fromkeys(("h5py", "keras"), "tensorflow"),
     **dict.fromkeys(("jinja2", "matplotlib", "onnx", "scipy", "sklearn", "yaml"), "evidence"),
     "optuna": "tune",
 }

@@ -17,7 +17,7 @@ def command(
 ) -> None:
     """Show installed versions, known conflicts and backend speed."""
     from cifarnet.apps import doctor
-    from cifarnet.backends import NAMES, install_line, installed
+    from cifarnet.backends import RECOMMENDED, install_line, installed
     from cifarnet.data import cache_state
     from cifarnet.system import PACKAGES, versions
 
@@ -28,7 +28,7 @@ def command(
         say(f"timing {name} …")
         timings.append(doctor.time_backend(name))
     rows = [*found_versions.items()]
-    rows.append(("backends", ", ".join(installed()) or f"none; install: {install_line(NAMES[1])}"))
+    rows.append(("backends", ", ".join(installed()) or f"none; install: {install_line(RECOMMENDED)}"))
     size = f"{cache.size_bytes / 1e6:,.0f} MB in {cache.path}"
     absent = f"not downloaded; `cifarnet data fetch` puts it in {cache.path}"
     rows.append(("CIFAR-10", size if cache.present else absent))

@@ -165,8 +165,8 @@ def say_result(run: Run, record: RunRecord) -> None:
     validation, test = record.metrics.validation, record.metrics.test
     if validation and test:
         say(
-            f"Best epoch {record.best_epoch}: validation accuracy {100 * validation.accuracy:.2f}%, "
-            f"test accuracy {100 * test.accuracy:.2f}%."
+            f"Best epoch {record.best_epoch} (lowest validation loss): "
+            f"validation accuracy {100 * validation.accuracy:.2f}%, test accuracy {100 * test.accuracy:.2f}%."
         )
         _say_recall(test, record.data.labels)
     elif record.epochs or record.why_stopped == "nan":

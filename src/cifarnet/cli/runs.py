@@ -67,7 +67,8 @@ def _newest_exported(root: Path) -> Run | None:
     with suppress(RunError):  # there may be no run at all
         newest = find_run(root)
         if run is None or newest.path.resolve() != run.path.resolve():
-            say(f"note: the newest run, {newest}, has no exported model")
+            export = f"`cifarnet export {shell_word(str(newest))} --onnx`"
+            say(f"note: the newest run, {newest}, has no exported model: {export}")
     return run
 
 
