@@ -167,6 +167,15 @@ def test_a_record_that_does_not_tell_its_images_is_refused(tmp_path, damage):
         _ = run.record
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_json_does_not_have_is_refused_even_in_a_member_of_a_later_version(tmp_path, number):
+    run = run_with(tmp_path, [], note=["number"])
+    path = run.path / "run.json"
+    path.write_text(path.read_text().replace('"number"', number))
+    with pytest.raises(RunError, match=f"could not be read .it has the number {number}.; expected the record of a run"):
+        _ = run.record
+
+
 @pytest.mark.parametrize("linked", ["cat", "train", "train/cat", "val/cat", "valid/cat"])
 def test_a_place_behind_a_linked_class_folder_is_inside_the_images(tmp_path, linked):
     (tmp_path / "elsewhere").mkdir()

@@ -397,6 +397,13 @@ def test_images_are_evaluated_whatever_the_unicode_form_of_their_class(class_fol
     assert found.test.files[-1] == f"{DECOMPOSED}/4.png"
 
 
+def test_two_folders_of_one_class_are_refused_because_the_images_of_one_would_not_be_evaluated(class_folders):
+    for name in (COMPOSED, DECOMPOSED):
+        shutil.copytree(class_folders / "cat", class_folders / name)
+    with pytest.raises(DataError, match="which look alike; expected different names: rename one"):
+        open_labeled_images(class_folders, ["cat", "dog", COMPOSED])
+
+
 @pytest.mark.parametrize("folder", ["class_folders", "split_folders"])
 def test_the_images_of_a_folder_have_the_size_that_was_asked_for(folder, request):
     path = request.getfixturevalue(folder)

@@ -236,6 +236,24 @@ def test_a_file_that_is_no_best_recipe_is_not_overwritten(file, typed, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.best.json", "tiny.json", "tune.best.json"]
 
 
+def test_journals_of_different_names_have_different_best_recipes(file, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for storage, best in (("mine.v1", "mine.v1.best.json"), ("mine.v2", "mine.v2.best.json")):
+        words = ("tune", "--data", "synthetic", "--trials", "1", "--recipe", "tiny.json", "--storage", storage)
+        code, stdout, stderr = typed(*words)
+        assert code == 0, stderr
+        assert stdout.splitlines()[-1] == f"cifarnet train --recipe {best} --data synthetic"
+        assert (tmp_path / best).is_file()
+
+
+@pytest.mark.parametrize("storage", [".", "/"])
+def test_a_journal_without_a_name_is_refused(file, typed, tmp_path, monkeypatch, storage):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = typed("tune", "--data", "synthetic", "--recipe", "tiny.json", "--storage", storage)
+    assert (code, stdout) == (1, "")
+    assert stderr == f"error: --storage is {storage}, a folder; expected a journal: name a file\n"
+
+
 def test_a_folder_is_searched_in_another_size_without_its_broken_files(file, typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_photos(tmp_path / "my photos", train=8, test=4)

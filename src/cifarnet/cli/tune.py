@@ -51,7 +51,9 @@ def command(
     from cifarnet.data import load_dataset
 
     settings, changes = recipe_and_settings(recipe)
-    best = storage.with_name(f"{storage.stem}.best.json")
+    if not storage.name:
+        raise UsageError(f"--storage is {storage}, a folder; expected a journal: name a file")
+    best = storage.with_name(f"{storage.name.removesuffix('.journal')}.best.json")
     _require_own(best, recipe)
     choose(backend)
     from cifarnet.training.search import importance, require_usable, search  # Keras, now that its framework is chosen

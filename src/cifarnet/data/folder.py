@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifarnet.contract import IMAGE_SHAPE, Shape
+from cifarnet.contract import IMAGE_SHAPE, Shape, fault_of_labels
 from cifarnet.dataset import BrokenFile, Dataset, Progress, Reading, Split, SplitBy, durable, silent
 from cifarnet.errors import DataError, listed, shell_word
 from cifarnet.preprocessing import SYSTEM_ADVICE, SYSTEM_ERRORS
@@ -117,13 +117,16 @@ def _labeled_images(
 ) -> Dataset:
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected one with a subfolder of images per class: check the path")
-    named = {composed(name): name for name in folder_names(path)}
+    names = folder_names(path)
+    named = {composed(name): name for name in names}
     known = [composed(label) for label in labels]
     if unknown := [name for key, name in named.items() if key not in known]:
         raise DataError(
             f"{path} has the class folders {', '.join(unknown)}; expected some of {', '.join(labels)}: rename or "
             "remove them"
         )
+    if len(named) < len(names):
+        raise DataError(f"{path} has {fault_of_labels(names)}")
     found = tuple(
         find_class_files(path / named[key]) if key in named else ClassFiles(folder=path / key) for key in known
     )

@@ -54,6 +54,7 @@ def no_notice(text: str) -> None:
     precision=instance(str, f"one of {', '.join(PRECISIONS)}"),
     output=PATH,
     max_drop=number(0, "a fraction from 0 up to but not including 1"),
+    flip=instance(bool, "True or False"),
     notice=function("a function of a text"),
 )
 @default_settings()

@@ -112,7 +112,7 @@ class Run:
 
         path = self.path / RECORD
         try:
-            document = json.loads(path.read_bytes())
+            document = json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite)
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{path} could not be read ({reason(error)}); expected the record of a run: pass a run folder"
@@ -168,6 +168,14 @@ class Run:
         """Lock the run for this process. Raises ``RunError`` if another process uses it."""
         in_use = f"{self} is in use by another process; expected it free: wait for that one or stop it"
         return locked(self.path / LOCK, in_use, "keep the runs on a local disk (--runs, in Python runs=)")
+
+
+def _finite(text: str) -> float:
+    """Return a number. Raises ``ValueError`` if it is infinite or NaN, which ``write_record`` could not write."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it has the number {text[:20]}")
+    return number
 
 
 def _rows(lines: Iterable[list[str]]) -> list[EpochRecord]:
