@@ -130,6 +130,27 @@ def test_a_wrong_variable_of_a_launcher_is_not_taken_for_a_lost_worker(monkeypat
     assert dict(os.environ) == before  # or the next workers would take it for their launcher's
 
 
+ALONE_WITH_GLOO = """
+import atexit, glob
+import numpy as np
+from cifarnet.backends import adapter
+adapter().join(10.0).all_gather(np.zeros(3, np.float32))
+for _ in range(2):
+    print(any("gloo" in open(name).read() for name in glob.glob("/proc/self/task/*/comm")))
+    atexit._run_exitfuncs()
+"""
+
+
+@pytest.mark.skipif(choose() != "torch" or sys.platform != "linux", reason="threads of torch, as Linux lists them")
+def test_the_threads_of_gloo_end_before_python_does():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = os.environ | {"KERAS_BACKEND": "torch"} | variables(0, 1, port)
+    command = [sys.executable, "-c", ALONE_WITH_GLOO]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert said.stdout.split() == ["True", "False"], said.stderr
+
+
 @pytest.mark.skipif(choose() != "torch", reason="torch alone comes with a launcher")
 def test_torchrun_restarts_workers_that_resume_the_run_they_began(by_one, runs):
     fault = {"rank": 1, "signal": "SIGKILL", "call": 10}

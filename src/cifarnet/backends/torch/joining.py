@@ -1,9 +1,11 @@
 """Join the other workers that ``torchrun`` or another launcher started."""
 
+import atexit
 import os
 import socket
 import time
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,8 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cifarnet.backends.workers import LOOPBACK, Workers, joining, lost_worker
+from cifarnet.backends.workers import LOOPBACK, Workers, joining, lost_worker, within
 
+LEAVE_S = 5.0
+"""Seconds to wait at exit for gloo's threads, one of which may still wait for a worker that has ended."""
 POLL_S = 0.05
 """Interval at which a store is polled, in seconds."""
 NOTE = "cifarnet"
@@ -41,6 +45,16 @@ def join(timeout_s: float) -> Workers:
             group.all_gather(list(received), sent, group=gloo)
         return np.asarray(received)
 
+    def leave() -> None:
+        nonlocal gloo
+        gloo = None
+        group.destroy_process_group()
+
+    def leave_in_time() -> None:
+        with suppress(TimeoutError):
+            within(LEAVE_S, leave)
+
+    atexit.register(leave_in_time)  # a thread of gloo that frees a tensor once Python ends would abort the process
     return Workers(group.get_rank(), count, all_gather, **_notes())
 
 
