@@ -22,7 +22,7 @@ COMMANDS = {
     "inspect": ["inspect", "seed/model.onnx", "--json"],
     "report": ["report", "seed"],
     "export": ["export", "seed", "--output", "again.onnx", "--json"],
-    "export flip": ["export", "fast", "--flip", "--output", "fast.onnx", "--json"],
+    "export flip": ["export", "fast", "--tta", "2", "--output", "fast.onnx", "--json"],
     "resume": ["train", "--resume", "interrupted", "--json"],
 }
 STORY = """

@@ -271,14 +271,14 @@ def test_test_time_augmentation_is_mentioned_where_it_applies(run, evaluation, d
         assert "with torch, evaluated with test-time augmentation. " in text
         assert "4,321 validation images" in text
     assert "without TTA" in card
-    assert "cifarnet evaluate --tta cifarnet export --onnx --tta cifarnet robustness" in page
+    assert "cifarnet evaluate --tta 2 cifarnet export --onnx --tta 2 cifarnet robustness" in page
     network = draw_card(read_evidence(run, "torch"), evaluation, "torch")
     for words in ("evaluated with test-time", "4,321", "without TTA"):
         assert words not in network
     assert "Both apply test-time augmentation." in network  # the parity check is of the file
     write_model(run, flip=True, calibration=calibration | {"coverage": None})
     assert read_evidence(run, "onnxruntime").calibration == Absent(
-        "model.onnx does not contain its calibration.", f"cifarnet export {run.path.name} --onnx --tta"
+        "model.onnx does not contain its calibration.", f"cifarnet export {run.path.name} --onnx --tta 2"
     )
 
 

@@ -123,7 +123,11 @@ def test_a_page_that_cannot_be_written_is_refused_first(report, run):
 
 def test_an_export_of_another_epoch_is_refused(report, run):
     stale = models.contract(labels=list(COLORS), training={"best_epoch": 3})
-    for changes, way_out in (({"flip": True}, "cifarnet export runs/mine --onnx --tta"), ({}, "runs/mine --onnx")):
+    for changes, way_out in (
+        ({"flip": True}, "cifarnet export runs/mine --onnx --tta 2"),
+        ({"views": 6}, "--onnx --tta 6"),
+        ({}, "runs/mine --onnx"),
+    ):
         run.model.write_bytes(models.content(contract=stale | changes))
         code, stderr = report()
         assert (code, len(stderr)) == (1, 1)

@@ -48,8 +48,9 @@ def main(name: str, backend: str, seed: int, folder: Path, source: str, changed:
     from cifarnet.evaluation.scoring import evaluate, with_tta
     from cifarnet.model.network import predictor  # Keras, now that its framework is chosen
 
-    averaged = evaluate(with_tta(predictor(run.load_model())), dataset.test)
-    report(flip_test_accuracy=averaged.accuracy)
+    forward = predictor(run.load_model())
+    for views, key in ((2, "flip_test_accuracy"), (6, "six_view_test_accuracy")):
+        report(**{key: evaluate(with_tta(forward, views), dataset.test).accuracy})
 
 
 if __name__ == "__main__":

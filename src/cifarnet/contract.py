@@ -38,6 +38,8 @@ AMERICAN: Final[Mapping[str, str]] = {"centre-square": "center-square", ", optim
 """Spelling in which to show names in model files, whose bytes stay the same: of a step and of a parity check."""
 STANDARD_DOMAINS = frozenset(("", "ai.onnx"))
 """Names of the standard ONNX operator set."""
+VIEWS = (1, 2, 6)
+"""Numbers of views that a model can average; 1 is without test-time augmentation."""
 CONTRACT_VERSION = 1
 """Version of the model file's contract; a reader refuses newer ones."""
 CONTRACT_KEY = "cifarnet"
@@ -96,6 +98,12 @@ MAX_TEMPERATURE = 1000
 SHARES = ("threshold", "coverage", "accuracy")
 """Keys of the selective prediction threshold."""
 KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
+
+
+def views_of(contract: Mapping[str, Any]) -> int:
+    """Return how many views the model file with ``contract`` averages: 1 without test-time augmentation."""
+    views = contract.get("views", 2 if contract.get("flip") else 1)
+    return views if views in VIEWS else 1
 
 
 def american(name: str) -> str:

@@ -238,8 +238,8 @@ def test_a_run_that_keeps_its_test_images_is_exported_without_the_folder(run, ph
     assert latest.model.read_bytes() == before
     code, _, lines = run("export", "--fp16")
     assert code == 0, lines
-    for option in ("--int8", "--tta"):  # which need training or validation images
-        assert "expected --data with its location" in fails_after_messages(run, "export", option)
+    for option in (["--int8"], ["--tta", "2"]):  # which need training or validation images
+        assert "expected --data with its location" in fails_after_messages(run, "export", *option)
     kept = latest.path / "test-images.npz"
     with np.load(kept) as found:
         images, labels = found["images"], found["labels"]

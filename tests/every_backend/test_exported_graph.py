@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cifarnet.config import ModelConfig
+from cifarnet.contract import VIEWS
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export as exporting
@@ -30,16 +31,16 @@ def contract(whole):
     return describe(whole.run.record, "float32", whole.run.record.calibration)
 
 
-@pytest.mark.parametrize("flip", [False, True], ids=["as they are", "flipped too"])
-def test_a_run_is_exported_and_what_another_network_says_is_not(whole, dataset, tmp_path, monkeypatch, flip):
+@pytest.mark.parametrize("views", VIEWS)
+def test_a_run_is_exported_and_what_another_network_says_is_not(whole, dataset, tmp_path, monkeypatch, views):
     run = Run(shutil.copytree(whole.run.path, tmp_path / "run"))
-    exported = export_run(run, dataset, flip=flip)
+    exported = export_run(run, dataset, views=views)
     assert exported.parity.images == len(dataset.test)
     assert json.loads((run.path / "model.parity.json").read_text())["backend"] == keras.config.backend()
     other = build_model(SMALL_MODEL, seed=5)
     monkeypatch.setattr(exporting, "write_graph", lambda _, *rest, **settings: write_graph(other, *rest, **settings))
     with pytest.raises(ParityError, match="no file was written"):
-        export_run(run, dataset, flip=flip)
+        export_run(run, dataset, views=views)
 
 
 @pytest.mark.parametrize(
@@ -56,17 +57,17 @@ def test_a_run_is_exported_and_what_another_network_says_is_not(whole, dataset, 
         {**NORMALISED, "pooling": "last", "global_pooling": "none", "whitening": 3},
     ],
 )
-@pytest.mark.parametrize("flip", [False, True], ids=["as they are", "flipped too"])
-def test_whatever_build_model_makes_can_be_proven(contract, changes, flip):
+@pytest.mark.parametrize("views", VIEWS)
+def test_whatever_build_model_makes_can_be_proven(contract, changes, views):
     config = replace(MODEL, **changes)
     model = with_lively_moments(build_model(config, seed=1))
     of_config = contract | {"labels": [f"class {index}" for index in range(config.classes)]}
     of_config["input"] = contract["input"] | {"shape": ["batch", *config.image_shape]}
     of_config["resize"] = contract["resize"] | dict(zip(("height", "width"), config.image_shape[:2], strict=True))
-    content = serialize(write_graph(model, flip=flip), of_config)
+    content = serialize(write_graph(model, views=views), of_config)
     images = extreme_images(config.image_shape)
     exported = predict(onnx_outputs(content, optimized=True), images)
-    trained, otherwise = (predict(keras_outputs(model, flip=each), images) for each in (flip, not flip))
+    trained, otherwise = (predict(keras_outputs(model, each), images) for each in (views, 1 if views > 1 else 2))
     np.testing.assert_allclose(exported[:, :2], trained, rtol=0, atol=Tolerances().probability)
     assert np.abs(exported[:, 1] - otherwise[:, 1]).max() > 1e-3
 

@@ -9,6 +9,7 @@ import signal
 import socket
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cifarnet.contract import CONTRACT_KEY
+from cifarnet.contract import CONTRACT_KEY, views_of
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import predict, softmax, with_tta
 from cifarnet.export import export as exporting
@@ -45,7 +46,7 @@ from .conftest import MODEL
 def exports(whole, dataset, tmp_path_factory):
     """Return an export of the run, and one with test-time augmentation, which no test may change."""
     run = Run(shutil.copytree(whole.path, tmp_path_factory.mktemp("exports") / "run"))
-    return export_run(run, dataset), export_run(run, dataset, output=run.path / "tta" / "model.onnx", flip=True)
+    return export_run(run, dataset), export_run(run, dataset, output=run.path / "tta" / "model.onnx", views=2)
 
 
 @pytest.fixture
@@ -181,16 +182,16 @@ def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(exported, r
         assert secret.encode() not in content
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(exports, network, flip):
-    path = exports[flip].path
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(exports, network, views):
+    path = exports[views - 1].path
     config, weights = import_weights(path)
     again = build_model(config, seed=99)
     set_weights(again, weights)
     for name, array in get_weights(network).items():
         np.testing.assert_array_equal(get_weights(again)[name], array, strict=True)
     contract = json.loads(path.with_suffix(".json").read_text())
-    graph = write_graph(again, temperature=contract["calibration"]["temperature"], flip=flip)
+    graph = write_graph(again, temperature=contract["calibration"]["temperature"], views=views)
     assert serialize(graph, contract) == path.read_bytes()
 
 
@@ -226,18 +227,17 @@ def test_the_convolutions_come_back_with_normalization_as_the_same_function_that
     assert not np.array_equal(get_weights(again)["logits/kernel"], get_weights(model)["logits/kernel"])
 
 
-def test_a_file_exported_with_flips_says_the_mean_and_is_calibrated_for_it(run, network, dataset):
-    classifier = Classifier(export_run(run, dataset, flip=True).path)
-    both = with_tta(predictor(network))
-    expected = softmax(predict(both, dataset.test.images), 1.0)
-    np.testing.assert_allclose(
-        classifier.probabilities(dataset.test.images), expected, rtol=0, atol=Tolerances().probability
-    )
-    mirrored = np.ascontiguousarray(dataset.test.images[:, :, ::-1])
-    np.testing.assert_allclose(classifier.probabilities(mirrored), expected, rtol=0, atol=Tolerances().probability)
-    assert classifier.contract["flip"] is True
-    assert classifier.contract["calibration"] == members(calibration_of(run, network, dataset, flip=True))
-    assert classifier.contract["calibration"] == document(run)["flip_calibration"]  # the same for every export
+@pytest.mark.parametrize(("views", "field"), [(2, "flip_calibration"), (6, "six_view_calibration")])
+def test_a_file_with_tta_returns_the_mean_and_is_calibrated_for_it(run, network, dataset, views, field):
+    classifier = Classifier(export_run(run, dataset, views=views).path)
+    expected = softmax(predict(with_tta(predictor(network), views), dataset.test.images), 1.0)
+    close = partial(np.testing.assert_allclose, desired=expected, rtol=0, atol=Tolerances().probability)
+    close(classifier.probabilities(dataset.test.images))
+    if views == 2:
+        close(classifier.probabilities(np.ascontiguousarray(dataset.test.images[:, :, ::-1])))
+    assert (classifier.contract["flip"], views_of(classifier.contract)) == (True, views)
+    assert classifier.contract["calibration"] == members(calibration_of(run, network, dataset, views=views))
+    assert classifier.contract["calibration"] == document(run)[field]  # the same for every export
     assert classifier.contract["calibration"] != document(run)["calibration"]
 
 

@@ -101,11 +101,11 @@ def test_a_wrong_file_never_gets_its_name(run, dataset, monkeypatch):
     assert not list(run.path.glob("model*"))
 
 
-@pytest.mark.parametrize("flip", [True, False])
-def test_a_file_that_flips_otherwise_than_its_contract_says_is_refused(run, dataset, monkeypatch, flip):
-    monkeypatch.setattr(exporting, "write_graph", lambda *rest, flip: write_graph(*rest, flip=not flip))
+@pytest.mark.parametrize(("views", "other"), [(1, 2), (2, 1), (6, 2), (2, 6)])
+def test_a_file_with_other_views_than_its_contract_says_is_refused(run, dataset, monkeypatch, views, other):
+    monkeypatch.setattr(exporting, "write_graph", lambda *rest, **_: write_graph(*rest, views=other))
     with pytest.raises(ParityError, match=MISMATCH):
-        export_run(run, dataset, flip=flip)
+        export_run(run, dataset, views=views)
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

@@ -29,11 +29,11 @@ def whole(dataset, tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(whole, dataset):
     """Its export with test-time augmentation."""
-    return export_run(whole, dataset, flip=True)
+    return export_run(whole, dataset, views=6)
 
 
 def test_its_file_is_verified_and_a_moving_average_that_moved_is_refused(exported, run, dataset, monkeypatch):
-    assert Classifier(exported.path).contract["flip"] is True
+    assert Classifier(exported.path).contract["views"] == 6
     assert exported.parity.accuracy > 0.6
 
     def with_another_mean(model, *rest, **named):
@@ -48,10 +48,10 @@ def test_its_file_is_verified_and_a_moving_average_that_moved_is_refused(exporte
 
 
 def test_it_can_be_made_smaller(run, dataset):
-    exported = export_run(run, dataset, precision="int8", flip=True, max_drop=0.05)
+    exported = export_run(run, dataset, precision="int8", views=6, max_drop=0.05)
     assert exported.parity.accuracy > 0.6
     contract = Classifier(exported.path).contract
-    assert (contract["precision"], contract["flip"]) == ("int8", True)
+    assert (contract["precision"], contract["views"]) == ("int8", 6)
 
 
 def test_its_report_has_its_parameters_and_how_it_was_trained(exported, run, dataset):

@@ -58,9 +58,9 @@ def test_every_command_takes_the_size_from_the_run(trained, photos, typed, monke
     for command in (
         ("export", "--onnx"),
         ("export", "--onnx", "--int8", "--max-drop", "1"),
-        ("export", "--onnx", "--tta"),
+        ("export", "--onnx", "--tta", "6"),
         ("evaluate",),
-        ("evaluate", "--tta", "--images", photos / "test"),
+        ("evaluate", "--tta", "2", "--images", photos / "test"),
         ("evaluate", run.model, "--data", photos),
         ("robustness",),
         ("report",),

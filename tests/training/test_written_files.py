@@ -36,7 +36,7 @@ COMMANDS = [
     ("train --data photos --epochs 1", {"runs", "runs/latest"} | new(RUN, TRAINED)),
     ("train --resume latest", set()),  # there is nothing to go on with
     ("evaluate", set()),
-    ("evaluate --tta", inside(RUN, {"run.json"})),  # a calibration that was not fitted yet
+    ("evaluate --tta 2", inside(RUN, {"run.json"})),  # a calibration that was not fitted yet
     ("inspect missing.onnx", set()),
     ("export --output runs/latest/run.onnx", set()),  # refused, as the next two
     ("export --output runs/latest/robustness.onnx", set()),

@@ -12,7 +12,7 @@ from cifarnet.run.find import names_file
 
 from .display import download_bar, out_answer, percent, say, say_not_known, shortened, table
 from .notes import say_left_out
-from .options import BackendOption, JsonOption, OldTtaOption, RunsOption, SkipBrokenOption, TtaOption
+from .options import BackendOption, JsonOption, RunsOption, SkipBrokenOption, TtaOption
 from .runs import trained_run
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def command(
         str | None, typer.Option(metavar="DIR", help="Evaluate on every image of this folder of class folders.")
     ] = None,
     skip_broken: SkipBrokenOption = False,
-    tta: TtaOption = False,
-    flip: OldTtaOption = False,
+    tta: TtaOption = 1,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -67,8 +66,8 @@ def command(
     from cifarnet.evaluation.target import require_comparable
 
     targets = [_open(name, runs, backend) for name in models or (None,)]
-    if tta or flip:
-        targets = [target.with_tta() for target in targets]
+    if tta > 1:
+        targets = [target.with_tta(tta) for target in targets]
     for other in targets[1:]:
         require_comparable(targets[0], other, same_data=images is None and data is None)
     dataset, scored = _open_images(targets, data, images, skip_broken=skip_broken)
@@ -126,11 +125,11 @@ def _open_images(
 
 
 def _description(target: "Target") -> dict[str, Any]:
-    return {"model": target.name, "engine": target.engine, "flip": target.tta}
+    return {"model": target.name, "engine": target.engine, "views": target.views}
 
 
 def _title(target: "Target") -> str:
-    return f"{target.name}{' with TTA' if target.tta else ''} on {target.engine}"
+    return f"{target.name}{f' with {target.views}-view TTA' if target.views > 1 else ''} on {target.engine}"
 
 
 def _evaluation_lines(target: "Target", found: "Evaluation") -> list[str]:

@@ -10,7 +10,7 @@ from cifarnet.errors import UsageError, shown
 from cifarnet.export.tolerances import MAX_DROP
 
 from .display import download_bar, out_json, out_lines, percent, say
-from .options import BackendOption, JsonOption, MovedDataOption, OldTtaOption, RunArgument, RunsOption, TtaOption
+from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, TtaOption
 from .runs import trained_run
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def command(
             min=0,
         ),
     ] = None,
-    tta: TtaOption = False,
-    flip: OldTtaOption = False,
+    tta: TtaOption = 1,
     data: MovedDataOption = None,
     backend: BackendOption = None,
     runs: RunsOption = Path("runs"),
@@ -60,11 +59,11 @@ def command(
         writable_path(found, name, output)
     say(f"backend {choose()}, exporting {found}")
     with download_bar() as progress:
-        dataset = open_run_images(found, precisions, flip=tta or flip, place=data, progress=progress)
+        dataset = open_run_images(found, precisions, views=tta, place=data, progress=progress)
     drop = MAX_DROP if max_drop is None else round(max_drop / POINTS, 12)  # 0.7 becomes 0.007
     written = []
     outputs = dict.fromkeys(precisions, output)
-    for exported in export_precisions(found, dataset, outputs, max_drop=drop, flip=tta or flip, notice=say):
+    for exported in export_precisions(found, dataset, outputs, max_drop=drop, views=tta, notice=say):
         written.append(asdict(exported) | {"path": shown(exported.path)})
         if not as_json:
             _print_result(exported)

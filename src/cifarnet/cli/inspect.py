@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifarnet.contract import american
+from cifarnet.contract import american, views_of
 from cifarnet.errors import ModelError
 from cifarnet.run.custom import CustomRecord, in_effect
 from cifarnet.run.typed_json import read
@@ -96,8 +96,9 @@ def _file(found: "Inspection") -> list[str]:
         meaning = dict(_entries(output)).get("meaning")
         described = f"{name}: float32 (batch, {len(contract['labels'])})"
         rows.append(("output", described if meaning is None else f"{described}, {meaning}"))
-    if contract.get("flip"):
-        rows.append(("TTA", "logits averaged over each image and its mirror image"))
+    if (views := views_of(contract)) > 1:
+        shifted = ", also shifted by a pixel" if views > 2 else ""
+        rows.append(("TTA", f"logits averaged over {views} views: the image and its mirror image{shifted}"))
     rows += [
         ("classes", ", ".join(contract["labels"])),
         ("resize", ", ".join(f"{key} {american(str(value))}" for key, value in contract["resize"].items())),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,8 +48,10 @@ SkipBrokenOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 TtaOption = Annotated[
-    bool,
-    typer.Option("--tta", help="Test-time augmentation: average the logits over each image and its mirror image."),
+    Literal[1, 2, 6],
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation: average the logits over N views of each image. 1: the image; 2: also its mirror "
+        "image; 6: both, also shifted by a pixel.",
+    ),
 ]
-OldTtaOption = Annotated[bool, typer.Option("--flip", hidden=True)]
-"""Former name of --tta."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unicodedata import normalize
 
-from cifarnet.contract import FILE_ENGINE, Shape
+from cifarnet.contract import FILE_ENGINE, Shape, views_of
 from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
 from cifarnet.errors import DataError, ModelError
 from cifarnet.run.folder import Run, require_weights
@@ -50,21 +50,23 @@ class Target:
     image_shape: Shape
     run: Run | None
     """Run that the model belongs to, or None if unknown."""
-    tta: bool
-    """Whether the predictor applies test-time augmentation."""
+    views: int
+    """Views that the predictor averages: more than 1 with test-time augmentation."""
     load_origin: Callable[[], DataRecord]
     load_predictor: Callable[[], Predictor]
-    load_calibration: Callable[[Dataset | None, bool], Calibration | None]
-    """Takes the dataset that the model was trained on, if available, and ``tta``."""
+    load_calibration: Callable[[Dataset | None, int], Calibration | None]
+    """Takes the dataset that the model was trained on, if available, and ``views``."""
 
     @property
     def origin(self) -> DataRecord:
         """Return the dataset that the model was trained on. Raises ``DataError`` if a model file lacks it."""
         return self.load_origin()
 
-    def with_tta(self) -> "Target":
-        """Return the model with test-time augmentation; the same if it has that already."""
-        return self if self.tta else replace(self, tta=True, load_predictor=lambda: with_tta(self.load_predictor()))
+    def with_tta(self, views: int) -> "Target":
+        """Return the model with test-time augmentation of ``views``; the same if it has that already."""
+        if self.views > 1:
+            return self
+        return replace(self, views=views, load_predictor=lambda: with_tta(self.load_predictor(), views))
 
     def logits(self, split: Split) -> Any:
         """Return the logits, float32 (n, classes), of the images of ``split``. Raises ``DataError`` without images."""
@@ -76,7 +78,7 @@ class Target:
         ``dataset`` is what the model was trained on, if available: a run without a calibration is calibrated on its
         validation split. ``recorded`` is the calibration to use for a model without one.
         """
-        calibration = self.load_calibration(dataset, self.tta) or recorded
+        calibration = self.load_calibration(dataset, self.views) or recorded
         temperature, threshold = (
             (None, None) if calibration is None else (calibration.temperature, calibration.threshold)
         )
@@ -99,12 +101,12 @@ def run_target(run: Run, backend: str) -> Target:
 
         return predictor(best().model)
 
-    def calibration(dataset: Dataset | None, tta: bool) -> Calibration | None:  # noqa: FBT001
+    def calibration(dataset: Dataset | None, views: int) -> Calibration | None:
         from cifarnet.training.best import calibration_of, record_of
 
         if dataset is None or dataset.fingerprint != record.origin.fingerprint:
-            return record_of(run, best().epoch).calibration_for(flip=tta)
-        return calibration_of(run, best().model, dataset, flip=tta, epoch=best().epoch)
+            return record_of(run, best().epoch).calibration_for(views)
+        return calibration_of(run, best().model, dataset, views=views, epoch=best().epoch)
 
     return Target(
         name=str(run),
@@ -112,7 +114,7 @@ def run_target(run: Run, backend: str) -> Target:
         labels=record.data.labels,
         image_shape=cast("Shape", record.model.image_shape),
         run=run,
-        tta=False,
+        views=1,
         load_origin=lambda: record.origin,
         load_predictor=predictor,
         load_calibration=calibration,
@@ -124,10 +126,10 @@ def file_target(path: Path, run: Run | None = None) -> Target:
     opened = open_model(path, threads=0)
     contract, name = opened.contract, str(path)
     run = run or run_beside(path, contract)
-    has_tta = bool(contract.get("flip"))
+    own_views = views_of(contract)
 
-    def calibration(_: Dataset | None, tta: bool) -> Calibration | None:  # noqa: FBT001
-        stored = contract.get("calibration") if tta == has_tta else None
+    def calibration(_: Dataset | None, views: int) -> Calibration | None:
+        stored = contract.get("calibration") if views == own_views else None
         try:
             return None if stored is None else read(Calibration, stored, "calibration")
         except ValueError as error:
@@ -141,7 +143,7 @@ def file_target(path: Path, run: Run | None = None) -> Target:
         labels=opened.labels,
         image_shape=opened.image_shape,
         run=run,
-        tta=has_tta,
+        views=own_views,
         load_origin=lambda: run.record.origin if run else _origin_of(contract, name),
         load_predictor=lambda: opened.logits,
         load_calibration=calibration,

@@ -79,7 +79,7 @@ class GraphBuilder:
         flat = np.asarray(array).reshape(-1)
         return self.constant(name, flat.reshape(-1, 1, 1) if rank == 3 and flat.size > 1 else flat)
 
-    def exact_constant(self, name: str, values: Sequence[float], dtype: Any = np.int64) -> str:
+    def exact_constant(self, name: str, values: Sequence[Any], dtype: Any = np.int64) -> str:
         """Add a constant of a fixed dtype, such as a shape, and return its name."""
         self.exact.append(numpy_helper.from_array(np.array(values, dtype), name))
         return name

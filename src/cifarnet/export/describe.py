@@ -16,11 +16,11 @@ DATA_FACTS = (
 """Keys copied from its dataset."""
 
 
-def describe(record: RunRecord, precision: str, calibration: Calibration, *, flip: bool = False) -> dict[str, Any]:
+def describe(record: RunRecord, precision: str, calibration: Calibration, views: int = 1) -> dict[str, Any]:
     """Return the contract of the model trained by the run with ``record``, without the parity check's result.
 
-    ``calibration`` was fitted to the trained model and applies to every precision. ``flip`` is whether the graph
-    applies test-time augmentation.
+    ``calibration`` was fitted to the trained model and applies to every precision. ``views`` is how many
+    the graph averages: more than 1 with test-time augmentation.
     """
     document, data = record.to_json(), record.data.to_json()
     warm_start, validation = record.warm_start, record.metrics.validation
@@ -34,7 +34,8 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, *, fli
     }
     return describe_interface(record.model.image_shape, record.data.labels) | {
         "precision": precision,
-        "flip": flip,
+        "flip": views > 1,
+        **({"views": views} if views > 2 else {}),
         "model": record.model.to_json(),
         "calibration": members(calibration),
         "training": training | custom | started | weights,

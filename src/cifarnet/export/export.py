@@ -10,9 +10,10 @@ from typing import Any
 import keras
 import onnx
 
-from cifarnet.arguments import PATH, function, instance, number, takes
+from cifarnet.arguments import PATH, Kind, function, instance, number, takes
 from cifarnet.backends import default_settings
 from cifarnet.config import TrainConfig
+from cifarnet.contract import VIEWS, views_of
 from cifarnet.data import Progress, evenly_chosen, hold_out_of
 from cifarnet.dataset import DATASET, Dataset, Split
 from cifarnet.errors import ParityError, UsageError
@@ -54,7 +55,7 @@ def no_notice(text: str) -> None:
     precision=instance(str, f"one of {', '.join(PRECISIONS)}"),
     output=PATH,
     max_drop=number(0, "a fraction from 0 up to but not including 1"),
-    flip=instance(bool, "True or False"),
+    views=Kind(lambda value: type(value) is int and value in VIEWS, "1, 2 or 6"),
     notice=function("a function of a text"),
 )
 @default_settings()
@@ -65,14 +66,15 @@ def export_run(
     precision: str = "float32",
     output: str | Path | None = None,
     max_drop: float = MAX_DROP,
-    flip: bool = False,
+    views: int = 1,
     notice: Notice = no_notice,
 ) -> Exported:
     """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
     ``dataset`` must be the one that the run was trained on; by default the images of the run are opened again.
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (both may lose ``max_drop``
-    accuracy, a fraction). ``flip`` adds test-time augmentation to the graph. Writes X.onnx, its contract X.json and the
+    accuracy, a fraction). ``views`` is 1, or 2 or 6 for test-time
+    augmentation in the graph (see ``with_tta``). Writes X.onnx, its contract X.json and the
     measurements X.parity.json; they replace those of an earlier export once all three are complete.
 
     Raises ``ParityError`` if the parity check fails, and keeps the files of an earlier export; ``RunError`` for a run
@@ -80,7 +82,7 @@ def export_run(
     settings out of range and ``UsageError`` for a path that cannot be written.
     """
     precisions = {precision: output}
-    return next(export_precisions(run, dataset, precisions, max_drop=max_drop, flip=flip, notice=notice))
+    return next(export_precisions(run, dataset, precisions, max_drop=max_drop, views=views, notice=notice))
 
 
 def export_precisions(
@@ -89,7 +91,7 @@ def export_precisions(
     outputs: Mapping[str, str | Path | None],
     *,
     max_drop: float = MAX_DROP,
-    flip: bool = False,
+    views: int = 1,
     notice: Notice = no_notice,
 ) -> Iterator[Exported]:
     """Export the best weights of ``run`` in several precisions, and yield each result once its files are written.
@@ -98,18 +100,18 @@ def export_precisions(
     training replaces the best ones. The other arguments, and what is raised, are as in ``export_run``.
     """
     variants = [(tolerances_of(each, max_drop), writable_path(run, each, output)) for each, output in outputs.items()]
-    dataset = dataset or open_run_images(run, outputs, flip=flip)
+    dataset = dataset or open_run_images(run, outputs, views=views)
     if not is_kept(run.record, dataset):
         same_hold_out(run.record, dataset, run)
     for _, path in variants:
         require_outside(path.parent, dataset.source, "--output, in Python output=")  # the images may have moved
     best = load_best_and_epoch(run)
     record = record_of(run, best.epoch)
-    if record.calibration_for(flip=flip) is None:
-        notice(f"fitting the temperature on the validation split{' with TTA' if flip else ''}")
-    calibration = calibration_of(run, best.model, dataset, flip=flip, epoch=best.epoch)
+    if record.calibration_for(views) is None:
+        notice(f"fitting the temperature on the validation split{' with TTA' if views > 1 else ''}")
+    calibration = calibration_of(run, best.model, dataset, views=views, epoch=best.epoch)
     for precision, (tolerances, path) in zip(outputs, variants, strict=True):
-        contract = describe(record, precision, calibration, flip=flip)
+        contract = describe(record, precision, calibration, views=views)
         yield _exported(best.model, contract, dataset, tolerances, path, notice)
 
 
@@ -117,7 +119,7 @@ def open_run_images(
     run: Run,
     precisions: Collection[str],
     *,
-    flip: bool = False,
+    views: int = 1,
     place: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -128,7 +130,7 @@ def open_run_images(
     damaged.
     """
     record = run.record
-    is_enough = "int8" not in precisions and record.calibration_for(flip=flip) is not None
+    is_enough = "int8" not in precisions and record.calibration_for(views) is not None
     kept = kept_test_images(run) if place is None and is_enough else None
     return kept or record.origin.load_dataset(place, progress)
 
@@ -141,12 +143,12 @@ def _exported(
     path: Path,
     notice: Notice,
 ) -> Exported:
-    precision, flip, temperature = contract["precision"], contract["flip"], contract["calibration"]["temperature"]
+    precision, views, temperature = contract["precision"], views_of(contract), contract["calibration"]["temperature"]
     graph, opset = _graph(model, contract, dataset, notice)
     notice(f"checking {precision} on {len(dataset.test):,} test images")
     try:
         parity = check_parity(
-            keras_outputs(model, flip=flip), serialize(graph, contract, opset), dataset.test, tolerances, temperature
+            keras_outputs(model, views=views), serialize(graph, contract, opset), dataset.test, tolerances, temperature
         )
     except ParityError as error:
         if not path.exists():
@@ -192,7 +194,7 @@ def _float32(model: keras.Model, contract: Mapping[str, Any]) -> bytes:
 
 
 def _written(model: keras.Model, contract: Mapping[str, Any], precision: str) -> onnx.GraphProto:
-    return write_graph(model, precision, contract["calibration"]["temperature"], flip=contract["flip"])
+    return write_graph(model, precision, contract["calibration"]["temperature"], views=views_of(contract))
 
 
 def _best_variant(float32: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:

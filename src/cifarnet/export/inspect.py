@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from cifarnet.contract import PARITY_SUFFIX, STANDARD_DOMAINS
+from cifarnet.contract import PARITY_SUFFIX, STANDARD_DOMAINS, views_of
 from cifarnet.errors import ModelError
 from cifarnet.runtime import read_model
 
@@ -68,7 +68,7 @@ def inspect_model(path: str | Path) -> Inspection:
         sha256=digest,
         opset=_opset(model, path),
         contract=contract,
-        layers=_layers(model.graph, rows=2 if contract.get("flip") else 1),
+        layers=_layers(model.graph, rows=views_of(contract)),
         parameters=sum(map(_count, _weights(model.graph).values())),
         parity=_measured(Path(path).with_suffix(PARITY_SUFFIX), digest),
     )

@@ -76,21 +76,21 @@ class Parity:
         return asdict(self)
 
 
-def keras_outputs(model: keras.Model, *, flip: bool = False) -> OutputFunction:
+def keras_outputs(model: keras.Model, views: int = 1) -> OutputFunction:
     """Return a function that computes logits and probabilities with the trained model.
 
-    With ``flip`` it applies test-time augmentation: the logits are averaged over each image and its mirror image.
+    It applies test-time augmentation if there are several ``views``.
     """
     both = keras.Model(model.inputs[0], [model.get_layer("logits").output, model.outputs[0]], name="cifarnet_outputs")
 
     def heads(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.stack([np.asarray(head, np.float32) for head in both.predict_on_batch(images)], axis=1)
 
-    def flipped_heads(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = with_tta(lambda images: heads(images)[:, 0])(images)
+    def averaged_heads(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = with_tta(lambda images: heads(images)[:, 0], views)(images)
         return np.stack([logits, softmax(logits, 1.0).astype(np.float32)], axis=1)
 
-    return flipped_heads if flip else heads
+    return averaged_heads if views > 1 else heads
 
 
 def model_outputs(model: keras.Model, classes: int) -> OutputFunction:

@@ -44,22 +44,22 @@ KEEPING = frozenset(
 
 
 def write_graph(
-    model: keras.Model, precision: str = "float32", temperature: float | None = 1.0, *, flip: bool = False
+    model: keras.Model, precision: str = "float32", temperature: float | None = 1.0, views: int = 1
 ) -> onnx.GraphProto:
     """Return the graph of a sequential or functional model that classifies images.
 
     Its input is ``images`` uint8 (batch, height, width, 3), its outputs are ``logits`` and ``probabilities`` float32
     (batch, classes), and, with a ``temperature`` above 0, ``calibrated``: the softmax of the logits divided by it. The
     model ends in a softmax, in a dense layer whose outputs are logits, or in one sigmoid: the probability of the second
-    of two classes. ``precision`` is float32 or float16, used in between. ``flip`` averages the logits over each image
-    and its mirror image. Raises ``ModelError`` with the name of the first unsupported layer.
+    of two classes. ``precision`` is float32 or float16, used in between. The logits are averaged over ``views`` of each
+    image, as ``with_tta`` does. Raises ``ModelError`` with the name of the first unsupported layer.
     """
     height, width, channels = image_shape(model)
     builder = GraphBuilder(precision)
-    images = _input(builder, flip=flip)
+    images = _input(builder, (height, width), views)
     logits = _logits(builder, model, _convert(builder, model, Value(images, (height, width, channels)), ""))
     (classes,) = logits.shape
-    _outputs(builder, logits, temperature, flip=flip)
+    _outputs(builder, logits, temperature, views)
     names = [name for name in OUTPUTS if name != CALIBRATED_NAME or temperature is not None]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH_DIMENSION, classes]) for name in names]
     source = helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [BATCH_DIMENSION, height, width, channels])
@@ -93,14 +93,28 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
     return tuple(shape)
 
 
-def _input(builder: GraphBuilder, *, flip: bool) -> str:
+def _input(builder: GraphBuilder, size: tuple[int, int], views: int) -> str:
     images = builder.add("Transpose", "channels_first", INPUT_NAME, perm=[0, 3, 1, 2])  # while a pixel is one byte
-    if flip:
+    if views == 6:
+        pads = builder.exact_constant("shifted/pads", [0, 0, 1, 1, 0, 0, 1, 1])
+        padded = builder.add("Pad", "shifted/padded", images, pads, mode="reflect")
+        images = builder.add(
+            "Concat", "shifted", images, *(_shifted(builder, padded, size, at) for at in (0, 2)), axis=0
+        )
+    if views > 1:
         # Reverses the columns, the fourth axis.
         reverse = {"starts": [-1], "ends": [np.iinfo(np.int64).min], "axes": [3], "steps": [-1]}
         constants = [builder.exact_constant(f"mirrored/{key}", each) for key, each in reverse.items()]
         images = builder.add("Concat", "both", builder.add("Slice", "mirrored", images, *constants), images, axis=0)
     return builder.add("Cast", "pixels", images, to=FLOATS[builder.precision][0])
+
+
+def _shifted(builder: GraphBuilder, padded: str, size: tuple[int, int], first: int) -> str:
+    """Return the part of the padded images from row and column ``first`` on."""
+    ends = [first + length for length in size]
+    parts = {"starts": [first, first], "ends": ends, "axes": [2, 3]}
+    constants = [builder.exact_constant(f"shifted/{first}/{key}", each) for key, each in parts.items()]
+    return builder.add("Slice", f"shifted/{first}", padded, *constants)
 
 
 class _Recorder(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
@@ -212,18 +226,25 @@ def _is_activated(builder: GraphBuilder, value: str) -> bool:
     return node.op_type in KEEPING and bool(sources) and all(_is_activated(builder, each) for each in sources)
 
 
-def _outputs(builder: GraphBuilder, logits: Value, temperature: float | None, *, flip: bool) -> None:
+def _outputs(builder: GraphBuilder, logits: Value, temperature: float | None, views: int) -> None:
     for name in OUTPUTS.keys() - {logits.name}:
         builder.rename(name, f"{name}/layer")  # of a layer that happens to be called so
     value = logits.name
     if builder.precision != "float32":
         value = builder.rename(value, f"{LOGITS_NAME}/{builder.precision}")
         value = builder.add("Cast", f"{LOGITS_NAME}/widened", value, to=TensorProto.FLOAT)
-    if flip:
+    if views > 1:
         value = builder.rename(value, f"{LOGITS_NAME}/both")
         shape = builder.exact_constant(f"{LOGITS_NAME}/shape", [2, -1, *logits.shape])
         pairs = builder.add("Reshape", f"{LOGITS_NAME}/mirrored", value, shape)  # mirror images are the first half
         value = builder.add("ReduceMean", f"{LOGITS_NAME}/mean", pairs, axes=[0], keepdims=0)
+    if views == 6:
+        shape = builder.exact_constant(f"{LOGITS_NAME}/shifts", [3, -1, *logits.shape])
+        shifts = builder.add("Reshape", f"{LOGITS_NAME}/shifted", value, shape)  # the images themselves are the first
+        weights = builder.exact_constant(f"{LOGITS_NAME}/weights", [[[0.5]], [[0.25]], [[0.25]]], np.float32)
+        weighted = builder.add("Mul", f"{LOGITS_NAME}/weighted", shifts, weights)
+        axes = builder.exact_constant(f"{LOGITS_NAME}/axes", [0])
+        value = builder.add("ReduceSum", f"{LOGITS_NAME}/sum", weighted, axes, keepdims=0)
     value = builder.rename(value, LOGITS_NAME)
     builder.add("Softmax", PROBABILITIES_NAME, value, axis=-1)
     if temperature is not None:

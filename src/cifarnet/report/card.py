@@ -36,7 +36,7 @@ def draw_card(evidence: Evidence, evaluation: Evaluation, engine: str) -> str:
         values(evidence, evaluation, engine),
         settings={spaced(name): _text(value) for name, value in evidence.record.training.items()},
         model={spaced(name): _text(value) for name, value in evidence.record.model.to_json().items()},
-        export=export_command(evidence.words, tta=evidence.export_tta),
+        export=export_command(evidence.words, views=evidence.export_views),
         is_named=evidence.record.data.source in NAMED_SOURCES,
     )
     facts = _header(evidence, evaluation)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS, Fraction
+from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS, Fraction, views_of
 from cifarnet.errors import RunError
 from cifarnet.evaluation.robustness import Robustness
 from cifarnet.run.folder import EpochRecord, Run
@@ -51,7 +51,7 @@ class Parity:
     accuracy: Fraction
     checks: tuple[Check, ...]
     """Checks, that on the whole test set first."""
-    tta: bool
+    views: int
     tolerances: dict[str, Any]
     """Tolerances in the contract of the model file; empty if it has none."""
 
@@ -70,9 +70,9 @@ class ModelFile:
     contract: Mapping[str, Any]
 
     @property
-    def tta(self) -> bool:
-        """Whether it applies test-time augmentation."""
-        return bool(self.contract.get("flip"))
+    def views(self) -> int:
+        """Views that it averages: more than 1 with test-time augmentation."""
+        return views_of(self.contract)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,32 +86,33 @@ class Evidence:
     """Run record, with the best epoch also while training is running."""
     history: tuple[EpochRecord, ...]
     model_file: ModelFile | None
-    tta: bool
+    views: int
+    """Views that the evaluated model averages."""
     calibration: Calibration | Absent
     parity: Parity | Absent
     robustness: Robustness | Absent
 
     @property
-    def export_tta(self) -> bool:
-        """Whether the exported file, if there is one, applies test-time augmentation."""
-        return self.model_file is not None and self.model_file.tta
+    def export_views(self) -> int:
+        """Views that the exported file averages; 1 if there is none."""
+        return self.model_file.views if self.model_file else 1
 
 
 def read_evidence(run: Run, engine: str) -> Evidence:
     """Return the contents of the folder of ``run``, evaluated on ``engine``. Raises ``RunError`` and ``ModelError``."""
     record = replace(run.record, best_epoch=best_epoch_of(run))
     words, file = run_words(run), _model_file(run.model)
-    file_tta = file is not None and file.tta
-    tta = file_tta and engine == FILE_ENGINE
+    file_views = file.views if file else 1
+    views = file_views if engine == FILE_ENGINE else 1
     return Evidence(
         name=run.path.absolute().name,
         words=words,
         record=record,
         history=tuple(run.read_history()),
         model_file=file,
-        tta=tta,
-        calibration=_calibration(record, file if tta else None, words),
-        parity=_parity(run, file, export_command(words, tta=file_tta)),
+        views=views,
+        calibration=_calibration(record, file if views > 1 else None, words),
+        parity=_parity(run, file, export_command(words, file_views)),
         robustness=_robustness(run, file, record.data.test_images, f"cifarnet robustness {words}"),
     )
 
@@ -131,7 +132,7 @@ def _calibration(record: RunRecord, tta_file: ModelFile | None, words: str) -> C
     try:
         stored: Calibration = read(Calibration, tta_file.contract.get("calibration"), "calibration")
     except ValueError:
-        return Absent("model.onnx does not contain its calibration.", export_command(words, tta=True))
+        return Absent("model.onnx does not contain its calibration.", export_command(words, tta_file.views))
     return stored
 
 
@@ -141,7 +142,7 @@ def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
 
     def parse(found: Any) -> Parity:
         tolerances = file.contract.get("proof", {}).get("bars", {})
-        parity: Parity = read(Parity, found | {"tta": file.tta, "tolerances": tolerances}, "")
+        parity: Parity = read(Parity, found | {"views": file.views, "tolerances": tolerances}, "")
         if not parity.checks:
             raise ValueError("there are no checks")
         return parity

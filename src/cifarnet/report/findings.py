@@ -13,7 +13,7 @@ from .words import duration, millions, percent, short, spaced
 def summary(evidence: Evidence, evaluation: Evaluation) -> str:
     """Return network, training data and backend, and the classes with the highest and lowest recall."""
     record = evidence.record
-    tta = ", evaluated with test-time augmentation" if evidence.tta else ""
+    tta = ", evaluated with test-time augmentation" if evidence.views > 1 else ""
     sentence = (
         f"A convolutional network with {millions(evidence.record.model.parameters)} parameters and "
         f"{len(evaluation.labels)} classes, trained on {record.hold_out.train:,} images of {short(record.data.name)} "
@@ -108,7 +108,7 @@ def parity(found: Parity) -> str:
     changed, aside = found.checks[0].changed_classes, ""
     if found.margin:
         aside = f", except near ties with a top-2 margin of at most {found.margin:g}"
-    tta = " Both apply test-time augmentation." if found.tta else ""
+    tta = " Both apply test-time augmentation." if found.views > 1 else ""
     if changed:
         sentence = f"The {found.precision} file predicts another class for {changed:,} of {found.images:,} test images"
     else:

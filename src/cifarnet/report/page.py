@@ -45,7 +45,7 @@ def draw_page(evidence: Evidence, evaluation: Evaluation, dataset: Dataset, engi
             for error in evaluation.confident_errors
         ],
         corrupted=_corrupted(evidence.robustness),
-        export=export_command(tta=evidence.export_tta),
+        export=export_command(views=evidence.export_views),
     )
 
 

@@ -153,7 +153,9 @@ class RunRecord:
     weights_sha256: str | None = None
     """SHA-256 (hex) of the best weights' file; None also in runs of an earlier version."""
     flip_calibration: Calibration | None = None
-    """Calibration with test-time augmentation; None until it is needed."""
+    """Calibration with test-time augmentation of two views; None until it is needed."""
+    six_view_calibration: Calibration | None = None
+    """Calibration with test-time augmentation of six views; None until it is needed."""
     others: dict[str, Any] = field(default_factory=dict)
     """Members added by a later version."""
 
@@ -177,9 +179,15 @@ class RunRecord:
         """Where the images are, and how they were split."""
         return self.data.resolved(self.train.seed)
 
-    def calibration_for(self, *, flip: bool) -> Calibration | None:
-        """Return the calibration, with test-time augmentation if ``flip``, or None before it is fitted."""
-        return self.flip_calibration if flip else self.calibration
+    def calibration_for(self, views: int) -> Calibration | None:
+        """Return the calibration, with test-time augmentation of several ``views``, or None before it is fitted."""
+        found: Calibration | None = getattr(self, CALIBRATIONS[views])
+        return found
+
+    def with_calibration(self, found: Calibration, views: int) -> "RunRecord":
+        """Return the record with a calibration for ``views``."""
+        changes: dict[str, Any] = {CALIBRATIONS[views]: found}
+        return replace(self, **changes)
 
     def without_results(self) -> "RunRecord":
         """Return the record as it was when the run started."""
@@ -214,5 +222,7 @@ class RunRecord:
 
 ENDED = frozenset(("why_stopped", "epochs", "best_epoch", "metrics", "elapsed_s", "seconds_per_epoch"))
 """Fields that every session sets when it ends."""
-RESULTS = ENDED | {"calibration", "weights_sha256", "flip_calibration"}
+CALIBRATIONS = {1: "calibration", 2: "flip_calibration", 6: "six_view_calibration"}
+"""Field with the calibration by the number of views of test-time augmentation; 1 is without it."""
+RESULTS = ENDED | {"weights_sha256", *CALIBRATIONS.values()}
 """Fields that a session may set."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cifarnet.config import TrainConfig
-from cifarnet.contract import EPOCH_ATTRIBUTE
+from cifarnet.contract import EPOCH_ATTRIBUTE, views_of
 from cifarnet.errors import RunError, shell_word
 from cifarnet.training.early_stopping import EarlyStopping
 
@@ -88,10 +88,10 @@ def require_own_export(run: Run) -> None:
     ours = _exported_facts(record.to_json() | best)
     for name, value in theirs.items():
         if name in ours and value != ours[name]:
-            flip = " --tta" if contract.get("flip") else ""
+            tta = f" --tta {views}" if (views := views_of(contract)) > 1 else ""
             raise RunError(
                 f"{run.model} is not the export of this run's best weights: its {name} is {value!s:.12}; expected "
-                f"{ours[name]!s:.12}: export it again with `cifarnet export {shell_word(str(run))} --onnx{flip}`"
+                f"{ours[name]!s:.12}: export it again with `cifarnet export {shell_word(str(run))} --onnx{tta}`"
             )
 
 

@@ -22,24 +22,24 @@ from .same_data import same_hold_out
 
 @default_settings()
 def calibration_of(
-    run: Run, model: keras.Model, dataset: Dataset, *, flip: bool = False, epoch: int | None = None
+    run: Run, model: keras.Model, dataset: Dataset, *, views: int = 1, epoch: int | None = None
 ) -> Calibration:
-    """Return the calibration in the record of ``run``, with test-time augmentation if ``flip``.
+    """Return the calibration in the record of ``run``, with test-time augmentation of several ``views``.
 
     If the record has none, it is fitted with ``model``, which has the run's best weights, and stored in the record
     unless training is still running. ``epoch``, if given, is that of the weights of ``model``: the results of a record
     with another best epoch are not used. Raises ``RunError`` if ``dataset`` is not the one of the run.
     """
     record = run.record if epoch is None else record_of(run, epoch)
-    if (recorded := record.calibration_for(flip=flip)) is not None:
+    if (recorded := record.calibration_for(views)) is not None:
         return recorded
     parts = same_hold_out(record, dataset, run)
-    found = fit_calibration(with_tta(predictor(model)) if flip else predictor(model), dataset, parts)
+    found = fit_calibration(with_tta(predictor(model), views), dataset, parts)
     if record.status != "running":
         with suppress(RunError, OSError), run.locked():  # the folder may be read-only
             now = run.record
             if now.best_epoch == record.best_epoch:
-                run.write_record(replace(now, flip_calibration=found) if flip else replace(now, calibration=found))
+                run.write_record(now.with_calibration(found, views))
     return found
 
 
