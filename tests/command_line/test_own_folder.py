@@ -14,7 +14,7 @@ from tests.records import document
 
 from .conftest import fails_after_messages
 
-SHORT = ("--epochs", "1", "--batch-size", "8", "--validation-fraction", "0.3")
+SHORT = ("--recipe", "seed", "--epochs", "1", "--batch-size", "8", "--validation-fraction", "0.3")
 NO_TIME = ("--max-minutes", "0", *SHORT)
 
 

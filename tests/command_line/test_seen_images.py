@@ -239,6 +239,7 @@ def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path, name):
         make_noise(tmp_path / "split" / part, seed)
     code, _, stderr = run("train", "--data", "split", "--max-minutes", "0")
     assert code == 0
+    assert any("recipe fast, data split" in line for line in stderr)  # the default for images of your own
     assert any(line.startswith(f"note: {name}/ is not used: images are read from train/, test/") for line in stderr)
 
 
