@@ -102,8 +102,8 @@ KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model
 
 def views_of(contract: Mapping[str, Any]) -> int:
     """Return how many views the model file with ``contract`` averages: 1 without test-time augmentation."""
-    views = contract.get("views", 2 if contract.get("flip") else 1)
-    return views if views in VIEWS else 1
+    views: int = contract.get("views", 2 if contract.get("flip") else 1)
+    return views
 
 
 def american(name: str) -> str:
@@ -203,6 +203,8 @@ def _require_usable(contract: Mapping[str, Any], name: str) -> None:
         raise _damaged(name, f"its labels are {_short(contract['labels'])}, not two or more different names")
     _require_input(contract["input"], name)
     _require_recipe(contract["resize"], contract["input"]["shape"], name)
+    if type(views_of(contract)) is not int or views_of(contract) not in VIEWS:
+        raise _newer(name, f"averages {_short(views_of(contract))} views; expected {', '.join(map(str, VIEWS))}")
     if contract.get("calibration") is not None:  # absent in files of earlier versions
         _require_calibration(contract["calibration"], name)
 

@@ -13,6 +13,12 @@ def test_a_newer_contract(changes):
     assert refused(models.content(contract=models.contract(**changes))) == message
 
 
+@pytest.mark.parametrize("views", [4, True, None, []])
+def test_another_number_of_views(views):
+    found = refused(models.content(contract=models.contract(flip=True, views=views)))
+    assert found == f"the model averages {views!r} views; expected 1, 2, 6: install a newer cifarnet"
+
+
 RECIPE = models.CONTRACT["resize"]
 INPUT = models.CONTRACT["input"]
 

@@ -88,12 +88,15 @@ def test_evaluate_takes_images_from_elsewhere_only_if_they_have_the_same_classes
 def test_a_file_exported_with_tta_scores_as_the_run_does_with_it(trained, tmp_path, here, scored):
     folder, done = trained
     assert here("export", "--tta", "6", "--output", tmp_path / "both.onnx", folder=folder).returncode == 0
-    flipped, plain = scored(folder, "--tta", "6"), json.loads(done.stdout)["metrics"]["test"]["loss"]
-    assert scored(folder, tmp_path / "both.onnx")["loss"] == pytest.approx(flipped["loss"], rel=1e-5)
-    assert plain != pytest.approx(flipped["loss"], rel=1e-5)
-    assert scored(folder, "--tta", "2", tmp_path / "both.onnx") == scored(folder, tmp_path / "both.onnx")
+    averaged, plain = scored(folder, "--tta", "6"), json.loads(done.stdout)["metrics"]["test"]["loss"]
+    assert scored(folder, tmp_path / "both.onnx")["loss"] == pytest.approx(averaged["loss"], rel=1e-5)
+    assert plain != pytest.approx(averaged["loss"], rel=1e-5)
+    assert scored(folder, "--tta", "6", tmp_path / "both.onnx") == scored(folder, tmp_path / "both.onnx")
     assert json.loads(here("evaluate", tmp_path / "both.onnx", "--json", folder=folder).stdout)["views"] == 6
     assert " with 2-view TTA on " in here("evaluate", "latest", "--tta", "2", folder=folder).stdout
+    refused = here("evaluate", tmp_path / "both.onnx", "--tta", "2", folder=folder)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "both.onnx averages 6 views itself; expected --tta 6, or none: correct it" in refused.stderr
 
 
 def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path, here):

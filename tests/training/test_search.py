@@ -14,6 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from cifarnet.atomic import own_process
+from cifarnet.backends import choose
 from cifarnet.data import synthetic
 from cifarnet.errors import RunError
 from cifarnet.recipes import recipe, recipe_and_settings
@@ -244,6 +245,22 @@ def test_journals_of_different_names_have_different_best_recipes(file, typed, tm
         assert code == 0, stderr
         assert stdout.splitlines()[-1] == f"cifarnet train --recipe {best} --data synthetic"
         assert (tmp_path / best).is_file()
+
+
+def test_best_settings_that_were_edited_are_kept(file, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("tune", "--data", "synthetic", "--backend", choose(), "--trials", "1", "--recipe", "tiny.json")
+    assert typed(*words)[0] == 0
+    best = tmp_path / "tune.best.json"
+    written = best.read_text()
+    edited = written.replace('"settings": {', '"settings": {"patience": 3,')
+    best.write_text(edited)
+    code, stdout, stderr = typed(*words)
+    assert code == 0, stderr
+    assert "note: tune.best.json has other settings than the trials: it is kept" in stderr
+    assert (best.read_text(), (tmp_path / "tune.best.new.json").read_text()) == (edited, written)
+    again = "cifarnet train --recipe tune.best.new.json --data synthetic"
+    assert stdout.splitlines()[-1] == f"{again} --backend {choose()}"
 
 
 @pytest.mark.parametrize("storage", [".", "/"])

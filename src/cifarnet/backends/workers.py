@@ -77,8 +77,8 @@ def lost_worker(*errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         raise WorkerError(
-            f"another worker ended or did not answer ({reason(error)}); expected all to continue: read its message, "
-            "then continue with `cifarnet train --resume`, with any number of workers"
+            f"another worker ended or did not answer ({reason(error)}); expected all to continue: see why it ended, "
+            "then continue with `cifarnet train --resume RUN`, with any number of workers"
         ) from error
 
 

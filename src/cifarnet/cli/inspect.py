@@ -97,8 +97,8 @@ def _file(found: "Inspection") -> list[str]:
         described = f"{name}: float32 (batch, {len(contract['labels'])})"
         rows.append(("output", described if meaning is None else f"{described}, {meaning}"))
     if (views := views_of(contract)) > 1:
-        shifted = ", also shifted by a pixel" if views > 2 else ""
-        rows.append(("TTA", f"logits averaged over {views} views: the image and its mirror image{shifted}"))
+        translated = ", also translated by one pixel" if views > 2 else ""
+        rows.append(("TTA", f"logits averaged over {views} views: the image and its horizontal flip{translated}"))
     rows += [
         ("classes", ", ".join(contract["labels"])),
         ("resize", ", ".join(f"{key} {american(str(value))}" for key, value in contract["resize"].items())),

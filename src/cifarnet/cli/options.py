@@ -51,7 +51,7 @@ TtaOption = Annotated[
     Literal[1, 2, 6],
     typer.Option(
         "--tta",
-        help="Test-time augmentation: average the logits over N views of each image. 1: the image; 2: also its mirror "
-        "image; 6: both, also shifted by a pixel.",
+        help="Test-time augmentation: average the logits over N views. 1: the image; 2: also its horizontal flip; "
+        "6: both, also translated by one pixel.",
     ),
 ]

@@ -49,7 +49,7 @@ def command(
             metavar="NAME|FILE",
             help=f"One of {', '.join(RECIPES)}, or a recipe file such as one written by `cifarnet tune`. --seed "
             "sets the random seed.",
-            show_default="seed on CIFAR-10, fast on images of your own",
+            show_default="seed for cifar10 and synthetic, fast for a path",
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP, show_default="cifar10")] = None,
@@ -105,7 +105,7 @@ def command(
 ) -> None:
     """Train, resume or fine-tune the classifier.
 
-    Without options, trains the recipe `seed` on CIFAR-10. On images of your own, the default recipe is `fast`.
+    Without options, trains the recipe `seed` on CIFAR-10.
     """
     given = {name: value for name, value in context.params.items() if name in SETTINGS and value is not None}
     name = recipe_name

@@ -76,10 +76,14 @@ def command(
             raise typer.Exit(INTERRUPTED)
         raise RunError("no trial has finished; expected one at least: run the command again, with more time or trials")
     _show(study, importance(study))
-    document = {"recipe": settings.name, "settings": changes | study.best_params}
-    write_atomically(best, f"{json.dumps(document, indent=2)}\n".encode())
+    documents = [{"recipe": settings.name, "settings": changes | trial.params} for trial in _finished(study)]
+    if best.exists() and json.loads(best.read_bytes()) not in documents:
+        say(f"note: {best} has other settings than the trials: it is kept")
+        best = best.with_suffix(".new.json")
+    write_atomically(best, f"{json.dumps(documents[0], indent=2)}\n".encode())
     words = [] if data == "cifar10" else ["--data", data]
     words += ([] if image_size == IMAGE_SIZE else ["--image-size", str(image_size)]) + ["--skip-broken"] * skip_broken
+    words += [] if backend is None else ["--backend", backend]
     out("\n" + " ".join(map(shell_word, ["cifarnet", "train", "--recipe", str(best), *words])))
     if stop:
         raise typer.Exit(INTERRUPTED)

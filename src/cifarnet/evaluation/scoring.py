@@ -26,24 +26,24 @@ EVALUATION_BATCH = 256
 """
 
 
-def with_tta(predictor: Predictor, views: int = 2) -> Predictor:
+def with_tta(predictor: Predictor, views: int) -> Predictor:
     """Return a predictor with test-time augmentation: the mean of the logits over ``views`` of each image.
 
-    Two views are the image and its mirror image. Six also have both shifted by a pixel, to the upper left and to the
-    lower right, padded by reflection; the shifted ones together have half of the weight (Jordan 2024). With one view
-    it is ``predictor``.
+    Two views are the image and its horizontal flip. Six are both, also translated by one pixel to the upper left and to
+    the lower right and padded by reflection; the translated ones together have half of the weight (Jordan 2024). One
+    view is the image itself.
     """
 
-    def mirrored(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def with_flip(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         flipped = predictor(np.ascontiguousarray(images[:, :, ::-1]))
         return (predictor(np.ascontiguousarray(images)) + flipped) * np.float32(0.5)
 
-    def shifted(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def with_translations(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-        others = mirrored(padded[:, :-2, :-2]) + mirrored(padded[:, 2:, 2:])
-        return mirrored(images) * np.float32(0.5) + others * np.float32(0.25)
+        translated = with_flip(padded[:, :-2, :-2]) + with_flip(padded[:, 2:, 2:])
+        return with_flip(images) * np.float32(0.5) + translated * np.float32(0.25)
 
-    return {1: predictor, 2: mirrored, 6: shifted}[views]
+    return {1: predictor, 2: with_flip, 6: with_translations}[views]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 from cifarnet.contract import FILE_ENGINE, Shape, views_of
 from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
-from cifarnet.errors import DataError, ModelError
+from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.origin import DataRecord
 from cifarnet.run.record import Calibration
@@ -63,9 +63,16 @@ class Target:
         return self.load_origin()
 
     def with_tta(self, views: int) -> "Target":
-        """Return the model with test-time augmentation of ``views``; the same if it has that already."""
-        if self.views > 1:
+        """Return the model with test-time augmentation of ``views``; the same if it has that already.
+
+        Raises ``UsageError`` for a file with another number of views.
+        """
+        if self.views == views:
             return self
+        if self.views > 1:
+            raise UsageError(
+                f"{self.name} averages {self.views} views itself; expected --tta {self.views}, or none: correct it"
+            )
         return replace(self, views=views, load_predictor=lambda: with_tta(self.load_predictor(), views))
 
     def logits(self, split: Split) -> Any:

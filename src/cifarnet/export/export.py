@@ -73,8 +73,9 @@ def export_run(
 
     ``dataset`` must be the one that the run was trained on; by default the images of the run are opened again.
     ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (both may lose ``max_drop``
-    accuracy, a fraction). ``views`` is 1, or 2 or 6 for test-time
-    augmentation in the graph (see ``with_tta``). Writes X.onnx, its contract X.json and the
+    accuracy, a fraction). With ``views`` 2 or 6 the graph
+    applies test-time augmentation: it averages the logits over an image and its horizontal flip, or these and both
+    translated by one pixel. Writes X.onnx, its contract X.json and the
     measurements X.parity.json; they replace those of an earlier export once all three are complete.
 
     Raises ``ParityError`` if the parity check fails, and keeps the files of an earlier export; ``RunError`` for a run

@@ -96,10 +96,10 @@ def image_shape(model: keras.Model) -> tuple[int, int, int]:
 def _input(builder: GraphBuilder, size: tuple[int, int], views: int) -> str:
     images = builder.add("Transpose", "channels_first", INPUT_NAME, perm=[0, 3, 1, 2])  # while a pixel is one byte
     if views == 6:
-        pads = builder.exact_constant("shifted/pads", [0, 0, 1, 1, 0, 0, 1, 1])
-        padded = builder.add("Pad", "shifted/padded", images, pads, mode="reflect")
+        pads = builder.exact_constant("translated/pads", [0, 0, 1, 1, 0, 0, 1, 1])
+        padded = builder.add("Pad", "translated/padded", images, pads, mode="reflect")
         images = builder.add(
-            "Concat", "shifted", images, *(_shifted(builder, padded, size, at) for at in (0, 2)), axis=0
+            "Concat", "translated", images, *(_translated(builder, padded, size, at) for at in (0, 2)), axis=0
         )
     if views > 1:
         # Reverses the columns, the fourth axis.
@@ -109,12 +109,12 @@ def _input(builder: GraphBuilder, size: tuple[int, int], views: int) -> str:
     return builder.add("Cast", "pixels", images, to=FLOATS[builder.precision][0])
 
 
-def _shifted(builder: GraphBuilder, padded: str, size: tuple[int, int], first: int) -> str:
+def _translated(builder: GraphBuilder, padded: str, size: tuple[int, int], first: int) -> str:
     """Return the part of the padded images from row and column ``first`` on."""
     ends = [first + length for length in size]
     parts = {"starts": [first, first], "ends": ends, "axes": [2, 3]}
-    constants = [builder.exact_constant(f"shifted/{first}/{key}", each) for key, each in parts.items()]
-    return builder.add("Slice", f"shifted/{first}", padded, *constants)
+    constants = [builder.exact_constant(f"translated/{first}/{key}", each) for key, each in parts.items()]
+    return builder.add("Slice", f"translated/{first}", padded, *constants)
 
 
 class _Recorder(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
@@ -239,10 +239,12 @@ def _outputs(builder: GraphBuilder, logits: Value, temperature: float | None, vi
         pairs = builder.add("Reshape", f"{LOGITS_NAME}/mirrored", value, shape)  # mirror images are the first half
         value = builder.add("ReduceMean", f"{LOGITS_NAME}/mean", pairs, axes=[0], keepdims=0)
     if views == 6:
-        shape = builder.exact_constant(f"{LOGITS_NAME}/shifts", [3, -1, *logits.shape])
-        shifts = builder.add("Reshape", f"{LOGITS_NAME}/shifted", value, shape)  # the images themselves are the first
+        shape = builder.exact_constant(f"{LOGITS_NAME}/translations", [3, -1, *logits.shape])
+        translations = builder.add(
+            "Reshape", f"{LOGITS_NAME}/translated", value, shape
+        )  # the images themselves are the first
         weights = builder.exact_constant(f"{LOGITS_NAME}/weights", [[[0.5]], [[0.25]], [[0.25]]], np.float32)
-        weighted = builder.add("Mul", f"{LOGITS_NAME}/weighted", shifts, weights)
+        weighted = builder.add("Mul", f"{LOGITS_NAME}/weighted", translations, weights)
         axes = builder.exact_constant(f"{LOGITS_NAME}/axes", [0])
         value = builder.add("ReduceSum", f"{LOGITS_NAME}/sum", weighted, axes, keepdims=0)
     value = builder.rename(value, LOGITS_NAME)

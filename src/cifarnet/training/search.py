@@ -192,7 +192,7 @@ def _try(
     parts = hold_out_of(dataset, settings.train)
     model = initial_model(settings, dataset.train, parts)
     try:
-        session = Session(model, dataset.train, parts, settings, run, _Reporter(trial))
+        session = Session(model, dataset.train, parts, settings, run, _Reporter(trial, settings.train.epochs))
         outcome = session.train(stop, max_minutes)
     except optuna.TrialPruned:
         return None, TrialState.PRUNED
@@ -207,12 +207,12 @@ def _try(
 
 
 class _Reporter(Observer):
-    """Report the validation loss of each epoch, and end a trial that is to be pruned."""
+    """Report the validation loss of each epoch, and end a trial that is to be pruned before its last epoch."""
 
-    def __init__(self, trial: optuna.Trial) -> None:
-        self._trial = trial
+    def __init__(self, trial: optuna.Trial, epochs: int) -> None:
+        self._trial, self._epochs = trial, epochs
 
     def on_epoch(self, record: EpochRecord, progress: Progress) -> None:
         self._trial.report(record.validation_loss, record.epoch)
-        if self._trial.should_prune():
+        if record.epoch < self._epochs and self._trial.should_prune():
             raise optuna.TrialPruned

@@ -5,7 +5,6 @@ import os
 import socket
 import time
 import uuid
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -51,8 +50,12 @@ def join(timeout_s: float) -> Workers:
         group.destroy_process_group()
 
     def leave_in_time() -> None:
-        with suppress(TimeoutError):
+        try:
             within(LEAVE_S, leave)
+        except TimeoutError:
+            pass
+        except RuntimeError:  # Python 3.12.1 starts no thread at exit
+            leave()
 
     atexit.register(leave_in_time)  # a thread of gloo that frees a tensor once Python ends would abort the process
     return Workers(group.get_rank(), count, all_gather, **_notes())
