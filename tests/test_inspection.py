@@ -223,7 +223,7 @@ def test_a_contract_without_outputs_is_accepted(inspect, outputs):
 def test_test_time_augmentation_is_shown(inspect):
     for flip, count in ((True, 1), (False, 0), (..., 0)):
         _, stdout, _ = inspect(models.content(contract=models.contract(flip=flip)))
-        assert stdout.count("TTA           logits averaged over each image and its mirror image") == count
+        assert stdout.count("TTA           logits averaged over 2 views: the image and its horizontal flip\n") == count
 
 
 def test_control_characters_in_a_file_are_escaped(inspect, path):

@@ -208,7 +208,7 @@ def test_class_names_are_escaped(run, tmp_path, pets):
 
 def test_settings_unusual_for_few_images_are_noted(run, tmp_path, pets):
     (tmp_path / "file").touch()  # so that training fails there
-    _, _, lines = run("train", "--data", str(pets), "--runs", "file/runs")
+    _, _, lines = run("train", "--recipe", "seed", "--data", str(pets), "--runs", "file/runs")
     assert [line for line in lines if line.startswith("note: ")] == [
         "note: batch size 30 is larger than the training split of 2 images",
         "note: cat and 1 more with a single validation image: the validation loss will be noisy",

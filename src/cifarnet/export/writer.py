@@ -236,7 +236,7 @@ def _outputs(builder: GraphBuilder, logits: Value, temperature: float | None, vi
     if views > 1:
         value = builder.rename(value, f"{LOGITS_NAME}/both")
         shape = builder.exact_constant(f"{LOGITS_NAME}/shape", [2, -1, *logits.shape])
-        pairs = builder.add("Reshape", f"{LOGITS_NAME}/mirrored", value, shape)  # mirror images are the first half
+        pairs = builder.add("Reshape", f"{LOGITS_NAME}/mirrored", value, shape)  # the flips are the first half
         value = builder.add("ReduceMean", f"{LOGITS_NAME}/mean", pairs, axes=[0], keepdims=0)
     if views == 6:
         shape = builder.exact_constant(f"{LOGITS_NAME}/translations", [3, -1, *logits.shape])
