@@ -8,7 +8,6 @@ images are licensed for non-commercial use (CC BY-NC-SA 4.0). Appends to ``resul
 
 import argparse
 import itertools
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -73,7 +72,7 @@ def measure(wheel: zipfile.ZipFile, seed: int, sizes: Sequence[int], ways: Seque
 
 
 def table(path: Path = PATH) -> str:
-    """Return test accuracy and seconds, one row per way and size."""
+    """Return the test accuracy, one row per way and size."""
     groups = grouped(path, itemgetter("way", "image_size"))
     rows = [
         [
@@ -81,11 +80,10 @@ def table(path: Path = PATH) -> str:
             f"{size}x{size}",
             mean_and_range([100 * line["test_accuracy"] for line in groups[way, size]], "{:.1f}%"),
             len(groups[way, size]),
-            f"{statistics.mean(line['seconds'] for line in groups[way, size]):.0f}",
         ]
         for way, size in sorted(groups, key=lambda each: (list(WAYS).index(each[0]), each[1]))
     ]
-    return markdown(["recipe", "image size", "test accuracy", "seeds", "seconds"], rows)
+    return markdown(["recipe", "image size", "test accuracy", "seeds"], rows)
 
 
 def main() -> None:
