@@ -194,3 +194,35 @@ def test_a_public_name_that_needs_keras_settles_on_an_installed_backend():
 def test_what_a_command_imports_before_it_chooses_a_backend_imports_no_keras(module):
     program = f"import sys, cifarnet.{module}; raise SystemExit('keras' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+PREPARED = """
+import os, signal, sys
+import cifarnet.system, cifarnet.backends, cifarnet.interrupt
+cifarnet.interrupt.exit_on_interrupt()
+cifarnet.system.prepare_process()
+cifarnet.backends.choose("tensorflow")
+import tensorflow
+os.write(2, b"after it")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "level", "shown"),
+    [
+        ("", "2", "after it"),
+        ("", "0", "about the processor\nafter it"),
+        ("os.kill(os.getpid(), signal.SIGINT)", "2", "interrupted\n"),
+        ("raise ImportError('unusable')", "2", "about the processor\nTraceback"),
+    ],
+    ids=["quiet", "wanted", "interrupted", "failed"],
+)
+def test_tensorflow_is_imported_without_its_messages(tmp_path, program, level, shown):
+    """A stand-in writes them as the C++ code does, which does so on some processors only."""
+    (tmp_path / "tensorflow.py").write_text(f"import os, signal\nos.write(2, b'about the processor\\n')\n{program}\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = level
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith(shown)

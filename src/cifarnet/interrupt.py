@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ class Deferral:
 
 _deferred: list[Deferral] = []
 """The current blocks, outermost first."""
+_shown: list[int] = []
+"""The descriptor of the real stderr, in a ``hidden_stderr`` block."""
 
 
 class StopRequest:
@@ -87,6 +90,23 @@ def defer_interrupt() -> Iterator[Deferral]:
             _exit()
 
 
+@contextmanager
+def hidden_stderr() -> Iterator[None]:
+    """Hide what C++ code writes to file descriptor 2 within the block, unless it raises. Ctrl-C prints as ever."""
+    with tempfile.TemporaryFile() as file:
+        _shown.append(os.dup(2))
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            file.seek(0)
+            os.write(_shown[-1], file.read())
+            raise
+        finally:
+            os.dup2(_shown[-1], 2)
+            os.close(_shown.pop())
+
+
 def _exit(*_: object) -> None:
     if _deferred:
         _deferred[-1].pressed = True
@@ -95,6 +115,7 @@ def _exit(*_: object) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         with suppress(OSError, ValueError):
-            os.write(sys.stderr.fileno(), f"{CLEAR_LINE * sys.stderr.isatty()}interrupted\n".encode())
+            stderr = _shown[-1] if _shown else sys.stderr.fileno()
+            os.write(stderr, f"{CLEAR_LINE * sys.stderr.isatty()}interrupted\n".encode())
     finally:
         os._exit(INTERRUPTED)

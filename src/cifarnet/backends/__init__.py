@@ -10,10 +10,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, cast
 
 from cifarnet.errors import BackendError, reason
+from cifarnet.interrupt import hidden_stderr
 from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
 
 from .defaults import default_settings, numpy_defaults
@@ -38,6 +41,8 @@ KERAS_CHOICES = {
     "image_data_format": ("channels_last", "channels_first"),
 }
 """Valid values in ``keras.json``; Keras cannot be imported with others."""
+VERBOSE = ("0", "1")
+"""Values of ``TF_CPP_MIN_LOG_LEVEL`` that ask for TensorFlow's messages."""
 
 
 def installed() -> tuple[str, ...]:
@@ -64,7 +69,26 @@ def choose(name: str | None = None) -> str:
         flags = corrected_xla_flags(os.environ.get("XLA_FLAGS", ""), versions(("jaxlib",)).get("jaxlib"))
         if flags:  # read when JAX is first used, and later by its compilation cache
             os.environ["XLA_FLAGS"] = flags
+    asked_for = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in VERBOSE
+    if wanted == "tensorflow" and OWNS_PROCESS.is_set() and not asked_for and _quiet not in sys.meta_path:
+        sys.meta_path.insert(0, _quiet)
     return wanted
+
+
+class _QuietTensorFlow(MetaPathFinder):
+    """Import TensorFlow, whenever that happens, without its messages about the processor.
+
+    Version 2.21 prints those about oneDNN at every ``TF_CPP_MIN_LOG_LEVEL``.
+    """
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name == "tensorflow" else None
+        if spec is not None and spec.loader is not None:
+            vars(spec.loader)["exec_module"] = hidden_stderr()(spec.loader.exec_module)
+        return spec
+
+
+_quiet = _QuietTensorFlow()
 
 
 def ensure_backend() -> str:
