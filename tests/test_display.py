@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,10 +18,12 @@ from cifarnet.cli.train import _announced
 from cifarnet.errors import printable
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
+from cifarnet.training.observer import Progress, ProgressPrinter
 from tests.records import FINISHED
 
 HEAD = "epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images"
-PROGRESS = SimpleNamespace(
+PROGRESS = Progress(
+    best_loss=1.4,
     epoch=12,
     step=524,
     steps=1167,
@@ -172,3 +175,12 @@ def test_an_earlier_export_is_noted_after_training(capsys, tmp_path):
         say_result(Run(tmp_path), RunRecord.from_json(FINISHED))
         lines = capsys.readouterr().err.splitlines()
         assert sum(line.startswith("note: model.onnx and any report are of earlier weights") for line in lines) == notes
+
+
+def test_a_printer_prints_the_same_lines_from_python(capsys):
+    printer = ProgressPrinter()
+    printer.on_progress(PROGRESS)
+    printer.on_epoch(RECORD, PROGRESS)
+    printer.on_epoch(RECORD, replace(PROGRESS, epoch=13))
+    line = "      1.2500    50.00%       1.5000    43.75%     9        17  100 s, 1,000/s"
+    assert capsys.readouterr().out.splitlines() == [HEAD, f"   12{line}", f"   13{line}"]

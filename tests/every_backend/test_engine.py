@@ -1,6 +1,7 @@
 """An engine takes the same steps as stock Keras layers and optimizers."""
 
 import importlib
+import logging
 import os
 import platform
 import subprocess
@@ -468,6 +469,19 @@ def test_memory_and_messages_are_set_in_a_process_of_ours_alone(prepared):
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     keeps_memory = prepared and keras.config.backend() == "torch" and platform.libc_ver()[0] == "glibc"
     assert done.stdout.split() == [str(keeps_memory), str(prepared)]
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow alone warns")
+def test_several_models_in_one_process_are_no_retracing(caplog):
+    """As in `cifarnet tune`. TensorFlow warns from the fifth on."""
+    logging.getLogger("tensorflow").addHandler(caplog.handler)
+    for _ in range(6):
+        network = logits_of(build_model(ModelConfig(filters=(3,), dense_units=())))
+        engine = adapter().compile(network, build_optimizer(TrainConfig(), network), objective)
+        engine.train(steps_of([batch_of(NOISE)], 0.1))
+        engine.logits(NOISE)
+    logging.getLogger("tensorflow").removeHandler(caplog.handler)
+    assert caplog.messages == []
 
 
 def test_the_adapter_is_looked_for_once(monkeypatch):

@@ -136,7 +136,8 @@ def predictor(network: Any) -> Forward:
 
     @default_settings()  # Keras reads them while the function is traced
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.array(function(tf.constant(images)))
+        tensor = tf.constant(images)
+        return np.array(function.get_concrete_function(tensor)(tensor))  # see TensorFlowEngine.train
 
     return forward
 
@@ -155,7 +156,9 @@ class TensorFlowEngine(Engine):
         size = steps.images.shape[1]
         if size not in self._train:  # one graph for any number of steps
             signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in steps]
-            self._train[size] = tf.function(self._traced_train, input_signature=signature, autograph=False)
+            function = tf.function(self._traced_train, input_signature=signature, autograph=False)
+            # A call of the function itself counts as retracing if other models were traced shortly before.
+            self._train[size] = function.get_concrete_function()
         return [Sums(*row) for row in self._train[size](*map(tf.constant, steps)).numpy()]
 
     def _traced_train(self, *steps: tf.Tensor) -> tf.Tensor:

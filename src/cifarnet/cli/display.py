@@ -204,7 +204,9 @@ class TrainingDisplay:
         self._is_shown = False
 
     def __enter__(self) -> Self:
-        say("epoch  train loss  accuracy  valid. loss  accuracy  best  patience  time, images")
+        from cifarnet.training.observer import HEADER  # imports numpy, which --help does not need
+
+        say(HEADER)
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -216,16 +218,13 @@ class TrainingDisplay:
         if not self._live or now - self._shown_at < REFRESH_S:
             return
         self._shown_at = now
-        done = f"step {progress.step}/{progress.steps}"
-        line = _training_line(progress, progress.train_loss, progress.train_accuracy, f"{done:<21}")
-        line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
+        line = progress.line()[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
         _write_message(f"\r{line}{CLEAR_REST}")
         self._is_shown = True
 
     def on_epoch(self, record: "EpochRecord", progress: "Progress") -> None:
         """Print the line of a finished epoch."""
-        validation = f"{record.validation_loss:11.4f}  {100 * record.validation_accuracy:7.2f}%"
-        self.say(_training_line(progress, record.train_loss, record.train_accuracy, validation))
+        self.say(progress.line(record))
 
     def say(self, text: str) -> None:
         """Print a message in place of the live line."""
@@ -236,12 +235,3 @@ class TrainingDisplay:
         if self._is_shown:
             _write_message(f"\r{CLEAR_REST}")
             self._is_shown = False
-
-
-def _training_line(progress: "Progress", loss: float, accuracy: float, validation: str) -> str:
-    workers = f", {progress.workers} workers" if progress.workers > 1 else ""
-    return (
-        f"{progress.epoch:5}  {loss:10.4f}  {100 * accuracy:7.2f}%  {validation}  "
-        f"{progress.best_epoch or '-':>4}  {progress.patience_left:8}  "
-        f"{progress.seconds:.{0 if progress.seconds >= 10 else 1}f} s, {progress.images_per_s:,.0f}/s{workers}"
-    )

@@ -86,10 +86,11 @@ def train(
     one, or a function of ``y_true``, the labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one
     value per image (n,).
 
-    ``observer`` is called after each epoch. Training stops early, and can be continued with ``resume``, when ``stop``
-    returns True (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Nothing is
-    printed. Several threads of a process train one after another. With ``keep_test_images`` the run folder gets the
-    test images, at most 64 MB, so that ``export_run`` needs no dataset.
+    ``observer`` is called after each epoch; a ``ProgressPrinter()`` prints it, and without an observer nothing is
+    printed. Training stops early, and can be continued with ``resume``, when ``stop`` returns True (it is called every
+    750 images, or after each larger batch) or after ``max_minutes``. Several threads of a process train one after
+    another. With ``keep_test_images`` the run folder gets the test images, at most 64 MB, so that ``export_run`` needs
+    no dataset.
 
     Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
     were trained on before, ``RunError`` if the folder cannot be written, and ``UsageError`` if the test images to keep
