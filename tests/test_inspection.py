@@ -174,7 +174,7 @@ def test_each_check_is_a_row(inspect, path):
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), backend="jax", checks=checks, latencies=[])
     _, stdout, _ = inspect(content)
     lines = stdout.splitlines()
-    assert "crop center-square, " in next(line for line in lines if line.startswith("resize"))
+    assert "crop centre-square, " in next(line for line in lines if line.startswith("resize"))
     at = lines.index("checks: largest absolute difference of a probability and of a logit, and changed classes")
     assert lines[at + 1].split() == ["check", "images", "probability", "logit", "changed"]
     assert lines[at + 2].split() == ["test", "set,", "optimized", "40", "3.25e-07", "3.8e-06", "0"]

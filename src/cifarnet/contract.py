@@ -34,8 +34,8 @@ RECIPE: Final[Mapping[str, str | int]] = {
 }
 """Steps of ``preprocessing.pixels``, in order, as stored in a model file with the model's own height and width."""
 
-AMERICAN: Final[Mapping[str, str]] = {"centre-square": "center-square", ", optimised": ", optimized"}
-"""Spelling in which to show names in model files, whose bytes stay the same: of a step and of a parity check."""
+AMERICAN: Final[Mapping[str, str]] = {", optimised": ", optimized"}
+"""Spelling in which to show names of parity checks in model files, whose bytes stay the same."""
 STANDARD_DOMAINS = frozenset(("", "ai.onnx"))
 """Names of the standard ONNX operator set."""
 VIEWS = (1, 2, 6)
@@ -107,7 +107,7 @@ def views_of(contract: Mapping[str, Any]) -> int:
 
 
 def american(name: str) -> str:
-    """Return a name in a model file in American spelling."""
+    """Return the name of a parity check in a model file in American spelling."""
     for british, spelling in AMERICAN.items():
         name = name.replace(british, spelling)
     return name

@@ -50,9 +50,13 @@ def test_all_broken_files_are_listed_and_make_it_unusable_unless_they_are_skippe
     assert stdout.count("(no image in a known format)") == 20
     assert "  b/link.png (a link that leads nowhere)" in stdout
     assert stdout.splitlines()[-1].startswith("not usable: 1 of 13 images")
+    (photos / "b" / "link.png").unlink()
+    code, stdout, _ = typed("data", "check", photos)
+    assert stdout.splitlines()[-1].startswith("not usable: 20 of 44 images could not be read: ")
+    assert stdout.endswith(f" leave them out with --skip-broken: `cifarnet train --data {photos} --skip-broken`\n")
     code, stdout, _ = typed("data", "check", photos, "--skip-broken", "--json")
     report = json.loads(stdout)
-    assert (code, report["fault"], len(report["broken"]), report["images"]) == (0, None, 21, 24)
+    assert (code, report["fault"], len(report["broken"]), report["images"]) == (0, None, 20, 24)
     assert report["broken"][0] == {"name": "a/broken00.png", "reason": "no image in a known format"}
 
 

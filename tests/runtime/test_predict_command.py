@@ -23,6 +23,13 @@ def feed(monkeypatch):
     return lambda content: monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
 
 
+@pytest.fixture
+def photos(photos):
+    """The folder without the file that is no image."""
+    (photos / "notes.txt").unlink()
+    return photos
+
+
 # What comes out
 
 
@@ -35,6 +42,17 @@ def test_the_table_has_a_line_per_image_with_the_file_last(run, model_path, phot
         f"green 100.00%   red     0.00%   blue    0.00%   {photos}/b/1.jpg",
         f"blue  100.00%   red     0.00%   green   0.00%   {photos}/b/2.JPG",
     ]
+
+
+@pytest.mark.parametrize(("shard", "is_said"), [("0/2", True), ("1/2", False)])
+def test_files_in_folders_that_are_not_read_are_counted_by_extension(run, model_path, photos, shard, is_said):
+    note = "note: 3 files are not read, by extension: 2 .heic, 1 without extension"
+    for name in ("b/1.HEIC", "c.heic", "README", ".hidden.heic"):
+        (photos / name).write_bytes(b"")
+    (photos / "link").symlink_to(photos / "b")
+    assert run("predict", model_path, photos)[2] == [note]
+    assert run("predict", model_path, photos, "--shard", shard)[2] == [note] * is_said
+    assert run("predict", model_path, photos / "c.heic")[2] != [note]
 
 
 def test_json_is_one_document_per_line(run, model_path, classifier, photos):

@@ -101,7 +101,7 @@ def _file(found: "Inspection") -> list[str]:
         rows.append(("TTA", f"logits averaged over {views} views: the image and its horizontal flip{translated}"))
     rows += [
         ("classes", ", ".join(contract["labels"])),
-        ("resize", ", ".join(f"{key} {american(str(value))}" for key, value in contract["resize"].items())),
+        ("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
     ]
     return [f"{name:<14}{value}" for name, value in rows]
 

@@ -97,12 +97,17 @@ def _reading(dataset: "Dataset") -> Iterator[str]:
         yield f"note: the {dataset.validation_images:,} images in {folder}/ are the validation split: none are held out"
     yield from _unused_folders(dataset)
     if found.others:
-        files = counted(sum(found.others.values()), "file is", "files are")
-        yield f"note: {files} not read, by extension: {by_extension(found.others)}"
+        yield note_on_unread(found.others)
     if found.linked_folders:
         place = "inside the class folders"
         links = counted(found.linked_folders, f"link to a folder {place} is", f"links to folders {place} are")
         yield f"note: {links} not followed"
+
+
+def note_on_unread(counts: Mapping[str, int]) -> str:
+    """Return the note on files that are not read because of their extension."""
+    files = counted(sum(counts.values()), "file is", "files are")
+    return f"note: {files} not read, by extension: {by_extension(counts)}"
 
 
 def by_extension(counts: Mapping[str, int]) -> str:

@@ -104,8 +104,11 @@ def command(
         out(header)
         header = ""
     with bombs_refused(), image_bar(_number_of(images, share)) as advance:
-        if not _print_all(_outcomes(classifier, images, share), header, line, least, advance):
-            raise typer.Exit(1)
+        all_good = _print_all(_outcomes(classifier, images, share), header, line, least, advance)
+    if not share[0]:  # one shard prints it
+        _say_unread(images)
+    if not all_good:
+        raise typer.Exit(1)
 
 
 def _model_and_images(names: list[str], runs: Path) -> tuple[Path, list[str]]:
@@ -167,6 +170,15 @@ def _number_of(images: Iterable[str], shard: tuple[int, int]) -> int:
     from cifarnet.runtime import find_images
 
     return sum(1 for _ in find_images(images, shard)) if sys.stderr.isatty() else 0
+
+
+def _say_unread(images: list[str]) -> None:
+    from cifarnet.runtime.files import count_unread
+
+    if unread := count_unread(image for image in images if image not in ("", STANDARD_INPUT)):
+        from .notes import note_on_unread  # run records, which nothing else here needs
+
+        say(note_on_unread(unread))
 
 
 def _outcomes(classifier: "Classifier", images: Iterable[str], shard: tuple[int, int]) -> "Iterator[Outcome]":

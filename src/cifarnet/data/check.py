@@ -11,11 +11,11 @@ import numpy as np
 
 from cifarnet.config import TrainConfig
 from cifarnet.dataset import BrokenFile, Progress, Split, silent
-from cifarnet.errors import DataError, counted
+from cifarnet.errors import DataError, counted, shell_word
 from cifarnet.preprocessing import Header, read_header
 
 from .class_files import Layout, find_layout
-from .folder import ReadImages, read_class_folders, read_files
+from .folder import ReadImages, pointer, read_class_folders, read_files
 from .image_facts import are_flat, average_hashes, groups, is_unequal
 from .splits import TEST_FRACTION, hold_out, hold_out_of
 
@@ -148,8 +148,9 @@ def _fault(path: Path, crossing: int, *, skip_broken: bool) -> str | None:
     try:
         dataset = read_class_folders(path, TrainConfig.seed, "content", silent, skip_broken=skip_broken)
         hold_out_of(dataset, TrainConfig())
-    except DataError as error:
-        return str(error)
+    except DataError as error:  # which may point to this check
+        train = f": `cifarnet train --data {shell_word(str(path))} --skip-broken`"
+        return str(error).replace(pointer(path), train)
     if crossing:
         copies = counted(crossing, "test image has", "test images have")
         return f"{copies} the pixels of training images; expected none: remove them or their copies"

@@ -193,5 +193,10 @@ def _unreadable(folder: Path, broken: dict[str, str], images: int) -> DataError:
     shown = listed(f"{path} ({why})" for path, why in broken.items())
     return DataError(
         f"{len(broken)} of {images} images could not be read: {shown}: remove or replace them, or leave them out with "
-        f"--skip-broken; `cifarnet data check {shell_word(str(folder))}` lists all"
+        f"--skip-broken{pointer(folder)}"
     )
+
+
+def pointer(folder: Path) -> str:
+    """Return the end of the error for unreadable images, which says what lists them all."""
+    return f"; `cifarnet data check {shell_word(str(folder))}` lists all"

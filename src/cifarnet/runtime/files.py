@@ -3,6 +3,7 @@
 import hashlib
 import operator
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,15 @@ def find_images(paths: Iterable[str | os.PathLike[str]], shard: tuple[int, int] 
     if not is_one:
         raise UsageError(f"shard is {shard!r:.60}; expected (I, N), I from 0 to N-1, such as (0, 8): count from 0")
     return _found(paths) if count == 1 else _share(paths, index, count)
+
+
+def count_unread(paths: Iterable[str | os.PathLike[str]]) -> Counter[str]:
+    """Return the number of files of each extension that ``find_images`` skips in folders, except hidden ones."""
+    unread: Counter[str] = Counter()
+    for folder in filter(_is_folder, map(Path, paths)):
+        for _ in _walk(folder, unread):
+            pass
+    return unread
 
 
 def shard_of(name: str, count: int) -> int:
@@ -99,8 +109,8 @@ def _without_images(folder: Path) -> DataError:
     )
 
 
-def _walk(folder: Path) -> Iterator[Found]:
-    """Yield the images in a folder, recursively, sorted by the parts of their paths.
+def _walk(folder: Path, unread: Counter[str] | None = None) -> Iterator[Found]:
+    """Yield the images in a folder, recursively, sorted by the parts of their paths; count the other files.
 
     Not a recursive function, since folders may be nested deeper than Python's recursion limit.
     """
@@ -123,6 +133,8 @@ def _walk(folder: Path) -> Iterator[Found]:
             stack.append((Path(entry.path), _sorted_entries(Path(entry.path))))
         elif _is_image(entry):
             yield Found(Path(entry.path))
+        elif unread is not None and entry.is_file():
+            unread[Path(entry.name).suffix.lower()] += 1
 
 
 def _sorted_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
