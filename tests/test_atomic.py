@@ -65,7 +65,8 @@ def test_a_missing_folder_is_an_error_of_ours_that_names_the_file(tmp_path):
     with pytest.raises(
         RunError,
         match=r"nowhere/in/run\.json could not be written \(No such file or directory\): "
-        r"there is no folder \S*/nowhere, perhaps because it was moved or deleted meanwhile: start again$",
+        r"there is no folder \S*/nowhere, perhaps because it was moved or deleted meanwhile: start again, or "
+        r"continue a run that was moved with `cifarnet train --resume` and its new path$",
     ):
         write_atomically(tmp_path / "nowhere" / "in" / "run.json", b"")
 

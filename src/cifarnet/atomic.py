@@ -74,7 +74,10 @@ def _advice(path: Path, error: OSError) -> str:
         return "free some space or choose another folder"
     missing = (folder for folder in reversed(path.parents) if not folder.exists())
     if error.errno == errno.ENOENT and (gone := next(missing, None)):
-        return f"there is no folder {shown(gone)}, perhaps because it was moved or deleted meanwhile: start again"
+        return (
+            f"there is no folder {shown(gone)}, perhaps because it was moved or deleted meanwhile: start again, or "
+            "continue a run that was moved with `cifarnet train --resume` and its new path"
+        )
     return "check its permissions or choose another folder"
 
 

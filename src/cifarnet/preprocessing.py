@@ -90,8 +90,11 @@ def read_pixels(file: Path | BinaryIO, shape: Shape = IMAGE_SHAPE) -> NDArray[np
             return _decoded(bare, shape, limit)
     except UnidentifiedImageError as error:
         raise DataError(reason_or_pointer("no image in a known format", file)) from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError, SizeError) as error:
-        raise SizeError(str(error)) from error
+    except SizeError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        size = str(error).partition(" exceeds ")[0]  # Pillow names twice the limit if it is exceeded by more
+        raise SizeError(f"{size}, which may be a decompression bomb") from error
     except Exception as error:  # decoders of damaged files raise nearly anything
         if getattr(error, "errno", None) in SYSTEM_ERRORS:
             raise

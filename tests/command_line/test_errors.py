@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cifarnet import cli
+from cifarnet import cli, pretrained
 from cifarnet.backends import NAMES
 from cifarnet.errors import RunError
 
@@ -154,6 +154,11 @@ def test_a_run_without_a_source_is_resumed_with_data(run, tmp_path):
 def test_one_output_for_two_files(fails):
     message = "--output names one file; expected one of --onnx, --fp16 and --int8 with it: run one export per file"
     assert fails("export", "--onnx", "--int8", "--output", "model.onnx") == message
+
+
+def test_the_pretrained_classifier_needs_no_export(fails):
+    message = f"pretrained is exported already; expected a run of yours: copy {pretrained.MODEL}"
+    assert fails("export", "pretrained", "--output", "model.onnx") == message
 
 
 @pytest.mark.parametrize("names", [("--fp16", "--int8"), ("--int8", "--fp16", "--onnx")])

@@ -410,11 +410,11 @@ def test_a_precision_or_a_drop_outside_its_range_is_refused(run, dataset, change
         export_run(run, dataset, **{"precision": "int8"} | changes)
 
 
-@pytest.mark.parametrize("name", ["model.json", "model", "taken.onnx", ""])
+@pytest.mark.parametrize("name", ["model.json", "model", ".onnx", "taken.onnx", ""])
 def test_a_name_that_cannot_be_given_is_refused_before_anything_is_proven(run, dataset, monkeypatch, tmp_path, name):
     (tmp_path / "taken.onnx").mkdir()
     monkeypatch.setattr(exporting, "check_parity", None)  # reaching it would be another error
-    with pytest.raises(UsageError, match=r"expected a name that ends in \.onnx"):
+    with pytest.raises(UsageError, match=r"expected a name that ends in \.onnx, such as model\.onnx"):
         export_run(run, dataset, output=tmp_path / name)
 
 

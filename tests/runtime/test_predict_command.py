@@ -403,8 +403,17 @@ def test_a_bomb_is_an_error_without_a_warning_beside(run, model_path, photos):
     Image.new("1", (30_000, 3_000)).save(photos / "wide.png")
     code, lines, talk = run("predict", model_path, photos / "wide.png")
     assert (code, lines, len(talk)) == (1, [], 1)
-    assert "wide.png is too large (Image size (90000000 pixels) exceeds limit" in talk[0]
+    assert "wide.png is too large (Image size (90000000 pixels), which may be a decompression bomb); " in talk[0]
     assert talk[0].endswith("; expected at most 89,478,485 pixels: scale it down or raise CIFARNET_MAX_PIXELS")
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_limit_that_was_set_is_the_only_one_that_is_named(run, model_path, photos, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setenv("CIFARNET_MAX_PIXELS", "10")
+    Image.new("RGB", (33, 40)).save(photos / "a.bmp")
+    _, _, (told,) = run("predict", model_path, photos / "a.bmp")
+    assert "(Image size (1320 pixels), which may be a decompression bomb); expected at most 10 pixels: " in told
 
 
 def test_the_command_and_the_library_say_the_same(run, model_path, photos):

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cifarnet import pretrained
 from cifarnet.errors import UsageError, shown
 from cifarnet.export.tolerances import MAX_DROP
+from cifarnet.run.find import is_run
 
 from .display import download_bar, out_json, out_lines, percent, say
 from .options import BackendOption, JsonOption, MovedDataOption, RunArgument, RunsOption, TtaOption
@@ -51,6 +53,8 @@ def command(
     _require_sense(precisions, output, max_drop)
     from cifarnet.backends import choose
 
+    if run == pretrained.NAME and not is_run(runs, run):
+        raise UsageError(f"pretrained is exported already; expected a run of yours: copy {pretrained.MODEL}")
     found = trained_run(runs, run)
     choose(backend)
     from cifarnet.export.export import export_precisions, open_run_images, writable_path  # Keras, now that it is chosen

@@ -221,7 +221,9 @@ def weights_digest(run: Run) -> str:
 def require_writable_model(path: Path) -> None:
     """Raise ``UsageError`` unless an export can write ``path``, and beside it replaces only files of an export."""
     if path.suffix != ".onnx" or path.is_dir():
-        raise UsageError(f"the file is to be called {str(path)!r}; expected a name that ends in .onnx: give another")
+        raise UsageError(
+            f"the file is to be called {str(path)!r}; expected a name that ends in .onnx, such as {MODEL}: give another"
+        )
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         probe(folder / path.with_suffix(PARITY_SUFFIX).name)  # the longest name that will be needed
