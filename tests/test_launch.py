@@ -10,6 +10,7 @@ from cifarnet.errors import BackendError, UsageError
 from cifarnet.training import launch
 from cifarnet.training.launch import (
     TIMEOUT_VARIABLE,
+    _ended,
     _share,
     _started,
     start_workers,
@@ -83,6 +84,21 @@ def test_the_others_are_killed_when_a_started_worker_fails(monkeypatch, capfd):
 def test_the_exit_code_is_that_of_all_started_workers_or_one(codes, code):
     program = f"import os; os._exit({codes}[int(os.environ['JAX_PROCESS_ID'])])"
     assert start_workers(2, "jax", ["-c", program]) == code
+
+
+@pytest.mark.usefixtures("kept_handlers")
+def test_sigterm_before_the_workers_train_is_an_interruption(monkeypatch, typed):
+    def ended(processes):
+        signal.raise_signal(signal.SIGTERM)
+        return _ended(processes)
+
+    def start(count, backend, _):
+        return start_workers(count, backend, ["-c", "import time; time.sleep(60)"])
+
+    monkeypatch.setattr(launch, "_ended", ended)
+    monkeypatch.setattr(launch, "start_workers", start)
+    code, stdout, stderr = typed("train", "--workers", "2", "--backend", "torch")
+    assert (code, stdout, stderr) == (130, "", "interrupted\n")
 
 
 @pytest.mark.usefixtures("kept_handlers")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -13,7 +14,7 @@ from cifarnet import pretrained
 from cifarnet.config import ClassWeights, Flip, OptimizerName, Precision, Schedule
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
 from cifarnet.errors import UsageError, shell_word
-from cifarnet.interrupt import StopRequest, stop_on_signal
+from cifarnet.interrupt import INTERRUPTED, StopRequest, stop_on_signal
 from cifarnet.recipes import RECIPES, SETTINGS, Recipe, is_recipe_file, recipe_and_settings
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run
@@ -157,7 +158,11 @@ def _start_workers(count: int, backend: str | None, resumed: Run | None) -> None
     chosen = choose(backend if resumed is None else resumed.record.backend)
     started = launch.workers_started(chosen)
     if started == 1:
-        sys.exit(launch.start_workers(count, chosen, ["-m", "cifarnet", *sys.argv[1:]]))
+        code = launch.start_workers(count, chosen, ["-m", "cifarnet", *sys.argv[1:]])
+        if code == -signal.SIGTERM:  # Python prints nothing then
+            say("interrupted")
+            code = INTERRUPTED
+        sys.exit(code)
     if started != count:
         raise UsageError(f"--workers is {count}; expected {started}, as the launcher started: leave --workers out")
 

@@ -98,7 +98,8 @@ def start_workers(count: int, backend: str, command: Sequence[str]) -> int:
     """Run Python with the arguments ``command`` in ``count`` processes on this machine, and return their exit code.
 
     They talk on the loopback interface, each on an equal share of the cores. When one fails, the others end. Ctrl-C and
-    SIGTERM reach all of them. Raises ``BackendError`` for a backend that trains in one process.
+    SIGTERM reach all of them; the result is ``-SIGTERM`` if that ended them before training began. Raises
+    ``BackendError`` for a backend that trains in one process.
     """
     if backend not in COUNTS:
         raise BackendError(
@@ -172,4 +173,4 @@ def _ended(processes: "Sequence[subprocess.Popen[bytes]]") -> int:
             _kill(processes)
         time.sleep(POLL_S)
     codes = {process.returncode for process in processes}
-    return codes.pop() if codes in ({0}, {INTERRUPTED}) else 1
+    return max(codes) if codes == {0} or codes <= {INTERRUPTED, -signal.SIGTERM} else 1
