@@ -2,15 +2,16 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cifarnet.dataset import IMAGE_SIZE
 from cifarnet.errors import ConfigError, RunError, UsageError, counted, shell_word
 from cifarnet.interrupt import INTERRUPTED, stop_on_signal
-from cifarnet.recipes import RECIPES, recipe_and_settings
+from cifarnet.recipes import RECIPES, Recipe, recipe_and_settings
 
 from .display import download_bar, out, out_lines, percent, say, table
 from .notes import recipe_label, say_left_out
@@ -66,6 +67,7 @@ def command(
     say_left_out(dataset)
     adapted = settings.for_dataset(dataset, changes)
     say(f"backend {choose()}, recipe {recipe_label(recipe)}, data {data}, journal {storage}")
+    best = _free(best, _recipes(settings, changes, search(adapted, dataset, storage, trials=0)))
     with stop_on_signal() as stop:
         limit = max_minutes if max_minutes is not None else minutes if minutes is not None else math.inf
         study = search(
@@ -76,10 +78,8 @@ def command(
             raise typer.Exit(INTERRUPTED)
         raise RunError("no trial has finished; expected one at least: run the command again, with more time or trials")
     _show(study, importance(study))
-    documents = [{"recipe": settings.name, "settings": changes | trial.params} for trial in _finished(study)]
-    if best.exists() and json.loads(best.read_bytes()) not in documents:
-        say(f"note: {best} has other settings than the trials: it is kept")
-        best = best.with_suffix(".new.json")
+    documents = _recipes(settings, changes, study)
+    best = _free(best, documents)  # again, because it may have been edited meanwhile
     write_atomically(best, f"{json.dumps(documents[0], indent=2)}\n".encode())
     words = [] if data == "cifar10" else ["--data", data]
     words += ([] if image_size == IMAGE_SIZE else ["--image-size", str(image_size)]) + ["--skip-broken"] * skip_broken
@@ -101,6 +101,23 @@ def _require_own(best: Path, recipe: str) -> None:
             f"the search would overwrite {best}, {why}; expected a journal beside which that name is free: name "
             "another with --storage"
         )
+
+
+def _recipes(settings: Recipe, changes: dict[str, Any], study: "Study") -> list[dict[str, Any]]:
+    """Return the content of a recipe file for each finished trial, the best first."""
+    return [{"recipe": settings.name, "settings": changes | trial.params} for trial in _finished(study)]
+
+
+def _free(best: Path, documents: list[dict[str, Any]]) -> Path:
+    """Return ``best``, or another name if that file is none of the recipes in ``documents``."""
+    if not best.exists():
+        return best
+    with suppress(ValueError):
+        if json.loads(best.read_bytes()) in documents:
+            return best
+    other = best.with_suffix(".new.json")
+    say(f"note: {best} has other settings than the trials: it is kept, and the best ones are written to {other}")
+    return other
 
 
 def _finished(study: "Study") -> "list[FrozenTrial]":
