@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -132,12 +133,13 @@ def predictor(network: Any) -> Forward:
         ranges = [slice(*micro_batch) for micro_batch in micro_batches(images.shape[0])]
         return tf.concat([network(images[rows], training=False) for rows in ranges], axis=0)
 
-    function = tf.function(traced, autograph=False)
+    @cache
+    def concrete(shape: tuple[int, ...]) -> Any:  # for the reason in TensorFlowEngine.train
+        return tf.function(traced, autograph=False).get_concrete_function(tf.TensorSpec(shape, tf.uint8))
 
     @default_settings()  # Keras reads them while the function is traced
     def forward(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        tensor = tf.constant(images)
-        return np.array(function.get_concrete_function(tensor)(tensor))  # see TensorFlowEngine.train
+        return np.array(concrete(images.shape)(tf.constant(images)))
 
     return forward
 
