@@ -232,7 +232,7 @@ MISTAKES = {
     "run is of type .*Path; expected a Run": lambda run: cifarnet.export_run(run.path),
     "dataset is 'cifar10'; expected a Dataset": lambda run: cifarnet.export_run(run, "cifar10"),
     "max_drop is '1'; expected a fraction": lambda run: cifarnet.export_run(run, max_drop="1"),
-    "flip is 'no'; expected True or False": lambda run: cifarnet.export_run(run, flip="no"),
+    "views is True; expected 1, 2 or 6": lambda run: cifarnet.export_run(run, views=True),
     "path is None; expected a path": lambda _: cifarnet.export_model(None, None, [], [], class_names=[]),
     "path is of type Run; expected a path": cifarnet.import_weights,
     "model is None; expected a model file": lambda _: cifarnet.Classifier(None),

@@ -178,8 +178,10 @@ def test_gradients_of_bfloat16_are_those_of_rounded_products_also_without_instru
     found = gradients(network, batch, ghost_batch, "bfloat16")
     if keras.config.backend() == "jax":  # which only rounds, but convolves in two ways
         monkeypatch.setattr(running, "PATCH_BYTES", 0)
+    elif running.CAN_MULTIPLY_BFLOAT16:
+        monkeypatch.setattr(running, "CAN_MULTIPLY_BFLOAT16", False)
     else:
-        monkeypatch.setattr(running, "CAN_MULTIPLY_BFLOAT16", not running.CAN_MULTIPLY_BFLOAT16)
+        pytest.skip("this processor lacks the instructions")
     rounded = gradients(network, batch, ghost_batch, "bfloat16")
     assert_alike(found, rounded)
     with pytest.raises(AssertionError):

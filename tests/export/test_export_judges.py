@@ -27,9 +27,9 @@ import cifarnet
 cifarnet.choose_backend()
 from cifarnet.data import synthetic
 run, dataset = cifarnet.Run(Path(sys.argv[1])), synthetic(train=300, test=60)
-for flip in (False, True):
-    output = Path(sys.argv[2]).with_suffix(f".{flip}.onnx")
-    print(cifarnet.export_run(run, dataset, output=output, flip=flip).sha256, end=" ")
+for views in (1, 2, 6):
+    output = Path(sys.argv[2]).with_suffix(f".{views}.onnx")
+    print(cifarnet.export_run(run, dataset, output=output, views=views).sha256, end=" ")
 """
 
 JUDGE = """
