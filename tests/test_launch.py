@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from cifarnet.backends import choose
 from cifarnet.backends.workers import Workers
 from cifarnet.errors import BackendError, UsageError
 from cifarnet.training import launch
@@ -97,7 +98,7 @@ def test_sigterm_before_the_workers_train_is_an_interruption(monkeypatch, typed)
 
     monkeypatch.setattr(launch, "_ended", ended)
     monkeypatch.setattr(launch, "start_workers", start)
-    code, stdout, stderr = typed("train", "--workers", "2", "--backend", "torch")
+    code, stdout, stderr = typed("train", "--workers", "2", "--backend", choose())
     assert (code, stdout, stderr) == (130, "", "interrupted\n")
 
 

@@ -102,7 +102,7 @@ def test_a_run_without_weights_is_refused_with_the_next_step(fails, tmp_path, fa
 def test_an_invalid_file_name_is_refused_first(fails, tmp_path, name):
     write_run(tmp_path, has_weights=True)
     (tmp_path / "folder.onnx").mkdir()
-    message = f"the file is to be called {name!r}; expected a name that ends in .onnx: give another"
+    message = f"the file is to be called {name!r}; expected a name that ends in .onnx, such as model.onnx: give another"
     assert fails("export", "--output", name) == message
 
 
