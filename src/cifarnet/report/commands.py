@@ -50,14 +50,11 @@ def run_words(run: Run) -> str:
     return " ".join(map(shell_word, [path.name, *([] if place == RUNS else ["--runs", str(place)])]))
 
 
-def tta_words(views: int) -> list[str]:
-    """Return the option of a command for test-time augmentation of ``views``; none without it."""
-    return ["--tta", str(views)] if views > 1 else []
-
-
 def export_command(run: str = "", views: int = 1) -> str:
     """Return the `cifarnet export` command of the run given by shell arguments, by default the latest."""
-    return " ".join(["cifarnet export", *([run] if run else []), "--onnx", *tta_words(views)])
+    return " ".join(
+        ["cifarnet export", *([run] if run else []), "--onnx", *(["--tta", str(views)] if views > 1 else [])]
+    )
 
 
 def settings_beyond_options(record: RunRecord) -> dict[str, Any]:
