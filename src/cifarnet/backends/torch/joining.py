@@ -5,6 +5,7 @@ import os
 import socket
 import time
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -54,8 +55,9 @@ def join(timeout_s: float) -> Workers:
             within(LEAVE_S, leave)
         except TimeoutError:
             pass
-        except RuntimeError:  # Python 3.12.1 starts no thread at exit
-            leave()
+        except RuntimeError:  # Python 3.12.1 starts no thread at exit; after a lost worker torch may raise it
+            with suppress(RuntimeError):
+                leave()
 
     atexit.register(leave_in_time)  # a thread of gloo that frees a tensor once Python ends would abort the process
     return Workers(group.get_rank(), count, all_gather, **_notes())
