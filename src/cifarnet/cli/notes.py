@@ -72,8 +72,8 @@ def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
         height, width = adapted.model.image_shape[:2]
         size = "" if height == IMAGE_SIZE else f" of {width}x{height} pixels"
         why = f"{adapted.train.epochs} epochs" if set(changed) == {"patience"} else f"{images:,} images{size}"
-        listed = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
-        yield f"note: for {why}: {', '.join(listed)}"
+        settings = (f"{name.replace('_', ' ')} {was[name]} -> {now[name]}" for name in changed)
+        yield f"note: for {why}: {', '.join(settings)}"
 
 
 def _warnings(dataset: "Dataset", parts: "HoldOut", train: TrainConfig) -> Iterator[str]:
