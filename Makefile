@@ -22,9 +22,9 @@ endif
 
 .DEFAULT_GOAL := help
 help:
-	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the recipe seed: some 15 minutes on two cores"
-	@echo "make check                              what trains nothing: some three minutes on two cores"
-	@echo "make test                               the whole suite, on all three frameworks: some twelve minutes"
+	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the recipe seed: about 15 minutes on two cores"
+	@echo "make check                              lint and tests without training: about three minutes"
+	@echo "make test                               the whole suite, on all three backends: about twelve minutes"
 	@echo "make nightly                            long tests, and the oldest versions that are declared"
 	@echo "make consumers                          what the apps under export/ need for their tests"
 	@echo "make bench [RUN=runs/latest]            all benchmarks: about 30 minutes on an idle machine"

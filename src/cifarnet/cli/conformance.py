@@ -18,7 +18,7 @@ UNEXPLAINED = "no single known mistake explains these differences; see which ima
 
 def command(
     outputs: Annotated[
-        Path, typer.Argument(metavar="OUTPUTS.json", help="JSON file with the app's outputs by golden image.")
+        Path, typer.Argument(metavar="OUTPUTS.json", help="JSON file that maps golden images to the app's outputs.")
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -207,6 +207,7 @@ class TrainingDisplay:
         from cifarnet.training.observer import HEADER  # imports numpy, which --help does not need
 
         say(HEADER)
+        self._show("compiling the first training step …")  # takes JAX half a minute
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -215,12 +216,9 @@ class TrainingDisplay:
     def on_progress(self, progress: "Progress") -> None:
         """Update the live line, a few times a second."""
         now = time.monotonic()
-        if not self._live or now - self._shown_at < REFRESH_S:
-            return
-        self._shown_at = now
-        line = progress.line()[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
-        _write_message(f"\r{line}{CLEAR_REST}")
-        self._is_shown = True
+        if now - self._shown_at >= REFRESH_S:
+            self._shown_at = now
+            self._show(progress.line())
 
     def on_epoch(self, record: "EpochRecord", progress: "Progress") -> None:
         """Print the line of a finished epoch."""
@@ -230,6 +228,12 @@ class TrainingDisplay:
         """Print a message in place of the live line."""
         self._clear()
         say(text)
+
+    def _show(self, text: str) -> None:
+        if self._live:
+            line = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
+            _write_message(f"\r{line}{CLEAR_REST}")
+            self._is_shown = True
 
     def _clear(self) -> None:
         if self._is_shown:

@@ -55,8 +55,8 @@ def command(
     """Evaluate a run or a model file, or compare two models.
 
     Reports accuracy with a 95% confidence interval, top-2 accuracy, log loss, metrics per class, the confusion matrix,
-    calibration, the most confused pairs and the most confident errors. A run is evaluated on its backend, a model file
-    in onnxruntime.
+    calibration, the most confused pairs and the most confident errors. A run is evaluated on the chosen backend, a
+    model file in onnxruntime.
     """
     if len(models or ()) > 2:
         raise UsageError(f"{len(models or ())} models were given; expected one, or two to compare: leave some out")

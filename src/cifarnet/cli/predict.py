@@ -56,7 +56,7 @@ def command(
         ),
     ] = None,
     abstain: Annotated[
-        bool, typer.Option("--abstain", help="Selective prediction: no answer below the confidence threshold.")
+        bool, typer.Option("--abstain", help="Selective prediction: no label below the confidence threshold.")
     ] = False,
     threshold: Annotated[
         float | None,

@@ -30,7 +30,7 @@ def command(
     output: Annotated[Path, typer.Option(help="Folder in which to create the repeated run.")] = Path("reproductions"),
     as_json: JsonOption = False,
 ) -> None:
-    """Repeat a run and report if it is bit-equal, equal within rounding noise, or diverged.
+    """Repeat a run and report whether it is bit-equal, equal within rounding noise, or diverged.
 
     Exits with code 1 if it diverged. Trains on the run's backend; with another --backend, the result is not expected to
     be bit-equal.

@@ -37,7 +37,7 @@ def command(
     ] = None,
     minutes: Annotated[float | None, typer.Option(hidden=True, min=0)] = None,  # former name of --max-minutes
     storage: Annotated[
-        Path, typer.Option(help="Journal of the trials. Processes on any machines that share it search together.")
+        Path, typer.Option(help="Journal of the trials. Processes that share it, on any machine, share the search.")
     ] = Path("tune.journal"),
 ) -> None:
     """Search for better settings of a recipe, by validation loss.
