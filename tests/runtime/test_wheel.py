@@ -61,7 +61,7 @@ def test_the_base_install_tells_of_every_command(base_install, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
-        (["train", "--data", "synthetic"], "jax"),
+        (["train", "--data", "synthetic"], "tensorflow"),
         (["train", "--data", "synthetic", "--backend", "torch"], "torch"),
         (["train", "--data", "synthetic", "--track", "tensorboard"], "tensorboard"),
         (["inspect", "model.onnx"], "evidence"),
@@ -79,7 +79,7 @@ def test_the_base_install_names_the_extra_that_a_command_lacks_in_one_line(
     *before, line = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert f'pip install ".[{extra}]"' in line
-    assert before in ([], ["decoding"])
+    assert all(each == "decoding" or each.startswith("note: ") for each in before)
 
 
 def test_the_base_install_has_nothing_that_trains(base_install, tmp_path):
