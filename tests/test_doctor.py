@@ -8,7 +8,7 @@ import pytest
 from cifarnet.apps import doctor
 from cifarnet.apps.doctor import Timing, fastest, known_bad_pairs, notes, time_backend
 from cifarnet.backends import KERAS_DEFAULTS
-from cifarnet.system import versions
+from cifarnet.system import print_result, results_in, versions
 
 
 def test_two_onnxruntime_packages_are_named_with_the_remedy():
@@ -45,6 +45,13 @@ def test_a_process_that_ends_without_a_result_or_takes_too_long_is_a_failure(mon
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     monkeypatch.setattr(doctor, "TIMING_LIMIT_S", 0.05)
     assert time_backend("jax") == Timing("jax", failure="no result within 0.05 s")
+
+
+def test_a_result_is_found_among_other_output(capsys):
+    print("{a framework talks}")
+    print_result(images_per_s=3)
+    print("{again}")
+    assert list(results_in(capsys.readouterr().out.splitlines())) == [{"images_per_s": 3}]
 
 
 @pytest.mark.parametrize(

@@ -157,3 +157,11 @@ def test_the_contact_sheet_has_the_letters_of_its_font_and_escapes_others(monkey
     assert same("a\nb", r"a\nb")
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as in the base install
     assert same("кот", r"\u043a\u043e\u0442")
+
+
+def test_the_count_of_a_class_with_a_long_name_is_on_the_sheet():
+    twenty, thirty = (
+        contact_sheet(Split(np.zeros((count, 32, 32, 3), np.uint8), np.zeros(count, np.int32)), ("w" * 200,))
+        for count in (20, 30)
+    )
+    assert twenty != thirty  # sixteen of the same images on both
