@@ -1,7 +1,11 @@
-"""A folder of some 230 images of many formats, modes and sizes in three classes: copies, broken and other files too."""
+"""A folder of about 500 images of many formats, modes and sizes in three classes, with copies, broken and other files.
+
+``python -m tests.mixed_folder DIR`` writes one to look at.
+"""
 
 import io
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +14,7 @@ from PIL import Image, features
 
 from tests.lfs import POINTER
 
-CLASSES = {"café": 130, "rote Äpfel": 60, "sky": 26}
+CLASSES = {"café": 300, "rote Äpfel": 140, "sky": 60}
 """Number of valid images of each class, without copies: the largest is five times the smallest."""
 KINDS = (
     *(("RGB", "jpg"), ("RGB", "JPG"), ("L", "jpeg"), ("CMYK", "jpg"), ("RGB", "jfif"), ("RGB", "png"), ("RGBA", "png")),
@@ -18,6 +22,8 @@ KINDS = (
     *((("RGB", "avif"),) if features.check("avif") else ()),
 )
 """Pillow's modes, with endings of names."""
+SIDES = (8, 31, 32, 33, 64, 100, 240, 640)
+"""Widths and heights in pixels."""
 LEFT_OUT = {".heic": 3, ".mov": 2, ".txt": 1, ".db": 1, "": 1}
 """Number of files that are not read, by extension."""
 
@@ -40,10 +46,7 @@ def make_folder(folder: Path) -> MixedFolder:
             mode, ending = KINDS[number % len(KINDS)]
             place = folder / label / ("2019 Urlaub" if number % 10 == 0 else "")
             place.mkdir(parents=True, exist_ok=True)
-            exif = Image.Exif()
-            exif[0x0112] = int(rng.integers(1, 9))
-            options = {"exif": exif, "progressive": number % 2 == 0} if ending.lower() in ("jpg", "jpeg") else {}
-            _photo(rng, color, mode).save(place / f"IMG_{number:04}.{ending}", **options)
+            _photo(rng, color, mode).save(place / f"IMG_{number:04}.{ending}", **_options(rng, ending))
     copies = _copy(folder)
     broken = _break(folder)
     _litter(folder)
@@ -51,11 +54,21 @@ def make_folder(folder: Path) -> MixedFolder:
 
 
 def _photo(rng: np.random.Generator, color: int, mode: str) -> Image.Image:
-    """Return noise, mostly of the color of its class, in any size."""
-    height, width = rng.choice((8, 31, 32, 33, 64, 100, 240), 2)
-    pixels = rng.integers(0, 120, (height, width, 3), np.uint8)
-    pixels[..., color] += 130
-    return Image.fromarray(pixels).convert(mode)
+    """Return a smooth image with noise, mostly of the color of its class, in any size."""
+    width, height = rng.choice(SIDES, 2).tolist()
+    coarse = rng.integers(0, 120, (4, 4, 3), np.uint8)
+    coarse[..., color] += 130
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    noisy = np.asarray(image) // 8 * 7 + rng.integers(0, 24, (height, width, 3), np.uint8)
+    return Image.fromarray(noisy.astype(np.uint8)).convert(mode)
+
+
+def _options(rng: np.random.Generator, ending: str) -> dict[str, object]:
+    if ending.lower() not in ("jpg", "jpeg"):
+        return {}
+    exif = Image.Exif()
+    exif[0x0112] = int(rng.integers(1, 9))
+    return {"exif": exif, "progressive": bool(rng.integers(2)), "quality": int(rng.integers(60, 96))}
 
 
 def _copy(folder: Path) -> int:
@@ -67,13 +80,15 @@ def _copy(folder: Path) -> int:
         shutil.copy(path, folder / "sky" / f"like {path.name}")
     again = sorted((folder / "sky").glob("IMG_*.bmp"))
     for path in again:
-        Image.open(path).save(path.with_name(f"{path.stem}_edited.tiff"))
+        with Image.open(path) as image:
+            image.save(path.with_name(f"{path.stem}_edited.tiff"))
     return len(cafe) + len(again)
 
 
 def _break(folder: Path) -> int:
     """Write files that cannot be read: cut, empty, of another kind, not fetched, and links to nowhere."""
-    Image.effect_noise((200, 200), 90).save(whole := io.BytesIO(), "JPEG")
+    whole = io.BytesIO()
+    Image.effect_noise((200, 200), 90).save(whole, "JPEG")
     contents = {
         "cut.jpg": whole.getvalue()[:2000],
         "empty.jpg": b"",
@@ -90,9 +105,11 @@ def _break(folder: Path) -> int:
 
 def _litter(folder: Path) -> None:
     """Write files that are not read: those of other kinds, hidden ones, system folders and a linked folder."""
+    number = 0
     for ending, count in LEFT_OUT.items():
-        for number in range(count):
+        for _ in range(count):
             (folder / "café" / f"other{number}{ending}").write_bytes(b"x")
+            number += 1
     for hidden in (".DS_Store", "._IMG_0001.jpg"):
         (folder / "sky" / hidden).write_bytes(b"x")
     for system in ("__MACOSX", "@eaDir"):
@@ -100,3 +117,7 @@ def _litter(folder: Path) -> None:
         (folder / "sky" / system / "IMG_0001.jpg").write_bytes(b"x")
     (folder / "labels.csv").write_text("file,label\n")
     (folder / "sky" / "more").symlink_to("../café")
+
+
+if __name__ == "__main__":
+    print(make_folder(Path(sys.argv[1])))
