@@ -16,7 +16,7 @@ from cifarnet.evaluation.metrics import Evaluation, measure
 from cifarnet.evaluation.robustness import FamilyResult, Robustness, Tally
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.typed_json import members
-from tests.records import put
+from tests.records import RUNNING, put
 from tests.runtime import models
 
 LABELS = ("red", "green", "blue")
@@ -51,35 +51,25 @@ def history_of(epochs: int = 12) -> list[EpochRecord]:
 
 
 def record_of(dataset: Dataset, **changes: Any) -> dict[str, Any]:
-    calibration = members(calibrate(logits_for(dataset), dataset.test.labels))
-    return {
-        "format": 1,
-        "status": "finished",
-        "recipe": "seed",
-        "backend": "torch",
-        "seed": 0,
-        "started": "2026-03-04T05:06:07+00:00",
-        "model": ModelConfig(classes=len(dataset.labels), dense_units=(16,)).to_json(),
-        "train": TrainConfig(epochs=12).to_json(),
-        "data": {
-            "source": "/home/somebody/secret/photos",
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "train_images": len(dataset.train),
-            "test_images": len(dataset.test),
-            "labels": list(dataset.labels),
-        },
-        "hold_out": {"train": 4, "validation": 2, "fingerprint": "0" * 64},
-        "versions": {"python": "3.11.7", "cifarnet": "0.1.0", "keras": "3.15.1", "torch": "2.13.0"},
-        "machine": {"system": "Linux", "processor": "A Processor", "cores": 2, "devices": ["cpu"]},
-        "why_stopped": "epochs",
-        "epochs": 12,
-        "best_epoch": 7,
-        "metrics": {"validation": {"loss": 1.0, "accuracy": 0.7}},
-        "calibration": calibration,
-        "elapsed_s": 60.0,
-        "seconds_per_epoch": 5.0,
-    } | changes
+    split = {"train_images": len(dataset.train), "test_images": len(dataset.test), "labels": list(dataset.labels)}
+    facts = {"source": "/home/somebody/secret/photos", "name": dataset.name, "fingerprint": dataset.fingerprint}
+    return (
+        RUNNING
+        | {
+            "status": "finished",
+            "model": ModelConfig(classes=len(dataset.labels), dense_units=(16,)).to_json(),
+            "train": TrainConfig(epochs=12).to_json(),
+            "data": facts | split,
+            "why_stopped": "epochs",
+            "epochs": 12,
+            "best_epoch": 7,
+            "metrics": {"validation": {"loss": 1.0, "accuracy": 0.7}},
+            "calibration": members(calibrate(logits_for(dataset), dataset.test.labels)),
+            "elapsed_s": 60.0,
+            "seconds_per_epoch": 5.0,
+        }
+        | changes
+    )
 
 
 def parity_of(sha256: str) -> dict[str, Any]:

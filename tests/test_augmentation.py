@@ -43,9 +43,9 @@ def test_a_view_is_the_same_whatever_batch_it_is_in(config):
     np.testing.assert_array_equal(views(config, 4, chosen[7:8]), whole[chosen[7:8]])
 
 
-@pytest.mark.parametrize("other", [replace(BOTH, seed=6), replace(BOTH, flip="random")], ids=["seed", "flip"])
-def test_another_seed_or_kind_of_flip_gives_other_views(other):
-    assert (views(other, 4) != views(BOTH, 4)).any()
+def test_another_seed_kind_of_flip_or_epoch_gives_other_views():
+    for other in (replace(BOTH, seed=6), replace(BOTH, flip="random")):
+        assert (views(other, 4) != views(BOTH, 4)).any()
     assert (views(BOTH, 5) != views(BOTH, 4)).any()
 
 
@@ -62,29 +62,24 @@ def test_random_flips_are_drawn_anew_in_each_epoch():
     assert not (drawn[1:] == ~drawn[:-1]).all()
 
 
+def crops_in(image, view):
+    """Return the offsets at which the view is a part of the image."""
+    return [
+        (top, left)
+        for top in range(5)
+        for left in range(5)
+        if np.array_equal(image[top : top + 9, left : left + 7], view)
+    ]
+
+
 def test_crops_reflect_at_the_edge_and_every_crop_occurs():
-    padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    seen = set()
-    for epoch in range(1, 9):
-        for image, view in zip(padded, views(CROP, epoch), strict=True):
-            found = [
-                (top, left)
-                for top in range(5)
-                for left in range(5)
-                if np.array_equal(image[top : top + 9, left : left + 7], view)
-            ]
-            assert len(found) == 1
-            seen.update(found)
-    assert len(seen) == 25
-
-
-def test_a_view_that_is_not_reflected_at_the_edge_is_refused_by_the_same_check():
-    padded = np.pad(IMAGES, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    view = views(CROP, 1)
-    assert any(
-        not any(np.array_equal(image[top : top + 9, left : left + 7], each) for top in range(5) for left in range(5))
-        for image, each in zip(padded, view, strict=True)
-    )
+    margins = ((0, 0), (2, 2), (2, 2), (0, 0))
+    padded = np.pad(IMAGES, margins, mode="reflect")
+    found = [crops_in(*pair) for epoch in range(1, 9) for pair in zip(padded, views(CROP, epoch), strict=True)]
+    assert {len(each) for each in found} == {1}
+    assert len({each[0] for each in found}) == 25
+    # The same check refuses a margin that is not reflected.
+    assert any(not crops_in(*pair) for pair in zip(np.pad(IMAGES, margins), views(CROP, 1), strict=True))
 
 
 def cuts(config, epoch):
@@ -101,7 +96,7 @@ def cuts(config, epoch):
     return found
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [1, 4])
 def test_a_square_is_cut_out_of_each_image_and_every_place_occurs(size):
     config = replace(CUTOUT, cutout=size)
     found = {cut for epoch in range(1, 31) for cut in cuts(config, epoch)}

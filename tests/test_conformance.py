@@ -49,22 +49,14 @@ def test_every_mistake_has_an_app_that_makes_it():
     assert all(any(name.startswith(committed) for committed in APPS_WITH_A_MISTAKE) for name in known)
 
 
-def test_a_mistake_is_named_from_probabilities_too():
-    verdict = check_outputs(as_probabilities(APPS_WITH_A_MISTAKE["passes BGR"]()), GOLDEN)
-    assert verdict.mistakes == ("passes BGR: blue and red are swapped",)
-
-
-def test_two_mistakes_at_once_are_not_explained():
-    both = app(lambda name: prepared(name, drop=True)[..., ::-1])
-    assert check_outputs(both, GOLDEN).mistakes == ()
-
-
-def test_a_mistake_is_named_from_calibrated_probabilities_alone():
+def test_a_mistake_is_named_from_probabilities_or_calibrated_ones_alone_too():
     spoiled = with_calibrated(APPS_WITH_A_MISTAKE["passes BGR"]())
     alone = {name: {"calibrated": numbers["calibrated"]} for name, numbers in spoiled.items()}
-    verdict = check_outputs(alone, GOLDEN)
-    assert (verdict.kind, verdict.others) == ("calibrated", ())
-    assert verdict.mistakes == ("passes BGR: blue and red are swapped",)
+    logits = {name: numbers["logits"] for name, numbers in spoiled.items()}
+    for outputs, kind in ((as_probabilities(logits), "probabilities"), (alone, "calibrated")):
+        verdict = check_outputs(outputs, GOLDEN)
+        assert (verdict.kind, verdict.others) == (kind, ())
+        assert verdict.mistakes == ("passes BGR: blue and red are swapped",)
 
 
 def test_every_output_is_checked(correct):
@@ -85,10 +77,12 @@ def test_an_output_given_for_some_images_only_does_not_conform(correct):
     assert (calibrated.kind, len(calibrated.missing), calibrated.conforms) == ("calibrated", 17, False)
 
 
-def test_outputs_that_no_mistake_explains_are_not_explained(correct):
+def test_outputs_that_no_single_mistake_explains_are_not_explained(correct):
     verdict = check_outputs({name: row[::-1] for name, row in correct.items()}, GOLDEN)
     assert (verdict.conforms, verdict.mistakes, verdict.is_near) == (False, (), False)
     assert set(verdict.differing) == set(ENTRIES)
+    two = app(lambda name: prepared(name, drop=True)[..., ::-1])
+    assert check_outputs(two, GOLDEN).mistakes == ()
 
 
 def test_pixels_off_by_one_are_reported_as_near():
@@ -100,15 +94,12 @@ def test_pixels_off_by_one_are_reported_as_near():
     assert (calibrated.conforms, calibrated.is_near, calibrated.mistakes) == (False, True, ())
 
 
-def test_a_missing_image_does_not_conform(correct):
-    verdict = check_outputs({name: row for name, row in correct.items() if name != "tiny.png"}, GOLDEN)
-    assert (verdict.conforms, verdict.missing, verdict.differing) == (False, ("tiny.png",), {})
-
-
-def test_differing_images_are_listed_largest_difference_first(correct):
+def test_differing_images_are_listed_largest_difference_first_and_a_missing_one_is_named(correct):
     changed = correct | {"tiny.png": [value + 0.01 for value in correct["tiny.png"]]}
     changed["wide.png"] = [value + 0.02 for value in correct["wide.png"]]
     assert list(check_outputs(changed, GOLDEN).differing) == ["wide.png", "tiny.png"]
+    verdict = check_outputs({name: row for name, row in correct.items() if name != "tiny.png"}, GOLDEN)
+    assert (verdict.conforms, verdict.missing, verdict.differing) == (False, ("tiny.png",), {})
 
 
 def test_the_golden_pixels_are_those_of_the_correct_app():
@@ -155,33 +146,26 @@ def conformance(typed, tmp_path):
     return conformance
 
 
-def test_the_command_reports_conformance(conformance, correct):
-    code, stdout, stderr = conformance({f"golden/images/{name}": row for name, row in correct.items()})
-    assert (code, stderr) == (0, "")
-    assert stdout.startswith("conforms: logits of 18 images, largest difference ")
-
-
-def test_the_command_names_the_mistake_and_exits_with_1(conformance):
-    code, stdout, stderr = conformance(APPS_WITH_A_MISTAKE["passes BGR"]())
-    assert (code, stderr) == (1, "")
-    assert stdout.splitlines()[:2] == ["does not conform", "  the app passes BGR: blue and red are swapped"]
-
-
-def test_the_command_names_a_mistake_of_several_outputs_once(conformance, correct):
-    code, stdout, _ = conformance(with_calibrated(correct))
-    assert (code, [line.split(",")[0] for line in stdout.splitlines()]) == (
+def test_the_command_reports_conformance_or_the_mistake_of_each_output_once(conformance, correct):
+    named = {f"golden/images/{name}": row for name, row in with_calibrated(correct).items()}
+    code, stdout, stderr = conformance(named)
+    assert (code, stderr, [line.split(",")[0] for line in stdout.splitlines()]) == (
         0,
+        "",
         ["conforms: logits of 18 images", "conforms: calibrated of 18 images"],
     )
-    code, stdout, _ = conformance(with_calibrated(APPS_WITH_A_MISTAKE["passes BGR"]()))
-    assert (code, stdout.count("the app ")) == (1, 1)
+    code, stdout, stderr = conformance(with_calibrated(APPS_WITH_A_MISTAKE["passes BGR"]()))
+    assert (code, stderr, stdout.count("the app ")) == (1, "", 1)
+    assert stdout.splitlines()[:2] == ["does not conform", "  the app passes BGR: blue and red are swapped"]
     assert "exact.png: logits differ by" in stdout
     assert "exact.png: calibrated differ by" in stdout
+    code, stdout, _ = conformance(correct, "--json")
+    verdict = json.loads(stdout)
+    assert (code, verdict["conforms"], verdict["kind"], len(verdict["differences"])) == (0, True, "logits", 18)
+    assert verdict["others"] == []
     code, stdout, _ = conformance(APPS_WITH_A_MISTAKE["omits the temperature"]())
-    assert (code, stdout.splitlines()[1]) == (
-        1,
-        "  the app omits the temperature: that is `probabilities`, not `calibrated`",
-    )
+    told = "  the app omits the temperature: that is `probabilities`, not `calibrated`"
+    assert (code, stdout.splitlines()[1]) == (1, told)
 
 
 def test_the_command_says_if_no_mistake_explains_the_differences(conformance, correct):
@@ -192,26 +176,14 @@ def test_the_command_says_if_no_mistake_explains_the_differences(conformance, co
     assert stdout.splitlines()[-1].startswith("  no logits for exact.png, square.png")
 
 
-def test_the_command_writes_json(conformance, correct):
-    code, stdout, _ = conformance(correct, "--json")
-    verdict = json.loads(stdout)
-    assert (code, verdict["conforms"], verdict["kind"], len(verdict["differences"])) == (0, True, "logits", 18)
-    assert verdict["others"] == []
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
+def test_a_file_without_outputs_gives_one_line(conformance):
+    for content, reason in (
         ("{", "outputs.json cannot be read (it is no JSON); expected JSON: check"),
         ("[1]", "outputs.json holds no JSON object; expected"),
         (
             '{"a/exact.png": [1], "b/tiny.png": [1], "b/exact.png": [2]}',
             "outputs.json has 3 entries for 2 images; expected one per image: ",
         ),
-    ],
-)
-def test_a_file_without_outputs_gives_one_line(conformance, content, reason):
-    code, stdout, stderr = conformance(content)
-    assert (code, stdout) == (1, "")
-    assert stderr.startswith("error: ")
-    assert reason in stderr
+    ):
+        code, stdout, stderr = conformance(content)
+        assert (code, stdout, stderr.startswith("error: "), reason in stderr) == (1, "", True, True)

@@ -31,71 +31,47 @@ def change(corrupted, images=IMAGES):
     return np.abs(corrupted.astype(int) - images).mean()
 
 
-def test_there_are_the_fifteen_families_of_the_paper_at_five_severities():
-    assert len(FAMILIES) == 15
-    assert SEVERITIES == (1, 2, 3, 4, 5)
-
-
 def corrupt(images, family, severity, seed=0, first_index=0):
     """Corrupt images that follow one another in their dataset."""
     return corrupt_at(images, np.arange(len(images)) + first_index, family, severity, seed)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_same_seed_gives_the_same_pixels_and_the_input_is_unchanged(family):
-    images, state = IMAGES[:3].copy(), np.random.get_state()[1].copy()  # noqa: NPY002  # it must stay untouched
-    first = corrupt(images, family, 3, seed=4)
-    np.testing.assert_array_equal(first, corrupt(images, family, 3, seed=4))
-    np.testing.assert_array_equal(images, IMAGES[:3])
+def test_a_corruption_depends_on_seed_severity_and_index_and_on_nothing_else(family):
+    images, state = IMAGES.copy(), np.random.get_state()[1].copy()  # noqa: NPY002  # it must stay untouched
+    whole = corrupt(images, family, 3, seed=1)
+    np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
-    assert change(first, images) > 0.5
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_result_does_not_depend_on_the_other_images(family):
-    whole = corrupt(IMAGES, family, 5, seed=1)
-    np.testing.assert_array_equal(corrupt(IMAGES[4:7], family, 5, seed=1, first_index=4), whole[4:7])
+    assert change(whole) > 0.5
     chosen = np.array([9, 2])
-    np.testing.assert_array_equal(corrupt_at(IMAGES[chosen], chosen, family, 5, seed=1), whole[chosen])
-
-
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - FIXED))
-def test_another_seed_severity_or_index_gives_another_corruption(family):
-    first = corrupt(IMAGES[:2], family, 3)
-    for other in (
-        corrupt(IMAGES[:2], family, 3, seed=1),
-        corrupt(IMAGES[:2], family, 4),
-        corrupt(IMAGES[:2], family, 3, first_index=2),
-    ):
-        assert not np.array_equal(first, other)
-
-
-def test_two_copies_of_an_image_get_different_noise():
-    twice = corrupt(np.stack([IMAGES[0]] * 2), "gaussian_noise", 1)
-    assert not np.array_equal(twice[0], twice[1])
+    np.testing.assert_array_equal(corrupt_at(IMAGES[chosen], chosen, family, 3, seed=1), whole[chosen])
+    if family not in FIXED:
+        for other in (
+            corrupt(IMAGES[:2], family, 3, seed=2),
+            corrupt(IMAGES[:2], family, 4, seed=1),
+            corrupt(IMAGES[:2], family, 3, seed=1, first_index=2),
+        ):
+            assert not np.array_equal(whole[:2], other)
 
 
 @pytest.mark.parametrize("family", sorted(GROWING))
 def test_a_higher_severity_changes_more(family):
     changes = [change(corrupt(IMAGES, family, severity)) for severity in STRENGTH.get(family, SEVERITIES)]
     assert changes == sorted(set(changes)), changes
-
-
-@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 9, 33, 3)])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_shape_and_dtype_are_kept(family, shape):
-    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    for severity in (1, 5):
-        corrupted = corrupt(images, family, severity)
-        assert (corrupted.shape, corrupted.dtype) == (shape, np.uint8)
-        assert not np.shares_memory(corrupted, images)
+    assert (len(FAMILIES), SEVERITIES) == (15, (1, 2, 3, 4, 5))  # of the paper
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_black_and_a_white_image_are_accepted(family):
+def test_any_shape_and_a_black_and_a_white_image_are_accepted(family):
     """Warnings are errors here: a division by nothing would show."""
-    plain = np.stack([np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)])
-    assert corrupt(plain, family, 5).shape == plain.shape
+    for shape, severity in (((2, 8, 8, 3), 1), ((2, 9, 33, 3), 5)):
+        for images in (
+            np.random.default_rng(0).integers(0, 256, shape, np.uint8),
+            np.stack([np.zeros(shape[1:], np.uint8), np.full(shape[1:], 255, np.uint8)]),
+        ):
+            corrupted = corrupt(images, family, severity)
+            assert (corrupted.shape, corrupted.dtype) == (shape, np.uint8)
+            assert not np.shares_memory(corrupted, images)
 
 
 # Each corruption
@@ -116,10 +92,10 @@ def test_impulse_noise_is_black_or_white_with_equal_probability():
     np.testing.assert_allclose([np.mean(struck == 0), np.mean(struck == 255)], 0.035, atol=0.004)
 
 
-@pytest.mark.parametrize("family", ["defocus_blur", "motion_blur", "zoom_blur"])
-def test_a_blur_keeps_a_uniform_image(family):
+def test_a_blur_keeps_a_uniform_image():
     plain = np.broadcast_to(np.array([200, 90, 17], np.uint8), (2, 32, 32, 3))
-    np.testing.assert_array_equal(corrupt(plain, family, 5), plain)
+    for family in ("defocus_blur", "motion_blur", "zoom_blur"):
+        np.testing.assert_array_equal(corrupt(plain, family, 5), plain, family)
 
 
 def test_glass_blur_displaces_pixels_like_the_original_code():
@@ -142,7 +118,7 @@ def test_motion_blur_is_half_a_gaussian_along_its_angle():
     np.testing.assert_allclose(blur.motion_blurred(point, 2, 1.5, [90])[0, 6:11, 10, 0], trace[::-1], atol=1e-6)
 
 
-@pytest.mark.parametrize("factor", [1, 1.05, 1.25, 2.25])
+@pytest.mark.parametrize("factor", [1, 1.05, 2.25])
 def test_zoom_equals_that_of_scipy_on_the_center(factor):
     plane = IMAGES[0, :, :, 0].astype(np.float32)
     kept = int(np.ceil(32 / factor))

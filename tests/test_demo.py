@@ -27,10 +27,11 @@ from tests.records import RUNNING
 from tests.runtime import models
 
 MODEL = package_data() / "golden" / "model.onnx"
+WIDE = (MODEL.parent / "images" / "wide.png").read_bytes()
 PROJECT = Path(__file__).parents[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server():
     """Return a running demo of the golden model."""
     with running(demo.open_demo(MODEL, 0)) as server:
@@ -52,27 +53,23 @@ def ask(server):
     return ask
 
 
-def test_the_contract_of_the_model_is_served(ask):
+def test_the_contract_and_each_file_of_the_page_are_served_with_their_type_uncached_and_nothing_else(ask):
     assert json.loads(ask("/model.json")[2]) == json.loads(MODEL.with_suffix(".json").read_text())
+    for path, file, language in (
+        ("/?x=1", "index.html", "html"),
+        ("/app.js", "app.js", "javascript"),
+        ("/main.js", "demo.js", "javascript"),
+        ("/style.css", "style.css", "css"),
+    ):
+        status, headers, content = ask(path)
+        kind = f"text/{language}; charset=utf-8"
+        assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, kind, "no-store"), path
+        assert content == (package_data() / "browser" / file).read_bytes()
+    for path in ("/../pyproject.toml", "/%2e%2e/pyproject.toml", "/classifier.js", "/classify"):
+        assert ask(path)[0] == 404
 
 
-@pytest.mark.parametrize(
-    ("path", "file", "kind"),
-    [
-        ("/", "index.html", "text/html; charset=utf-8"),
-        ("/?x=1", "index.html", "text/html; charset=utf-8"),
-        ("/app.js", "app.js", "text/javascript; charset=utf-8"),
-        ("/main.js", "demo.js", "text/javascript; charset=utf-8"),
-        ("/style.css", "style.css", "text/css; charset=utf-8"),
-    ],
-)
-def test_each_file_of_the_page_has_its_content_type_and_is_not_cached(ask, path, file, kind):
-    status, headers, content = ask(path)
-    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, kind, "no-store")
-    assert content == (package_data() / "browser" / file).read_bytes()
-
-
-@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/app.js?v=2", 200), ("/classifier.js", 404)])
+@pytest.mark.parametrize(("path", "status"), [("/app.js?v=2", 200), ("/classifier.js", 404)])
 def test_head_is_answered_as_get_without_the_content(server, ask, path, status):
     with socket.create_connection(server.server_address, timeout=10) as connection:
         connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -81,26 +78,9 @@ def test_head_is_answered_as_get_without_the_content(server, ask, path, status):
     assert f"Content-Length: {len(ask(path)[2])}\r\n".encode() in head
 
 
-@pytest.mark.parametrize("path", ["/../pyproject.toml", "/%2e%2e/pyproject.toml", "/classifier.js", "/classify"])
-def test_nothing_else_is_served(ask, path):
-    assert ask(path)[0] == 404
-
-
-def file_of(kind):
-    """Return an image file: a golden one by its name, or a photo with a rotated EXIF orientation."""
-    if kind != "photo.jpg":
-        return (MODEL.parent / "images" / kind).read_bytes()
-    photo, exif, file = Image.effect_noise((90, 60), 80).convert("RGB"), Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6  # orientation: a quarter turn
-    photo.save(file, "JPEG", exif=exif)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    "kind", ["photo.jpg", "turned.jpg", "wide.png", "alpha.png", "grey-16-bit.png", "lossless.webp"]
-)
-def test_an_image_file_is_classified_exactly_as_by_the_library(ask, kind):
-    file = file_of(kind)
+@pytest.mark.parametrize("name", ["turned.jpg", "grey-16-bit.png"])
+def test_an_image_file_is_classified_exactly_as_by_the_library(ask, name):
+    file = (MODEL.parent / "images" / name).read_bytes()
     answer = json.loads(ask("/classify", file)[2])
     np.testing.assert_array_equal(np.float32(answer["probabilities"]), Classifier(MODEL).calibrated(file)[0])
     sent = np.frombuffer(base64.b64decode(answer["pixels"]), np.uint8).reshape(32, 32, 3)
@@ -111,8 +91,8 @@ def test_an_image_file_is_classified_exactly_as_by_the_library(ask, kind):
 def test_a_model_of_another_size_or_without_calibration_is_used_too(content, tmp_path):
     (tmp_path / "model.onnx").write_bytes(content)
     with demo.open_demo(tmp_path / "model.onnx", 0) as server:
-        answer = server.classify(file_of("wide.png"))
-    np.testing.assert_array_equal(answer["probabilities"], Classifier(content).probabilities(file_of("wide.png"))[0])
+        answer = server.classify(WIDE)
+    np.testing.assert_array_equal(answer["probabilities"], Classifier(content).probabilities(WIDE)[0])
 
 
 def test_a_broken_image_is_refused_with_the_line_of_the_library(ask):
@@ -136,7 +116,7 @@ def test_a_file_of_unknown_size_is_refused(server, length):
 
 
 def test_only_pages_of_this_server_may_send_images(ask, server):
-    file, own = file_of("wide.png"), f"127.0.0.1:{server.server_port}"
+    file, own = WIDE, f"127.0.0.1:{server.server_port}"
     for origin in ("https://evil.example", f"http://127.0.0.1:{server.server_port + 1}", "null"):
         status, _, content = ask("/classify", file, Origin=origin)
         assert (status, content.decode().partition(";")[0]) == (403, f"the request comes from '{origin}'")
@@ -153,36 +133,33 @@ def answer_to(server, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("host", "status"),
     [
-        "evil.example:{port}",
-        "evil.example",
-        "localhost.evil.example:{port}",
-        "[::1].evil.example",
-        "localhost:{port}x",
-        "",
+        ("evil.example:{port}", 403),
+        ("localhost.evil.example:{port}", 403),
+        ("[::1].evil.example", 403),
+        ("localhost:{port}x", 403),
+        ("", 403),
+        ("127.0.0.1", 200),
+        ("LocalHost:9000", 200),
+        ("[::1]:{port}", 200),
     ],
 )
-def test_a_foreign_host_header_is_refused(server, host):
+def test_local_host_headers_are_accepted_with_any_port_and_others_refused(server, host, status):
+    assert server.server_address[0] == "127.0.0.1"
     named = f"Host: {host}\r\n" if host else ""
     request = f"GET /model.json HTTP/1.1\r\n{named}\r\n".format(port=server.server_port)
-    assert answer_to(server, request.encode()).split()[1] == b"403"
+    assert answer_to(server, request.encode()).split()[1] == str(status).encode()
 
 
 def test_a_refusal_names_the_address_to_open(ask, server):
     status, headers, content = ask("/", Host="<b>gpu.example")
     port = server.server_port
-    assert (status, headers["Content-Type"]) == (403, "text/plain; charset=utf-8")
-    assert content.decode() == (
+    told = (
         f"the address names the host '<b>gpu.example'; expected localhost or 127.0.0.1: open http://localhost:{port}/, "
         f"from another machine through `ssh -L {port}:localhost:{port} HOST`"
     )
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:{port}", "LocalHost:9000", "[::1]:{port}"])
-def test_local_host_headers_are_accepted_with_any_port(server, host):
-    request = f"GET /model.json HTTP/1.1\r\nHost: {host}\r\n\r\n".format(port=server.server_port)
-    assert answer_to(server, request.encode()).split()[1] == b"200"
+    assert (status, headers["Content-Type"], content.decode()) == (403, "text/plain; charset=utf-8", told)
 
 
 @pytest.fixture
@@ -206,10 +183,6 @@ def test_an_error_of_the_server_is_not_hidden(server, answered, monkeypatch, cap
     assert answer_to(server, f"GET /x HTTP/1.1\r\nHost: localhost:{server.server_port}\r\n\r\n".encode()) == b""
     assert answered.wait(timeout=10)
     assert "TypeError" in capfd.readouterr().err
-
-
-def test_only_the_loopback_interface_is_used(server):
-    assert server.server_address[0] == "127.0.0.1"
 
 
 def test_a_port_in_use_is_reported():

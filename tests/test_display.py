@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import shlex
 import subprocess
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
@@ -70,31 +69,19 @@ def shown_on(terminal):
         yield display
 
 
-def test_the_live_line_shows_the_progress_of_the_epoch(terminal):
+def test_the_live_line_shows_the_progress_of_the_epoch_until_the_line_of_the_finished_one_replaces_it(terminal):
     with shown_on(terminal) as display:
         display.on_progress(PROGRESS)
         head, live = terminal.lines
+        display.on_epoch(RECORD, PROGRESS)
     assert head == HEAD
     assert live == "   12      1.2500    50.00%  step 524/1167             9        17  100 s, 1,000/s"[:79]
     assert live.index("step") == head.index("valid. loss")
     assert live.index("9 ") == head.index("best") + 3
-
-
-def test_the_line_of_a_finished_epoch_replaces_the_live_line(terminal):
-    with shown_on(terminal) as display:
-        display.on_progress(PROGRESS)
-        display.on_epoch(RECORD, PROGRESS)
-    assert terminal.lines == [
-        HEAD,
+    assert terminal.lines[1:] == [
         "   12      1.2500    50.00%       1.5000    43.75%     9        17  100 s, 1,000/s",
         "",
     ]
-
-
-def test_the_live_line_is_cleared_at_the_end(terminal):
-    with shown_on(terminal) as display:
-        display.on_progress(PROGRESS)
-    assert terminal.lines == [HEAD, ""]
 
 
 def test_a_message_replaces_the_live_line_and_the_echo_of_ctrl_c(terminal):
@@ -131,35 +118,20 @@ def test_messages_that_cannot_be_written_do_not_stop_training():
 )
 def test_only_control_characters_are_escaped(capsys, text, expected):
     assert printable(text) == expected
+    assert shortened("\n" * 250) == "\\n" * 19 + "\\…"  # cut after escaping
     say(text)
     assert capsys.readouterr().err == f"{expected}\n"
 
 
-def test_a_long_name_is_cut_after_escaping():
-    assert shortened("\n" * 10) == "\\n" * 10
-    assert shortened("\n" * 250) == "\\n" * 19 + "\\…"
-
-
 @pytest.mark.parametrize(
-    ("facts", "command"),
-    [
-        ({"status": "finished", "why_stopped": "epochs"}, ["cifarnet", "export", "my runs/it's", "--onnx"]),
-        ({"status": "interrupted", "why_stopped": "time limit"}, ["cifarnet", "train", "--resume", "my runs/it's"]),
-    ],
-)
-def test_the_next_command_can_be_pasted_into_a_shell(capsys, facts, command):
-    say_result(Run(Path("my runs/it's")), RunRecord.from_json(FINISHED | facts))
-    assert shlex.split(capsys.readouterr().err.splitlines()[-1].partition(":")[2]) == command
-
-
-@pytest.mark.parametrize(
-    "name", ["my run", "it's", "two\nlines\\n", "\x1b[31mred's", "half \udcff0", "right \u202eot left"]
+    "name", ["my runs/it's", "two\nlines\\n", "\x1b[31mred's", "half \udcff0", "right \u202eot left"]
 )
 def test_bash_parses_the_path_in_a_printed_command(capsys, name):
-    facts = {"epochs": 0, "best_epoch": None, "metrics": {}, "status": "interrupted", "why_stopped": "time limit"}
-    say_result(Run(Path(name)), RunRecord.from_json(FINISHED | facts))
-    shown = capsys.readouterr().err.splitlines()[-1].partition("--resume ")[2]
-    assert subprocess.check_output(["bash", "-c", f"printf %s {shown}"]) == os.fsencode(name)
+    unfinished = {"epochs": 0, "best_epoch": None, "metrics": {}, "status": "interrupted", "why_stopped": "time limit"}
+    for facts, command in (({}, "cifarnet export "), (unfinished, "cifarnet train --resume ")):
+        say_result(Run(Path(name)), RunRecord.from_json(FINISHED | facts))
+        shown = capsys.readouterr().err.splitlines()[-1].partition(command)[2].removesuffix(" --onnx")
+        assert subprocess.check_output(["bash", "-c", f"printf %s {shown}"]) == os.fsencode(name)
 
 
 def test_the_download_bar_escapes_its_phase(terminal):

@@ -36,19 +36,15 @@ def test_the_installed_packages_do_not_conflict():
     assert known_bad_pairs(found) == []
 
 
-PRINTING = """
-import sys
-sys.stdout.write({stdout!r})
-"""
-
-
-@pytest.mark.parametrize("stdout", ["", "{a framework talks}\n", "[]\n"])
-def test_a_process_that_ends_without_a_result_is_a_failure(stdout, monkeypatch, tmp_path):
+def test_a_process_that_ends_without_a_result_or_takes_too_long_is_a_failure(monkeypatch, tmp_path):
     program = tmp_path / "python"
-    program.write_text(f"#!{sys.executable}\n{PRINTING.format(stdout=stdout)}")
+    program.write_text("#!/bin/sh\necho '{a framework talks}'\necho []\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     assert time_backend("jax") == Timing("jax", failure="the process ended without a result")
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(doctor, "TIMING_LIMIT_S", 0.05)
+    assert time_backend("jax") == Timing("jax", failure="no result within 0.05 s")
 
 
 def test_a_result_is_found_among_other_output(capsys):
@@ -62,9 +58,7 @@ def test_a_result_is_found_among_other_output(capsys):
     ("timings", "expected"),
     [
         ([Timing("jax", 400), Timing("torch", 900), Timing("tensorflow", 500)], "torch"),
-        ([Timing("jax", failure="broken"), Timing("torch", 1)], "torch"),
         ([Timing("jax", 0), Timing("torch", failure="broken")], "jax"),
-        ([Timing("jax", failure="broken")], None),
         ([], None),
     ],
 )
@@ -80,11 +74,6 @@ def test_a_broken_backend_is_reported_and_not_raised():
     assert fastest([timing]) is None
 
 
-def test_a_timeout_is_reported(monkeypatch):
-    monkeypatch.setattr(doctor, "TIMING_LIMIT_S", 0.05)
-    assert time_backend("jax") == Timing("jax", failure="no result within 0.05 s")
-
-
 @pytest.fixture
 def run_doctor(typed, monkeypatch, tmp_path):
     """Return a function that runs ``cifarnet doctor --no-timing`` with an empty cache and returns its stdout."""
@@ -98,37 +87,30 @@ def run_doctor(typed, monkeypatch, tmp_path):
     return run
 
 
-def test_json_is_one_document_with_versions_pairs_cache_and_timings(run_doctor, tmp_path):
+def test_json_is_one_document_and_the_text_has_its_conflicts_and_notes(run_doctor, monkeypatch, tmp_path):
     document = json.loads(run_doctor("--json"))
     assert document["versions"] == versions()
     assert (document["known_bad"], document["timings"]) == ([], [])
     assert document["cache"]["present"] is False
     assert document["cache"]["path"].startswith(str(tmp_path))
+    monkeypatch.setattr(doctor, "known_bad_pairs", lambda _: ["a pair"])
+    monkeypatch.setattr(doctor, "notes", lambda _: ["a note"])
+    document = json.loads(run_doctor("--json"))
+    assert (document["known_bad"], document["notes"]) == (["a pair"], ["a note"])
+    assert {"known conflicts a pair", "note            a note"} <= set(run_doctor().splitlines())
 
 
-def test_the_text_names_versions_backends_and_how_to_fill_the_cache(run_doctor):
+def test_the_text_names_versions_backends_and_how_to_fill_the_cache(run_doctor, monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "\x1b[2J"))
     lines = run_doctor().splitlines()
     assert any(line.split() == ["keras", versions()["keras"]] for line in lines)
     assert any(line.startswith("backends") and "jax" in line for line in lines)
-    assert any("`cifarnet data fetch`" in line for line in lines)
-
-
-def test_the_path_of_the_cache_is_escaped(run_doctor, monkeypatch, tmp_path):
-    monkeypatch.setenv("CIFARNET_CACHE", str(tmp_path / "\x1b[2J"))
-    assert "puts it in " in (stdout := run_doctor())
-    assert r"\x1b[2J" in stdout
-    assert all(line.isprintable() for line in stdout.splitlines())
+    (told,) = [line for line in lines if "`cifarnet data fetch` puts it in " in line]
+    assert r"\x1b[2J" in told
+    assert all(line.isprintable() for line in lines)
 
 
 def test_without_any_framework_the_install_command_is_printed(run_doctor, monkeypatch):
     monkeypatch.setattr("cifarnet.backends.installed", tuple)
     line = 'backends        none; install: pip install ".[tensorflow]" in your clone of cifarnet'
     assert line in run_doctor().splitlines()
-
-
-def test_conflicts_and_notes_are_printed(run_doctor, monkeypatch):
-    monkeypatch.setattr(doctor, "known_bad_pairs", lambda _: ["a pair"])
-    monkeypatch.setattr(doctor, "notes", lambda _: ["a note"])
-    document = json.loads(run_doctor("--json"))
-    assert (document["known_bad"], document["notes"]) == (["a pair"], ["a note"])
-    assert {"known conflicts a pair", "note            a note"} <= set(run_doctor().splitlines())

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
 from PIL import Image
 
 from cifarnet.cli.display import WIDEST
@@ -89,16 +88,10 @@ def test_a_class_without_images_is_named_and_its_metrics_omitted(evaluate, model
     assert green[-1] == "0.0%"
 
 
-def test_one_image_alone_has_a_wide_interval(evaluate, model, tmp_path):
-    code, shown, _ = evaluate(model, "--images", paint(tmp_path / "images", red=["red"]))
-    assert code == 0
+def test_one_image_alone_has_a_wide_interval_and_the_temperature_of_a_file_is_used(evaluate, tmp_path):
+    (tmp_path / "calibrated.onnx").write_bytes(models.calibrated(temperature=2.0))
+    shown = evaluate(tmp_path / "calibrated.onnx", "--images", paint(tmp_path / "images", red=["red"]))[1]
     assert "100.00%   (95% CI: 20.65% to 100.00%)" in shown
-
-
-def test_the_temperature_of_a_file_is_used(evaluate, tmp_path):
-    calibrated = tmp_path / "calibrated.onnx"
-    calibrated.write_bytes(models.calibrated(temperature=2.0))
-    shown = evaluate(calibrated, "--images", paint(tmp_path / "images", red=["red"]))[1]
     assert "confidence at temperature 2 " in shown
 
 
@@ -131,11 +124,7 @@ def photos(tmp_path):
 
 
 def by_name(path, **training):
-    """Write a model that classifies the colors, with its classes sorted by name like folders."""
-    order = sorted(range(3), key=lambda label: models.LABELS[label])
-    weights = numpy_helper.from_array(np.ascontiguousarray(np.eye(3, dtype=np.float32)[:, order] / 16), "weights")
-    contract = models.contract(labels=sorted(models.LABELS), training=training)
-    path.write_bytes(models.content(models.graph(tensors=[weights]), contract))
+    path.write_bytes(models.by_name(**training))
     return path
 
 
@@ -156,7 +145,7 @@ def write_run(tmp_path, dataset, **data):
     return folder
 
 
-def test_a_file_is_evaluated_on_its_test_split(evaluate, photos, tmp_path):
+def test_a_file_is_evaluated_on_its_test_split_also_one_of_an_earlier_version(evaluate, photos, tmp_path):
     """Its split has another seed than the training."""
     dataset = load_dataset(photos, seed=8)
     model = by_name(tmp_path / "model.onnx", **trained_on(dataset))
@@ -172,84 +161,63 @@ def test_a_file_is_evaluated_on_its_test_split(evaluate, photos, tmp_path):
             "unseen": True,
         },
     )
-
-
-def test_a_file_of_an_earlier_version_is_evaluated_on_the_test_split_of_that_version(evaluate, photos, tmp_path):
-    dataset = load_dataset(photos, seed=3, split_by="position")
+    dataset = load_dataset(photos, seed=3, split_by="position")  # as an earlier version divided it
     shown = {"train": {"seed": 3}, "data": {"name": "photos", "fingerprint": dataset.fingerprint}}
-    code, stdout, _ = evaluate(by_name(tmp_path / "model.onnx", **shown), "--data", photos, "--json")
+    code, stdout, _ = evaluate(by_name(tmp_path / "earlier.onnx", **shown), "--data", photos, "--json")
     assert (code, json.loads(stdout)["data"]["same_as_run"]) == (0, True)
 
 
-def test_changed_images_are_refused(fails, photos, tmp_path):
+def test_changed_images_and_a_second_model_trained_on_another_split_are_refused(fails, photos, tmp_path):
     folder = write_run(tmp_path, load_dataset(photos, seed=8))
+    model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos, seed=9)))
+    assert f" test images of photos are training images of {folder}" in fails(model, folder, "--data", photos)
+    message = fails(folder, model, "--data", photos)
+    assert message.startswith(f"{model} was trained on another split of photos, perhaps on these test images")
     (photos / "red" / "00.bmp").unlink()
     message = fails(folder)
     assert message.startswith(f"photos has changed since {folder} was trained: its fingerprint is ")
     assert message.endswith("restore it, or name the images to evaluate on with --data, or others with --images")
 
 
-def test_a_second_model_trained_on_another_split_is_refused(fails, photos, tmp_path):
-    folder = write_run(tmp_path, load_dataset(photos, seed=8))
-    model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos, seed=9)))
-    assert f" test images of photos are training images of {folder}" in fails(model, folder, "--data", photos)
-    message = fails(folder, model, "--data", photos)
-    assert message.startswith(f"{model} was trained on another split of photos, perhaps on these test images")
-
-
-def test_the_note_about_other_images_names_the_model(evaluate, photos, tmp_path):
+def test_named_other_images_are_evaluated_with_a_note_that_names_the_model(evaluate, photos, tmp_path):
     earlier = by_name(tmp_path / "earlier.onnx", **trained_on(load_dataset(photos)))
     (photos / "red" / "00.bmp").unlink()
     model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos)))
-    code, _, stderr = evaluate(model, earlier, "--data", photos)
-    assert code == 0
-    assert f"photos is not the dataset that {earlier} was trained on, or has changed since" in stderr
-
-
-def test_named_other_images_are_evaluated_with_a_note(evaluate, photos, tmp_path):
-    model = by_name(tmp_path / "model.onnx", **trained_on(load_dataset(photos)))
-    (photos / "red" / "00.bmp").unlink()
-    code, stdout, stderr = evaluate(model, "--data", photos, "--json")
-    shown = json.loads(stdout)["data"]
-    assert (code, shown["source"], shown["same_as_run"]) == (0, str(photos), False)
-    assert f"photos is not the dataset that {model} was trained on, or has changed since" in stderr
+    note = f"photos is not the dataset that {earlier} was trained on, or has changed since"
+    for models_given in ([earlier], [model, earlier]):
+        code, stdout, stderr = evaluate(*models_given, "--data", photos, "--json")
+        shown = json.loads(stdout)["data"]
+        assert (code, shown["source"], shown["same_as_run"]) == (0, str(photos), False)
+        assert note in stderr
     images = paint(tmp_path / "new", red=["red", "red"], blue=["blue"])
     shown = json.loads(evaluate(model, "--images", images, "--json")[1])["data"]
     assert (shown["source"], shown["name"], shown["images"], shown["same_as_run"]) == (str(images), "new", 3, False)
-    shown = json.loads(evaluate(model, model, "--images", images, "--json")[1])["data"]
-    assert (shown["images"], shown["same_as_run"]) == (3, False)
 
 
 # Errors
 
 
-def test_models_of_other_classes_are_not_compared(fails, model, tmp_path):
-    other = write_model(tmp_path / "other.onnx", labels=["red", "green", "violet"])
-    message = fails(model, other, "--images", paint(tmp_path / "images", red=["red"]))
-    assert f"{other} has the classes red, green, violet; expected red, green, blue as {model}" in message
-
-
-def test_models_of_other_sizes_are_not_compared(fails, model, tmp_path):
-    other = tmp_path / "other.onnx"
+def test_models_of_other_classes_or_sizes_are_not_compared(fails, model, tmp_path):
+    other, images = tmp_path / "other.onnx", paint(tmp_path / "images", red=["red"])
+    write_model(other, labels=["red", "green", "violet"])
+    told = f"{other} has the classes red, green, violet; expected red, green, blue as {model}"
+    assert told in fails(model, other, "--images", images)
     other.write_bytes(models.sized(64))
-    message = fails(model, other, "--images", paint(tmp_path / "images", red=["red"]))
-    assert f"{other} takes images of shape (64, 64, 3); expected (32, 32, 3) as {model}: evaluate each" in message
+    told = f"{other} takes images of shape (64, 64, 3); expected (32, 32, 3) as {model}: evaluate each"
+    assert told in fails(model, other, "--images", images)
 
 
-def test_folders_of_other_classes(fails, model, tmp_path):
-    (tmp_path / "images" / "violet").mkdir(parents=True)
-    assert "has the class folders violet; expected some of red, green, blue" in fails(
-        model, "--images", tmp_path / "images"
-    )
-
-
-def test_a_folder_without_images(fails, model, tmp_path):
-    (tmp_path / "images" / "red").mkdir(parents=True)
-    assert "has no images in class folders" in fails(model, "--images", tmp_path / "images")
-
-
-def test_a_missing_folder(fails, model, tmp_path):
-    assert "is not a folder; expected one with a subfolder" in fails(model, "--images", tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("images/violet", "has the class folders violet; expected some of red, green, blue"),
+        ("images/red", "has no images in class folders"),
+        ("elsewhere", "is not a folder; expected one with a subfolder"),
+    ],
+)
+def test_a_folder_without_the_images_of_a_class_is_refused(fails, model, tmp_path, folder, told):
+    (tmp_path / folder).mkdir(parents=True)
+    assert told in fails(model, "--images", tmp_path / "images")
 
 
 def test_the_classifier_of_the_package_is_evaluated_and_inspected_by_its_name(typed, tmp_path):
@@ -277,41 +245,22 @@ def test_a_file_that_does_not_name_its_training_data_is_evaluated_on_other_image
     assert (code, json.loads(stdout)["data"]["unseen"], "no longer" in stderr) == (0, None, False)
 
 
-@pytest.mark.parametrize("seed", ["x", 1.5, [1], True, -1, None])
-def test_a_file_with_an_invalid_seed(fails, tmp_path, seed):
-    shown = write_model(tmp_path / "odd.onnx", training=ORIGIN | {"train": {"seed": seed}})
-    assert "does not name its training data" in fails(shown, "--data", "synthetic")
-
-
-def test_a_file_trained_on_images_at_an_unknown_location(fails, tmp_path):
+def test_a_file_trained_on_images_at_an_unknown_location_or_of_other_classes_or_beside_one_of_others(fails, tmp_path):
     model = write_model(tmp_path / "model.onnx", training=ORIGIN)
-    assert "the model was trained on photos, whose location is unknown; expected --data with its location" in fails(
-        model
-    )
-
-
-def test_data_of_other_classes_than_the_model(fails, tmp_path):
-    model = write_model(tmp_path / "model.onnx", training=ORIGIN)
+    for seed in ("x", True, -1):
+        odd = write_model(tmp_path / "odd.onnx", training=ORIGIN | {"train": {"seed": seed}})
+        assert "does not name its training data" in fails(odd, "--data", "synthetic")
+    told = "the model was trained on photos, whose location is unknown; expected --data with its location"
+    assert told in fails(model)
     assert "has the classes horizontal stripes" in fails(model, "--data", "synthetic")
-
-
-def test_more_models_than_two(fails, model):
-    assert fails(model, model, model) == "3 models were given; expected one, or two to compare: leave some out"
-
-
-def test_data_and_images_at_once(fails, model):
-    assert "--data and --images were both given" in fails(model, "--data", "synthetic", "--images", "x")
-
-
-def test_a_backend_for_a_model_file(fails, model):
-    assert "runs in onnxruntime; expected no --backend" in fails(model, "--backend", "jax")
-
-
-def test_models_of_different_data_need_named_images(fails, tmp_path):
-    first = write_model(tmp_path / "a.onnx", training=ORIGIN)
     other = ORIGIN | {"data": {"name": "photos", "fingerprint": "1" * 64}}
-    second = write_model(tmp_path / "b.onnx", training=other)
-    assert "was trained on other images than" in fails(first, second)
+    assert "was trained on other images than" in fails(model, write_model(tmp_path / "b.onnx", training=other))
+
+
+def test_arguments_that_do_not_fit_together(fails, model):
+    assert fails(model, model, model) == "3 models were given; expected one, or two to compare: leave some out"
+    assert "--data and --images were both given" in fails(model, "--data", "synthetic", "--images", "x")
+    assert "runs in onnxruntime; expected no --backend" in fails(model, "--backend", "jax")
 
 
 ODD = ("a" * 250, 'with, "quotes" and it\'s', "two\nlines \x1b[2J \u202eleft")

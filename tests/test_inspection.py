@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cifarnet import cli, pretrained
+from cifarnet import pretrained
 from cifarnet.errors import ModelError
 from cifarnet.export.inspect import inspect_model
 from cifarnet.run.folder import Run
@@ -52,6 +52,8 @@ def test_a_file_without_shapes_is_shown_without_them(path):
         ("Softmax", (3,)),
     ]
     assert (found.parameters, found.multiply_adds) == (9, 0)
+    # Of two versions of the operators the last counts, as in onnxruntime.
+    assert inspected(path, models.content(domains=("ai.onnx", ""))).opset == 17
 
 
 def test_a_convolution_of_unknown_shape_has_no_multiply_adds(path):
@@ -65,10 +67,6 @@ def test_a_convolution_of_unknown_shape_has_no_multiply_adds(path):
     assert inspected(path, models.content(untold)).multiply_adds == 0
     untold.value_info.append(helper.make_tensor_value_info("unused", TensorProto.FLOAT, ["batch", 8, 30, 30]))
     assert inspected(path, models.content(untold)).multiply_adds == 30 * 30 * 8 * 27
-
-
-def test_the_last_of_two_opset_versions_counts_as_in_onnxruntime(path):
-    assert inspected(path, models.content(domains=("ai.onnx", ""))).opset == 17
 
 
 def deep() -> bytes:
@@ -110,17 +108,14 @@ def write_record(path, **facts):
     path.with_suffix(".parity.json").write_text(json.dumps(facts))
 
 
-def test_the_measurements_of_the_file_are_shown(path):
+def test_the_measurements_of_the_file_are_shown_and_those_of_another_are_not(path, inspect):
     content = models.content()
     write_record(path, sha256=hashlib.sha256(content).hexdigest(), backend="jax")
     assert inspected(path, content).parity["backend"] == "jax"
-
-
-@pytest.mark.parametrize("facts", [{"sha256": hashlib.sha256(b"another file").hexdigest()}, {}])
-def test_the_measurements_of_another_file_are_not_shown(path, inspect, facts):
-    write_record(path, **facts, backend="jax")
-    assert inspected(path, models.content()).parity is None
-    assert "jax" not in inspect(models.content())[1]
+    for facts in ({"sha256": hashlib.sha256(b"another file").hexdigest()}, {}):
+        write_record(path, **facts, backend="jax")
+        assert inspected(path, content).parity is None
+        assert "jax" not in inspect(content)[1]
 
 
 # The command
@@ -143,52 +138,18 @@ def test_a_run_is_inspected_by_its_name_and_latest_is_the_newest_exported_one(ty
     assert json.loads(typed("inspect", "--runs", tmp_path / "none", "--json")[1])["path"] == str(pretrained.MODEL)
 
 
-def test_columns_are_as_wide_as_their_content(inspect):
-    name = "dense_1/relu_and_a_name_longer_than_usual"
-    nodes = [helper.make_node("Identity", ["images"], ["x"], name=name), helper.make_node("Identity", ["x"], ["y"])]
+def test_columns_are_as_wide_as_their_content_but_a_very_long_name_widens_no_other_line(inspect):
+    name, identity = "dense_1/relu_and_a_name_longer_than_usual", helper.make_node("Identity", ["x"], ["y"])
+    nodes = [helper.make_node("Identity", ["images"], ["x"], name=name), identity]
     code, stdout, stderr = inspect(models.content(models.graph(nodes=nodes)))
     assert (code, stderr) == (0, "")
     rows = {line.split()[0]: line for line in stdout.splitlines() if line}
     assert rows[name].startswith(f"{name}  Identity  ")
     assert rows["layer"].index("operator") == rows[name].index("Identity")
-
-
-def test_a_long_name_does_not_widen_other_lines(inspect):
-    nodes = [
-        helper.make_node("Identity", ["images"], ["x"], name="n" * 5000),
-        helper.make_node("Identity", ["x"], ["y"]),
-    ]
+    nodes[0].name = "n" * 5000
     code, stdout, _ = inspect(models.content(models.graph(nodes=nodes)))
     assert code == 0
     assert sorted(map(len, stdout.splitlines()))[-2] < 400
-
-
-CHECK = {"images": 40, "probability_difference": 3.25e-07, "logit_difference": 3.8e-06, "changed_classes": 0}
-
-
-def test_each_check_is_a_row(inspect, path):
-    content = models.content()
-    checks = [
-        {"name": name, **CHECK, "first_offender": None} for name in ("test set, optimised", "batches of 1, plain")
-    ]
-    write_record(path, sha256=hashlib.sha256(content).hexdigest(), backend="jax", checks=checks, latencies=[])
-    _, stdout, _ = inspect(content)
-    lines = stdout.splitlines()
-    assert "crop centre-square, " in next(line for line in lines if line.startswith("resize"))
-    at = lines.index("checks: largest absolute difference of a probability and of a logit, and changed classes")
-    assert lines[at + 1].split() == ["check", "images", "probability", "logit", "changed"]
-    assert lines[at + 2].split() == ["test", "set,", "optimized", "40", "3.25e-07", "3.8e-06", "0"]
-    assert lines[at + 3].split() == ["batches", "of", "1,", "plain", "40", "3.25e-07", "3.8e-06", "0"]
-
-
-@pytest.mark.parametrize(
-    "checks", [[], [5], [{}], [{"name": 1}, {"other": 2}], [{"name": {"deep": []}}], {"name": 3}, None]
-)
-def test_measurements_of_another_structure_are_accepted(inspect, path, checks):
-    content = models.content()
-    write_record(path, sha256=hashlib.sha256(content).hexdigest(), checks=checks)
-    code, _, stderr = inspect(content)
-    assert (code, stderr) == (0, "")
 
 
 def test_only_known_values_are_shown(inspect, path):
@@ -203,30 +164,39 @@ def test_only_known_values_are_shown(inspect, path):
     assert not any("None" in line or "latencies" in line for line in stdout)
 
 
-def test_latencies_are_a_table(inspect, path):
+def test_checks_and_latencies_are_tables_and_another_structure_is_accepted(inspect, path):
     content = models.content()
+    numbers = {"images": 40, "probability_difference": 3.25e-07, "logit_difference": 3.8e-06, "changed_classes": 0}
+    checks = [{"name": "test set, optimised", **numbers}, {"name": "batches of 1, plain", **numbers}]
     latencies = [{"batch_size": 1, "microseconds": 260.4, "float32_microseconds": 124.0}]
-    write_record(path, sha256=hashlib.sha256(content).hexdigest(), latencies=latencies)
-    stdout = inspect(content)[1].splitlines()
-    at = stdout.index("latencies: microseconds per image in one thread, compared with float32")
-    assert stdout[at + 1 : at + 3] == ["  batch size  microseconds  float32", "  1                    260      124"]
+    facts = {"sha256": hashlib.sha256(content).hexdigest(), "backend": "jax"}
+    write_record(path, **facts, checks=checks, latencies=latencies)
+    lines = inspect(content)[1].splitlines()
+    assert "crop centre-square, " in next(line for line in lines if line.startswith("resize"))
+    at = lines.index("checks: largest absolute difference of a probability and of a logit, and changed classes")
+    assert [line.split() for line in lines[at + 1 : at + 4]] == [
+        ["check", "images", "probability", "logit", "changed"],
+        ["test", "set,", "optimized", "40", "3.25e-07", "3.8e-06", "0"],
+        ["batches", "of", "1,", "plain", "40", "3.25e-07", "3.8e-06", "0"],
+    ]
+    at = lines.index("latencies: microseconds per image in one thread, compared with float32")
+    assert lines[at + 1 : at + 3] == ["  batch size  microseconds  float32", "  1                    260      124"]
+    for odd in ([], [5], [{"name": 1}, {"other": 2}], [{"name": {"deep": []}}], {"name": 3}, None):
+        write_record(path, **facts, checks=odd)
+        code, _, stderr = inspect(content)
+        assert (code, stderr) == (0, "")
 
 
-@pytest.mark.parametrize("outputs", [..., None, [], {"logits": 5}, {"logits": {}}])
-def test_a_contract_without_outputs_is_accepted(inspect, outputs):
-    code, stdout, stderr = inspect(models.content(contract=models.contract(outputs=outputs)))
-    assert (code, stderr) == (0, "")
-    assert "MatMul" in stdout
-    assert "None" not in stdout
+def test_a_contract_without_outputs_is_accepted_and_test_time_augmentation_is_shown(inspect):
+    line = "TTA           logits averaged over 2 views: the image and its horizontal flip\n"
+    for outputs, flip in ((..., True), ([], False), ({"logits": 5}, ...)):
+        code, stdout, stderr = inspect(models.content(contract=models.contract(outputs=outputs, flip=flip)))
+        assert (code, stderr, stdout.count(line)) == (0, "", int(flip is True))
+        assert "MatMul" in stdout
+        assert "None" not in stdout
 
 
-def test_test_time_augmentation_is_shown(inspect):
-    for flip, count in ((True, 1), (False, 0), (..., 0)):
-        _, stdout, _ = inspect(models.content(contract=models.contract(flip=flip)))
-        assert stdout.count("TTA           logits averaged over 2 views: the image and its horizontal flip\n") == count
-
-
-def test_control_characters_in_a_file_are_escaped(inspect, path):
+def test_control_characters_in_a_file_and_in_its_name_are_escaped(inspect, path, typed):
     nodes = [helper.make_node("Identity", ["images"], ["x"], name=ESCAPE)]
     contract = models.contract(
         labels=["red", ESCAPE, "blue\nblue"],
@@ -240,16 +210,9 @@ def test_control_characters_in_a_file_are_escaped(inspect, path):
     code, stdout, stderr = inspect(content)
     assert (code, stderr) == (0, "")
     assert stdout.count("\\x1b[2J") == 10
+    odd = path.rename(path.with_name(f"{ESCAPE}.onnx"))
+    assert typed("inspect", odd)[1].startswith(f"file          {path.parent}/\\x1b[2J.onnx, ")
     assert all(line.isprintable() for line in stdout.split("\n"))
-
-
-def test_control_characters_in_the_file_name_are_escaped(path, monkeypatch, capsys):
-    odd = path.with_name(f"{ESCAPE}.onnx")
-    odd.write_bytes(models.content())
-    monkeypatch.setattr(sys, "argv", ["cifarnet", "inspect", str(odd)])
-    with pytest.raises(SystemExit):
-        cli.main()
-    assert capsys.readouterr().out.splitlines()[0].startswith(f"file          {path.parent}/\\x1b[2J.onnx, ")
 
 
 def test_metadata_nested_too_deeply_give_one_line(inspect):

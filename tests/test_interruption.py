@@ -22,17 +22,7 @@ def child(program, folder, **streams):
     return subprocess.run([sys.executable, "-c", program], cwd=folder, text=True, check=False, **streams)
 
 
-def assert_interrupted(done):
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
-
-
-@pytest.mark.parametrize("entry", ["cifarnet.cli", "cifarnet.__main__"])
-def test_a_command_ends_with_130_and_one_word(tmp_path, entry):
-    assert_interrupted(
-        child(f"{AS_STARTED}import {entry}, cifarnet.cli as cli\ncli.app = lambda: {CTRL_C}\n{entry}.main()", tmp_path)
-    )
-
-
+COMMAND = "import threading, cifarnet.__main__ as entry, cifarnet.cli as cli\n"
 IMPORTING = """
 import importlib.abc, runpy
 class Finder(importlib.abc.MetaPathFinder):
@@ -42,12 +32,13 @@ class Finder(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Finder())
 runpy.run_module("cifarnet", run_name="__main__")
 """
-
-
-def test_a_command_that_is_still_being_imported_ends_so_too(tmp_path):
-    assert_interrupted(child(AS_STARTED + IMPORTING, tmp_path))
-
-
+THREAD = """cli.app = lambda: None
+before = signal.getsignal(signal.SIGINT)
+thread = threading.Thread(target=cli.main)
+thread.start()
+thread.join()
+assert signal.getsignal(signal.SIGINT) is before
+"""
 IN_A_CALLBACK = f"""
 import gc
 gc.callbacks.append(lambda *_: {CTRL_C})
@@ -55,32 +46,38 @@ gc.collect()
 print("went on", flush=True)
 os._exit(0)
 """
+DEFERRING = f"""
+with defer_interrupt():
+    {CTRL_C}
+    print("complete", flush=True)
+print("went on", flush=True)
+"""
+INTERRUPTED = (130, "", "interrupted\n")
 
 
-def test_a_callback_in_which_an_exception_would_be_lost_does_not_lose_it(tmp_path):
-    assert child(AS_STARTED + IN_A_CALLBACK, tmp_path).stdout == "went on\n"  # what Python does by itself
-    assert_interrupted(child(HANDLED + IN_A_CALLBACK, tmp_path))
-
-
-def test_the_last_breath_of_the_process_counts_too(tmp_path):
-    program = f"{AS_STARTED}import atexit, cifarnet.cli as cli\natexit.register(lambda: {CTRL_C})\n"
-    assert_interrupted(child(f"{program}cli.app = lambda: None\ncli.main()", tmp_path))
-
-
-def test_where_ctrl_c_is_ignored_it_stays_so(tmp_path):
-    ignored = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    done = child(f"{ignored}import cifarnet.cli as cli\ncli.app = lambda: {CTRL_C}\ncli.main()", tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_thread_may_run_a_command_and_takes_ctrl_c_from_nobody(tmp_path):
-    program = (
-        "import threading, cifarnet.cli as cli\ncli.app = lambda: None\nbefore = signal.getsignal(signal.SIGINT)\n"
-    )
-    program += "thread = threading.Thread(target=cli.main)\nthread.start()\nthread.join()\n"
-    program += "assert signal.getsignal(signal.SIGINT) is before"
-    done = child(AS_STARTED + program, tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (f"{AS_STARTED}{COMMAND}cli.app = lambda: {CTRL_C}\nentry.main()", INTERRUPTED),
+        (AS_STARTED + IMPORTING, INTERRUPTED),
+        (
+            f"{AS_STARTED}{COMMAND}import atexit\natexit.register(lambda: {CTRL_C})\ncli.app = list\nentry.main()",
+            INTERRUPTED,
+        ),
+        (
+            f"import signal; signal.signal(2, signal.SIG_IGN)\n{COMMAND}cli.app = lambda: {CTRL_C}\nentry.main()",
+            (0, "", ""),
+        ),
+        (AS_STARTED + COMMAND + THREAD, (0, "", "")),
+        (HANDLED + IN_A_CALLBACK, INTERRUPTED),  # in which an exception would be lost
+        (HANDLED + DEFERRING, (130, "complete\n", "interrupted\n")),
+        (f"{HANDLED}os.close(2)\n{CTRL_C}", (130, "", "")),
+    ],
+    ids=["command", "importing", "at exit", "ignored", "thread", "callback", "deferred", "closed stderr"],
+)
+def test_ctrl_c_ends_the_process_with_130_and_one_word_unless_it_is_ignored_or_deferred(tmp_path, program, expected):
+    done = child(program, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == expected
 
 
 def test_on_a_terminal_the_live_line_is_cleared_and_the_cursor_shown(tmp_path):
@@ -93,14 +90,6 @@ def test_on_a_terminal_the_live_line_is_cleared_and_the_cursor_shown(tmp_path):
             said += part
     os.close(ours)
     assert (done.returncode, said) == (130, b"45 of 100\r\x1b[K\x1b[?25hinterrupted\r\n")
-
-
-def test_a_closed_stderr_does_not_keep_it_from_ending(tmp_path):
-    done = child(f"{HANDLED}os.close(2)\n{CTRL_C}", tmp_path)
-    assert (done.returncode, done.stderr) == (130, "")
-
-
-# Files that are being written
 
 
 WRITING = """
@@ -127,20 +116,8 @@ create_run(Path(), "seed", "jax", datetime.now(), lambda run: signal.raise_signa
 @pytest.mark.parametrize("writing", [WRITING, LINKING, BEGINNING], ids=["file", "latest", "run"])
 def test_what_was_there_stays_and_the_next_write_removes_what_is_incomplete(tmp_path, writing):
     (tmp_path / "run.json").write_text("old")
-    assert_interrupted(child(HANDLED + writing, tmp_path))
+    done = child(HANDLED + writing, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == INTERRUPTED
     assert all(is_temporary(path.name) for path in tmp_path.iterdir() if path.name != "run.json")
     write_atomically(tmp_path / "other", b"")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": "old", "other": ""}
-
-
-DEFERRING = f"""
-with defer_interrupt():
-    {CTRL_C}
-    print("complete", flush=True)
-print("went on", flush=True)
-"""
-
-
-def test_it_waits_for_steps_that_belong_together(tmp_path):
-    done = child(HANDLED + DEFERRING, tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "complete\n", "interrupted\n")

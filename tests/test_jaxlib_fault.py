@@ -1,14 +1,13 @@
 """One version of jaxlib computes wrong sums on a CPU: JAX is started without them, or refused."""
 
 import os
-import subprocess
-import sys
 from importlib.metadata import version
 
 import pytest
 
 from cifarnet.apps import doctor
 from cifarnet.system import FAULTY_JAXLIB, YNNPACK_FLAG, corrected_xla_flags
+from tests.processes import python
 
 FAULTY = "0.10.2"
 OFF = f"{YNNPACK_FLAG}=-reduce"
@@ -48,9 +47,7 @@ def told(*lines, flags=None):
     """The last line of a process that runs ``lines`` with ``flags`` as XLA_FLAGS, or of the error that ends it."""
     env = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "KERAS_BACKEND")}
     env |= {"JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax"} | ({} if flags is None else {"XLA_FLAGS": flags})
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], env=env, capture_output=True, text=True, check=False
-    )
+    done = python("-c", "\n".join(lines), env=env)
     return (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1]
 
 
@@ -61,16 +58,10 @@ def test_the_sums_of_this_jaxlib_are_wrong_without_the_flag():
     )
 
 
-@needs_fault
-def test_sums_are_right_once_jax_was_chosen_also_where_it_was_imported_before():
-    assert told("import jax", CHOSEN, REPRODUCER) == "right"
-
-
-@needs_fault
-def test_the_flags_of_a_person_are_kept_beside_the_added_one():
+def test_sums_are_right_once_jax_was_chosen_also_where_it_was_imported_before_and_flags_of_a_person_are_kept():
     devices = "--xla_force_host_platform_device_count=2"
-    count = "import os; print(jax.device_count(), os.environ['XLA_FLAGS'])"
-    assert told(CHOSEN, PREDICTOR, "import jax", count, flags=devices) == f"2 {devices} {OFF}"
+    count = "import os; print(jax.device_count(), os.environ['XLA_FLAGS'], end=' ')"
+    assert told("import jax", CHOSEN, PREDICTOR, count, REPRODUCER, flags=devices) == f"2 {devices} {OFF} right"
 
 
 @needs_fault

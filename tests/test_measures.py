@@ -37,13 +37,10 @@ def overconfident(images=4000, classes=5, factor=3.0, seed=0):
 # Probabilities and intervals
 
 
-def test_the_softmax_is_finite_and_sums_to_one_whatever_the_logits():
+def test_the_softmax_is_finite_and_sums_to_one_whatever_the_logits_which_a_temperature_divides():
     probabilities = softmax(np.array([[1e4, -1e4, 0], [0, 0, 0]], np.float32))
     np.testing.assert_array_equal(probabilities[0], [1, 0, 0])
     np.testing.assert_allclose(probabilities[1], 1 / 3)
-
-
-def test_a_temperature_divides_the_logits():
     np.testing.assert_allclose(softmax(np.array([[2, 4]], np.float32), 2.0), softmax(np.array([[1, 2]], np.float32)))
 
 
@@ -90,35 +87,26 @@ def test_floating_point_errors_that_the_program_lets_numpy_raise_change_nothing(
         assert measure(logits, labels, NAMES, 0.1, 0.5) == expected
 
 
-def test_loss_and_accuracy_equal_those_of_score():
+def test_the_first_of_equal_logits_counts_for_accuracy_and_top_2_and_a_class_without_images_has_no_recall():
+    found = measure(np.zeros((2, 3), np.float32), labels_of(0, 1), NAMES)
+    np.testing.assert_allclose([found.accuracy, found.top2_accuracy], [1 / 2, 1])
+    assert (found.classes[2].images, found.classes[2].recall, found.classes[2].precision) == (0, None, None)
+    json.dumps(asdict(found), allow_nan=False)
     logits, labels = overconfident()
-    found = measure(logits, labels, tuple("abcde"))
-    short = score(logits, labels)
+    found, short = measure(logits, labels, tuple("abcde")), score(logits, labels)
     assert (found.loss, found.accuracy, found.images) == (short.loss, short.accuracy, short.images)
 
 
-def test_one_image_gives_a_wide_interval_and_no_nan():
-    found = measure(logits_for([[0.2, 0.5, 0.3]]), labels_of(1), NAMES)
-    assert (found.accuracy, found.accuracy_interval.high) == (1.0, 1.0)
-    assert found.accuracy_interval.low < 0.25
-    assert (found.classes[0].recall, found.classes[2].f1) == (None, None)
-    json.dumps(asdict(found), allow_nan=False)
-
-
-def test_a_class_without_images_has_no_recall():
-    found = measure(logits_for([[0.6, 0.3, 0.1], [0.1, 0.3, 0.6]]), labels_of(0, 1), NAMES)
-    assert (found.classes[2].images, found.classes[2].recall, found.classes[2].precision) == (0, None, 0.0)
-    json.dumps(asdict(found), allow_nan=False)
-
-
-def test_the_first_of_equal_logits_counts_for_accuracy_and_top_2():
-    found = measure(np.zeros((3, 3), np.float32), labels_of(0, 1, 2), NAMES)
-    np.testing.assert_allclose([found.accuracy, found.top2_accuracy], [1 / 3, 2 / 3])
-
-
 def test_logits_that_are_not_finite_are_refused():
-    with pytest.raises(DataError, match="not all finite"):
-        measure(np.array([[0, np.nan, 0]], np.float32), labels_of(0), NAMES)
+    odd, fine = np.array([[0, np.nan, 0]], np.float32), np.zeros((1, 3), np.float32)
+    for use in (
+        lambda: measure(odd, labels_of(0), NAMES),
+        lambda: calibrate(np.array([[np.inf, 0]], np.float32), labels_of(0)),
+        lambda: compare(odd, fine, labels_of(0), NAMES),
+        lambda: compare(fine, odd, labels_of(0), NAMES),
+    ):
+        with pytest.raises(DataError, match="not all finite"):
+            use()
 
 
 # Calibration
@@ -146,16 +134,13 @@ def test_no_other_temperature_has_a_lower_loss():
         assert reliability(logits, labels, temperature).loss > best.loss_after - 1e-4  # four decimals are kept
 
 
-@pytest.mark.parametrize("images", [2, 20, 200])
-def test_few_images_without_an_error_do_not_make_every_prediction_certain(images):
-    logits = np.tile(np.array([[1.5, 0], [1, 0]], np.float32), (images // 2, 1))
-    assert 0.2 < calibrate(logits, np.zeros(images, np.int32)).temperature < 1
+def test_few_images_without_an_error_do_not_make_every_prediction_certain():
+    for images in (2, 200):
+        logits = np.tile(np.array([[1.5, 0], [1, 0]], np.float32), (images // 2, 1))
+        assert 0.2 < calibrate(logits, np.zeros(images, np.int32)).temperature < 1
+    wrong = np.tile(np.array([[500, 0]], np.float32), (1000, 1))
+    assert calibrate(wrong, np.ones(1000, np.int32)).temperature == pytest.approx(TEMPERATURES[1], rel=1e-2)
     assert 1 < calibrate(logits[:2], labels_of(1, 1)).temperature < 4
-
-
-def test_the_temperature_stays_in_its_range_if_all_predictions_are_wrong():
-    logits = np.tile(np.array([[500, 0]], np.float32), (1000, 1))
-    assert calibrate(logits, np.ones(1000, np.int32)).temperature == pytest.approx(TEMPERATURES[1], rel=1e-2)
 
 
 def test_a_stored_threshold_has_the_stored_coverage_and_accuracy():
@@ -167,27 +152,14 @@ def test_a_stored_threshold_has_the_stored_coverage_and_accuracy():
         right = logits.argmax(axis=1)[answered] == labels[answered]
         np.testing.assert_allclose([trade.coverage, trade.accuracy], [answered.mean(), right.mean()], atol=5.1e-5)
     assert found.abstention.accuracy >= 0.9
-
-
-def test_coverage_starts_at_1_and_thresholds_increase():
-    found = calibrate(*overconfident())
     assert found.coverage[0].coverage == 1.0
     assert [each.threshold for each in found.coverage] == sorted(each.threshold for each in found.coverage)
 
 
-def test_there_is_no_threshold_if_the_target_accuracy_is_not_reached():
-    logits, labels = np.array([[1, 0], [0, 1]] * 5, np.float32), labels_of(*[1, 0] * 5)
-    assert calibrate(logits, labels).abstention is None
-
-
-def test_a_perfect_classifier_has_full_coverage():
-    logits, labels = np.array([[5, 0], [0, 4]] * 5, np.float32), labels_of(*[0, 1] * 5)
-    assert calibrate(logits, labels).abstention.coverage == 1.0
-
-
-def test_infinite_logits_are_not_calibrated():
-    with pytest.raises(DataError, match="not all finite"):
-        calibrate(np.array([[np.inf, 0]], np.float32), labels_of(0))
+def test_there_is_no_threshold_if_the_target_accuracy_is_not_reached_and_a_perfect_classifier_has_full_coverage():
+    logits = np.array([[5, 0], [0, 4]] * 5, np.float32)
+    assert calibrate(logits, labels_of(*[1, 0] * 5)).abstention is None
+    assert calibrate(logits, labels_of(*[0, 1] * 5)).abstention.coverage == 1.0
 
 
 def test_a_calibration_is_read_back_from_json_with_its_threshold():
@@ -223,26 +195,14 @@ def test_a_worked_comparison():
     ]
 
 
-def test_a_classifier_compared_with_itself_differs_in_nothing():
-    logits, labels = overconfident()
-    found = compare(logits, logits, labels, tuple("abcde"))
-    assert (found.agreement, found.p_value, found.differences) == (1.0, 1.0, ())
-    assert found.difference_interval.low < 0 < found.difference_interval.high
-
-
-def test_a_much_better_classifier_is_significant():
+def test_a_much_better_classifier_is_significant_and_the_same_one_differs_in_nothing():
     logits, labels = overconfident()
     worse = np.roll(logits, 1, axis=0)
     found = compare(worse, logits, labels, tuple("abcde"))
     assert found.p_value < 1e-6
     assert found.difference_interval.low > 0.2
+    same = compare(logits, logits, labels, tuple("abcde"))
+    assert (same.agreement, same.p_value, same.differences) == (1.0, 1.0, ())
+    assert same.difference_interval.low < 0 < same.difference_interval.high
     mirrored = compare(logits, worse, labels, tuple("abcde"))
     assert mirrored.difference_interval == Interval(-found.difference_interval.high, -found.difference_interval.low)
-
-
-@pytest.mark.parametrize("side", [0, 1])
-def test_nan_logits_are_not_compared(side):
-    logits = [np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32)]
-    logits[side][0, 1] = np.nan
-    with pytest.raises(DataError, match="not all finite"):
-        compare(*logits, labels_of(0), NAMES)

@@ -2,9 +2,8 @@
 
 import ast
 import inspect
-import json
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,49 +12,35 @@ from PIL import Image
 import cifarnet
 from cifarnet import errors
 from cifarnet.backends import choose
-from tests.runtime import models
+from tests.processes import printed
 
 HEAVY = {"keras", "jax", "torch", "tensorflow", "h5py", "matplotlib", "onnx", "onnxruntime"}
 """What neither the package root nor the help may import."""
 
 
 def modules_after(program: str) -> set[str]:
-    """Return the top-level modules that a new interpreter has loaded at the end of ``program``."""
-    ending = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{program}\n{ending}"], capture_output=True, text=True, timeout=120, check=True
+    """Return the modules that a new interpreter has loaded at the end of ``program``."""
+    return set(printed("-c", f"{program}\nimport sys; print(*sys.modules)").splitlines()[-1].split())
+
+
+def test_the_public_names_are_a_sorted_literal_list_that_agrees_with_lazy_table_and_completion():
+    (literal,) = (
+        ast.literal_eval(statement.value)
+        for statement in ast.parse(Path(cifarnet.__file__).read_text()).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__"
     )
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    assert literal == cifarnet.__all__ == sorted(set(cifarnet.__all__)) == list(cifarnet._HOMES) == dir(cifarnet)
 
 
-def literal_all() -> list[str]:
-    """Read ``__all__`` from the source: a list that is computed is not found."""
-    for statement in ast.parse(Path(cifarnet.__file__).read_text()).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
-            return ast.literal_eval(statement.value)
-    raise AssertionError("no literal __all__")
-
-
-def test_the_public_names_are_a_sorted_literal_list():
-    assert literal_all() == cifarnet.__all__ == sorted(set(cifarnet.__all__))
-
-
-def test_list_lazy_table_and_completion_agree():
-    assert cifarnet.__all__ == list(cifarnet._HOMES) == dir(cifarnet)
-
-
-@pytest.mark.parametrize("name", cifarnet.__all__)
-def test_every_public_name_can_be_imported_and_is_what_its_home_defines(name):
+def test_every_public_name_is_what_its_home_defines_and_an_unknown_one_is_an_attribute_error():
     choose()
-    found = getattr(cifarnet, name)
-    module, _, attribute = cifarnet._HOMES[name].partition(":")
-    assert attribute == ("choose" if name == "choose_backend" else name)  # `cifarnet.choose` would not say what
-    assert found is getattr(sys.modules[f"cifarnet.{module}"], attribute)
-    assert found.__module__.startswith("cifarnet.")
-    assert found.__doc__
-
-
-def test_an_unknown_name_is_an_attribute_error_that_repeats_it():
+    for name in cifarnet.__all__:
+        found = getattr(cifarnet, name)
+        module, _, attribute = cifarnet._HOMES[name].partition(":")
+        assert attribute == ("choose" if name == "choose_backend" else name)  # `cifarnet.choose` would not say what
+        assert found is getattr(sys.modules[f"cifarnet.{module}"], attribute)
+        assert found.__module__.startswith("cifarnet.")
+        assert found.__doc__, name
     with pytest.raises(AttributeError, match="module 'cifarnet' has no attribute 'trian'"):
         _ = cifarnet.trian
 
@@ -90,7 +75,7 @@ FOR_TRAINING = HEAVY - {"onnxruntime"}
 PREDICT = """
 import sys
 from cifarnet.cli import main
-sys.argv = ["cifarnet", "predict", *{arguments}]
+sys.argv = ["cifarnet", "predict", "pretrained", {image!r}]
 try:
     main()
 except SystemExit as done:
@@ -98,30 +83,18 @@ except SystemExit as done:
 """
 
 
-def test_predicting_imports_neither_keras_nor_a_framework_nor_onnx(tmp_path):
-    (tmp_path / "model.onnx").write_bytes(models.content())
+def test_predicting_imports_nothing_for_training_no_other_command_and_no_decoder_of_a_rare_format(tmp_path):
     Image.new("RGB", (50, 40)).save(tmp_path / "image.png")
-    loaded = modules_after(PREDICT.format(arguments=[str(tmp_path / "model.onnx"), str(tmp_path)]))
-    assert loaded.isdisjoint(FOR_TRAINING)
-    assert {"onnxruntime", "PIL"} <= loaded
+    loaded = modules_after(PREDICT.format(image=str(tmp_path / "image.png")))
+    assert {"onnxruntime", "PIL", "cifarnet.cli.predict"} <= loaded
+    assert loaded.isdisjoint(FOR_TRAINING | {"cifarnet.cli.train", "cifarnet.run.record", "PIL.PdfImagePlugin"})
 
 
-def test_predicting_imports_neither_other_commands_nor_run_records_nor_the_decoders_of_rare_formats(tmp_path):
-    Image.new("RGB", (50, 40)).save(tmp_path / "image.png")
-    ending = "print(*sys.modules)"
-    program = f"{PREDICT.format(arguments=['pretrained', str(tmp_path / 'image.png')])}\n{ending}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.splitlines()[-1].split())
-    assert "cifarnet.cli.predict" in loaded
-    assert loaded.isdisjoint({"cifarnet.cli.train", "cifarnet.run.record", "PIL.PdfImagePlugin"})
-
-
-def test_classifying_an_array_needs_no_pillow(tmp_path):
-    (tmp_path / "model.onnx").write_bytes(models.content())
-    program = f"""
+def test_classifying_an_array_needs_no_pillow():
+    program = """
 import numpy as np
 from cifarnet import Classifier
-print(Classifier({str(tmp_path / "model.onnx")!r})(np.zeros((2, 32, 32, 3), np.uint8)))
+Classifier()(np.zeros((2, 32, 32, 3), np.uint8))
 """
     assert modules_after(program).isdisjoint(FOR_TRAINING | {"PIL", "typer", "rich", "filelock"})
 
@@ -130,37 +103,23 @@ def test_what_is_imported_is_noticed():
     assert "numpy" in modules_after("import cifarnet; cifarnet.evaluate")
 
 
-def drawn_tree() -> dict[str, str | None]:
-    """Read the drawing at the top of ``errors.py``: the parent of each class, by the column that its name begins in."""
-    tree, path = {}, {}
+def drawn_errors() -> Iterator[tuple[int, str, str]]:
+    """Yield column, name and words of each line of the drawing at the top of ``errors.py``."""
     for line in errors.__doc__.splitlines():
-        words = line.strip("│├└─ ").split()
-        if not words or not words[0].endswith("Error"):
-            continue
-        column = line.index(words[0])
-        path = {other: name for other, name in path.items() if other < column}
-        tree[words[0]] = path[max(path)] if path else None
-        path[column] = words[0]
-    return tree
+        name, _, words = line.strip("│├└─ ").partition(" ")
+        if name.endswith("Error"):
+            yield line.index(name), name, words.strip()
 
 
-def real_tree() -> dict[str, str | None]:
+def test_the_tree_of_errors_is_drawn_as_it_is_in_the_words_of_the_docstrings():
     classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
-    return {kind.__name__: None if kind.__base__ is Exception else kind.__base__.__name__ for kind in classes}
-
-
-def test_the_tree_of_errors_is_drawn_as_it_is():
-    assert drawn_tree() == real_tree()
-    assert "CifarnetError" in real_tree()
-
-
-def test_the_drawing_says_of_each_error_what_its_docstring_says():
-    said = {words[0]: words[1] for line in errors.__doc__.splitlines() if len(words := spoken(line)) == 2}
-    docstrings = {name: getattr(errors, name).__doc__ for name in said}
-    assert len(said) == len(real_tree()) - 1  # the root needs no words
-    assert {name: f"{words[0].upper()}{words[1:]}." for name, words in said.items()} == docstrings
-
-
-def spoken(line: str) -> list[str]:
-    words = line.strip("│├└─ ").split(maxsplit=1)
-    return words if words and words[0].endswith("Error") else []
+    tree, path = {}, {}
+    for column, name, _ in drawn_errors():
+        path = {other: parent for other, parent in path.items() if other < column}
+        tree[name] = path[max(path)] if path else "Exception"
+        path[column] = name
+    assert tree == {kind.__name__: kind.__base__.__name__ for kind in classes}
+    docstrings = {
+        kind.__name__: kind.__doc__ for kind in classes if kind.__base__ is not Exception
+    }  # the root needs none
+    assert {name: f"{words[0].upper()}{words[1:]}." for _, name, words in drawn_errors() if words} == docstrings

@@ -34,15 +34,6 @@ from tests.records import RUNNING, document, put
 from tests.report_runs import dataset_of, evaluation_of, history_of, record_of, run_of, write_model
 
 ATTACK = '<script>alert("x")</script>'
-PARTS = (
-    "Training",
-    "Classes",
-    "Confusion matrix",
-    "Most confident errors",
-    "Calibration",
-    "Selective prediction",
-    "Robustness",
-)
 PICTURES = ("curves", "confusion", "reliability", "classes", "errors", "robustness")
 
 
@@ -97,22 +88,14 @@ def test_the_page_has_the_metrics_of_the_evaluation(page, evaluation):
     assert f"Calibration error {100 * evaluation.reliability.ece:.1f}%" in text
     assert f"{100 * evaluation.calibrated.ece:.1f}% calibrated" in text
     assert "Time per epoch 5.0 s on 2 cores" in text
+    assert "Best class: " in text
 
 
-def test_no_class_is_called_worst_if_all_have_the_same_recall(run, evaluation, dataset):
-    right = 9 * np.eye(len(dataset.labels), dtype=np.float32)[dataset.test.labels]
-    equal, evidence = measure(right, dataset.test.labels, dataset.labels), read_evidence(run, "onnxruntime")
-    assert "Best class: " not in findings.summary(evidence, equal)
-    assert "Best class: " in findings.summary(evidence, evaluation)
-
-
-def test_the_page_has_every_part_with_its_data(page):
-    assert tuple(re.findall(r"<h2[^>]*>([^<]*)</h2>", page)) == (
-        *PARTS,
-        "Parity check",
-        "Environment",
-        "Reproduce",
-    )
+def test_the_page_has_every_part_with_its_data(page, evaluation, dataset):
+    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", page) == [
+        *("Training", "Classes", "Confusion matrix", "Most confident errors", "Calibration", "Selective prediction"),
+        *("Robustness", "Parity check", "Environment", "Reproduce"),
+    ]
     assert 'class="absent"' not in page
     text = text_of(page)
     assert "cifarnet evaluate cifarnet export --onnx cifarnet robustness" in text
@@ -121,15 +104,9 @@ def test_the_page_has_every_part_with_its_data(page):
     assert "Worst: jpeg compression, pixelate, elastic " in text
     assert "test set, optimized 120" in text  # of a file with the former spelling
     assert "Largest probability difference 1.5e-06 Tolerance of probabilities 1.0e-05" in text
-
-
-def test_the_confusion_matrix_has_the_number_of_every_cell(page, evaluation):
     table = page[page.index('class="matrix"') : page.index("Most confused pairs")]
     numbers = [int(each) for each in re.findall(r'<td class="(?:right|wrong)[^>]*>(\d+)</td>', table)]
     np.testing.assert_array_equal(np.reshape(numbers, (3, 3)), evaluation.confusion)
-
-
-def test_the_gallery_shows_the_exact_pixels(page, evaluation, dataset):
     sources = re.findall(r'<img src="data:image/png;base64,([^"]*)"', page)
     assert len(sources) == len(evaluation.confident_errors) > 0
     for source, error in zip(sources, evaluation.confident_errors, strict=True):
@@ -137,7 +114,9 @@ def test_the_gallery_shows_the_exact_pixels(page, evaluation, dataset):
         np.testing.assert_array_equal(shown, dataset.test.images[error.index])
 
 
-def test_page_card_and_figures_are_written_to_the_run_folder(run, evaluation, dataset):
+def test_page_card_and_figures_are_written_to_the_run_folder_and_stale_figures_removed(
+    run, evaluation, dataset, monkeypatch
+):
     assert write_report(run, evaluation, dataset, "onnxruntime") == run.path / PAGE
     assert (run.path / PAGE).read_text() == page_of(run, evaluation, dataset)
     assert (run.path / CARD).read_text() == card_of(run, evaluation)
@@ -146,24 +125,24 @@ def test_page_card_and_figures_are_written_to_the_run_folder(run, evaluation, da
             assert picture.format == "PNG"
             assert len(np.unique(np.asarray(picture.convert("L")))) > 5  # not blank
     assert not list(run.path.glob(".*"))
+    monkeypatch.setattr("cifarnet.report.draw_figures", lambda *_: {"confusion.png": b"drawn"})
+    write_report(run, evaluation, dataset, "onnxruntime")
+    assert {path.stem for path in run.path.glob("*.png")} == {"curves", "confusion"}
 
 
 # Missing and damaged parts
 
 
-@pytest.mark.parametrize(
-    ("part", "file", "why", "command"),
-    [
-        ("parity", "model.onnx", "This run is not exported yet.", "cifarnet export {} --onnx"),
-        ("parity", "model.parity.json", "there is no model.parity.json.", "cifarnet export {} --onnx"),
-        ("robustness", "robustness.json", "there is no robustness.json.", "cifarnet robustness {}"),
-    ],
-)
-def test_a_missing_part_has_the_command_that_creates_it(run, part, file, why, command):
-    (run.path / file).unlink()
-    absent = getattr(read_evidence(run, "onnxruntime"), part)
-    assert absent.why.endswith(why)
-    assert absent.command == command.format(run.path.name)
+def test_a_missing_part_has_the_command_that_creates_it(run):
+    for part, file, why, command in (
+        ("robustness", "robustness.json", "there is no robustness.json.", "robustness {}"),
+        ("parity", "model.parity.json", "there is no model.parity.json.", "export {} --onnx"),
+        ("parity", "model.onnx", "This run is not exported yet.", "export {} --onnx"),
+    ):
+        (run.path / file).unlink()
+        absent = getattr(read_evidence(run, "onnxruntime"), part)
+        assert absent.why.endswith(why)
+        assert absent.command == f"cifarnet {command.format(run.path.name)}"
 
 
 def test_a_run_with_only_a_record_is_reported(tmp_path, dataset):
@@ -182,57 +161,38 @@ def test_a_run_with_only_a_record_is_reported(tmp_path, dataset):
     assert "Not measured." in card_of(run, evaluation_of(dataset, None))
 
 
-def absent(run, file):
-    """Return why a report lacks what is in a JSON file of the run."""
+@pytest.mark.parametrize(
+    ("file", "change", "told"),
+    [
+        ("model.parity.json", {"sha256": "0" * 64}, "in model.parity.json is of another file than model.onnx"),
+        ("robustness.json", {"sha256": "0" * 64}, "in robustness.json is of another file than model.onnx"),
+        ("robustness.json", {"images_in_split": 500}, "in robustness.json is of other images than the run's."),
+        ("model.parity.json", {"checks": []}, "in model.parity.json is damaged"),
+        ("model.parity.json", {"accuracy": math.nan}, "in model.parity.json is damaged"),
+        ("robustness.json", {"clean": {"hits": -1}}, "in robustness.json is damaged"),
+        ("robustness.json", {"clean": {"accuracy": math.nan}}, "in robustness.json is damaged"),
+        *(
+            (file, text, f"in {file} is damaged")
+            for file in ("model.parity.json", "robustness.json")
+            for text in ("", "[]", '{"sha256": SHA}', "[" * 9999)
+        ),
+    ],
+)
+def test_results_of_another_file_or_other_images_and_damaged_ones_are_not_shown(run, file, change, told):
+    whole = json.loads((run.path / file).read_text())
+    sha256 = json.dumps(whole["sha256"])
+    content = json.dumps(whole | change) if isinstance(change, dict) else change.replace("SHA", sha256)
+    (run.path / file).write_text(content)
     evidence = read_evidence(run, "onnxruntime")
     part = evidence.parity if "parity" in file else evidence.robustness
     assert isinstance(part, Absent)
-    return part.why
+    assert told in part.why
 
 
-@pytest.mark.parametrize("file", ["model.parity.json", "robustness.json"])
-def test_results_on_another_file_are_not_shown(run, file):
-    document = json.loads((run.path / file).read_text())
-    (run.path / file).write_text(json.dumps(document | {"sha256": "0" * 64}))
-    assert f"in {file} is of another file than model.onnx" in absent(run, file)
-
-
-def test_results_of_an_earlier_version_on_other_images_are_not_shown(run):
-    document = json.loads((run.path / "robustness.json").read_text())
-    (run.path / "robustness.json").write_text(json.dumps(document | {"images_in_split": 500}))
-    reason = "The measurement in robustness.json is of other images than the run's."
-    assert absent(run, "robustness.json") == reason
-
-
-@pytest.mark.parametrize("file", ["model.parity.json", "robustness.json"])
-@pytest.mark.parametrize(
-    "damage", ["", "[]", "{}", "null", '{"sha256": SHA}', '{"sha256": SHA, "families": {}}', "[" * 9999]
-)
-def test_a_damaged_file_is_reported(run, file, damage):
-    sha256 = json.dumps(json.loads((run.path / file).read_text())["sha256"])
-    (run.path / file).write_text(damage.replace("SHA", sha256))
-    assert f"in {file} is damaged" in absent(run, file)
-
-
-@pytest.mark.parametrize(
-    ("file", "change"),
-    [
-        ("model.parity.json", {"checks": []}),
-        ("model.parity.json", {"accuracy": math.nan}),
-        ("robustness.json", {"clean": {"hits": -1}}),
-        ("robustness.json", {"clean": {"accuracy": math.nan}}),
-    ],
-)
-def test_impossible_values_are_reported_as_damage(run, file, change):
-    document = json.loads((run.path / file).read_text())
-    (run.path / file).write_text(json.dumps(document | change))
-    assert f"in {file} is damaged" in absent(run, file)
-
-
-def test_a_damaged_calibration_is_refused(tmp_path, dataset):
-    whole = record_of(dataset)["calibration"]
+def test_a_damaged_calibration_is_refused(run):
+    whole = document(run)["calibration"]
     words = whole | {"coverage": [{"coverage": "all", "threshold": 0.1, "accuracy": 0.9}]}
-    run = run_of(tmp_path / "run", dataset, calibration=words)
+    put(run, document(run) | {"calibration": words})
     with pytest.raises(RunError, match=r"damaged \(calibration\.coverage\[0\]\.coverage is 'all'; expected a num"):
         read_evidence(run, "onnxruntime")
 
@@ -245,13 +205,19 @@ def test_a_history_with_nan_is_drawn(run, evaluation, dataset):
     assert not re.search(r'c[xy]="(nan|inf)', page)
 
 
-def test_the_best_epoch_has_the_lowest_loss_to_within_min_delta(run):
-    rows = history_of()
+def test_the_best_epoch_has_the_lowest_loss_to_within_min_delta_and_label_smoothing_is_mentioned(run):
+    def curves(**changes):
+        put(run, record | changes)
+        return findings.curves(read_evidence(run, "onnxruntime"))
+
+    rows, record = history_of(), document(run)
     run.write_history([*rows[:-1], replace(rows[-1], validation_loss=rows[6].validation_loss - 1e-4)])
     sentence = "The validation loss was lowest, to within 0.001 nats, after epoch 7; after epoch 12"
-    assert sentence in findings.curves(read_evidence(run, "onnxruntime"))
-    put(run, document(run) | {"custom": {"loss": {"name": "focal"}}})
-    assert sentence.replace("0.001 nats", "0.1%") in findings.curves(read_evidence(run, "onnxruntime"))
+    smoothing = "The training loss includes label smoothing."
+    assert sentence in curves()
+    assert sentence.replace("0.001 nats", "0.1%") in curves(custom={"loss": {"name": "focal"}})
+    assert smoothing not in curves()
+    assert smoothing in curves(train=record["train"] | {"label_smoothing": 0.2})
 
 
 def test_near_ties_are_excepted_from_equal_predictions(run):
@@ -282,13 +248,6 @@ def test_test_time_augmentation_is_mentioned_where_it_applies(run, evaluation, d
     )
 
 
-def test_label_smoothing_in_the_training_loss_is_mentioned(run):
-    sentence, record = "The training loss includes label smoothing.", document(run)
-    assert sentence not in findings.curves(read_evidence(run, "onnxruntime"))
-    put(run, record | {"train": record["train"] | {"label_smoothing": 0.2}})
-    assert sentence in findings.curves(read_evidence(run, "onnxruntime"))
-
-
 def test_a_warm_start_is_mentioned(run, evaluation, dataset):
     origin = {"run": "20260303-111213-fast-jax", "weights_sha256": "0" * 64}
     put(run, document(run) | {"warm_start": origin})
@@ -296,14 +255,6 @@ def test_a_warm_start_is_mentioned(run, evaluation, dataset):
     assert "Started from the convolutions of 20260303-111213-fast-jax" in page
     assert "The convolutions were initialized from another run, 20260303-111213-fast-jax, which" in card
     assert "cifarnet train --from 20260303-111213-fast-jax --data" in page
-
-
-def test_a_stale_figure_of_an_earlier_report_is_removed(run, evaluation, dataset):
-    (run.path / "robustness.json").unlink()
-    (run.path / "robustness.png").touch()
-    write_report(run, evaluation, dataset, "onnxruntime")
-    assert not (run.path / "robustness.png").exists()
-    assert (run.path / "confusion.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -335,71 +286,48 @@ def test_every_command_on_the_page_parses_and_finds_the_run(tmp_path, monkeypatc
             assert find_run(given["runs"], name if isinstance(name, str) else name[0]).path.samefile(run.path)
 
 
-def test_other_images_are_refused_and_nothing_is_written(run, evaluation):
-    before = sorted(run.path.iterdir())
-    with pytest.raises(RunError, match=r"expected [0-9a-f]{12} as when the run began: restore .*new location"):
-        write_report(run, evaluation, dataset_of(images=90), "onnxruntime")
-    assert sorted(run.path.iterdir()) == before
-
-
 # Names
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def odd():
     return dataset_of((ATTACK, "a" * 300, "$x_{$ & | *b*", "猫\n\t- {{ 7 * 7 }}", "' onload='x"))
 
 
-def test_class_names_are_escaped_in_the_page(tmp_path, odd):
-    page = page_of(run_of(tmp_path / "run", odd), evaluation_of(odd), odd)
+def test_class_names_are_escaped_in_page_and_card_and_drawn_verbatim(tmp_path, odd):
+    run, evaluation = run_of(tmp_path / "run", replace(odd, name="--- x: [<b>")), evaluation_of(odd)
+    page, card = page_of(run, evaluation, odd), card_of(run, evaluation)
     assert "<script" not in page
     assert ATTACK in html.unescape(page)
     assert "{{ 7 * 7 }}" in page
     assert "' onload='x" not in page
-
-
-def test_class_names_are_escaped_in_the_model_card(tmp_path, odd):
-    run = run_of(tmp_path / "run", replace(odd, name="--- x: [<b>"))
-    card = card_of(run, evaluation_of(odd))
     assert header_of(card)["model-index"][0]["results"][0]["dataset"]["name"] == "--- x: [<b>"
     body = card.split("---\n", 2)[2].split("<!-- cifarnet: SHA-256 ")[0]
     assert not re.search(r"(?<!\\)<", body.replace("(x < y)", ""))
     (row,) = [line for line in body.splitlines() if line.startswith(r"| \$x\_{\$ ")]
     assert len(re.findall(r"(?<!\\)\|", row)) == 6
     assert r"猫 - {{ 7 \* 7 }}" in body
+    assert len(draw_figures(evaluation, odd, Absent("", ""))) == 4  # the suite makes errors of warnings
 
 
-def test_names_that_are_not_utf8_are_escaped(tmp_path, dataset):
-    run = run_of(tmp_path / "my \udcff run", replace(dataset, name="photos \udcff"))
-    page = write_report(run, evaluation_of(dataset), dataset, "onnxruntime").read_text(encoding="utf-8")
-    card = (run.path / "MODELCARD.md").read_text(encoding="utf-8")
-    assert r"photos \udcff" in page
-    assert r"my \udcff run" in page
-    assert r"photos \\udcff" in card.split("---\n", 2)[2]
-    assert header_of(card)["model-index"][0]["name"].startswith("my ")
-
-
-def test_control_characters_are_escaped_in_the_model_card(tmp_path):
+def test_control_and_direction_override_characters_and_what_is_no_utf8_are_escaped_in_page_and_card(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cifarnet.report.draw_figures", lambda *_: {})  # they take a second
     odd = dataset_of(("\x1b[2J", "right \u202eot left"))
-    run = run_of(tmp_path / "run", replace(odd, name="photos \u202etset"))
-    card = card_of(run, evaluation_of(odd))
-    assert all(line.isprintable() for line in card.splitlines())
-    assert r"right \\u202eot left" in card
-    assert header_of(card)["model-index"][0]["results"][0]["dataset"]["name"] == "photos \u202etset"
-
-
-def test_direction_override_characters_are_escaped_in_the_page(tmp_path):
-    odd = dataset_of(("\x1b[2J", "right \u202eot left"))
-    run = run_of(tmp_path / "my \u202enur", replace(odd, name="photos \u202etset"))
-    page = page_of(run, evaluation_of(odd), odd)
-    assert all(line.replace("\N{NO-BREAK SPACE}", " ").isprintable() for line in page.splitlines())
-    for shown in (r"\x1b[2J", r"right \u202eot left", r"my \u202enur", r"photos \u202etset"):
+    run = run_of(tmp_path / "my \udcff \u202enur", replace(odd, name="photos \udcff \u202etset"))
+    page = write_report(run, evaluation_of(odd), odd, "onnxruntime").read_text(encoding="utf-8")
+    card = (run.path / CARD).read_text(encoding="utf-8")
+    for text in (page, card):
+        assert all(line.replace("\N{NO-BREAK SPACE}", " ").isprintable() for line in text.splitlines())
+    for shown in (r"\x1b[2J", r"right \u202eot left", r"my \udcff \u202enur", r"photos \udcff \u202etset"):
         assert shown in page
     assert "\N{NO-BREAK SPACE}kB" in page
-
-
-def test_class_names_are_drawn_verbatim(odd):
-    assert len(draw_figures(evaluation_of(odd), odd, Absent("", ""))) == 4  # the suite makes errors of warnings
+    assert r"right \\u202eot left" in card
+    assert r"photos \\udcff" in card.split("---\n", 2)[2]
+    model = header_of(card)["model-index"][0]
+    assert model["name"].startswith("my ")
+    assert model["results"][0]["dataset"]["name"].endswith("\u202etset")
 
 
 def test_a_hundred_classes_are_drawn_as_a_small_confusion_matrix(tmp_path):
@@ -410,10 +338,11 @@ def test_a_hundred_classes_are_drawn_as_a_small_confusion_matrix(tmp_path):
     assert len(page) < 400_000
 
 
-def test_a_perfect_classifier_has_no_gallery(run, dataset):
+def test_a_perfect_classifier_has_no_gallery_and_no_worst_class(run, dataset):
     perfect = measure(9 * np.eye(3, dtype=np.float32)[dataset.test.labels], dataset.test.labels, dataset.labels)
     text = text_of(page_of(run, perfect, dataset))
-    assert "errors.png" not in draw_figures(perfect, dataset, read_evidence(run, "onnxruntime").robustness)
+    assert "errors.png" not in draw_figures(perfect, dataset, Absent("", ""))
+    assert "Best class: " not in findings.summary(read_evidence(run, "onnxruntime"), perfect)
     assert "every test image was classified correctly" in text
     assert "Every prediction is correct." in text
 
@@ -421,24 +350,26 @@ def test_a_perfect_classifier_has_no_gallery(run, dataset):
 # Self-contained and private
 
 
-def test_the_page_loads_nothing_and_runs_nothing(page):
+def test_the_page_loads_nothing_runs_nothing_and_reveals_no_location(run, page, evaluation):
+    for text in (page, card_of(run, evaluation)):
+        assert "somebody" not in text
+        assert "path/to/photos" in text
     page = re.sub(r"base64,[^\"]*", "", page)
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)|<script|<link|<iframe|javascript:", page)
     assert set(re.findall(r'(?:src|href)="(.)', page)) == {"d", "#"}
     assert "default-src 'none'" in page
 
 
-def test_the_location_of_the_images_is_not_revealed(run, page, evaluation):
-    for text in (page, card_of(run, evaluation)):
-        assert "somebody" not in text
-        assert "path/to/photos" in text
-
-
 # The model card
 
 
-def test_the_model_card_has_the_metadata_of_the_hugging_face_hub(run, evaluation):
-    header = header_of(card_of(run, evaluation))
+def test_the_model_card_has_every_section_and_the_metadata_of_the_hugging_face_hub(run, evaluation):
+    card = card_of(run, evaluation)
+    assert re.findall(r"^## (.*)", card, flags=re.MULTILINE) == [
+        *("Model details", "Intended use and limits", "Training data", "Training", "Evaluation", "Calibration"),
+        *("Robustness", "Cost", "How to use", "How to reproduce"),
+    ]
+    header = header_of(card)
     (model,) = header["model-index"]
     (result,) = model["results"]
     assert (header["pipeline_tag"], header["library_name"]) == ("image-classification", "onnx")
@@ -446,20 +377,9 @@ def test_the_model_card_has_the_metadata_of_the_hugging_face_hub(run, evaluation
     assert result["metrics"][0] == {"type": "accuracy", "name": "Accuracy", "value": round(evaluation.accuracy, 6)}
     assert "license" not in header
     assert "datasets" not in header  # a hub knows no folder of a person's own
-
-
-def test_the_model_card_names_cifar10_as_the_hub_does(tmp_path, dataset, evaluation):
-    run = run_of(tmp_path / "run", dataset)
     record = document(run)
     put(run, record | {"data": record["data"] | {"source": "cifar10"}})
     assert header_of(card_of(run, evaluation))["datasets"] == ["uoft-cs/cifar10"]
-
-
-def test_the_model_card_has_every_section(run, evaluation):
-    assert re.findall(r"^## (.*)", card_of(run, evaluation), flags=re.MULTILINE) == [
-        *("Model details", "Intended use and limits", "Training data", "Training", "Evaluation", "Calibration"),
-        *("Robustness", "Cost", "How to use", "How to reproduce"),
-    ]
 
 
 # The commands
@@ -475,16 +395,13 @@ def recorded(recipe, model, train):
 
 
 def test_the_command_names_what_differs_from_the_recipe():
-    train = TrainConfig(seed=3, batch_size=64, floor_fraction=0.5)
-    record = recorded("seed", ModelConfig(dropout=0.1, classes=3), train)
+    assert SETTINGS & set(inspect.signature(train.command).parameters) == OPTIONS
+    settings = TrainConfig(seed=3, batch_size=64, floor_fraction=0.5)
+    record = recorded("seed", ModelConfig(dropout=0.1, classes=3), settings)
     assert train_command(record) == (
         "cifarnet train --recipe seed --data cifar10 --backend jax --dropout 0.1 --batch-size 64 --seed 3"
     )
     assert settings_beyond_options(record) == {"floor_fraction": 0.5}
-
-
-def test_the_options_of_train_are_those_that_the_command_uses():
-    assert SETTINGS & set(inspect.signature(train.command).parameters) == OPTIONS
 
 
 def test_the_command_of_a_warm_start_lists_what_differs_from_its_recipe():
@@ -509,31 +426,23 @@ def test_the_command_of_a_fixed_schedule_fixes_batch_size_and_epochs():
 
 
 @pytest.mark.parametrize(
-    ("data", "started_from", "note"),
+    ("source", "split_by", "seed", "started_from", "note"),
     [
-        ({"source": "cifar10", "split_seed": None}, "earlier", ""),
-        ({"source": "/photos", "split_seed": None}, None, ""),
-        ({"source": "/photos", "split_by": "content", "split_seed": 3}, None, ""),
-        (
-            {"source": "/photos", "split_by": "content", "split_seed": 0},
-            None,
-            "drawn with seed 0; the command draws with 3.",
-        ),
-        ({"source": "/photos", "split_by": "content", "split_seed": 3}, "earlier", "draws with the seed of earlier."),
-        ({"source": "/photos", "split_by": "content", "split_seed": 3}, "pretrained", ""),
-        ({"source": "/photos", "split_by": "position", "split_seed": 3}, None, "the command draws by their content."),
-        (
-            {"source": "synthetic", "split_seed": 0},
-            None,
-            "The images were drawn with seed 0; the command draws with 3.",
-        ),
-        ({"source": None, "split_seed": None}, None, "which the command cannot open"),
+        ("cifar10", None, None, "earlier", ""),
+        ("/photos", "content", 3, None, ""),
+        ("/photos", "content", 0, None, "drawn with seed 0; the command draws with 3."),
+        ("/photos", "content", 3, "earlier", "draws with the seed of earlier."),
+        ("/photos", "content", 3, "pretrained", ""),
+        ("/photos", "position", 3, None, "the command draws by their content."),
+        ("synthetic", None, 0, None, "The images were drawn with seed 0; the command draws with 3."),
+        (None, None, None, None, "which the command cannot open"),
     ],
 )
-def test_the_report_says_where_the_command_may_open_other_images(data, started_from, note):
-    settings = {"train": TrainConfig(seed=3).to_json(), "data": RUNNING["data"] | data}
+def test_the_report_says_where_the_command_may_open_other_images(source, split_by, seed, started_from, note):
+    data = RUNNING["data"] | {"source": source, "split_by": split_by, "split_seed": seed}
     warm_start = {"warm_start": {"run": started_from, "weights_sha256": ""}} if started_from else {}
-    found = split_note(RunRecord.from_json(RUNNING | settings | warm_start))
+    record = RUNNING | {"train": TrainConfig(seed=3).to_json(), "data": data} | warm_start
+    found = split_note(RunRecord.from_json(record))
     assert note in found
     assert bool(note) == bool(found)
 

@@ -1,12 +1,11 @@
 """The first Ctrl-C or SIGTERM requests a stop, a later one ends the process."""
 
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from cifarnet.interrupt import SAME_REQUEST_S, stop_on_signal
+from tests.processes import python
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -42,5 +41,5 @@ with stop_on_signal():
 
 def test_a_later_signal_ends_the_process_at_once():
     assert SAME_REQUEST_S < 2
-    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=False)
+    done = python("-c", LATER)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "still here\n")

@@ -39,11 +39,6 @@ def run(tmp_path):
     return Run(path)
 
 
-@pytest.fixture
-def watcher():
-    return Watcher()
-
-
 def session(run, rows, record, history=None):
     """Track one session: the epochs ``rows``, at the end of which the run holds ``history``."""
     stdout, watcher = [], Watcher()
@@ -101,6 +96,7 @@ def assert_shown(run, rows, final):
 
 
 def test_every_epoch_the_settings_and_the_test_metrics_are_shown(run):
+    put(run, RUNNING | {"data": RUNNING["data"] | {"name": "a|b\n`c`"}})
     assert session(run, ROWS, FINISHED) == []
     assert_shown(run, ROWS, {"test/loss": 0.7, "test/accuracy": 0.75})
     assert events(run)[0].file_version == "brain.Event:2"
@@ -109,7 +105,7 @@ def test_every_epoch_the_settings_and_the_test_metrics_are_shown(run):
     assert rows[:4] == [
         "| recipe | seed |",
         "| backend | torch |",
-        "| data_name | synthetic |",
+        r"| data_name | a\|b \`c\` |",
         f"| data_fingerprint | {'0' * 64} |",
     ]
     assert rows[-1] == "| seed | 0 |"
@@ -134,15 +130,14 @@ def test_a_duplicate_fails_the_check(run):
         assert_shown(run, ROWS, {})
 
 
-def test_epochs_before_tracking_are_added(run):
-    run.write_history(ROWS[:2])
-    session(run, ROWS[2:], FINISHED, history=ROWS)
-    assert_shown(run, ROWS, {"test/loss": 0.7})
-
-
-def test_an_epoch_known_only_to_the_checkpoint_is_added_at_the_end(run):
+@pytest.mark.parametrize("is_known_before", [True, False])
+def test_epochs_before_tracking_are_added_also_those_that_only_the_checkpoint_knows(run, is_known_before):
+    if is_known_before:
+        run.write_history(ROWS[:2])
     session(run, ROWS[2:], FINISHED, history=ROWS)
     assert sorted(curve(run, "loss/train")) == [(1, 2.0), (2, 1.0), (3, np.float32(2 / 3))]
+    if is_known_before:
+        assert_shown(run, ROWS, {"test/loss": 0.7})
 
 
 def test_a_truncated_file_is_read_up_to_its_end(run):
@@ -155,15 +150,8 @@ def test_a_truncated_file_is_read_up_to_its_end(run):
     assert curve(run, "loss/train") == [(3, np.float32(2 / 3))]
 
 
-def test_names_in_settings_are_escaped(run):
-    put(run, RUNNING | {"data": RUNNING["data"] | {"name": "a|b\n`c`"}})
-    session(run, ROWS, FINISHED)
-    (text,) = (value for event in events(run) for value in event.summary.value if value.tag == "settings/text_summary")
-    assert r"| data_name | a\|b \`c\` |" in text.tensor.string_val[0].decode().splitlines()
-
-
-def test_a_failed_tracker_is_reported_and_training_continues(run, watcher):
-    stdout = []
+def test_a_failed_tracker_is_reported_and_training_continues(run):
+    stdout, watcher = [], Watcher()
     tracking = Tracking(["tensorboard"], run, watcher, stdout.append)
     tracking.on_epoch(ROWS[0], "progress")
     tracking._files._writer.close()  # as if the disk had gone
@@ -178,20 +166,17 @@ def test_a_failed_tracker_is_reported_and_training_continues(run, watcher):
         tracking.finish(FINISHED)
 
 
-def test_a_folder_that_cannot_be_opened_is_reported_before_training(run, watcher):
-    (run.path / "tensorboard").write_text("a file")
-    with pytest.raises(
-        TrackingError, match=r"^TensorBoard's files in .* could not be opened .*File exists.*; expected a place"
-    ):
-        Tracking(["tensorboard"], run, watcher, print)
-
-
-def test_without_a_tracker_nothing_is_written(run, watcher):
+def test_without_a_tracker_nothing_is_written_and_a_folder_that_cannot_be_opened_is_reported(run):
+    watcher = Watcher()
     tracking = Tracking([], run, watcher, print)
     tracking.on_progress("progress")
     tracking.finish(FINISHED)
     assert watcher.seen == ["progress"]
     assert [path.name for path in run.path.iterdir()] == ["run.json"]
+    (run.path / "tensorboard").write_text("a file")
+    told = r"^TensorBoard's files in .* could not be opened .*File exists.*; expected a place"
+    with pytest.raises(TrackingError, match=told):
+        Tracking(["tensorboard"], run, watcher, print)
 
 
 def test_unknown_trackers_and_a_missing_package_are_refused(monkeypatch):

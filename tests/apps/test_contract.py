@@ -4,15 +4,12 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cifarnet import contract as spec
 from cifarnet.apps.conformance import TOLERANCES
 from cifarnet.dataset import CIFAR10_LABELS
-from cifarnet.evaluation.calibration import calibrate
 from cifarnet.run.record import Calibration
-from cifarnet.run.typed_json import members
 
 EXPORT = Path(__file__).parents[2] / "export"
 
@@ -44,9 +41,8 @@ def test_the_contract_equals_that_of_the_package(contract):
     assert described == {field.name for field in fields(Calibration)}
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_a_changed_constant_is_detected(contract, monkeypatch):
+    for name, value in (
         ("CONTRACT_VERSION", 2),
         ("CONTRACT_KEY", "other"),
         ("DIGEST_KEY", "other"),
@@ -56,11 +52,10 @@ def test_the_contract_equals_that_of_the_package(contract):
         ("IMAGE_METADATA", {}),
         ("IMAGE_SHAPE", (64, 64, 3)),
         ("RECIPE", {}),
-    ],
-)
-def test_a_changed_constant_is_detected(contract, monkeypatch, name, value):
-    monkeypatch.setattr(spec, name, value)
-    assert contract != expected_contract() | {"calibration": contract["calibration"]}
+    ):
+        with monkeypatch.context() as changed:
+            changed.setattr(spec, name, value)
+            assert contract != expected_contract() | {"calibration": contract["calibration"]}, name
 
 
 def test_the_golden_model_has_the_same_contract(contract):
@@ -72,12 +67,6 @@ def test_the_golden_model_has_the_same_contract(contract):
     classes = len(model["labels"])
     for name, output in contract["outputs"].items():
         assert model["outputs"][name] == output | {"shape": ["batch", classes]}
-
-
-def test_a_calibration_has_the_fields_of_the_contract(contract):
-    logits, labels = np.eye(3, dtype=np.float32).repeat(4, axis=0), np.arange(3, dtype=np.int32).repeat(4)
-    labels[0] = 1
-    assert members(calibrate(logits, labels)).keys() == contract["calibration"].keys()
 
 
 def test_the_page_has_the_same_tolerance(contract):

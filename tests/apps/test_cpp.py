@@ -8,20 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 
 from cifarnet.apps.conformance import check_outputs
 
 from .conftest import EXPORT, require
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
+def compiled(folder):
     """Return the program, compiled as the README of the apps says."""
     compiler, package = shutil.which("g++"), find_spec("openvino")
     require(compiler, "g++", "apt-get install g++")
     require(package, "OpenVINO", "pip install openvino")
-    openvino, program = Path(package.origin).parent, tmp_path_factory.mktemp("cpp") / "classify"
+    openvino, program = Path(package.origin).parent, folder / "classify"
     libraries = [*(openvino / "libs").glob("libopenvino.so.*"), f"-Wl,-rpath,{openvino / 'libs'}"]
     source = EXPORT / "cpp" / "classify.cpp"
     command = [compiler, "-std=c++17", "-O2", source, "-o", program, f"-I{openvino / 'include'}", *libraries]
@@ -33,7 +31,10 @@ def run(app, model, images):
     return subprocess.run([app, model], input=images, capture_output=True, check=False, timeout=60)
 
 
-def test_the_app_conforms(app, golden, entries):
+def test_the_app_conforms_takes_a_file_without_calibration_and_says_one_line_about_what_it_cannot_use(
+    golden, entries, tmp_path
+):
+    app = compiled(tmp_path)
     done = run(app, golden / "model.onnx", b"".join(base64.b64decode(each["pixels"]) for each in entries.values()))
     lines = done.stdout.decode().splitlines()
     outputs = {name: {"logits": list(map(float, line.split()))} for name, line in zip(entries, lines[::2], strict=True)}
@@ -42,25 +43,20 @@ def test_the_app_conforms(app, golden, entries):
     assert not check_outputs(outputs, golden).conforms
     assert lines[1] == f"frog {100 * np.max(entries['exact.png']['calibrated']):.1f}%"
 
-
-def test_the_app_takes_a_file_without_calibration_as_export_model_writes_it(app, golden, entries, tmp_path):
-    model = onnx.load(golden / "model.onnx")
+    model = onnx.load(golden / "model.onnx")  # without calibration, as `export_model` writes it
     assert model.graph.output.pop().name == "calibrated"
     onnx.save(model, tmp_path / "model.onnx")
     shutil.copy(golden / "model.json", tmp_path)
     done = run(app, tmp_path / "model.onnx", base64.b64decode(entries["exact.png"]["pixels"]))
     assert (done.returncode, done.stdout.decode().split()[-2]) == (0, "frog")
 
-
-def test_the_app_says_one_line_about_a_file_that_it_cannot_use(app, golden, tmp_path):
-    shutil.copy(golden / "model.onnx", tmp_path)
     (tmp_path / "model.json").write_text('{"labels":["cat","dog"]}')
-    for model, images, line in (
+    for path, images, line in (
         (golden / "model.onnx", b"abc", "the last image has 3 bytes; expected 3072, height * width * 3: convert it"),
         (tmp_path / "model.onnx", b"", f"{tmp_path}/model.onnx does not match the labels beside it"),
         (tmp_path / "gone.onnx", b"", f"{tmp_path}/gone.onnx cannot be used ("),
     ):
-        done = run(app, model, images)
+        done = run(app, path, images)
         assert (done.returncode, done.stdout) == (1, b"")
         (found,) = done.stderr.decode().splitlines()
         assert found.startswith(f"error: {line}")

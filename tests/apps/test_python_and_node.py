@@ -78,11 +78,17 @@ def test_an_app_reads_the_size_of_the_images_from_the_model(app, golden, tmp_pat
         np.testing.assert_allclose(found, Classifier(models.sized(32)).logits(image)[0], rtol=0, atol=1e-5)
 
 
-def test_an_app_prints_the_most_probable_class(app, golden, entries):
-    line = output_of(*app, golden / "model.onnx", golden / "images" / "exact.png")
-    labels = json.loads((golden / "model.json").read_text())["labels"]
+def test_an_app_prints_the_most_probable_class_and_abstains_below_the_threshold_of_the_file(app, golden, entries):
+    contract = json.loads((golden / "model.json").read_text())
     calibrated = entries["exact.png"]["calibrated"]
-    assert line == f"{golden}/images/exact.png: {labels[np.argmax(calibrated)]} {100 * max(calibrated):.1f}%\n"
+    best = f"{contract['labels'][np.argmax(calibrated)]} {100 * max(calibrated):.1f}%"
+    assert output_of(*app, golden / "model.onnx", golden / "images" / "exact.png").endswith(f"/exact.png: {best}\n")
+    lines = output_of(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--abstain").splitlines()
+    threshold = contract["calibration"]["abstention"]["threshold"]
+    answered = {Path(line.split(": ")[0]).name: ": not sure, perhaps " not in line for line in lines}
+    assert answered == {name: max(entry["calibrated"]) >= threshold for name, entry in entries.items()}
+    assert f"{golden}/images/exact.png: {best}" in lines
+    assert sorted(answered.values()).index(True) == 11
 
 
 def test_an_app_ends_with_its_reader(app, golden):
@@ -94,29 +100,18 @@ def test_an_app_ends_with_its_reader(app, golden):
     assert done.stderr == ""
 
 
-def test_an_app_abstains_below_the_threshold_of_the_file(app, golden, entries):
-    lines = output_of(*app, golden / "model.onnx", *(golden / "images").iterdir(), "--abstain").splitlines()
-    threshold = json.loads((golden / "model.json").read_text())["calibration"]["abstention"]["threshold"]
-    answered = {Path(line.split(": ")[0]).name: ": not sure, perhaps " not in line for line in lines}
-    assert answered == {name: max(entry["calibrated"]) >= threshold for name, entry in entries.items()}
-    assert sorted(answered.values()).index(True) == 11
-
-
 def test_an_app_refuses_to_abstain_without_a_threshold_in_the_file(app, golden, tmp_path):
     rewrite(golden, tmp_path, lambda contract: contract["calibration"].update(abstention=None))
     message = f"error: {tmp_path}/model.onnx names no threshold to abstain by: leave --abstain out"
     assert complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png", "--abstain") == message
-    assert output_of(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")
 
 
 @pytest.mark.parametrize(
     ("model", "image", "wrong"),
     [
-        ("gone.onnx", "images/exact.png", "gone.onnx"),
         ("images/exact.png", "images/exact.png", "images/exact.png"),
         ("model.onnx", "images/gone.png", "images/gone.png"),
         ("model.onnx", "golden.json", "golden.json"),
-        ("model.onnx", "images", "images"),
     ],
 )
 def test_an_app_names_an_invalid_file_in_one_line(app, golden, model, image, wrong):
@@ -195,16 +190,18 @@ def test_javascript_blends_every_color_and_alpha_over_white_like_pillow(node):
     np.testing.assert_array_equal(resized_in_javascript(node, tiles), expected)
 
 
-@pytest.mark.parametrize(("quality", "subsampling"), [(95, 0), (90, 2), (75, 2), (50, 2)])
-def test_node_decodes_a_jpeg_like_pillow_to_within_one_step(node, golden, tmp_path, quality, subsampling):
+def test_node_decodes_jpegs_like_pillow_to_within_one_step(node, golden, tmp_path):
     y, x = np.mgrid[0:300, 0:400]
     waves = np.stack([np.sin(x / 37 + y / 91), np.sin(x / 17 - y / 29), np.cos(x / 51) * np.sin(y / 13)], axis=-1)
     noise = np.random.Generator(np.random.PCG64(0)).normal(0, 12, waves.shape)
     photo = Image.fromarray(np.clip(128 + 80 * waves + noise, 0, 255).astype(np.uint8))
-    photo.save(tmp_path / "photo.jpg", quality=quality, subsampling=subsampling)
-    apps = ([sys.executable, EXPORT / "python" / "classify.py"], [node, EXPORT / "node" / "classify.js"])
-    ours, theirs = (
-        json.loads(output_of(*app, golden / "model.onnx", tmp_path / "photo.jpg", "--json")) for app in apps
-    )
-    # Both decode with libjpeg-turbo and were equal when this was written. 0.16 is one step everywhere.
-    np.testing.assert_allclose(ours["photo.jpg"]["logits"], theirs["photo.jpg"]["logits"], rtol=0, atol=0.16)
+    photos = {
+        tmp_path / f"{quality}.jpg": (quality, subsampling) for quality, subsampling in ((95, 0), (75, 2), (50, 2))
+    }
+    for path, (quality, subsampling) in photos.items():
+        photo.save(path, quality=quality, subsampling=subsampling)
+    theirs = json.loads(output_of(node, EXPORT / "node" / "classify.js", golden / "model.onnx", *photos, "--json"))
+    classifier = Classifier(golden / "model.onnx")
+    for path in photos:
+        # Both decode with libjpeg-turbo and were equal when this was written. 0.16 is one step everywhere.
+        np.testing.assert_allclose(theirs[path.name]["logits"], classifier.logits(path)[0], rtol=0, atol=0.16)

@@ -4,7 +4,6 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
 from tests.report_runs import dataset_of, evaluation_of, run_of
 
 from cifarnet.report.evidence import read_evidence
@@ -21,10 +20,8 @@ BAD = """<!doctype html><main><p style="width: 2000px; color: #ddd">wide and fai
 LOOKS = ("phone", "phone, dark", "desk", "desk, dark")
 
 
-@pytest.fixture(scope="module")
-def facts(node, chromium, tmp_path_factory):
+def seen_in(folder, node, chromium):
     """Return what was seen of each page, by its name."""
-    folder = tmp_path_factory.mktemp("pages")
     for name, labels in PAGES.items():
         dataset = dataset_of(labels, images=300)
         evidence = read_evidence(run_of(folder / "runs" / name, dataset), "onnxruntime")
@@ -36,41 +33,28 @@ def facts(node, chromium, tmp_path_factory):
     return {Path(file).stem: found for file, found in json.loads(stdout).items()}
 
 
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_overflows_and_every_part_is_visible(facts, name, look):
-    seen = facts[name]["looks"][look]
-    assert seen["scrollWidth"] <= seen["width"]
-    assert (seen["beyond"], seen["hidden"], seen["unnamed"], seen["images"], seen["sections"]) == (0, 0, 0, 0, 11)
-
-
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("name", PAGES)
-def test_every_text_has_enough_contrast(facts, name, look):
-    contrast, text = facts[name]["looks"][look]["faintest"]
-    assert contrast >= 4.5, text  # WCAG 2, level AA
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_the_theme_follows_the_reader_and_prints_on_white(facts, name):
-    looks = facts[name]["looks"]
-    assert min(looks["desk"]["ground"]) > 200
-    assert max(looks["desk, dark"]["ground"]) < 50
-    assert facts[name]["chosen"] == looks["desk, dark"]["ground"]
-    assert facts[name]["paper"]["ground"] == [255, 255, 255]
-    assert facts[name]["paper"]["faintest"][0] >= 4.5
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_the_page_requests_nothing_else(facts, name):
-    assert {url.split(":")[0] for url in facts[name]["requested"]} <= {"file", "data"}
-    assert sum(url.startswith("file:") for url in facts[name]["requested"]) == len(LOOKS)
-    assert facts[name]["complaints"] == []
-
-
-def test_a_bad_page_is_detected(facts):
-    bad = facts["bad"]
-    phone = bad["looks"]["phone"]
+def test_a_report_fits_every_screen_is_readable_and_requests_nothing_and_a_bad_page_is_detected(
+    node, chromium, tmp_path
+):
+    facts = seen_in(tmp_path, node, chromium)
+    bad, phone = facts["bad"], facts.pop("bad")["looks"]["phone"]
+    for name, page in facts.items():
+        looks = page["looks"]
+        assert tuple(looks) == LOOKS
+        for look, seen in looks.items():
+            assert seen["scrollWidth"] <= seen["width"], (name, look)
+            counts = [seen[each] for each in ("beyond", "hidden", "unnamed", "images", "sections")]
+            assert counts == [0, 0, 0, 0, 11], (name, look)
+            contrast, text = seen["faintest"]
+            assert contrast >= 4.5, (name, look, text)  # WCAG 2, level AA
+        assert min(looks["desk"]["ground"]) > 200
+        assert max(looks["desk, dark"]["ground"]) < 50
+        assert page["chosen"] == looks["desk, dark"]["ground"]
+        assert page["paper"]["ground"] == [255, 255, 255]
+        assert page["paper"]["faintest"][0] >= 4.5
+        assert {url.split(":")[0] for url in page["requested"]} <= {"file", "data"}
+        assert sum(url.startswith("file:") for url in page["requested"]) == len(LOOKS)
+        assert page["complaints"] == []
     assert phone["scrollWidth"] > phone["width"]
     assert phone["faintest"][0] < 4.5
     assert (phone["unnamed"], phone["images"]) == (2, 1)

@@ -19,50 +19,38 @@ def filled(tiny, tmp_path):
     return tmp_path
 
 
-def test_the_opened_images_are_read_only(tiny, filled):
-    with pytest.raises(ValueError, match="read-only"):
-        open_cache(filled, release=tiny.release).train.images[0] = 0
-
-
-def test_verify_returns_every_file_of_an_unaltered_cache(tiny, filled):
+def test_verify_returns_every_file_or_names_the_one_in_which_a_byte_changed(tiny, filled, tmp_path):
     seen = []
     assert verify(filled, lambda *report: seen.append(report), release=tiny.release) == tiny.release.files
     assert seen[-1][1] == seen[-1][2] == 3 * tiny.release.file_bytes
-
-
-def test_verify_names_the_file_in_which_one_byte_changed(tiny, filled):
     images = np.load(filled / "tiny" / "train-images.npy")
     images[25, 0, 0, 0] ^= 1
     np.save(filled / "tiny" / "train-images.npy", images)
     with pytest.raises(IntegrityError, match=r"data_batch_2\.bin was altered.*--force"):
         verify(filled, release=tiny.release)
-
-
-@pytest.mark.parametrize("kept_bytes", [0, 5, 128, 3000])
-def test_a_truncated_file_is_refused_with_the_way_out(tiny, filled, kept_bytes):
-    path = filled / "tiny" / "train-images.npy"
-    path.write_bytes(path.read_bytes()[:kept_bytes])
-    with pytest.raises(IntegrityError, match=r"train-images\.npy is damaged.*--force"):
-        open_cache(filled, release=tiny.release)
+    with pytest.raises(DataError, match=r"no tiny in .*: run `cifarnet data fetch`"):
+        verify(tmp_path / "empty", release=tiny.release)
 
 
 @pytest.mark.parametrize(
     "array",
-    [
-        np.zeros((20, 32, 32, 3), np.float32),
-        np.zeros((19, 32, 32, 3), np.uint8),
-        np.array([None]),
-    ],
-    ids=["dtype", "shape", "objects"],
+    [np.zeros((20, 32, 32, 3), np.float32), np.zeros((19, 32, 32, 3), np.uint8), np.array([None]), 0, 128, 3000],
+    ids=["dtype", "shape", "objects", "empty", "header", "truncated"],
 )
-def test_an_array_of_another_kind_is_refused(tiny, filled, array):
-    np.save(filled / "tiny" / "test-images.npy", array)
-    with pytest.raises(IntegrityError, match=r"test-images\.npy is damaged"):
+def test_a_truncated_file_and_an_array_of_another_kind_are_refused_with_the_way_out(tiny, filled, array):
+    path = filled / "tiny" / "test-images.npy"
+    if isinstance(array, int):
+        path.write_bytes(path.read_bytes()[:array])
+    else:
+        np.save(path, array)
+    with pytest.raises(IntegrityError, match=r"test-images\.npy is damaged.*--force"):
         open_cache(filled, release=tiny.release)
 
 
-def test_a_missing_file_means_not_present(tiny, filled):
+def test_the_opened_images_are_read_only_and_a_missing_file_means_not_present(tiny, filled):
     assert cache_state(filled, release=tiny.release).present
+    with pytest.raises(ValueError, match="read-only"):
+        open_cache(filled, release=tiny.release).train.images[0] = 0
     (filled / "tiny" / "test-labels.npy").unlink()
     state = cache_state(filled, release=tiny.release)
     assert not state.present
@@ -81,11 +69,6 @@ def test_a_cache_with_an_altered_pixel_is_not_opened(tmp_path):
         IntegrityError, match=r"cifar10 has the fingerprint \w{12}; expected 5dbb2c57cc9d: run .*--force"
     ):
         load_dataset("cifar10", cache=tmp_path)
-
-
-def test_an_empty_cache_tells_how_to_fill_it(tiny, tmp_path):
-    with pytest.raises(DataError, match=r"no tiny in .*: run `cifarnet data fetch`"):
-        verify(tmp_path, release=tiny.release)
 
 
 def test_the_variable_wins_over_the_folder_of_the_system(monkeypatch, tmp_path):

@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.processes import python
 
 from cifarnet import preprocessing
 from cifarnet.data import decoding, image_cache, load_dataset
@@ -50,17 +49,17 @@ def assert_same(one, other):
         np.testing.assert_array_equal(getattr(one, part).images, getattr(other, part).images)
 
 
-@pytest.mark.parametrize("parts", [("",), ("train", "test")])
-def test_the_second_reading_decodes_nothing_and_returns_the_same_dataset(class_folders, tmp_path, decoded, parts):
-    if parts != ("",):
-        for part in parts:
-            shutil.copytree(class_folders, tmp_path / "split" / part)
-    folder = class_folders if parts == ("",) else tmp_path / "split"
-    first = load_dataset(folder)
-    assert len(decoded) == 10 * len(parts)
-    decoded.clear()
-    assert_same(load_dataset(folder), first)
-    assert decoded == []
+def test_the_second_reading_decodes_nothing_and_returns_the_same_dataset(class_folders, tmp_path, decoded, cache):
+    for part in ("train", "test"):
+        shutil.copytree(class_folders, tmp_path / "split" / part)
+    for folder, count in ((class_folders, 10), (tmp_path / "split", 20)):
+        first = load_dataset(folder)
+        assert len(decoded) == count
+        decoded.clear()
+        assert_same(load_dataset(folder), first)
+        assert decoded == []
+    large = open_labeled_images(class_folders, ["cat", "dog"], shape=(48, 48, 3))  # of another size: anew
+    assert (len(decoded), len(files(cache)), large.test.images.shape[1:]) == (10, 3, (48, 48, 3))
 
 
 def test_a_folder_that_another_of_equal_names_sizes_and_times_replaces_is_decoded(class_folders, tmp_path, decoded):
@@ -81,63 +80,45 @@ def test_a_folder_that_another_of_equal_names_sizes_and_times_replaces_is_decode
     assert len(decoded) == len(kept)
 
 
-def test_a_changed_an_added_and_a_removed_file_decode_only_those(class_folders, decoded):
+def test_a_changed_or_added_file_decodes_only_that_and_a_removed_one_nothing(class_folders, decoded):
     load_dataset(class_folders)
-    decoded.clear()
+    path = class_folders / "cat" / "3.png"
+    time_ns = path.stat().st_mtime_ns + 1
+    os.utime(path, ns=(time_ns, time_ns))  # of the same size
     Image.new("RGB", (40, 40), (1, 2, 3)).save(class_folders / "cat" / "2.png")
     Image.new("RGB", (32, 32), (9, 9, 9)).save(class_folders / "dog" / "new.png")
-    (class_folders / "cat" / "0.png").unlink()
-    changed = load_dataset(class_folders)
-    assert sorted(decoded) == ["2.png", "new.png"]
+    for expected in (["2.png", "3.png", "new.png"], []):
+        decoded.clear()
+        changed = load_dataset(class_folders)
+        assert sorted(decoded) == expected
+        (class_folders / "cat" / "0.png").unlink(missing_ok=True)
     image_cache.clear_cached_folders()
     assert_same(load_dataset(class_folders), changed)
 
 
-def test_after_a_file_is_removed_the_others_are_read_from_the_cache(class_folders, decoded):
-    load_dataset(class_folders)
-    decoded.clear()
-    (class_folders / "cat" / "1.png").unlink()
-    changed = load_dataset(class_folders)
-    assert decoded == []
-    image_cache.clear_cached_folders()
-    assert_same(load_dataset(class_folders), changed)
+def other_version(file, monkeypatch):
+    monkeypatch.setattr(image_cache, "VERSION", preprocessing.VERSION + 1)
 
 
-def test_a_file_of_the_same_size_and_another_time_is_decoded_again(class_folders, decoded):
-    load_dataset(class_folders)
-    decoded.clear()
-    path = class_folders / "cat" / "0.png"
-    time_ns = path.stat().st_mtime_ns + 1
-    os.utime(path, ns=(time_ns, time_ns))
-    load_dataset(class_folders)
-    assert decoded == ["0.png"]
+def other_decoders(file, monkeypatch):
+    monkeypatch.setattr(image_cache.features, "version", lambda _: "another")
 
 
-def test_images_of_another_size_have_their_own_cache(class_folders, decoded, cache):
-    small = open_labeled_images(class_folders, ["cat", "dog"])
-    large = open_labeled_images(class_folders, ["cat", "dog"], shape=(48, 48, 3))
-    assert (len(decoded), len(files(cache))) == (20, 2)
-    assert (small.test.images.shape[1:], large.test.images.shape[1:]) == ((32, 32, 3), (48, 48, 3))
+def changed_byte(file, monkeypatch):
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-@pytest.mark.parametrize("name", ["VERSION", "decoders"])
-def test_another_version_does_not_use_the_cache(class_folders, decoded, monkeypatch, name):
-    load_dataset(class_folders)
-    decoded.clear()
-    if name == "VERSION":
-        monkeypatch.setattr(image_cache, name, preprocessing.VERSION + 1)
-    else:
-        monkeypatch.setattr(image_cache.features, "version", lambda _: "another")
-    load_dataset(class_folders)
-    assert len(decoded) == 10
+def truncated(file, monkeypatch):
+    file.write_bytes(file.read_bytes()[:40])
 
 
-@pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: c[:40]])
-def test_a_damaged_cache_is_not_used(class_folders, decoded, cache, damage):
+@pytest.mark.parametrize("change", [other_version, other_decoders, changed_byte, truncated])
+def test_a_damaged_cache_or_that_of_another_version_is_not_used(class_folders, decoded, cache, monkeypatch, change):
     first = load_dataset(class_folders)
     decoded.clear()
     (file,) = files(cache)
-    file.write_bytes(damage(file.read_bytes()))
+    change(file, monkeypatch)
     assert_same(load_dataset(class_folders), first)
     assert len(decoded) == 10
     decoded.clear()
@@ -172,8 +153,7 @@ load_dataset(sys.argv[1])
 
 
 def test_ctrl_c_keeps_the_images_that_were_decoded(class_folders, decoded):
-    command = [sys.executable, "-c", INTERRUPTED, str(class_folders)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = python("-c", INTERRUPTED, class_folders)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
     (kept,) = image_cache.cached_folders()
     assert 1 <= kept.images <= 4
@@ -231,11 +211,8 @@ def test_data_cache_shows_folders_and_clears_only_its_own_files(class_folders, c
     for path in foreign:
         path.write_text("mine")
     code, stdout, _ = typed("data", "cache")
-    assert code == 0
-    assert str(class_folders) in stdout
-    assert "32x32" in stdout
-    code, stdout, _ = typed("data", "cache", "--json")
-    (shown,) = json.loads(stdout)["folders"]
+    assert (code, str(class_folders) in stdout, "32x32" in stdout) == (0, True, True)
+    (shown,) = json.loads(typed("data", "cache", "--json")[1])["folders"]
     assert (shown["folder"], shown["images"]) == (str(class_folders), 10)
     assert shown["size_bytes"] > 10 * 32 * 32 * 3
     code, stdout, _ = typed("data", "cache", "--clear")

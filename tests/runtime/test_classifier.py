@@ -1,15 +1,12 @@
 """A classifier takes one image or several, of any kind, from any thread."""
 
 import copy
-import inspect
 import multiprocessing
 import os
 import pickle
 import re
 import signal
-import sys
 import threading
-import tracemalloc
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -41,24 +38,19 @@ def test_one_image_gives_a_prediction_with_every_class_in_order(classifier, pain
     assert (prediction.label, prediction.probability) == ("green", pytest.approx(expected[1], abs=1e-6))
     assert [label for label, _ in prediction.scores] == ["green", "red", "blue"]  # equal ones in the file's order
     assert sum(probability for _, probability in prediction.scores) == pytest.approx(1, abs=1e-6)
+    assert prediction.top(2) == prediction.scores[:2]
+    for count in (-1, 0, 4):
+        with pytest.raises(UsageError, match=f"^top is {count}; expected 1 to 3, the number of classes"):
+            prediction.top(count)
 
 
-def test_the_most_probable_classes_can_be_asked_for(classifier, painted):
-    prediction = classifier(painted("blue"))
-    assert [label for label, _ in prediction.top(2)] == ["blue", "red"]
-    assert prediction.top(3) == prediction.scores
-
-
-@pytest.mark.parametrize("count", [-1, 0, 4])
-def test_more_or_fewer_classes_than_there_are_are_refused(classifier, painted, count):
-    with pytest.raises(UsageError, match=f"^top is {count}; expected 1 to 3, the number of classes"):
-        classifier(painted("blue")).top(count)
-
-
-def test_a_batch_gives_a_list_in_its_order(classifier, painted):
-    names = ["blue", "red", "green", "red"]
-    predictions = classifier(np.stack([painted(name) for name in names]))
-    assert [each.label for each in predictions] == names
+def test_a_batch_of_any_size_and_layout_in_memory_gives_a_list_in_its_order(classifier, painted):
+    names = ["blue", "red", "green", "red"] * module.LARGEST_CALL  # more than fit into one call
+    batch = np.stack([painted(name) for name in names])
+    strided = np.asfortranarray(batch[:4])[::-1, ::-1]
+    assert not strided.flags.c_contiguous
+    for images, expected in ((batch, names), (batch[:1], ["blue"]), ([batch[0]], ["blue"]), (strided, names[3::-1])):
+        assert [each.label for each in classifier(images)] == expected
 
 
 def test_a_list_may_mix_kinds_and_sizes(classifier, painted, photos):
@@ -75,24 +67,6 @@ def test_a_list_may_mix_kinds_and_sizes(classifier, painted, photos):
     assert [each.label for each in classifier(tuple(mixed[:2]))] == ["red", "green"]
 
 
-def test_a_batch_of_one_is_still_a_list(classifier, painted):
-    assert [each.label for each in classifier([painted("red")])] == ["red"]
-    assert [each.label for each in classifier(painted("red")[None])] == ["red"]
-
-
-def test_more_images_than_fit_into_one_call_come_out_in_order(classifier, painted):
-    names = ["red", "green", "blue", "blue"] * module.LARGEST_CALL
-    batch = np.stack([painted(name) for name in names])
-    assert [each.label for each in classifier(batch)] == names
-
-
-def test_pixels_may_lie_in_memory_in_any_order(classifier, painted):
-    batch = np.stack([painted("red"), painted("blue")])
-    strided = np.asfortranarray(batch)[::-1, ::-1]
-    assert not strided.flags.c_contiguous
-    assert [each.label for each in classifier(strided)] == ["blue", "red"]
-
-
 def test_logits_and_probabilities_are_float32_in_the_order_of_the_labels(classifier, painted):
     logits, probabilities = classifier.logits(painted("red")), classifier.probabilities(painted("red"))
     assert logits.dtype == probabilities.dtype == "float32"
@@ -103,13 +77,12 @@ def test_logits_and_probabilities_are_float32_in_the_order_of_the_labels(classif
 # Copies and processes
 
 
-@pytest.mark.parametrize("duplicated", [lambda each: pickle.loads(pickle.dumps(each)), copy.copy, copy.deepcopy])
-def test_a_copy_gives_the_same_answers_though_its_file_is_gone(calibrated_path, photos, duplicated):
+def test_a_copy_gives_the_same_answers_though_its_file_is_gone(calibrated_path, photos):
     original = Classifier(calibrated_path, threads=2)
     calibrated_path.write_bytes(models.content())
-    duplicate = duplicated(original)
-    assert (duplicate.labels, duplicate.contract) == (original.labels, original.contract)
-    assert list(duplicate.stream(photos)) == list(original.stream(photos))
+    for duplicate in (pickle.loads(pickle.dumps(original)), copy.copy(original), copy.deepcopy(original)):
+        assert (duplicate.labels, duplicate.contract) == (original.labels, original.contract)
+        assert list(duplicate.stream(photos)) == list(original.stream(photos))
 
 
 def test_a_classifier_reaches_a_process_that_is_spawned(classifier, photos):
@@ -163,24 +136,17 @@ def test_a_confidence_is_the_calibrated_probability_of_the_label(calibrated, pho
     assert outcomes[0].prediction.confidence > 0.95
 
 
-def test_a_file_says_when_to_abstain_or_that_it_does_not_know(calibrated):
+def test_a_file_says_what_it_is_and_when_to_abstain_or_that_it_does_not_know(classifier, calibrated, painted):
+    assert (classifier.labels, classifier.contract) == (models.LABELS, models.CONTRACT)
     assert calibrated.temperature == 3
     assert calibrated.abstention == Coverage(threshold=0.6, coverage=0.7, accuracy=0.9)
     unsure = Classifier(models.calibrated(abstention=None))
     assert (unsure.temperature, unsure.abstention) == (3, None)
-
-
-def test_a_file_of_before_there_was_a_temperature_is_used_without(classifier, painted):
-    prediction = classifier(painted("red"))
+    prediction = classifier(painted("red"))  # of a file of before there was a temperature
     assert (classifier.temperature, classifier.abstention, prediction.confidence) == (None, None, None)
     message = "^the model has no calibrated probabilities; expected a file with a temperature: export the run again$"
     with pytest.raises(ModelError, match=message):
         classifier.calibrated(painted("red"))
-
-
-def test_the_file_says_what_it_is(classifier):
-    assert classifier.labels == models.LABELS
-    assert classifier.contract == models.CONTRACT
 
 
 def test_a_model_may_have_another_size_than_cifar10(painted):
@@ -192,25 +158,21 @@ def test_a_model_may_have_another_size_than_cifar10(painted):
     assert Classifier(models.content(sized, contract))(painted("green", 50, 60)).label == "green"
 
 
-@pytest.mark.parametrize("threads", [0, 1, 2])
-def test_any_number_of_threads_gives_the_same_answer(model_path, painted, threads):
-    for source in (model_path, str(model_path), model_path.read_bytes()):
+def test_any_source_and_number_of_threads_gives_the_same_answer(model_path, painted):
+    for source, threads in ((model_path, 0), (str(model_path), 1), (model_path.read_bytes(), 2)):
         assert Classifier(source, threads=threads)(painted("blue")).label == "blue"
 
 
-@pytest.mark.parametrize("threads", [-1, 1025, 1.5, True, "2"])
-def test_a_number_of_threads_that_cannot_be_is_refused(model_path, threads):
-    with pytest.raises(UsageError, match=f"^threads is {threads!r}; expected 1 to 1,024, or 0 for one per core"):
-        Classifier(model_path, threads=threads)
-
-
-@pytest.mark.parametrize(("asked", "started"), [(1, 1), (3, 3), (4, 3), (1000, 3), (0, 0)])
-def test_there_is_a_thread_per_core_at_most(model_path, monkeypatch, asked, started):
+def test_there_is_a_thread_per_core_at_most_and_a_number_that_cannot_be_is_refused(model_path, monkeypatch):
     monkeypatch.setattr("cifarnet.runtime.session.usable_cores", lambda: 3)
-    opened = open_model(model_path, threads=asked)
-    for each in (opened, pickle.loads(pickle.dumps(opened))):
-        assert each.threads == asked
-        assert each.session.get_session_options().intra_op_num_threads == started
+    for asked, started in ((1, 1), (4, 3), (0, 0)):
+        opened = open_model(model_path, threads=asked)
+        for each in (opened, pickle.loads(pickle.dumps(opened))):
+            assert each.threads == asked
+            assert each.session.get_session_options().intra_op_num_threads == started
+    for threads in (-1, 1025, 1.5, True):
+        with pytest.raises(UsageError, match=f"^threads is {threads!r}; expected 1 to 1,024, or 0 for one per core"):
+            Classifier(model_path, threads=threads)
 
 
 def test_many_threads_may_ask_at_once(classifier):
@@ -235,13 +197,10 @@ def names(outcomes: list[Outcome], root: Path) -> list[str]:
     return [outcome.path.relative_to(root).as_posix() for outcome in outcomes]
 
 
-def test_a_folder_gives_its_images_at_any_depth_in_sorted_order(classifier, photos):
+def test_files_and_folders_come_in_the_order_of_the_call_the_images_of_a_folder_sorted(classifier, photos):
     outcomes = list(classifier.stream(photos))
     assert names(outcomes, photos) == ["a.png", "b/1.jpg", "b/2.JPG", "c.webp", "d.gif"]
     assert [outcome.prediction.label for outcome in outcomes] == ["red", "green", "blue", "red", "green"]
-
-
-def test_files_and_folders_come_in_the_order_of_the_call(classifier, photos):
     outcomes = list(classifier.stream([photos / "d.gif", str(photos / "b"), photos / "a.png"]))
     assert names(outcomes, photos) == ["d.gif", "b/1.jpg", "b/2.JPG", "a.png"]
     assert [outcome.prediction.label for outcome in outcomes] == ["green", "green", "blue", "red"]
@@ -258,23 +217,19 @@ def test_a_bad_file_does_not_end_the_stream(classifier, photos):
     assert "gone.png cannot be read (No such file or directory); expected an image file" in str(outcomes[-1].error)
 
 
-def test_a_path_that_the_system_refuses_does_not_end_the_stream(classifier, photos):
-    refused, good = classifier.stream(["a" * 300, photos / "a.png"])
-    assert str(refused.error) == (
-        f"{'a' * 300} cannot be read (File name too long); expected an image file: check the path"
-    )
-    assert good.prediction.label == "red"
-
-
-@pytest.mark.parametrize(("paths", "found"), [(5, "5"), (None, "None"), (b"a.png", "of type bytes"), (0.5, "0.5")])
-def test_what_is_no_path_at_all_is_refused(classifier, paths, found):
-    with pytest.raises(UsageError, match=rf"the image paths are {found}; expected a path or several"):
-        classifier.stream(paths)
-
-
-def test_something_that_is_no_path_does_not_end_the_stream(classifier, photos):
-    refused, good = classifier.stream([b"a.png", photos / "a.png"])
-    assert str(refused.error).startswith("an image path is of type bytes; expected text or a path")
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("a" * 300, f"{'a' * 300} cannot be read (File name too long); expected an image file: check the path"),
+        (b"a.png", "an image path is of type bytes; expected text or a path"),
+        ("", "an image path is empty; expected a file or folder: is the variable set?"),
+    ],
+)
+def test_what_cannot_be_a_path_does_not_end_the_stream(classifier, photos, path, told):
+    with pytest.raises(UsageError, match="the image paths are None; expected a path or several"):
+        classifier.stream(None)
+    refused, good = classifier.stream([path, photos / "a.png"])
+    assert str(refused.error).startswith(told)
     assert good.prediction.label == "red"
 
 
@@ -323,31 +278,15 @@ def test_a_folder_that_cannot_be_listed_is_named(classifier, photos, monkeypatch
     assert str(outcomes[1].error).startswith(f"{photos / 'b'} cannot be listed (Permission denied); expected")
 
 
-def test_folders_may_lie_deeper_in_each_other_than_calls_may(tmp_path):
-    deep = tmp_path.joinpath(*["d"] * 200)  # of at most a thousand calls, as it were
-    deep.mkdir(parents=True)
-    (deep / "deep.png").touch()
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
-    try:
-        found = list(files.find_images([tmp_path]))
-    finally:
-        sys.setrecursionlimit(limit)
-    assert found == [files.Found(deep / "deep.png")]
-
-
 def test_shards_of_a_stream_are_disjoint_whole_and_about_equal(classifier):
     names = [f"{number:05}.png" for number in range(4000)]
     shards = [[str(found.path) for found in files.find_images(names, (index, 8))] for index in range(8)]
     assert sorted(name for shard in shards for name in shard) == names
     assert all(400 < len(shard) < 600 for shard in shards)
     assert sum(len(list(classifier.stream([7, ""], shard=(index, 5)))) for index in range(5)) == 2
-
-
-@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0), (0, 1.5), (1,), 3, "0/2", None])
-def test_a_stream_refuses_a_shard_that_does_not_exist(classifier, shard):
-    with pytest.raises(UsageError, match=rf"shard is {re.escape(repr(shard))}; expected \(I, N\), I from 0 to N-1"):
-        classifier.stream([], shard=shard)
+    for shard in ((2, 2), (-1, 2), (0, 1.5), (1,), "0/2"):
+        with pytest.raises(UsageError, match=rf"shard is {re.escape(repr(shard))}; expected \(I, N\), I from 0 to N-1"):
+            classifier.stream([], shard=shard)
 
 
 def test_a_stream_looks_at_no_more_files_than_it_has_to(classifier, photos):
@@ -365,25 +304,5 @@ def test_a_stream_looks_at_no_more_files_than_it_has_to(classifier, photos):
     workers = min(os.cpu_count() or 1, module.MAX_WORKERS)
     tasks = list(islice(module._growing(iter(range(10**6))), module.TASKS_PER_WORKER * workers))
     assert asked <= sum(map(len, tasks))
+    assert [len(task) for task in module._growing(iter(range(150)))] == [1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 24]
     stream.close()
-
-
-def test_the_tasks_of_a_stream_grow_and_hold_every_file_once():
-    tasks = list(module._growing(iter(range(150))))
-    assert [len(task) for task in tasks] == [1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32, 24]
-    assert [each for task in tasks for each in task] == list(range(150))
-
-
-def peak_bytes(classifier: Classifier, path: Path, count: int) -> int:
-    tracemalloc.start()
-    try:
-        assert sum(outcome.prediction is not None for outcome in classifier.stream([path] * count)) == count
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def test_a_stream_of_eight_times_as_many_files_takes_no_more_memory(classifier, photos):
-    next(classifier.stream(photos))  # what is imported and cached once
-    few, many = (peak_bytes(classifier, photos / "a.png", count) for count in (200, 1600))
-    assert many < 2 * few  # up to 1.3 was measured; the pixels of all files alone would be six times as much

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from cifarnet import cli
 from cifarnet.cli import display
 from cifarnet.run.folder import Run
 from cifarnet.runtime import Classifier
+from tests.png import png_bytes
 from tests.records import FINISHED, put
 from tests.runtime import models
 
@@ -44,56 +44,36 @@ def test_the_table_has_a_line_per_image_with_the_file_last(run, model_path, phot
     ]
 
 
-@pytest.mark.parametrize(("shard", "is_said"), [("0/2", True), ("1/2", False)])
-def test_files_in_folders_that_are_not_read_are_counted_by_extension(run, model_path, photos, shard, is_said):
+def test_files_in_folders_that_are_not_read_are_counted_by_extension_on_one_shard(run, model_path, photos):
     note = "note: 3 files are not read, by extension: 2 .heic, 1 without extension"
     for name in ("b/1.HEIC", "c.heic", "README", ".hidden.heic"):
         (photos / name).write_bytes(b"")
     (photos / "link").symlink_to(photos / "b")
-    assert run("predict", model_path, photos)[2] == [note]
-    assert run("predict", model_path, photos, "--shard", shard)[2] == [note] * is_said
+    for shard, told in (([], [note]), (["--shard", "0/2"], [note]), (["--shard", "1/2"], [])):
+        assert run("predict", model_path, photos, *shard)[2] == told
     assert run("predict", model_path, photos / "c.heic")[2] != [note]
 
 
-def test_json_is_one_document_per_line(run, model_path, classifier, photos):
-    code, lines, talk = run("predict", model_path, photos, "--json", "--top", 2)
-    documents = [json.loads(line) for line in lines]
-    assert (code, talk, len(documents)) == (0, [], 5)
-    prediction = classifier(photos / "a.png")
-    assert documents[0] == {
-        "file": str(photos / "a.png"),
-        "label": "red",
-        "probability": prediction.probability,
-        "confidence": None,
-        "top": [{"label": label, "probability": probability} for label, probability in prediction.top(2)],
-    }
-    assert [each["label"] for each in documents] == ["red", "green", "blue", "red", "green"]
-
-
-def test_csv_has_a_header_and_quotes_what_needs_it(run, model_path, classifier, photos):
-    (photos / "a.png").rename(photos / 'a, "b".png')
-    code, lines, talk = run("predict", model_path, photos, "--csv", "--top", 1)
-    rows = list(csv.reader(lines))
+def test_json_is_one_document_per_line_as_the_library_says_and_an_image_may_come_on_standard_input(
+    run, feed, model_path, classifier, photos
+):
+    content = (photos / "b" / "2.JPG").read_bytes()
+    feed(content)
+    code, lines, talk = run("predict", model_path, photos / "a.png", "-", photos / "d.gif", "--json", "--top", 2)
     assert (code, talk) == (0, [])
-    assert rows[0] == ["file", "label_1", "probability_1"]
-    probability = classifier(photos / 'a, "b".png').probability
-    assert rows[1] == [str(photos / 'a, "b".png'), "red", str(probability)]
-    assert [row[1] for row in rows[1:]] == ["red", "green", "blue", "red", "green"]
-
-
-def test_an_image_may_come_on_standard_input_among_others(run, feed, model_path, photos):
-    feed((photos / "b" / "2.JPG").read_bytes())
-    code, lines, _ = run("predict", model_path, photos / "a.png", "-", photos / "d.gif", "--json")
-    found = [(each["file"], each["label"]) for each in map(json.loads, lines)]
-    assert code == 0
-    assert found == [(f"{photos}/a.png", "red"), ("-", "blue"), (f"{photos}/d.gif", "green")]
-
-
-@pytest.mark.parametrize(("top", "count"), [(None, 3), (1, 1), (2, 2), (3, 3)])
-def test_top_says_how_many_classes_are_named(run, model_path, photos, top, count):
-    options = [] if top is None else ["--top", top]
-    _, (line,), _ = run("predict", model_path, photos / "a.png", "--json", *options)
-    assert len(json.loads(line)["top"]) == count
+    for line, (name, image) in zip(
+        lines,
+        {photos / "a.png": photos / "a.png", "-": content, photos / "d.gif": photos / "d.gif"}.items(),
+        strict=True,
+    ):
+        prediction = classifier(image)
+        assert json.loads(line) == {
+            "file": str(name),
+            "label": prediction.label,
+            "probability": prediction.probability,
+            "confidence": None,
+            "top": [{"label": label, "probability": probability} for label, probability in prediction.top(2)],
+        }
 
 
 def test_a_model_of_two_classes_names_both(run, tmp_path, photos):
@@ -103,6 +83,8 @@ def test_a_model_of_two_classes_names_both(run, tmp_path, photos):
     (tmp_path / "two.onnx").write_bytes(models.content(narrow, models.contract(labels=["red", "green"])))
     code, lines, _ = run("predict", tmp_path / "two.onnx", photos / "a.png")
     assert (code, lines[0].split()) == (0, ["1.", "2.", "file"])
+    (line,) = run("predict", tmp_path / "two.onnx", photos / "a.png", "--json")[1]
+    assert [each["label"] for each in json.loads(line)["top"]] == ["red", "green"]
 
 
 # Abstaining
@@ -135,12 +117,12 @@ def test_abstaining_takes_the_threshold_of_the_file(run, calibrated_path, shades
     ]
 
 
-@pytest.mark.parametrize("options", [[], ["--abstain"]])
-def test_another_threshold_may_be_given_and_is_reached_exactly(run, calibrated_path, shades, options):
+def test_another_threshold_may_be_given_and_is_reached_exactly(run, calibrated_path, shades):
     _, unsure = confidences(calibrated_path, shades)
     for threshold, answers in ((0, 2), (repr(unsure), 2), (repr(unsure + 1e-9), 1), (1, 0)):
-        code, lines, _ = run("predict", calibrated_path, shades, "--json", "--threshold", threshold, *options)
+        code, lines, _ = run("predict", calibrated_path, shades, "--json", "--threshold", threshold)
         assert (code, [json.loads(line)["answer"] is not None for line in lines].count(True)) == (0, answers)
+    assert run("predict", calibrated_path, shades, "--json", "--threshold", 1, "--abstain")[1] == lines
 
 
 def test_json_and_csv_tell_the_answer_the_confidence_and_the_best_guess(run, calibrated_path, shades):
@@ -155,63 +137,30 @@ def test_json_and_csv_tell_the_answer_the_confidence_and_the_best_guess(run, cal
     _, lines, _ = run("predict", calibrated_path, shades, "--abstain", "--csv", "--top", 1)
     rows = list(csv.reader(lines))
     assert rows[0] == ["file", "answer", "confidence", "label_1", "probability_1"]
+    assert run("predict", calibrated_path, shades, "--csv", "--top", 1)[1][0] == "file,label_1,probability_1"
     assert [row[1:4] for row in rows[1:]] == [["red", str(sure), "red"], ["", str(unsure), "red"]]
 
 
-def test_without_abstaining_every_image_is_answered_as_before(run, calibrated_path, shades):
-    _, lines, _ = run("predict", calibrated_path, shades)
-    assert lines[0] == "1.              2.              3.              file"
-    _, lines, _ = run("predict", calibrated_path, shades, "--json")
-    assert [list(json.loads(line)) for line in lines] == [["file", "label", "probability", "confidence", "top"]] * 2
-
-
-@pytest.mark.parametrize("threshold", [-0.1, 1.5, "nan"])
-def test_a_threshold_that_is_no_share_is_refused(run, calibrated_path, shades, threshold):
-    code, lines, talk = run("predict", calibrated_path, shades, "--threshold", threshold)
-    assert (code, lines) == (2, [])
-    assert "--threshold" in " ".join(talk)
-
-
-def test_a_file_that_names_no_threshold_asks_for_one(run, tmp_path, shades):
+def test_without_a_threshold_a_temperature_or_a_share_abstaining_is_refused(
+    run, model_path, calibrated_path, tmp_path, shades
+):
     path = tmp_path / "unsure.onnx"
     path.write_bytes(models.calibrated(abstention=None))
-    code, lines, talk = run("predict", path, shades, "--abstain")
-    assert (code, lines) == (1, [])
-    assert talk == [
-        f"error: {path} contains no threshold, since none reached the target accuracy; expected one: give --threshold"
-    ]
+    told = f"{path} contains no threshold, since none reached the target accuracy; expected one: give --threshold"
+    assert run("predict", path, shades, "--abstain") == (1, [], [f"error: {told}"])
     assert run("predict", path, shades, "--threshold", 0.5)[0] == 0
-
-
-@pytest.mark.parametrize("options", [["--abstain"], ["--threshold", 0.5]])
-def test_a_file_without_a_temperature_cannot_abstain(run, model_path, shades, options):
-    message = (
-        "has no calibrated probabilities, which --abstain needs; expected a file with a temperature: "
+    told = (
+        f"{model_path} has no calibrated probabilities, which --abstain needs; expected a file with a temperature: "
         "export the run again, or give export_model validation images"
     )
-    assert run("predict", model_path, shades, *options) == (1, [], [f"error: {model_path} {message}"])
+    for options in (["--abstain"], ["--threshold", 0.5]):
+        assert run("predict", model_path, shades, *options) == (1, [], [f"error: {told}"])
+    for threshold in (-0.1, 1.5, "nan"):
+        code, lines, talk = run("predict", calibrated_path, shades, "--threshold", threshold)
+        assert (code, lines, "--threshold" in " ".join(talk)) == (2, [], True)
 
 
 # Long labels
-
-
-LONG = ("a class with a name of many words", "another class with many words", "blue")
-
-
-@pytest.fixture
-def long_path(tmp_path):
-    path = tmp_path / "long.onnx"
-    path.write_bytes(
-        models.content(models.graph(temperature=3.0), models.contract(labels=LONG, calibration=models.CALIBRATION))
-    )
-    return path
-
-
-def test_long_labels_are_shortened_in_the_table_alone(run, long_path, shades):
-    _, lines, _ = run("predict", long_path, shades)
-    assert lines[1].startswith("a class with a name…  90.23%   another class with …")
-    assert len({line.index("%") for line in lines[1:]}) == 1
-    assert json.loads(run("predict", long_path, shades, "--json")[1][0])["label"] == LONG[0]
 
 
 # What goes wrong
@@ -220,6 +169,8 @@ def test_long_labels_are_shortened_in_the_table_alone(run, long_path, shades):
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
 def test_a_bad_file_is_reported_and_the_others_still_come_out(run, model_path, photos, form):
     (photos / "b" / "1.jpg").write_text("no image")
+    code, lines, talk = run("predict", "a" * 300, photos / "a.png", "--json")  # too long to be a file's name
+    assert (code, len(lines), "name too long" in talk[-1]) == (1, 1, True)
     code, lines, talk = run("predict", model_path, photos, photos / "gone.png", photos / "a.png", *form)
     assert (code, len(lines)) == (1, 5 + (form != ["--json"]))
     reason = "cannot be used (no image in a known format); expected a whole image file: replace it"
@@ -229,50 +180,53 @@ def test_a_bad_file_is_reported_and_the_others_still_come_out(run, model_path, p
     ]
 
 
-def test_where_nothing_can_be_used_nothing_is_on_stdout(run, feed, model_path, tmp_path):
+def test_where_nothing_can_be_used_nothing_is_on_stdout(run, feed, model_path, photos, tmp_path):
     feed(b"")
-    (tmp_path / "empty").mkdir()
-    code, lines, talk = run("predict", model_path, tmp_path / "empty", "-")
-    assert (code, lines, len(talk)) == (1, [], 2)
-    assert talk[0].startswith(
-        f"error: {tmp_path}/empty has no images; expected at least one file, at any depth, ending"
-    )
-    assert talk[1].startswith("error: standard input: the image cannot be used (no image in a known format); expected")
-
-
-@pytest.mark.parametrize("top", [-1, 0, 4])
-def test_top_out_of_range(run, model_path, photos, top):
-    message = f"error: --top is {top}; expected 1 to 3, the number of the model's classes: change it"
-    assert run("predict", model_path, photos, "--top", top) == (1, [], [message])
-
-
-def test_two_forms_at_once(run, model_path, photos):
-    message = "error: --json and --csv were both given; expected one of them at most: leave the other out"
-    assert run("predict", model_path, photos, "--json", "--csv") == (1, [], [message])
-
-
-def test_a_model_that_is_none(run, photos):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code, lines, (folder, stdin) = run("predict", model_path, empty, "-")
+    assert (code, lines) == (1, [])
+    assert folder.startswith(f"error: {empty} has no images; expected at least one file, at any depth, ending")
+    assert stdin.startswith("error: standard input: the image cannot be used (no image in a known format); expected")
+    assert sorted(run("predict", model_path, empty, "--shard", f"{index}/3")[0] for index in range(3)) == [0, 0, 1]
     (photos / "odd.onnx").write_bytes(b"no model")
-    code, lines, talk = run("predict", photos / "odd.onnx", photos / "a.png")
-    assert (code, lines, len(talk)) == (1, [], 1)
-    assert talk[0].startswith(f"error: {photos}/odd.onnx is no ONNX file; expected one: use a file written")
+    code, lines, (talk,) = run("predict", photos / "odd.onnx", photos / "a.png")
+    assert (code, lines) == (1, [])
+    assert talk.startswith(f"error: {photos}/odd.onnx is no ONNX file; expected one: use a file written")
 
 
-def test_model_and_image_in_the_wrong_order(run, model_path, photos):
-    message = f"error: the model {model_path} comes after an image; expected the model first: swap the two"
-    for first in (photos / "a.png", photos):
-        assert run("predict", first, model_path, photos / "a.png") == (1, [], [message])
-
-
-def test_no_image_at_all(run, model_path):
-    message = f"error: only the model {model_path} was given; expected images after it: name files or folders"
-    assert run("predict", model_path) == (1, [], [message])
-
-
-def test_a_name_that_is_too_long_for_a_file_is_an_image_that_cannot_be_read(run, photos):
-    code, lines, talk = run("predict", "a" * 300, photos / "a.png", "--json")
-    assert (code, len(lines)) == (1, 1)
-    assert "name too long" in talk[-1]
+def test_arguments_that_do_not_fit_together_or_to_the_model(run, model_path, photos):
+    image = photos / "a.png"
+    for arguments, told in (
+        ([model_path, image, "--top", 0], "--top is 0; expected 1 to 3, the number of the model's classes: change it"),
+        ([model_path, image, "--top", 4], "--top is 4; expected 1 to 3, the number of the model's classes: change it"),
+        (
+            [model_path, image, "--json", "--csv"],
+            "--json and --csv were both given; expected one of them at most: leave the other out",
+        ),
+        (
+            [image, model_path, image],
+            f"the model {model_path} comes after an image; expected the model first: swap the two",
+        ),
+        (
+            [photos, model_path],
+            f"the model {model_path} comes after an image; expected the model first: swap the two",
+        ),
+        ([model_path], f"only the model {model_path} was given; expected images after it: name files or folders"),
+        (
+            [model_path, "-", "--shard", "0/2"],
+            "--shard was given with -; expected files or folders, which it divides: leave one out",
+        ),
+        *(
+            (
+                [model_path, image, f"--shard={shard}"],
+                f"--shard is {shard!r}; expected I/N, I from 0 to N-1, such as 0/8 to 7/8: number the tasks of the "
+                "array from 0",
+            )
+            for shard in ("3", "3/3", "-1/3", "a/b", "0/9999999999", "1/2/3")
+        ),
+    ):
+        assert run("predict", *arguments) == (1, [], [f"error: {told}"])
 
 
 # Without naming the model file
@@ -320,18 +274,16 @@ def test_latest_is_a_run_and_pretrained_is_the_classifier_of_the_package(run, ph
     assert json.loads(run("predict", "pretrained", "--json")[1][0])["label"] == prediction.label
 
 
-def test_names_that_would_command_a_terminal_or_break_a_line_are_escaped(run, model_path, photos):
+def test_names_that_would_command_a_terminal_or_break_a_line_are_escaped_but_in_csv_to_a_file(
+    run, model_path, photos, monkeypatch
+):
     odd = photos / "\x1b[31m\nred.png"
     (photos / "a.png").rename(odd)
     (photos / "\x1b[2J.png").write_text("no image")
     _, lines, talk = run("predict", model_path, odd, photos / "\x1b[2J.png")
     assert lines[1].endswith("/\\x1b[31m\\nred.png")
     assert talk[0].startswith(f"error: {photos}/\\x1b[2J.png cannot be used")
-
-
-def test_csv_keeps_a_name_as_it_is_but_on_a_terminal(run, model_path, photos, monkeypatch):
-    odd = photos / "\x1b[2J.png"
-    (photos / "a.png").rename(odd)
+    odd = odd.rename(photos / "\x1b[2J.png")
     assert run("predict", model_path, odd, "--csv")[1][1].startswith(f"{odd},red,")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert run("predict", model_path, odd, "--csv")[1][1].startswith(f"{photos}/\\x1b[2J.png,red,")
@@ -358,87 +310,55 @@ def test_csv_is_read_back_as_it_was_meant_whatever_the_names_are(typed, tmp_path
 
 
 def test_the_table_shortens_and_escapes_labels(run, tmp_path, photos):
-    model = tmp_path / "odd.onnx"
-    model.write_bytes(models.content(contract=models.contract(labels=["r" * 250, "g\x1b[2J", "b"])))
-    _, lines, _ = run("predict", model, photos / "a.png")
+    labels = ["r" * 250, "g\x1b[2J", "b"]
+    (tmp_path / "odd.onnx").write_bytes(models.content(contract=models.contract(labels=labels)))
+    _, lines, _ = run("predict", tmp_path / "odd.onnx", photos / "a.png")
     cells = ("r" * 19 + "… 100.00%", r"g\x1b[2J".ljust(20) + "   0.00%", "b".ljust(20) + "   0.00%")
     assert lines[1] == "   ".join([*cells, f"{photos}/a.png"])
-
-
-def test_names_that_the_encoding_lacks_are_written_as_escapes(model_path, photos, monkeypatch):
-    (photos / "a.png").rename(photos / "ä\udcff.png")
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    monkeypatch.setattr(sys, "argv", ["cifarnet", "predict", str(model_path), str(photos / "ä\udcff.png"), "--csv"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert not done.value.code
-    assert b"/\\xe4\\udcff.png,red," in written.getvalue()
+    assert json.loads(run("predict", tmp_path / "odd.onnx", photos / "a.png", "--json")[1][0])["label"] == labels[0]
 
 
 # The bar
 
 
-def test_many_files_move_a_bar_where_somebody_watches(run, model_path, photos, monkeypatch):
-    monkeypatch.setattr(display, "BAR_FROM", 5)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+@pytest.mark.parametrize(("bar_from", "watched", "moves"), [(5, True, True), (6, True, False), (1, False, False)])
+def test_many_files_move_a_bar_where_somebody_watches(run, model_path, photos, monkeypatch, bar_from, watched, moves):
+    monkeypatch.setattr(display, "BAR_FROM", bar_from)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: watched, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     code, lines, talk = run("predict", model_path, photos, "--json")
     assert (code, len(lines)) == (0, 5)
-    assert "5/5" in "".join(talk)
+    assert ("5/5" in "".join(talk), talk != []) == (moves, moves)
 
 
-def test_a_handful_of_files_has_no_bar(run, model_path, photos, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert run("predict", model_path, photos)[2] == []
-
-
-def test_where_nobody_watches_there_is_no_bar(run, model_path, photos, monkeypatch):
-    monkeypatch.setattr(display, "BAR_FROM", 1)
-    assert run("predict", model_path, photos)[2] == []
-
-
-@pytest.mark.filterwarnings("default")  # as on the command line: Pillow would only warn of this one
-def test_a_bomb_is_an_error_without_a_warning_beside(run, model_path, photos):
-    Image.new("1", (30_000, 3_000)).save(photos / "wide.png")
-    code, lines, talk = run("predict", model_path, photos / "wide.png")
-    assert (code, lines, len(talk)) == (1, [], 1)
-    assert "wide.png is too large (Image size (90000000 pixels), which may be a decompression bomb); " in talk[0]
-    assert talk[0].endswith("; expected at most 89,478,485 pixels: scale it down or raise CIFARNET_MAX_PIXELS")
-
-
-@pytest.mark.filterwarnings("default")
-def test_the_limit_that_was_set_is_the_only_one_that_is_named(run, model_path, photos, monkeypatch):
+@pytest.mark.filterwarnings("default")  # as on the command line: Pillow would only warn of the first one
+def test_a_bomb_is_an_error_without_a_warning_beside_by_the_limit_that_was_set(run, model_path, photos, monkeypatch):
+    told = (
+        "error: {} is too large (Image size ({} pixels), which may be a decompression bomb); expected at most {} "
+        "pixels: scale it down or raise CIFARNET_MAX_PIXELS"
+    )
+    (photos / "wide.png").write_bytes(png_bytes(30_000, 3_000, b""))
+    lines = [told.format(photos / "wide.png", 90_000_000, "89,478,485")]
+    assert run("predict", model_path, photos / "wide.png") == (1, [], lines)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     monkeypatch.setenv("CIFARNET_MAX_PIXELS", "10")
     Image.new("RGB", (33, 40)).save(photos / "a.bmp")
-    _, _, (told,) = run("predict", model_path, photos / "a.bmp")
-    assert "(Image size (1320 pixels), which may be a decompression bomb); expected at most 10 pixels: " in told
-
-
-def test_the_command_and_the_library_say_the_same(run, model_path, photos):
-    _, lines, _ = run("predict", model_path, photos, "--json")
-    outcomes = Classifier(model_path).stream(photos)
-    expected = [(str(each.path), each.prediction.label, each.prediction.probability) for each in outcomes]
-    assert [(each["file"], each["label"], each["probability"]) for each in map(json.loads, lines)] == expected
-
-
-def test_an_empty_path_is_not_the_working_folder(classifier):
-    (outcome,) = classifier.stream([""])
-    assert str(outcome.error) == "an image path is empty; expected a file or folder: is the variable set?"
+    lines = [told.format(photos / "a.bmp", 1320, 10)]
+    assert run("predict", model_path, photos / "a.bmp") == (1, [], lines)
 
 
 # Shards
 
 
 @pytest.mark.parametrize("output", ["--json", "--csv"])
-def test_shards_give_every_line_once(run, model_path, photos, output):
+def test_shards_give_every_line_once_and_one_without_images_a_header_alone(run, model_path, photos, output):
     _, whole, _ = run("predict", model_path, photos, output)
-    shards = [run("predict", model_path, photos, output, "--shard", f"{index}/3")[1] for index in range(3)]
-    lines = [line for shard in shards for line in shard]
+    shards = [run("predict", model_path, photos, output, "--shard", f"{index}/9")[1] for index in range(9)]
     if output == "--csv":
-        assert [shard[0] for shard in shards] == [whole[0]] * 3
-        lines = [whole[0], *(line for shard in shards for line in shard[1:])]
+        header = "file,label_1,probability_1,label_2,probability_2,label_3,probability_3"
+        assert {shard.pop(0) for shard in (*shards, whole)} == {header}
+    lines = [line for shard in shards for line in shard]
+    assert [] in shards
     assert sorted(lines) == sorted(whole)
     assert lines != whole, "expected another order: more than one shard with images"
 
@@ -458,32 +378,3 @@ def test_a_shard_keeps_its_files_when_others_come_or_the_folder_moves(run, model
     assert len(before) == 5
     assert len(after) == 8
     assert before.items() <= after.items()
-
-
-def test_a_shard_without_images_is_a_header_alone(run, model_path, photos):
-    (header,) = {run("predict", model_path, photos / "a.png", "--csv", "--shard", f"{i}/9")[1][0] for i in range(9)}
-    lengths = [len(run("predict", model_path, photos / "a.png", "--csv", "--shard", f"{i}/9")[1]) for i in range(9)]
-    assert header.startswith("file,label_1")
-    assert sorted(lengths) == [1] * 8 + [2]
-
-
-def test_a_folder_without_images_is_reported_by_one_shard(run, model_path, tmp_path):
-    (tmp_path / "empty").mkdir()
-    codes = [run("predict", model_path, tmp_path / "empty", "--shard", f"{index}/3")[0] for index in range(3)]
-    assert sorted(codes) == [0, 0, 1]
-
-
-@pytest.mark.parametrize("given", ["3", "3/", "3/3", "-1/3", "1/0", "a/b", "1.0/3", "0/9999999999", "1/2/3"])
-def test_a_shard_that_does_not_exist_is_refused(run, model_path, photos, given):
-    code, lines, talk = run("predict", model_path, photos, f"--shard={given}")
-    assert (code, lines) == (1, [])
-    assert talk == [
-        f"error: --shard is {given!r}; expected I/N, I from 0 to N-1, such as 0/8 to 7/8: number the tasks of the "
-        "array from 0"
-    ]
-
-
-def test_standard_input_has_no_shards(run, model_path):
-    code, lines, talk = run("predict", model_path, "-", "--shard", "0/2")
-    assert (code, lines) == (1, [])
-    assert talk == ["error: --shard was given with -; expected files or folders, which it divides: leave one out"]
