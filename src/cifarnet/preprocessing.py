@@ -31,7 +31,7 @@ EXTENSIONS = (
 SYSTEM_FOLDERS = frozenset(("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin"))
 """Names, in lower case, of folders in which systems keep thumbnails, attributes and deleted files."""
 
-VERSION = 1
+VERSION = 2
 """Version of the preprocessing, part of the cache key: increase it with any change that affects pixels."""
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", *(("AVIF",) if _READS_AVIF else ()))
@@ -178,10 +178,14 @@ def bombs_refused() -> Iterator[None]:
 def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Preprocess an image to uint8 of ``shape`` (height, width, 3), RGB, 0-255, as ``contract.RECIPE`` describes.
 
-    An RGB image of that size is returned unchanged. Raises ValueError as ``rgb`` does, and for TIFF files of 12 bits.
+    An RGB image of that size is returned unchanged. Raises ValueError as ``rgb`` does, and for TIFF files of 12 bits, or
+    of 16 bits where 0 is white: Pillow neither scales the first to 16 bits nor inverts the second.
     """
-    if getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample) == (12,):  # Pillow does not scale them to 16 bits
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(ExifTags.Base.BitsPerSample) == (12,):
         raise ValueError("pixels of 12 bits; expected 8 or 16 bits")
+    if image.mode.startswith("I;16") and tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
+        raise ValueError("16-bit pixels with 0 as white; expected 0 as black")
     if not all(image.size):
         raise ValueError(f"{image.width}x{image.height} pixels; expected at least one")
     _scale_transparency(image)
@@ -200,6 +204,7 @@ def _scale_transparency(image: Image.Image) -> None:
 
 def upright(image: Image.Image) -> Image.Image:
     """Rotate an image by its EXIF orientation, if it has one that can be read."""
+    image.load()  # Pillow rotates TIFF files meanwhile, and removes their orientation
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (KeyError, SyntaxError, TypeError, ValueError, struct.error):  # a damaged block beside sound pixels

@@ -82,14 +82,23 @@ def test_pixels_without_a_defined_range_and_a_folder_are_refused(tmp_path):
         told = f"^pixels of mode {mode}, whose range is not defined; expected 8 or 16 bits$"
         with pytest.raises(DataError, match=told):
             read_pixels(tmp_path / "a.tif")
-    # Pillow reads 12 bits as 16, in which they would be nearly black.
-    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
-    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
-    file = b"II*\0" + struct.pack("<I", 12) + b"\xff\xff\xff\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    # Pillow reads 12 bits as 16, in which they would be nearly black, and inverts white as 0 in 8 bits only.
     with pytest.raises(DataError, match=r"^pixels of 12 bits; expected 8 or 16 bits$"):
-        read_pixels(io.BytesIO(file))
+        read_pixels(_tiff(bits=12, black=1))
+    with pytest.raises(DataError, match=r"^16-bit pixels with 0 as white; expected 0 as black$"):
+        read_pixels(_tiff(bits=16, black=0))
+    assert read_pixels(_tiff(bits=16, black=1)).max() == 255
+    assert read_pixels(_tiff(bits=8, black=0)).max() == 0
     with pytest.raises(DataError, match=r"^Is a directory$"):
         read_pixels(tmp_path)
+
+
+def _tiff(*, bits, black):
+    """Return a gray TIFF file of 2x1 pixels, all bits set; ``black`` is 1 if 0 is black and 0 if it is white."""
+    tags = [(256, 2), (257, 1), (258, bits), (259, 1), (262, black), (273, 8), (277, 1), (278, 1), (279, bits // 4)]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<I", 12) + b"\xff\xff\xff\xff"
+    return io.BytesIO(head + struct.pack("<H", len(tags)) + entries + bytes(4))
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8])
@@ -134,14 +143,16 @@ def test_a_png_with_a_large_text_or_color_profile_is_read_but_a_broken_one_is_st
             read_pixels(io.BytesIO(content))
 
 
-def test_every_orientation_is_turned_as_pillow_does(tmp_path):
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_every_orientation_is_turned_once_as_pillow_does(kind):
     for orientation in range(1, 10):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        Image.fromarray(_gradient()).save(tmp_path / "turned.png", exif=exif)
-        with Image.open(tmp_path / "turned.png") as image:
-            expected = np.asarray(ImageOps.exif_transpose(image))
-        np.testing.assert_array_equal(read_pixels(tmp_path / "turned.png"), expected)
+        Image.fromarray(_gradient()).save(file := io.BytesIO(), kind, exif=exif, lossless=True)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
+        image = Image.open(file)
+        for found in (read_pixels(file), pixels(image), pixels(image)):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_a_damaged_exif_block_does_not_matter_and_its_orientation_is_used(tmp_path):

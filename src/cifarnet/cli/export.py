@@ -94,7 +94,7 @@ def _print_result(exported: "Exported") -> None:
     lines = [
         f"{shown(exported.path)}: {exported.precision}, {exported.size_bytes:,} bytes, sha256 {exported.sha256}",
         f"  verified on {parity.images:,} test images: accuracy {percent(parity.accuracy, 2)}, trained model "
-        f"{percent(parity.trained_accuracy, 2)}, largest probability difference {worst:.2g}",
+        f"{percent(parity.trained_accuracy, 2)}; largest probability difference {worst:.2g}, edge cases included",
     ]
     for each in exported.latencies:
         verdict = f"{each.speedup:.2f}x speedup" if each.speedup > 1 else "no speedup"

@@ -170,7 +170,7 @@ def say_result(run: Run, record: RunRecord) -> None:
     validation, test = record.metrics.validation, record.metrics.test
     if validation and test:
         say(
-            f"Best epoch {record.best_epoch} (lowest validation loss): "
+            f"Best epoch {record.best_epoch} (by validation loss): "
             f"validation accuracy {100 * validation.accuracy:.2f}%, test accuracy {100 * test.accuracy:.2f}%."
         )
         _say_recall(test, record.data.labels)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,7 +67,6 @@ def command(
     say_left_out(dataset)
     adapted = settings.for_dataset(dataset, changes)
     say(f"backend {choose()}, recipe {recipe_label(recipe)}, data {data}, journal {storage}")
-    best = _free(best, _recipes(settings, changes, search(adapted, dataset, storage, trials=0)))
     with stop_on_signal() as stop:
         limit = max_minutes if max_minutes is not None else minutes if minutes is not None else math.inf
         study = search(
@@ -79,7 +78,7 @@ def command(
         raise RunError("no trial has finished; expected one at least: run the command again, with more time or trials")
     _show(study, importance(study))
     documents = _recipes(settings, changes, study)
-    best = _free(best, documents)  # again, because it may have been edited meanwhile
+    best = _free(best, documents)
     write_atomically(best, f"{json.dumps(documents[0], indent=2)}\n".encode())
     words = [] if data == "cifar10" else ["--data", data]
     words += ([] if image_size == IMAGE_SIZE else ["--image-size", str(image_size)]) + ["--skip-broken"] * skip_broken
@@ -109,15 +108,19 @@ def _recipes(settings: Recipe, changes: dict[str, Any], study: "Study") -> list[
 
 
 def _free(best: Path, documents: list[dict[str, Any]]) -> Path:
-    """Return ``best``, or another name if that file is none of the recipes in ``documents``."""
-    if not best.exists():
-        return best
-    with suppress(ValueError):
-        if json.loads(best.read_bytes()) in documents:
-            return best
-    other = best.with_suffix(".new.json")
-    say(f"note: {best} has other settings than the trials: it is kept, and the best ones are written to {other}")
-    return other
+    """Return ``best``, or a name with a number if that file is none of the recipes in ``documents``."""
+    numbered = (best.with_suffix(f".{number}.json") for number in count(2))
+    free = next(path for path in chain([best], numbered) if not path.exists() or _document(path) in documents)
+    if free != best:
+        say(f"note: {best} has other settings than the trials: it is kept, and the best ones are written to {free}")
+    return free
+
+
+def _document(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _finished(study: "Study") -> "list[FrozenTrial]":

@@ -63,8 +63,8 @@ def evaluate(predictor: Any, split: Split, workers: Workers = ALONE) -> Score:
     """Return loss and accuracy of ``predictor`` on ``split``, such as ``dataset.test``; ``workers`` as in ``predict``.
 
     ``predictor`` is a Keras model, a ``Classifier``, or a function from images uint8 (n, h, w, 3), RGB, 0-255, to
-    logits or probabilities, an array (n, classes). Rows that are non-negative and sum to 1 are treated as
-    probabilities.
+    logits or probabilities, an array (n, classes). Rows that are non-negative and sum to 1, up to the rounding of
+    half precision, are treated as probabilities.
 
     Raises ``UsageError`` for other arguments, and ``DataError`` if the split has no images or if the predictor does not
     return such an array.
@@ -76,7 +76,7 @@ def evaluate(predictor: Any, split: Split, workers: Workers = ALONE) -> Score:
             f"the predictor returns the shape {found.shape}; expected ({len(split)}, {classes}) or more columns: pass "
             "one that returns a logit or a probability per class"
         )
-    if (found >= 0).all() and np.allclose(found.sum(axis=1), 1, rtol=0, atol=1e-4):
+    if (found >= 0).all() and np.allclose(found.sum(axis=1), 1, rtol=0, atol=0.02):
         found = np.log(np.maximum(found, np.finfo(np.float32).tiny))  # logits, up to a constant
     return score(found, split.labels)
 

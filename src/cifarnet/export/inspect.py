@@ -31,7 +31,7 @@ class Layer:
     shape: tuple[int, ...]
     """Output shape for one image, channels first; empty if the file does not contain it."""
     parameters: int
-    """Number of parameters; shared ones count for each layer."""
+    """Number of parameters, with scales and other constants; shared ones count for each layer."""
     multiply_adds: int
     """Multiply-adds per image; 0 if the file does not contain the shapes."""
 
@@ -47,7 +47,7 @@ class Inspection:
     contract: dict[str, Any]
     layers: tuple[Layer, ...]
     parameters: int
-    """Number of parameters in the graph, each counted once."""
+    """Number of parameters in the file: weights, and the scales and temperature of the graph."""
     parity: dict[str, Any] | None
     """Content of the parity file beside the model, or None if there is none for this very model."""
 

@@ -56,8 +56,8 @@ def write_report(run: Run, evaluation: Evaluation, dataset: Dataset, engine: str
     figures = draw_figures(evaluation, dataset, evidence.robustness)
     if evidence.history:
         draw_curves(evidence.history, evidence.record.best_epoch, run.path / CURVES, evidence.record.custom.loss_title)
-    for name in FIGURES:
-        if name not in figures:  # a stale figure of an earlier report
+    if (run.path / PAGE).exists():
+        for name in set(FIGURES) - set(figures):  # stale figures of an earlier report
             (run.path / name).unlink(missing_ok=True)
     for name, content in figures.items():
         write_atomically(run.path / name, content)
