@@ -2,7 +2,7 @@
 
 Needs cifarnet and ray[data] on every machine of the cluster, and a shared disk. Writes one output file per input file,
 or up to 64 for a folder of images. Output files are written atomically and existing ones are skipped, so the same
-command continues a job that was killed.
+command continues a job that was killed. Images that were added since then need another output folder.
 """
 
 import argparse

@@ -178,8 +178,8 @@ def bombs_refused() -> Iterator[None]:
 def pixels(image: Image.Image, shape: Shape = IMAGE_SHAPE) -> NDArray[np.uint8]:
     """Preprocess an image to uint8 of ``shape`` (height, width, 3), RGB, 0-255, as ``contract.RECIPE`` describes.
 
-    An RGB image of that size is returned unchanged. Raises ValueError as ``rgb`` does, and for TIFF files of 12 bits, or
-    of 16 bits where 0 is white: Pillow neither scales the first to 16 bits nor inverts the second.
+    An RGB image of that size is returned unchanged. Raises ValueError as ``rgb`` does, and for TIFF files of 12 bits,
+    which Pillow does not scale to 16 bits, and of 16 bits where 0 is white, which it does not invert.
     """
     tags = getattr(image, "tag_v2", {})
     if tags.get(ExifTags.Base.BitsPerSample) == (12,):
