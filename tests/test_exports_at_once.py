@@ -15,7 +15,7 @@ from cifarnet.backends import choose
 choose()
 
 from cifarnet.errors import RunError  # noqa: E402  # after the backend is chosen
-from cifarnet.export import export as exporting  # noqa: E402
+from cifarnet.export import export_run as exporting  # noqa: E402
 from cifarnet.export.parity import Parity  # noqa: E402
 from cifarnet.export.publish import Exported, write_export  # noqa: E402
 from cifarnet.run.folder import Run  # noqa: E402

@@ -61,7 +61,7 @@ def warm_up(folder: Path) -> None:
     import cifarnet.evaluation.reproduce
     import cifarnet.evaluation.robustness
     import cifarnet.evaluation.target
-    import cifarnet.export.export
+    import cifarnet.export.export_run
     import cifarnet.report
     import cifarnet.training.train  # noqa: F401
     from cifarnet.evaluation import metrics as measures

@@ -25,7 +25,7 @@ from benchmarks.campaign.fuzz import Kind
 from cifarnet.backends import choose
 from cifarnet.config import ModelConfig
 from cifarnet.data import load_dataset
-from cifarnet.data.folder import open_labeled_images
+from cifarnet.data.class_folders import open_labeled_images
 from cifarnet.errors import CifarnetError
 from cifarnet.evaluation.reproduce import planned_epochs
 from cifarnet.evaluation.target import run_target

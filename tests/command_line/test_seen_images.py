@@ -13,7 +13,7 @@ from cifarnet.data import load_dataset
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import ConfigError, DataError, RunError
 from cifarnet.evaluation.reproduce import reproduce
-from cifarnet.export.export import export_run
+from cifarnet.export.export_run import export_run
 from cifarnet.model.network import build_model, save_weights
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cifarnet.data import cache_folder, cache_state, load_dataset, verify
-from cifarnet.data.cache import open_cache, write_cache
+from cifarnet.data.cifar10_cache import open_cache, write_cache
 from cifarnet.data.official_files import read_release
 from cifarnet.errors import DataError, IntegrityError
 

@@ -14,7 +14,7 @@ from tests.lfs import POINTER
 from tests.png import png_bytes
 
 from cifarnet.data import load_dataset
-from cifarnet.data.folder import open_labeled_images
+from cifarnet.data.class_folders import open_labeled_images
 from cifarnet.errors import ConfigError, DataError
 from cifarnet.preprocessing import read_pixels
 

@@ -16,7 +16,7 @@ from tests.data.conftest import source_of, tar_bytes
 
 import cifarnet
 from cifarnet.atomic import is_temporary, temporary_name
-from cifarnet.data.cache import open_cache
+from cifarnet.data.cifar10_cache import open_cache
 from cifarnet.data.download import fetch
 from cifarnet.errors import DataError, FetchError
 

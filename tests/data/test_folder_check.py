@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cifarnet.data import load_dataset
-from cifarnet.data.check import check_folder
 from cifarnet.data.contact_sheet import contact_sheet
+from cifarnet.data.folder_report import check_folder
 from cifarnet.dataset import Split
 
 

@@ -13,7 +13,7 @@ from tests.processes import python
 
 from cifarnet import preprocessing
 from cifarnet.data import decoding, image_cache, load_dataset
-from cifarnet.data.folder import open_labeled_images
+from cifarnet.data.class_folders import open_labeled_images
 from cifarnet.errors import DataError
 
 SECOND_NS = 10**9

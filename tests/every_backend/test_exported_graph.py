@@ -12,9 +12,9 @@ from cifarnet.config import ModelConfig
 from cifarnet.contract import VIEWS
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict
-from cifarnet.export import export as exporting
+from cifarnet.export import export_run as exporting
 from cifarnet.export.describe import describe
-from cifarnet.export.export import export_run
+from cifarnet.export.export_run import export_run
 from cifarnet.export.parity import extreme_images, keras_outputs, onnx_outputs
 from cifarnet.export.tolerances import Tolerances
 from cifarnet.export.writer import serialize, write_graph

@@ -17,7 +17,7 @@ from cifarnet.export.writer import serialize, write_graph
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import Run
 from cifarnet.training.begin import begin
-from cifarnet.training.best import calibration_of
+from cifarnet.training.best_weights import calibration_of
 from cifarnet.training.train import resume
 
 MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")

@@ -20,8 +20,8 @@ import pytest
 from cifarnet.contract import CONTRACT_KEY, views_of
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import predict, softmax, with_tta
-from cifarnet.export import export as exporting
-from cifarnet.export.export import export_precisions, export_run
+from cifarnet.export import export_run as exporting
+from cifarnet.export.export_run import export_precisions, export_run
 from cifarnet.export.inspect import inspect_model
 from cifarnet.export.publish import write_export
 from cifarnet.export.tolerances import Tolerances
@@ -33,7 +33,7 @@ from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.run.typed_json import members
 from cifarnet.runtime import Classifier
-from cifarnet.training.best import calibration_of, load_best_and_epoch
+from cifarnet.training.best_weights import calibration_of, load_best_and_epoch
 from cifarnet.training.import_weights import import_features, import_weights
 from cifarnet.training.same_data import same_hold_out
 from tests.lively import NORMALISED, with_lively_moments

@@ -4,8 +4,8 @@ import pytest
 
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.target import file_target
-from cifarnet.export import export as exporting
-from cifarnet.export.export import export_run
+from cifarnet.export import export_run as exporting
+from cifarnet.export.export_run import export_run
 from cifarnet.export.writer import write_graph
 from cifarnet.recipes import Recipe, recipe
 from cifarnet.report import write_report

@@ -8,8 +8,8 @@ import pytest
 from cifarnet.config import TrainConfig
 from cifarnet.data import hold_out
 from cifarnet.errors import ModelError, ParityError
-from cifarnet.export import export as exporting
-from cifarnet.export.export import export_run
+from cifarnet.export import export_run as exporting
+from cifarnet.export.export_run import export_run
 from cifarnet.export.inspect import inspect_model
 from cifarnet.runtime import Classifier
 from cifarnet.training.import_weights import import_weights

@@ -18,7 +18,7 @@ from cifarnet.errors import CheckpointError, ConfigError, ModelError, RunError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.evaluation.scoring import evaluate, predict
-from cifarnet.export.export import export_run
+from cifarnet.export.export_run import export_run
 from cifarnet.model.network import build_model, get_weights, predictor
 from cifarnet.recipes import Recipe
 from cifarnet.run.find import find_run
@@ -27,7 +27,7 @@ from cifarnet.run.record import RunRecord
 from cifarnet.run.typed_json import members
 from cifarnet.training import optimizer
 from cifarnet.training.begin import begin
-from cifarnet.training.best import calibration_of, load_best_and_epoch
+from cifarnet.training.best_weights import calibration_of, load_best_and_epoch
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.early_stopping import EarlyStopping
 from cifarnet.training.loop import Session

@@ -15,7 +15,7 @@ from .notes import by_extension
 from .options import JsonOption
 
 if TYPE_CHECKING:
-    from cifarnet.data.check import FolderReport
+    from cifarnet.data.folder_report import FolderReport
 
 SHOWN = 8
 """Maximum number of names or groups per list. Broken files are all printed, and --json has everything."""
@@ -42,7 +42,7 @@ def check_command(
     The exit code is 0 if `cifarnet train --data DIR` would accept the folder, otherwise 1.
     """
     from cifarnet.atomic import require_writable, write_atomically
-    from cifarnet.data.check import check_folder
+    from cifarnet.data.folder_report import check_folder
     from cifarnet.run.origin import require_outside
 
     if sheet is not None:

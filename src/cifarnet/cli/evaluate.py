@@ -98,7 +98,7 @@ def _open(name: str | None, runs: Path, backend: str | None) -> "Target":
 def _open_images(
     targets: "list[Target]", data: str | None, images: str | None, *, skip_broken: bool
 ) -> "tuple[Dataset, dict[str, Any]]":
-    from cifarnet.data.folder import open_labeled_images
+    from cifarnet.data.class_folders import open_labeled_images
     from cifarnet.evaluation.target import UNKNOWN, is_own, open_images, require_unseen, scored_images
 
     place = images or data

@@ -57,7 +57,11 @@ def command(
         raise UsageError(f"pretrained is exported already; expected a run of yours: copy {pretrained.MODEL}")
     found = trained_run(runs, run)
     choose(backend)
-    from cifarnet.export.export import export_precisions, open_run_images, writable_path  # Keras, now that it is chosen
+    from cifarnet.export.export_run import (  # Keras, now that it is chosen
+        export_precisions,
+        open_run_images,
+        writable_path,
+    )
 
     for name in precisions:  # check every name before the first file is written
         writable_path(found, name, output)

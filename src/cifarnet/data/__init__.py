@@ -20,8 +20,8 @@ from cifarnet.dataset import (
 from cifarnet.errors import ConfigError, DataError, IntegrityError, listed
 
 from .augmentation import batch_order
-from .cache import cache_folder, cache_state, open_cache, verify
 from .cifar10 import CIFAR10
+from .cifar10_cache import cache_folder, cache_state, open_cache, verify
 from .download import fetch
 from .official_files import holds_release, read_release
 from .splits import HoldOut, evenly_chosen, hold_out, hold_out_of
@@ -79,13 +79,13 @@ def load_dataset(
             return read_release(path, CIFAR10).opened_by(durable(path))
         if not path.is_dir() or not any(entry.is_dir() for entry in path.iterdir()):
             raise DataError(f"{path} is {_description(path)}; expected {_ACCEPTED}")
-        from .folder import read_class_folders  # imported here: it loads Pillow
+        from .class_folders import read_class_folders  # imported here: it loads Pillow
 
         shape = (image_size, image_size, IMAGE_SHAPE[2])
         options = {"skip_broken": skip_broken, "use_validation_folder": use_validation_folder}
         return read_class_folders(path, seed, split_by, progress or silent, shape, **options)
     except OSError as error:
-        from .folder import system_fault
+        from .class_folders import system_fault
 
         raise system_fault(source, error) from error
 

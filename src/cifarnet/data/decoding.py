@@ -19,7 +19,7 @@ from cifarnet.interrupt import Deferral, defer_interrupt
 from cifarnet.preprocessing import LIMIT_VARIABLE, bombs_refused, read_pixels
 from cifarnet.system import usable_cores
 
-from .cache import CACHE_VARIABLE
+from .cifar10_cache import CACHE_VARIABLE
 from .image_cache import MOST_BYTES, CachedImages, Stamp, cache_file, open_cached, write_cached
 
 _MOST_THREADS = 16

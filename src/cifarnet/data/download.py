@@ -15,8 +15,8 @@ from cifarnet.atomic import locked, remove_abandoned, temporary_name
 from cifarnet.dataset import Dataset, Progress, silent
 from cifarnet.errors import DataError, FetchError, IntegrityError, RunError, reason
 
-from .cache import CACHE_VARIABLE, cache_state, disk_errors, require_own_files, write_cache
 from .cifar10 import CIFAR10, NPM, SOURCES, Release, Source
+from .cifar10_cache import CACHE_VARIABLE, cache_state, disk_errors, require_own_files, write_cache
 from .official_files import read_release
 
 _TIMEOUT_S = 30.0

@@ -24,7 +24,7 @@ from cifarnet.atomic import write_atomically
 from cifarnet.contract import RECIPE, Shape
 from cifarnet.preprocessing import VERSION
 
-from .cache import cache_folder
+from .cifar10_cache import cache_folder
 
 MAGIC = b"cifarnet images 1\n"
 """First line of a cache file; the number is the version of its layout."""

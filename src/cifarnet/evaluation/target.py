@@ -24,7 +24,7 @@ from .scoring import Predictor, predict, with_tta
 
 if TYPE_CHECKING:
     from cifarnet.data import Progress
-    from cifarnet.training.best import Best
+    from cifarnet.training.best_weights import Best
 
 UNKNOWN = DataRecord(
     source=None,
@@ -99,7 +99,7 @@ def run_target(run: Run, backend: str) -> Target:
 
     @cache
     def best() -> "Best":
-        from cifarnet.training.best import load_best_and_epoch
+        from cifarnet.training.best_weights import load_best_and_epoch
 
         return load_best_and_epoch(run)
 
@@ -109,7 +109,7 @@ def run_target(run: Run, backend: str) -> Target:
         return predictor(best().model)
 
     def calibration(dataset: Dataset | None, views: int) -> Calibration | None:
-        from cifarnet.training.best import calibration_of, record_of
+        from cifarnet.training.best_weights import calibration_of, record_of
 
         if dataset is None or dataset.fingerprint != record.origin.fingerprint:
             return record_of(run, best().epoch).calibration_for(views)

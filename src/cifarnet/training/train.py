@@ -28,7 +28,7 @@ from cifarnet.run.state import require_resumable
 from cifarnet.system import usable_cores
 
 from .begin import begin, facts_of, require_fitting
-from .best import fit_calibration
+from .best_weights import fit_calibration
 from .checkpoint import checkpoint_of, settings_of
 from .custom import customized, resumed
 from .launch import join, require_alike

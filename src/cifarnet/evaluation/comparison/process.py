@@ -106,7 +106,7 @@ class _EpochPrinter(Observer):
 
 def _train(order: dict[str, Any]) -> dict[str, Any]:
     from cifarnet.evaluation.scoring import predict  # Keras, now that its framework is chosen
-    from cifarnet.export.export import export_run
+    from cifarnet.export.export_run import export_run
     from cifarnet.model.network import predictor
     from cifarnet.runtime import open_model
     from cifarnet.training.begin import begin

@@ -15,7 +15,7 @@ from cifarnet.errors import DataError, counted, shell_word
 from cifarnet.preprocessing import Header, read_header
 
 from .class_files import Layout, find_layout
-from .folder import ReadImages, pointer, read_class_folders, read_files
+from .class_folders import ReadImages, pointer, read_class_folders, read_files
 from .image_facts import are_flat, average_hashes, groups, is_unequal
 from .splits import TEST_FRACTION, hold_out, hold_out_of
 

@@ -9,8 +9,8 @@ from onnx import helper, numpy_helper
 from cifarnet.dataset import Split
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict
-from cifarnet.export import export as exporting
-from cifarnet.export.export import export_run
+from cifarnet.export import export_run as exporting
+from cifarnet.export.export_run import export_run
 from cifarnet.export.parity import _require_accuracy, check_parity, keras_outputs
 from cifarnet.export.tolerances import Tolerances, tolerances_of
 from cifarnet.export.writer import serialize, write_graph

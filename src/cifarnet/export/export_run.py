@@ -22,7 +22,7 @@ from cifarnet.run.folder import RECORD, Run
 from cifarnet.run.origin import require_outside
 from cifarnet.runtime import open_model
 from cifarnet.system import images_at_once
-from cifarnet.training.best import calibration_of, load_best_and_epoch, record_of
+from cifarnet.training.best_weights import calibration_of, load_best_and_epoch, record_of
 from cifarnet.training.kept_images import is_kept, kept_test_images
 from cifarnet.training.same_data import same_hold_out
 from cifarnet.training.train import RUN

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import cifarnet
-from cifarnet.data.folder import open_labeled_images
+from cifarnet.data.class_folders import open_labeled_images
 from cifarnet.errors import CifarnetError, DataError, ModelError, ParityError, RunError, UsageError
 from cifarnet.evaluation.scoring import softmax
 from cifarnet.evaluation.target import file_target, open_images
-from cifarnet.export import keras_model
+from cifarnet.export import export_model as exporting
 from cifarnet.export.writer import write_graph
 from cifarnet.run.state import require_own_export
 
@@ -93,7 +93,7 @@ def test_one_sigmoid_becomes_two_classes_and_labels_may_be_a_column(tmp_path):
 def test_a_file_of_another_network_is_refused_and_an_earlier_export_stays(model, tmp_path, monkeypatch):
     path, other = tmp_path / "model.onnx", classifier(layers.Dense(3, activation="softmax"), seed=1)
     before = cifarnet.export_model(model, path, *images(20), class_names=NAMES).sha256
-    monkeypatch.setattr(keras_model, "write_graph", lambda _, **settings: write_graph(other, **settings))
+    monkeypatch.setattr(exporting, "write_graph", lambda _, **settings: write_graph(other, **settings))
     with pytest.raises(ParityError, match="no file was written"):
         cifarnet.export_model(model, path, *images(20), class_names=NAMES)
     assert cifarnet.Classifier(path).contract["labels"] == NAMES
