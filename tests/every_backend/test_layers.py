@@ -33,25 +33,14 @@ def mask(shape, rate, seed, stream, step):
     return ops.convert_to_numpy(dropout_mask(shape, rate, seed, stream, step)).astype(bool)
 
 
-@pytest.mark.parametrize("step", [0, 1, 1167, 2**31 - 1])
-@pytest.mark.parametrize(("seed", "stream"), [(0, 1), (7, 3), (2**31 - 1, 2)])
-def test_dropout_masks_are_those_of_numpy_bit_for_bit(step, seed, stream):
+@pytest.mark.parametrize(("seed", "stream", "step"), [(0, 1, 0), (7, 3, 1167), (2**31 - 1, 2, 2**31 - 1)])
+def test_dropout_masks_are_those_of_numpy_bit_for_bit(seed, stream, step):
     np.testing.assert_array_equal(
         mask((30, 512), 0.4, seed, stream, step), numpy_mask((30, 512), 0.4, seed, stream, step)
     )
 
 
-@pytest.mark.parametrize("other", [(1, 1, 5), (0, 2, 5), (0, 1, 6)])
-def test_another_seed_stream_or_step_gives_another_mask(other):
-    same = np.mean(mask((30, 512), 0.5, *other) == mask((30, 512), 0.5, 0, 1, 5))
-    assert 0.47 < same < 0.53  # half of two independent fair masks agree; six standard deviations are 0.024
-
-
-def test_the_mask_of_a_ragged_batch_is_the_top_of_the_full_one():
-    np.testing.assert_array_equal(mask((20, 64), 0.5, 0, 1, 9), mask((30, 64), 0.5, 0, 1, 9)[:20])
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [0.1, 0.9])
 def test_dropout_keeps_its_share_and_the_mean(rate):
     layer = Dropout(rate, seed=3, stream=1)
     kept = ops.convert_to_numpy(layer(np.ones((200, 500), np.float32), training=True))
@@ -68,9 +57,10 @@ def test_dropout_is_nothing_outside_training_and_moves_on_within_it():
     assert (first != second).any()
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (3, 9, 7, 5)])
-@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("padding", "shape", "size"),
+    [("same", (2, 32, 32, 3), 3), ("same", (3, 9, 7, 5), 5), ("valid", (3, 9, 7, 5), 3), ("valid", (3, 9, 7, 5), 1)],
+)
 def test_convolution_agrees_with_the_stock_layer(padding, shape, size):
     ours, stock = (kind(6, size, padding=padding) for kind in (Conv2D, keras.layers.Conv2D))
     images = RNG.standard_normal(shape).astype(np.float32)
