@@ -70,10 +70,6 @@ def test_a_folder_without_runs(fails, command):
     assert fails(*command).startswith("runs holds no run; expected a folder with run.json")
 
 
-def test_a_name_with_a_line_break_gives_one_line(fails):
-    assert fails("evaluate", "two\nlines").startswith("two lines is no run folder")
-
-
 def test_a_broken_record(fails, tmp_path):
     write_run(tmp_path)
     (tmp_path / "runs" / "stored" / "run.json").write_text('{"format": 1')
@@ -161,11 +157,10 @@ def test_the_pretrained_classifier_needs_no_export(fails):
     assert fails("export", "pretrained", "--output", "model.onnx") == message
 
 
-@pytest.mark.parametrize("names", [("--fp16", "--int8"), ("--int8", "--fp16", "--onnx")])
-def test_all_names_of_an_export_are_checked_before_a_file_is_written(run, tmp_path, names):
+def test_all_names_of_an_export_are_checked_before_a_file_is_written(run, tmp_path):
     folder = tmp_path / "runs" / write_run(tmp_path, has_weights=True)
     (folder / "model.int8.onnx").write_bytes(b"mine")
-    message = fails_after_messages(run, "export", *names)
+    message = fails_after_messages(run, "export", "--fp16", "--int8")
     assert message.startswith("the export would replace ")
     assert "model.int8.onnx, which is not an exported model" in message
     assert {path.name for path in folder.glob("model*")} == {"model.int8.onnx"}

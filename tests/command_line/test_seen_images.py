@@ -33,11 +33,7 @@ JOB = Recipe(
 
 def begun(source, root, *, seed=0, warm_start=None):
     """Create a run with weights, as if it had been trained."""
-    job = (
-        JOB
-        if seed == 0
-        else Recipe(name="seed", model=JOB.model, train=TrainConfig(validation_fraction=0.3, seed=seed))
-    )
+    job = JOB.changed({"seed": seed})
     dataset = source if isinstance(source, Dataset) else load_dataset(source, seed=seed)
     run = begin(job, dataset, root, warm_start=warm_start)
     save_weights(build_model(job.model), run.best_weights, 1)
@@ -95,7 +91,7 @@ def last_line(run, *arguments):
 FILE = "runs/latest/model.onnx"
 
 
-@pytest.mark.parametrize(("model", "again"), [("latest", resaved), (FILE, moved), (FILE, linked)])
+@pytest.mark.parametrize(("model", "again"), [("latest", resaved), (FILE, linked)])
 def test_a_folder_with_training_images_is_not_evaluated(run, trained, tmp_path, model, again):
     known = len(load_dataset(tmp_path / "photos").train)
     other = again(tmp_path / "photos", tmp_path / "other")
@@ -104,7 +100,7 @@ def test_a_folder_with_training_images_is_not_evaluated(run, trained, tmp_path, 
     assert message.endswith("name a folder of others")
 
 
-@pytest.mark.parametrize(("model", "command"), [("latest", "evaluate"), (FILE, "evaluate"), ("latest", "robustness")])
+@pytest.mark.parametrize(("model", "command"), [(FILE, "evaluate"), ("latest", "robustness")])
 def test_a_copy_with_another_split_is_not_evaluated(run, trained, tmp_path, model, command):
     other = resaved(tmp_path / "photos", tmp_path / "other")
     test = len(load_dataset(other).test)
@@ -113,7 +109,7 @@ def test_a_copy_with_another_split_is_not_evaluated(run, trained, tmp_path, mode
     )
 
 
-@pytest.mark.parametrize(("model", "again"), [("latest", moved), (FILE, linked), (FILE, copied)])
+@pytest.mark.parametrize(("model", "again"), [("latest", moved), (FILE, copied)])
 def test_the_test_split_is_evaluated_at_any_location(run, trained, tmp_path, model, again):
     other = again(tmp_path / "photos", tmp_path / "other")
     code, stdout, stderr = run("evaluate", model, "--data", other, "--json")
@@ -177,7 +173,7 @@ def test_a_damaged_list_of_images_is_refused(run, trained, tmp_path):
 # A training that starts from another
 
 
-@pytest.mark.parametrize("again", [resaved, moved, linked, copied])
+@pytest.mark.parametrize("again", [resaved, moved])
 def test_no_training_image_of_the_weights_is_held_out(run, trained, tmp_path, again):
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "train", "--data", other, "--from", "latest", "--seed", "5")
@@ -251,11 +247,6 @@ def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path
     begun(make_noise(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
 
 
-def test_training_images_of_the_warm_start_are_not_evaluated(run, trained, tmp_path):
-    begun(make_noise(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
-    assert "are training images of" in last_line(run, "evaluate", "--images", tmp_path / "photos")
-
-
 def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):
     seen = [{"source": "/s", "data": "d", "hold_out": "h", "seed": 0, "validation_fraction": 0.1}]
     started = {"warm_start": {"run": "earlier", "weights_sha256": "0" * 64, "seen": seen}}
@@ -295,7 +286,7 @@ def test_errors_about_moved_or_changed_images_name_the_option(run, trained, tmp_
         assert ("--images" in message) == (command[0] == "evaluate")
 
 
-@pytest.mark.parametrize("runs", ["runs", ".", "cat", "../link/cat/runs"])
+@pytest.mark.parametrize("runs", [".", "../link/cat/runs"])
 def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
     photos = make_noise(tmp_path / "photos")
     (tmp_path / "link").symlink_to("photos")
@@ -306,11 +297,6 @@ def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
         f"inside the images in {photos}; expected another folder: name one (--runs, in Python runs=)"
     )
     assert sorted(photos.rglob("*")) == before
-
-
-def test_no_run_is_created_inside_the_images_from_python(tmp_path):
-    with pytest.raises(RunError, match="inside the images in"):
-        begun(make_noise(tmp_path / "photos"), tmp_path / "photos" / "runs")
 
 
 def test_no_model_is_written_inside_the_images(run, trained, tmp_path):

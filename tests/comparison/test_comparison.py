@@ -18,7 +18,6 @@ from tests.records import document
 
 from cifarnet.backends import NAMES
 from cifarnet.cli.compare import _print_result
-from cifarnet.config import ModelConfig
 from cifarnet.data import hold_out, load_dataset
 from cifarnet.errors import BackendError, RunError, UsageError
 from cifarnet.evaluation.comparison.charts import agreement_matrix, draw_comparison
@@ -67,7 +66,7 @@ def test_first_losses_and_gradients_agree_within_rounding(compared):
         assert pair["curve_difference"] >= 0
 
 
-def test_gradients_are_those_of_the_objective_and_those_of_another_seed_differ(photos):
+def test_gradients_are_those_of_the_objective_and_those_of_another_seed_differ(photos, small):
     program = f"""
 import json, numpy as np, cifarnet
 from dataclasses import replace
@@ -80,7 +79,7 @@ from cifarnet.training.optimizer import objective
 from cifarnet.model.network import build_model, logits_of
 import torch
 dataset = cifarnet.load_dataset({str(photos)!r})
-plan = Plan(backends=("jax", "torch"), epochs=1)
+plan = Plan(backends=("jax", "torch"), epochs=1, recipe={str(small)!r})
 job = plan.settings(dataset, 0)
 found, other = first_step(job, dataset), first_step(plan.settings(dataset, 1), dataset)
 network = logits_of(build_model(job.model, seed=0))
@@ -140,7 +139,8 @@ def test_the_folder_contains_the_same_document_a_figure_and_the_runs(compared):
         assert picture.format == "PNG"
         assert min(picture.size) > 500
     assert {path.name for path in compared.folder.iterdir()} == {"comparison.json", "comparison.png", "runs"}
-    assert "recipe seed: up to epoch 1 on a schedule of 9 epochs, in batches of 30" in compared.stderr
+    assert "small.json (seed with filters [8, 8, 8], dense units [16])" in compared.stderr
+    assert ": up to epoch 1 on a schedule of 9 epochs, in batches of 30" in compared.stderr
     assert "Results are in found" in compared.stderr
 
 
@@ -167,7 +167,6 @@ def fails(typed, monkeypatch, tmp_path):
     ("arguments", "sentence"),
     [
         (["jax"], "the backends to compare are jax; expected two or more of jax, torch, tensorflow"),
-        (["jax", "jax"], "the backends to compare are jax, jax; expected two or more"),
         (["jax", "mxnet"], "the backend 'mxnet' is not supported; expected one of jax, torch, tensorflow"),
         (["--whole", "--epochs", "3"], "--whole and --epochs 3 contradict each other"),
         (["--data", "nowhere"], "nowhere is no such file or folder"),
@@ -225,40 +224,31 @@ def test_a_failed_process_is_reported_with_its_last_line_or_signal(monkeypatch, 
     assert not (tmp_path / "runs").exists()
 
 
-def test_every_seed_uses_the_same_test_split_and_changed_images_are_refused(photos, tmp_path):
-    whole = tmp_path / "whole"  # without a test folder
-    shutil.copytree(photos / "train", whole)
-    dataset = load_dataset(whole)
-    plan = Plan(backends=("torch", "jax"), epochs=1, source=str(whole))
-    job = replace(plan.settings(dataset, seed=1), model=ModelConfig(filters=(4,), dense_units=(8,), classes=3))
+def test_a_training_has_the_test_split_size_and_left_out_files_of_the_comparison_and_refuses_changed_images(
+    photos, small, tmp_path, typed, monkeypatch
+):
+    folder, seen = tmp_path / "photos", []  # without a test folder
+    shutil.copytree(photos / "train", folder)
+    (folder / "red" / "broken.png").write_text("no image")
+    monkeypatch.setattr("cifarnet.evaluation.comparison.compare.compare_backends", lambda *given: seen.append(given))
+    monkeypatch.setattr("cifarnet.cli.compare._print_result", lambda _: None)
+    options = ("--data", folder, "--recipe", small, "--image-size", "48", "--skip-broken")
+    code, _, stderr = typed("compare", "jax", "torch", *options)
+    assert code == 0, stderr
+    assert "note: 1 file that cannot be read is left out: red/broken.png (no image" in stderr
+    ((plan, dataset, *_),) = seen
+    assert dataset.train.images.shape[1:] == (48, 48, 3)
+    job = plan.settings(dataset, seed=1)
 
     def train():
         return train_in_child("torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *_: None)
 
     record = Run(Path(train()["run"])).record
     assert (record.seed, record.data.split_seed) == (1, 0)
-    assert record.data.fingerprint == dataset.fingerprint
-    (whole / "red" / "0.png").unlink()
+    assert (record.data.fingerprint, record.data.skipped, record.data.image_size) == (dataset.fingerprint, 1, 48)
+    (folder / "red" / "0.png").unlink()
     with pytest.raises(BackendError, match=r"the images have the fingerprint .*; expected .* as when the run began"):
         train()
-
-
-def test_a_folder_is_compared_in_another_size_without_its_broken_files(photos, tmp_path, typed, monkeypatch):
-    folder, seen = tmp_path / "photos", []
-    shutil.copytree(photos, folder)
-    (folder / "train" / "red" / "broken.png").write_text("no image")
-    monkeypatch.setattr("cifarnet.evaluation.comparison.compare.compare_backends", lambda *given: seen.append(given))
-    monkeypatch.setattr("cifarnet.cli.compare._print_result", lambda _: None)
-    code, _, stderr = typed("compare", "jax", "torch", "--data", folder, "--image-size", "48", "--skip-broken")
-    assert code == 0, stderr
-    assert "note: 1 file that cannot be read is left out: train/red/broken.png (no image" in stderr
-    ((plan, dataset, *_),) = seen
-    assert dataset.train.images.shape[1:] == (48, 48, 3)
-    model = ModelConfig(filters=(4,), dense_units=(8,), classes=3, image_shape=(48, 48, 3))
-    job = replace(plan.settings(dataset, 0), model=model)
-    result = train_in_child("torch", job, dataset, tmp_path / "runs", tmp_path / "arrays.npz", lambda *_: None)
-    data = Run(Path(result["run"])).record.data
-    assert (data.fingerprint, data.skipped, data.image_size) == (dataset.fingerprint, 1, 48)
 
 
 def test_lines_printed_by_a_framework_are_not_parsed_as_results(monkeypatch, tmp_path):
@@ -290,11 +280,12 @@ def wait_until_free(run, limit_s=30):
             time.sleep(0.1)
 
 
-def test_ctrl_c_also_ends_the_training_process(photos, tmp_path):
+def test_ctrl_c_also_ends_the_training_process(photos, small, tmp_path):
     program = (  # a suite in the background passes on that SIGINT is ignored
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from cifarnet.cli import main; main()"
     )
-    command = [sys.executable, "-c", program, "compare", "torch", "jax", "--data", photos, "--epochs", "100000"]
+    options = ("--data", photos, "--recipe", small, "--epochs", "100000")
+    command = [sys.executable, "-c", program, "compare", "torch", "jax", *options]
     with subprocess.Popen([*map(str, command)], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if line.split()[:3] == ["torch", "0", "1"]:  # the line of the first finished epoch
