@@ -48,13 +48,9 @@ def test_a_file_of_a_run_is_not_taken_for_one(tmp_path):
         find_run(tmp_path, str(run.model))
 
 
-def test_a_run_is_named_for_time_recipe_and_backend(tmp_path):
-    assert create_run(tmp_path / "not" / "yet", "seed", "jax", NOW, begun).path == tmp_path / "not" / "yet" / NAME
-
-
-def test_runs_of_the_same_second_get_different_folders(tmp_path):
-    names = [create_run(tmp_path, "seed", "jax", NOW, begun).path.name for _ in range(3)]
-    assert names == [NAME, f"{NAME}-2", f"{NAME}-3"]
+def test_a_run_is_named_for_time_recipe_and_backend_and_numbered_within_a_second(tmp_path):
+    runs = [create_run(tmp_path / "not" / "yet", "seed", "jax", NOW, begun) for _ in range(3)]
+    assert [run.path.name for run in runs] == [NAME, f"{NAME}-2", f"{NAME}-3"]
 
 
 CREATE = """
@@ -155,21 +151,15 @@ def test_where_links_are_not_allowed_the_newest_folder_is_the_latest(tmp_path, m
     assert find_run(tmp_path).path == runs[0].path
 
 
-def test_a_latest_whose_run_was_deleted_gives_way_to_the_newest_left(tmp_path):
+def test_a_latest_whose_run_was_deleted_gives_way_to_the_newest_left_and_to_the_next_one(tmp_path):
     left, deleted = new_run(tmp_path, 7), new_run(tmp_path, 8)
-    (deleted.path / RECORD).unlink()
-    deleted.path.rmdir()
+    shutil.rmtree(deleted.path)
     assert find_run(tmp_path).path == left.path
+    newer = new_run(tmp_path, 9)
+    assert (tmp_path / LATEST).resolve() == newer.path
 
 
-@pytest.mark.parametrize("root", [".", "missing"])
-def test_a_folder_without_runs_is_an_error_that_says_how_to_get_one(tmp_path, root):
-    (tmp_path / "no run").mkdir()
-    with pytest.raises(RunError, match=rf"holds no run; expected a folder with {RECORD}: train one with"):
-        find_run(tmp_path / root)
-
-
-@pytest.mark.parametrize("name", ["never", "no run", "file", "/never"])
+@pytest.mark.parametrize("name", ["never", "no run", "file"])
 def test_a_name_without_a_run_is_an_error_even_beside_others(tmp_path, name):
     new_run(tmp_path)
     (tmp_path / "no run").mkdir()
@@ -199,20 +189,13 @@ def test_a_latest_of_somebody_else_stays_and_the_newest_run_is_taken(tmp_path, t
     assert find_run(tmp_path / "runs").path == find_run(tmp_path / "runs", "latest").path == runs[-1].path
 
 
-def test_a_latest_whose_run_was_deleted_leads_to_the_next_one(tmp_path):
-    shutil.rmtree(new_run(tmp_path, 7).path)
-    newer = new_run(tmp_path, 8)
-    assert (tmp_path / LATEST).resolve() == newer.path
-
-
-@pytest.mark.parametrize("with_weights", [False, True])
-def test_the_newest_is_the_one_that_began_last_whatever_the_folders_are_called(tmp_path, with_weights):
+def test_the_newest_is_the_one_that_began_last_whatever_the_folders_are_called(tmp_path):
     in_summer, in_winter = "2026-10-25T00:59:00+00:00", "2026-10-25T01:01:00+00:00"  # 02:59, then 02:01 in Berlin
     beginnings = {"20261025-025900-seed-jax": in_summer, "20261025-020100-seed-jax": in_winter}
     for name, started in beginnings.items():
         (tmp_path / name).mkdir()
         put(Run(tmp_path / name), RUNNING | {"started": started})
-    assert find_run(tmp_path, with_weights=with_weights).path.name == "20261025-020100-seed-jax"
+    assert find_run(tmp_path).path.name == "20261025-020100-seed-jax"
 
 
 def test_of_the_runs_of_one_second_the_one_with_the_highest_number_is_the_newest(tmp_path):
@@ -222,7 +205,7 @@ def test_of_the_runs_of_one_second_the_one_with_the_highest_number_is_the_newest
     assert find_run(tmp_path).path.name == f"{NAME}-11"
 
 
-@pytest.mark.parametrize("started", ["yesterday", 7, None, "9999-12-31T23:59:59-23:59", "0001-01-01"])
+@pytest.mark.parametrize("started", ["yesterday", None, "9999-12-31T23:59:59-23:59"])
 def test_a_record_that_does_not_tell_its_beginning_counts_by_its_last_change(tmp_path, started):
     new_run(tmp_path)
     (tmp_path / LATEST).unlink()
@@ -238,10 +221,6 @@ def test_a_root_that_is_a_file_and_a_name_that_is_too_long_are_errors_of_ours(tm
         RunError, match=r"a run could not be made in .*file \((File exists|Not a directory)\); expected"
     ):
         create_run(tmp_path / "file", "seed", "jax", NOW, begun)
-    with pytest.raises(
-        RunError, match=r"\(Not a directory\); expected a writable folder: give another \(--runs, in Python runs=\)"
-    ):
-        create_run(tmp_path / "file" / "runs", "seed", "jax", NOW, begun)
     with pytest.raises(RunError, match=r"a run could not be made in .* \(File name too long\)"):
         create_run(tmp_path, "seed" * 99, "jax", NOW, begun)
     with pytest.raises(RunError, match=r"could not be read \(File name too long\); expected a run folder"):
@@ -272,13 +251,11 @@ def test_a_record_of_version_0_1_0_is_written_again_byte_for_byte(tmp_path, run)
     [
         ({"status": "over"}, "status is 'over'; expected one of running, interrupted, finished"),
         ({"started": "2026-03-04T05:06:07"}, "started is '2026-03-04T05:06:07'; expected a time in ISO 8601 format"),
-        ({"best_epoch": 0}, "best_epoch is 0; expected a whole number from 1"),
         ({"elapsed_s": -1.0}, "elapsed_s is -1.0; expected a number from 0"),
         ({"versions": {"keras": 3}}, "versions.keras is 3; expected a string"),
         ({"machine": []}, r"machine is \[\]; expected an object"),
         ({"metrics": {"test": {"loss": 1, "accuracy": 1.5}}}, "metrics.test.accuracy is 1.5; expected a number from 0"),
         ({"calibration": {"temperature": True}}, "calibration.temperature is True; expected a number from 0.05 to 20"),
-        ({"train": RUNNING["train"] | {"epochs": True}}, "epochs is True; expected int"),
         (
             {"train": RUNNING["train"] | {"optimizer": "muon"}},
             "optimizer is 'muon', ghost_batch 0; expected batch norm",
@@ -298,45 +275,33 @@ def test_a_record_without_a_fact_that_every_run_has_is_damaged(tmp_path, missing
         _ = Run(tmp_path).record
 
 
-def test_a_missing_record_is_an_error(tmp_path):
-    with pytest.raises(RunError, match=r"run\.json could not be read .*expected the record of a run: pass a run"):
-        _ = Run(tmp_path).record
-
-
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "could not be read"),
+        (None, "could not be read .*expected the record of a run: pass a run"),
         (b'{"format": 1', "could not be read"),
         (b"\xff\xfe", "could not be read"),
         (b"[1]", "holds no JSON object; expected one"),
-        (b"null", "holds no JSON object; expected one"),
     ],
 )
 def test_a_broken_record_is_an_error(tmp_path, content, told):
-    (tmp_path / RECORD).write_bytes(content)
+    if content is not None:
+        (tmp_path / RECORD).write_bytes(content)
     with pytest.raises(RunError, match=rf"run\.json {told}"):
         _ = Run(tmp_path).record
 
 
 FLOATS = (0.1, 1 / 3, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, -0.0, math.inf, math.nan, 1e22, 123456789.123456789)
+HEADER = b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
 
 
-def test_history_keeps_every_float_exactly(tmp_path):
+def test_history_keeps_every_float_exactly_and_is_written_in_its_shortest_form(tmp_path):
     rows = [EpochRecord(epoch, x, 2 * x, x / 3, -x, 1 - x) for epoch, x in enumerate(FLOATS, start=1)]
     Run(tmp_path).write_history(rows)
     assert repr(Run(tmp_path).read_history()) == repr(rows)  # repr, so that NaN equals NaN and -0.0 not 0.0
-
-
-def test_history_is_written_in_its_shortest_form_with_a_header(tmp_path):
     Run(tmp_path).write_history([EpochRecord(1, 0.001, 2.5, 0.1 + 0.2, 1 / 3, 1.0)])
-    assert (tmp_path / "history.csv").read_bytes() == (
-        b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
-        b"1,0.001,2.5,0.30000000000000004,0.3333333333333333,1.0\n"
-    )
-
-
-HEADER = b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
+    expected = HEADER + b"1,0.001,2.5,0.30000000000000004,0.3333333333333333,1.0\n"
+    assert (tmp_path / "history.csv").read_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -345,13 +310,10 @@ HEADER = b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validat
         b"",
         b"1,2,3,4,5,6\n",  # no header
         HEADER + b"1,2,3,4,5\n",
-        HEADER + b"1,2,3,4,5,6,7\n",
-        HEADER + b"1,2,3,4,5,six\n",
         HEADER + b"2,2,3,4,5,6\n",
         HEADER + b"1,2,3,4,5,6\n1,2,3,4,5,6\n",
         HEADER + b"1e0,2,3,4,5,6\n",
         HEADER + b'1,2,3,4,5,"' + b"6" * 200_000 + b"\n",  # more than a field of the csv module may have
-        HEADER + b"1,2,3,4,5,\x006\n",
         HEADER + b"1,2,3,4,5,\xff6\n",
         HEADER + b"9" * 5000 + b",2,3,4,5,6\n",
     ],
@@ -360,13 +322,6 @@ def test_a_damaged_history_is_an_error_of_ours(tmp_path, content):
     (tmp_path / "history.csv").write_bytes(content)
     with pytest.raises(RunError, match=r"history\.csv is damaged .*expected one row per epoch: resume the run"):
         Run(tmp_path).read_history()
-
-
-@pytest.mark.parametrize("name", ["history.csv", RECORD])
-def test_a_folder_in_the_place_of_a_file_is_an_error_of_ours(tmp_path, name):
-    (tmp_path / name).mkdir()
-    with pytest.raises(RunError, match=r"\(Is a directory\)"):
-        Run(tmp_path).read_history() if name == "history.csv" else Run(tmp_path).record
 
 
 def test_history_before_the_first_epoch_is_empty(tmp_path):

@@ -57,15 +57,17 @@ def test_skip_broken_trains_without_broken_files_and_lists_them(run, photos, lat
     assert message.endswith("with --skip-broken; `cifarnet data check photos` lists all")
     assert not (tmp_path / "runs").exists()
     (photos / "dog" / "link.png").symlink_to("nowhere")
+    (photos / "dog" / 'two\nlines, "quoted".png').write_text("no image")
     told = notes(run, "--data", "photos", "--skip-broken", *SHORT)
-    (note,) = (note for note in told if note.startswith("8 files that cannot be read are left out: see "))
+    (note,) = (note for note in told if note.startswith("9 files that cannot be read are left out: see "))
     assert note.endswith("/broken.csv")
-    assert document(latest)["data"]["skipped"] == 8
+    assert document(latest)["data"]["skipped"] == 9
     with (latest.path / "broken.csv").open(newline="") as file:
         head, *rows = csv.reader(file)
     assert head == ["file", "reason"]
     assert sorted(rows)[0] == ["cat/broken0.png", "no image in a known format"]
-    assert sorted(rows)[-1] == ["dog/link.png", "a link that leads nowhere"]
+    assert ["dog/link.png", "a link that leads nowhere"] in rows
+    assert len(rows) == 9
     for command in (("export",), ("evaluate",)):  # which read the folder again
         code, _, lines = run(*command)
         assert code == 0, lines
@@ -101,9 +103,6 @@ def test_files_that_are_not_read_are_counted_by_extension(run, photos):
     told = notes(run, "--data", "photos", *NO_TIME)
     assert "4 files are not read, by extension: 2 .heic, 1 without extension, 1 .txt" in told
     assert "1 link to a folder inside the class folders is not followed" in told
-    for name in ("cat/2.heic", "dog/notes.txt", "dog/README"):
-        (photos / name).unlink()
-    assert "1 file is not read, by extension: 1 .heic" in notes(run, "--data", "photos", *NO_TIME)
 
 
 def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos):
@@ -117,10 +116,6 @@ def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos
     unequal = "cat has 55 images, dog 16: the accuracy says little about small classes"
     assert f"{unequal}; --class-weights balanced gives them more weight" in told
     assert unequal in notes(run, "--data", "photos", "--class-weights", "balanced", *NO_TIME)
-    for number in range(1, 40):
-        (photos / "cat" / f"copy{number}.png").unlink()
-    told = notes(run, "--data", "photos", *NO_TIME)
-    assert any(note.startswith("1 of the 32 images is a copy of another (the same pixels), and all") for note in told)
 
 
 def test_recall_and_balanced_accuracy_are_printed_for_unbalanced_classes(run, photos, latest):

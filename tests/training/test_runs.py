@@ -1,5 +1,9 @@
 """A run stops for the right reason, resumes exactly, refuses what does not fit, and leaves a complete folder."""
 
+import errno
+import fcntl
+import hashlib
+import os
 import re
 import shutil
 from dataclasses import asdict, replace
@@ -203,8 +207,16 @@ def test_an_interrupted_run_is_complete(interrupted):
     run, record = interrupted
     assert (record["status"], record["epochs"]) == ("interrupted", 2)
     assert set(record["metrics"]) == {"validation", "test"}
-    assert run.best_weights.exists()
+    assert record["weights_sha256"] == hashlib.sha256(run.best_weights.read_bytes()).hexdigest()
     assert len(run.read_history()) == 2
+
+
+def test_a_run_whose_training_ended_knows_its_best_weights(whole, tmp_path):
+    run = Run(shutil.copytree(whole.run.path, tmp_path / "changed"))
+    run.load_model()
+    run.best_weights.write_bytes(run.best_weights.read_bytes() + b"others")
+    with pytest.raises(RunError, match="as when its training ended"):
+        run.load_model()
 
 
 def test_a_finished_run_is_not_trained_further(whole, dataset, watcher):
@@ -342,6 +354,20 @@ def test_a_run_in_use_is_refused(job, dataset, runs, watcher):
     run = begin(job, dataset, runs)
     with run.locked(), pytest.raises(RunError, match="in use"):
         resume(run, dataset, observer=watcher)
+
+
+def test_where_a_run_cannot_be_locked_none_is_made_and_latest_stays(job, dataset, runs, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    run = begin(job, dataset, runs)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(
+        RunError, match=r"\.lock could not be locked \(No locks available\); expected .* \(--runs, in Python runs=\)"
+    ):
+        begin(job, dataset, runs)
+    assert find_run(runs).path == run.path
+    assert {path.name for path in runs.iterdir()} == {"latest", run.path.name}
 
 
 def test_a_folder_that_cannot_be_written_to_is_not_left_half_made(job, dataset, runs, whole, monkeypatch):
