@@ -17,11 +17,11 @@ from cifarnet.model.network import build_model, load_weights, logits_of, predict
 from cifarnet.training import loop, optimizer
 from cifarnet.training.optimizer import build_optimizer, objective
 from cifarnet.training.train import resume
-from tests.small_runs import SMALL_MODEL, assert_same_weights, finished, history_of, stop_after, with_training
+from tests.small_runs import SMALL_MODEL, assert_same_results, finished, stop_after, with_training
 
 
 def test_it_learns(whole):
-    first, *_, last = [row.train_loss for row in whole.epochs]
+    first, *_, last = [row.train_loss for row in whole.run.read_history()]
     assert last < first - 0.05
 
 
@@ -37,13 +37,13 @@ def test_the_best_weights_on_disk_give_the_recorded_figures(whole, job, dataset)
     assert evaluate(predictor(model), held_out).loss == pytest.approx(best.validation_loss, rel=1e-6)
 
 
-def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, watcher, monkeypatch):
+def test_a_ragged_last_batch_compiles_nothing_new(job, dataset, runs, monkeypatch):
     """The objective runs once per compilation, or recording, and part of a batch."""
     traced, original = [], optimizer.objective
     monkeypatch.setattr(
         optimizer, "objective", lambda *batch, **settings: traced.append(batch[0].shape) or original(*batch, **settings)
     )
-    finished(with_training(job, epochs=2), dataset, runs, watcher)
+    finished(with_training(job, epochs=2), dataset, runs)
     parts = len(adapter().micro_batches(30))
     assert len(traced) == parts
     assert {tuple(shape) for shape in traced} == {(30 // parts, 10)}
@@ -69,9 +69,9 @@ def test_images_of_weight_zero_change_nothing(dataset):
         np.testing.assert_array_equal(array, white[path])
 
 
-def test_a_loss_that_is_not_a_number_ends_training_and_is_never_best(job, dataset, runs, watcher):
+def test_a_loss_that_is_not_a_number_ends_training_and_is_never_best(job, dataset, runs):
     exploding = with_training(job, learning_rate=1e30, optimizer="sgd", warmup_epochs=0.0)
-    run, record = finished(exploding, dataset, runs, watcher)
+    run, record = finished(exploding, dataset, runs)
     assert (record["status"], record["why_stopped"]) == ("finished", "nan")
     assert record["best_epoch"] is None
     json.loads((run.path / "run.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
@@ -79,32 +79,30 @@ def test_a_loss_that_is_not_a_number_ends_training_and_is_never_best(job, datase
 
 @pytest.mark.parametrize(("batches", "before", "after"), [(8, 8, 8), (5, 8, 3), (5, 2, 8)])
 def test_interrupted_and_resumed_is_as_never_interrupted_however_many_steps_a_call_takes(
-    whole, job, dataset, runs, watcher, monkeypatch, batches, before, after
+    whole, job, dataset, runs, monkeypatch, batches, before, after
 ):
     """Of eight steps per epoch, four go into one call for 2, two for 3; `whole` took them one by one."""
     monkeypatch.setattr(loop, "CALLS_PER_EPOCH", before)
-    run, record = finished(job, dataset, runs, watcher, stop=stop_after(batches))
+    run, record = finished(job, dataset, runs, stop=stop_after(batches))
     assert (record["status"], record["why_stopped"]) == ("interrupted", "interrupted")
     monkeypatch.setattr(loop, "CALLS_PER_EPOCH", after)
-    record = resume(run, dataset, observer=watcher).record
-    assert history_of(whole.run) == history_of(run)
+    record = resume(run, dataset).record
     assert record.metrics.to_json() == whole.record["metrics"]
-    assert_same_weights(whole.run, run, job)
+    assert_same_results(whole.run, run)
 
 
-def test_a_normalised_network_with_augmentation_resumes_to_the_same_bits(normalised, dataset, runs, watcher):
+def test_a_normalised_network_with_augmentation_resumes_to_the_same_bits(normalised, dataset, runs):
     normalised = with_training(normalised, class_weights="balanced")
-    straight, _ = finished(normalised, dataset, runs, watcher)
-    run, record = finished(normalised, dataset, runs, watcher, stop=stop_after(11))
+    straight, _ = finished(normalised, dataset, runs)
+    run, record = finished(normalised, dataset, runs, stop=stop_after(11))
     assert record["status"] == "interrupted"
-    resume(run, dataset, observer=watcher)
-    assert history_of(straight) == history_of(run)
-    assert_same_weights(straight, run, normalised)
+    resume(run, dataset)
+    assert_same_results(straight, run)
 
 
 @pytest.mark.parametrize("weighed", [True, False], ids=["each once", "fillers too"])
 def test_the_ragged_last_batch_of_a_normalised_network_counts_each_image_once(
-    normalised, dataset, runs, watcher, monkeypatch, weighed
+    normalised, dataset, runs, monkeypatch, weighed
 ):
     def all_right(logits, labels, weights, **smoothing):
         found = objective(logits, labels, weights, **smoothing)
@@ -112,7 +110,7 @@ def test_the_ragged_last_batch_of_a_normalised_network_counts_each_image_once(
 
     monkeypatch.setattr(optimizer, "objective", all_right)
     ragged = with_training(normalised, batch_size=64, epochs=1, optimizer="adam", precision="float32")
-    run, record = finished(ragged, dataset, runs, watcher)
+    run, record = finished(ragged, dataset, runs)
     assert record["machine"]["parts"] == 4
     count = record["hold_out"]["train"]
     filled = math.ceil(count / 64) * 64

@@ -147,13 +147,11 @@ def test_training_images_of_the_earlier_run_are_recognized_in_its_size(smaller, 
         begin(settings, dataset, runs, warm_start=warm_start_from(smaller))
 
 
-def test_after_fine_tuning_at_another_size_it_is_unknown_whether_other_images_are_new(
-    smaller, photos, runs, watcher, tmp_path
-):
+def test_after_fine_tuning_at_another_size_it_is_unknown_whether_other_images_are_new(smaller, photos, runs, tmp_path):
     dataset = load_dataset(photos, image_size=64)
     settings = recipe_of(smaller).for_dataset(dataset, ("epochs",)).changed({"epochs": 1})
-    run, _ = finished(settings, dataset, runs, watcher, warm_start=warm_start_from(smaller))
-    later, _ = finished(settings, dataset, runs, watcher, warm_start=warm_start_from(run))
+    run, _ = finished(settings, dataset, runs, warm_start=warm_start_from(smaller))
+    later, _ = finished(settings, dataset, runs, warm_start=warm_start_from(run))
     other = load_dataset(make_photos(tmp_path / "other", train=4, test=2, side=90), image_size=64)
     for each in (run, later):
         target = run_target(each, choose())
