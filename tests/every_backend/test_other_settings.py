@@ -48,16 +48,16 @@ trained_by_default = cache(trained)
 """The same where nothing was set; to be asked for before something is."""
 
 
+SETTINGS_OF_KERAS = ("dtype_policy", "floatx", "image_data_format", "epsilon")
+
+
 @pytest.fixture
 def restored():
     """Give Keras its own settings back."""
-    before = keras.config.dtype_policy(), keras.config.floatx(), keras.config.image_data_format()
-    epsilon = keras.config.epsilon()
+    before = {name: getattr(keras.config, name)() for name in SETTINGS_OF_KERAS}
     yield
-    keras.config.set_dtype_policy(before[0])
-    keras.config.set_floatx(before[1])
-    keras.config.set_image_data_format(before[2])
-    keras.config.set_epsilon(epsilon)
+    for name, value in before.items():
+        getattr(keras.config, f"set_{name}")(value)
 
 
 @pytest.mark.usefixtures("restored")
@@ -202,12 +202,8 @@ from tests.every_backend import test_other_settings as here
 print(here.trained(here.PLAIN, "adam"), here.trained(here.NORMALISED, "muon"))
 """
 IN_TORCH = "import torch; torch.set_default_dtype(torch.float64)"
-OF_JAX = {
-    "JAX_ENABLE_X64": "1",
-    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
-}
 SETTINGS = {
-    "jax": OF_JAX,
+    "jax": {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"},
     "torch": {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
     "tensorflow": {"NVIDIA_TF32_OVERRIDE": "1"},
 }
