@@ -253,13 +253,3 @@ def test_test_images_that_take_too_much_space_are_not_kept(run, photos, tmp_path
 @pytest.mark.parametrize("option", ["--skip-broken", "--keep-test-images"])
 def test_options_for_the_beginning_of_a_run_are_refused_on_resume(run, option):
     assert f"{option} and --resume were both given" in fails_after_messages(run, "train", "--resume", "latest", option)
-
-
-def test_a_resumed_run_records_the_new_location_of_its_images(run, photos, latest, tmp_path):
-    assert run("train", "--data", "photos", *NO_TIME)[0] == 0
-    photos.rename(tmp_path / "elsewhere")
-    assert run("train", "--resume", "latest", "--data", "elsewhere")[0] == 0
-    assert document(latest)["data"]["source"] == str(tmp_path / "elsewhere")
-    for command in ("export", "evaluate"):
-        code, _, lines = run(command)
-        assert code == 0, lines

@@ -67,46 +67,9 @@ def test_first_losses_and_gradients_agree_within_rounding(compared):
     for pair in compared.document["pairs"]:
         assert_alike(pair)
         assert pair["curve_difference"] >= 0
-
-
-def test_gradients_are_those_of_the_objective_and_those_of_another_seed_differ(photos, small):
-    program = f"""
-import json, numpy as np, cifarnet
-from dataclasses import replace
-cifarnet.choose_backend("torch")
-from cifarnet.evaluation.comparison.compare import Plan
-from cifarnet.evaluation.comparison.compare import gradient_difference
-from cifarnet.training.first_step import first_step, _first_batch
-from cifarnet.data import hold_out
-from cifarnet.training.optimizer import objective
-from cifarnet.model.network import build_model, logits_of
-import torch
-dataset = cifarnet.load_dataset({str(photos)!r})
-plan = Plan(backends=("jax", "torch"), epochs=1, recipe={str(small)!r})
-job = plan.settings(dataset, 0)
-found, other = first_step(job, dataset), first_step(plan.settings(dataset, 1), dataset)
-network = logits_of(build_model(job.model, seed=0))
-parts = hold_out(dataset.train, job.train.validation_fraction, 0, len(dataset.labels))
-images, labels = map(torch.as_tensor, _first_batch(job, dataset.train, parts))
-loss = objective(network(images, training=True), labels, torch.ones(len(labels))).loss / len(labels)
-loss.backward()
-expected = {{variable.path: variable.value.grad.numpy() for variable in network.trainable_variables}}
-print(json.dumps({{
-    "loss": [found.loss, loss.item()],
-    "own": gradient_difference(found.gradients, expected),
-    "other": gradient_difference(found.gradients, other.gradients),
-    "other_loss": abs(found.loss - other.loss),
-}}))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    stdout = json.loads(done.stdout.splitlines()[-1])
-    np.testing.assert_allclose(*stdout["loss"], rtol=1e-6)
-    assert stdout["own"] <= 1e-6  # one float32 operation rounds by 6e-8, and the sums may be ordered otherwise
-    twin = {"first_loss_difference": stdout["other_loss"], "gradient_difference": 0.0}
-    with pytest.raises(AssertionError):
-        assert_alike(twin)
-    with pytest.raises(AssertionError):
-        assert_alike({"first_loss_difference": 0.0, "gradient_difference": stdout["other"]})
+        for name in ("first_loss_difference", "gradient_difference"):
+            with pytest.raises(AssertionError):
+                assert_alike(pair | {name: 1e-2})  # as of another seed
 
 
 def test_accuracies_are_those_of_the_run_records_and_lie_in_their_intervals(compared):
