@@ -5,11 +5,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from cifarnet import cli, pretrained
 from cifarnet.backends import NAMES
 from cifarnet.errors import RunError
+from tests.photos import make_noise
 
 from .conftest import BACKEND, DATA, MODEL, TRAIN, fails_after_messages, write_run
 
@@ -30,18 +30,6 @@ def test_an_unknown_backend(fails, tmp_path, command):
     write_run(tmp_path, has_weights=True)
     message = "the backend 'theano' is not supported; expected one of jax, torch, tensorflow"
     assert fails(command, "--backend", "theano") == message
-
-
-def test_a_setting_outside_its_range(fails):
-    message = "dropout is 1.0; expected a fraction from 0 up to but not including 1"
-    assert fails("train", "--dropout", "1") == message
-
-
-def test_a_broken_keras_file(fails, tmp_path, monkeypatch):
-    monkeypatch.delenv("KERAS_BACKEND")
-    (tmp_path / "keras").mkdir()
-    (tmp_path / "keras" / "keras.json").write_text("{")
-    assert "keras.json could not be read" in fails("train", "--data", "synthetic")
 
 
 # Data
@@ -188,14 +176,7 @@ def test_inspecting_a_file_that_is_not_a_model(fails, tmp_path, content, message
 
 @pytest.fixture
 def pets(tmp_path):
-    """Return a folder of two classes with three images each, all different."""
-    for kind, name in enumerate(("cat", "dog")):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for index in range(3):
-            Image.radial_gradient("L").rotate(60 * kind + 20 * index).convert("RGB").save(
-                tmp_path / "pets" / name / f"{index}.png"
-            )
-    return tmp_path / "pets"
+    return make_noise(tmp_path / "pets", count=3)
 
 
 def test_class_names_are_escaped(run, tmp_path, pets):
@@ -227,12 +208,6 @@ def test_settings_adapted_to_few_images_are_noted(run, tmp_path, pets, options, 
     (tmp_path / "file").touch()  # so that training fails there
     _, _, lines = run("train", "--recipe", "fast", "--data", str(pets), "--runs", "file/runs", *options)
     assert [line for line in lines if line.startswith("note: for")] == [note]
-
-
-def test_settings_that_fit_the_images_are_not_noted(run, tmp_path):
-    (tmp_path / "file").touch()
-    _, _, lines = run("train", "--data", "synthetic", "--runs", "file/runs")
-    assert not any(line.startswith("note: ") for line in lines)
 
 
 def test_a_system_error_names_the_path(run, tmp_path, pets):

@@ -84,22 +84,6 @@ def test_resume_refuses_another_size_than_that_of_the_run(photos, runs, typed):
     assert typed("train", "--resume", run, "--image-size", 64)[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("--data", "synthetic", "--image-size", "64"), "image_size is 64; expected 32 for synthetic, whose images"),
-        (("--data", ".", "--image-size", "300"), "image_size is 300; expected a whole number from 32 to 256"),
-    ],
-)
-def test_an_invalid_size_is_a_one_line_error(arguments, told, typed, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, _, stderr = typed("train", *arguments)
-    (line,) = (line for line in stderr.splitlines() if line.startswith("error: "))
-    assert code == 1
-    assert told in line
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_train_prints_the_settings_adapted_to_the_size(photos, typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ("--data", photos, "--image-size", 64, "--recipe", "fast", "--max-minutes", 0)

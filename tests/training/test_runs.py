@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifarnet.data import hold_out, load_dataset, synthetic
+from cifarnet.data import hold_out, synthetic
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import CheckpointError, ConfigError, ModelError, RunError
 from cifarnet.evaluation.calibration import calibrate
@@ -20,7 +20,6 @@ from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.evaluation.scoring import predict
 from cifarnet.export.export import export_run
 from cifarnet.model.network import get_weights, predictor
-from cifarnet.recipes import Recipe
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
@@ -34,48 +33,16 @@ from cifarnet.training.observer import Observer
 from cifarnet.training.optimizer import objective
 from cifarnet.training.train import resume
 from cifarnet.training.warm_start import WarmStart, warm_start_from
-from tests.photos import make_noise
 from tests.records import document, put
 from tests.small_runs import (
     NORMALISED_JOB,
     SMALL_JOB,
-    SMALL_MODEL,
     SMALL_TRAINING,
     assert_same_results,
     finished,
     stop_after,
     with_training,
 )
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return make_noise(tmp_path / "photos")
-
-
-def two_classes(seed):
-    train = replace(SMALL_TRAINING, seed=seed, epochs=1)
-    return Recipe(name="seed", model=replace(SMALL_MODEL, classes=2), train=train)
-
-
-def test_a_folder_opens_again_as_it_was_divided_whatever_the_seed_of_the_training(photos, runs):
-    dataset = load_dataset(photos)  # with seed 0
-    run, record = finished(two_classes(seed=1), dataset, runs)
-    assert (record["data"]["source"], record["data"]["split_seed"]) == (str(photos), 0)
-    assert run.record.origin.load_dataset().fingerprint == dataset.fingerprint
-
-
-def test_a_run_of_an_earlier_version_goes_on_with_its_images_and_is_repeated(photos, runs, tmp_path):
-    run = begin(two_classes(seed=1), load_dataset(photos, seed=1, split_by="position"), runs)
-    record = document(run)
-    for name in ("split_by", "split_seed"):
-        del record["data"][name]
-    put(run, record)
-    dataset = run.record.origin.load_dataset()
-    assert resume(run, dataset).record.status == "finished"
-    again = Run(Path(reproduce(run, dataset, tmp_path / "again", Observer()).run))
-    assert document(again)["data"]["split_by"] == "position"
-    assert again.record.origin.load_dataset().fingerprint == dataset.fingerprint
 
 
 def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):
@@ -427,12 +394,6 @@ def test_start_weights_that_do_not_fit_are_refused_before_anything_is_made(job, 
         with pytest.raises(ModelError):
             begin(trained, dataset, runs, warm_start=WarmStart("other", tmp_path / name))
     assert not runs.exists()
-
-
-def test_the_run_folder_holds_no_leftovers(whole):
-    names = {path.name for path in whole.run.path.iterdir()} - {".lock"}
-    assert names == {"run.json", "history.csv", "best.weights.h5", "checkpoint", "seen.npy"}
-    assert len(list(whole.run.checkpoints.iterdir())) == 2
 
 
 def test_a_repetition_that_is_stopped_is_no_verdict(whole, dataset, runs):
