@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import partial
 
 import keras
 import numpy as np
@@ -265,43 +266,46 @@ def test_a_batch_in_parts_is_trained_on_as_a_whole_one_dropout_included(parts_of
     np.testing.assert_allclose(divided[2], whole[2], atol=1e-4)
 
 
-def test_adam_takes_the_steps_of_keras_adam():
-    start = {
-        "kernel": RNG.standard_normal((5, 4)).astype(np.float32),
-        "bias": RNG.standard_normal(4).astype(np.float32),
-    }
-    steps = [
-        {path: RNG.standard_normal(array.shape).astype(np.float32) for path, array in start.items()} for _ in range(5)
-    ]
+def stepped(optimizer, values, gradients):
+    """The values after a step for each list of their gradients."""
+    variables = [keras.Variable(value, name=f"variable_{value.ndim}") for value in values]
+    optimizer.exclude_from_weight_decay(var_names=["variable_1"])
+    optimizer.build(variables)
+    for each in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in each], variables)
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
-    def after(optimizer):
-        variables = [keras.Variable(array, name=path) for path, array in start.items()]
-        optimizer.exclude_from_weight_decay(var_names=["bias"])
-        optimizer.build(variables)
-        for gradient in steps:
-            optimizer.apply([keras.ops.convert_to_tensor(array) for array in gradient.values()], variables)
-        return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
-    ours = after(Adam(0.01, weight_decay=0.1, name="optimizer"))
-    for found, expected in zip(ours, after(keras.optimizers.Adam(0.01, weight_decay=0.1)), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    doubled = after(Adam(0.02, weight_decay=0.1, name="optimizer"))
-    assert not np.allclose(doubled[0], ours[0], rtol=0, atol=1e-6)
+VALUES = [RNG.standard_normal(shape).astype(np.float32) for shape in ((5, 4), (4,))]
+GRADIENTS = [[RNG.standard_normal(value.shape).astype(np.float32) for value in VALUES] for _ in range(5)]
+
+
+def adam_of_muon(rate):
+    return keras.optimizers.Adam(rate, beta_1=Muon.BETA_1, beta_2=Muon.BETA_2, epsilon=Muon.EPSILON)
+
+
+@pytest.mark.parametrize(
+    ("ours", "keras_adam"),
+    [
+        (lambda: Adam(0.01, weight_decay=0.1, name="optimizer"), partial(keras.optimizers.Adam, weight_decay=0.1)),
+        (lambda: Muon(0.01 / Muon.ADAM_RATIO, name="optimizer"), adam_of_muon),  # all but convolutions
+    ],
+    ids=["adam", "muon"],
+)
+def test_adam_and_muon_take_the_steps_of_keras_adam(ours, keras_adam):
+    found = stepped(ours(), VALUES, GRADIENTS)
+    for one, other, twin in zip(
+        found, *(stepped(keras_adam(rate), VALUES, GRADIENTS) for rate in (0.01, 0.02)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+        assert not np.allclose(one, twin, rtol=0, atol=1e-6)
 
 
 def test_adam_reads_gradients_that_lie_transposed_in_memory():
-    gradient = RNG.standard_normal((4, 6)).astype(np.float32)
-
-    def after(tensor):
-        variable = keras.Variable(np.zeros((4, 6), np.float32), name="kernel")
-        optimizer = Adam(0.01, weight_decay=None, name="optimizer")
-        optimizer.build([variable])
-        optimizer.apply([tensor], [variable])
-        return keras.ops.convert_to_numpy(variable)
-
-    straight = after(keras.ops.convert_to_tensor(gradient))
-    turned = after(keras.ops.transpose(keras.ops.convert_to_tensor(np.ascontiguousarray(gradient.T))))
-    np.testing.assert_array_equal(turned, straight)
+    gradient = GRADIENTS[0][0]
+    turned = keras.ops.transpose(keras.ops.convert_to_tensor(np.ascontiguousarray(gradient.T)))
+    found = [stepped(Adam(0.01, weight_decay=None, name="adam"), VALUES[:1], [[each]]) for each in (gradient, turned)]
+    np.testing.assert_array_equal(*found)
 
 
 def test_muon_steps_a_convolution_by_its_orthogonal_momentum_at_a_scale_of_one_per_filter():
@@ -324,28 +328,6 @@ def test_muon_steps_a_convolution_by_its_orthogonal_momentum_at_a_scale_of_one_p
         assert strengths.max() < 1.3
         np.testing.assert_allclose(left * strengths @ right, step, rtol=0, atol=1e-4)
         expected = found
-
-
-def test_muon_steps_all_else_as_adam_does():
-    values = [RNG.standard_normal(shape).astype(np.float32) for shape in ((4, 5), (4,))]
-    gradients = [[RNG.standard_normal(value.shape).astype(np.float32) for value in values] for _ in range(3)]
-
-    def after(optimizer, rate):
-        variables = [keras.Variable(value, name=f"variable_{value.ndim}") for value in values]
-        optimizer.build(variables)
-        optimizer.learning_rate.assign(rate)
-        for each in gradients:
-            optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in each], variables)
-        return [keras.ops.convert_to_numpy(variable) for variable in variables]
-
-    def adam(rate):
-        averages = {"beta_1": Muon.BETA_1, "beta_2": Muon.BETA_2, "epsilon": Muon.EPSILON}
-        return after(keras.optimizers.Adam(**averages), rate)
-
-    found = after(Muon(0.1, name="optimizer"), 0.1)
-    for one, other, twin in zip(found, adam(0.1 * Muon.ADAM_RATIO), adam(0.2 * Muon.ADAM_RATIO), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
-        assert not np.allclose(one, twin, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

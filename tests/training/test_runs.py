@@ -147,7 +147,7 @@ def test_an_interruption_before_the_first_epoch_ended_leaves_no_best_weights(job
 @pytest.fixture(scope="module")
 def two_epochs(dataset, tmp_path_factory):
     """A run that was interrupted in its third epoch. Not to be altered."""
-    return finished(SMALL_JOB, dataset, tmp_path_factory.mktemp("two"), Observer(), stop=stop_after(20))[0]
+    return finished(SMALL_JOB, dataset, tmp_path_factory.mktemp("two"), stop=stop_after(20)).run
 
 
 @pytest.fixture
@@ -189,21 +189,39 @@ def test_other_images_are_refused_on_resume(interrupted, dataset):
         resume(run, altered)
 
 
-@pytest.mark.parametrize("changes", [{"seed": 7}, {"validation_fraction": 0.2}])
-def test_another_validation_split_than_that_of_the_record_is_refused(interrupted, dataset, whole, tmp_path, changes):
-    """Its images may have been trained on before, so that their loss would say nothing."""
+KEPT = ", with which the checkpoints in"
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "told"),
+    [
+        ("train", "seed", 7, "as when the run began: restore run.json"),
+        ("train", "validation_fraction", 0.2, "as when the run began: restore run.json"),
+        ("train", "learning_rate", 0.5, f"run.json has the learning rate 0.5; expected 0.003{KEPT}"),
+        ("train", "batch_size", 5, f"run.json has the batch size 5; expected 30{KEPT}"),
+        ("train", "epochs", 9, f"run.json has the epochs 9; expected 3{KEPT}"),
+        ("model", "dropout", 0.5, f"run.json has the dropout 0.5; expected 0.25{KEPT}"),
+    ],
+)
+def test_a_setting_edited_between_two_sessions_is_refused_and_the_results_so_far_stay(
+    interrupted, dataset, part, name, value, told
+):
     run, record = interrupted
-    put(run, record | {"train": record["train"] | changes})
-    before = (run.path / "run.json").read_bytes()
-    with pytest.raises(RunError, match=r"as when the run began: restore run\.json"):
+    edited = record | {part: record[part] | {name: value}}
+    put(run, edited)
+    with pytest.raises(RunError, match=re.escape(told)):
         resume(run, dataset)
-    assert (run.path / "run.json").read_bytes() == before
-    ended = Run(shutil.copytree(whole.run.path, tmp_path / "ended"))
-    put(ended, whole.record | {"train": whole.record["train"] | changes, "calibration": None})
+    assert document(run) == edited
+
+
+def test_another_validation_split_than_that_of_the_record_is_refused(whole, dataset, tmp_path):
+    """Its images may have been trained on, so that their loss would say nothing."""
+    run = Run(shutil.copytree(whole.run.path, tmp_path / "ended"))
+    put(run, whole.record | {"train": whole.record["train"] | {"seed": 7}, "calibration": None})
     for use in (
-        lambda: calibration_of(ended, ended.load_model(), dataset),
-        lambda: export_run(ended, dataset, precision="int8"),
-        lambda: reproduce(ended, dataset, tmp_path / "again", Observer()),
+        lambda: calibration_of(run, run.load_model(), dataset),
+        lambda: export_run(run, dataset, precision="int8"),
+        lambda: reproduce(run, dataset, tmp_path / "again", Observer()),
     ):
         with pytest.raises(RunError, match="a validation split with the fingerprint"):
             use()
@@ -262,23 +280,6 @@ def test_a_checkpoint_of_another_network_is_refused(job, dataset, runs, state):
     save_checkpoint(run.checkpoints, Checkpoint(Position(), stopping, state, {}))
     with pytest.raises(CheckpointError, match="holds the state of another network; expected one of this run: start"):
         resume(run, dataset)
-
-
-@pytest.mark.parametrize(
-    ("part", "name", "value"),
-    [("train", "learning_rate", 0.5), ("train", "batch_size", 5), ("train", "epochs", 9), ("model", "dropout", 0.5)],
-)
-def test_a_setting_edited_between_two_sessions_is_refused_and_the_results_so_far_stay(
-    interrupted, dataset, part, name, value
-):
-    run, record = interrupted
-    began = record[part][name]
-    edited = record | {part: record[part] | {name: value}}
-    put(run, edited)
-    words = f"run.json has the {name.replace('_', ' ')} {value}; expected {began}, with which the checkpoints in"
-    with pytest.raises(CheckpointError, match=re.escape(words)):
-        resume(run, dataset)
-    assert document(run) == edited
 
 
 def test_a_run_that_has_lost_its_checkpoints_is_not_begun_again_over_its_results(interrupted, dataset):
@@ -362,29 +363,24 @@ def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised
 
 
 def test_changed_start_weights_are_refused(job, dataset, runs, whole):
-    run, _ = finished(
-        with_training(job, epochs=1), dataset, runs, warm_start=WarmStart("other", whole.run.best_weights)
-    )
-    unfinished, before = finished(
+    run, before = finished(
         job, dataset, runs, stop=stop_after(10), warm_start=WarmStart("other", whole.run.best_weights)
     )
-    assert "test" in before["metrics"]
     known = sorted(runs.iterdir())
-    for each in (run, unfinished):
-        each.start_weights.write_bytes(b"other")
-    words = r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"
-    with pytest.raises(RunError, match=words):
-        resume(unfinished, dataset)
-    assert document(unfinished) == before
-    with pytest.raises(RunError, match=words):
-        reproduce(run, dataset, runs, Observer())
+
+    def require_refused(told):
+        for use in (lambda: resume(run, dataset), lambda: reproduce(run, dataset, runs, Observer())):
+            with pytest.raises(RunError, match=told):
+                use()
+        assert sorted(runs.iterdir()) == known
+
+    run.start_weights.write_bytes(b"other")
+    require_refused(r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began")
     run.start_weights.unlink()
-    with pytest.raises(RunError, match=r"start.weights.h5 could not be read .*; expected what the run began with"):
-        reproduce(run, dataset, runs, Observer())
-    put(run, document(run) | {"warm_start": {"run": "other"}})
-    with pytest.raises(RunError, match=r"run\.json is damaged"):
-        reproduce(run, dataset, runs, Observer())
-    assert sorted(runs.iterdir()) == known
+    require_refused(r"start.weights.h5 could not be read .*; expected what the run began with")
+    assert document(run) == before
+    put(run, before | {"warm_start": {"run": "other"}})
+    require_refused(r"run\.json is damaged")
 
 
 def test_start_weights_that_do_not_fit_are_refused_before_anything_is_made(job, dataset, runs, tmp_path, whole):
@@ -404,7 +400,7 @@ def test_a_repetition_that_is_stopped_is_no_verdict(whole, dataset, runs):
 @pytest.fixture(scope="module")
 def one_normalised_epoch(dataset, tmp_path_factory):
     job = with_training(NORMALISED_JOB, epochs=1)
-    return finished(job, dataset, tmp_path_factory.mktemp("normalised"), Observer())[0]
+    return finished(job, dataset, tmp_path_factory.mktemp("normalised")).run
 
 
 @pytest.mark.parametrize(
