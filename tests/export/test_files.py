@@ -239,7 +239,7 @@ def test_an_inspection_counts_what_keras_counts(exports, network, whole):
     assert found.contract["proof"]["accuracy"] == document(whole)["metrics"]["test"]["accuracy"]
 
 
-def test_a_file_tells_where_its_weights_and_images_came_from_as_far_as_the_record_does(exported, run, dataset):
+def test_a_file_tells_where_its_weights_and_images_came_from(exported, run, dataset):
     started = {"run": "20260303-111213-fast-jax", "weights_sha256": "0" * 64, "seen": []}
     drawn = {"name": "photos \udcff", "split_by": "content", "split_seed": 8}  # a name that is no UTF-8
     put(run, document(run) | {"warm_start": started, "data": document(run)["data"] | drawn})
@@ -248,9 +248,7 @@ def test_a_file_tells_where_its_weights_and_images_came_from_as_far_as_the_recor
     assert told["warm_start"] == {"weights_sha256": "0" * 64}  # no name with a time
     assert started["run"].encode() not in path.read_bytes()
     assert {name: told["data"][name] for name in drawn} == drawn
-    before = Classifier(exported.path).contract["training"]
-    assert "warm_start" not in before
-    assert not {"split_by", "split_seed"} & before["data"].keys()
+    assert "warm_start" not in Classifier(exported.path).contract["training"]
 
 
 def test_the_contract_is_json_in_the_metadata_of_the_file(exported, dataset):
