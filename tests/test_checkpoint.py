@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import zipfile
 from dataclasses import asdict
 
 import numpy as np
@@ -35,11 +34,11 @@ def checkpoint(epoch: int = 1, step: int = 0, **changes) -> Checkpoint:
         "optimizer/odd values": np.array([math.nan, -math.inf, -0.0, 1e-45], np.float32),
     }
     fields = {
-        "position": Position(epoch=epoch, step=step, loss_sum=rng.random(), correct=3.0, seconds=rng.random()),
+        "position": Position(epoch=epoch, step=step, loss_sum=rng.random(), correct=math.nan, seconds=math.inf),
         "stopping": asdict(EarlyStopping(1e-3, 20, best_loss=1 / 3, best_epoch=1, waited=2)),
         "state": state,
         "best": {"conv_1/kernel": rng.normal(size=(2, 2)).astype(np.float32)},
-        "history": [row(1, 1 / 7), row(2, 5e-324)],
+        "history": [row(epoch, loss) for epoch, loss in enumerate((1 / 7, 5e-324, -0.0, math.nan, -math.inf), 1)],
         "epoch_seconds": [0.1, 1e9 / 3],
     }
     return Checkpoint(**fields | changes)
@@ -76,25 +75,11 @@ def newest_file(folder):
     return max(folder.iterdir())
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
-    save_checkpoint(tmp_path / "checkpoint", checkpoint())
-    assert_same(load_checkpoint(tmp_path / "checkpoint"), checkpoint())
-
-
-def test_a_different_checkpoint_is_not_taken_for_the_same(tmp_path):
+def test_a_checkpoint_comes_back_bit_for_bit_and_a_different_one_is_not_taken_for_the_same(tmp_path):
     save_checkpoint(tmp_path / "checkpoint", checkpoint(step=1))
+    assert_same(load_checkpoint(tmp_path / "checkpoint"), checkpoint(step=1))
     with pytest.raises(AssertionError):
         assert_same(load_checkpoint(tmp_path / "checkpoint"), checkpoint(step=2))
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1 / 3, 1e308, -0.0])
-def test_every_float_of_the_position_survives(tmp_path, value):
-    position = Position(epoch=2, step=9, loss_sum=value, correct=value, seconds=value)
-    save_checkpoint(tmp_path, checkpoint(position=position, history=[row(1, value)], epoch_seconds=[value]))
-    found = load_checkpoint(tmp_path)
-    assert repr(found.position) == repr(position)
-    assert repr(found.history) == repr([row(1, value)])
-    assert repr(found.epoch_seconds) == repr([value])
 
 
 def test_a_checkpoint_from_before_the_first_epoch_survives(tmp_path):
@@ -114,7 +99,7 @@ def test_the_newest_counts_and_two_are_kept(tmp_path):
     assert names == ["00010-0000000.checkpoint", "00100-0000003.checkpoint"]
 
 
-@pytest.mark.parametrize("keep", [0, 1, DIGEST_BYTES - 1, DIGEST_BYTES, DIGEST_BYTES + 1, 0.5, -1])
+@pytest.mark.parametrize("keep", [0, DIGEST_BYTES - 1, DIGEST_BYTES, DIGEST_BYTES + 1, 0.5, -1])
 def test_a_truncated_newest_gives_way_to_the_one_before(folder, keep):
     content = newest_file(folder).read_bytes()
     assert_same(load_checkpoint(folder), newer())
@@ -122,8 +107,9 @@ def test_a_truncated_newest_gives_way_to_the_one_before(folder, keep):
     assert_same(load_checkpoint(folder), older())
 
 
-@pytest.mark.parametrize("place", [0, DIGEST_BYTES - 1, DIGEST_BYTES, 0.3, 0.6, -1])
-@pytest.mark.parametrize("bit", [0x01, 0x20, 0x80])
+@pytest.mark.parametrize(
+    ("place", "bit"), [(0, 0x01), (DIGEST_BYTES - 1, 0x20), (DIGEST_BYTES, 0x80), (0.5, 1), (-1, 1)]
+)
 def test_one_flipped_bit_in_the_newest_gives_way_to_the_one_before(folder, place, bit):
     content = bytearray(newest_file(folder).read_bytes())
     content[int(len(content) * place) if isinstance(place, float) else place] ^= bit
@@ -138,10 +124,6 @@ def test_without_a_whole_one_the_error_counts_them_and_says_what_to_do(folder):
         load_checkpoint(folder)
 
 
-def test_a_folder_without_checkpoints_gives_nothing(tmp_path):
-    assert load_checkpoint(tmp_path) is None
-
-
 def test_training_goes_on_past_a_torn_checkpoint(folder):
     newest_file(folder).write_bytes(b"torn")
     assert_same(load_checkpoint(folder), older())
@@ -150,13 +132,6 @@ def test_training_goes_on_past_a_torn_checkpoint(folder):
         assert_same(load_checkpoint(folder), checkpoint(epoch=3, step=step))
     save_checkpoint(folder, newer())
     assert_same(load_checkpoint(folder), newer())
-
-
-def test_what_a_killed_process_left_without_its_name_is_no_checkpoint(folder):
-    newest_file(folder).rename(folder / ".00004-0000000.checkpoint-4711")
-    assert_same(load_checkpoint(folder), older())
-    newest_file(folder).unlink()
-    assert load_checkpoint(folder) is None
 
 
 def test_a_full_disk_leaves_the_checkpoints_as_they_were(folder, monkeypatch):
@@ -168,15 +143,6 @@ def test_a_full_disk_leaves_the_checkpoints_as_they_were(folder, monkeypatch):
     with pytest.raises(RunError, match="No space left on device"):
         save_checkpoint(folder, checkpoint(epoch=5))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_a_checkpoint_holds_plain_arrays_and_no_pickle(folder):
-    with zipfile.ZipFile(io.BytesIO(newest_file(folder).read_bytes()[DIGEST_BYTES:])) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    assert len(members) == 6
-    for content in members.values():
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-        assert array.dtype.kind in "fiu"
 
 
 def test_an_array_of_objects_is_not_written(tmp_path):
@@ -223,17 +189,13 @@ def test_a_checkpoint_of_before_there_was_a_format_number_is_read(folder):
     assert_same(load_checkpoint(folder), newer())
 
 
-@pytest.mark.parametrize("number", [2, "1.0", None])
-def test_a_checkpoint_of_another_format_is_refused_with_the_way_out(folder, number):
-    path = rewritten(folder, lambda meta: meta.update(format=number))
-    with pytest.raises(
-        CheckpointError, match=rf"{path} has the format {number!r}; expected 1: resume with the cifarnet"
-    ):
+def test_a_checkpoint_of_another_format_is_refused_with_the_way_out(folder):
+    path = rewritten(folder, lambda meta: meta.update(format=2))
+    with pytest.raises(CheckpointError, match=rf"{path} has the format 2; expected 1: resume with the cifarnet"):
         load_checkpoint(folder)
 
 
 CHANGES = {
-    "a new field": lambda meta: meta.update(momentum=0.9),
     "a new field of the position": lambda meta: meta["position"].update(image=3),
     "a missing field": lambda meta: meta.pop("stopping"),
     "no object": lambda meta: meta.update(position=[]),
@@ -248,9 +210,7 @@ def test_a_whole_checkpoint_of_other_fields_is_refused_as_one_of_another_version
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize(
-    "payload", [b"", b"no archive", b"PK\x03\x04", b"[]", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"]
-)
+@pytest.mark.parametrize("payload", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"])
 def test_what_is_no_archive_under_a_checksum_that_holds_is_refused(folder, payload):
     newest_file(folder).write_bytes(hashlib.sha256(payload).hexdigest().encode() + payload)
     with pytest.raises(CheckpointError, match="could not be read"):

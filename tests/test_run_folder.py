@@ -9,8 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -50,26 +48,9 @@ def test_a_file_of_a_run_is_not_taken_for_one(tmp_path):
         find_run(tmp_path, str(run.model))
 
 
-def test_a_run_is_named_for_time_recipe_and_backend(tmp_path):
-    assert create_run(tmp_path / "not" / "yet", "seed", "jax", NOW, begun).path == tmp_path / "not" / "yet" / NAME
-
-
-def test_runs_of_the_same_second_get_different_folders(tmp_path):
-    names = [create_run(tmp_path, "seed", "jax", NOW, begun).path.name for _ in range(3)]
-    assert names == [NAME, f"{NAME}-2", f"{NAME}-3"]
-
-
-def test_threads_that_start_at_the_same_instant_get_different_folders(tmp_path):
-    starting_line = threading.Barrier(8)
-
-    def create(_) -> Path:
-        starting_line.wait()
-        return create_run(tmp_path, "seed", "jax", NOW, begun).path
-
-    with ThreadPoolExecutor(8) as pool:
-        paths = set(pool.map(create, range(8)))
-    assert len(paths) == 8
-    assert all(path.is_dir() for path in paths)
+def test_a_run_is_named_for_time_recipe_and_backend_and_numbered_within_a_second(tmp_path):
+    runs = [create_run(tmp_path / "not" / "yet", "seed", "jax", NOW, begun) for _ in range(3)]
+    assert [run.path.name for run in runs] == [NAME, f"{NAME}-2", f"{NAME}-3"]
 
 
 CREATE = """
@@ -150,19 +131,14 @@ def test_a_run_whose_process_was_killed_before_latest_pointed_to_it_becomes_the_
     assert not os.path.lexists(left)
 
 
-def test_latest_is_found_under_its_own_name_and_leads_to_the_real_folder(tmp_path):
-    run = new_run(tmp_path)
-    assert find_run(tmp_path, "latest").path == run.path
-    assert find_run(tmp_path, str(tmp_path / "latest")).path == run.path
-
-
 def test_a_run_is_found_by_name_and_by_path_wherever_latest_points(tmp_path, monkeypatch):
     wanted, other = new_run(tmp_path / "runs", 7), new_run(tmp_path / "runs", 8)
     assert find_run(tmp_path / "runs", wanted.path.name).path == wanted.path
     assert find_run(tmp_path / "elsewhere", str(wanted.path)).path == wanted.path
     monkeypatch.chdir(tmp_path / "runs")
     assert find_run(Path("elsewhere"), wanted.path.name).path.resolve() == wanted.path
-    assert find_run(tmp_path / "runs").path == other.path
+    for name in (None, "latest", str(tmp_path / "runs" / "latest")):
+        assert find_run(tmp_path / "runs", name).path == other.path
 
 
 def test_where_links_are_not_allowed_the_newest_folder_is_the_latest(tmp_path, monkeypatch):
@@ -175,21 +151,15 @@ def test_where_links_are_not_allowed_the_newest_folder_is_the_latest(tmp_path, m
     assert find_run(tmp_path).path == runs[0].path
 
 
-def test_a_latest_whose_run_was_deleted_gives_way_to_the_newest_left(tmp_path):
+def test_a_latest_whose_run_was_deleted_gives_way_to_the_newest_left_and_to_the_next_one(tmp_path):
     left, deleted = new_run(tmp_path, 7), new_run(tmp_path, 8)
-    (deleted.path / RECORD).unlink()
-    deleted.path.rmdir()
+    shutil.rmtree(deleted.path)
     assert find_run(tmp_path).path == left.path
+    newer = new_run(tmp_path, 9)
+    assert (tmp_path / LATEST).resolve() == newer.path
 
 
-@pytest.mark.parametrize("root", [".", "missing"])
-def test_a_folder_without_runs_is_an_error_that_says_how_to_get_one(tmp_path, root):
-    (tmp_path / "no run").mkdir()
-    with pytest.raises(RunError, match=rf"holds no run; expected a folder with {RECORD}: train one with"):
-        find_run(tmp_path / root)
-
-
-@pytest.mark.parametrize("name", ["never", "no run", "file", "/never"])
+@pytest.mark.parametrize("name", ["never", "no run", "file"])
 def test_a_name_without_a_run_is_an_error_even_beside_others(tmp_path, name):
     new_run(tmp_path)
     (tmp_path / "no run").mkdir()
@@ -198,43 +168,34 @@ def test_a_name_without_a_run_is_an_error_even_beside_others(tmp_path, name):
         find_run(tmp_path, name)
 
 
-@pytest.mark.parametrize("name", [None, "latest"])
-def test_where_latest_is_a_real_folder_the_newest_run_is_taken(tmp_path, name):
+def test_where_latest_is_a_real_folder_the_newest_run_is_taken(tmp_path):
     older = new_run(tmp_path, 7)
     (tmp_path / LATEST).unlink()
     shutil.copytree(older.path, tmp_path / LATEST)  # as an archive or a cloud folder makes of a link
-    assert find_run(tmp_path, name).path == older.path
+    assert find_run(tmp_path).path == find_run(tmp_path, "latest").path == older.path
     newer = new_run(tmp_path, 8)
     assert not (tmp_path / LATEST).is_symlink()
-    assert find_run(tmp_path, name).path == newer.path
+    assert find_run(tmp_path).path == find_run(tmp_path, "latest").path == newer.path
 
 
-@pytest.mark.parametrize("name", [None, "latest"])
 @pytest.mark.parametrize("target", ["../elsewhere", "notes", "/gone/elsewhere", None])
-def test_a_latest_of_somebody_else_stays_and_the_newest_run_is_taken(tmp_path, name, target):
+def test_a_latest_of_somebody_else_stays_and_the_newest_run_is_taken(tmp_path, target):
     for folder in ("elsewhere", "runs/notes"):
         (tmp_path / folder).mkdir(parents=True)
     latest = tmp_path / "runs" / LATEST
     latest.symlink_to(target) if target else latest.write_text("mine")
     runs = [new_run(tmp_path / "runs", second) for second in (7, 8)]
     assert (str(latest.readlink()) if target else latest.read_text()) == (target or "mine")
-    assert find_run(tmp_path / "runs", name).path == runs[-1].path
+    assert find_run(tmp_path / "runs").path == find_run(tmp_path / "runs", "latest").path == runs[-1].path
 
 
-def test_a_latest_whose_run_was_deleted_leads_to_the_next_one(tmp_path):
-    shutil.rmtree(new_run(tmp_path, 7).path)
-    newer = new_run(tmp_path, 8)
-    assert (tmp_path / LATEST).resolve() == newer.path
-
-
-@pytest.mark.parametrize("with_weights", [False, True])
-def test_the_newest_is_the_one_that_began_last_whatever_the_folders_are_called(tmp_path, with_weights):
+def test_the_newest_is_the_one_that_began_last_whatever_the_folders_are_called(tmp_path):
     in_summer, in_winter = "2026-10-25T00:59:00+00:00", "2026-10-25T01:01:00+00:00"  # 02:59, then 02:01 in Berlin
     beginnings = {"20261025-025900-seed-jax": in_summer, "20261025-020100-seed-jax": in_winter}
     for name, started in beginnings.items():
         (tmp_path / name).mkdir()
         put(Run(tmp_path / name), RUNNING | {"started": started})
-    assert find_run(tmp_path, with_weights=with_weights).path.name == "20261025-020100-seed-jax"
+    assert find_run(tmp_path).path.name == "20261025-020100-seed-jax"
 
 
 def test_of_the_runs_of_one_second_the_one_with_the_highest_number_is_the_newest(tmp_path):
@@ -244,7 +205,7 @@ def test_of_the_runs_of_one_second_the_one_with_the_highest_number_is_the_newest
     assert find_run(tmp_path).path.name == f"{NAME}-11"
 
 
-@pytest.mark.parametrize("started", ["yesterday", 7, None, "9999-12-31T23:59:59-23:59", "0001-01-01"])
+@pytest.mark.parametrize("started", ["yesterday", None, "9999-12-31T23:59:59-23:59"])
 def test_a_record_that_does_not_tell_its_beginning_counts_by_its_last_change(tmp_path, started):
     new_run(tmp_path)
     (tmp_path / LATEST).unlink()
@@ -260,23 +221,10 @@ def test_a_root_that_is_a_file_and_a_name_that_is_too_long_are_errors_of_ours(tm
         RunError, match=r"a run could not be made in .*file \((File exists|Not a directory)\); expected"
     ):
         create_run(tmp_path / "file", "seed", "jax", NOW, begun)
-    with pytest.raises(
-        RunError, match=r"\(Not a directory\); expected a writable folder: give another \(--runs, in Python runs=\)"
-    ):
-        create_run(tmp_path / "file" / "runs", "seed", "jax", NOW, begun)
     with pytest.raises(RunError, match=r"a run could not be made in .* \(File name too long\)"):
         create_run(tmp_path, "seed" * 99, "jax", NOW, begun)
     with pytest.raises(RunError, match=r"could not be read \(File name too long\); expected a run folder"):
         find_run(tmp_path, "x" * 300)
-
-
-def test_a_folder_that_may_not_be_written_to_is_an_error_of_ours(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(RunError, match=r"a run could not be made in .* \(Permission denied\)"):
-        create_run(tmp_path, "seed", "jax", NOW, begun)
 
 
 # Record and history
@@ -303,13 +251,11 @@ def test_a_record_of_version_0_1_0_is_written_again_byte_for_byte(tmp_path, run)
     [
         ({"status": "over"}, "status is 'over'; expected one of running, interrupted, finished"),
         ({"started": "2026-03-04T05:06:07"}, "started is '2026-03-04T05:06:07'; expected a time in ISO 8601 format"),
-        ({"best_epoch": 0}, "best_epoch is 0; expected a whole number from 1"),
         ({"elapsed_s": -1.0}, "elapsed_s is -1.0; expected a number from 0"),
         ({"versions": {"keras": 3}}, "versions.keras is 3; expected a string"),
         ({"machine": []}, r"machine is \[\]; expected an object"),
         ({"metrics": {"test": {"loss": 1, "accuracy": 1.5}}}, "metrics.test.accuracy is 1.5; expected a number from 0"),
         ({"calibration": {"temperature": True}}, "calibration.temperature is True; expected a number from 0.05 to 20"),
-        ({"train": RUNNING["train"] | {"epochs": True}}, "epochs is True; expected int"),
         (
             {"train": RUNNING["train"] | {"optimizer": "muon"}},
             "optimizer is 'muon', ghost_batch 0; expected batch norm",
@@ -329,43 +275,33 @@ def test_a_record_without_a_fact_that_every_run_has_is_damaged(tmp_path, missing
         _ = Run(tmp_path).record
 
 
-def test_a_missing_record_is_an_error(tmp_path):
-    with pytest.raises(RunError, match=r"run\.json could not be read .*expected the record of a run: pass a run"):
-        _ = Run(tmp_path).record
-
-
-@pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff\xfe", b"not json"])
-def test_a_broken_record_is_an_error(tmp_path, content):
-    (tmp_path / RECORD).write_bytes(content)
-    with pytest.raises(RunError, match=r"run\.json could not be read"):
-        _ = Run(tmp_path).record
-
-
-@pytest.mark.parametrize("content", ["[1]", '"run"', "null"])
-def test_a_record_that_is_no_object_is_an_error(tmp_path, content):
-    (tmp_path / RECORD).write_text(content)
-    with pytest.raises(RunError, match=r"run\.json holds no JSON object; expected one"):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "could not be read .*expected the record of a run: pass a run"),
+        (b'{"format": 1', "could not be read"),
+        (b"\xff\xfe", "could not be read"),
+        (b"[1]", "holds no JSON object; expected one"),
+    ],
+)
+def test_a_broken_record_is_an_error(tmp_path, content, told):
+    if content is not None:
+        (tmp_path / RECORD).write_bytes(content)
+    with pytest.raises(RunError, match=rf"run\.json {told}"):
         _ = Run(tmp_path).record
 
 
 FLOATS = (0.1, 1 / 3, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, -0.0, math.inf, math.nan, 1e22, 123456789.123456789)
+HEADER = b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
 
 
-def test_history_keeps_every_float_exactly(tmp_path):
+def test_history_keeps_every_float_exactly_and_is_written_in_its_shortest_form(tmp_path):
     rows = [EpochRecord(epoch, x, 2 * x, x / 3, -x, 1 - x) for epoch, x in enumerate(FLOATS, start=1)]
     Run(tmp_path).write_history(rows)
     assert repr(Run(tmp_path).read_history()) == repr(rows)  # repr, so that NaN equals NaN and -0.0 not 0.0
-
-
-def test_history_is_written_in_its_shortest_form_with_a_header(tmp_path):
     Run(tmp_path).write_history([EpochRecord(1, 0.001, 2.5, 0.1 + 0.2, 1 / 3, 1.0)])
-    assert (tmp_path / "history.csv").read_bytes() == (
-        b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
-        b"1,0.001,2.5,0.30000000000000004,0.3333333333333333,1.0\n"
-    )
-
-
-HEADER = b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
+    expected = HEADER + b"1,0.001,2.5,0.30000000000000004,0.3333333333333333,1.0\n"
+    assert (tmp_path / "history.csv").read_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -374,13 +310,10 @@ HEADER = b"epoch,learning_rate,train_loss,train_accuracy,validation_loss,validat
         b"",
         b"1,2,3,4,5,6\n",  # no header
         HEADER + b"1,2,3,4,5\n",
-        HEADER + b"1,2,3,4,5,6,7\n",
-        HEADER + b"1,2,3,4,5,six\n",
         HEADER + b"2,2,3,4,5,6\n",
         HEADER + b"1,2,3,4,5,6\n1,2,3,4,5,6\n",
         HEADER + b"1e0,2,3,4,5,6\n",
         HEADER + b'1,2,3,4,5,"' + b"6" * 200_000 + b"\n",  # more than a field of the csv module may have
-        HEADER + b"1,2,3,4,5,\x006\n",
         HEADER + b"1,2,3,4,5,\xff6\n",
         HEADER + b"9" * 5000 + b",2,3,4,5,6\n",
     ],
@@ -389,13 +322,6 @@ def test_a_damaged_history_is_an_error_of_ours(tmp_path, content):
     (tmp_path / "history.csv").write_bytes(content)
     with pytest.raises(RunError, match=r"history\.csv is damaged .*expected one row per epoch: resume the run"):
         Run(tmp_path).read_history()
-
-
-@pytest.mark.parametrize("name", ["history.csv", RECORD])
-def test_a_folder_in_the_place_of_a_file_is_an_error_of_ours(tmp_path, name):
-    (tmp_path / name).mkdir()
-    with pytest.raises(RunError, match=r"\(Is a directory\)"):
-        Run(tmp_path).read_history() if name == "history.csv" else Run(tmp_path).record
 
 
 def test_history_before_the_first_epoch_is_empty(tmp_path):
@@ -412,14 +338,9 @@ def test_a_second_holder_is_refused_and_may_have_it_afterwards(tmp_path):
     refused = pytest.raises(RunError, match="is in use by another process; expected it free")
     with run.locked(), refused, Run(tmp_path).locked():
         pytest.fail("two hold the same run")
-    with run.locked():
-        pass
-
-
-def test_the_lock_is_given_back_when_the_work_fails(tmp_path):
-    with pytest.raises(ZeroDivisionError), Run(tmp_path).locked():
+    with pytest.raises(ZeroDivisionError), run.locked():
         raise ZeroDivisionError
-    with Run(tmp_path).locked():
+    with run.locked():  # given back when the work fails
         pass
 
 
@@ -445,7 +366,7 @@ def test_another_process_is_refused_until_the_holder_is_gone_even_if_it_was_kill
         pass
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EROFS])
 def test_where_the_system_cannot_lock_the_error_names_the_file_and_a_way_out(tmp_path, monkeypatch, code):
     def refuse(*_):
         raise OSError(code, os.strerror(code))
@@ -487,8 +408,16 @@ def test_a_name_for_a_model_whose_files_are_those_of_an_earlier_export_is_allowe
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.parity.json"]
 
 
-@pytest.mark.parametrize("name", ["package.json", "package.parity.json"])
-@pytest.mark.parametrize("content", [b'{"version": "1.0.0"}', b"{", b"[]", b"", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("package.json", b'{"version": "1.0.0"}'),
+        ("package.json", b"[]"),
+        ("package.json", b"[" * 100_000),
+        ("package.parity.json", b"{"),
+        ("package.parity.json", b"\xff"),
+    ],
+)
 def test_a_name_for_a_model_that_would_replace_somebody_elses_file_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifarnet.recipes import RECIPES
 from cifarnet.run.folder import Run
 from tests.photos import make_noise
 from tests.records import document
@@ -16,6 +17,12 @@ from .conftest import fails_after_messages
 
 SHORT = ("--recipe", "seed", "--epochs", "1", "--batch-size", "8", "--validation-fraction", "0.3")
 NO_TIME = ("--max-minutes", "0", *SHORT)
+
+
+@pytest.fixture(autouse=True)
+def small_recipe(monkeypatch):
+    """Let the recipe `seed` train a small network."""
+    monkeypatch.setitem(RECIPES, "seed", RECIPES["seed"].changed({"filters": (4,), "dense_units": (8,)}))
 
 
 @pytest.fixture
@@ -50,15 +57,17 @@ def test_skip_broken_trains_without_broken_files_and_lists_them(run, photos, lat
     assert message.endswith("with --skip-broken; `cifarnet data check photos` lists all")
     assert not (tmp_path / "runs").exists()
     (photos / "dog" / "link.png").symlink_to("nowhere")
+    (photos / "dog" / 'two\nlines, "quoted".png').write_text("no image")
     told = notes(run, "--data", "photos", "--skip-broken", *SHORT)
-    (note,) = (note for note in told if note.startswith("8 files that cannot be read are left out: see "))
+    (note,) = (note for note in told if note.startswith("9 files that cannot be read are left out: see "))
     assert note.endswith("/broken.csv")
-    assert document(latest)["data"]["skipped"] == 8
+    assert document(latest)["data"]["skipped"] == 9
     with (latest.path / "broken.csv").open(newline="") as file:
         head, *rows = csv.reader(file)
     assert head == ["file", "reason"]
     assert sorted(rows)[0] == ["cat/broken0.png", "no image in a known format"]
-    assert sorted(rows)[-1] == ["dog/link.png", "a link that leads nowhere"]
+    assert ["dog/link.png", "a link that leads nowhere"] in rows
+    assert len(rows) == 9
     for command in (("export",), ("evaluate",)):  # which read the folder again
         code, _, lines = run(*command)
         assert code == 0, lines
@@ -94,9 +103,6 @@ def test_files_that_are_not_read_are_counted_by_extension(run, photos):
     told = notes(run, "--data", "photos", *NO_TIME)
     assert "4 files are not read, by extension: 2 .heic, 1 without extension, 1 .txt" in told
     assert "1 link to a folder inside the class folders is not followed" in told
-    for name in ("cat/2.heic", "dog/notes.txt", "dog/README"):
-        (photos / name).unlink()
-    assert "1 file is not read, by extension: 1 .heic" in notes(run, "--data", "photos", *NO_TIME)
 
 
 def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos):
@@ -110,10 +116,6 @@ def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos
     unequal = "cat has 55 images, dog 16: the accuracy says little about small classes"
     assert f"{unequal}; --class-weights balanced gives them more weight" in told
     assert unequal in notes(run, "--data", "photos", "--class-weights", "balanced", *NO_TIME)
-    for number in range(1, 40):
-        (photos / "cat" / f"copy{number}.png").unlink()
-    told = notes(run, "--data", "photos", *NO_TIME)
-    assert any(note.startswith("1 of the 32 images is a copy of another (the same pixels), and all") for note in told)
 
 
 def test_recall_and_balanced_accuracy_are_printed_for_unbalanced_classes(run, photos, latest):
@@ -132,16 +134,12 @@ def test_recall_and_balanced_accuracy_are_printed_for_unbalanced_classes(run, ph
     assert document(latest)["train"]["class_weights"] == "balanced"
 
 
-def test_recall_is_not_printed_for_balanced_classes(run, photos, latest):
+def test_for_balanced_classes_neither_recall_nor_a_note_is_printed(run, photos, latest):
     code, _, lines = run("train", "--data", "photos", *SHORT)
     assert code == 0
     assert "recall" not in document(latest)["metrics"]["test"]
     assert not any("balanced accuracy" in line for line in lines)
-
-
-def test_a_folder_without_faults_has_no_such_note(run, photos):
-    told = notes(run, "--data", "photos", *NO_TIME)
-    assert [note for note in told if "validation images" not in note] == []
+    assert [line for line in lines if line.startswith("note: ") and "validation images" not in line] == []
 
 
 # Validation folder
@@ -158,10 +156,9 @@ def split(photos, tmp_path):
     return tmp_path / "split"
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
-def test_the_folder_val_is_the_validation_split(run, split, latest, name):
-    (split / "val").rename(split / name)
-    assert f"the 10 images in {name}/ are the validation split: none are held out" in notes(
+def test_the_folder_val_is_the_validation_split(run, split, latest):
+    (split / "val").rename(split / "valid")
+    assert "the 10 images in valid/ are the validation split: none are held out" in notes(
         run, "--data", "split", *SHORT
     )
     record = document(latest)
@@ -169,7 +166,7 @@ def test_the_folder_val_is_the_validation_split(run, split, latest, name):
     assert (record["data"]["validation_images"], record["data"]["train_images"]) == (10, 20)
     code, _, lines = run("export")
     assert code == 0, lines
-    shutil.rmtree(split / name)
+    shutil.rmtree(split / "valid")
     assert "10 removed: " in fails_after_messages(run, "export")
 
 
@@ -196,14 +193,13 @@ def test_the_error_for_test_images_without_class_folders_says_what_to_do(run, sp
 
 
 def test_the_error_lists_files_that_were_added_removed_or_changed(run, photos):
-    assert run("train", "--data", "photos", *SHORT)[0] == 0
+    assert run("train", "--data", "photos", *NO_TIME)[0] == 0
     shutil.copy(photos / "cat" / "0.png", photos / "dog" / "new.png")
     for index in (1, 2, 3, 4):
         (photos / "cat" / f"{index}.png").unlink()
     Image.new("RGB", (32, 32), "red").save(photos / "dog" / "0.png")
     expected = "(since then 1 added: dog/new.png; 4 removed: cat/1.png, cat/2.png, cat/3.png, …; 1 changed: dog/0.png)"
-    for command in ("export", "evaluate", "report"):
-        assert expected in fails_after_messages(run, command)
+    assert expected in fails_after_messages(run, "train", "--resume", "latest")
 
 
 def test_files_that_were_left_out_are_told_from_new_ones_and_broken_ones_from_removed_ones(run, photos, latest):
@@ -257,13 +253,3 @@ def test_test_images_that_take_too_much_space_are_not_kept(run, photos, tmp_path
 @pytest.mark.parametrize("option", ["--skip-broken", "--keep-test-images"])
 def test_options_for_the_beginning_of_a_run_are_refused_on_resume(run, option):
     assert f"{option} and --resume were both given" in fails_after_messages(run, "train", "--resume", "latest", option)
-
-
-def test_a_resumed_run_records_the_new_location_of_its_images(run, photos, latest, tmp_path):
-    assert run("train", "--data", "photos", *NO_TIME)[0] == 0
-    photos.rename(tmp_path / "elsewhere")
-    assert run("train", "--resume", "latest", "--data", "elsewhere")[0] == 0
-    assert document(latest)["data"]["source"] == str(tmp_path / "elsewhere")
-    for command in ("export", "evaluate"):
-        code, _, lines = run(command)
-        assert code == 0, lines

@@ -10,8 +10,8 @@ from PIL import Image
 
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import load_dataset
-from cifarnet.dataset import Dataset, Split
-from cifarnet.errors import ConfigError, DataError, RunError
+from cifarnet.dataset import Dataset
+from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.export.export_run import export_run
 from cifarnet.model.network import build_model, save_weights
@@ -33,11 +33,7 @@ JOB = Recipe(
 
 def begun(source, root, *, seed=0, warm_start=None):
     """Create a run with weights, as if it had been trained."""
-    job = (
-        JOB
-        if seed == 0
-        else Recipe(name="seed", model=JOB.model, train=TrainConfig(validation_fraction=0.3, seed=seed))
-    )
+    job = JOB.changed({"seed": seed})
     dataset = source if isinstance(source, Dataset) else load_dataset(source, seed=seed)
     run = begin(job, dataset, root, warm_start=warm_start)
     save_weights(build_model(job.model), run.best_weights, 1)
@@ -95,7 +91,7 @@ def last_line(run, *arguments):
 FILE = "runs/latest/model.onnx"
 
 
-@pytest.mark.parametrize(("model", "again"), [("latest", resaved), (FILE, moved), (FILE, linked)])
+@pytest.mark.parametrize(("model", "again"), [("latest", resaved), (FILE, linked)])
 def test_a_folder_with_training_images_is_not_evaluated(run, trained, tmp_path, model, again):
     known = len(load_dataset(tmp_path / "photos").train)
     other = again(tmp_path / "photos", tmp_path / "other")
@@ -104,7 +100,7 @@ def test_a_folder_with_training_images_is_not_evaluated(run, trained, tmp_path, 
     assert message.endswith("name a folder of others")
 
 
-@pytest.mark.parametrize(("model", "command"), [("latest", "evaluate"), (FILE, "evaluate"), ("latest", "robustness")])
+@pytest.mark.parametrize(("model", "command"), [(FILE, "evaluate"), ("latest", "robustness")])
 def test_a_copy_with_another_split_is_not_evaluated(run, trained, tmp_path, model, command):
     other = resaved(tmp_path / "photos", tmp_path / "other")
     test = len(load_dataset(other).test)
@@ -113,7 +109,7 @@ def test_a_copy_with_another_split_is_not_evaluated(run, trained, tmp_path, mode
     )
 
 
-@pytest.mark.parametrize(("model", "again"), [("latest", moved), (FILE, linked), (FILE, copied)])
+@pytest.mark.parametrize(("model", "again"), [("latest", moved), (FILE, copied)])
 def test_the_test_split_is_evaluated_at_any_location(run, trained, tmp_path, model, again):
     other = again(tmp_path / "photos", tmp_path / "other")
     code, stdout, stderr = run("evaluate", model, "--data", other, "--json")
@@ -129,12 +125,6 @@ def test_added_images_do_not_change_the_test_split(run, trained, tmp_path):
     assert code == 0, stderr
     shown = json.loads(stdout)["data"]
     assert (shown["same_as_run"], shown["unseen"]) == (False, True)
-
-
-def test_a_model_file_in_its_run_folder_finds_its_images(run, trained):
-    code, stdout, stderr = run("evaluate", FILE, "--json")
-    assert code == 0, stderr
-    assert json.loads(stdout)["data"]["same_as_run"] is True
 
 
 def test_the_training_images_of_a_model_file_alone_are_unknown(run, trained, tmp_path):
@@ -166,18 +156,16 @@ def test_a_run_of_an_earlier_version_is_checked_with_its_own_images(run, trained
 
 
 def test_a_damaged_list_of_images_is_refused(run, trained, tmp_path):
-    for content in (b"", b"no array", b"\x93NUMPY\x01\x00", np.zeros(3).tobytes()):
+    for content in (b"", np.zeros(3).tobytes()):
         (trained.path / "seen.npy").write_bytes(content)
         message = last_line(run, "evaluate", "--images", tmp_path / "photos")
         assert f"runs/{trained.path.name}/seen.npy is damaged" in message
-    np.save(trained.path / "seen.npy", np.zeros((2, 2), np.uint64))
-    assert "seen.npy is damaged" in last_line(run, "evaluate", "--images", tmp_path / "photos")
 
 
 # A training that starts from another
 
 
-@pytest.mark.parametrize("again", [resaved, moved, linked, copied])
+@pytest.mark.parametrize("again", [resaved, moved])
 def test_no_training_image_of_the_weights_is_held_out(run, trained, tmp_path, again):
     other = again(tmp_path / "photos", tmp_path / "other")
     message = last_line(run, "train", "--data", other, "--from", "latest", "--seed", "5")
@@ -191,7 +179,7 @@ def test_no_training_image_of_the_weights_is_held_out(run, trained, tmp_path, ag
 def test_the_images_are_divided_as_for_the_run_to_start_from(run, trained, tmp_path):
     """The run ``other`` has another seed than its test split, as the second run of ``cifarnet compare --seeds 2``."""
     other = begun(load_dataset(tmp_path / "photos", seed=0), tmp_path / "runs", seed=1)
-    code, _, stderr = run("train", "--data", "photos", "--from", other.path, "--epochs", "1", "--json")
+    code, _, stderr = run("train", "--data", "photos", "--from", other.path, "--max-minutes", "0", "--json")
     assert code == 0, stderr
     record = document(Run(tmp_path / "runs" / "latest"))
     assert (record["seed"], record["data"]["split_seed"]) == (1, 0)
@@ -213,18 +201,6 @@ def test_the_same_split_is_allowed_at_any_location(trained, tmp_path):
     begun(dataset, tmp_path / "runs", warm_start=warm_start_from(first))
 
 
-def test_a_test_split_with_the_pixels_of_training_images_is_refused(trained, tmp_path):
-    before = load_dataset(tmp_path / "photos")
-    test = Split(
-        np.concatenate([before.test.images, before.train.images[:1]]), np.append(before.test.labels, 0).astype("int32")
-    )
-    twice = Dataset("twice", before.train, test, before.labels)
-    with pytest.raises(
-        DataError, match=f"^1 of the {len(test)} test images of twice have the pixels of training images"
-    ):
-        begun(twice, tmp_path / "runs")
-
-
 def test_test_images_with_the_pixels_of_training_images_are_named(run, tmp_path):
     for part in ("train", "test"):
         make_noise(tmp_path / "split" / part)
@@ -233,14 +209,13 @@ def test_test_images_with_the_pixels_of_training_images_are_named(run, tmp_path)
     assert message.endswith("remove them or their copies")
 
 
-@pytest.mark.parametrize("name", ["dev", "validation_set"])
-def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path, name):
-    for seed, part in enumerate(("train", "test", name)):
+def test_a_folder_beside_the_splits_is_noted_as_not_used(run, tmp_path):
+    for seed, part in enumerate(("train", "test", "dev")):
         make_noise(tmp_path / "split" / part, seed)
     code, _, stderr = run("train", "--data", "split", "--max-minutes", "0")
     assert code == 0
     assert any("recipe fast, data split" in line for line in stderr)  # the default for images of your own
-    assert any(line.startswith(f"note: {name}/ is not used: images are read from train/, test/") for line in stderr)
+    assert any(line.startswith("note: dev/ is not used: images are read from train/, test/") for line in stderr)
 
 
 def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path):
@@ -249,11 +224,6 @@ def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path
     with pytest.raises(ConfigError, match=rf"were trained on by {between.path.name} or a run before it; exp"):
         begun(other, tmp_path / "runs", seed=5, warm_start=warm_start_from(between))
     begun(make_noise(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
-
-
-def test_training_images_of_the_warm_start_are_not_evaluated(run, trained, tmp_path):
-    begun(make_noise(tmp_path / "others", seed=1), tmp_path / "runs", warm_start=warm_start_from(trained))
-    assert "are training images of" in last_line(run, "evaluate", "--images", tmp_path / "photos")
 
 
 def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):
@@ -295,7 +265,7 @@ def test_errors_about_moved_or_changed_images_name_the_option(run, trained, tmp_
         assert ("--images" in message) == (command[0] == "evaluate")
 
 
-@pytest.mark.parametrize("runs", ["runs", ".", "cat", "../link/cat/runs"])
+@pytest.mark.parametrize("runs", [".", "../link/cat/runs"])
 def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
     photos = make_noise(tmp_path / "photos")
     (tmp_path / "link").symlink_to("photos")
@@ -306,11 +276,6 @@ def test_no_run_is_created_inside_the_images(run, tmp_path, monkeypatch, runs):
         f"inside the images in {photos}; expected another folder: name one (--runs, in Python runs=)"
     )
     assert sorted(photos.rglob("*")) == before
-
-
-def test_no_run_is_created_inside_the_images_from_python(tmp_path):
-    with pytest.raises(RunError, match="inside the images in"):
-        begun(make_noise(tmp_path / "photos"), tmp_path / "photos" / "runs")
 
 
 def test_no_model_is_written_inside_the_images(run, trained, tmp_path):
@@ -335,7 +300,7 @@ def test_no_repetition_is_created_inside_the_images(trained, tmp_path):
 
 def test_a_run_is_resumed_where_its_images_are_now(run, tmp_path):
     make_noise(tmp_path / "photos")
-    arguments = ("--epochs", "2", "--batch-size", "8", "--validation-fraction", "0.3")
+    arguments = ("--recipe", "seed", "--epochs", "1", "--batch-size", "8", "--validation-fraction", "0.3")
     assert run("train", "--data", "photos", "--max-minutes", "0", *arguments)[0] == 0
     moved(tmp_path / "photos", tmp_path / "elsewhere")
     message = last_line(run, "train", "--resume", "latest")
@@ -343,7 +308,8 @@ def test_a_run_is_resumed_where_its_images_are_now(run, tmp_path):
     make_noise(tmp_path / "others", seed=1)
     assert "as when the run began: restore" in last_line(run, "train", "--resume", "latest", "--data", "others")
     code, _, stderr = run("train", "--resume", "latest", "--data", "elsewhere")
-    assert (code, document(Run(tmp_path / "runs" / "latest"))["status"]) == (0, "finished"), stderr
+    record = document(Run(tmp_path / "runs" / "latest"))
+    assert (code, record["status"], record["data"]["source"]) == (0, "finished", str(tmp_path / "elsewhere")), stderr
 
 
 def test_a_run_with_other_classes_in_its_record_is_not_exported(run, trained, tmp_path):

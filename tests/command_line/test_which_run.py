@@ -98,7 +98,7 @@ def test_a_run_without_weights_is_refused_with_the_next_step(fails, tmp_path, fa
 # Location of an export
 
 
-@pytest.mark.parametrize("name", ["model.ort", "folder.onnx", "model"])
+@pytest.mark.parametrize("name", ["model.ort", "folder.onnx", "model", ".onnx", "model.json"])
 def test_an_invalid_file_name_is_refused_first(fails, tmp_path, name):
     write_run(tmp_path, has_weights=True)
     (tmp_path / "folder.onnx").mkdir()

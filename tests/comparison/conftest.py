@@ -27,6 +27,14 @@ def photos(tmp_path_factory):
     return make_photos(tmp_path_factory.mktemp("photos"), train=12, test=6)
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A recipe file of a small network that is trained as `seed` is."""
+    path = tmp_path_factory.mktemp("recipe") / "small.json"
+    path.write_text(json.dumps({"recipe": "seed", "settings": {"filters": [8, 8, 8], "dense_units": [16]}}))
+    return path
+
+
 @dataclass(frozen=True)
 class Compared:
     """Folder and document of a comparison, and the messages of the command."""
@@ -42,10 +50,11 @@ class Compared:
 
 
 @pytest.fixture(scope="session")
-def compared(photos, tmp_path_factory):
+def compared(photos, small, tmp_path_factory):
     assert installed() == NAMES, "this test compares all three frameworks: install cifarnet[dev]"
     folder = tmp_path_factory.mktemp("person")
-    done = cifarnet("compare", "--data", photos, "--epochs", "1", "--output", "found", "--json", folder=folder)
+    options = ("--data", photos, "--recipe", small, "--epochs", "1", "--output", "found", "--json")
+    done = cifarnet("compare", *options, folder=folder)
     assert done.returncode == 0, done.stderr
     return Compared(folder / "found", json.loads(done.stdout), done.stderr)
 
@@ -67,7 +76,7 @@ def cifarnet(*arguments):
         else:
             outputs.append([0, out.getvalue(), err.getvalue()])
 
-cifarnet("train", "--data", {photos!r}, "--recipe", "seed", "--epochs", "2", "--track", "tensorboard")
+cifarnet("train", "--data", {photos!r}, "--recipe", {small!r}, "--epochs", "2", "--track", "tensorboard")
 cifarnet("reproduce", "--json")
 (history,) = Path("runs").glob("2*/history.csv")
 whole = history.read_text()
@@ -97,10 +106,10 @@ class Story:
 
 
 @pytest.fixture(scope="session")
-def story(photos, tmp_path_factory):
+def story(photos, small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("story")
     done = subprocess.run(
-        [sys.executable, "-c", STORY.format(photos=str(photos))],
+        [sys.executable, "-c", STORY.format(photos=str(photos), small=str(small))],
         cwd=folder,
         env=os.environ | {"KERAS_BACKEND": "torch"},
         capture_output=True,

@@ -16,6 +16,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the processes that the test
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-from tests.small_runs import dataset, job, normalised, runs, watcher, whole  # noqa: E402, F401  # fixtures
+from tests.small_runs import dataset, job, normalised, runs, whole  # noqa: E402, F401  # fixtures
 
 adapter()  # before a test runs a command in this process, which would be set up for it alone

@@ -14,27 +14,20 @@ from cifarnet.model.network import build_model, get_weights, logits_of
 from cifarnet.recipes import RECIPES
 from cifarnet.training.custom import Custom, build_custom
 from cifarnet.training.optimizer import compile_engine
-from tests.small_runs import SMALL_MODEL, assert_same_weights, history_of, stop_after
+from tests.small_runs import SMALL_MODEL, assert_same_results, stop_after
 
-SCHEDULE = keras.optimizers.schedules.ExponentialDecay(0.05, decay_steps=2, decay_rate=0.5)
+SCHEDULE = keras.optimizers.schedules.ExponentialDecay(1e-2, decay_steps=2, decay_rate=0.5)
 OPTIMIZERS = {
-    "Lion": lambda: keras.optimizers.Lion(1e-3),
-    "SGD, schedule": lambda: keras.optimizers.SGD(SCHEDULE, momentum=0.9),
+    # One of its variables has no name of its own.
+    "Nadam, schedule": lambda: keras.optimizers.Nadam(SCHEDULE),
     "AdamW, clipnorm": lambda: keras.optimizers.AdamW(1e-2, clipnorm=0.1),
-    "AdamW, accumulation": lambda: keras.optimizers.AdamW(1e-2, gradient_accumulation_steps=2),
-    "Nadam": lambda: keras.optimizers.Nadam(1e-3),  # one of its variables has no name of its own
+    "SGD, accumulation": lambda: keras.optimizers.SGD(1e-2, momentum=0.9, gradient_accumulation_steps=2),
 }
 
 
 def focal(y_true, y_pred):
     likely = ops.sum(y_pred * ops.one_hot(ops.cast(y_true, "int32"), ops.shape(y_pred)[-1]), axis=-1)
     return -ops.square(1 - likely) * ops.log(likely + 1e-7)
-
-
-def trained(job, dataset, runs, **options):
-    return cifarnet.train(
-        dataset, "seed", runs=runs, model_config=job.model, train_config=job.train, **{"loss": focal} | options
-    )
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -57,49 +50,26 @@ def test_an_optimizer_takes_the_steps_that_it_takes_in_keras(dataset, name):
     engine.state()  # writes the state back to the model's own variables
     expected = get_weights(reference)
     for path, array in get_weights(model).items():
-        if name == "Lion":  # takes the sign of a gradient, which rounding can change where it is nearly 0
-            assert np.mean(np.abs(array - expected[path]) > 1e-5) < 0.01, path
-        else:
-            np.testing.assert_allclose(array, expected[path], rtol=0, atol=1e-5, err_msg=path)
+        np.testing.assert_allclose(array, expected[path], rtol=0, atol=1e-5, err_msg=path)
 
 
-@pytest.mark.parametrize("name", ["SGD, schedule", "Nadam"])
-def test_a_run_is_resumed_from_its_record_to_the_same_bits(job, dataset, runs, name):
-    options = {"optimizer": OPTIMIZERS[name](), "loss": keras.losses.SparseCategoricalCrossentropy()}
-    straight = trained(job, dataset, runs, **options)
-    run = trained(job, dataset, runs, **options, stop=stop_after(11))
+def test_a_run_is_resumed_to_the_same_bits_and_its_loss_decides_the_best_epoch(job, dataset, runs):
+    """The optimizer comes from the record; the function that is the loss is passed again."""
+
+    def trained(**options):
+        settings = {"model_config": job.model, "train_config": job.train, "optimizer": OPTIMIZERS["Nadam, schedule"]()}
+        return cifarnet.train(dataset, "seed", runs=runs, loss=focal, **settings, **options)
+
+    straight, run = trained(), trained(stop=stop_after(11))
     assert (run.record.status, run.record.custom) == ("interrupted", straight.record.custom)
-    cifarnet.resume(run, dataset)
-    assert history_of(run) == history_of(straight)
-    assert_same_weights(run, straight, job)
+    cifarnet.resume(run, dataset, loss=focal)
+    assert_same_results(run, straight)
     steps = 8  # 224 images in batches of 30
     rates = [row.learning_rate for row in run.read_history()]
-    expected = [0.05 * 0.5 ** ((epoch * steps - 1) / 2) if "SGD" in name else 1e-3 for epoch in (1, 2, 3)]
-    np.testing.assert_allclose(rates, expected, rtol=1e-5)
-
-
-def test_a_function_as_the_loss_decides_the_best_epoch_and_is_resumed_when_it_is_passed_again(job, dataset, runs):
-    straight = trained(job, dataset, runs)
-    run = trained(job, dataset, runs, stop=stop_after(11))
-    cifarnet.resume(run, dataset, loss=focal)
-    assert history_of(run) == history_of(straight)
-    assert_same_weights(run, straight, job)
+    np.testing.assert_allclose(rates, [1e-2 * 0.5 ** ((epoch * steps - 1) / 2) for epoch in (1, 2, 3)], rtol=1e-5)
     chosen = hold_out(dataset.train, job.train.validation_fraction, job.train.seed, 10).validation
     probabilities = run.load_model().predict(dataset.train.images[chosen], verbose=0)
     likely = probabilities[np.arange(len(chosen)), dataset.train.labels[chosen]]
     best = run.record.metrics.validation
     assert best.loss == pytest.approx(np.mean(-np.square(1 - likely) * np.log(likely)), rel=1e-4)
     assert best.loss_function == "focal"
-
-
-def test_the_cross_entropy_of_keras_is_that_of_the_recipe_in_micro_batches_and_ragged_ones(normalised, dataset, runs):
-    """It replaces label smoothing."""
-    job = replace(
-        normalised, train=replace(normalised.train, batch_size=64, epochs=1, optimizer="adam", label_smoothing=0.8)
-    )
-    plain = replace(job, train=replace(job.train, label_smoothing=0.0))
-    found = trained(job, dataset, runs, loss="sparse_categorical_crossentropy").read_history()[0]
-    expected = trained(plain, dataset, runs, loss=None).read_history()[0]
-    assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-3)
-    smoothed = trained(job, dataset, runs, loss=None).read_history()[0]
-    assert smoothed.train_loss != pytest.approx(expected.train_loss, rel=1e-3)

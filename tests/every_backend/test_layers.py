@@ -1,4 +1,4 @@
-"""The layers compute what the stock Keras layers compute, and the dropout masks are the same bits everywhere."""
+"""Dropout masks are the same bits everywhere, and bfloat16 rounds what it is said to round."""
 
 import importlib
 
@@ -9,7 +9,7 @@ from keras import ops
 
 from cifarnet.backends import Plan, Steps, Sums, adapter
 from cifarnet.backends.microbatches import MicroBatch, calling_on
-from cifarnet.model.layers import BatchNormalization, Conv2D, ConvolutionAndPooling, Dropout, MaxPooling2D, dropout_mask
+from cifarnet.model.layers import Conv2D, Dropout, dropout_mask
 
 RNG = np.random.default_rng(0)
 
@@ -33,25 +33,14 @@ def mask(shape, rate, seed, stream, step):
     return ops.convert_to_numpy(dropout_mask(shape, rate, seed, stream, step)).astype(bool)
 
 
-@pytest.mark.parametrize("step", [0, 1, 1167, 2**31 - 1])
-@pytest.mark.parametrize(("seed", "stream"), [(0, 1), (7, 3), (2**31 - 1, 2)])
-def test_dropout_masks_are_those_of_numpy_bit_for_bit(step, seed, stream):
+@pytest.mark.parametrize(("seed", "stream", "step"), [(0, 1, 0), (7, 3, 1167), (2**31 - 1, 2, 2**31 - 1)])
+def test_dropout_masks_are_those_of_numpy_bit_for_bit(seed, stream, step):
     np.testing.assert_array_equal(
         mask((30, 512), 0.4, seed, stream, step), numpy_mask((30, 512), 0.4, seed, stream, step)
     )
 
 
-@pytest.mark.parametrize("other", [(1, 1, 5), (0, 2, 5), (0, 1, 6)])
-def test_another_seed_stream_or_step_gives_another_mask(other):
-    same = np.mean(mask((30, 512), 0.5, *other) == mask((30, 512), 0.5, 0, 1, 5))
-    assert 0.47 < same < 0.53  # half of two independent fair masks agree; six standard deviations are 0.024
-
-
-def test_the_mask_of_a_ragged_batch_is_the_top_of_the_full_one():
-    np.testing.assert_array_equal(mask((20, 64), 0.5, 0, 1, 9), mask((30, 64), 0.5, 0, 1, 9)[:20])
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [0.1, 0.9])
 def test_dropout_keeps_its_share_and_the_mean(rate):
     layer = Dropout(rate, seed=3, stream=1)
     kept = ops.convert_to_numpy(layer(np.ones((200, 500), np.float32), training=True))
@@ -66,30 +55,6 @@ def test_dropout_is_nothing_outside_training_and_moves_on_within_it():
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(ones, training=False)), ones)
     first, second = (ops.convert_to_numpy(layer(ones, training=True)) for _ in range(2))
     assert (first != second).any()
-
-
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (3, 9, 7, 5)])
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_convolution_agrees_with_the_stock_layer(padding, shape, size):
-    ours, stock = (kind(6, size, padding=padding) for kind in (Conv2D, keras.layers.Conv2D))
-    images = RNG.standard_normal(shape).astype(np.float32)
-    expected = stock(images)
-    ours.build(shape)
-    ours.set_weights(stock.get_weights())
-    # Sums of at most 125 products of order 1 in float32; the largest difference measured was 4e-6.
-    np.testing.assert_allclose(*map(ops.convert_to_numpy, (ours(images), expected)), atol=2e-5)
-
-
-def test_a_convolution_with_turned_kernel_is_refused_by_the_same_check():
-    stock, turned = keras.layers.Conv2D(6, 3, padding="same"), Conv2D(6, 3, padding="same")
-    images = RNG.standard_normal((2, 8, 8, 3)).astype(np.float32)
-    expected = ops.convert_to_numpy(stock(images))
-    turned.build(images.shape)
-    kernel, bias = stock.get_weights()
-    turned.set_weights([kernel[::-1], bias])
-    with pytest.raises(AssertionError):
-        np.testing.assert_allclose(ops.convert_to_numpy(turned(images)), expected, atol=2e-5)
 
 
 def bfloat16(values):
@@ -128,8 +93,8 @@ def test_a_convolution_in_bfloat16_rounds_what_it_multiplies_and_what_it_gives()
 @pytest.mark.usefixtures("processor")
 def test_gradients_in_bfloat16_are_rounded_and_so_is_what_they_are_multiplied_by():
     weighing = RNG.standard_normal((4, 6), np.float32)
-    images = RNG.integers(0, 256, (1, 4, 10, 10, 3), dtype=np.uint8)
-    inputs = keras.Input((10, 10, 3), dtype="uint8")
+    images = RNG.integers(0, 256, (1, 4, 4, 4, 3), dtype=np.uint8)
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
     features = Conv2D(6, 3, use_bias=False, name="conv")(keras.layers.Rescaling(np.pi / 255)(inputs))
     network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(features))
 
@@ -148,96 +113,14 @@ def test_gradients_in_bfloat16_are_rounded_and_so_is_what_they_are_multiplied_by
         return -engine.state()["model/conv/kernel"]
 
     pixels = bfloat16(images[0] * np.float32(np.pi / 255))
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, (8, 8), axis=(1, 2))
-    arriving = bfloat16(weighing / (4 * 64))  # images, places: dividing by powers of two is exact
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (2, 2), axis=(1, 2))
+    arriving = bfloat16(weighing / (4 * 4))  # images, places: dividing by powers of two is exact
     expected = np.einsum("nijcyx,nf->ijcf", windows.astype(np.float64), arriving)
     found = kernel_gradient("bfloat16")
     np.testing.assert_array_equal(found, bfloat16(found))
     np.testing.assert_allclose(found, expected, rtol=2**-8, atol=1e-6)
     with pytest.raises(AssertionError):
         np.testing.assert_allclose(kernel_gradient("float32"), expected, rtol=2**-8, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (2, 9, 7, 4)])
-def test_pooling_equals_the_stock_layer_also_with_ties_and_odd_sizes(shape):
-    images = RNG.integers(-2, 3, shape).astype(np.float32)
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(MaxPooling2D(2)(images)), ops.convert_to_numpy(keras.layers.MaxPooling2D(2)(images))
-    )
-
-
-def test_the_gradient_of_a_tie_goes_to_the_first_of_the_window():
-    """One step of plain SGD on the input of the pooling tells where the gradient went."""
-    pixels = keras.Sequential([keras.Input((4,)), PixelsAsWeights(), keras.layers.Flatten()])
-    optimizer = keras.optimizers.SGD(1.0)
-    optimizer.build(pixels.trainable_variables)
-
-    def objective(outputs, labels, weights):
-        total = ops.sum(outputs)
-        return Sums(total, total)
-
-    engine = adapter().compile(pixels, optimizer, objective)
-    before = engine.state()
-    one = np.ones((1, 1), np.float32)
-    engine.train(Steps(np.zeros((1, 1, 4), np.uint8), np.zeros((1, 1), np.int32), one, one[0]))
-    path = next(name for name in before if name.endswith("pixels"))
-    gradient = before[path] - engine.state()[path]
-    expected = np.zeros((1, 4, 4, 1))
-    expected[0, ::2, ::2] = 1
-    np.testing.assert_array_equal(gradient, expected)
-
-
-class PixelsAsWeights(keras.layers.Layer):
-    """A pooling over weights that are all equal."""
-
-    def build(self, input_shape):
-        self.pixels = self.add_weight(shape=(1, 4, 4, 1), initializer="ones", name="pixels")
-        self.pool = MaxPooling2D(2)
-
-    def call(self, inputs):
-        return self.pool(ops.convert_to_tensor(self.pixels)) + 0.0 * ops.sum(ops.cast(inputs, "float32"))
-
-
-class FeaturesAsWeights(keras.layers.Layer):
-    """A batch normalisation of features that are weights, so that a step tells their gradient."""
-
-    def build(self, input_shape):
-        self.features = self.add_weight(shape=(4, 2, 2, 2), name="features")
-        self.normalise = BatchNormalization(name="norm")
-
-    def call(self, inputs, training=False):
-        return self.normalise(ops.convert_to_tensor(self.features), training=training) + 0.0 * ops.sum(inputs)
-
-
-def test_the_epsilon_of_batch_normalisation_counts_in_a_channel_that_hardly_varies():
-    """Next to no variance, all of the scale comes from epsilon."""
-    features = np.stack([np.full((4, 2, 2), 0.5), 1e-4 * RNG.standard_normal((4, 2, 2))], axis=-1).astype(np.float32)
-    weighing = RNG.standard_normal(features.shape, np.float32)
-    inputs = keras.Input((1,))
-    network = keras.Model(inputs, FeaturesAsWeights(name="dead")(inputs))
-    optimizer = keras.optimizers.SGD(1.0)
-    optimizer.build(network.trainable_variables)
-
-    def weighed(outputs, labels, weights):
-        total = ops.sum(outputs * ops.convert_to_tensor(weighing))
-        return Sums(total, total)
-
-    engine = adapter().compile(network, optimizer, weighed, Plan(ghost_batch=1))
-    engine.restore(engine.state() | {"model/dead/features": features})
-    one = np.ones((1, 1), np.float32)
-    (sums,) = engine.train(Steps(np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1), np.int32), one, one[0]))
-    found = features - engine.state()["model/dead/features"]
-
-    def expected(epsilon):
-        scale = 1 / np.sqrt(features.astype(np.float64).var(axis=(0, 1, 2)) + epsilon)
-        outputs = (features - features.mean(axis=(0, 1, 2), dtype=np.float64)) * scale
-        means = [(weighing * factor).mean(axis=(0, 1, 2)) for factor in (1, outputs)]
-        return (outputs * weighing).sum(), scale * (weighing - means[0] - outputs * means[1])
-
-    for value, right, wrong in zip((sums.loss, found), expected(1e-5), expected(1.001e-5), strict=True):
-        np.testing.assert_allclose(value, right, rtol=1e-4, atol=1e-4 * np.abs(right).max())
-        with pytest.raises(AssertionError):
-            np.testing.assert_allclose(wrong, right, rtol=1e-4, atol=1e-4 * np.abs(right).max())
 
 
 def test_the_mask_of_a_part_is_that_of_its_rows_in_the_batch():
@@ -252,18 +135,3 @@ def test_the_mask_of_a_part_is_that_of_its_rows_in_the_batch():
                 dropped = ops.convert_to_numpy(layer(ones[part.first : part.stop], training=True))
             np.testing.assert_array_equal(dropped > 0, whole[part.first : part.stop])
             assert int(layer.step.value) == step + 1
-
-
-@pytest.mark.parametrize("padding", ["same", "valid"])
-def test_a_convolution_and_its_pooling_together_are_the_two_one_after_the_other(padding):
-    images = RNG.standard_normal((3, 9, 8, 4)).astype(np.float32)
-    convolution = Conv2D(6, 3, padding=padding, activation="relu")
-    expected = MaxPooling2D(2)(convolution(images))
-    convolution.bias.assign(RNG.standard_normal(6).astype(np.float32))
-    assert not np.allclose(ops.convert_to_numpy(expected), joined(convolution, images), atol=1e-6)
-    expected = ops.convert_to_numpy(MaxPooling2D(2)(convolution(images)))
-    np.testing.assert_allclose(joined(convolution, images), expected, rtol=0, atol=1e-6)
-
-
-def joined(convolution, images):
-    return ops.convert_to_numpy(ConvolutionAndPooling(convolution, name="joined")(images))

@@ -11,7 +11,7 @@ from cifarnet.model.network import get_weights
 from cifarnet.training.optimizer import objective
 
 RNG = np.random.default_rng(11)
-SHAPES = {32_767: (151, 7, 31), 32_768: (128, 16, 16), 32_769: (331, 9, 11), 65_537: (65_537, 1, 1)}
+SHAPES = {32_768: (128, 16, 16), 32_769: (331, 9, 11), 65_537: (65_537, 1, 1)}
 """Images, height and width by the number of rows that a convolution makes of them."""
 STEP_SIZE = 2.0**20
 """Learning rate of gradient descent at which the change of the weights is the gradient, within rounding."""
@@ -67,9 +67,7 @@ def test_convolution_and_batch_normalisation_of_many_rows_are_those_of_numpy(row
         assert_near(1.008 * gradients["conv/kernel"].reshape(27, 3), expected)
 
 
-@pytest.mark.parametrize(
-    ("count", "ghost_batch"), [(32_767, 32_767), (32_768, 32_768), (32_769, 32_769), (65_537, 65_537), (1, 0), (65, 0)]
-)
+@pytest.mark.parametrize(("count", "ghost_batch"), [(32_769, 32_769), (1, 0), (65, 0)])
 def test_the_loss_of_many_or_an_odd_number_of_images_is_that_of_numpy(count, ghost_batch):
     images, labels = RNG.integers(0, 256, (count, 1, 1, 3), np.uint8), RNG.integers(0, 3, count, np.int32)
     kernel = RNG.standard_normal((3, 3), np.float32)

@@ -25,7 +25,7 @@ PROGRAM = [sys.executable, "-m", "tests.worker_program"]
 TRAIN = ["train", "--recipe", "tiny", "--data", "synthetic"]
 
 several = pytest.mark.skipif(choose() == "tensorflow", reason="TensorFlow trains in one process")
-# Its six processes take JAX a minute on two cores.
+# On two cores their processes take JAX half a minute or more.
 slow_with_jax = pytest.mark.nightly if choose() == "jax" else lambda test: test
 
 
@@ -164,6 +164,7 @@ def test_torchrun_restarts_workers_that_resume_the_run_they_began(by_one, runs):
 
 
 @several
+@slow_with_jax
 def test_a_run_without_batch_normalization_keeps_the_division_among_its_workers(dataset, runs, tmp_path):
     arguments = ["train", "--recipe", "plain", "--data", "synthetic", "--runs", runs]
     assert [code for code, *_ in ended(started(2, arguments))] == [0, 0]

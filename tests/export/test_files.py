@@ -161,18 +161,6 @@ def test_ctrl_c_between_two_renames_waits_for_the_last(exported, run, monkeypatc
     assert files(run).keys() == {"model.onnx", "model.json", "model.parity.json"}
 
 
-@pytest.mark.parametrize("name", ["run", "package", "robustness"])
-def test_a_name_whose_neighbours_are_no_files_of_an_export_is_refused_before_anything_is_proven(
-    run, dataset, monkeypatch, name
-):
-    monkeypatch.setattr(exporting, "check_parity", None)
-    (run.path / "package.json").write_text('{"version": "1.0.0"}')
-    before = {path.name: path.read_bytes() for path in run.path.glob("*.json")}
-    with pytest.raises(UsageError, match=rf"an export would write .*{name}\.json, which is not a file of an export"):
-        export_run(run, dataset, output=run.path / f"{name}.onnx")
-    assert {path.name: path.read_bytes() for path in run.path.glob("*.json")} == before
-
-
 def test_the_same_run_gives_the_same_bytes_without_time_path_or_host(exported, run, dataset, tmp_path):
     again = export_run(run, dataset, output=tmp_path / "again" / "model.onnx")
     content = exported.path.read_bytes()
@@ -195,27 +183,29 @@ def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(exports,
     assert serialize(graph, contract) == path.read_bytes()
 
 
-def test_a_normalised_network_comes_back_as_the_same_function_without_normalisation(contract, dataset, tmp_path):
-    model = with_lively_moments(build_model(replace(MODEL, **NORMALISED), seed=2))
-    path, described = tmp_path / "model.onnx", contract | {"model": replace(MODEL, **NORMALISED).to_json()}
-    path.write_bytes(serialize(write_graph(model), described))
-    config, weights = import_weights(path)
-    again = build_model(config)
-    set_weights(again, weights)
-    expected = predict(predictor(model), dataset.test.images)
-    found = predict(predictor(again), dataset.test.images)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)  # of logits up to 1; 5e-7 was measured
-    assert config == replace(MODEL, **NORMALISED | {"ghost_batch": 0})
-
-
-def test_the_convolutions_come_back_with_normalization_as_the_same_function_that_trains_from_there(
-    contract, dataset, tmp_path
-):
+@pytest.fixture
+def normalised(contract, tmp_path):
+    """A network with batch normalisation, and its file."""
     config = replace(MODEL, **NORMALISED)
     model = with_lively_moments(build_model(config, seed=2))
     path = tmp_path / "model.onnx"
     path.write_bytes(serialize(write_graph(model), contract | {"model": config.to_json()}))
-    again, images = build_model(config, seed=3), dataset.test.images[:100]
+    return model, path
+
+
+def test_a_normalised_network_comes_back_as_the_same_function_without_normalisation(normalised, dataset):
+    model, path = normalised
+    config, weights = import_weights(path)
+    again = build_model(config)
+    set_weights(again, weights)
+    expected, found = (predict(predictor(each), dataset.test.images) for each in (model, again))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)  # of logits up to 1; 5e-7 was measured
+    assert config == replace(MODEL, **NORMALISED | {"ghost_batch": 0})
+
+
+def test_the_convolutions_come_back_with_normalization_as_the_same_function_that_trains_from_there(normalised, dataset):
+    model, path = normalised
+    again, images = build_model(replace(MODEL, **NORMALISED), seed=3), dataset.test.images[:100]
     import_features(again, path, images)
     first, *_, last = [layer.name for layer in model.layers if isinstance(layer, BatchNormalization)]
     expected, found = (keras.Model(each.inputs, each.get_layer(last).output) for each in (model, again))
@@ -249,19 +239,16 @@ def test_an_inspection_counts_what_keras_counts(exports, network, whole):
     assert found.contract["proof"]["accuracy"] == document(whole)["metrics"]["test"]["accuracy"]
 
 
-def test_a_file_tells_what_weights_its_training_started_from_and_no_name_with_a_time(exported, run, dataset):
+def test_a_file_tells_where_its_weights_and_images_came_from(exported, run, dataset):
     started = {"run": "20260303-111213-fast-jax", "weights_sha256": "0" * 64, "seen": []}
-    assert "warm_start" not in Classifier(exported.path).contract["training"]
-    put(run, document(run) | {"warm_start": started})
+    drawn = {"name": "photos \udcff", "split_by": "content", "split_seed": 8}  # a name that is no UTF-8
+    put(run, document(run) | {"warm_start": started, "data": document(run)["data"] | drawn})
     path = export_run(run, dataset).path
-    assert Classifier(path).contract["training"]["warm_start"] == {"weights_sha256": "0" * 64}
+    told = Classifier(path).contract["training"]
+    assert told["warm_start"] == {"weights_sha256": "0" * 64}  # no name with a time
     assert started["run"].encode() not in path.read_bytes()
-
-
-def test_a_contract_may_name_a_folder_that_is_no_utf8(run, dataset):
-    put(run, document(run) | {"data": document(run)["data"] | {"name": "photos \udcff"}})
-    exported = export_run(run, dataset)
-    assert Classifier(exported.path).contract["training"]["data"]["name"] == "photos \udcff"
+    assert {name: told["data"][name] for name in drawn} == drawn
+    assert "warm_start" not in Classifier(exported.path).contract["training"]
 
 
 def test_the_contract_is_json_in_the_metadata_of_the_file(exported, dataset):
@@ -271,35 +258,23 @@ def test_the_contract_is_json_in_the_metadata_of_the_file(exported, dataset):
     assert json.loads(metadata[CONTRACT_KEY])["labels"] == list(dataset.labels)
 
 
-def test_the_contract_tells_how_the_images_were_divided_as_far_as_the_record_does(run, dataset):
-    record = document(run)
-    drawn = {"split_by": "content", "split_seed": 8}
-    put(run, record | {"data": record["data"] | drawn})
-    told = Classifier(export_run(run, dataset).path).contract["training"]["data"]
-    assert {name: told[name] for name in drawn} == drawn
-    earlier = {name: value for name, value in record["data"].items() if name not in drawn}
-    put(run, record | {"data": earlier})
-    assert not drawn.keys() & Classifier(export_run(run, dataset).path).contract["training"]["data"].keys()
+def still_training(run):
+    """Take the results out of the record of ``run``, and return them."""
+    finished = document(run)
+    put(run, {name: value for name, value in finished.items() if name not in RESULTS} | {"status": "running"})
+    return finished
 
 
 def test_a_run_that_was_killed_can_be_exported_and_says_of_its_results_the_best_epoch_alone(run, dataset):
-    finished = document(run)
-    record = {name: value for name, value in finished.items() if name not in RESULTS}
-    put(run, record | {"status": "running"})
-    contract = Classifier(export_run(run, dataset).path).contract
+    finished, told = still_training(run), []
+    contract = Classifier(export_run(run, dataset, notice=told.append).path).contract
+    assert told[0] == "fitting the temperature on the validation split"
     # Fitted for this file alone: the best weights are those of the finished run, whose record it does not touch.
     assert contract["calibration"] == finished["calibration"]
     assert "calibration" not in document(run)
     assert contract["training"]["why_stopped"] is contract["training"]["validation"] is None
     assert contract["training"]["best_epoch"] == finished["best_epoch"]
     assert contract["proof"]["images"] == len(dataset.test)
-
-
-def still_training(run):
-    """Take the results out of the record of ``run``, and return them."""
-    finished = document(run)
-    put(run, {name: value for name, value in finished.items() if name not in RESULTS} | {"status": "running"})
-    return finished
 
 
 def test_weights_that_are_replaced_while_an_export_begins_are_labeled_with_their_own_epoch(run, dataset, monkeypatch):
@@ -363,38 +338,7 @@ def test_the_file_is_calibrated_as_the_record_says_and_names_the_threshold(expor
     assert np.abs(classifier.probabilities(dataset.test.images) - expected).max() > 1e-3
 
 
-def test_a_run_of_before_there_was_a_calibration_is_fitted_once(run, dataset, tmp_path):
-    record = document(run)
-    put(run, {name: value for name, value in record.items() if name != "calibration"})
-    told = []
-    fitted = export_run(run, dataset, notice=told.append)
-    assert told[0] == "fitting the temperature on the validation split"
-    assert document(run) == record
-    again = export_run(run, dataset, output=tmp_path / "again.onnx", notice=told.append)
-    assert (again.sha256, len(told)) == (fitted.sha256, 3)
-
-
 # What cannot be exported
-
-
-def test_a_run_without_best_weights_cannot_be_exported(run, dataset):
-    run.best_weights.unlink()
-    with pytest.raises(RunError, match="has lost its best weights; expected "):
-        export_run(run, dataset)
-
-
-def test_other_images_than_those_of_the_run_prove_nothing(run, dataset):
-    with pytest.raises(RunError, match="the images have the fingerprint"):
-        export_run(run, replace(dataset, test=dataset.train))
-
-
-@pytest.mark.parametrize("change", [{"labels": None}, {"name": ...}])
-def test_a_record_without_a_fact_that_the_file_tells_is_refused(run, dataset, change):
-    record = document(run)
-    data = {name: value for name, value in (record["data"] | change).items() if value is not ...}
-    put(run, record | {"data": data})
-    with pytest.raises(RunError, match=r"run\.json is damaged \(data\.(labels|name) is None; expected"):
-        export_run(run, dataset)
 
 
 @pytest.mark.parametrize(
@@ -410,14 +354,6 @@ def test_a_precision_or_a_drop_outside_its_range_is_refused(run, dataset, change
         export_run(run, dataset, **{"precision": "int8"} | changes)
 
 
-@pytest.mark.parametrize("name", ["model.json", "model", ".onnx", "taken.onnx", ""])
-def test_a_name_that_cannot_be_given_is_refused_before_anything_is_proven(run, dataset, monkeypatch, tmp_path, name):
-    (tmp_path / "taken.onnx").mkdir()
-    monkeypatch.setattr(exporting, "check_parity", None)  # reaching it would be another error
-    with pytest.raises(UsageError, match=r"expected a name that ends in \.onnx, such as model\.onnx"):
-        export_run(run, dataset, output=tmp_path / name)
-
-
 @pytest.mark.parametrize("size", [None, 0, 5], ids=["whole", "empty", "truncated"])
 def test_a_model_of_somebody_else_is_not_replaced(run, dataset, monkeypatch, tmp_path, size):
     monkeypatch.setattr(exporting, "check_parity", None)
@@ -427,12 +363,6 @@ def test_a_model_of_somebody_else_is_not_replaced(run, dataset, monkeypatch, tmp
         export_run(run, dataset, output=tmp_path / "theirs.onnx")
     assert (tmp_path / "theirs.onnx").read_bytes() == content
     assert len(list(tmp_path.glob("theirs*"))) == 1
-
-
-def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_proven(run, dataset, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"cannot be written \(Not a directory\); expected a folder to write to"):
-        export_run(run, dataset, output=tmp_path / "file" / "model.onnx")
 
 
 def test_the_model_of_another_run_is_not_replaced(exported, run, dataset, tmp_path):

@@ -4,6 +4,6 @@ from cifarnet.backends import adapter, choose
 
 choose()  # before any test module imports Keras
 
-from tests.small_runs import dataset, job, normalised, runs, watcher, whole  # noqa: E402, F401  # fixtures
+from tests.small_runs import dataset, job, normalised, runs, whole  # noqa: E402, F401  # fixtures
 
 adapter()  # before a test runs a command in this process, which would be set up for it alone

@@ -15,7 +15,7 @@ from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.training.keras_objects import loss_record, optimizer_record
 from cifarnet.training.observer import Observer
 from tests.records import document, put
-from tests.small_runs import assert_same_weights, history_of, stop_after
+from tests.small_runs import SMALL_JOB, assert_same_results, stop_after, with_training
 
 KERAS = keras.optimizers
 COSINE = KERAS.schedules.CosineDecay(3e-3, 100)
@@ -56,8 +56,6 @@ def trained(job, dataset, runs, **options):
 @pytest.fixture(scope="module")
 def interrupted(dataset, tmp_path_factory):
     """The record of a run with an optimizer and a loss of Keras', stopped in its first epoch, and its folder."""
-    from tests.small_runs import SMALL_JOB
-
     options = {"optimizer": KERAS.Lion(COSINE, weight_decay=0.01)}
     options["loss"] = keras.losses.SparseCategoricalCrossentropy(reduction="mean")
     run = trained(SMALL_JOB, dataset, tmp_path_factory.mktemp("custom"), **options, stop=stop_after(10))
@@ -152,8 +150,7 @@ def test_a_class_of_ones_own_is_passed_again_with_the_same_settings(job, dataset
         with pytest.raises(ConfigError, match=r"(is .*; expected .* as when the run began|loss failed)"):
             cifarnet.resume(run, dataset, **{"optimizer": Halved(), "loss": confident} | options)
     cifarnet.resume(run, dataset, optimizer=Halved(), loss=confident)
-    assert history_of(run) == history_of(straight)
-    assert_same_weights(run, straight, job)
+    assert_same_results(run, straight)
 
 
 def test_an_optimizer_is_not_given_to_a_run_that_began_without(job, dataset, runs):
@@ -249,3 +246,16 @@ def test_fine_tuning_has_the_optimizer_of_the_recipe_unless_another_is_passed(jo
     assert "custom" not in document(cifarnet.train(dataset, "seed", runs=runs, warm_start=origin, max_minutes=0))
     tuned = cifarnet.train(dataset, "seed", runs=runs, warm_start=origin, max_minutes=0, optimizer=KERAS.SGD(0.01))
     assert tuned.record.custom.optimizer.name == "keras.optimizers.SGD"
+
+
+def test_the_cross_entropy_of_keras_is_that_of_the_recipe_in_micro_batches_and_ragged_ones(normalised, dataset, runs):
+    """It replaces label smoothing."""
+
+    def train_loss(loss, label_smoothing):
+        changes = {"batch_size": 64, "epochs": 1, "optimizer": "adam", "label_smoothing": label_smoothing}
+        run = trained(with_training(normalised, **changes), dataset, runs, loss=loss)
+        return run.read_history()[0].train_loss
+
+    expected = train_loss(None, 0.0)
+    assert train_loss("sparse_categorical_crossentropy", 0.8) == pytest.approx(expected, rel=1e-3)
+    assert train_loss(None, 0.8) != pytest.approx(expected, rel=1e-3)

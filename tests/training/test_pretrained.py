@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 
 from cifarnet import pretrained
-from cifarnet.data import cache_state, load_dataset, synthetic
+from cifarnet.data import cache_state, load_dataset
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
-from cifarnet.errors import ConfigError, UsageError
-from cifarnet.model.network import build_model, get_weights, load_features
+from cifarnet.errors import ConfigError
 from cifarnet.recipes import recipe
 from cifarnet.run.folder import Run
 from cifarnet.run.state import require_own_export
 from cifarnet.runtime import Classifier
-from cifarnet.training.import_weights import import_weights
 from cifarnet.training.seen import seen_by
 from cifarnet.training.train import train
 
@@ -32,24 +30,6 @@ def test_it_is_the_export_of_the_run_beside_it():
     assert len(seen_by(run)) == 50_000
     assert Classifier().contract["precision"] == "float32"
     assert run.record.metrics.test.accuracy == Classifier().contract["proof"]["accuracy"]
-
-
-def test_a_training_starts_from_it_with_its_convolutions(tmp_path):
-    dataset = synthetic(train=100, test=20)
-    run = train(dataset, "strong", runs=tmp_path, train_config=ONE_EPOCH, warm_start="pretrained")
-    assert run.record.warm_start.run == "pretrained"
-    model = build_model(run.record.model)
-    load_features(model, run.start_weights)
-    _, imported = import_weights(pretrained.MODEL)
-    kernels = [name for name in imported if name.startswith("conv") and name.endswith("/kernel")]
-    assert len(kernels) == 9
-    for name in kernels:
-        np.testing.assert_array_equal(get_weights(model)[name], imported[name])
-
-
-def test_another_name_than_its_own_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="warm_start is 'latest'; expected a Run or 'pretrained'"):
-        train(synthetic(train=100, test=20), "strong", runs=tmp_path, warm_start="latest")
 
 
 @pytest.mark.skipif(not cache_state().present, reason="CIFAR-10 is not in the cache")

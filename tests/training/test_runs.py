@@ -1,7 +1,9 @@
 """A run stops for the right reason, resumes exactly, refuses what does not fit, and leaves a complete folder."""
 
-import csv
-import math
+import errno
+import fcntl
+import hashlib
+import os
 import re
 import shutil
 from dataclasses import asdict, replace
@@ -9,90 +11,45 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from cifarnet.atomic import HOST
-from cifarnet.data import hold_out, load_dataset, synthetic
+from cifarnet.data import hold_out, synthetic
 from cifarnet.dataset import Dataset, Split
 from cifarnet.errors import CheckpointError, ConfigError, ModelError, RunError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.reproduce import reproduce
-from cifarnet.evaluation.scoring import evaluate, predict
+from cifarnet.evaluation.scoring import predict
 from cifarnet.export.export_run import export_run
-from cifarnet.model.network import build_model, get_weights, predictor
-from cifarnet.recipes import Recipe
+from cifarnet.model.network import get_weights, predictor
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord
 from cifarnet.run.typed_json import members
-from cifarnet.training import optimizer
+from cifarnet.training import loop, optimizer
 from cifarnet.training.begin import begin
 from cifarnet.training.best_weights import calibration_of, load_best_and_epoch
 from cifarnet.training.checkpoint import Checkpoint, Position, save_checkpoint
 from cifarnet.training.early_stopping import EarlyStopping
-from cifarnet.training.loop import Session
 from cifarnet.training.observer import Observer
 from cifarnet.training.optimizer import objective
-from cifarnet.training.train import resume, train
+from cifarnet.training.train import resume
 from cifarnet.training.warm_start import WarmStart, warm_start_from
 from tests.records import document, put
 from tests.small_runs import (
     NORMALISED_JOB,
-    SMALL_MODEL,
+    SMALL_JOB,
     SMALL_TRAINING,
-    assert_same_weights,
+    assert_same_results,
     finished,
-    history_of,
     stop_after,
     with_training,
 )
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Two classes of 20 images of noise, without a test part."""
-    rng = np.random.default_rng(0)
-    for label in ("cat", "dog"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for index in range(20):
-            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{index}.bmp")
-    return tmp_path / "photos"
-
-
-def two_classes(seed):
-    train = replace(SMALL_TRAINING, seed=seed, epochs=1)
-    return Recipe(name="seed", model=replace(SMALL_MODEL, classes=2), train=train)
-
-
-def test_a_folder_opens_again_as_it_was_divided_whatever_the_seed_of_the_training(photos, runs, watcher):
-    dataset = load_dataset(photos)  # with seed 0
-    run, record = finished(two_classes(seed=1), dataset, runs, watcher)
-    assert (record["data"]["source"], record["data"]["split_seed"]) == (str(photos), 0)
-    assert run.record.origin.load_dataset().fingerprint == dataset.fingerprint
-    assert (
-        asdict(evaluate(predictor(run.load_model()), run.record.origin.load_dataset().test))
-        == record["metrics"]["test"]
-    )
-
-
-def test_a_run_of_an_earlier_version_goes_on_with_its_images_and_is_repeated(photos, runs, watcher, tmp_path):
-    run = begin(two_classes(seed=1), load_dataset(photos, seed=1, split_by="position"), runs)
-    record = document(run)
-    for name in ("split_by", "split_seed"):
-        del record["data"][name]
-    put(run, record)
-    dataset = run.record.origin.load_dataset()
-    assert resume(run, dataset, observer=watcher).record.status == "finished"
-    again = Run(Path(reproduce(run, dataset, tmp_path / "again", watcher).run))
-    assert document(again)["data"]["split_by"] == "position"
-    assert again.record.origin.load_dataset().fingerprint == dataset.fingerprint
 
 
 def test_the_record_tells_all_that_is_needed_to_do_it_again(whole, job):
     record = whole.record
     assert (record["status"], record["why_stopped"], record["epochs"]) == ("finished", "epochs", 3)
     assert record == document(whole.run)
+    assert [row.epoch for row in whole.run.read_history()] == [1, 2, 3]
     assert {"versions", "machine", "hold_out", "data", "model", "train", "started", "elapsed_s"} <= set(record)
     assert RunRecord.from_json(record).settings == job
     assert find_run(whole.run.path.parent).path.name == whole.run.path.name
@@ -108,8 +65,12 @@ def test_the_calibration_rests_on_the_held_out_images_alone(whole, job, dataset)
 
 def test_a_run_without_a_calibration_gets_the_one_that_training_would_have_given(whole, dataset, tmp_path):
     run = Run(shutil.copytree(whole.run.path, tmp_path / "older"))
-    put(run, {key: value for key, value in whole.record.items() if key != "calibration"})
+    older = {key: value for key, value in whole.record.items() if key != "calibration"}
     model = run.load_model()
+    put(run, older | {"status": "running"})
+    assert members(calibration_of(run, model, dataset)) == whole.record["calibration"]
+    assert document(run) == older | {"status": "running"}  # which its training may be writing
+    put(run, older)
     assert members(calibration_of(run, model, dataset)) == whole.record["calibration"]
     assert document(run)["calibration"] == whole.record["calibration"]
     put(run, whole.record | {"calibration": {"temperature": -1}})
@@ -121,10 +82,6 @@ def test_a_run_without_a_calibration_gets_the_one_that_training_would_have_given
     ("edit", "told"),
     [
         ({"best_epoch": 1}, "run.json of .* has best_epoch 1; expected"),
-        (
-            {"train": SMALL_TRAINING.to_json() | {"class_weights": "balanced"}},
-            "the class weights balanced; expected none",
-        ),
         ({"train": SMALL_TRAINING.to_json() | {"learning_rate": 1.0}}, "the learning rate 1.0; expected 0.003"),
     ],
 )
@@ -137,27 +94,10 @@ def test_a_finished_run_whose_record_was_edited_is_not_evaluated(whole, tmp_path
         load_best_and_epoch(run)
 
 
-def test_a_run_that_still_trains_is_left_alone_by_its_calibration(whole, dataset, tmp_path):
-    run = Run(shutil.copytree(whole.run.path, tmp_path / "under way"))
-    record = {key: value for key, value in whole.record.items() if key != "calibration"} | {"status": "running"}
-    put(run, record)
-    calibration_of(run, run.load_model(), dataset)
-    assert document(run) == record
-
-
-def test_the_history_has_one_row_per_epoch(whole):
-    rows = list(csv.DictReader(history_of(whole.run).decode().splitlines()))
-    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
-    assert [row.epoch for row in whole.epochs] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("calls", [2, 3, 8])
-def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, dataset, runs, watcher, monkeypatch, calls):
+def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, dataset, runs, monkeypatch):
     """220 images in batches of 30 leave 10 for the last: same shape, weight 0 for the rest."""
-    from cifarnet.training import loop
-
     seen = []
-    monkeypatch.setattr(loop, "CALLS_PER_EPOCH", calls)
+    monkeypatch.setattr(loop, "CALLS_PER_EPOCH", 3)
     original = loop.filled_steps
 
     def spy(split, indices, count, *others):
@@ -168,110 +108,133 @@ def test_every_image_counts_once_in_an_epoch_with_a_ragged_last_batch(job, datas
         return steps
 
     monkeypatch.setattr(loop, "filled_steps", spy)
-    finished(with_training(job, epochs=1), dataset, runs, watcher)
+    finished(with_training(job, epochs=1), dataset, runs)
     parts = hold_out(dataset.train, 0.3, 0, 10)
     np.testing.assert_array_equal(np.sort(np.concatenate([chosen for chosen, _ in seen])), parts.train)
     assert {steps.images.shape[1] for _, steps in seen} == {30}
     assert [counted for _, steps in seen for counted in steps.weights.sum(axis=1)] == [30] * 7 + [10]
-    assert len(seen) == {2: 2, 3: 4, 8: 8}[calls]
+    assert len(seen) == 4  # of two steps each
 
 
-def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs, watcher, monkeypatch):
-    from cifarnet.training import loop
-
+def test_a_batch_larger_than_the_data_is_as_large_as_the_data(job, dataset, runs, monkeypatch):
     sizes, original = set(), loop.filled_steps
     monkeypatch.setattr(loop, "filled_steps", lambda *given: sizes.add(len(given[1])) or original(*given))
-    finished(with_training(job, batch_size=5000, epochs=1), dataset, runs, watcher)
+    finished(with_training(job, batch_size=5000, epochs=1), dataset, runs)
     assert sizes == {220}
 
 
-def test_patience_ends_a_training_that_no_longer_improves(job, dataset, runs, watcher):
+def test_patience_ends_a_training_that_no_longer_improves(job, dataset, runs):
     stubborn = with_training(job, epochs=50, patience=2, min_delta=100.0)
-    _, record = finished(stubborn, dataset, runs, watcher)
+    _, record = finished(stubborn, dataset, runs)
     # Only the first epoch, which has nothing before it, can fall by 100 nats: from infinity.
     assert (record["why_stopped"], record["best_epoch"], record["epochs"]) == ("patience", 1, 3)
 
 
-def test_the_time_limit_ends_a_session_that_can_be_resumed(job, dataset, runs, watcher):
-    ticks = iter(range(10**6))
-    run = begin(job, dataset, runs)
-    parts = hold_out(dataset.train, 0.3, 0, 10)
-    model = build_model(job.model)
-    session = Session(model, dataset.train, parts, job, run, watcher, clock=lambda: float(next(ticks)))
-    outcome = session.train(lambda: False, 0.5)
-    assert outcome.why_stopped == "time limit"
-    assert outcome.resumable
-
-
-def test_out_of_time_and_resumed_is_as_never_stopped(whole, job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher, max_minutes=1e-9)
+def test_out_of_time_and_resumed_is_as_never_stopped(whole, job, dataset, runs):
+    run, record = finished(job, dataset, runs, max_minutes=1e-9)
     assert (record["status"], record["why_stopped"]) == ("interrupted", "time limit")
-    resume(run, dataset, observer=watcher)
-    assert history_of(whole.run) == history_of(run)
-    assert_same_weights(whole.run, run, job)
+    resume(run, dataset)
+    assert_same_results(whole.run, run)
 
 
-def test_an_interrupted_run_is_complete(job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher, stop=stop_after(10))
-    assert record["best_epoch"] == 1
-    assert set(record["metrics"]) == {"validation", "test"}
-    assert run.best_weights.exists()
-    assert len(run.read_history()) == 1
-
-
-def test_an_interruption_before_the_first_epoch_ended_leaves_no_best_weights(job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
+def test_an_interruption_before_the_first_epoch_ended_leaves_no_best_weights(job, dataset, runs):
+    run, record = finished(job, dataset, runs, stop=stop_after(2))
     assert record["best_epoch"] is None
     with pytest.raises(RunError, match="no best weights yet"):
         run.load_model()
 
 
-def test_a_finished_run_is_not_trained_further(whole, dataset, watcher):
+@pytest.fixture(scope="module")
+def two_epochs(dataset, tmp_path_factory):
+    """A run that was interrupted in its third epoch. Not to be altered."""
+    return finished(SMALL_JOB, dataset, tmp_path_factory.mktemp("two"), stop=stop_after(20)).run
+
+
+@pytest.fixture
+def interrupted(two_epochs, tmp_path):
+    """A copy of that run, and its record."""
+    run = Run(shutil.copytree(two_epochs.path, tmp_path / "interrupted"))
+    return run, document(run)
+
+
+def test_an_interrupted_run_is_complete(interrupted):
+    run, record = interrupted
+    assert (record["status"], record["epochs"]) == ("interrupted", 2)
+    assert set(record["metrics"]) == {"validation", "test"}
+    assert record["weights_sha256"] == hashlib.sha256(run.best_weights.read_bytes()).hexdigest()
+    assert len(run.read_history()) == 2
+
+
+def test_a_run_whose_training_ended_knows_its_best_weights(whole, tmp_path):
+    run = Run(shutil.copytree(whole.run.path, tmp_path / "changed"))
+    run.load_model()
+    run.best_weights.write_bytes(run.best_weights.read_bytes() + b"others")
+    with pytest.raises(RunError, match="as when its training ended"):
+        run.load_model()
+
+
+def test_a_finished_run_is_not_trained_further(whole, dataset):
     before = (whole.run.path / "run.json").read_bytes()
     with pytest.raises(RunError, match="has finished"):
-        resume(whole.run, dataset, observer=watcher)
+        resume(whole.run, dataset)
     assert (whole.run.path / "run.json").read_bytes() == before
 
 
-def test_other_images_are_refused_on_resume(job, dataset, runs, watcher):
-    run, _ = finished(job, dataset, runs, watcher, stop=stop_after(2))
+def test_other_images_are_refused_on_resume(interrupted, dataset):
+    run, _ = interrupted
     images = dataset.train.images.copy()
     images[0, 0, 0, 0] ^= 1
     altered = Dataset(dataset.name, Split(images, dataset.train.labels), dataset.test, dataset.labels)
     with pytest.raises(RunError, match="fingerprint"):
-        resume(run, altered, observer=watcher)
+        resume(run, altered)
 
 
-@pytest.mark.parametrize("changes", [{"seed": 7}, {"validation_fraction": 0.2}])
-def test_another_validation_split_than_that_of_the_record_is_refused(
-    job, dataset, runs, watcher, whole, tmp_path, changes
+KEPT = ", with which the checkpoints in"
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "told"),
+    [
+        ("train", "seed", 7, "as when the run began: restore run.json"),
+        ("train", "validation_fraction", 0.2, "as when the run began: restore run.json"),
+        ("train", "learning_rate", 0.5, f"run.json has the learning rate 0.5; expected 0.003{KEPT}"),
+        ("train", "batch_size", 5, f"run.json has the batch size 5; expected 30{KEPT}"),
+        ("train", "epochs", 9, f"run.json has the epochs 9; expected 3{KEPT}"),
+        ("model", "dropout", 0.5, f"run.json has the dropout 0.5; expected 0.25{KEPT}"),
+    ],
+)
+def test_a_setting_edited_between_two_sessions_is_refused_and_the_results_so_far_stay(
+    interrupted, dataset, part, name, value, told
 ):
-    """Its images may have been trained on before, so that their loss would say nothing."""
-    interrupted, record = finished(job, dataset, runs, watcher, stop=stop_after(10))
-    put(interrupted, record | {"train": record["train"] | changes})
-    before = (interrupted.path / "run.json").read_bytes()
-    with pytest.raises(RunError, match=r"as when the run began: restore run\.json"):
-        resume(interrupted, dataset, observer=watcher)
-    assert (interrupted.path / "run.json").read_bytes() == before
-    ended = Run(shutil.copytree(whole.run.path, tmp_path / "ended"))
-    put(ended, whole.record | {"train": whole.record["train"] | changes, "calibration": None})
+    run, record = interrupted
+    edited = record | {part: record[part] | {name: value}}
+    put(run, edited)
+    with pytest.raises(RunError, match=re.escape(told)):
+        resume(run, dataset)
+    assert document(run) == edited
+
+
+def test_another_validation_split_than_that_of_the_record_is_refused(whole, dataset, tmp_path):
+    """Its images may have been trained on, so that their loss would say nothing."""
+    run = Run(shutil.copytree(whole.run.path, tmp_path / "ended"))
+    put(run, whole.record | {"train": whole.record["train"] | {"seed": 7}, "calibration": None})
     for use in (
-        lambda: calibration_of(ended, ended.load_model(), dataset),
-        lambda: export_run(ended, dataset, precision="int8"),
-        lambda: reproduce(ended, dataset, tmp_path / "again", watcher),
+        lambda: calibration_of(run, run.load_model(), dataset),
+        lambda: export_run(run, dataset, precision="int8"),
+        lambda: reproduce(run, dataset, tmp_path / "again", Observer()),
     ):
         with pytest.raises(RunError, match="a validation split with the fingerprint"):
             use()
 
 
-def test_another_framework_is_refused_on_resume(job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
+def test_another_framework_is_refused_on_resume(interrupted, dataset):
+    run, record = interrupted
     put(run, record | {"backend": "numpy"})
     with pytest.raises(RunError, match="expected numpy, on which"):
-        resume(run, dataset, observer=watcher)
+        resume(run, dataset)
 
 
-def test_a_run_keeps_its_division_of_a_batch_on_any_machine(job, dataset, runs, watcher, monkeypatch):
+def test_a_run_keeps_its_division_of_a_batch_on_any_machine(job, dataset, runs, monkeypatch):
     traced, original = set(), optimizer.objective
     monkeypatch.setattr(
         optimizer, "objective", lambda *batch, **rest: traced.add(tuple(batch[0].shape)) or original(*batch, **rest)
@@ -279,21 +242,21 @@ def test_a_run_keeps_its_division_of_a_batch_on_any_machine(job, dataset, runs, 
     run = begin(with_training(job, epochs=1), dataset, runs, parts=3)
     record = document(run)
     put(run, record | {"machine": record["machine"] | {"cores": 1000}})
-    assert resume(run, dataset, observer=watcher).record.machine.parts == 3
+    assert resume(run, dataset).record.machine.parts == 3
     assert traced == {(10, 10)}
 
 
-def test_other_threads_are_refused_on_resume_where_the_cores_are_the_same(job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher, stop=stop_after(2))
+def test_other_threads_are_refused_on_resume_where_the_cores_are_the_same(interrupted, dataset):
+    run, record = interrupted
     count = record["machine"]["threads"]
     put(run, record | {"machine": record["machine"] | {"threads": count + 1}})
     message = (
         rf"computes with {count} thread\(s\) per operation; expected {count + 1}, as when .* began: set \w+={count + 1}"
     )
     with pytest.raises(RunError, match=message):
-        resume(run, dataset, observer=watcher)
+        resume(run, dataset)
     put(run, record | {"machine": record["machine"] | {"threads": count + 1, "cores": 1000}})
-    assert resume(run, dataset, observer=watcher).record.status == "finished"
+    assert resume(run, dataset).record.status == "finished"
 
 
 def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(job, runs):
@@ -302,109 +265,62 @@ def test_data_with_another_number_of_classes_is_refused_before_anything_is_made(
     assert not runs.exists()
 
 
-def test_the_record_of_a_resumed_run_says_running_while_it_runs(job, dataset, runs, watcher):
-    run, _ = finished(job, dataset, runs, watcher, stop=stop_after(10))
+def test_the_record_of_a_resumed_run_says_running_while_it_runs(interrupted, dataset):
+    run, _ = interrupted
     seen = []
-    resume(run, dataset, observer=watcher, stop=lambda: seen.append(document(run)) or False)
+    resume(run, dataset, stop=lambda: seen.append(document(run)) or False)
     assert seen[0]["status"] == "running"
     assert "metrics" not in seen[0]
 
 
 @pytest.mark.parametrize("state", [{}, {"model/conv_1/kernel": np.zeros((1, 1, 1, 1), np.float32)}])
-def test_a_checkpoint_of_another_network_is_refused(job, dataset, runs, watcher, state):
+def test_a_checkpoint_of_another_network_is_refused(job, dataset, runs, state):
     run = begin(job, dataset, runs)
     stopping = asdict(EarlyStopping(0.1, 2))
     save_checkpoint(run.checkpoints, Checkpoint(Position(), stopping, state, {}))
     with pytest.raises(CheckpointError, match="holds the state of another network; expected one of this run: start"):
-        resume(run, dataset, observer=watcher)
+        resume(run, dataset)
 
 
-@pytest.mark.parametrize(
-    ("part", "name", "value"),
-    [("train", "learning_rate", 0.5), ("train", "batch_size", 5), ("train", "epochs", 9), ("model", "dropout", 0.5)],
-)
-def test_a_setting_edited_between_two_sessions_is_refused_and_the_results_so_far_stay(
-    job, dataset, runs, watcher, part, name, value
-):
-    run, record = finished(job, dataset, runs, watcher, stop=stop_after(20))
-    began = record[part][name]
-    edited = record | {part: record[part] | {name: value}}
-    put(run, edited)
-    words = f"run.json has the {name.replace('_', ' ')} {value}; expected {began}, with which the checkpoints in"
-    with pytest.raises(CheckpointError, match=re.escape(words)):
-        resume(run, dataset, observer=watcher)
-    assert document(run) == edited
-    put(run, record)
-    assert resume(run, dataset, observer=watcher).record.status == "finished"
-
-
-def test_the_checkpoints_of_a_run_with_other_settings_are_refused(job, dataset, runs, watcher):
-    (run, _), (other, _) = (
-        finished(each, dataset, runs, watcher, stop=stop_after(20)) for each in (job, with_training(job, patience=7))
-    )
-    shutil.rmtree(run.checkpoints)
-    shutil.copytree(other.checkpoints, run.checkpoints)
-    with pytest.raises(CheckpointError, match=r"run\.json has the patience 20; expected 7, with which the checkpoints"):
-        resume(run, dataset, observer=watcher)
-
-
-def test_a_run_that_has_lost_its_checkpoints_is_not_begun_again_over_its_results(job, dataset, runs, watcher):
-    run, record = finished(job, dataset, runs, watcher, stop=stop_after(20))
-    assert record["epochs"] == 2
+def test_a_run_that_has_lost_its_checkpoints_is_not_begun_again_over_its_results(interrupted, dataset):
+    run, record = interrupted
     before = run.best_weights.read_bytes()
     shutil.rmtree(run.checkpoints)
     with pytest.raises(
         CheckpointError, match="has lost its checkpoints: its history has 2 epochs; expected the newest"
     ):
-        resume(run, dataset, observer=watcher)
+        resume(run, dataset)
     assert (run.best_weights.read_bytes(), document(run)) == (before, record)
 
 
-def test_what_a_killed_process_was_writing_is_swept_away(job, dataset, runs, watcher):
-    run = begin(job, dataset, runs)
-    left = run.path / f".run.json-{HOST}-999999999-00000000.part"  # no system has so many processes
-    left.write_text("half")
-    resume(run, dataset, observer=watcher)
-    assert not left.exists()
-
-
-def test_an_epoch_with_an_overflowed_batch_is_never_best(job, dataset, runs, watcher, monkeypatch):
-
+def test_an_epoch_with_an_overflowed_batch_is_never_best(job, dataset, runs, monkeypatch):
     def overflowed(logits, labels, weights, **settings):
         sums = objective(logits, labels, weights, **settings)
         return sums._replace(loss=sums.loss * float("inf"))
 
     monkeypatch.setattr(optimizer, "objective", overflowed)
-    _, record = finished(job, dataset, runs, watcher)
+    _, record = finished(job, dataset, runs)
     assert (record["why_stopped"], record["best_epoch"]) == ("nan", None)
 
 
-def test_a_run_in_use_is_refused(job, dataset, runs, watcher):
+def test_a_run_in_use_is_refused(job, dataset, runs):
     run = begin(job, dataset, runs)
     with run.locked(), pytest.raises(RunError, match="in use"):
-        resume(run, dataset, observer=watcher)
+        resume(run, dataset)
 
 
-def test_a_torn_newest_checkpoint_gives_way_to_the_one_before(whole, job, dataset, runs, watcher):
-    run, _ = finished(job, dataset, runs, watcher, stop=stop_after(20))
-    newest = max(run.checkpoints.glob("*.checkpoint"))
-    newest.write_bytes(newest.read_bytes()[:-100])
-    resume(run, dataset, observer=watcher)
-    assert history_of(whole.run) == history_of(run)
-    assert_same_weights(whole.run, run, job)
+def test_where_a_run_cannot_be_locked_none_is_made_and_latest_stays(job, dataset, runs, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-
-def test_a_persons_own_classes_train(job, runs, watcher):
-    three = synthetic(train=90, test=30, classes=3)
-    own = replace(job, model=replace(job.model, classes=3))
-    _, record = finished(own, three, runs, watcher)
-    assert len(record["data"]["labels"]) == 3
-    assert math.isfinite(record["metrics"]["test"]["loss"])
-
-
-def test_muon_without_batch_normalisation_is_refused(job):
-    with pytest.raises(ConfigError, match="optimizer is 'muon', ghost_batch 0; expected batch norm"):
-        with_training(job, optimizer="muon")
+    run = begin(job, dataset, runs)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(
+        RunError, match=r"\.lock could not be locked \(No locks available\); expected .* \(--runs, in Python runs=\)"
+    ):
+        begin(job, dataset, runs)
+    assert find_run(runs).path == run.path
+    assert {path.name for path in runs.iterdir()} == {"latest", run.path.name}
 
 
 def test_a_folder_that_cannot_be_written_to_is_not_left_half_made(job, dataset, runs, whole, monkeypatch):
@@ -425,8 +341,8 @@ def test_a_view_without_anything_of_the_image_is_refused_before_anything_is_made
     assert not runs.exists()
 
 
-def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised, dataset, runs, watcher):
-    origin, _ = finished(normalised, dataset, runs, watcher)
+def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised, dataset, runs):
+    origin, _ = finished(with_training(normalised, epochs=1), dataset, runs)
     three = synthetic(train=90, test=30, classes=3)
     own = replace(normalised, model=replace(normalised.model, classes=3))
     own = with_training(own, epochs=1, optimizer="adam", learning_rate=1e-9)  # which moves nothing that is looked at
@@ -435,51 +351,36 @@ def test_a_warm_start_keeps_the_convolutions_and_trains_other_classes(normalised
     cold = begin(own, three, runs)
     origin.best_weights.unlink()  # the run has a copy
     for run in (warm, cold):
-        resume(run, three, observer=watcher)
+        resume(run, three)
     after, anew = get_weights(warm.load_model()), get_weights(cold.load_model())
     for name in ("whiten/kernel", "conv_1_1/kernel"):
         np.testing.assert_allclose(after[name], before[name], rtol=0, atol=1e-6)
         assert np.abs(anew[name] - before[name]).max() > 1e-3
     assert after["logits/kernel"].shape[1] == 3
-    again = reproduce(warm, three, runs / "again", watcher)
+    again = reproduce(warm, three, runs / "again", Observer())
     assert again.outcome == "bit-equal"
     assert document(Run(Path(again.run)))["warm_start"] == document(warm)["warm_start"]
 
 
-def test_a_warm_start_from_images_of_another_size_is_refused_before_anything_is_made(runs, whole):
-    images = np.random.default_rng(0).integers(0, 256, (90, 48, 48, 3), np.uint8)
-    labels = np.arange(90) % 10
-    larger = Dataset.from_arrays((images[:60], labels[:60]), (images[60:], labels[60:]), list("abcdefghij"))
-    message = r"has images of shape \(48, 48, 3\); expected \(32, 32, 3\) as .*: resize them, use a folder of"
-    with pytest.raises(ConfigError, match=message):
-        train(larger, "seed", runs=runs, warm_start=whole.run)
-    assert not runs.exists()
-
-
-def test_changed_start_weights_are_refused(job, dataset, runs, watcher, whole):
-    run, _ = finished(
-        with_training(job, epochs=1), dataset, runs, watcher, warm_start=WarmStart("other", whole.run.best_weights)
+def test_changed_start_weights_are_refused(job, dataset, runs, whole):
+    run, before = finished(
+        job, dataset, runs, stop=stop_after(10), warm_start=WarmStart("other", whole.run.best_weights)
     )
-    unfinished, before = finished(
-        job, dataset, runs, watcher, stop=stop_after(10), warm_start=WarmStart("other", whole.run.best_weights)
-    )
-    assert "test" in before["metrics"]
     known = sorted(runs.iterdir())
-    for each in (run, unfinished):
-        each.start_weights.write_bytes(b"other")
-    words = r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began"
-    with pytest.raises(RunError, match=words):
-        resume(unfinished, dataset, observer=watcher)
-    assert document(unfinished) == before
-    with pytest.raises(RunError, match=words):
-        reproduce(run, dataset, runs, watcher)
+
+    def require_refused(told):
+        for use in (lambda: resume(run, dataset), lambda: reproduce(run, dataset, runs, Observer())):
+            with pytest.raises(RunError, match=told):
+                use()
+        assert sorted(runs.iterdir()) == known
+
+    run.start_weights.write_bytes(b"other")
+    require_refused(r"start.weights.h5 has the SHA-256 .*; expected .* as when the run began")
     run.start_weights.unlink()
-    with pytest.raises(RunError, match=r"start.weights.h5 could not be read .*; expected what the run began with"):
-        reproduce(run, dataset, runs, watcher)
-    put(run, document(run) | {"warm_start": {"run": "other"}})
-    with pytest.raises(RunError, match=r"run\.json is damaged"):
-        reproduce(run, dataset, runs, watcher)
-    assert sorted(runs.iterdir()) == known
+    require_refused(r"start.weights.h5 could not be read .*; expected what the run began with")
+    assert document(run) == before
+    put(run, before | {"warm_start": {"run": "other"}})
+    require_refused(r"run\.json is damaged")
 
 
 def test_start_weights_that_do_not_fit_are_refused_before_anything_is_made(job, dataset, runs, tmp_path, whole):
@@ -491,16 +392,15 @@ def test_start_weights_that_do_not_fit_are_refused_before_anything_is_made(job, 
     assert not runs.exists()
 
 
-def test_the_run_folder_holds_no_leftovers(whole):
-    names = {path.name for path in whole.run.path.iterdir()} - {".lock"}
-    assert names == {"run.json", "history.csv", "best.weights.h5", "checkpoint", "seen.npy"}
-    assert len(list(whole.run.checkpoints.iterdir())) == 2
+def test_a_repetition_that_is_stopped_is_no_verdict(whole, dataset, runs):
+    with pytest.raises(RunError, match=r"was stopped after 0 epochs; expected 3 to compare"):
+        reproduce(whole.run, dataset, runs, Observer(), stop=lambda: True)
 
 
 @pytest.fixture(scope="module")
 def one_normalised_epoch(dataset, tmp_path_factory):
     job = with_training(NORMALISED_JOB, epochs=1)
-    return finished(job, dataset, tmp_path_factory.mktemp("normalised"), Observer())[0]
+    return finished(job, dataset, tmp_path_factory.mktemp("normalised")).run
 
 
 @pytest.mark.parametrize(
@@ -515,8 +415,6 @@ def one_normalised_epoch(dataset, tmp_path_factory):
     ],
     ids=str,
 )
-def test_every_setting_of_a_normalised_training_counts(
-    one_normalised_epoch, normalised, dataset, runs, watcher, changes
-):
-    other, _ = finished(with_training(normalised, epochs=1, **changes), dataset, runs, watcher)
+def test_every_setting_of_a_normalised_training_counts(one_normalised_epoch, normalised, dataset, runs, changes):
+    other, _ = finished(with_training(normalised, epochs=1, **changes), dataset, runs)
     assert other.read_history() != one_normalised_epoch.read_history()

@@ -55,7 +55,7 @@ COMMANDS = [
         | new("reproductions/RUN", TRAINED - {"curves.png"} | {"reproduction.json"}),
     ),
     ("train --data photos --epochs 1 --from latest", {"runs/latest"} | new(RUN, TRAINED | {"start.weights.h5"})),
-    ("doctor", set()),
+    ("doctor --no-timing", set()),
     ("data verify", set()),
     ("data check photos", set()),
     ("data check photos --contact-sheet sheet.png", {"sheet.png"}),

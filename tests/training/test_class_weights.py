@@ -5,10 +5,9 @@ import pytest
 from keras import ops
 
 from cifarnet.dataset import Dataset
-from cifarnet.training.begin import begin
 from cifarnet.training.optimizer import class_weights_of, objective
 from cifarnet.training.train import resume
-from tests.small_runs import SMALL_JOB, assert_same_weights, history_of, stop_after, with_training
+from tests.small_runs import SMALL_JOB, assert_same_results, finished, stop_after, with_training
 
 UNEQUAL = with_training(SMALL_JOB.changed({"classes": 3}), epochs=2)
 BALANCED = with_training(UNEQUAL, class_weights="balanced")
@@ -41,15 +40,10 @@ def test_the_loss_of_an_image_is_multiplied_by_the_weight_of_its_class():
 
 
 def test_a_weighted_training_is_resumed_exactly_and_is_not_the_plain_one(unequal, tmp_path):
-    whole, plain, broken = (
-        begin(job, unequal, tmp_path / name)
-        for name, job in (("whole", BALANCED), ("plain", UNEQUAL), ("broken", BALANCED))
-    )
-    resume(whole, unequal)
-    resume(plain, unequal)
-    assert resume(broken, unequal, stop=stop_after(2)).record.status == "interrupted"
-    resume(broken, unequal)
-    assert history_of(broken) == history_of(whole)
-    assert_same_weights(broken, whole, BALANCED)
-    assert history_of(plain) != history_of(whole)
-    assert broken.record.train.class_weights == "balanced"
+    whole, _ = finished(BALANCED, unequal, tmp_path)
+    plain, _ = finished(UNEQUAL, unequal, tmp_path)
+    broken, record = finished(BALANCED, unequal, tmp_path, stop=stop_after(2))
+    assert record["status"] == "interrupted"
+    assert resume(broken, unequal).record.train.class_weights == "balanced"
+    assert_same_results(broken, whole)
+    assert plain.read_history() != whole.read_history()
