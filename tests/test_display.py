@@ -71,6 +71,7 @@ def shown_on(terminal):
 
 def test_the_live_line_shows_the_progress_of_the_epoch_until_the_line_of_the_finished_one_replaces_it(terminal):
     with shown_on(terminal) as display:
+        assert terminal.lines == [HEAD, "compiling the first training step …"]
         display.on_progress(PROGRESS)
         head, live = terminal.lines
         display.on_epoch(RECORD, PROGRESS)
