@@ -40,7 +40,7 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
 TRAINING := tests/comparison tests/export tests/training tests/command_line/test_own_folder.py tests/test_python_api.py
 
 check: lint
-	$(PYTEST) --dist worksteal $(patsubst %,--ignore=%,tests/every_backend $(TRAINING))
+	KERAS_BACKEND=torch $(PYTEST) --dist worksteal $(patsubst %,--ignore=%,tests/every_backend $(TRAINING))
 
 test: consumers data check
 	KERAS_BACKEND=torch $(PYTEST) --dist loadfile $(TRAINING)
