@@ -345,6 +345,10 @@ def test_a_perfect_classifier_has_no_gallery_and_no_worst_class(run, dataset):
     assert "Best class: " not in findings.summary(read_evidence(run, "onnxruntime"), perfect)
     assert "every test image was classified correctly" in text
     assert "Every prediction is correct." in text
+    logits = 9 * np.eye(3, dtype=np.float32)[dataset.test.labels]
+    logits[np.flatnonzero(dataset.test.labels == 1)[0]] = (9, 0, 0)  # one error, in the class 1
+    tied = findings.classes(measure(logits, dataset.test.labels, dataset.labels))
+    assert re.match(rf"The recall is highest for ({dataset.labels[0]}|{dataset.labels[2]}) and 1 more \(", tied)
 
 
 # Self-contained and private

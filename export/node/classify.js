@@ -36,6 +36,8 @@ const options = { abstain: { type: "boolean" }, json: { type: "boolean" } };
 const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const [model, ...files] = positionals;
 if (!files.length) fail("expected a model and images: node classify.js MODEL.onnx IMAGE... [--abstain] [--json]");
+if (values.json && new Set(files.map((file) => basename(file))).size < files.length)
+  fail("several images have the same name; expected different ones with --json");
 const session = await using(model, "a model from `cifarnet export --onnx`", () => InferenceSession.create(model));
 const beside = model.replace(/\.onnx$/, ".json"); // the model's own copy is not exposed
 const { labels, shape, abstention } = await using(beside, "what `cifarnet export` wrote beside the model", async () => {

@@ -16,8 +16,12 @@ from PIL import Image, ImageOps
 def read_picture(path, height, width):
     """Return uint8 (height, width, 3): the image upright, blended over white, its central square resized."""
     image = ImageOps.exif_transpose(Image.open(path))
-    if image.mode.startswith("I"):  # 16 bits: the high byte
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, whose range is not defined")
+    if image.mode.startswith("I;16"):  # the high byte, and white where it is transparent
+        values = np.asarray(image)
+        is_transparent = values == image.info.get("transparency", -1)
+        image = Image.fromarray(np.where(is_transparent, 255, values >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -68,6 +72,8 @@ def main():
     session, size, labels, abstention = open_model(wanted.model)
     if wanted.abstain and abstention is None:
         raise SystemExit(f"error: {wanted.model} names no threshold to abstain by: leave --abstain out")
+    if wanted.json and len({path.name for path in wanted.images}) < len(wanted.images):
+        raise SystemExit("error: several images have the same name; expected different ones with --json")
     pixels = np.stack([open_picture(path, size) for path in wanted.images])
     # A file of `export_model` has calibrated probabilities only if validation images were given.
     confidence = session.get_outputs()[-1].name

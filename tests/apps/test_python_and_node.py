@@ -120,6 +120,23 @@ def test_an_app_names_an_invalid_file_in_one_line(app, golden, model, image, wro
     assert "; expected a" in line
 
 
+def test_an_app_refuses_two_images_of_one_name_where_names_are_keys(app, golden):
+    image = golden / "images" / "exact.png"
+    line = complaint(*app, golden / "model.onnx", image, image, "--json")
+    assert line == "error: several images have the same name; expected different ones with --json"
+
+
+def test_the_python_app_sees_16_bits_as_the_library_does_and_refuses_what_it_refuses(golden, tmp_path):
+    app, model = [sys.executable, EXPORT / "python" / "classify.py"], golden / "model.onnx"
+    values = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 64
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=int(values[0, 1]))
+    found = json.loads(output_of(*app, model, tmp_path / "a.png", "--json"))["a.png"]["logits"]
+    np.testing.assert_allclose(found, Classifier(model).logits(tmp_path / "a.png")[0], atol=1e-5)
+    for mode in "IF":
+        Image.new(mode, (32, 32), 100).save(tmp_path / "a.tif")
+        assert f"(pixels of mode {mode}, whose range is not defined)" in complaint(*app, model, tmp_path / "a.tif")
+
+
 def test_an_app_names_what_a_model_file_lacks(app, golden, tmp_path):
     rewrite(golden, tmp_path, lambda contract: contract.pop("labels"))
     line = complaint(*app, tmp_path / "model.onnx", golden / "images" / "exact.png")

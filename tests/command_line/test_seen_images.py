@@ -31,10 +31,10 @@ JOB = Recipe(
 )
 
 
-def begun(source, root, *, seed=0, warm_start=None):
+def begun(source, root, *, seed=0, warm_start=None, size=32):
     """Create a run with weights, as if it had been trained."""
-    job = JOB.changed({"seed": seed})
-    dataset = source if isinstance(source, Dataset) else load_dataset(source, seed=seed)
+    job = JOB.changed({"seed": seed}).sized((size, size, 3))
+    dataset = source if isinstance(source, Dataset) else load_dataset(source, seed=seed, image_size=size)
     run = begin(job, dataset, root, warm_start=warm_start)
     save_weights(build_model(job.model), run.best_weights, 1)
     put(run, document(run) | {"status": "finished", "best_epoch": 1, "why_stopped": "epochs", "epochs": 1})
@@ -224,6 +224,18 @@ def test_training_images_are_passed_on_through_two_warm_starts(trained, tmp_path
     with pytest.raises(ConfigError, match=rf"were trained on by {between.path.name} or a run before it; exp"):
         begun(other, tmp_path / "runs", seed=5, warm_start=warm_start_from(between))
     begun(make_noise(tmp_path / "third", seed=2), tmp_path / "runs", warm_start=warm_start_from(between))
+
+
+def test_training_images_are_recognized_through_a_run_of_another_size(trained, tmp_path):
+    place, others = tmp_path / "runs", make_noise(tmp_path / "others", seed=1)
+    between = begun(others, place, warm_start=warm_start_from(trained), size=64)
+    assert between.record.warm_start.other_shapes == ((32, 32, 3),)
+    other = resaved(tmp_path / "photos", tmp_path / "other")
+    for size in (32, 64, 96):
+        with pytest.raises(ConfigError, match=rf"were trained on by {between.path.name} or a run before it; exp"):
+            begun(other, place, seed=5, warm_start=warm_start_from(between), size=size)
+    last = begun(make_noise(tmp_path / "third", seed=2), place, warm_start=warm_start_from(between))
+    assert last.record.warm_start.other_shapes == ((64, 64, 3),)
 
 
 def test_weights_of_an_earlier_version_are_noted_as_unknown(run, trained):

@@ -29,9 +29,9 @@ EVALUATION_BATCH = 256
 def with_tta(predictor: Predictor, views: int) -> Predictor:
     """Return a predictor with test-time augmentation: the mean of the logits over ``views`` of each image.
 
-    Two views are the image and its horizontal flip. Six are both, also translated by one pixel to the upper left and to
-    the lower right and padded by reflection; the translated ones together have half of the weight (Jordan 2024). One
-    view is the image itself.
+    Two views are the image and its horizontal flip. Six are these, the image translated by one pixel to the upper left
+    and to the lower right, padded by reflection, and the flips of both; the last four together have half of the weight
+    (Jordan 2024). One view is the image itself.
     """
 
     def with_flip(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -250,7 +250,7 @@ def require_unseen(target: Target, dataset: Dataset, place: str | None) -> bool 
             f"{count} of the {len(dataset.test)} test images of {dataset.name} are training images of {target.name}; "
             "expected images that are new to it: name a folder of others"
         )
-    return True if own or start is None or not start.has_other_size else None
+    return True if own or start is None or not start.other_shapes else None
 
 
 def _require_same_split(target: Target, dataset: Dataset) -> None:

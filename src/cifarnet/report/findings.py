@@ -22,7 +22,7 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
     known = _by_recall(evaluation)
     if len(known) < 2 or known[0].recall == known[-1].recall:
         return sentence
-    return f"{sentence} Best class: {short(known[-1].label)}; worst: {short(known[0].label)}."
+    return f"{sentence} Best class: {_of_recall(known[-1], known)}; worst: {_of_recall(known[0], known)}."
 
 
 def curves(evidence: Evidence) -> str:
@@ -57,8 +57,8 @@ def classes(evaluation: Evaluation) -> str:
         return "There are no images of any class."
     worst, best = known[0], known[-1]
     return (
-        f"The recall is highest for {short(best.label)} ({percent(best.recall)}) and lowest for {short(worst.label)} "
-        f"({percent(worst.recall)})."
+        f"The recall is highest for {_of_recall(best, known)} ({percent(best.recall)}) and lowest for "
+        f"{_of_recall(worst, known)} ({percent(worst.recall)})."
     )
 
 
@@ -126,3 +126,9 @@ def environment(evidence: Evidence) -> str:
 
 def _by_recall(evaluation: Evaluation) -> list[ClassMeasures]:
     return sorted((each for each in evaluation.classes if each.recall is not None), key=lambda each: each.recall or 0)
+
+
+def _of_recall(each: ClassMeasures, known: list[ClassMeasures]) -> str:
+    """Return the name of a class, and how many others have the same recall."""
+    others = sum(other.recall == each.recall for other in known) - 1
+    return f"{short(each.label)}{f' and {others} more' if others else ''}"

@@ -67,8 +67,8 @@ class StartedFrom(Sparse):
 
     run: str
     weights_sha256: str
-    has_other_size: bool | None = None
-    """True if that run, or one before it, has images of another size, which cannot be recognized at this run's size."""
+    other_shapes: tuple[tuple[int, ...], ...] | None = None
+    """Shapes of the images of that run and of those before it that differ from this run's."""
 
 
 @dataclass(frozen=True, kw_only=True)

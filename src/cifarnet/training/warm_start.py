@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cifarnet import pretrained
 from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.data import HoldOut
@@ -14,7 +16,7 @@ from cifarnet.recipes import RECIPES, Recipe
 from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.record import RunRecord, StartedFrom
 
-from .seen import Digests, count_seen, digests, seen_by
+from .seen import Digests, digests, seen_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +33,17 @@ class WarmStart:
     """Fingerprints of its dataset and of its validation split."""
     image_shape: tuple[int, ...] = IMAGE_SHAPE
     """Height, width and channels of its images."""
-    has_other_size: bool = False
-    """Whether a run that it was fine-tuned from has images of another size."""
+    other_shapes: tuple[tuple[int, ...], ...] = ()
+    """Those of the runs before it that differ."""
 
     def recorded(self, content: bytes, image_shape: tuple[int, ...]) -> StartedFrom:
         """Return the entry in the record of the new run.
 
         ``content`` is that of the weights file, ``image_shape`` the shape of the images of the new run.
         """
-        has_other_size = self.has_other_size or image_shape != self.image_shape
+        others = tuple(each for each in (self.image_shape, *self.other_shapes) if each != image_shape)
         return StartedFrom(
-            run=self.run,
-            weights_sha256=hashlib.sha256(content).hexdigest(),
-            has_other_size=True if has_other_size else None,
+            run=self.run, weights_sha256=hashlib.sha256(content).hexdigest(), other_shapes=others or None
         )
 
 
@@ -59,8 +59,8 @@ def warm_start_from(run: Run) -> WarmStart:
         weights = run.best_weights
     record = run.record
     name, shape = run.path.resolve().name, record.model.image_shape
-    has_other_size = record.warm_start is not None and bool(record.warm_start.has_other_size)
-    return WarmStart(name, weights, seen_by(run), _division(record), shape, has_other_size)
+    others = (record.warm_start and record.warm_start.other_shapes) or ()
+    return WarmStart(name, weights, seen_by(run), _division(record), shape, others)
 
 
 def recipe_of(run: Run) -> Recipe:
@@ -100,35 +100,42 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut) -> N
     """Raise ``ConfigError`` if validation or test images were trained on before, or if that cannot be known.
 
     ``parts`` is the validation split of ``dataset``. The same split of the same dataset as in the earlier run is
-    accepted, even if the dataset has copies of an image. Image files are compared at the size of the earlier run;
+    accepted, even if the dataset has copies of an image. Image files are compared at the size of each earlier run;
     arrays of another size are refused.
     """
-    if dataset.train.images.shape[1:] != warm_start.image_shape:
-        dataset = _in_size_of(warm_start, dataset)
+    sized = _in_shape(warm_start.image_shape, dataset, warm_start.run)
     data, held_out_before = warm_start.division or (None, None)
-    is_same = data == dataset.fingerprint
-    seen = digests(dataset.train.images) if is_same else warm_start.seen
+    is_same = data == sized.fingerprint
+    seen = digests(sized.train.images) if is_same else warm_start.seen
     if seen is None or (is_same and held_out_before == parts.fingerprint):
         return
-    validation = dataset.train.images[parts.validation]
-    if count := count_seen(validation, seen) + count_seen(dataset.test.images, seen):
+    others = (_in_shape(shape, dataset, warm_start.run) for shape in warm_start.other_shapes)
+    is_seen = np.any([np.isin(_held_out(each, parts), seen) for each in (sized, *others)], axis=0)
+    if count := int(is_seen.sum()):
         raise ConfigError(
-            f"{count} of the {len(validation) + len(dataset.test)} validation and test images were trained on by "
+            f"{count} of the {len(is_seen)} validation and test images were trained on by "
             f"{warm_start.run} or a run before it; expected new ones (adding images to its folder changes its "
             "validation split): use a folder of new images, or the images of that run with its split_seed, seed "
             "and validation_fraction, or train from scratch"
         )
 
 
-def _in_size_of(warm_start: WarmStart, dataset: Dataset) -> Dataset:
-    """Return ``dataset`` with its image files decoded at the size of the earlier run, to recognize its images."""
+def _held_out(dataset: Dataset, parts: HoldOut) -> Digests:
+    """Return the digests of the validation and the test images."""
+    return np.concatenate([digests(dataset.train.images[parts.validation]), digests(dataset.test.images)])
+
+
+def _in_shape(shape: tuple[int, ...], dataset: Dataset, run: str) -> Dataset:
+    """Return ``dataset`` with its image files decoded at the size of an earlier run, to recognize its images."""
+    if dataset.train.images.shape[1:] == shape:
+        return dataset
     if dataset.source is None or not (dataset.train.files and dataset.test.files):
         raise ConfigError(
-            f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {warm_start.image_shape} "
-            f"as {warm_start.run}, whose training images are not recognized in another size: resize them, use a folder "
-            "of image files, or train from scratch"
+            f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {shape} as {run} or a run "
+            "before it, whose training images are not recognized in another size: resize them, use a folder of image "
+            "files, or train from scratch"
         )
-    folder, (height, width, channels) = Path(dataset.source), warm_start.image_shape
+    folder, (height, width, channels) = Path(dataset.source), shape
     paths = [folder / file for part in (dataset.train, dataset.test) for file in part.files]
     images, first = decode(folder, paths, silent, (height, width, channels)).images, len(dataset.train)
     train, test = replace(dataset.train, images=images[:first]), replace(dataset.test, images=images[first:])
