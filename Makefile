@@ -24,7 +24,7 @@ endif
 help:
 	@echo "make train [BACKEND=torch|tensorflow]   CIFAR-10, then the recipe seed: about 15 minutes on two cores"
 	@echo "make check                              lint and tests without training: about three minutes"
-	@echo "make test                               the whole suite, on all three backends: about twelve minutes"
+	@echo "make test                               the whole suite; what depends on the backend, on all three: about twelve minutes"
 	@echo "make nightly                            long tests, and the oldest versions that are declared"
 	@echo "make consumers                          what the apps under export/ need for their tests"
 	@echo "make bench [RUN=runs/latest]            all benchmarks: about 30 minutes on an idle machine"

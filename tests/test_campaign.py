@@ -1,47 +1,63 @@
 """The fault injection campaigns detect what they look for."""
 
+import json
 import os
 import signal
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmarks.campaign import calls, files, fuzz
+from benchmarks.campaign import calls, files
 from benchmarks.campaign.processes import UNEXPECTED, UNWRITTEN, die, run
-from hypothesis import strategies as st
 
-from cifarnet.errors import DataError
+from tests.processes import printed
+
+PROJECT = Path(__file__).parents[1]
 
 # Python, from 3.12 on, and JAX warn of forks where there are threads, those of other tests; no child here needs them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
 
 
+PROGRAM = """
+import json, os, signal, time
+from pathlib import Path
+from benchmarks.campaign import fuzz
+from cifarnet.errors import DataError
+from hypothesis import strategies as st
+
+def use(content):
+    {use}
+
+fuzz.HANGING_S = {hanging_s}
+kind = fuzz.Kind(st.sampled_from({inputs}), use, batch=9)
+print(json.dumps(fuzz.try_batch("kind", kind, 1, Path({folder!r}))))
+"""
+
+
+def tried(use, inputs, folder, hanging_s=20):
+    """Use the inputs in a process without the threads of other tests, which a child may wait for."""
+    program = PROGRAM.format(use=use, inputs=inputs, folder=str(folder), hanging_s=hanging_s)
+    return json.loads(printed("-c", program, cwd=PROJECT))
+
+
 @pytest.mark.parametrize(
-    ("use", "expected"),
+    ("use", "expected", "hanging_s"),
     [
-        (lambda _: 1 / 0, "ZeroDivisionError in : division by zero"),
-        (lambda _: os.kill(os.getpid(), signal.SIGSEGV), "exit code or signal -11: Fatal Python error"),
-        (lambda _: time.sleep(60), "hang: "),
-        (lambda _: bytearray(2 * fuzz.MEMORY_BYTES), "MemoryError in : "),
+        ("1 / 0", "ZeroDivisionError in : division by zero", 20),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "exit code or signal -11: Fatal Python error", 20),
+        ("time.sleep(60)", "hang: ", 2),  # to come to the first input takes a part of a second
+        ("bytearray(2 * fuzz.MEMORY_BYTES)", "MemoryError in : ", 20),
     ],
-    ids=["other error", "crash", "hang", "memory"],
 )
-def test_what_no_input_may_do_is_unexplained(use, expected, tmp_path, monkeypatch):
-    if expected == "hang: ":
-        monkeypatch.setattr(fuzz, "HANGING_S", 2)  # to come to the first input takes a part of a second
-    kind = fuzz.Kind(st.just(b"input"), use, batch=1)
-    _, [found] = fuzz.try_batch("kind", kind, 1, tmp_path)
+def test_what_no_input_may_do_is_unexplained(use, expected, hanging_s, tmp_path):
+    _, [found] = tried(use, [b"input"], tmp_path, hanging_s)
     assert found["what"].startswith(expected)
     assert (found["kind"], found["batch_seed"], found["number"], found["input"]) == ("kind", 1, 1, "aW5wdXQ=")
 
 
 def test_an_error_of_ours_in_one_line_is_explained(tmp_path):
-    def use(content):
-        raise DataError("one line" if content else "two\nlines")
-
-    counts, [found] = fuzz.try_batch("kind", fuzz.Kind(st.sampled_from([b"", b"x"]), use, batch=9), 1, tmp_path)
-    assert counts == Counter({"DataError": 1, "DataError of several lines": 1})
+    counts, [found] = tried(r'raise DataError("one line" if content else "two\nlines")', [b"", b"x"], tmp_path)
+    assert counts == {"DataError": 1, "DataError of several lines": 1}
     assert found["what"].startswith("DataError of several lines")
 
 

@@ -117,6 +117,11 @@ def test_the_page_has_every_part_with_its_data(page, evaluation, dataset):
 def test_page_card_and_figures_are_written_to_the_run_folder_and_stale_figures_removed(
     run, evaluation, dataset, monkeypatch
 ):
+    with monkeypatch.context() as without_figures:
+        without_figures.setattr("cifarnet.report.draw_figures", lambda *_: {})
+        (run.path / "robustness.png").write_bytes(b"of somebody else, since there is no report yet")
+        write_report(run, evaluation, dataset, "onnxruntime")
+        assert (run.path / "robustness.png").exists()
     assert write_report(run, evaluation, dataset, "onnxruntime") == run.path / PAGE
     assert (run.path / PAGE).read_text() == page_of(run, evaluation, dataset)
     assert (run.path / CARD).read_text() == card_of(run, evaluation)
@@ -348,7 +353,7 @@ def test_a_perfect_classifier_has_no_gallery_and_no_worst_class(run, dataset):
     logits = 9 * np.eye(3, dtype=np.float32)[dataset.test.labels]
     logits[np.flatnonzero(dataset.test.labels == 1)[0]] = (9, 0, 0)  # one error, in the class 1
     tied = findings.classes(measure(logits, dataset.test.labels, dataset.labels))
-    assert re.match(rf"The recall is highest for ({dataset.labels[0]}|{dataset.labels[2]}) and 1 more \(", tied)
+    assert re.match(rf"The recall is highest for ({dataset.labels[0]}|{dataset.labels[2]}) and 1 other class \(", tied)
 
 
 # Self-contained and private

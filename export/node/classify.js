@@ -36,8 +36,9 @@ const options = { abstain: { type: "boolean" }, json: { type: "boolean" } };
 const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const [model, ...files] = positionals;
 if (!files.length) fail("expected a model and images: node classify.js MODEL.onnx IMAGE... [--abstain] [--json]");
-if (values.json && new Set(files.map((file) => basename(file))).size < files.length)
-  fail("several images have the same name; expected different ones with --json");
+const names = files.map((file) => basename(file));
+const twice = names.find((name, index) => names.indexOf(name) < index);
+if (values.json && twice) fail(`two images are named ${twice}; expected different names with --json: rename one`);
 const session = await using(model, "a model from `cifarnet export --onnx`", () => InferenceSession.create(model));
 const beside = model.replace(/\.onnx$/, ".json"); // the model's own copy is not exposed
 const { labels, shape, abstention } = await using(beside, "what `cifarnet export` wrote beside the model", async () => {

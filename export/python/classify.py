@@ -72,8 +72,10 @@ def main():
     session, size, labels, abstention = open_model(wanted.model)
     if wanted.abstain and abstention is None:
         raise SystemExit(f"error: {wanted.model} names no threshold to abstain by: leave --abstain out")
-    if wanted.json and len({path.name for path in wanted.images}) < len(wanted.images):
-        raise SystemExit("error: several images have the same name; expected different ones with --json")
+    names = [path.name for path in wanted.images]
+    if wanted.json and len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        raise SystemExit(f"error: two images are named {name}; expected different names with --json: rename one")
     pixels = np.stack([open_picture(path, size) for path in wanted.images])
     # A file of `export_model` has calibrated probabilities only if validation images were given.
     confidence = session.get_outputs()[-1].name

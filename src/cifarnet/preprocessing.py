@@ -204,7 +204,7 @@ def _scale_transparency(image: Image.Image) -> None:
 
 def upright(image: Image.Image) -> Image.Image:
     """Rotate an image by its EXIF orientation, if it has one that can be read."""
-    image.load()  # Pillow rotates TIFF files meanwhile, and removes their orientation
+    image.load()  # Pillow rotates TIFF files while loading them, and removes the tag
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (KeyError, SyntaxError, TypeError, ValueError, struct.error):  # a damaged block beside sound pixels

@@ -123,10 +123,10 @@ def test_an_app_names_an_invalid_file_in_one_line(app, golden, model, image, wro
 def test_an_app_refuses_two_images_of_one_name_where_names_are_keys(app, golden):
     image = golden / "images" / "exact.png"
     line = complaint(*app, golden / "model.onnx", image, image, "--json")
-    assert line == "error: several images have the same name; expected different ones with --json"
+    assert line == "error: two images are named exact.png; expected different names with --json: rename one"
 
 
-def test_the_python_app_sees_16_bits_as_the_library_does_and_refuses_what_it_refuses(golden, tmp_path):
+def test_the_python_app_sees_16_bits_as_the_library_does_and_refuses_32(golden, tmp_path):
     app, model = [sys.executable, EXPORT / "python" / "classify.py"], golden / "model.onnx"
     values = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 64
     Image.fromarray(values).save(tmp_path / "a.png", transparency=int(values[0, 1]))

@@ -22,6 +22,7 @@ def short(campaign, tmp_path, *arguments):
     assert output.exists(), done.stdout + done.stderr
     records = [json.loads(line) for line in output.read_text().splitlines()]
     assert [each["what"] for record in records for each in record["unexplained"]] == []
+    assert done.returncode == 0, done.stdout + done.stderr
     return records
 
 

@@ -207,7 +207,7 @@ class TrainingDisplay:
         from cifarnet.training.observer import HEADER  # imports numpy, which --help does not need
 
         say(HEADER)
-        self._show("compiling the first training step …")  # takes JAX half a minute
+        self._show("compiling the first training step …")  # about 30 seconds on JAX
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -216,7 +216,7 @@ class TrainingDisplay:
     def on_progress(self, progress: "Progress") -> None:
         """Update the live line, a few times a second."""
         now = time.monotonic()
-        if now - self._shown_at >= REFRESH_S:
+        if self._live and now - self._shown_at >= REFRESH_S:
             self._shown_at = now
             self._show(progress.line())
 

@@ -78,7 +78,7 @@ def command(
         raise RunError("no trial has finished; expected one at least: run the command again, with more time or trials")
     _show(study, importance(study))
     documents = _recipes(settings, changes, study)
-    best = _free(best, documents)
+    best = _not_edited(best, documents)
     write_atomically(best, f"{json.dumps(documents[0], indent=2)}\n".encode())
     words = [] if data == "cifar10" else ["--data", data]
     words += ([] if image_size == IMAGE_SIZE else ["--image-size", str(image_size)]) + ["--skip-broken"] * skip_broken
@@ -107,16 +107,16 @@ def _recipes(settings: Recipe, changes: dict[str, Any], study: "Study") -> list[
     return [{"recipe": settings.name, "settings": changes | trial.params} for trial in _finished(study)]
 
 
-def _free(best: Path, documents: list[dict[str, Any]]) -> Path:
-    """Return ``best``, or a name with a number if that file is none of the recipes in ``documents``."""
+def _not_edited(best: Path, documents: list[dict[str, Any]]) -> Path:
+    """Return ``best``, or that name with a number if the file was edited: if it is none of ``documents``."""
     numbered = (best.with_suffix(f".{number}.json") for number in count(2))
-    free = next(path for path in chain([best], numbered) if not path.exists() or _document(path) in documents)
-    if free != best:
-        say(f"note: {best} has other settings than the trials: it is kept, and the best ones are written to {free}")
-    return free
+    chosen = next(path for path in chain([best], numbered) if not path.exists() or _json_or_none(path) in documents)
+    if chosen != best:
+        say(f"note: {best} has other settings than the trials: it is kept, and the best ones are written to {chosen}")
+    return chosen
 
 
-def _document(path: Path) -> Any:
+def _json_or_none(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

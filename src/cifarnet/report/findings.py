@@ -2,6 +2,7 @@
 
 import math
 
+from cifarnet.errors import counted
 from cifarnet.evaluation.metrics import ClassMeasures, Evaluation
 from cifarnet.evaluation.robustness import Robustness
 from cifarnet.run.record import TARGET_ACCURACY, Calibration
@@ -22,7 +23,7 @@ def summary(evidence: Evidence, evaluation: Evaluation) -> str:
     known = _by_recall(evaluation)
     if len(known) < 2 or known[0].recall == known[-1].recall:
         return sentence
-    return f"{sentence} Best class: {_of_recall(known[-1], known)}; worst: {_of_recall(known[0], known)}."
+    return f"{sentence} Best class: {_with_ties(known[-1], known)}; worst: {_with_ties(known[0], known)}."
 
 
 def curves(evidence: Evidence) -> str:
@@ -57,8 +58,8 @@ def classes(evaluation: Evaluation) -> str:
         return "There are no images of any class."
     worst, best = known[0], known[-1]
     return (
-        f"The recall is highest for {_of_recall(best, known)} ({percent(best.recall)}) and lowest for "
-        f"{_of_recall(worst, known)} ({percent(worst.recall)})."
+        f"The recall is highest for {_with_ties(best, known)} ({percent(best.recall)}) and lowest for "
+        f"{_with_ties(worst, known)} ({percent(worst.recall)})."
     )
 
 
@@ -128,7 +129,7 @@ def _by_recall(evaluation: Evaluation) -> list[ClassMeasures]:
     return sorted((each for each in evaluation.classes if each.recall is not None), key=lambda each: each.recall or 0)
 
 
-def _of_recall(each: ClassMeasures, known: list[ClassMeasures]) -> str:
+def _with_ties(each: ClassMeasures, known: list[ClassMeasures]) -> str:
     """Return the name of a class, and how many others have the same recall."""
     others = sum(other.recall == each.recall for other in known) - 1
-    return f"{short(each.label)}{f' and {others} more' if others else ''}"
+    return short(each.label) + (f" and {counted(others, 'other class', 'other classes')}" if others else "")

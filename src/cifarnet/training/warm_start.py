@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class WarmStart:
     image_shape: tuple[int, ...] = IMAGE_SHAPE
     """Height, width and channels of its images."""
     other_shapes: tuple[tuple[int, ...], ...] = ()
-    """Those of the runs before it that differ."""
+    """Shapes of the images of the runs before it that differ from ``image_shape``."""
 
     def recorded(self, content: bytes, image_shape: tuple[int, ...]) -> StartedFrom:
         """Return the entry in the record of the new run.
@@ -101,7 +102,7 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut) -> N
 
     ``parts`` is the validation split of ``dataset``. The same split of the same dataset as in the earlier run is
     accepted, even if the dataset has copies of an image. Image files are compared at the size of each earlier run;
-    arrays of another size are refused.
+    arrays are refused if one of these runs had another size.
     """
     sized = _in_shape(warm_start.image_shape, dataset, warm_start.run)
     data, held_out_before = warm_start.division or (None, None)
@@ -110,7 +111,7 @@ def require_unseen(warm_start: WarmStart, dataset: Dataset, parts: HoldOut) -> N
     if seen is None or (is_same and held_out_before == parts.fingerprint):
         return
     others = (_in_shape(shape, dataset, warm_start.run) for shape in warm_start.other_shapes)
-    is_seen = np.any([np.isin(_held_out(each, parts), seen) for each in (sized, *others)], axis=0)
+    is_seen = np.any([np.isin(_held_out(each, parts), seen) for each in chain([sized], others)], axis=0)
     if count := int(is_seen.sum()):
         raise ConfigError(
             f"{count} of the {len(is_seen)} validation and test images were trained on by "
@@ -132,8 +133,8 @@ def _in_shape(shape: tuple[int, ...], dataset: Dataset, run: str) -> Dataset:
     if dataset.source is None or not (dataset.train.files and dataset.test.files):
         raise ConfigError(
             f"{dataset.name} has images of shape {dataset.train.images.shape[1:]}; expected {shape} as {run} or a run "
-            "before it, whose training images are not recognized in another size: resize them, use a folder of image "
-            "files, or train from scratch"
+            "before it, whose training images are not recognized in another size: use a folder of image files, or "
+            "train from scratch"
         )
     folder, (height, width, channels) = Path(dataset.source), shape
     paths = [folder / file for part in (dataset.train, dataset.test) for file in part.files]
