@@ -214,7 +214,7 @@ def test_the_operations_of_the_recipe_are_those_counted_manually():
 
 def test_the_operations_of_a_network_with_batch_normalization_are_those_of_its_model_file():
     found = inspect_model(pretrained.MODEL)
-    config = cifarnet.ModelConfig.from_json(found.contract["model"])
+    config = cifarnet.ModelConfig.from_json(found.contract.document["model"])
     assert config.ghost_batch
     assert forward_operations(config) == 2 * found.multiply_adds
 

@@ -29,7 +29,7 @@ def write(path, **changes):
     content = models.content(contract=contract)
     digest = hashlib.sha256(content).hexdigest()
     parity = Parity(images=1, trained_accuracy=1.0, accuracy=1.0, checks=())
-    write_export(Exported(path, len(content), digest, "float32", parity, ()), content, contract)
+    write_export(Exported(path, len(content), digest, "float32", parity, ()), *read_model(content))
 
 
 @pytest.mark.parametrize("after", ["model.parity.json", "model.onnx"])
@@ -48,8 +48,8 @@ def test_an_export_that_begins_between_two_renames_of_another_waits(tmp_path, mo
     other.join(30)
     content, contract = read_model(path)
     assert is_named.is_set()
-    assert contract["flip"] is True
-    assert json.loads((tmp_path / "model.json").read_text()) == contract
+    assert contract.views == 2
+    assert json.loads((tmp_path / "model.json").read_text()) == contract.document
     assert json.loads((tmp_path / "model.parity.json").read_text())["sha256"] == hashlib.sha256(content).hexdigest()
 
 

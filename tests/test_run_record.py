@@ -10,10 +10,12 @@ from cifarnet.config import TrainConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.data import synthetic
 from cifarnet.errors import RunError
+from cifarnet.run.exported import require_own_export
 from cifarnet.run.folder import BEST_WEIGHTS, EpochRecord, Run, require_weights
 from cifarnet.run.origin import DataRecord, require_outside
-from cifarnet.run.state import best_epoch_of, require_own_export
+from cifarnet.run.state import best_epoch_of
 from tests.records import RUNNING, put
+from tests.runtime import models
 
 UNFINISHED = RUNNING | {"train": TrainConfig(min_delta=0.01).to_json()}
 
@@ -90,24 +92,22 @@ def test_weights_that_were_swapped_after_the_training_are_refused(tmp_path):
         require_weights(run)
 
 
-def test_the_export_of_other_weights_with_the_same_settings_is_refused(tmp_path, monkeypatch):
+def test_the_export_of_other_weights_with_the_same_settings_is_refused(tmp_path):
     run = run_with(tmp_path, [], status="finished", why_stopped="epochs", weights_sha256="1" * 64)
     training = run.record.to_json()
-    monkeypatch.setattr("cifarnet.runtime.read_model", lambda _: (None, {"training": training}))
+    run.model.write_bytes(models.content(contract=models.contract(training=training)))
     require_own_export(run)
-    for other, told in (
+    for other, message in (
         ({"weights_sha256": "2" * 64}, "weights_sha256 is 222222222222; expected 111111111111"),
         ({"train": TrainConfig(min_delta=0.01, class_weights="balanced").to_json()}, "class_weights is balanced; expe"),
         ({"custom": {"loss": {"name": "focal"}}}, "its custom is {'loss': {'n; expected None"),
     ):
-        monkeypatch.setattr(
-            "cifarnet.runtime.read_model", lambda _, other=other: (None, {"training": training | other})
-        )
-        with pytest.raises(RunError, match=f"{told}.*: export it again"):
+        run.model.write_bytes(models.content(contract=models.contract(training=training | other)))
+        with pytest.raises(RunError, match=f"{message}.*: export it again"):
             require_own_export(run)
     # Settings that JSON omits, on the other side.
     put(run, training | {"train": TrainConfig(min_delta=0.01, class_weights="balanced").to_json()})
-    monkeypatch.setattr("cifarnet.runtime.read_model", lambda _: (None, {"training": training}))
+    run.model.write_bytes(models.content(contract=models.contract(training=training)))
     with pytest.raises(RunError, match="class_weights is none; expected balanced: export it again"):
         require_own_export(run)
 

@@ -95,18 +95,19 @@ def main(folder: Path) -> None:
 def _write_model(folder: Path) -> Weights:
     ensure_backend()
     from cifarnet.export.describe import describe_interface  # Keras, now that its framework is chosen
-    from cifarnet.export.writer import contract_text, serialize, write_graph
+    from cifarnet.export.writer import serialize, write_graph
     from cifarnet.model.network import build_model, get_weights, set_weights
 
     model = build_model(CONFIG)
     weights = {path: _random(index, array) for index, (path, array) in enumerate(get_weights(model).items())}
     weights["logits/kernel"] *= np.float32(LOGIT_SPREAD)
     set_weights(model, weights)
-    contract = describe_interface(CONFIG.image_shape, CIFAR10_LABELS) | {"model": CONFIG.to_json()}
-    contract |= {"training": TRAINING, "calibration": CALIBRATION}
+    contract = describe_interface(CONFIG.image_shape, CIFAR10_LABELS).changed(
+        model=CONFIG.to_json(), training=TRAINING, calibration=CALIBRATION
+    )
     content = serialize(write_graph(model, temperature=CALIBRATION["temperature"]), contract)
     (folder / "model.onnx").write_bytes(content)
-    (folder / "model.json").write_text(contract_text(contract) + "\n")
+    (folder / "model.json").write_text(contract.text + "\n")
     (folder / "floats.onnx").write_bytes(from_floats(content))
     return weights
 

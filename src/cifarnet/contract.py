@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
 
@@ -100,12 +100,6 @@ SHARES = ("threshold", "coverage", "accuracy")
 KINDS = {"labels": list, "input": dict, "resize": dict, "precision": str, "model": dict}
 
 
-def views_of(contract: Mapping[str, Any]) -> int:
-    """Return how many views the model file with ``contract`` averages: 1 without test-time augmentation."""
-    views: int = contract.get("views", 2 if contract.get("flip") else 1)
-    return views
-
-
 def american(name: str) -> str:
     """Return the name of a parity check in a model file in American spelling."""
     for british, spelling in AMERICAN.items():
@@ -174,24 +168,72 @@ def _fault_of_names(labels: Sequence[Any]) -> str | None:
     return None
 
 
-def read_contract(text: str, name: str) -> dict[str, Any]:
-    """Parse and validate the contract of the file ``name``.
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The contract of a model file, validated: what an app needs to use the file."""
+
+    labels: tuple[str, ...]
+    """Class names in the order of the outputs."""
+    image_shape: Shape
+    precision: str
+    """float32, float16 or int8."""
+    views: int
+    """Number of views that the model averages: 1 without test-time augmentation."""
+    temperature: float | None
+    """Divisor of the logits for the output ``calibrated``, above 0, or None without that output."""
+    abstention: Coverage | None
+    """Threshold for selective prediction, or None if there is none."""
+    document: dict[str, Any] = field(repr=False)
+    """All of it as JSON, with how the model was trained and verified, which ``run.exported`` reads."""
+
+    def changed(self, **members: Any) -> Contract:
+        """Return the contract with other members of its JSON. Raises ``ModelError`` for invalid ones."""
+        return parse_contract({**self.document, **members}, "the model")
+
+    @property
+    def text(self) -> str:
+        """The contract as canonical JSON."""
+        text = json.dumps(self.document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode(errors="backslashreplace").decode()  # a folder name may be invalid UTF-8
+
+
+def read_contract(text: str, name: str) -> Contract:
+    """Read the contract of the file ``name`` from its JSON ``text``. Raises ``ModelError`` as ``parse_contract``."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(name, f"it is no JSON: {error}") from error
+    return parse_contract(document, name)
+
+
+def parse_contract(document: Any, name: str) -> Contract:
+    """Validate the contract of the file ``name``.
 
     Raises ``ModelError`` for a contract that is missing, damaged or of a newer version.
     """
-    try:
-        contract = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(name, f"it is no JSON: {error}") from error
-    if not isinstance(contract, dict):
+    if not isinstance(document, dict):
         raise _damaged(name, "it is no JSON object")
-    version = contract.get("version")
+    version = document.get("version")
     if type(version) is not int or version < 1:
         raise _damaged(name, f"its version is {version!r}")
     if version > CONTRACT_VERSION:
         raise _newer(name, f"has contract version {version}; expected at most {CONTRACT_VERSION}")
-    _require_usable(contract, name)
-    return contract
+    _require_usable(document, name)
+    calibration = document.get("calibration") or {}
+    found, shape = calibration.get("abstention"), document["input"]["shape"]
+    return Contract(
+        labels=tuple(document["labels"]),
+        image_shape=(shape[1], shape[2], shape[3]),
+        precision=document["precision"],
+        views=_views_of(document),
+        temperature=float(calibration["temperature"]) if calibration else None,
+        abstention=found and Coverage(**{key: float(found[key]) for key in SHARES}),
+        document=document,
+    )
+
+
+def _views_of(document: Mapping[str, Any]) -> Any:
+    return document.get("views", 2 if document.get("flip") else 1)
 
 
 def _require_usable(contract: Mapping[str, Any], name: str) -> None:
@@ -203,8 +245,9 @@ def _require_usable(contract: Mapping[str, Any], name: str) -> None:
         raise _damaged(name, f"its labels are {_short(contract['labels'])}, not two or more different names")
     _require_input(contract["input"], name)
     _require_recipe(contract["resize"], contract["input"]["shape"], name)
-    if type(views_of(contract)) is not int or views_of(contract) not in VIEWS:
-        raise _newer(name, f"averages {_short(views_of(contract))} views; expected {', '.join(map(str, VIEWS))}")
+    views = _views_of(contract)
+    if type(views) is not int or views not in VIEWS:
+        raise _newer(name, f"averages {_short(views)} views; expected {', '.join(map(str, VIEWS))}")
     if contract.get("calibration") is not None:  # absent in files of earlier versions
         _require_calibration(contract["calibration"], name)
 

@@ -16,8 +16,8 @@ from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.export.export_run import export_run
 from cifarnet.model.network import build_model, save_weights
 from cifarnet.recipes import Recipe
+from cifarnet.run.exported import run_beside
 from cifarnet.run.folder import Run
-from cifarnet.run.state import run_beside
 from cifarnet.runtime import read_model
 from cifarnet.training.begin import begin
 from cifarnet.training.warm_start import warm_start_from
@@ -336,5 +336,6 @@ def test_a_run_with_other_classes_in_its_record_is_not_exported(run, trained, tm
 def test_the_export_of_a_warm_start_is_not_that_of_another_run(trained):
     contract = read_model(trained.model)[1]
     assert run_beside(trained.model, contract) == trained
-    contract["training"]["warm_start"] = {"run": "an earlier one", "weights_sha256": "0" * 64}
+    other = {"run": "an earlier one", "weights_sha256": "0" * 64}
+    contract = contract.changed(training=contract.document["training"] | {"warm_start": other})
     assert run_beside(trained.model, contract) is None

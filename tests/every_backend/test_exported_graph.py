@@ -12,7 +12,7 @@ from cifarnet.config import ModelConfig
 from cifarnet.errors import ParityError
 from cifarnet.evaluation.scoring import predict
 from cifarnet.export import export_run as exporting
-from cifarnet.export.describe import describe
+from cifarnet.export.describe import describe_interface
 from cifarnet.export.export_run import export_run
 from cifarnet.export.parity import extreme_images, keras_outputs, onnx_outputs
 from cifarnet.export.tolerances import Tolerances
@@ -23,11 +23,6 @@ from tests.lively import NORMALISED, with_lively_moments
 from tests.small_runs import SMALL_MODEL
 
 MODEL = ModelConfig(filters=(8, 8), dense_units=(32,), dropout=0.1, initializer="glorot_normal")
-
-
-@pytest.fixture
-def contract(whole):
-    return describe(whole.run.record, "float32", whole.run.record.calibration)
 
 
 def test_a_run_is_exported_and_what_another_network_says_is_not(whole, dataset, tmp_path, monkeypatch):
@@ -52,13 +47,11 @@ def test_a_run_is_exported_and_what_another_network_says_is_not(whole, dataset, 
         ({**NORMALISED, "pooling": "last", "global_pooling": "none", "whitening": 3}, 6),
     ],
 )
-def test_whatever_build_model_makes_can_be_proven(contract, changes, views):
+def test_whatever_build_model_makes_can_be_proven(changes, views):
     config = replace(MODEL, **changes)
     model = with_lively_moments(build_model(config, seed=1))
-    of_config = contract | {"labels": [f"class {index}" for index in range(config.classes)]}
-    of_config["input"] = contract["input"] | {"shape": ["batch", *config.image_shape]}
-    of_config["resize"] = contract["resize"] | dict(zip(("height", "width"), config.image_shape[:2], strict=True))
-    content = serialize(write_graph(model, views=views), of_config)
+    described = describe_interface(config.image_shape, [f"class {index}" for index in range(config.classes)])
+    content = serialize(write_graph(model, views=views), described.changed(calibration={"temperature": 1.0}))
     images = extreme_images(config.image_shape)
     exported = predict(onnx_outputs(content, optimized=True), images)
     trained, otherwise = (predict(keras_outputs(model, each), images) for each in (views, 6 if views == 2 else 2))

@@ -52,8 +52,8 @@ def contract(whole, network, dataset):
 @pytest.fixture(scope="package")
 def temperature(contract):
     """What was fitted: far enough from 1 to tell whether it is applied."""
-    assert abs(contract["calibration"]["temperature"] - 1) > 0.05
-    return contract["calibration"]["temperature"]
+    assert abs(contract.temperature - 1) > 0.05
+    return contract.temperature
 
 
 @pytest.fixture(scope="package")

@@ -11,6 +11,7 @@ import pytest
 
 import cifarnet
 from cifarnet.backends import NAMES
+from cifarnet.export.describe import describe_interface
 from cifarnet.export.export_run import export_run
 from cifarnet.export.parity import extreme_images
 from cifarnet.export.writer import serialize, write_graph
@@ -49,9 +50,10 @@ def test_what_keras_itself_exports_says_the_same(tmp_path):
             variable.assign(np.random.default_rng(0).uniform(-0.1, 0.1, variable.shape))
     model(images, training=False)
     model.export(str(tmp_path / "judge.onnx"), format="onnx", verbose=False)
+    contract = describe_interface((32, 32, 3), [f"class {index}" for index in range(10)])
     judge, ours = (
         onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        for content in (str(tmp_path / "judge.onnx"), serialize(write_graph(model), {"version": 1}))
+        for content in (str(tmp_path / "judge.onnx"), serialize(write_graph(model), contract))
     )
     (expected,) = judge.run(None, {judge.get_inputs()[0].name: images})
     found, wrong = (ours.run(["probabilities"], {"images": each})[0] for each in (images, images[..., ::-1]))

@@ -17,7 +17,7 @@ from cifarnet.evaluation.scoring import softmax
 from cifarnet.evaluation.target import file_target, open_images
 from cifarnet.export import export_model as exporting
 from cifarnet.export.writer import write_graph
-from cifarnet.run.state import require_own_export
+from cifarnet.run.exported import require_own_export
 
 layers = keras.layers
 SHAPE = (12, 10, 3)

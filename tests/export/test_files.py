@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cifarnet.contract import CONTRACT_KEY, views_of
+from cifarnet.contract import CONTRACT_KEY
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import predict, softmax, with_tta
 from cifarnet.export import export_run as exporting
@@ -32,7 +32,7 @@ from cifarnet.model.network import build_model, get_weights, predictor, save_wei
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.run.typed_json import members
-from cifarnet.runtime import Classifier
+from cifarnet.runtime import Classifier, read_model
 from cifarnet.training.best_weights import calibration_of, load_best_and_epoch
 from cifarnet.training.import_weights import import_features, import_weights
 from cifarnet.training.same_data import same_hold_out
@@ -56,7 +56,7 @@ def exported(exports):
 
 def write_again(exported, path):
     """Write the files of an export to another path, as ``export_run`` does in the end."""
-    write_export(replace(exported, path=path), exported.path.read_bytes(), Classifier(exported.path).contract)
+    write_export(replace(exported, path=path), *read_model(exported.path))
 
 
 def test_the_file_in_the_run_folder_classifies_as_the_trained_model_was_recorded_to(exported, whole, dataset):
@@ -136,7 +136,7 @@ def test_a_crash_between_two_renames_leaves_nothing_that_is_taken_for_what_it_is
     assert found.sha256 == (old if step < 3 else new).sha256
     assert (found.parity is None) == (step in (1, 2))
     if "model.json" in left:
-        assert json.loads((run.path / "model.json").read_text()) == found.contract
+        assert json.loads((run.path / "model.json").read_text()) == found.contract.document
     assert ("model.json" in left) == (step not in (2, 3))
 
 
@@ -178,9 +178,9 @@ def test_the_weights_come_back_bit_for_bit_and_give_the_same_file_again(exports,
     set_weights(again, weights)
     for name, array in get_weights(network).items():
         np.testing.assert_array_equal(get_weights(again)[name], array, strict=True)
-    contract = json.loads(path.with_suffix(".json").read_text())
-    graph = write_graph(again, temperature=contract["calibration"]["temperature"], views=views)
-    assert serialize(graph, contract) == path.read_bytes()
+    content, contract = read_model(path)
+    graph = write_graph(again, temperature=contract.temperature, views=views)
+    assert serialize(graph, contract) == content
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def normalised(contract, tmp_path):
     config = replace(MODEL, **NORMALISED)
     model = with_lively_moments(build_model(config, seed=2))
     path = tmp_path / "model.onnx"
-    path.write_bytes(serialize(write_graph(model), contract | {"model": config.to_json()}))
+    path.write_bytes(serialize(write_graph(model), contract.changed(model=config.to_json())))
     return model, path
 
 
@@ -223,7 +223,7 @@ def test_a_file_with_tta_returns_the_mean_and_is_calibrated_for_it(run, network,
     expected = softmax(predict(with_tta(predictor(network), views), dataset.test.images), 1.0)
     close = partial(np.testing.assert_allclose, desired=expected, rtol=0, atol=Tolerances().probability)
     close(classifier.probabilities(dataset.test.images))
-    assert (classifier.contract["flip"], views_of(classifier.contract)) == (True, views)
+    assert (classifier.contract["flip"], classifier.contract.get("views", 2)) == (True, views)
     assert classifier.contract["calibration"] == members(calibration_of(run, network, dataset, views=views))
     assert classifier.contract["calibration"] == document(run)[field]  # the same for every export
     assert classifier.contract["calibration"] != document(run)["calibration"]
@@ -236,7 +236,7 @@ def test_an_inspection_counts_what_keras_counts(exports, network, whole):
     assert found.multiply_adds == 32 * 32 * 27 * 8 + 16 * 16 * 72 * 8 + 512 * 32 + 32 * 10
     assert (both.parameters, both.multiply_adds) == (found.parameters, 2 * found.multiply_adds)
     assert found.parity["backend"] == keras.config.backend()
-    assert found.contract["proof"]["accuracy"] == document(whole)["metrics"]["test"]["accuracy"]
+    assert found.contract.document["proof"]["accuracy"] == document(whole)["metrics"]["test"]["accuracy"]
 
 
 def test_a_file_tells_where_its_weights_and_images_came_from(exported, run, dataset):

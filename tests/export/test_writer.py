@@ -214,7 +214,7 @@ def test_a_layer_may_have_any_name(name):
     last = keras.layers.Dense(3, activation="softmax", name="last" if name == "conv2d_2" else f"{name}_2")
     content = serialize(
         write_graph(keras.Model(images, last(keras.layers.Flatten()(features)))),
-        describe_interface((8, 8, 3), ["a", "b", "c"]) | {"calibration": {"temperature": 1.0}},
+        describe_interface((8, 8, 3), ["a", "b", "c"]).changed(calibration={"temperature": 1.0}),
     )
     assert open_model(content).run(np.zeros((1, 8, 8, 3), np.uint8))[1].shape == (1, 3)
 

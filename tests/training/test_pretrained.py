@@ -11,8 +11,8 @@ from cifarnet.data import cache_state, load_dataset
 from cifarnet.dataset import CIFAR10_FINGERPRINT, Dataset
 from cifarnet.errors import ConfigError
 from cifarnet.recipes import recipe
+from cifarnet.run.exported import require_own_export
 from cifarnet.run.folder import Run
-from cifarnet.run.state import require_own_export
 from cifarnet.runtime import Classifier
 from cifarnet.training.seen import seen_by
 from cifarnet.training.train import train

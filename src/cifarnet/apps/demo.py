@@ -52,13 +52,13 @@ class DemoServer(ThreadingHTTPServer):
         """Address of the page."""
         return f"http://{ADDRESS}:{self.server_port}/"
 
-    def classify(self, file: bytes) -> dict[str, Any]:
+    def classify(self, file: bytes) -> dict[str, object]:
         """Return the model's input, base64 of uint8 (h, w, 3), and the probabilities in the order of the labels.
 
         The probabilities are calibrated ones if the model file has a temperature. Raises as ``Classifier``.
         """
         classifier = self.classifier
-        images = as_batch(file, classifier.contract["input"]["shape"][1:])
+        images = as_batch(file, classifier.image_shape)
         is_calibrated = classifier.temperature is not None
         probabilities = classifier.calibrated(images) if is_calibrated else classifier.probabilities(images)
         return {"pixels": base64.b64encode(images.tobytes()).decode(), "probabilities": probabilities[0].tolist()}

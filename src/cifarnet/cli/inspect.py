@@ -1,14 +1,12 @@
 """``cifarnet inspect``: the contract, layers and measurements of a model file."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifarnet.contract import american, views_of
+from cifarnet.contract import INPUT_NAME, american
 from cifarnet.errors import ModelError
-from cifarnet.run.custom import CustomRecord, in_effect
-from cifarnet.run.typed_json import read
+from cifarnet.run.exported import training_in
 
 from .display import out_answer, table
 from .options import JsonOption, ModelArgument, RunsOption
@@ -45,7 +43,7 @@ def command(name: ModelArgument = None, runs: RunsOption = Path("runs"), as_json
     model = named_model(runs, name)
     found = inspect_model(model)
     try:
-        out_answer(asdict(found), _lines(found), as_json=as_json)
+        out_answer(found.to_json(), _lines(found), as_json=as_json)
     except RecursionError as error:
         raise ModelError(
             f"{model} has metadata nested too deeply to print; expected that of `cifarnet export`: export it again"
@@ -53,15 +51,15 @@ def command(name: ModelArgument = None, runs: RunsOption = Path("runs"), as_json
 
 
 def _lines(found: "Inspection") -> list[str]:
-    contract = found.contract
-    calibration = dict(_entries(contract.get("calibration")))
+    document = found.contract.document
+    calibration = dict(_entries(document.get("calibration")))
     calibration.pop("coverage", None)  # a table of its own, in --json and in the report
     lines = [
         *_file(found),
         *("", *_layers(found)),
-        *_section("training", _training(contract), "not recorded in the file"),
+        *_section("training", training_in(found.contract), "not recorded in the file"),
         *_section("calibration", calibration, "not recorded in the file"),
-        *_section("parity check", contract.get("proof"), "not verified: written without the parity check"),
+        *_section("parity check", document.get("proof"), "not verified: written without the parity check"),
     ]
     if found.parity is not None:
         tables = {name: value for name, value in found.parity.items() if _is_table(value)}
@@ -72,36 +70,27 @@ def _lines(found: "Inspection") -> list[str]:
     return lines
 
 
-def _training(contract: Mapping[str, Any]) -> Any:
-    """Return how the model was trained, without settings of the recipe that an optimizer or a loss replaced."""
-    training: Any = contract.get("training")
-    try:
-        custom = read(CustomRecord, training["custom"], "custom")
-        reported = {name: value for name, value in training.items() if name != "custom"}
-        return reported | {"train": in_effect(training["train"], custom)}
-    except (KeyError, TypeError, ValueError, AttributeError):  # no such replacement, or damaged
-        return training
-
-
 def _file(found: "Inspection") -> list[str]:
-    contract = found.contract
-    height, width, _ = contract["input"]["shape"][1:]
+    contract, document = found.contract, found.contract.document
+    height, width, _ = contract.image_shape
     rows = [
-        ("file", f"{found.path}, {found.size_bytes:,} bytes, opset {found.opset}, contract {contract['version']}"),
+        ("file", f"{found.path}, {found.size_bytes:,} bytes, opset {found.opset}, contract {document['version']}"),
         ("sha256", found.sha256),
-        ("computed in", contract["precision"]),
-        ("input", f"{contract['input']['name']}: uint8 (batch, {height}, {width}, 3), RGB, 0-255"),
+        ("computed in", contract.precision),
+        ("input", f"{INPUT_NAME}: uint8 (batch, {height}, {width}, 3), RGB, 0-255"),
     ]
-    for name, output in _entries(contract.get("outputs")):
+    for name, output in _entries(document.get("outputs")):
         meaning = dict(_entries(output)).get("meaning")
-        described = f"{name}: float32 (batch, {len(contract['labels'])})"
+        described = f"{name}: float32 (batch, {len(contract.labels)})"
         rows.append(("output", described if meaning is None else f"{described}, {meaning}"))
-    if (views := views_of(contract)) > 1:
-        translated = ", also translated by one pixel" if views > 2 else ""
-        rows.append(("TTA", f"logits averaged over {views} views: the image and its horizontal flip{translated}"))
+    if contract.views > 1:
+        translated = ", also translated by one pixel" if contract.views > 2 else ""
+        rows.append(
+            ("TTA", f"logits averaged over {contract.views} views: the image and its horizontal flip{translated}")
+        )
     rows += [
-        ("classes", ", ".join(contract["labels"])),
-        ("resize", ", ".join(f"{key} {value}" for key, value in contract["resize"].items())),
+        ("classes", ", ".join(contract.labels)),
+        ("resize", ", ".join(f"{key} {value}" for key, value in document["resize"].items())),
     ]
     return [f"{name:<14}{value}" for name, value in rows]
 

@@ -23,7 +23,7 @@ def command(
     from cifarnet.backends import choose
     from cifarnet.evaluation.target import file_target, run_target
     from cifarnet.report import edited_card, report_run
-    from cifarnet.run.state import require_own_export
+    from cifarnet.run.exported import require_own_export
 
     found = trained_run(runs, run)
     is_exported = found.model.is_file()

@@ -84,7 +84,7 @@ def exported_model(run: Run) -> Path:
             f"{run} has no {run.model.name}; expected an exported model: "
             f"`cifarnet export {shell_word(str(run))} --onnx` first"
         )
-    from cifarnet.run.state import require_own_export  # not for a model that is no run's
+    from cifarnet.run.exported import require_own_export  # not for a model that is no run's
 
     require_own_export(run)
     return run.model

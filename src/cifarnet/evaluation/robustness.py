@@ -196,7 +196,7 @@ def _evaluated(
     images: Callable[[Indices], NDArray[np.uint8]],
 ) -> Tally:
     hits = 0
-    size = images_at_once(BATCH, opened.image_shape)
+    size = images_at_once(BATCH, opened.contract.image_shape)
     for start in range(0, len(chosen), size):
         indices = chosen[start : start + size]
         logits = predict(opened.logits, images(indices))

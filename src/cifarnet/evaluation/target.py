@@ -1,20 +1,19 @@
 """A model under evaluation, the best weights of a run or a model file, and the images to evaluate it on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unicodedata import normalize
 
-from cifarnet.contract import FILE_ENGINE, Shape, views_of
-from cifarnet.dataset import NAMED_SOURCES, Dataset, Split
-from cifarnet.errors import DataError, ModelError, UsageError
+from cifarnet.contract import FILE_ENGINE, Shape
+from cifarnet.dataset import Dataset, Split
+from cifarnet.errors import DataError, UsageError
+from cifarnet.run.exported import UNKNOWN, calibration_in, origin_in, run_beside
 from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.origin import DataRecord
 from cifarnet.run.record import Calibration
-from cifarnet.run.state import run_beside
-from cifarnet.run.typed_json import read
 from cifarnet.runtime import open_model
 from cifarnet.training.same_data import since_then
 from cifarnet.training.seen import count_seen, seen_by
@@ -25,18 +24,6 @@ from .scoring import Predictor, predict, with_tta
 if TYPE_CHECKING:
     from cifarnet.data import Progress
     from cifarnet.training.best_weights import Best
-
-UNKNOWN = DataRecord(
-    source=None,
-    name="unknown",
-    fingerprint="",
-    split_by="content",
-    split_seed=0,
-    train_images=0,
-    test_images=0,
-    labels=(),
-)
-"""Dataset of a file of ``export_model``, which does not name its training data."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,44 +120,21 @@ def file_target(path: Path, run: Run | None = None) -> Target:
     opened = open_model(path, threads=0)
     contract, name = opened.contract, str(path)
     run = run or run_beside(path, contract)
-    own_views = views_of(contract)
 
     def calibration(_: Dataset | None, views: int) -> Calibration | None:
-        stored = contract.get("calibration") if views == own_views else None
-        try:
-            return None if stored is None else read(Calibration, stored, "calibration")
-        except ValueError as error:
-            raise ModelError(
-                f"{name} has a damaged contract ({error}); expected one as `cifarnet export` writes it: redo it"
-            ) from error
+        return calibration_in(contract, name) if views == contract.views else None
 
     return Target(
         name=name,
         engine=FILE_ENGINE,
-        labels=opened.labels,
-        image_shape=opened.image_shape,
+        labels=contract.labels,
+        image_shape=contract.image_shape,
         run=run,
-        views=own_views,
-        load_origin=lambda: run.record.origin if run else _origin_of(contract, name),
+        views=contract.views,
+        load_origin=lambda: run.record.origin if run else origin_in(contract, name),
         load_predictor=lambda: opened.logits,
         load_calibration=calibration,
     )
-
-
-def _origin_of(contract: Mapping[str, Any], name: str) -> DataRecord:
-    if "training" not in contract:
-        return UNKNOWN
-    try:
-        trained = contract["training"]
-        trained_on = trained["data"]["name"]
-        source = trained_on if trained_on in NAMED_SOURCES else None
-        unknown = {"source": source, "labels": contract["labels"], "train_images": 0, "test_images": 0}
-        data: DataRecord = read(DataRecord, unknown | trained["data"], "data")
-        return data.resolved(read(int, trained["train"]["seed"], "seed"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{name} does not name its training data; expected that in its contract: export it again"
-        ) from error
 
 
 def open_images(

@@ -1,9 +1,17 @@
 """The contract of a model file: the metadata that an app needs to use it."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from cifarnet.contract import BATCH_DIMENSION, CALIBRATED_NAME, CONTRACT_VERSION, INPUT, OUTPUTS, RECIPE
+from cifarnet.contract import (
+    BATCH_DIMENSION,
+    CALIBRATED_NAME,
+    CONTRACT_VERSION,
+    INPUT,
+    OUTPUTS,
+    RECIPE,
+    Contract,
+    parse_contract,
+)
 from cifarnet.run.record import Calibration, RunRecord
 from cifarnet.run.typed_json import members
 
@@ -16,7 +24,7 @@ DATA_FACTS = (
 """Keys copied from its dataset."""
 
 
-def describe(record: RunRecord, precision: str, calibration: Calibration, views: int = 1) -> dict[str, Any]:
+def describe(record: RunRecord, precision: str, calibration: Calibration, views: int = 1) -> Contract:
     """Return the contract of the model trained by the run with ``record``, without the parity check's result.
 
     ``calibration`` was fitted to the trained model and applies to every precision. ``views`` is how many
@@ -32,21 +40,21 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, views:
         "data": {name: data[name] for name in DATA_FACTS if name in data},
         "validation": None if validation is None else validation.to_json(),
     }
-    return describe_interface(record.model.image_shape, record.data.labels) | {
-        "precision": precision,
-        "flip": views > 1,
+    return describe_interface(record.model.image_shape, record.data.labels).changed(
+        precision=precision,
+        flip=views > 1,
         **({"views": views} if views > 2 else {}),
-        "model": record.model.to_json(),
-        "calibration": members(calibration),
-        "training": training | custom | started | weights,
-    }
+        model=record.model.to_json(),
+        calibration=members(calibration),
+        training=training | custom | started | weights,
+    )
 
 
-def describe_interface(image_shape: Sequence[int], labels: Sequence[str], *, calibrated: bool = True) -> dict[str, Any]:
+def describe_interface(image_shape: Sequence[int], labels: Sequence[str], *, calibrated: bool = True) -> Contract:
     """Return the contract of a float32 model of which only its input and output are known."""
     height, width, channels = image_shape
     outputs = {name: each for name, each in OUTPUTS.items() if calibrated or name != CALIBRATED_NAME}
-    return {
+    document = {
         "version": CONTRACT_VERSION,
         "labels": list(labels),
         "input": {**INPUT, "shape": [BATCH_DIMENSION, height, width, channels]},
@@ -56,3 +64,4 @@ def describe_interface(image_shape: Sequence[int], labels: Sequence[str], *, cal
         "flip": False,
         "model": {},
     }
+    return parse_contract(document, "the model")

@@ -73,13 +73,13 @@ def export_model(
     if classes != len(names):
         raise ModelError(f"the model has {classes} classes; expected {len(names)}, one for each of class_names")
     require_free(path)
-    contract, temperature = describe_interface(shape, names, calibrated=held_out is not None), None
+    contract = describe_interface(shape, names, calibrated=held_out is not None)
     if held_out is not None:
-        calibration = _calibration(graph, names, held_out)
-        contract["calibration"], temperature = members(calibration), calibration.temperature
-        graph = write_graph(model, temperature=temperature)
-    parity = check_parity(model_outputs(model, len(names)), serialize(graph, contract), test, tolerances, temperature)
-    contract["proof"] = describe_parity(parity, tolerances.at(temperature))
+        contract = contract.changed(calibration=members(_calibration(graph, names, held_out)))
+        graph = write_graph(model, temperature=contract.temperature)
+    outputs, temperature = model_outputs(model, len(names)), contract.temperature
+    parity = check_parity(outputs, serialize(graph, contract), test, tolerances, temperature)
+    contract = contract.changed(proof=describe_parity(parity, tolerances.at(temperature)))
     content = serialize(graph, contract)
     exported = Exported(path, len(content), hashlib.sha256(content).hexdigest(), "float32", parity, ())
     write_export(exported, content, contract)

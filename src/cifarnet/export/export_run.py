@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import keras
 import onnx
@@ -13,7 +12,7 @@ import onnx
 from cifarnet.arguments import PATH, Kind, function, instance, number, takes
 from cifarnet.backends import default_settings
 from cifarnet.config import TrainConfig
-from cifarnet.contract import VIEWS, views_of
+from cifarnet.contract import VIEWS, Contract
 from cifarnet.data import Progress, evenly_chosen, hold_out_of
 from cifarnet.dataset import DATASET, Dataset, Split
 from cifarnet.errors import ParityError, UsageError
@@ -113,7 +112,7 @@ def export_precisions(
     calibration = calibration_of(run, best.model, dataset, views=views, epoch=best.epoch)
     for precision, (tolerances, path) in zip(outputs, variants, strict=True):
         contract = describe(record, precision, calibration, views=views)
-        yield _exported(best.model, contract, dataset, tolerances, path, notice)
+        yield _exported(best.model, contract, record.train, dataset, tolerances, path, notice)
 
 
 def open_run_images(
@@ -138,24 +137,29 @@ def open_run_images(
 
 def _exported(
     model: keras.Model,
-    contract: dict[str, Any],
+    contract: Contract,
+    train: TrainConfig,
     dataset: Dataset,
     tolerances: Tolerances,
     path: Path,
     notice: Notice,
 ) -> Exported:
-    precision, views, temperature = contract["precision"], views_of(contract), contract["calibration"]["temperature"]
-    graph, opset = _graph(model, contract, dataset, notice)
+    precision = contract.precision
+    graph, opset = _graph(model, contract, train, dataset, notice)
     notice(f"checking {precision} on {len(dataset.test):,} test images")
     try:
         parity = check_parity(
-            keras_outputs(model, views=views), serialize(graph, contract, opset), dataset.test, tolerances, temperature
+            keras_outputs(model, views=contract.views),
+            serialize(graph, contract, opset),
+            dataset.test,
+            tolerances,
+            contract.temperature,
         )
     except ParityError as error:
         if not path.exists():
             raise
         raise ParityError(f"{error}; {path} is still the file of an earlier export") from error
-    contract["proof"] = describe_parity(parity, tolerances.at(temperature))
+    contract = contract.changed(proof=describe_parity(parity, tolerances.at(contract.temperature)))
     content = serialize(graph, contract, opset)
     latencies = () if precision == "float32" else compare_latency(content, _float32(model, contract))
     digest = hashlib.sha256(content).hexdigest()
@@ -181,26 +185,26 @@ def writable_path(run: Run, precision: str, output: str | Path | None = None) ->
 
 
 def _graph(
-    model: keras.Model, contract: Mapping[str, Any], dataset: Dataset, notice: Notice
+    model: keras.Model, contract: Contract, train: TrainConfig, dataset: Dataset, notice: Notice
 ) -> tuple[onnx.GraphProto, int]:
     """Return the graph in the contract's precision and its opset version."""
-    if contract["precision"] != "int8":
-        return _written(model, contract, contract["precision"]), OPSET
-    best = _best_variant(_float32(model, contract), contract, dataset, notice)
+    if contract.precision != "int8":
+        return _written(model, contract, contract.precision), OPSET
+    best = _best_variant(_float32(model, contract), contract, train, dataset, notice)
     return best.graph, best.opset
 
 
-def _float32(model: keras.Model, contract: Mapping[str, Any]) -> bytes:
+def _float32(model: keras.Model, contract: Contract) -> bytes:
     return serialize(_written(model, contract, "float32"), contract)
 
 
-def _written(model: keras.Model, contract: Mapping[str, Any], precision: str) -> onnx.GraphProto:
-    return write_graph(model, precision, contract["calibration"]["temperature"], views=views_of(contract))
+def _written(model: keras.Model, contract: Contract, precision: str) -> onnx.GraphProto:
+    return write_graph(model, precision, contract.temperature, views=contract.views)
 
 
-def _best_variant(float32: bytes, contract: Mapping[str, Any], dataset: Dataset, notice: Notice) -> Variant:
+def _best_variant(float32: bytes, contract: Contract, train: TrainConfig, dataset: Dataset, notice: Notice) -> Variant:
     """Return the int8 variant with the lowest loss on the validation split."""
-    parts = hold_out_of(dataset, TrainConfig.from_json(contract["training"]["train"]))
+    parts = hold_out_of(dataset, train)
     count = max(images_at_once(CALIBRATION_IMAGES, dataset.train.images.shape[1:]), LEAST_CALIBRATION_IMAGES)
     calibration = dataset.train.images[evenly_chosen(parts.train, count)]
     chosen = evenly_chosen(parts.validation, SELECTION_IMAGES)

@@ -4,14 +4,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from cifarnet.contract import PARITY_SUFFIX, STANDARD_DOMAINS, views_of
+from cifarnet.contract import PARITY_SUFFIX, STANDARD_DOMAINS, Contract
 from cifarnet.errors import ModelError
 from cifarnet.runtime import read_model
 
@@ -44,7 +44,7 @@ class Inspection:
     size_bytes: int
     sha256: str
     opset: int
-    contract: dict[str, Any]
+    contract: Contract
     layers: tuple[Layer, ...]
     parameters: int
     """Number of parameters in the file: weights, and the scales and temperature of the graph."""
@@ -55,6 +55,10 @@ class Inspection:
     def multiply_adds(self) -> int:
         """Multiply-adds per image in convolutions and dense layers."""
         return sum(layer.multiply_adds for layer in self.layers)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fields as JSON values."""
+        return asdict(self) | {"contract": self.contract.document}
 
 
 def inspect_model(path: str | Path) -> Inspection:
@@ -68,7 +72,7 @@ def inspect_model(path: str | Path) -> Inspection:
         sha256=digest,
         opset=_opset(model, path),
         contract=contract,
-        layers=_layers(model.graph, rows=views_of(contract)),
+        layers=_layers(model.graph, rows=contract.views),
         parameters=sum(map(_count, _weights(model.graph).values())),
         parity=_measured(Path(path).with_suffix(PARITY_SUFFIX), digest),
     )

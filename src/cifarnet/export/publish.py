@@ -2,15 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from cifarnet.atomic import locked, naming, written_aside
 from cifarnet.backends import choose
-from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX
+from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, Contract
 from cifarnet.errors import ModelError, UsageError
 from cifarnet.interrupt import defer_interrupt
 from cifarnet.run.folder import EXPORT_LOCK, require_writable_model
@@ -20,7 +18,6 @@ from cifarnet.system import processor, versions
 from .parity import Parity
 from .quantize import Latency
 from .tolerances import Tolerances
-from .writer import contract_text
 
 RENAMES_S = 60.0
 """Maximum seconds to wait while another export renames its files."""
@@ -69,7 +66,7 @@ def _require_own(path: Path) -> None:
             ) from error
 
 
-def describe_parity(parity: Parity, tolerances: Tolerances) -> dict[str, Any]:
+def describe_parity(parity: Parity, tolerances: Tolerances) -> dict[str, object]:
     """Return the part of the contract with the result of the parity check."""
     return {
         "images": parity.images,
@@ -79,7 +76,7 @@ def describe_parity(parity: Parity, tolerances: Tolerances) -> dict[str, Any]:
     }
 
 
-def write_export(exported: Exported, content: bytes, contract: Mapping[str, Any]) -> None:
+def write_export(exported: Exported, content: bytes, contract: Contract) -> None:
     """Write the three files to temporary names, then rename them.
 
     A crash between two renames is detectable: the parity file has the SHA-256 of its model, and the old contract is
@@ -101,7 +98,7 @@ def write_export(exported: Exported, content: bytes, contract: Mapping[str, Any]
         path.parent.mkdir(parents=True, exist_ok=True)
     with (
         written_aside(path.with_suffix(PARITY_SUFFIX), (json.dumps(measured, indent=2) + "\n").encode()) as name_parity,
-        written_aside(beside, (contract_text(contract) + "\n").encode()) as name_contract,
+        written_aside(beside, (contract.text + "\n").encode()) as name_contract,
         written_aside(path, content) as name_model,
         _naming_lock(path),
         defer_interrupt(),

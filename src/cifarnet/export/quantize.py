@@ -123,7 +123,7 @@ def compare_latency(content: bytes, float32: bytes) -> tuple[Latency, ...]:
 
 
 def _compare(model: OpenedModel, float32: OpenedModel, batch_size: int) -> Latency:
-    images = np.random.default_rng(0).integers(0, 256, (batch_size, *model.image_shape), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (batch_size, *model.contract.image_shape), np.uint8)
     times = [(_seconds(model, images), _seconds(float32, images)) for _ in range(1 + ROUNDS)][1:]  # the first warms up
     medians = [1e6 * statistics.median(column) / IMAGES_PER_ROUND for column in zip(*times, strict=True)]
     return Latency(batch_size=batch_size, microseconds=medians[0], float32_microseconds=medians[1])

@@ -4,9 +4,8 @@ The graph is not traced, so the same weights give the same bytes on every backen
 first, the layout of onnxruntime's kernels.
 """
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from cifarnet.contract import (
     LOGITS_NAME,
     OUTPUTS,
     PROBABILITIES_NAME,
+    Contract,
     seal,
 )
 from cifarnet.errors import ModelError
@@ -258,7 +258,7 @@ def _outputs(builder: GraphBuilder, logits: Value, temperature: float | None, vi
         )
 
 
-def serialize(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = OPSET) -> bytes:
+def serialize(graph: onnx.GraphProto, contract: Contract, opset: int = OPSET) -> bytes:
     """Return the content of a model file: checked, with shapes and a digest. Raises ``ModelError`` for a bad graph."""
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION, producer_name=PRODUCER
@@ -268,13 +268,6 @@ def serialize(graph: onnx.GraphProto, contract: Mapping[str, Any], opset: int = 
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the exported graph is not valid ({error}); expected a valid one: report it") from error
-    text = contract_text(contract)
-    helper.set_model_props(model, {CONTRACT_KEY: text, **IMAGE_METADATA})
+    helper.set_model_props(model, {CONTRACT_KEY: contract.text, **IMAGE_METADATA})
     content: bytes = model.SerializeToString(deterministic=True)
     return content + seal(content)
-
-
-def contract_text(contract: Mapping[str, Any]) -> str:
-    """Return the contract as canonical JSON."""
-    text = json.dumps(contract, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode(errors="backslashreplace").decode()  # a folder name may be invalid UTF-8

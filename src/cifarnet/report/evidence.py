@@ -2,18 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS, Fraction, views_of
-from cifarnet.errors import RunError
+from cifarnet.contract import FILE_ENGINE, PARITY_SUFFIX, PUBLISHED_ROBUSTNESS, ROBUSTNESS, Contract, Fraction
+from cifarnet.errors import ModelError, RunError
 from cifarnet.evaluation.robustness import Robustness
+from cifarnet.run.exported import StatedTolerances, calibration_in, tolerances_in
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.record import Calibration, RunRecord
 from cifarnet.run.state import best_epoch_of
-from cifarnet.run.typed_json import read
+from cifarnet.run.typed_json import members, read
 from cifarnet.runtime import read_model
 
 from .commands import export_command, run_words
@@ -52,13 +53,7 @@ class Parity:
     checks: tuple[Check, ...]
     """Checks, that on the whole test set first."""
     views: int
-    tolerances: dict[str, Any]
-    """Tolerances in the contract of the model file; empty if it has none."""
-
-    @property
-    def margin(self) -> float:
-        """Top-2 margin above which the predicted class must match, 0 to 1."""
-        return float(self.tolerances.get("margin") or 0)
+    tolerances: StatedTolerances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +62,12 @@ class ModelFile:
 
     size_bytes: int
     sha256: str
-    contract: Mapping[str, Any]
+    contract: Contract
 
     @property
     def views(self) -> int:
         """Views that it averages: more than 1 with test-time augmentation."""
-        return views_of(self.contract)
+        return self.contract.views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +125,10 @@ def _calibration(record: RunRecord, tta_file: ModelFile | None, words: str) -> C
     if tta_file is None:
         return record.calibration or Absent("No temperature was fitted for this run.", f"cifarnet evaluate {words}")
     try:
-        stored: Calibration = read(Calibration, tta_file.contract.get("calibration"), "calibration")
-    except ValueError:
-        return Absent("model.onnx does not contain its calibration.", export_command(words, tta_file.views))
-    return stored
+        stored = calibration_in(tta_file.contract, "model.onnx")
+    except ModelError:
+        stored = None
+    return stored or Absent("model.onnx does not contain its calibration.", export_command(words, tta_file.views))
 
 
 def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
@@ -141,7 +136,7 @@ def _parity(run: Run, file: ModelFile | None, command: str) -> Parity | Absent:
         return Absent("This run is not exported yet.", command)
 
     def parse(found: Any) -> Parity:
-        tolerances = file.contract.get("proof", {}).get("bars", {})
+        tolerances = members(tolerances_in(file.contract))
         parity: Parity = read(Parity, found | {"views": file.views, "tolerances": tolerances}, "")
         if not parity.checks:
             raise ValueError("there are no checks")

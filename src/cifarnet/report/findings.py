@@ -107,8 +107,8 @@ def robustness(found: Robustness) -> str:
 def parity(found: Parity) -> str:
     """Return the result of the parity check of the exported file."""
     changed, aside = found.checks[0].changed_classes, ""
-    if found.margin:
-        aside = f", except near ties with a top-2 margin of at most {found.margin:g}"
+    if found.tolerances.margin:
+        aside = f", except near ties with a top-2 margin of at most {found.tolerances.margin:g}"
     tta = " Both apply test-time augmentation." if found.views > 1 else ""
     if changed:
         sentence = f"The {found.precision} file predicts another class for {changed:,} of {found.images:,} test images"

@@ -1,12 +1,10 @@
-"""Whether a run can be resumed, the epoch of its best weights, and whether a model file was exported from it."""
+"""Whether a run can be resumed, and the epoch of its best weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from cifarnet.config import TrainConfig
-from cifarnet.contract import EPOCH_ATTRIBUTE, views_of
-from cifarnet.errors import RunError, shell_word
+from cifarnet.contract import EPOCH_ATTRIBUTE
+from cifarnet.errors import RunError
 from cifarnet.training.early_stopping import EarlyStopping
 
 from .folder import HISTORY, EpochRecord, Run
@@ -68,61 +66,6 @@ def _epoch_in(weights: Path) -> int | None:
             return int(epoch) if epoch is not None and epoch > 0 else None
     except (OSError, ValueError, TypeError, RuntimeError):  # missing or damaged, which loading it reports
         return None
-
-
-def require_own_export(run: Run) -> None:
-    """Raise ``RunError`` unless the model file of ``run`` is an export of its best weights.
-
-    Facts that a file or a record of an earlier version lacks are not compared.
-    """
-    from cifarnet.runtime import read_model  # onnxruntime, which training does not need
-
-    contract, record = read_model(run.model)[1], run.record
-    if not isinstance(contract.get("training"), dict):
-        raise RunError(
-            f"{run.model} is not the export of a run: it does not name its training; expected that of this run: move "
-            f"it and export with `cifarnet export {shell_word(str(run))} --onnx`"
-        )
-    theirs = _contract_facts(contract)
-    best = {"best_epoch": best_epoch_of(run)} if "best_epoch" in theirs else {}
-    ours = _exported_facts(record.to_json() | best)
-    for name, value in theirs.items():
-        if name in ours and value != ours[name]:
-            tta = f" --tta {views}" if (views := views_of(contract)) > 1 else ""
-            raise RunError(
-                f"{run.model} is not the export of this run's best weights: its {name} is {value!s:.12}; expected "
-                f"{ours[name]!s:.12}: export it again with `cifarnet export {shell_word(str(run))} --onnx{tta}`"
-            )
-
-
-def run_beside(file: Path, contract: Mapping[str, Any]) -> Run | None:
-    """Return the run in whose folder a model ``file`` is, if it is an export of that run, at any epoch."""
-    run = Run(file.resolve().parent)
-    try:
-        theirs, ours = _contract_facts(contract), _exported_facts(run.record.to_json())
-    except RunError:  # no run folder
-        return None
-    both = (theirs.keys() & ours.keys()) - {"best_epoch", "weights_sha256"}
-    return run if "data.fingerprint" in both and all(theirs[name] == ours[name] for name in both) else None
-
-
-def _contract_facts(contract: Mapping[str, Any]) -> dict[str, Any]:
-    training = contract.get("training")
-    return _exported_facts({"model": contract.get("model")} | (training if isinstance(training, dict) else {}))
-
-
-def _exported_facts(document: Mapping[str, Any]) -> dict[str, Any]:
-    plain = ("best_epoch", "recipe", "backend", "seed", "weights_sha256")
-    facts = {name: document[name] for name in plain if name in document}
-    nested = {"model": None, "train": None, "data": "fingerprint", "hold_out": "fingerprint"}
-    for name, only in (nested | {"warm_start": "weights_sha256"}).items():
-        found = document.get(name)
-        if isinstance(found, Mapping):
-            facts |= {f"{name}.{key}": value for key, value in found.items() if only in (None, key)}
-    if "data.fingerprint" in facts:  # also what JSON omits, to tell a run without it from one with it
-        omitted = {f"train.{name}": getattr(TrainConfig, name) for name in TrainConfig.SPARSE}
-        facts = omitted | {"warm_start.weights_sha256": None, "custom": document.get("custom")} | facts
-    return facts
 
 
 def require_resumable(run: Run) -> None:

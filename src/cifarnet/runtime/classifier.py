@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cifarnet import pretrained
 from cifarnet.arguments import described, instance, require
-from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Coverage
+from cifarnet.contract import CALIBRATED_NAME, LOGITS_NAME, PROBABILITIES_NAME, Coverage, Shape
 from cifarnet.errors import DataError, ModelError, UsageError
 from cifarnet.system import images_at_once
 
@@ -70,18 +70,22 @@ class Classifier:
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names in the order of the model's outputs."""
-        return self._model.labels
+        return self._model.contract.labels
+
+    @property
+    def image_shape(self) -> Shape:
+        """Height, width and channels of the images that the model takes; others are resized."""
+        return self._model.contract.image_shape
 
     @property
     def contract(self) -> dict[str, Any]:
         """Metadata of the file: labels, input, preprocessing, calibration, training, parity check."""
-        return self._model.contract
+        return self._model.contract.document
 
     @property
     def temperature(self) -> float | None:
         """Temperature of the calibrated probabilities, above 0, or None if the file has none."""
-        calibration = self.contract.get("calibration")
-        return None if calibration is None else float(calibration["temperature"])
+        return self._model.contract.temperature
 
     @property
     def abstention(self) -> Coverage | None:
@@ -89,8 +93,7 @@ class Classifier:
 
         The threshold has the largest coverage that reached the target accuracy.
         """
-        found = (self.contract.get("calibration") or {}).get("abstention")
-        return found and Coverage(**{key: float(found[key]) for key in ("threshold", "coverage", "accuracy")})
+        return self._model.contract.abstention
 
     @overload
     def __call__(self, images: File | IO[bytes] | Image.Image) -> Prediction: ...
@@ -197,13 +200,13 @@ class Classifier:
 
     def _decoded(self, file: Found) -> Pixels | DataError:
         try:
-            return file.error or read_file(file.path, self._model.image_shape)
+            return file.error or read_file(file.path, self.image_shape)
         except DataError as error:
             return error
 
     def _outputs(self, images: Any, *outputs: str) -> list[NDArray[np.float32]]:
-        batch = as_batch(images, self._model.image_shape)
-        size = images_at_once(LARGEST_CALL, self._model.image_shape)
+        batch = as_batch(images, self.image_shape)
+        size = images_at_once(LARGEST_CALL, self.image_shape)
         if len(batch) <= size:
             results = self._model.run(batch, outputs)
         else:

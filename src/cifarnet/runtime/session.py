@@ -21,7 +21,7 @@ from cifarnet.contract import (
     LFS_POINTER,
     LOGITS_NAME,
     PROBABILITIES_NAME,
-    Shape,
+    Contract,
     read_contract,
     seal,
 )
@@ -48,7 +48,7 @@ class OpenedModel:
     Pickled with the content of its file, so that the copy does not depend on the path.
     """
 
-    contract: dict[str, Any]
+    contract: Contract
     session: Any
     content: bytes = field(repr=False)
     threads: int
@@ -57,17 +57,6 @@ class OpenedModel:
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the function and arguments that open the same model again."""
         return partial(open_model, threads=self.threads, optimized=self.optimized), (self.content,)
-
-    @cached_property
-    def labels(self) -> tuple[str, ...]:
-        """Class names in the order of the outputs."""
-        return tuple(self.contract["labels"])
-
-    @cached_property
-    def image_shape(self) -> Shape:
-        """Height, width and channels of one image."""
-        _, height, width, channels = self.contract["input"]["shape"]
-        return height, width, channels
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
@@ -84,7 +73,7 @@ class OpenedModel:
             results: list[NDArray[np.float32]] = self.session.run(outputs or self.outputs, {INPUT_NAME: images})
         except Exception as error:  # onnxruntime's errors have no other common class
             raise ModelError(f"the model fails in onnxruntime ({reason(error)}); {WAY_OUT}") from error
-        expected = (len(images), len(self.labels))
+        expected = (len(images), len(self.contract.labels))
         if any(each.shape != expected for each in results):
             shapes = " and ".join(str(each.shape) for each in results)
             raise ModelError(f"the model returns shapes {shapes}; expected {expected}: {WAY_OUT}")
@@ -119,7 +108,7 @@ def open_model(source: Path | bytes, *, threads: int = 1, optimized: bool = True
     return OpenedModel(contract, session, content, threads, optimized)
 
 
-def read_model(source: Path | bytes) -> tuple[bytes, dict[str, Any]]:
+def read_model(source: Path | bytes) -> tuple[bytes, Contract]:
     """Return the content of a model file and its contract. Raises ``ModelError`` as ``open_model``."""
     opened = open_model(source, optimized=False)
     return opened.content, opened.contract
@@ -162,9 +151,9 @@ def _session(content: bytes, *, threads: int, optimized: bool) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
-def _require_promised(found: Signature, contract: dict[str, Any], name: str) -> None:
-    names = (LOGITS_NAME, PROBABILITIES_NAME, *((CALIBRATED_NAME,) if contract.get("calibration") is not None else ()))
-    outputs = [(output, "tensor(float)", [BATCH_DIMENSION, len(contract["labels"])]) for output in names]
-    expected = [[(INPUT_NAME, "tensor(uint8)", contract["input"]["shape"])], outputs]
+def _require_promised(found: Signature, contract: Contract, name: str) -> None:
+    names = (LOGITS_NAME, PROBABILITIES_NAME, *((CALIBRATED_NAME,) if contract.temperature is not None else ()))
+    outputs = [(output, "tensor(float)", [BATCH_DIMENSION, len(contract.labels)]) for output in names]
+    expected = [[(INPUT_NAME, "tensor(uint8)", [BATCH_DIMENSION, *contract.image_shape])], outputs]
     if found != expected:
         raise ModelError(f"{name} maps {found[0]} to {found[1]}; expected {expected[0]} to {expected[1]}: {WAY_OUT}")

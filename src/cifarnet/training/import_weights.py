@@ -18,6 +18,7 @@ from cifarnet.config import ModelConfig
 from cifarnet.errors import ModelError
 from cifarnet.model.layers import BatchNormalization
 from cifarnet.model.network import WHITENING, build_model, get_weights, load_features, save_weights, set_weights
+from cifarnet.run.exported import config_in
 from cifarnet.run.folder import START_WEIGHTS
 from cifarnet.runtime import read_model
 from cifarnet.system import images_at_once
@@ -39,13 +40,13 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
     built here.
     """
     content, contract = read_model(Path(path))
-    if contract["precision"] != "float32":
-        raise ModelError(f"{path} holds {contract['precision']} weights; expected float32: import the float32 file")
-    if not contract["model"]:
+    if contract.precision != "float32":
+        raise ModelError(f"{path} holds {contract.precision} weights; expected float32: import the float32 file")
+    if (config := config_in(contract)) is None:
         raise ModelError(
             f"{path} was written by export_model from another network; expected one of build_model: import it with onnx"
         )
-    config = replace(ModelConfig.from_json(contract["model"]), ghost_batch=0)
+    config = replace(config, ghost_batch=0)
     try:
         graph = onnx.load_from_string(content).graph
         arrays = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
