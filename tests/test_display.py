@@ -40,20 +40,27 @@ RECORD = SimpleNamespace(
 
 
 class Terminal(io.StringIO):
-    """A terminal that knows carriage returns and how to clear the rest of a line."""
+    """A terminal that knows new lines, carriage returns, the cursor upwards, and how to clear a line."""
 
     def isatty(self):
         return True
 
     @property
     def lines(self):
-        shown = []
-        for written in self.getvalue().split("\n"):
-            line = ""
-            for part in written.split("\r"):
-                text = part.replace("\x1b[K", "")
-                line = text if text != part else text + line[len(text) :]
-            shown.append(line)
+        shown, row, column = [""], 0, 0
+        for part in re.split(r"(\n|\r|\x1b\[[0-9?]+[A-Za-z])", self.getvalue()):
+            if part == "\n":
+                row, column = row + 1, 0
+                shown += [""] * (row == len(shown))
+            elif part == "\r":
+                column = 0
+            elif part == "\x1b[1A":
+                row -= 1
+            elif part == "\x1b[2K":
+                shown[row] = ""
+            elif part not in ("\x1b[?25l", "\x1b[?25h"):  # hiding and showing the cursor
+                before, after = shown[row][:column].ljust(column), shown[row][column + len(part) :]
+                shown[row], column = before + part + after, column + len(part)
         return shown
 
 
@@ -76,7 +83,7 @@ def test_the_live_line_shows_the_progress_of_the_epoch_until_the_line_of_the_fin
         head, live = terminal.lines
         display.on_epoch(RECORD, PROGRESS)
     assert head == HEAD
-    assert live == "   12      1.2500    50.00%  step 524/1167             9        17  100 s, 1,000/s"[:79]
+    assert live == "   12      1.2500    50.00%  step 524/1167             9        17  100 s, 1,000/s"[:80]
     assert live.index("step") == head.index("valid. loss")
     assert live.index("9 ") == head.index("best") + 3
     assert terminal.lines[1:] == [

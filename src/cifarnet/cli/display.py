@@ -1,7 +1,6 @@
 """Output of the commands: data and tables on stdout, messages on stderr, live progress on a terminal."""
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,8 @@ from cifarnet.errors import printable
 from cifarnet.run.typed_json import json_text
 
 if TYPE_CHECKING:
+    from rich.live import Live
+
     from cifarnet.run.folder import EpochRecord
     from cifarnet.training.observer import Progress
 
@@ -23,8 +24,6 @@ LONGEST_NAME = 40
 """Maximum characters of a class name in a table or a note; --json and --csv have the full name."""
 REFRESH_S = 0.2
 """Minimum seconds between two updates of the live line."""
-CLEAR_REST = "\x1b[K"
-"""Escape sequence that clears the line from the cursor on, with the ^C that a terminal writes."""
 BAR_FROM = 50
 """Minimum number of images for a progress bar."""
 WIDEST = 80
@@ -90,7 +89,7 @@ def is_silent() -> bool:
 def say(text: str) -> None:
     """Print a message to stderr, escaped as ``printable`` does."""
     if not _silent.is_set():
-        _write_message(f"{printable(text)}\n")
+        _write_line(text)
 
 
 def say_not_known(model: str) -> None:
@@ -98,12 +97,18 @@ def say_not_known(model: str) -> None:
     say(f"note: the training images of {model} are unknown; metrics on them would be too optimistic")
 
 
-def _write_message(text: str) -> None:
-    """Write to stderr; if that fails, the command continues without messages."""
+@contextmanager
+def _optional_messages() -> Iterator[None]:
+    """Continue without messages if stderr cannot be written."""
     try:
-        print(text, end="", file=sys.stderr, flush=True)
+        yield
     except OSError:
         discard(sys.stderr)
+
+
+def _write_line(text: str) -> None:
+    with _optional_messages():
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def discard(stream: TextIO) -> None:
@@ -115,7 +120,7 @@ def discard(stream: TextIO) -> None:
 
 def complain(error: object) -> None:
     """Print an error as one line that starts with ``error: ``."""
-    _write_message(printable(f"error: {' '.join(str(error).split())}") + "\n")
+    _write_line(f"error: {' '.join(str(error).split())}")
 
 
 def shortened(text: str, width: int = LONGEST_NAME) -> str:
@@ -199,14 +204,18 @@ class TrainingDisplay:
     """Training observer that prints a live line for the current epoch and a line per finished epoch."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty() and not is_silent()
+        self._live: Live | None = None
         self._shown_at = 0.0
-        self._is_shown = False
 
     def __enter__(self) -> Self:
         from cifarnet.training.observer import HEADER  # imports numpy, which --help does not need
 
         say(HEADER)
+        if sys.stderr.isatty() and not is_silent():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True, redirect_stdout=False)
         self._show("compiling the first training step …")  # about 30 seconds on JAX
         return self
 
@@ -216,7 +225,7 @@ class TrainingDisplay:
     def on_progress(self, progress: "Progress") -> None:
         """Update the live line, a few times a second."""
         now = time.monotonic()
-        if self._live and now - self._shown_at >= REFRESH_S:
+        if now - self._shown_at >= REFRESH_S:
             self._shown_at = now
             self._show(progress.line())
 
@@ -230,12 +239,16 @@ class TrainingDisplay:
         say(text)
 
     def _show(self, text: str) -> None:
-        if self._live:
-            line = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be overwritten
-            _write_message(f"\r{line}{CLEAR_REST}")
-            self._is_shown = True
+        if self._live is not None:
+            from rich.text import Text
+
+            with _optional_messages():
+                self._live.update(Text(text, no_wrap=True))
+                self._live.start()
+                self._live.console.show_cursor()  # a killed process would leave the terminal without one
+                self._live.refresh()
 
     def _clear(self) -> None:
-        if self._is_shown:
-            _write_message(f"\r{CLEAR_REST}")
-            self._is_shown = False
+        if self._live is not None:
+            with _optional_messages():
+                self._live.stop()
