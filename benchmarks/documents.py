@@ -55,6 +55,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "training": training.table,
     "trials": trials.tuning_table,
     "tuned": recipes.tuned_table,
+    "views": evidence.views_table,
     "workers": workers.table,
 }
 """The Markdown of each table, by the name in its marks."""

@@ -2,7 +2,8 @@
 
 ``results/runs/*.json`` are ``run.json`` files of whole runs, ``results/exports/RECIPE-BACKEND-*.json`` are
 ``model*.parity.json`` files, ``results/robustness.json`` is what `cifarnet robustness` left in the folder of one run,
-and ``results/comparison.json`` what `cifarnet compare` left.
+``results/comparison.json`` what `cifarnet compare` left, and ``results/evaluations/pretrained-N.json`` what `cifarnet
+evaluate pretrained --data cifar10 --tta N --json` printed.
 """
 
 import json
@@ -73,6 +74,18 @@ def _speed_up(file: Line) -> str:
     for each in file["latencies"]:
         return f"{each['float32_microseconds'] / each['microseconds']:.2f}"
     return ""
+
+
+def views_table() -> str:
+    """Return one row per number of views of test-time augmentation of the bundled classifier."""
+    found = [json.loads(path.read_text()) for path in sorted((RESULTS / "evaluations").glob("pretrained-*.json"))]
+    columns = {
+        "views": lambda each: each["views"],
+        "test accuracy": lambda each: percent(each["evaluation"]["accuracy"], 2),
+        "top-2 accuracy": lambda each: percent(each["evaluation"]["top2_accuracy"], 2),
+        "log loss": lambda each: f"{each['evaluation']['loss']:.3f}",
+    }
+    return table_of(columns, found)
 
 
 def calibration_table() -> str:
