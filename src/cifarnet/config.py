@@ -247,7 +247,7 @@ class TrainConfig(Config):
     """Class weights of the training loss. ``balanced`` is, as in scikit-learn, the number of training images divided by
     the number of classes and by the number of training images of the class. The validation loss is not weighted."""
     flip: Flip = "none"
-    """Horizontal flip: ``random`` of a random half of the images, ``alternating`` of each image every other epoch."""
+    """Horizontal flip: ``random`` flips a random half of the images, ``alternating`` each image every other epoch."""
     translation: int = 0
     """Random translation (crop) by up to this many pixels in each direction, with reflection padding."""
     cutout: int = 0
@@ -255,8 +255,8 @@ class TrainConfig(Config):
     precision: Precision = "float32"
     """Precision of the inputs and outputs of convolutions in training. Everything else is float32.
 
-    ``bfloat16`` has 8 significant bits. It is faster in TensorFlow and torch on CPUs with bfloat16 instructions; in JAX
-    and on other CPUs values are only rounded.
+    ``bfloat16`` has 8 significant bits. It is faster in TensorFlow and PyTorch on CPUs with bfloat16 instructions; JAX
+    uses these only in larger convolutions. On other CPUs values are only rounded.
     """
     batch_size: int = 30
     """Batch size, 1 or more. The last batch of an epoch may be smaller."""

@@ -191,7 +191,7 @@ class Dataset:
         validation_images: int | None = None,
         reading: Reading | None = None,
     ) -> Dataset:
-        """Return the dataset with the arguments of ``load_dataset`` that open it again, and the files it skipped."""
+        """Return a copy that records the arguments of ``load_dataset`` that open it again, and the skipped files."""
         opened = replace(self)
         vars(opened).update(  # the class is frozen
             source=source,

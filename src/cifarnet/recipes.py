@@ -68,7 +68,7 @@ class Recipe:
         """Return the recipe for the classes, the image shape and the number of images of ``dataset``.
 
         The settings named in ``given`` are kept. Raises ``DataError`` for a class with a single image, and
-        ``ConfigError`` for ``given`` classes or an image shape that do not match the images.
+        ``ConfigError`` if ``classes`` or ``image_shape`` is in ``given`` and does not match the images.
         """
         from .data import hold_out_of  # imported here: it loads numpy, which --help does not need
 
@@ -84,7 +84,7 @@ class Recipe:
 
     @takes(given=NAMES)
     def sized(self, shape: tuple[int, ...], given: Collection[str] = ()) -> Self:
-        """Return the recipe for images of ``shape``, (height, width, channels), which may be larger.
+        """Return the recipe for images of ``shape``, (height, width, channels), adapted if they are larger.
 
         Each doubling of the shorter side repeats the last block, so that the last feature map stays about as large, and
         halves the batch size, down to ``LEAST_BATCH``, so that activations need at most about twice the memory.
@@ -109,7 +109,8 @@ class Recipe:
 
         Otherwise a schedule over all epochs would have too few steps. Patience is raised to the number of epochs, so
         that early stopping does not end training before the learning rate has decayed. The settings named in ``given``
-        are kept. A recipe with a shorter or constant schedule, which early stopping ends, is not changed.
+        are kept. A recipe with a constant schedule, or one shorter than its epochs, relies on early stopping and is not
+        changed.
         """
         train = self.train
         if train.schedule_epochs or train.schedule == "constant":

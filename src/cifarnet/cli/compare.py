@@ -35,7 +35,7 @@ def command(
     epochs: Annotated[
         int | None, typer.Option(help="Epochs per training, on the recipe's schedule.", show_default=str(EPOCHS), min=1)
     ] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Train for the whole recipe instead.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Train for all epochs of the recipe instead.")] = False,
     seeds: Annotated[int, typer.Option(help="Number of seeds per backend, starting at 0.", min=1)] = 1,
     data: DataOption = "cifar10",
     image_size: ImageSizeOption = IMAGE_SIZE,

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 SHOWN = 8
 """Maximum number of names or groups per list. Broken files are all printed, and --json has everything."""
 
-app = typer.Typer(help="Download or verify CIFAR-10, check an image folder, or show its cache.", no_args_is_help=True)
+app = typer.Typer(
+    help="Download or verify CIFAR-10, check an image folder, or show or clear the cache of decoded images.",
+    no_args_is_help=True,
+)
 
 
 @app.command("check")

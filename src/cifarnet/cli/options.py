@@ -52,6 +52,6 @@ TtaOption = Annotated[
     typer.Option(
         "--tta",
         help="Test-time augmentation: average the logits over N views. 1: the image; 2: also its horizontal flip; "
-        "6: both, also translated by one pixel.",
+        "6: also both of these, translated by one pixel to the upper left and to the lower right.",
     ),
 ]

@@ -56,7 +56,7 @@ def load_dataset(
     of a folder that cannot be read are skipped and listed in ``Dataset.reading.broken``.
 
     The images of a folder are resized to ``image_size`` pixels in height and width, 32 to 256; those of other sources
-    have 32. Decoded images are cached until their files change. ``cache`` is the folder of the CIFAR-10 cache, and
+    are 32x32. Decoded images are cached until their files change. ``cache`` is the folder of the CIFAR-10 cache, and
     ``progress`` is called while images are downloaded or decoded. Raises ``DataError`` (or ``FetchError``,
     ``IntegrityError``), and ``ConfigError`` for an invalid seed, rule or size.
     """

@@ -60,7 +60,7 @@ def export_model(
     Supported layers: InputLayer, Rescaling, Normalization, Conv2D, DepthwiseConv2D, SeparableConv2D, MaxPooling2D,
     AveragePooling2D, GlobalMaxPooling2D, GlobalAveragePooling2D, BatchNormalization, LayerNormalization, Activation,
     ReLU, LeakyReLU, ELU, Softmax, ZeroPadding2D, Cropping2D, UpSampling2D, Flatten, Reshape, Dense, Add, Multiply,
-    Concatenate, nested models of these, and layers that do nothing in inference: dropout, noise and random augmentation
+    Concatenate, nested models of these, and layers that do nothing at inference: dropout, noise and random augmentation
     except RandomCrop. Activations: elu, gelu, leaky_relu, linear, relu, relu6, selu, sigmoid, silu, softmax, tanh.
     """
     path = _outside_runs(Path(path).expanduser())

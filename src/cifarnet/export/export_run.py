@@ -71,11 +71,11 @@ def export_run(
     """Export the best weights of ``run`` to an ONNX file, after a parity check on the test split of ``dataset``.
 
     ``dataset`` must be the one that the run was trained on; by default the images of the run are opened again.
-    ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (both may lose ``max_drop``
-    accuracy, a fraction). With ``views`` 2 or 6 the graph
-    applies test-time augmentation: it averages the logits over an image and its horizontal flip, or these and both
-    translated by one pixel. Writes X.onnx, its contract X.json and the
-    measurements X.parity.json; they replace those of an earlier export once all three are complete.
+    ``precision`` is float32 (equal to the trained model within rounding), float16 or int8 (both may lose at most
+    ``max_drop`` accuracy, a fraction). With ``views`` 2 or 6 the graph applies test-time augmentation: it averages the
+    logits over an image and its horizontal flip, or over these and both translated by one pixel to the upper left and
+    to the lower right. Writes X.onnx, its contract X.json and the measurements X.parity.json; they replace those of an
+    earlier export once all three are complete.
 
     Raises ``ParityError`` if the parity check fails, and keeps the files of an earlier export; ``RunError`` for a run
     without best weights or with another dataset, ``ModelError`` for weights that do not fit it, ``ConfigError`` for

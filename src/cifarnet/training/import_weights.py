@@ -35,7 +35,7 @@ def import_weights(path: str | Path) -> tuple[ModelConfig, dict[str, NDArray[np.
 
     ``set_weights(build_model(config), weights)`` restores the trained model on any backend. Batch normalization was
     folded into the convolution before it, so the restored network computes the same function without it; a network
-    without batch normalization exports to the same file again, given the same ``flip``. Raises ``ModelError`` for a
+    without batch normalization exports to the same file again, with the same ``views``. Raises ``ModelError`` for a
     file not written by cifarnet or of less than float32 precision, and ``ConfigError`` for a network that cannot be
     built here.
     """

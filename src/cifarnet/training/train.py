@@ -82,19 +82,20 @@ def train(
 
     ``optimizer``, a ``keras.optimizers.Optimizer``, replaces that of the recipe with its learning rate, schedule and
     weight decay; only its settings are used, not its state. ``loss`` replaces the cross-entropy and label smoothing in
-    training and on the validation split, where ``min_delta`` is a fraction of it: a ``keras.losses.Loss``, the name of
-    one, or a function of ``y_true``, the labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one
-    value per image (n,).
+    training and on the validation split: a ``keras.losses.Loss``, the name of one, or a function of ``y_true``, the
+    labels (n,), and ``y_pred``, the probabilities (n, classes), that returns one value per image (n,). ``min_delta`` is
+    then a fraction of the best loss so far.
 
-    ``observer`` is called after each epoch; a ``ProgressPrinter()`` prints it, and without an observer nothing is
-    printed. Training stops early, and can be continued with ``resume``, when ``stop`` returns True (it is called every
-    750 images, or after each larger batch) or after ``max_minutes``. Several threads of a process train one after
-    another. With ``keep_test_images`` the run folder gets the test images, at most 64 MB, so that ``export_run`` needs
-    no dataset.
+    ``observer`` is called during and after each epoch; a ``ProgressPrinter()`` prints a line per epoch, and without an
+    observer nothing is printed. Training stops early, and can be continued with ``resume``, when ``stop`` returns True
+    (it is called every 750 images, or after each larger batch) or after ``max_minutes``. Several threads of a process
+    train one after another. With ``keep_test_images`` the run folder gets the test images, at most 64 MB, so that
+    ``export_run`` needs no dataset.
 
-    Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, or if test or validation images
-    were trained on before, ``RunError`` if the folder cannot be written, and ``UsageError`` if the test images to keep
-    are larger. Raises ``ConfigError`` for an optimizer or a loss with options that would not behave here as in Keras.
+    Raises ``ConfigError`` and ``DataError`` if settings and data do not fit together, if test images are training
+    images, or if ``warm_start`` was trained on test or validation images; ``RunError`` if the folder cannot be written;
+    and ``UsageError`` if the test images to keep are larger than 64 MB. Raises ``ConfigError`` for an optimizer or a
+    loss with options that would not behave here as in Keras.
     """
     _require_observer(observer)
     join()  # before anything computes
