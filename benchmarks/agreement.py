@@ -60,7 +60,8 @@ def _take_first_steps(seed: int, name: str) -> dict[str, Any]:
     from cifarnet.data import batch_order, hold_out, synthetic
     from cifarnet.data.augmentation import Augmentation
     from cifarnet.model.layers import dropout_mask
-    from cifarnet.model.network import build_model, get_weights, logits_of
+    from cifarnet.model.network import build_model, logits_of
+    from cifarnet.model.weights import get_weights
     from cifarnet.recipes import Recipe, recipe
     from cifarnet.training.optimizer import build_optimizer, compile_engine, learning_rate_at
     from cifarnet.training.train import initial_model

@@ -16,7 +16,8 @@ from cifarnet.errors import CifarnetError, ModelError, RunError  # noqa: E402
 from cifarnet.evaluation.reproduce import compare_runs, planned_epochs  # noqa: E402
 from cifarnet.evaluation.target import run_target  # noqa: E402
 from cifarnet.export.export_run import export_run  # noqa: E402
-from cifarnet.model.network import build_model, load_weights  # noqa: E402
+from cifarnet.model.network import build_model  # noqa: E402
+from cifarnet.model.weights import load_weights  # noqa: E402
 from cifarnet.report.evidence import read_evidence  # noqa: E402
 from cifarnet.run.find import find_run  # noqa: E402
 from cifarnet.run.folder import (  # noqa: E402

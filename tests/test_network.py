@@ -11,7 +11,8 @@ choose()
 import keras
 
 from cifarnet.config import ModelConfig
-from cifarnet.model.network import build_model, get_weights, logits_of
+from cifarnet.model.network import build_model, logits_of
+from cifarnet.model.weights import get_weights
 from cifarnet.recipes import RECIPES, recipe
 
 

@@ -15,7 +15,8 @@ choose()
 from cifarnet.config import ModelConfig
 from cifarnet.contract import EPOCH_ATTRIBUTE
 from cifarnet.errors import ModelError, RunError
-from cifarnet.model.network import build_model, get_weights, load_features, load_weights, save_weights, set_weights
+from cifarnet.model.network import build_model
+from cifarnet.model.weights import get_weights, load_features, load_weights, save_weights, set_weights
 from tests.lfs import POINTER
 
 SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)

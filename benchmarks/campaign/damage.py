@@ -30,7 +30,8 @@ from cifarnet.errors import CifarnetError
 from cifarnet.evaluation.reproduce import planned_epochs
 from cifarnet.evaluation.target import run_target
 from cifarnet.export.inspect import inspect_model
-from cifarnet.model.network import build_model, load_weights, save_weights
+from cifarnet.model.network import build_model
+from cifarnet.model.weights import load_weights, save_weights
 from cifarnet.report.evidence import read_evidence
 from cifarnet.run.folder import Run
 from cifarnet.run.state import best_epoch_of

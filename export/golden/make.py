@@ -96,7 +96,8 @@ def _write_model(folder: Path) -> Weights:
     ensure_backend()
     from cifarnet.export.describe import describe_interface  # Keras, now that its framework is chosen
     from cifarnet.export.writer import serialize, write_graph
-    from cifarnet.model.network import build_model, get_weights, set_weights
+    from cifarnet.model.network import build_model
+    from cifarnet.model.weights import get_weights, set_weights
 
     model = build_model(CONFIG)
     weights = {path: _random(index, array) for index, (path, array) in enumerate(get_weights(model).items())}

@@ -14,7 +14,8 @@ from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError, RunError
 from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.export.export_run import export_run
-from cifarnet.model.network import build_model, save_weights
+from cifarnet.model.network import build_model
+from cifarnet.model.weights import save_weights
 from cifarnet.recipes import Recipe
 from cifarnet.run.exported import run_beside
 from cifarnet.run.folder import Run

@@ -10,7 +10,8 @@ from keras import ops
 import cifarnet
 from cifarnet.backends import Steps
 from cifarnet.data import hold_out
-from cifarnet.model.network import build_model, get_weights, logits_of
+from cifarnet.model.network import build_model, logits_of
+from cifarnet.model.weights import get_weights
 from cifarnet.recipes import RECIPES
 from cifarnet.training.custom import Custom, build_custom
 from cifarnet.training.optimizer import compile_engine

@@ -16,7 +16,8 @@ from cifarnet.backends import Plan, Steps, adapter
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.errors import BackendError
 from cifarnet.model.layers import ConvolutionAndPooling
-from cifarnet.model.network import build_model, get_weights, logits_of, set_weights
+from cifarnet.model.network import build_model, logits_of
+from cifarnet.model.weights import get_weights, set_weights
 from cifarnet.system import usable_cores
 from cifarnet.training.optimizer import OPTIMIZERS, Adam, Muon, build_optimizer, objective
 

@@ -7,7 +7,7 @@ import numpy as np
 
 import cifarnet
 from cifarnet.data import synthetic
-from cifarnet.model.network import get_weights
+from cifarnet.model.weights import get_weights
 from tests.lively import NORMALISED
 from tests.small_runs import SMALL_MODEL
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from cifarnet.backends import Plan, Steps, Sums, adapter
 from cifarnet.model.layers import BatchNormalization, Conv2D
-from cifarnet.model.network import get_weights
+from cifarnet.model.weights import get_weights
 from cifarnet.training.optimizer import objective
 
 RNG = np.random.default_rng(11)

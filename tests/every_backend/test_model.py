@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from cifarnet.config import ModelConfig
-from cifarnet.model.network import build_model, get_weights, predictor, whiten
+from cifarnet.model.network import build_model, predictor, whiten
+from cifarnet.model.weights import get_weights
 
 SMALL = ModelConfig(filters=(4, 8), dense_units=(16,), classes=3)
 GOLDEN_DIGEST = "e5c8fbbefd3b3c839c66a1404c22783d31f4ba4f8966a86cfd35f8be0447f336"

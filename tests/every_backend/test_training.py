@@ -13,7 +13,8 @@ from cifarnet.config import TrainConfig
 from cifarnet.data import hold_out
 from cifarnet.dataset import Split
 from cifarnet.evaluation.scoring import evaluate
-from cifarnet.model.network import build_model, load_weights, logits_of, predictor
+from cifarnet.model.network import build_model, logits_of, predictor
+from cifarnet.model.weights import load_weights
 from cifarnet.training import loop, optimizer
 from cifarnet.training.optimizer import build_optimizer, objective
 from cifarnet.training.train import resume

@@ -28,7 +28,8 @@ from cifarnet.export.tolerances import Tolerances
 from cifarnet.export.writer import serialize, write_graph
 from cifarnet.interrupt import exit_on_interrupt
 from cifarnet.model.layers import BatchNormalization
-from cifarnet.model.network import build_model, get_weights, predictor, save_weights, set_weights
+from cifarnet.model.network import build_model, predictor
+from cifarnet.model.weights import get_weights, save_weights, set_weights
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RESULTS
 from cifarnet.run.typed_json import members

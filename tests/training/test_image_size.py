@@ -11,7 +11,8 @@ from cifarnet.data import load_dataset, synthetic
 from cifarnet.dataset import Dataset
 from cifarnet.errors import ConfigError
 from cifarnet.evaluation.target import require_unseen, run_target
-from cifarnet.model.network import build_model, get_weights, load_features
+from cifarnet.model.network import build_model
+from cifarnet.model.weights import get_weights, load_features
 from cifarnet.recipes import recipe
 from cifarnet.run.folder import Run
 from cifarnet.runtime import Classifier

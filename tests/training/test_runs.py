@@ -19,7 +19,8 @@ from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.reproduce import reproduce
 from cifarnet.evaluation.scoring import predict
 from cifarnet.export.export_run import export_run
-from cifarnet.model.network import get_weights, predictor
+from cifarnet.model.network import predictor
+from cifarnet.model.weights import get_weights
 from cifarnet.run.find import find_run
 from cifarnet.run.folder import Run
 from cifarnet.run.record import RunRecord

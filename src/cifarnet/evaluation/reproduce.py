@@ -237,7 +237,7 @@ def _differences(
 
 
 def _equal_weights(original: Run, repeated: Run) -> bool:
-    from cifarnet.model.network import get_weights
+    from cifarnet.model.weights import get_weights
 
     ours, theirs = (get_weights(run.load_model()) for run in (original, repeated))
     return all(np.array_equal(ours[path], theirs[path], equal_nan=True) for path in ours)

@@ -132,7 +132,8 @@ class Run:
         from cifarnet.backends import ensure_backend  # imports numpy, which --help does not need
 
         ensure_backend()
-        from cifarnet.model.network import build_model, load_weights  # Keras, now that its backend is chosen
+        from cifarnet.model.network import build_model  # Keras, now that its backend is chosen
+        from cifarnet.model.weights import load_weights
 
         model = build_model(self.record.model)
         load_weights(model, self.best_weights)

@@ -11,7 +11,8 @@ from cifarnet.dataset import Dataset
 from cifarnet.errors import RunError
 from cifarnet.evaluation.calibration import calibrate
 from cifarnet.evaluation.scoring import Predictor, predict, with_tta
-from cifarnet.model.network import build_model, load_weights, predictor
+from cifarnet.model.network import build_model, predictor
+from cifarnet.model.weights import load_weights
 from cifarnet.run.folder import Run, require_weights
 from cifarnet.run.record import Calibration, RunRecord
 from cifarnet.run.state import best_epoch_of

@@ -10,7 +10,8 @@ from cifarnet.backends import Steps, default_settings
 from cifarnet.data import HoldOut, batch_order, hold_out_of
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Dataset, Split
-from cifarnet.model.network import get_weights, logits_of
+from cifarnet.model.network import logits_of
+from cifarnet.model.weights import get_weights
 from cifarnet.recipes import Recipe
 
 from .optimizer import compile_engine

@@ -17,7 +17,8 @@ from cifarnet.backends import default_settings
 from cifarnet.config import ModelConfig
 from cifarnet.errors import ModelError
 from cifarnet.model.layers import BatchNormalization
-from cifarnet.model.network import WHITENING, build_model, get_weights, load_features, save_weights, set_weights
+from cifarnet.model.network import WHITENING, build_model
+from cifarnet.model.weights import get_weights, load_features, save_weights, set_weights
 from cifarnet.run.exported import config_in
 from cifarnet.run.folder import START_WEIGHTS
 from cifarnet.runtime import read_model

@@ -16,7 +16,8 @@ from cifarnet.data import HoldOut, batch_order
 from cifarnet.data.augmentation import Augmentation
 from cifarnet.dataset import Split
 from cifarnet.errors import CheckpointError
-from cifarnet.model.network import get_weights, logits_of, save_weights, set_weights
+from cifarnet.model.network import logits_of
+from cifarnet.model.weights import get_weights, save_weights, set_weights
 from cifarnet.recipes import Recipe
 from cifarnet.run.folder import EpochRecord, Run
 from cifarnet.run.record import StopReason

@@ -19,7 +19,8 @@ from cifarnet.data.image_facts import class_sizes, is_unequal
 from cifarnet.dataset import DATASET, Dataset, Split
 from cifarnet.errors import ConfigError, RunError, UsageError
 from cifarnet.evaluation.scoring import Predictor, predict, score
-from cifarnet.model.network import build_model, load_features, predictor, whiten
+from cifarnet.model.network import build_model, predictor, whiten
+from cifarnet.model.weights import load_features
 from cifarnet.recipes import Recipe, recipe_and_settings
 from cifarnet.run.find import finish_pointing_latest
 from cifarnet.run.folder import Run, weights_digest
