@@ -138,10 +138,23 @@ def test_the_contact_sheet_shows_every_class(photos, tmp_path, typed):
         pixels = np.asarray(sheet)
     for top in (18, 100):  # the first image of each class
         assert len(np.unique(pixels[top : top + 64, 4:68].reshape(-1, 3), axis=0)) > 10
+    assert typed("data", "check", photos, "--contact-sheet", tmp_path / "sheet.png")[0] == 0  # replaces its own
     code, _, stderr = typed("data", "check", photos, "--contact-sheet", tmp_path / "sheet.jpg")
     assert (code, "ends in .png" in stderr) == (1, True)
     code, _, stderr = typed("data", "check", photos, "--contact-sheet", photos / "a" / "sheet.png")
     assert (code, stderr.endswith("expected another folder: name one (--contact-sheet)\n")) == (1, True)
+
+
+def test_the_contact_sheet_replaces_no_other_file(photos, tmp_path, typed):
+    Image.new("RGB", (4, 4)).save(tmp_path / "holiday.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    for path in (tmp_path / "holiday.png", tmp_path / "text.png", tmp_path / "link.png"):
+        before = path.read_bytes() if path.exists() else None
+        code, stdout, stderr = typed("data", "check", photos, "--contact-sheet", path)
+        assert (code, stdout) == (1, "")
+        assert stderr.startswith(f"error: the contact sheet would replace {path}, which is another file; expected")
+        assert (path.read_bytes() if path.exists() else None) == before
 
 
 def test_the_contact_sheet_has_the_letters_of_its_font_and_escapes_others(monkeypatch):

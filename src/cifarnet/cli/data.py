@@ -53,6 +53,9 @@ def check_command(
             raise UsageError(f"--contact-sheet is {sheet}; expected a name that ends in .png: give another")
         require_outside(sheet.parent, str(folder), "--contact-sheet")
         require_writable(sheet)
+        from cifarnet.data.contact_sheet import require_replaceable  # Pillow, which is slow to import
+
+        require_replaceable(sheet)
     with download_bar() as progress:
         checked = check_folder(folder.expanduser(), progress, skip_broken=skip_broken)
     report = checked.report

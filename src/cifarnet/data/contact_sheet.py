@@ -1,15 +1,17 @@
 """A picture of a folder: one row of images per class, in the size in which a model sees them."""
 
 import io
+import os
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from cifarnet.dataset import Split
-from cifarnet.errors import printable
+from cifarnet.errors import UsageError, printable
 
 from .class_files import composed
 from .splits import evenly_chosen
@@ -21,6 +23,18 @@ _MOST_ROWS = 100
 _CELL, _GAP, _TITLE, _LETTERS = 64, 4, 14, 10
 """Side of an image on the sheet, space between two, and height of the line above a row and of its font, in pixels."""
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+
+_MARK = ("Software", "cifarnet data check")
+"""Key and text in the file of a contact sheet, by which it is told from other pictures."""
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise ``UsageError`` if there is a file at ``path`` that is not a contact sheet."""
+    if os.path.lexists(path) and not (path.is_file() and "\0".join(_MARK).encode() in path.read_bytes()):
+        raise UsageError(
+            f"the contact sheet would replace {path}, which is another file; expected a free name or an earlier "
+            "contact sheet: give another name"
+        )
 
 
 def contact_sheet(split: Split, labels: Sequence[str]) -> bytes:
@@ -38,7 +52,9 @@ def contact_sheet(split: Split, labels: Sequence[str]) -> bytes:
             image = Image.fromarray(split.images[index]).resize((_CELL, _CELL), Image.Resampling.NEAREST)
             sheet.paste(image, (_GAP + column * (_CELL + _GAP), top + _TITLE))
     file = io.BytesIO()
-    sheet.save(file, "PNG")
+    mark = PngInfo()
+    mark.add_text(*_MARK)
+    sheet.save(file, "PNG", pnginfo=mark)
     return file.getvalue()
 
 
