@@ -17,7 +17,7 @@ def files_in(folder):
 
 
 @pytest.mark.parametrize(
-    ("step", "error", "told"),
+    ("step", "error", "message"),
     [
         ("fsync", OSError(errno.ENOSPC, "No space left on device"), r"\(No space left on device\): free some"),
         (
@@ -29,7 +29,7 @@ def files_in(folder):
     ],
     ids=["full disk", "rename refused", "interrupted"],
 )
-def test_a_write_that_fails_leaves_what_was_there_and_no_temporary_file(tmp_path, monkeypatch, step, error, told):
+def test_a_write_that_fails_leaves_what_was_there_and_no_temporary_file(tmp_path, monkeypatch, step, error, message):
     def fail(*_):
         raise error
 
@@ -37,8 +37,8 @@ def test_a_write_that_fails_leaves_what_was_there_and_no_temporary_file(tmp_path
     for before in ({}, {"run.json": b"old"}):
         for name, content in before.items():
             (tmp_path / name).write_bytes(content)
-        kind = RunError if told else KeyboardInterrupt
-        with pytest.raises(kind, match=rf"run\.json could not be written {told}" if told else None):
+        kind = RunError if message else KeyboardInterrupt
+        with pytest.raises(kind, match=rf"run\.json could not be written {message}" if message else None):
             write_atomically(tmp_path / "run.json", b"new")
         assert files_in(tmp_path) == before
 
@@ -52,12 +52,12 @@ def test_the_name_is_given_only_after_the_bytes_are_on_the_disk(tmp_path, monkey
 
 
 def test_a_missing_folder_is_an_error_of_ours_that_names_the_file(tmp_path):
-    told = (
+    message = (
         r"nowhere/in/run\.json could not be written \(No such file or directory\): "
         r"there is no folder \S*/nowhere, perhaps because it was moved or deleted meanwhile: start again, or "
         r"continue a run that was moved with `cifarnet train --resume` and its new path$"
     )
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
         write_atomically(tmp_path / "nowhere" / "in" / "run.json", b"")
 
 

@@ -143,14 +143,14 @@ def test_the_feature_shape_follows_from_image_blocks_and_padding(changes, shape)
 
 
 def test_a_network_that_shrinks_its_images_to_nothing_is_refused():
-    told = r"^filters is \(.*\); expected fewer blocks or no whitening: \(\d+, \d+, 3\) images"
+    message = r"^filters is \(.*\); expected fewer blocks or no whitening: \(\d+, \d+, 3\) images"
     for changes in (
         {"filters": (8,) * 6},
         {"image_shape": (64, 7, 3)},
         {"padding": "valid", "kernel_size": 11},
         {"image_shape": (32, 1, 3), "whitening": 4, "global_pooling": "max"},
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             ModelConfig(**changes)
 
 

@@ -164,8 +164,8 @@ def test_the_command_reports_conformance_or_the_mistake_of_each_output_once(conf
     assert (code, verdict["conforms"], verdict["kind"], len(verdict["differences"])) == (0, True, "logits", 18)
     assert verdict["others"] == []
     code, stdout, _ = conformance(APPS_WITH_A_MISTAKE["omits the temperature"]())
-    told = "  the app omits the temperature: that is `probabilities`, not `calibrated`"
-    assert (code, stdout.splitlines()[1]) == (1, told)
+    message = "  the app omits the temperature: that is `probabilities`, not `calibrated`"
+    assert (code, stdout.splitlines()[1]) == (1, message)
 
 
 def test_the_command_says_if_no_mistake_explains_the_differences(conformance, correct):

@@ -96,12 +96,12 @@ def read_all(run, what):
     for name, read in READERS.items():
         try:
             read(run)
-            told = ""
+            messages = ""
         except CifarnetError as error:
-            told = str(error)
+            messages = str(error)
         except Exception as error:
             raise AssertionError(f"{name} of a run with {what} raises {error!r}") from error
-        assert "\n" not in told, (name, what)
+        assert "\n" not in messages, (name, what)
 
 
 def damaged(content, rng):

@@ -155,11 +155,11 @@ def test_local_host_headers_are_accepted_with_any_port_and_others_refused(server
 def test_a_refusal_names_the_address_to_open(ask, server):
     status, headers, content = ask("/", Host="<b>gpu.example")
     port = server.server_port
-    told = (
+    message = (
         f"the address names the host '<b>gpu.example'; expected localhost or 127.0.0.1: open http://localhost:{port}/, "
         f"from another machine through `ssh -L {port}:localhost:{port} HOST`"
     )
-    assert (status, headers["Content-Type"], content.decode()) == (403, "text/plain; charset=utf-8", told)
+    assert (status, headers["Content-Type"], content.decode()) == (403, "text/plain; charset=utf-8", message)
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd {}\nCPU part\t: 0xd49\n"
 
 
 @pytest.fixture
-def told(tmp_path, monkeypatch):
-    """Let the kernel tell a text."""
+def write_cpuinfo(tmp_path, monkeypatch):
+    """Replace what the kernel says of the processor."""
 
-    def tell(text):
+    def write(text):
         (tmp_path / "cpuinfo").write_text(text)
         monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
 
-    return tell
+    return write
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def told(tmp_path, monkeypatch):
         ("", False),
     ],
 )
-def test_a_processor_multiplies_bfloat16_if_it_says_so(told, text, expected):
-    told(text)
+def test_a_processor_multiplies_bfloat16_if_it_says_so(write_cpuinfo, text, expected):
+    write_cpuinfo(text)
     assert multiplies_bfloat16() == expected
 
 
-def test_the_processor_is_named_by_the_kernel_or_else_by_python(told, tmp_path, monkeypatch):
-    told(X86)
+def test_the_processor_is_named_by_the_kernel_or_else_by_python(write_cpuinfo, tmp_path, monkeypatch):
+    write_cpuinfo(X86)
     assert processor() == "AMD EPYC 9004"
     monkeypatch.setattr(environment, "CPUINFO", tmp_path / "nothing")
     assert processor() in (platform.processor(), platform.machine())

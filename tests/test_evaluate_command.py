@@ -200,24 +200,24 @@ def test_named_other_images_are_evaluated_with_a_note_that_names_the_model(evalu
 def test_models_of_other_classes_or_sizes_are_not_compared(fails, model, tmp_path):
     other, images = tmp_path / "other.onnx", paint(tmp_path / "images", red=["red"])
     write_model(other, labels=["red", "green", "violet"])
-    told = f"{other} has the classes red, green, violet; expected red, green, blue as {model}"
-    assert told in fails(model, other, "--images", images)
+    message = f"{other} has the classes red, green, violet; expected red, green, blue as {model}"
+    assert message in fails(model, other, "--images", images)
     other.write_bytes(models.sized(64))
-    told = f"{other} takes images of shape (64, 64, 3); expected (32, 32, 3) as {model}: evaluate each"
-    assert told in fails(model, other, "--images", images)
+    message = f"{other} takes images of shape (64, 64, 3); expected (32, 32, 3) as {model}: evaluate each"
+    assert message in fails(model, other, "--images", images)
 
 
 @pytest.mark.parametrize(
-    ("folder", "told"),
+    ("folder", "message"),
     [
         ("images/violet", "has the class folders violet; expected some of red, green, blue"),
         ("images/red", "has no images in class folders"),
         ("elsewhere", "is not a folder; expected one with a subfolder"),
     ],
 )
-def test_a_folder_without_the_images_of_a_class_is_refused(fails, model, tmp_path, folder, told):
+def test_a_folder_without_the_images_of_a_class_is_refused(fails, model, tmp_path, folder, message):
     (tmp_path / folder).mkdir(parents=True)
-    assert told in fails(model, "--images", tmp_path / "images")
+    assert message in fails(model, "--images", tmp_path / "images")
 
 
 def test_the_classifier_of_the_package_is_evaluated_and_inspected_by_its_name(typed, tmp_path):
@@ -250,8 +250,8 @@ def test_a_file_trained_on_images_at_an_unknown_location_or_of_other_classes_or_
     for seed in ("x", True, -1):
         odd = write_model(tmp_path / "odd.onnx", training=ORIGIN | {"train": {"seed": seed}})
         assert "does not name its training data" in fails(odd, "--data", "synthetic")
-    told = "the model was trained on photos, whose location is unknown; expected --data with its location"
-    assert told in fails(model)
+    message = "the model was trained on photos, whose location is unknown; expected --data with its location"
+    assert message in fails(model)
     assert "has the classes horizontal stripes" in fails(model, "--data", "synthetic")
     other = ORIGIN | {"data": {"name": "photos", "fingerprint": "1" * 64}}
     assert "was trained on other images than" in fails(model, write_model(tmp_path / "b.onnx", training=other))

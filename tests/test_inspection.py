@@ -130,9 +130,9 @@ def test_a_run_is_inspected_by_its_name_and_latest_is_the_newest_exported_one(ty
         if name != "12:00":
             run.model.write_bytes(content)
     note = f"note: the newest run, {run}, has no exported model: `cifarnet export {run} --onnx`\n"
-    for names, expected, told in (((), "11:00", note), (("latest",), "11:00", note), (("10:00",), "10:00", "")):
+    for names, expected, message in (((), "11:00", note), (("latest",), "11:00", note), (("10:00",), "10:00", "")):
         code, stdout, stderr = typed("inspect", *names, "--runs", tmp_path, "--json")
-        assert (code, stderr) == (0, told)
+        assert (code, stderr) == (0, message)
         assert json.loads(stdout)["path"] == str(tmp_path / expected / "model.onnx")
     assert "has no model.onnx; expected an exported model" in typed("inspect", "12:00", "--runs", tmp_path)[2]
     assert json.loads(typed("inspect", "--runs", tmp_path / "none", "--json")[1])["path"] == str(pretrained.MODEL)

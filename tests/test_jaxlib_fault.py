@@ -43,7 +43,7 @@ CHOSEN = "import cifarnet; cifarnet.choose_backend('jax')"
 PREDICTOR = "from cifarnet.backends import adapter; adapter().predictor(None)"
 
 
-def told(*lines, flags=None):
+def output_of(*lines, flags=None):
     """The last line of a process that runs ``lines`` with ``flags`` as XLA_FLAGS, or of the error that ends it."""
     env = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "KERAS_BACKEND")}
     env |= {"JAX_PLATFORMS": "cpu", "KERAS_BACKEND": "jax"} | ({} if flags is None else {"XLA_FLAGS": flags})
@@ -53,7 +53,7 @@ def told(*lines, flags=None):
 
 @needs_fault
 def test_the_sums_of_this_jaxlib_are_wrong_without_the_flag():
-    assert told(REPRODUCER) == "wrong", (
+    assert output_of(REPRODUCER) == "wrong", (
         f"jaxlib {version('jaxlib')} computes right sums by itself now: take it out of FAULTY_JAXLIB"
     )
 
@@ -61,7 +61,7 @@ def test_the_sums_of_this_jaxlib_are_wrong_without_the_flag():
 def test_sums_are_right_once_jax_was_chosen_also_where_it_was_imported_before_and_flags_of_a_person_are_kept():
     devices = "--xla_force_host_platform_device_count=2"
     count = "import os; print(jax.device_count(), os.environ['XLA_FLAGS'], end=' ')"
-    assert told("import jax", CHOSEN, PREDICTOR, count, REPRODUCER, flags=devices) == f"2 {devices} {OFF} right"
+    assert output_of("import jax", CHOSEN, PREDICTOR, count, REPRODUCER, flags=devices) == f"2 {devices} {OFF} right"
 
 
 @needs_fault
@@ -72,7 +72,7 @@ def test_jax_is_refused_where_its_sums_are_wrong(first, flags):
     said = (
         f"cifarnet.errors.BackendError: jaxlib {version('jaxlib')} computes wrong sums in this process, where XLA_FLAGS"
     )
-    assert told(first, CHOSEN, PREDICTOR, flags=flags).startswith(said)
+    assert output_of(first, CHOSEN, PREDICTOR, flags=flags).startswith(said)
 
 
 def test_the_doctor_tells_of_the_fault_and_of_what_xla_flags_does_about_it(monkeypatch, tmp_path):

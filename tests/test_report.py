@@ -167,7 +167,7 @@ def test_a_run_with_only_a_record_is_reported(tmp_path, dataset):
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "told"),
+    ("file", "change", "message"),
     [
         ("model.parity.json", {"sha256": "0" * 64}, "in model.parity.json is of another file than model.onnx"),
         ("robustness.json", {"sha256": "0" * 64}, "in robustness.json is of another file than model.onnx"),
@@ -183,7 +183,7 @@ def test_a_run_with_only_a_record_is_reported(tmp_path, dataset):
         ),
     ],
 )
-def test_results_of_another_file_or_other_images_and_damaged_ones_are_not_shown(run, file, change, told):
+def test_results_of_another_file_or_other_images_and_damaged_ones_are_not_shown(run, file, change, message):
     whole = json.loads((run.path / file).read_text())
     sha256 = json.dumps(whole["sha256"])
     content = json.dumps(whole | change) if isinstance(change, dict) else change.replace("SHA", sha256)
@@ -191,7 +191,7 @@ def test_results_of_another_file_or_other_images_and_damaged_ones_are_not_shown(
     evidence = read_evidence(run, "onnxruntime")
     part = evidence.parity if "parity" in file else evidence.robustness
     assert isinstance(part, Absent)
-    assert told in part.why
+    assert message in part.why
 
 
 def test_a_damaged_calibration_is_refused(run):

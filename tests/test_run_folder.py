@@ -247,7 +247,7 @@ def test_a_record_of_version_0_1_0_is_written_again_byte_for_byte(tmp_path, run)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"status": "over"}, "status is 'over'; expected one of running, interrupted, finished"),
         ({"started": "2026-03-04T05:06:07"}, "started is '2026-03-04T05:06:07'; expected a time in ISO 8601 format"),
@@ -262,9 +262,11 @@ def test_a_record_of_version_0_1_0_is_written_again_byte_for_byte(tmp_path, run)
         ),
     ],
 )
-def test_a_value_of_another_type_or_range_is_told_with_its_place(tmp_path, change, told):
+def test_a_value_of_another_type_or_range_is_told_with_its_place(tmp_path, change, message):
     put(Run(tmp_path), FINISHED | change)
-    with pytest.raises(RunError, match=rf"run\.json is damaged \({told}.*\); expected the record of a run: restore it"):
+    with pytest.raises(
+        RunError, match=rf"run\.json is damaged \({message}.*\); expected the record of a run: restore it"
+    ):
         _ = Run(tmp_path).record
 
 
@@ -276,7 +278,7 @@ def test_a_record_without_a_fact_that_every_run_has_is_damaged(tmp_path, missing
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "could not be read .*expected the record of a run: pass a run"),
         (b'{"format": 1', "could not be read"),
@@ -284,10 +286,10 @@ def test_a_record_without_a_fact_that_every_run_has_is_damaged(tmp_path, missing
         (b"[1]", "holds no JSON object; expected one"),
     ],
 )
-def test_a_broken_record_is_an_error(tmp_path, content, told):
+def test_a_broken_record_is_an_error(tmp_path, content, message):
     if content is not None:
         (tmp_path / RECORD).write_bytes(content)
-    with pytest.raises(RunError, match=rf"run\.json {told}"):
+    with pytest.raises(RunError, match=rf"run\.json {message}"):
         _ = Run(tmp_path).record
 
 

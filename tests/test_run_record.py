@@ -41,13 +41,13 @@ def test_while_there_are_no_results_the_history_tells_and_a_damaged_record_is_re
     ):
         assert best_epoch_of(run_with(tmp_path, losses)) == best
     for recorded in ("2", 0, True):
-        told = r"run.json is damaged \(best_epoch is .*; expected a whole number from 1\)"
-        with pytest.raises(RunError, match=told):
+        message = r"run.json is damaged \(best_epoch is .*; expected a whole number from 1\)"
+        with pytest.raises(RunError, match=message):
             best_epoch_of(run_with(tmp_path, [(1.0, 0.9)], best_epoch=recorded))
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "message"),
     [
         ({"best_epoch": 9}, "best_epoch 9; expected 2, as"),
         ({"best_epoch": None}, "best_epoch None; expected 2, as"),
@@ -56,13 +56,13 @@ def test_while_there_are_no_results_the_history_tells_and_a_damaged_record_is_re
         ({"metrics": {"validation": {"loss": 0.5, "accuracy": 0.9}}}, r"validation\.accuracy 0\.9; expected 0\.5, as"),
     ],
 )
-def test_results_that_contradict_the_history_are_refused(tmp_path, edit, told):
+def test_results_that_contradict_the_history_are_refused(tmp_path, edit, message):
     results = {"why_stopped": "epochs", "epochs": 2, "best_epoch": 2}
     results |= {"metrics": {"validation": {"loss": 0.5, "accuracy": 0.5}}}
     run = run_with(tmp_path, [(1.0, 0.9), (1.0, 0.5)], **results)
     assert best_epoch_of(run) == 2
     put(run, UNFINISHED | results | edit)
-    with pytest.raises(RunError, match=f"^run.json of .* has {told} history.csv says: restore the file"):
+    with pytest.raises(RunError, match=f"^run.json of .* has {message} history.csv says: restore the file"):
         best_epoch_of(run)
     (run.path / "history.csv").write_text("damaged")
     assert best_epoch_of(run) == edit.get("best_epoch", 2)

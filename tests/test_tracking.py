@@ -174,8 +174,8 @@ def test_without_a_tracker_nothing_is_written_and_a_folder_that_cannot_be_opened
     assert watcher.seen == ["progress"]
     assert [path.name for path in run.path.iterdir()] == ["run.json"]
     (run.path / "tensorboard").write_text("a file")
-    told = r"^TensorBoard's files in .* could not be opened .*File exists.*; expected a place"
-    with pytest.raises(TrackingError, match=told):
+    message = r"^TensorBoard's files in .* could not be opened .*File exists.*; expected a place"
+    with pytest.raises(TrackingError, match=message):
         Tracking(["tensorboard"], run, watcher, print)
 
 

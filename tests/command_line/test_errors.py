@@ -100,8 +100,8 @@ def test_resuming_a_finished_run_is_refused_before_its_data_is_opened(run, tmp_p
 
 def test_resuming_with_a_damaged_record(run, tmp_path):
     message = fails_after_messages(run, "train", "--resume", write_run(tmp_path, data={}))
-    told = "run.json is damaged (data.name is None; expected a string); expected the record of a run"
-    assert message.startswith(told)
+    expected = "run.json is damaged (data.name is None; expected a string); expected the record of a run"
+    assert message.startswith(expected)
 
 
 def test_resuming_with_the_record_of_a_later_version(run, tmp_path):
@@ -240,18 +240,18 @@ def test_the_version_is_printed_to_stdout(run):
 
 
 @pytest.mark.parametrize(
-    ("module", "told"),
+    ("module", "message"),
     [
         ("keras", 'keras is not installed; expected for this command: pip install ".[tensorflow]" in y'),
         ("sklearn", 'sklearn is not installed; expected for this command: pip install ".[evidence]"'),
     ],
 )
-def test_a_missing_package_is_reported_with_the_install_command(fails, monkeypatch, module, told):
+def test_a_missing_package_is_reported_with_the_install_command(fails, monkeypatch, module, message):
     def bare():
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr(cli, "app", bare)
-    assert fails().startswith(told)
+    assert fails().startswith(message)
 
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}

@@ -58,8 +58,8 @@ def test_skip_broken_trains_without_broken_files_and_lists_them(run, photos, lat
     assert not (tmp_path / "runs").exists()
     (photos / "dog" / "link.png").symlink_to("nowhere")
     (photos / "dog" / 'two\nlines, "quoted".png').write_text("no image")
-    told = notes(run, "--data", "photos", "--skip-broken", *SHORT)
-    (note,) = (note for note in told if note.startswith("9 files that cannot be read are left out: see "))
+    messages = notes(run, "--data", "photos", "--skip-broken", *SHORT)
+    (note,) = (note for note in messages if note.startswith("9 files that cannot be read are left out: see "))
     assert note.endswith("/broken.csv")
     assert document(latest)["data"]["skipped"] == 9
     with (latest.path / "broken.csv").open(newline="") as file:
@@ -100,9 +100,9 @@ def test_files_that_are_not_read_are_counted_by_extension(run, photos):
     for name in ("cat/1.heic", "cat/2.heic", "dog/notes.txt", "dog/README"):
         (photos / name).touch()
     (photos / "dog" / "more").symlink_to(photos / "cat")
-    told = notes(run, "--data", "photos", *NO_TIME)
-    assert "4 files are not read, by extension: 2 .heic, 1 without extension, 1 .txt" in told
-    assert "1 link to a folder inside the class folders is not followed" in told
+    messages = notes(run, "--data", "photos", *NO_TIME)
+    assert "4 files are not read, by extension: 2 .heic, 1 without extension, 1 .txt" in messages
+    assert "1 link to a folder inside the class folders is not followed" in messages
 
 
 def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos):
@@ -110,11 +110,13 @@ def test_copies_images_of_one_color_and_unbalanced_classes_are_noted(run, photos
         shutil.copy(photos / "cat" / "0.png", photos / "cat" / f"copy{number}.png")
     few_levels = np.random.default_rng(0).integers(51_200, 51_420, (40, 40)).astype(np.uint16)
     Image.fromarray(few_levels).save(photos / "dog" / "few.png")
-    told = notes(run, "--data", "photos", *NO_TIME)
-    assert any(note.startswith("40 of the 71 images are copies of others (the same pixels), and all") for note in told)
-    assert any(note.startswith("1 image has nearly one color (a 16-bit file may use few of") for note in told)
+    messages = notes(run, "--data", "photos", *NO_TIME)
+    assert any(
+        note.startswith("40 of the 71 images are copies of others (the same pixels), and all") for note in messages
+    )
+    assert any(note.startswith("1 image has nearly one color (a 16-bit file may use few of") for note in messages)
     unequal = "cat has 55 images, dog 16: the accuracy says little about small classes"
-    assert f"{unequal}; --class-weights balanced gives them more weight" in told
+    assert f"{unequal}; --class-weights balanced gives them more weight" in messages
     assert unequal in notes(run, "--data", "photos", "--class-weights", "balanced", *NO_TIME)
 
 
@@ -128,9 +130,9 @@ def test_recall_and_balanced_accuracy_are_printed_for_unbalanced_classes(run, ph
     assert test["recall"] == [each["recall"] for each in json.loads(stdout)["evaluation"]["classes"]]
     assert test["balanced_accuracy"] == np.mean(test["recall"])
     assert not any("--class-weights" in line for line in lines)  # which was given
-    (told,) = (line for line in lines if line.startswith("Classes differ in size: balanced accuracy "))
-    assert f"{100 * test['balanced_accuracy']:.2f}%; recall " in told
-    assert f"cat {100 * test['recall'][0]:.1f}%" in told
+    (message,) = (line for line in lines if line.startswith("Classes differ in size: balanced accuracy "))
+    assert f"{100 * test['balanced_accuracy']:.2f}%; recall " in message
+    assert f"cat {100 * test['recall'][0]:.1f}%" in message
     assert document(latest)["train"]["class_weights"] == "balanced"
 
 

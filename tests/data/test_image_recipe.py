@@ -79,8 +79,8 @@ def test_the_first_frame_of_an_animation_counts(tmp_path):
 def test_pixels_without_a_defined_range_and_a_folder_are_refused(tmp_path):
     for mode in "IF":
         Image.new(mode, (32, 32), 100).save(tmp_path / "a.tif")
-        told = f"^pixels of mode {mode}, whose range is not defined; expected 8 or 16 bits$"
-        with pytest.raises(DataError, match=told):
+        message = f"^pixels of mode {mode}, whose range is not defined; expected 8 or 16 bits$"
+        with pytest.raises(DataError, match=message):
             read_pixels(tmp_path / "a.tif")
     # Pillow reads 12 bits as 16, in which they would be nearly black, and inverts white as 0 in 8 bits only.
     with pytest.raises(DataError, match=r"^pixels of 12 bits; expected 8 or 16 bits$"):

@@ -54,7 +54,7 @@ def test_every_version_reads_the_same_from_each_place(
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "told"),
+    ("change", "kind", "message"),
     [
         (lambda _: None, DataError, r"lacks data_batch_2\.bin; expected the 3 files"),
         (
@@ -66,9 +66,9 @@ def test_every_version_reads_the_same_from_each_place(
     ],
     ids=["missing", "another size", "one pixel"],
 )
-def test_a_missing_or_altered_record_file_is_named(tiny, tmp_path, change, kind, told):
+def test_a_missing_or_altered_record_file_is_named(tiny, tmp_path, change, kind, message):
     content = change(tiny.files.pop("data_batch_2.bin"))
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         read_release(_write(tmp_path, tiny.files | ({"data_batch_2.bin": content} if content else {})), tiny.release)
 
 
@@ -110,11 +110,11 @@ def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeyp
 
 @pytest.mark.parametrize("kept", [0, 1000, -50_000, None])
 def test_a_truncated_archive_or_a_git_lfs_pointer_in_its_place_is_refused(tiny, official, tmp_path, kept):
-    content, told = (POINTER, "it is a Git LFS pointer: fetch the file itself with `git lfs pull`")
+    content, message = (POINTER, "it is a Git LFS pointer: fetch the file itself with `git lfs pull`")
     if kept is not None:
-        content, told = official[:kept], "cannot be read as a tar archive"
+        content, message = official[:kept], "cannot be read as a tar archive"
     (tmp_path / "cifar.tar.gz").write_bytes(content)
-    with pytest.raises(IntegrityError, match=told):
+    with pytest.raises(IntegrityError, match=message):
         read_release(tmp_path / "cifar.tar.gz", tiny.release)
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_file_of_the_npm_package_or_pixels_in_another_order_are_refuse
 ):
     pixels = tiny.images("test_batch.bin").tobytes()  # channels last: the right size, the wrong order
     swapped = {"test_batch": python_batch(pixels, tiny.labels("test_batch.bin"))}
-    for at, (files, told) in enumerate(
+    for at, (files, message) in enumerate(
         (
             (npm_files | {"data_batch_1.png": b"no image"}, "data_batch_1.png cannot be read"),
             (npm_files | {"train_lables.json": b"[1, 2"}, "data_batch_1.png cannot be read"),
@@ -155,5 +155,5 @@ def test_a_damaged_file_of_the_npm_package_or_pixels_in_another_order_are_refuse
             (python_files | swapped, "test_batch.bin was altered"),
         )
     ):
-        with pytest.raises(IntegrityError, match=f"^{told}"):
+        with pytest.raises(IntegrityError, match=f"^{message}"):
             read_release(_write(tmp_path / str(at), files), tiny.release)

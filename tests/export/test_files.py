@@ -245,10 +245,10 @@ def test_a_file_tells_where_its_weights_and_images_came_from(exported, run, data
     drawn = {"name": "photos \udcff", "split_by": "content", "split_seed": 8}  # a name that is no UTF-8
     put(run, document(run) | {"warm_start": started, "data": document(run)["data"] | drawn})
     path = export_run(run, dataset).path
-    told = Classifier(path).contract["training"]
-    assert told["warm_start"] == {"weights_sha256": "0" * 64}  # no name with a time
+    messages = Classifier(path).contract["training"]
+    assert messages["warm_start"] == {"weights_sha256": "0" * 64}  # no name with a time
     assert started["run"].encode() not in path.read_bytes()
-    assert {name: told["data"][name] for name in drawn} == drawn
+    assert {name: messages["data"][name] for name in drawn} == drawn
     assert "warm_start" not in Classifier(exported.path).contract["training"]
 
 
@@ -267,9 +267,9 @@ def still_training(run):
 
 
 def test_a_run_that_was_killed_can_be_exported_and_says_of_its_results_the_best_epoch_alone(run, dataset):
-    finished, told = still_training(run), []
-    contract = Classifier(export_run(run, dataset, notice=told.append).path).contract
-    assert told[0] == "fitting the temperature on the validation split"
+    finished, messages = still_training(run), []
+    contract = Classifier(export_run(run, dataset, notice=messages.append).path).contract
+    assert messages[0] == "fitting the temperature on the validation split"
     # Fitted for this file alone: the best weights are those of the finished run, whose record it does not touch.
     assert contract["calibration"] == finished["calibration"]
     assert "calibration" not in document(run)

@@ -218,18 +218,18 @@ def test_a_bad_file_does_not_end_the_stream(classifier, photos):
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "message"),
     [
         ("a" * 300, f"{'a' * 300} cannot be read (File name too long); expected an image file: check the path"),
         (b"a.png", "an image path is of type bytes; expected text or a path"),
         ("", "an image path is empty; expected a file or folder: is the variable set?"),
     ],
 )
-def test_what_cannot_be_a_path_does_not_end_the_stream(classifier, photos, path, told):
+def test_what_cannot_be_a_path_does_not_end_the_stream(classifier, photos, path, message):
     with pytest.raises(UsageError, match="the image paths are None; expected a path or several"):
         classifier.stream(None)
     refused, good = classifier.stream([path, photos / "a.png"])
-    assert str(refused.error).startswith(told)
+    assert str(refused.error).startswith(message)
     assert good.prediction.label == "red"
 
 

@@ -105,7 +105,7 @@ def test_contracts_with_other_values(painted, tried):
 # What tells of a file without running it
 
 
-def told(path) -> Inspection:
+def inspected(path) -> Inspection:
     """Inspect a file, by the command in both of its forms too, which must be fit for a terminal."""
     for as_json in (False, True):
         with redirect_stdout(io.StringIO()) as said:
@@ -122,7 +122,7 @@ def test_inspecting_damaged_graphs_whose_digest_agrees(tmp_path, tried):
     @example(b"\x0a")
     def check(graph):
         path.write_bytes(models.resealed(graph))
-        tried[outcome(lambda: told(path), Inspection)] += 1
+        tried[outcome(lambda: inspected(path), Inspection)] += 1
 
     check()
     assert set(tried) == {"Inspection", "ModelError"}
@@ -138,7 +138,7 @@ def test_inspecting_contracts_with_other_values(tmp_path, tried):
     @example((), ...)
     def check(place, value):
         path.write_bytes(models.content(golden.graph, json.dumps(replaced(copy.deepcopy(whole), place, value))))
-        tried[outcome(lambda: told(path), Inspection)] += 1
+        tried[outcome(lambda: inspected(path), Inspection)] += 1
 
     check()
     assert set(tried) == {"Inspection", "ModelError"}

@@ -23,16 +23,16 @@ WAY_OUT = "use a file written by `cifarnet export --onnx`"
 
 
 @pytest.mark.parametrize(
-    ("junk", "told"),
+    ("junk", "message"),
     [
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "; expected one: " + WAY_OUT),
         (b"\x3a\xff\xff\xff\xff\x0f", "; expected one: " + WAY_OUT),
         (POINTER, " (it is a Git LFS pointer: fetch the file itself with `git lfs pull`)"),
     ],
 )
-def test_a_file_that_is_not_onnx(tmp_path, junk, told):
+def test_a_file_that_is_not_onnx(tmp_path, junk, message):
     (tmp_path / "x.onnx").write_bytes(junk)
-    assert refused(tmp_path / "x.onnx") == f"{tmp_path}/x.onnx is no ONNX file{told}"
+    assert refused(tmp_path / "x.onnx") == f"{tmp_path}/x.onnx is no ONNX file{message}"
 
 
 def test_a_path_that_cannot_be_read(tmp_path):
@@ -117,11 +117,11 @@ def test_a_sealed_file_without_a_contract_or_that_onnxruntime_does_not_know():
 def test_a_graph_that_is_not_what_the_contract_says(graph):
     message = refused(models.content(graph))
     # onnxruntime itself refuses what contradicts itself
-    told = (
+    expected = (
         r"the model (maps .*; expected \[\('images', 'tensor\(uint8\)', \['batch', 32, 32, 3\]\)\] "
         r"to \[\('logits', 'tensor\(float\)', \['batch', 3\]\)|is refused by onnxruntime \()"
     )
-    assert re.match(told, message)
+    assert re.match(expected, message)
 
 
 @pytest.mark.parametrize("temperature", [None, 3.0])

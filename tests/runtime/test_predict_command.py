@@ -49,8 +49,8 @@ def test_files_in_folders_that_are_not_read_are_counted_by_extension_on_one_shar
     for name in ("b/1.HEIC", "c.heic", "README", ".hidden.heic"):
         (photos / name).write_bytes(b"")
     (photos / "link").symlink_to(photos / "b")
-    for shard, told in (([], [note]), (["--shard", "0/2"], [note]), (["--shard", "1/2"], [])):
-        assert run("predict", model_path, photos, *shard)[2] == told
+    for shard, message in (([], [note]), (["--shard", "0/2"], [note]), (["--shard", "1/2"], [])):
+        assert run("predict", model_path, photos, *shard)[2] == message
     assert run("predict", model_path, photos / "c.heic")[2] != [note]
 
 
@@ -146,15 +146,15 @@ def test_without_a_threshold_a_temperature_or_a_share_abstaining_is_refused(
 ):
     path = tmp_path / "unsure.onnx"
     path.write_bytes(models.calibrated(abstention=None))
-    told = f"{path} contains no threshold, since none reached the target accuracy; expected one: give --threshold"
-    assert run("predict", path, shades, "--abstain") == (1, [], [f"error: {told}"])
+    message = f"{path} contains no threshold, since none reached the target accuracy; expected one: give --threshold"
+    assert run("predict", path, shades, "--abstain") == (1, [], [f"error: {message}"])
     assert run("predict", path, shades, "--threshold", 0.5)[0] == 0
-    told = (
+    message = (
         f"{model_path} has no calibrated probabilities, which --abstain needs; expected a file with a temperature: "
         "export the run again, or give export_model validation images"
     )
     for options in (["--abstain"], ["--threshold", 0.5]):
-        assert run("predict", model_path, shades, *options) == (1, [], [f"error: {told}"])
+        assert run("predict", model_path, shades, *options) == (1, [], [f"error: {message}"])
     for threshold in (-0.1, 1.5, "nan"):
         code, lines, talk = run("predict", calibrated_path, shades, "--threshold", threshold)
         assert (code, lines, "--threshold" in " ".join(talk)) == (2, [], True)
@@ -197,7 +197,7 @@ def test_where_nothing_can_be_used_nothing_is_on_stdout(run, feed, model_path, p
 
 def test_arguments_that_do_not_fit_together_or_to_the_model(run, model_path, photos):
     image = photos / "a.png"
-    for arguments, told in (
+    for arguments, message in (
         ([model_path, image, "--top", 0], "--top is 0; expected 1 to 3, the number of the model's classes: change it"),
         ([model_path, image, "--top", 4], "--top is 4; expected 1 to 3, the number of the model's classes: change it"),
         (
@@ -226,7 +226,7 @@ def test_arguments_that_do_not_fit_together_or_to_the_model(run, model_path, pho
             for shard in ("3", "3/3", "-1/3", "a/b", "0/9999999999", "1/2/3")
         ),
     ):
-        assert run("predict", *arguments) == (1, [], [f"error: {told}"])
+        assert run("predict", *arguments) == (1, [], [f"error: {message}"])
 
 
 # Without naming the model file
@@ -333,17 +333,17 @@ def test_many_files_move_a_bar_where_somebody_watches(run, model_path, photos, m
 
 @pytest.mark.filterwarnings("default")  # as on the command line: Pillow would only warn of the first one
 def test_a_bomb_is_an_error_without_a_warning_beside_by_the_limit_that_was_set(run, model_path, photos, monkeypatch):
-    told = (
+    message = (
         "error: {} is too large (Image size ({} pixels), which may be a decompression bomb); expected at most {} "
         "pixels: scale it down or raise CIFARNET_MAX_PIXELS"
     )
     (photos / "wide.png").write_bytes(png_bytes(30_000, 3_000, b""))
-    lines = [told.format(photos / "wide.png", 90_000_000, "89,478,485")]
+    lines = [message.format(photos / "wide.png", 90_000_000, "89,478,485")]
     assert run("predict", model_path, photos / "wide.png") == (1, [], lines)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     monkeypatch.setenv("CIFARNET_MAX_PIXELS", "10")
     Image.new("RGB", (33, 40)).save(photos / "a.bmp")
-    lines = [told.format(photos / "a.bmp", 1320, 10)]
+    lines = [message.format(photos / "a.bmp", 1320, 10)]
     assert run("predict", model_path, photos / "a.bmp") == (1, [], lines)
 
 

@@ -80,8 +80,8 @@ def test_every_command_takes_the_size_from_the_run(trained, photos, typed, monke
 def test_resume_refuses_another_size_than_that_of_the_run(photos, runs, typed):
     dataset = load_dataset(photos, image_size=64)
     run = begin(TINY.for_dataset(dataset), dataset, runs)
-    told = "error: image-size is 32; expected 64 as when the run began: leave it out, or start a new run without"
-    assert told in typed("train", "--resume", run, "--image-size", 32)[2]
+    message = "error: image-size is 32; expected 64 as when the run began: leave it out, or start a new run without"
+    assert message in typed("train", "--resume", run, "--image-size", 32)[2]
     assert typed("train", "--resume", run, "--image-size", 64)[0] == 0
 
 

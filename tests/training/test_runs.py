@@ -80,18 +80,18 @@ def test_a_run_without_a_calibration_gets_the_one_that_training_would_have_given
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "message"),
     [
         ({"best_epoch": 1}, "run.json of .* has best_epoch 1; expected"),
         ({"train": SMALL_TRAINING.to_json() | {"learning_rate": 1.0}}, "the learning rate 1.0; expected 0.003"),
     ],
 )
-def test_a_finished_run_whose_record_was_edited_is_not_evaluated(whole, tmp_path, edit, told):
+def test_a_finished_run_whose_record_was_edited_is_not_evaluated(whole, tmp_path, edit, message):
     run = Run(shutil.copytree(whole.run.path, tmp_path / "edited"))
     assert whole.record["best_epoch"] > 1
     assert load_best_and_epoch(run).epoch == whole.record["best_epoch"]
     put(run, whole.record | edit)
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
         load_best_and_epoch(run)
 
 
@@ -194,7 +194,7 @@ KEPT = ", with which the checkpoints in"
 
 
 @pytest.mark.parametrize(
-    ("part", "name", "value", "told"),
+    ("part", "name", "value", "message"),
     [
         ("train", "seed", 7, "as when the run began: restore run.json"),
         ("train", "validation_fraction", 0.2, "as when the run began: restore run.json"),
@@ -205,12 +205,12 @@ KEPT = ", with which the checkpoints in"
     ],
 )
 def test_a_setting_edited_between_two_sessions_is_refused_and_the_results_so_far_stay(
-    interrupted, dataset, part, name, value, told
+    interrupted, dataset, part, name, value, message
 ):
     run, record = interrupted
     edited = record | {part: record[part] | {name: value}}
     put(run, edited)
-    with pytest.raises(RunError, match=re.escape(told)):
+    with pytest.raises(RunError, match=re.escape(message)):
         resume(run, dataset)
     assert document(run) == edited
 
@@ -369,9 +369,9 @@ def test_changed_start_weights_are_refused(job, dataset, runs, whole):
     )
     known = sorted(runs.iterdir())
 
-    def require_refused(told):
+    def require_refused(message):
         for use in (lambda: resume(run, dataset), lambda: reproduce(run, dataset, runs, Observer())):
-            with pytest.raises(RunError, match=told):
+            with pytest.raises(RunError, match=message):
                 use()
         assert sorted(runs.iterdir()) == known
 
