@@ -210,7 +210,7 @@ def test_a_history_with_nan_is_drawn(run, evaluation, dataset):
     assert not re.search(r'c[xy]="(nan|inf)', page)
 
 
-def test_the_best_epoch_has_the_lowest_loss_to_within_min_delta_and_label_smoothing_is_mentioned(run):
+def test_the_best_epoch_has_the_lowest_loss_to_within_min_delta_and_the_text_says_what_the_training_loss_includes(run):
     def curves(**changes):
         put(run, record | changes)
         return findings.curves(read_evidence(run, "onnxruntime"))
@@ -223,6 +223,12 @@ def test_the_best_epoch_has_the_lowest_loss_to_within_min_delta_and_label_smooth
     assert sentence.replace("0.001 nats", "0.1%") in curves(custom={"loss": {"name": "focal"}})
     assert smoothing not in curves()
     assert smoothing in curves(train=record["train"] | {"label_smoothing": 0.2})
+    weighted = record["train"] | {"class_weights": "balanced"}
+    assert "The training loss includes class weights." in curves(train=weighted)
+    both = "The training loss includes label smoothing and class weights."
+    assert both in curves(train=weighted | {"label_smoothing": 0.2})
+    other = curves(train=weighted | {"label_smoothing": 0.2}, custom={"loss": {"name": "focal"}})
+    assert other.endswith("not the cross-entropy of the other figures. The training loss includes class weights.")
 
 
 def test_near_ties_are_excepted_from_equal_predictions(run):

@@ -1,6 +1,7 @@
 """float16 and int8 files are smaller, and may lose only the allowed accuracy."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -9,6 +10,7 @@ from cifarnet.config import TrainConfig
 from cifarnet.data import hold_out
 from cifarnet.errors import ModelError, ParityError
 from cifarnet.export import export_run as exporting
+from cifarnet.export import quantize
 from cifarnet.export.export_run import export_run
 from cifarnet.export.inspect import inspect_model
 from cifarnet.runtime import Classifier
@@ -29,6 +31,17 @@ def test_a_smaller_file_is_smaller_and_says_what_it_is(run, dataset, precision, 
     assert inspect_model(small.path).multiply_adds == inspect_model(whole.path).multiply_adds
     with pytest.raises(ModelError, match=f"holds {precision} weights; expected float32"):
         import_weights(small.path)
+
+
+def test_the_latency_of_large_images_is_measured_on_no_more_pixels_than_that_of_small_ones(monkeypatch):
+    batches = []
+    shape = (128, 128, 3)
+    model = SimpleNamespace(contract=SimpleNamespace(image_shape=shape), run=lambda images: batches.append(len(images)))
+    monkeypatch.setattr(quantize, "open_model", lambda _: model)
+    latencies = quantize.compare_latency(b"", b"")
+    assert [latency.batch_size for latency in latencies] == [1, 16]  # as many pixels as 256 images of 32x32
+    assert max(batches) == 16
+    assert sum(batches) == 2 * 2 * (1 + quantize.ROUNDS) * 16  # two batch sizes, two files
 
 
 def spoiled(variant):

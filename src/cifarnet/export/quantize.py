@@ -28,10 +28,11 @@ Not Entropy: as ``quantize_static`` calls it, it merges 128 bins into 128 and gi
 OPERATORS = ("Conv", "Gemm", "MaxPool")
 """Quantized operators; rescaling, temperature and softmax stay in float32."""
 BATCHES = (1, 256)
-"""Batch sizes: a single image, and throughput."""
+"""Batch sizes of images of 32x32 pixels, fewer if they are larger: a single image, and throughput."""
 ROUNDS = 9
 """Rounds per file, alternating so that other load on the machine affects both."""
 IMAGES_PER_ROUND = 256
+"""Images of 32x32 pixels, fewer if they are larger."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,18 @@ def compare_latency(content: bytes, float32: bytes) -> tuple[Latency, ...]:
 
 
 def _compare(model: OpenedModel, float32: OpenedModel, batch_size: int) -> Latency:
-    images = np.random.default_rng(0).integers(0, 256, (batch_size, *model.contract.image_shape), np.uint8)
-    times = [(_seconds(model, images), _seconds(float32, images)) for _ in range(1 + ROUNDS)][1:]  # the first warms up
-    medians = [1e6 * statistics.median(column) / IMAGES_PER_ROUND for column in zip(*times, strict=True)]
+    shape = model.contract.image_shape
+    batch_size = images_at_once(batch_size, shape)
+    images = np.random.default_rng(0).integers(0, 256, (batch_size, *shape), np.uint8)
+    calls = images_at_once(IMAGES_PER_ROUND, shape) // batch_size
+    rounds = [(_seconds(model, images, calls), _seconds(float32, images, calls)) for _ in range(1 + ROUNDS)]
+    times = zip(*rounds[1:], strict=True)  # the first warms up
+    medians = [1e6 * statistics.median(column) / (calls * batch_size) for column in times]
     return Latency(batch_size=batch_size, microseconds=medians[0], float32_microseconds=medians[1])
 
 
-def _seconds(model: OpenedModel, images: np.ndarray) -> float:
+def _seconds(model: OpenedModel, images: np.ndarray, calls: int) -> float:
     start = time.perf_counter()
-    for _ in range(IMAGES_PER_ROUND // len(images)):
+    for _ in range(calls):
         model.run(images)
     return time.perf_counter() - start

@@ -34,11 +34,19 @@ def curves(evidence: Evidence) -> str:
     why = f"training stopped: {evidence.record.ending}" if evidence.record.why_stopped else evidence.record.ending
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."
-    note = " The training loss includes label smoothing." if evidence.record.training.get("label_smoothing") else ""
-    if (loss := evidence.record.custom.loss) is not None:
-        note = f" Both losses are {loss}, not the cross-entropy of the other figures."
     lowest = f"The validation loss was lowest{_tolerance(evidence, best)} after epoch {best}; after epoch {last} {why}."
-    return lowest + note
+    return lowest + _losses(evidence)
+
+
+def _losses(evidence: Evidence) -> str:
+    """Return what the training loss has that the validation loss has not, and which loss both are."""
+    record = evidence.record
+    names = ["label smoothing"] if record.training.get("label_smoothing") else []
+    names += ["class weights"] if record.train.class_weights != "none" else []
+    note = f" The training loss includes {' and '.join(names)}." if names else ""
+    if record.custom.loss is None:
+        return note
+    return f" Both losses are {record.custom.loss}, not the cross-entropy of the other figures.{note}"
 
 
 def _tolerance(evidence: Evidence, best: int) -> str:
