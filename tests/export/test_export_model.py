@@ -128,6 +128,7 @@ SCALED = images(8)[0] / 255
         ({"validation": 5}, DataError, "validation is not a pair"),
         ({"validation": images(8)}, DataError, "8 of the 8 test images are validation images too"),
         ({"path": "model.txt"}, UsageError, "expected a name that ends in .onnx"),
+        ({"path": "two\0parts.onnx"}, UsageError, "expected the path of a file: give another name"),
         ({"validation": (SCALED, [0] * 8)}, DataError, "expected a uint8 array"),
     ],
 )

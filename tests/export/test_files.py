@@ -366,6 +366,12 @@ def test_a_model_of_somebody_else_is_not_replaced(run, dataset, monkeypatch, tmp
     assert len(list(tmp_path.glob("theirs*"))) == 1
 
 
+def test_a_path_that_no_file_can_have_is_refused_in_one_line(run, dataset):
+    for path in ("two\0parts.onnx", f"{'x' * 300}.onnx", f"{'x' * 300}/model.onnx"):
+        with pytest.raises(UsageError, match=r"cannot be written .* expected the path of a file: give another name"):
+            export_run(run, dataset, output=path)
+
+
 def test_the_model_of_another_run_is_not_replaced(exported, run, dataset, tmp_path):
     other = Run(shutil.copytree(run.path, tmp_path / "other"))
     write_again(exported, other.path / "model.onnx")

@@ -25,7 +25,7 @@ from cifarnet.training.seen import count_seen, digests
 
 from .describe import describe_interface
 from .parity import check_parity, model_outputs
-from .publish import Exported, describe_parity, require_free, write_export
+from .publish import Exported, describe_parity, possible_path, require_free, write_export
 from .tolerances import Tolerances
 from .writer import image_shape, serialize, write_graph
 
@@ -63,7 +63,7 @@ def export_model(
     Concatenate, nested models of these, and layers that do nothing at inference: dropout, noise and random augmentation
     except RandomCrop. Activations: elu, gelu, leaky_relu, linear, relu, relu6, selu, sigmoid, silu, softmax, tanh.
     """
-    path = _outside_runs(Path(path).expanduser())
+    path = _outside_runs(possible_path(path))
     ensure_backend()
     shape, names = image_shape(model), _names(class_names)
     test = _split(images, labels, shape, len(names))

@@ -28,7 +28,7 @@ from cifarnet.training.train import RUN
 
 from .describe import describe
 from .parity import check_parity, keras_outputs
-from .publish import Exported, describe_parity, require_free, write_export
+from .publish import Exported, describe_parity, possible_path, require_free, write_export
 from .quantize import Variant, compare_latency, quantized
 from .tolerances import MAX_DROP, PRECISIONS, Tolerances, tolerances_of
 from .writer import OPSET, serialize, write_graph
@@ -173,7 +173,7 @@ def writable_path(run: Run, precision: str, output: str | Path | None = None) ->
 
     Raises ``UsageError`` or ``RunError`` for a path that cannot be written or lies among the images of the run.
     """
-    path = Path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
+    path = possible_path(output) if output else run.model.with_suffix(SUFFIXES.get(precision, "") + run.model.suffix)
     require_outside(path.parent, run.record.data.source, "--output, in Python output=")
     if path.parent.resolve() != run.path.resolve() and (path.parent / RECORD).exists():
         raise UsageError(

@@ -2,14 +2,14 @@
 
 import json
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cifarnet.atomic import locked, naming, written_aside
 from cifarnet.backends import choose
 from cifarnet.contract import CONTRACT_SUFFIX, PARITY_SUFFIX, Contract
-from cifarnet.errors import ModelError, UsageError
+from cifarnet.errors import ModelError, UsageError, reason
 from cifarnet.interrupt import defer_interrupt
 from cifarnet.run.folder import EXPORT_LOCK, require_writable_model
 from cifarnet.runtime import read_model
@@ -34,6 +34,19 @@ class Exported:
     parity: Parity
     latencies: tuple[Latency, ...]
     """Latency compared with float32 on this machine; empty for float32 itself."""
+
+
+def possible_path(path: str | Path) -> Path:
+    """Return ``path`` with ``~`` expanded. Raises ``UsageError`` if no file can have that name."""
+    path = Path(path).expanduser()
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise UsageError(
+            f"{str(path)!r:.80} cannot be written ({reason(error)}); expected the path of a file: give another name"
+        ) from error
+    return path
 
 
 def require_free(path: Path) -> None:
