@@ -16,7 +16,7 @@ parser.add_argument("--epochs", type=int, default=1000)
 parser.add_argument("--output", default="model.onnx")
 arguments = parser.parse_args()
 
-cifarnet.choose_backend()  # KERAS_BACKEND, or the first installed one; before Keras is imported
+cifarnet.choose_backend()  # KERAS_BACKEND, keras.json or the first installed backend; before Keras is imported
 import keras  # noqa: E402
 
 dataset = cifarnet.load_dataset(arguments.data)

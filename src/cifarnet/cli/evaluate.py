@@ -44,7 +44,8 @@ def command(
         str | None, typer.Option(help="Evaluate on the test split of this dataset instead of the run's own.")
     ] = None,
     images: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Evaluate on every image of this folder of class folders.")
+        str | None,
+        typer.Option(metavar="DIR", help="Evaluate on every image in this folder with one subfolder per class."),
     ] = None,
     skip_broken: SkipBrokenOption = False,
     tta: TtaOption = 1,

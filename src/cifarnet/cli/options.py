@@ -34,7 +34,7 @@ ModelArgument = Annotated[
 ]
 BackendOption = Annotated[str | None, typer.Option(help="jax, torch or tensorflow; overrides KERAS_BACKEND.")]
 RunsOption = Annotated[Path, typer.Option(help="Folder that contains the runs.")]
-DATA_HELP = "cifar10, synthetic, a CIFAR-10 archive or a folder of class folders."
+DATA_HELP = "cifar10, synthetic, a CIFAR-10 archive, or a folder with one subfolder per class."
 DataOption = Annotated[str, typer.Option(help=DATA_HELP)]
 MovedDataOption = Annotated[
     str | None, typer.Option("--data", help="New location of the run's images, if they were moved.")

@@ -1,4 +1,4 @@
-"""Report on a folder of class folders without training: its images and its faults."""
+"""Report on a folder of images in class folders without training: its images and its faults."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _SIXTEEN_BITS = "I;16"
 
 @dataclass(frozen=True, kw_only=True)
 class FolderReport:
-    """The state of a folder of class folders. Files are named by their path in the folder."""
+    """The state of a folder of images in class folders. Files are named by their path in the folder."""
 
     folder: str
     classes: dict[str, dict[str, int]]

@@ -3,7 +3,7 @@
 After Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR
 2019, with their severities for CIFAR-10. This is an independent implementation with NumPy, SciPy and Pillow: frost is
 generated instead of overlaid from photographs, snow and fog use other random numbers, and values are rounded instead of
-truncated. Results are therefore similar to published ones, but not identical.
+truncated. Results can therefore not be compared directly with published ones.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from .pixels import Generators, Pixels, generators, to_bytes, to_pixels
 
 DRAWING = (
     "corruptions and severities of CIFAR-10-C (Hendrycks and Dietterich 2019), reimplemented: frost without its "
-    "photographs, snow and fog with other random numbers; results are similar to published ones, but not equal"
+    "photographs, snow and fog with other random numbers; results cannot be compared directly with published ones"
 )
 """Note stored with results on these images."""
 SEVERITIES = (1, 2, 3, 4, 5)

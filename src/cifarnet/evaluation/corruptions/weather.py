@@ -1,7 +1,7 @@
 """Weather: snow, frost, fog and brightness.
 
 CIFAR-10-C overlays photographs of frost, which this package does not contain: the textures here, branching ice crystals
-under a thin haze, are generated. Results for frost are therefore similar to published ones, but not identical.
+under a thin haze, are generated. Results for frost can therefore not be compared directly with published ones.
 """
 
 from dataclasses import dataclass
