@@ -51,7 +51,7 @@ def install(folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     constraints = folder / "minimums.txt"
     constraints.write_text("\n".join(pins()) + "\n")
-    extras = f"{PROJECT}[all,tensorboard,tune]"
+    extras = f"{PROJECT}[all,heic,tensorboard,tune]"
     subprocess.run([folder / "bin/python", "-m", "pip", "install", "-q", "-c", constraints, extras], check=True)
 
 

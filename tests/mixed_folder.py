@@ -24,7 +24,7 @@ KINDS = (
 """Pillow's modes, with endings of names."""
 SIDES = (8, 31, 32, 33, 64, 100, 240, 640)
 """Widths and heights in pixels."""
-LEFT_OUT = {".heic": 3, ".mov": 2, ".txt": 1, ".db": 1, "": 1}
+LEFT_OUT = {".psd": 3, ".mov": 2, ".txt": 1, ".db": 1, "": 1}
 """Number of files that are not read, by extension."""
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from cifarnet.cli.display import TrainingDisplay, download_bar, say, shortened
-from cifarnet.cli.notes import say_result
+from cifarnet.cli.notes import by_extension, say_result
 from cifarnet.cli.train import _announced
 from cifarnet.errors import printable
 from cifarnet.run.folder import Run
@@ -140,6 +140,12 @@ def test_bash_parses_the_path_in_a_printed_command(capsys, name):
         say_result(Run(Path(name)), RunRecord.from_json(FINISHED | facts))
         shown = capsys.readouterr().err.splitlines()[-1].partition(command)[2].removesuffix(" --onnx")
         assert subprocess.check_output(["bash", "-c", f"printf %s {shown}"]) == os.fsencode(name)
+
+
+def test_skipped_files_are_counted_by_extension_with_the_way_to_read_heic():
+    assert by_extension({".txt": 1, "": 2, ".mov": 2000}) == "2,000 .mov, 2 without extension, 1 .txt"
+    shown = '1 .heic (for HEIC: pip install ".[heic]" in your clone of cifarnet)'
+    assert by_extension({".heic": 1}) == shown
 
 
 def test_the_download_bar_escapes_its_phase(terminal):

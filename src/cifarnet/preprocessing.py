@@ -10,21 +10,26 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError, features
 
 from . import png
 from .contract import IMAGE_SHAPE, Shape, reason_or_pointer
 from .errors import ConfigError, DataError, SizeError, reason
 
 _READS_AVIF = features.check("avif")
+_READS_HEIC = find_spec("pillow_heif") is not None
+HEIC_EXTENSIONS = (".heic", ".heif")
+"""Endings of the names of photos in HEIC, which Pillow reads with the package pillow-heif."""
 EXTENSIONS = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
     *((".avif",) if _READS_AVIF else ()),
+    *(HEIC_EXTENSIONS if _READS_HEIC else ()),
 )
 """Endings of the names of image files in folders. Not every build of Pillow reads AVIF."""
 
@@ -111,7 +116,7 @@ class Header(NamedTuple):
 
 def read_header(file: Path) -> Header:
     """Return the header of an image file that ``read_pixels`` can read."""
-    with Image.open(file, formats=_FORMATS) as image:
+    with _opened(file) as image:
         return Header(image.width, image.height, image.mode)
 
 
@@ -133,14 +138,26 @@ def _decoded(file: Path | BinaryIO, shape: Shape, limit: int) -> NDArray[np.uint
         if (plain := png.plain_pixels(content, shape)) is not None:
             return plain
         file = io.BytesIO(content)
-    Image.preinit()  # the common formats; `open` would import those of all others
-    with Image.open(file, formats=_FORMATS) as image:
+    with _opened(file) as image:
         # Checked here as well, because newer Python versions may not apply warning filters in threads.
         if image.width * image.height > limit:
             raise SizeError(f"{image.width}x{image.height} pixels")
         if image.format == "PNG" and image.fp is not None:
             png.require_checksums(image.fp)
         return pixels(image, shape)
+
+
+def _opened(file: Path | BinaryIO) -> ImageFile.ImageFile:
+    Image.preinit()  # the common formats; `open` would import those of all others
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        if not _READS_HEIC:
+            raise
+    from pillow_heif import register_heif_opener  # optional, and slow to import
+
+    register_heif_opener(thumbnails=False)
+    return Image.open(file, formats=("HEIF",))
 
 
 def _small(file: Path | BinaryIO) -> bytes | None:

@@ -97,11 +97,11 @@ def test_a_folder_of_classes_in_another_unicode_form_is_evaluated(run, photos, t
 
 
 def test_files_that_are_not_read_are_counted_by_extension(run, photos):
-    for name in ("cat/1.heic", "cat/2.heic", "dog/notes.txt", "dog/README"):
+    for name in ("cat/1.psd", "cat/2.psd", "dog/notes.txt", "dog/README"):
         (photos / name).touch()
     (photos / "dog" / "more").symlink_to(photos / "cat")
     messages = notes(run, "--data", "photos", *NO_TIME)
-    assert "4 files are not read, by extension: 2 .heic, 1 without extension, 1 .txt" in messages
+    assert "4 files are not read, by extension: 2 .psd, 1 without extension, 1 .txt" in messages
     assert "1 link to a folder inside the class folders is not followed" in messages
 
 

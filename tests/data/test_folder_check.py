@@ -37,11 +37,11 @@ def test_a_folder_without_faults_is_usable_and_files_that_are_not_read_are_count
     assert (report.images, report.fault, report.unequal, report.crossing) == (24, None, False, 0)
     assert report.sizes == {"smallest": (40, 40), "median": (52, 40), "largest": (63, 40)}
     assert report.copies == report.near_copies == report.broken == report.flat == report.linked_folders == ()
-    for name in ("a/1.heic", "a/2.HEIC", "b/notes", "b/.hidden"):
+    for name in ("a/1.psd", "a/2.PSD", "b/notes", "b/.hidden"):
         (photos / name).touch()
     (photos / "b" / "more").symlink_to(photos / "a")
     report = check_folder(photos).report
-    assert (report.others, report.linked_folders) == ({".heic": 2, "": 1}, ("b/more",))
+    assert (report.others, report.linked_folders) == ({".psd": 2, "": 1}, ("b/more",))
     code, stdout, _ = typed("data", "check", photos)
     assert (code, stdout.splitlines()[-1]) == (0, f"usable: cifarnet train --data {photos}")
 

@@ -7,8 +7,9 @@ import struct
 from unittest.mock import Mock
 
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image, ImageOps, PngImagePlugin, features
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, features
 from tests.png import png_bytes
 
 from cifarnet import preprocessing
@@ -187,3 +188,26 @@ def test_avif_files_are_read(tmp_path):
     Image.new("RGB", (32, 32), (200, 100, 50)).save(tmp_path / "image.avif")
     assert {".avif", ".jfif", ".jpe", ".jpg"} <= set(EXTENSIONS)
     np.testing.assert_allclose(read_pixels(tmp_path / "image.avif"), np.full((32, 32, 3), (200, 100, 50)), atol=6)
+
+
+def test_heic_photos_are_read_upright_once_and_damaged_or_too_large_ones_are_refused(tmp_path, monkeypatch):
+    halves = Image.new("RGB", (40, 40), (200, 100, 50))
+    halves.paste((10, 20, 30), (0, 0, 20, 40))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the left is shown at the top
+    path = tmp_path / "image.heic"
+    pillow_heif.from_pillow(halves).save(path, exif=exif.tobytes())
+    assert {".heic", ".heif"} <= set(EXTENSIONS)
+    content = path.read_bytes()
+    (tmp_path / "named.jpg").write_bytes(content)
+    for file in (path, io.BytesIO(content), tmp_path / "named.jpg"):
+        found = read_pixels(file)
+        np.testing.assert_allclose(found[:12], np.full((12, 32, 3), (10, 20, 30)), atol=6)
+        np.testing.assert_allclose(found[20:], np.full((12, 32, 3), (200, 100, 50)), atol=6)
+    for damaged in (content[:-1], content[:200]):
+        with pytest.raises(DataError):
+            read_pixels(io.BytesIO(damaged))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the variable changes it
+    monkeypatch.setenv("CIFARNET_MAX_PIXELS", "1500")
+    with pytest.raises(SizeError, match=r"1600 pixels"):
+        read_pixels(path)

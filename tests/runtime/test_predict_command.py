@@ -45,13 +45,13 @@ def test_the_table_has_a_line_per_image_with_the_file_last(run, model_path, phot
 
 
 def test_files_in_folders_that_are_not_read_are_counted_by_extension_on_one_shard(run, model_path, photos):
-    note = "note: 3 files are not read, by extension: 2 .heic, 1 without extension"
-    for name in ("b/1.HEIC", "c.heic", "README", ".hidden.heic"):
+    note = "note: 3 files are not read, by extension: 2 .psd, 1 without extension"
+    for name in ("b/1.PSD", "c.psd", "README", ".hidden.psd"):
         (photos / name).write_bytes(b"")
     (photos / "link").symlink_to(photos / "b")
     for shard, message in (([], [note]), (["--shard", "0/2"], [note]), (["--shard", "1/2"], [])):
         assert run("predict", model_path, photos, *shard)[2] == message
-    assert run("predict", model_path, photos / "c.heic")[2] != [note]
+    assert run("predict", model_path, photos / "c.psd")[2] != [note]
 
 
 def test_json_is_one_document_per_line_as_the_library_says_and_an_image_may_come_on_standard_input(

@@ -111,9 +111,13 @@ def note_on_unread(counts: Mapping[str, int]) -> str:
 
 
 def by_extension(counts: Mapping[str, int]) -> str:
-    """Return the number of files of each extension, the most frequent first."""
+    """Return the number of files of each extension, the most frequent first, and how to read HEIC if there is any."""
+    from cifarnet.backends import install_line
+    from cifarnet.preprocessing import HEIC_EXTENSIONS  # Pillow, which --help does not need
+
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count:,} {extension or 'without extension'}" for extension, count in ordered)
+    listed = ", ".join(f"{count:,} {extension or 'without extension'}" for extension, count in ordered)
+    return f"{listed} (for HEIC: {install_line('heic')})" if counts.keys() & set(HEIC_EXTENSIONS) else listed
 
 
 def _images(dataset: "Dataset", class_weights: ClassWeights) -> Iterator[str]:

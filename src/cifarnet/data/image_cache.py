@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -82,10 +83,17 @@ class CachedFolder:
 
 def cache_file(folder: Path, shape: Shape) -> Path:
     """Return the cache file of the images in ``folder`` in the size ``shape``, as this version preprocesses them."""
-    decoders = [PIL.__version__, *(features.version(name) for name in DECODERS)]
+    decoders = [PIL.__version__, *(features.version(name) for name in DECODERS), _version("pillow-heif")]
     steps = dict(RECIPE) | {"height": shape[0], "width": shape[1]}
     key = json.dumps([str(folder.resolve()), VERSION, steps, decoders])
     return cache_folder() / FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pixels"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def open_cached(path: Path, shape: Shape) -> CachedImages | None:
