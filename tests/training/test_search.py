@@ -126,6 +126,8 @@ def test_an_interrupted_trial_is_lost_and_does_not_count(settings, dataset, jour
     assert search(settings, dataset, journal, trials=2, max_minutes=0).trials == study.trials
     study = search(settings, dataset, journal, trials=2)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    recipes = [settings.changed(trial.params) == settings for trial in study.trials]
+    assert recipes == [True, True, False]  # the recipe itself is tried again
 
 
 def test_other_images_and_settings_need_another_journal(settings, dataset, journal):

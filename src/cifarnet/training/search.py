@@ -64,6 +64,8 @@ def search(
     deadline = time.monotonic() + 60 * max_minutes
     space, study = search_space(settings), _open_study(storage, settings, dataset)
     while len(study.get_trials(deepcopy=False, states=COUNTED)) < trials and not stop() and time.monotonic() < deadline:
+        _fail_lost_trials(study)
+        _enqueue_recipe(study, settings)
         trial = study.ask(space)
         trial.set_user_attr(PROCESS, own_process())
         with _scratch(storage) as run:
@@ -122,7 +124,6 @@ def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Stu
     """Open the study of these settings and images. Raises ``RunError`` for a journal that has another one."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     facts = json.dumps([dataset.fingerprint, settings.model.to_json(), settings.train.to_json()])
-    first = settings.model.to_json() | settings.train.to_json()
     schedule = settings.train.schedule_epochs or settings.train.epochs
     with _usable(storage):
         lock = JournalFileSymlinkLock(str(storage))
@@ -136,15 +137,22 @@ def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Stu
                 f"{storage} has another search, around the recipe {others[0].rpartition(' ')[0]}; expected the same "
                 "recipe, settings and images: name another journal"
             )
-        study = optuna.create_study(
+        return optuna.create_study(
             storage=opened,
             study_name=name,
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=schedule // 4),
             load_if_exists=True,
         )
-        _fail_lost_trials(study)
-        study.enqueue_trial({name: first[name] for name in search_space(settings)}, skip_if_exists=True)
-    return study
+
+
+def _enqueue_recipe(study: optuna.Study, settings: Recipe) -> None:
+    """Make the recipe itself the next trial, unless there is one that was not interrupted."""
+    values = settings.model.to_json() | settings.train.to_json()
+    first = {name: values[name] for name in search_space(settings)}
+    states = [state for state in TrialState if state != TrialState.FAIL]
+    trials = study.get_trials(deepcopy=False, states=states)
+    if all(trial.system_attrs.get("fixed_params") != first for trial in trials):
+        study.enqueue_trial(first)
 
 
 def _fail_lost_trials(study: optuna.Study) -> None:
