@@ -49,7 +49,7 @@ NEEDS_SPACE = ("write", "open", "mkdir", "symlink", "fsync")
 """Calls that fail on a full disk."""
 FORBIDS_REMOVAL = ("EROFS", "EACCES", "EBUSY")
 """Failures after which a temporary file cannot be removed."""
-ENDED = "came to its end"
+ENDED = "has finished after epoch"
 """Text of the error when a finished run is resumed."""
 SHORT, SHORT_CALLS = ("train", "predict", "inspect"), 2
 """Commands of the short version, and how many of their calls fail."""
