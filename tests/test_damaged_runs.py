@@ -96,12 +96,12 @@ def read_all(run, what):
     for name, read in READERS.items():
         try:
             read(run)
-            messages = ""
+            message = ""
         except CifarnetError as error:
-            messages = str(error)
+            message = str(error)
         except Exception as error:
             raise AssertionError(f"{name} of a run with {what} raises {error!r}") from error
-        assert "\n" not in messages, (name, what)
+        assert "\n" not in message, (name, what)
 
 
 def damaged(content, rng):

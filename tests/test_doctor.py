@@ -105,8 +105,8 @@ def test_the_text_names_versions_backends_and_how_to_fill_the_cache(run_doctor, 
     lines = run_doctor().splitlines()
     assert any(line.split() == ["keras", versions()["keras"]] for line in lines)
     assert any(line.startswith("backends") and "jax" in line for line in lines)
-    (messages,) = [line for line in lines if "`cifarnet data fetch` puts it in " in line]
-    assert r"\x1b[2J" in messages
+    (message,) = [line for line in lines if "`cifarnet data fetch` puts it in " in line]
+    assert r"\x1b[2J" in message
     assert all(line.isprintable() for line in lines)
 
 

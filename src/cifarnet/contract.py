@@ -236,20 +236,20 @@ def _views_of(document: Mapping[str, Any]) -> Any:
     return document.get("views", 2 if document.get("flip") else 1)
 
 
-def _require_usable(contract: Mapping[str, Any], name: str) -> None:
+def _require_usable(document: Mapping[str, Any], name: str) -> None:
     """Raise ``ModelError`` unless labels, input, preprocessing and calibration are valid."""
     for key, kind in KINDS.items():
-        if not isinstance(contract.get(key), kind):
-            raise _damaged(name, f"its {key} is {_short(contract.get(key))}")
-    if _fault_of_names(contract["labels"]):  # files of earlier versions may have names that look alike
-        raise _damaged(name, f"its labels are {_short(contract['labels'])}, not two or more different names")
-    _require_input(contract["input"], name)
-    _require_recipe(contract["resize"], contract["input"]["shape"], name)
-    views = _views_of(contract)
+        if not isinstance(document.get(key), kind):
+            raise _damaged(name, f"its {key} is {_short(document.get(key))}")
+    if _fault_of_names(document["labels"]):  # files of earlier versions may have names that look alike
+        raise _damaged(name, f"its labels are {_short(document['labels'])}, not two or more different names")
+    _require_input(document["input"], name)
+    _require_recipe(document["resize"], document["input"]["shape"], name)
+    views = _views_of(document)
     if type(views) is not int or views not in VIEWS:
         raise _newer(name, f"averages {_short(views)} views; expected {', '.join(map(str, VIEWS))}")
-    if contract.get("calibration") is not None:  # absent in files of earlier versions
-        _require_calibration(contract["calibration"], name)
+    if document.get("calibration") is not None:  # absent in files of earlier versions
+        _require_calibration(document["calibration"], name)
 
 
 def _require_input(described: Mapping[str, Any], name: str) -> None:

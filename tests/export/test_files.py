@@ -245,10 +245,10 @@ def test_a_file_tells_where_its_weights_and_images_came_from(exported, run, data
     drawn = {"name": "photos \udcff", "split_by": "content", "split_seed": 8}  # a name that is no UTF-8
     put(run, document(run) | {"warm_start": started, "data": document(run)["data"] | drawn})
     path = export_run(run, dataset).path
-    messages = Classifier(path).contract["training"]
-    assert messages["warm_start"] == {"weights_sha256": "0" * 64}  # no name with a time
+    training = Classifier(path).contract["training"]
+    assert training["warm_start"] == {"weights_sha256": "0" * 64}  # no name with a time
     assert started["run"].encode() not in path.read_bytes()
-    assert {name: messages["data"][name] for name in drawn} == drawn
+    assert {name: training["data"][name] for name in drawn} == drawn
     assert "warm_start" not in Classifier(exported.path).contract["training"]
 
 
@@ -367,7 +367,7 @@ def test_a_model_of_somebody_else_is_not_replaced(run, dataset, monkeypatch, tmp
 
 
 def test_a_path_that_no_file_can_have_is_refused_in_one_line(run, dataset):
-    for path in ("two\0parts.onnx", f"{'x' * 300}.onnx", f"{'x' * 300}/model.onnx"):
+    for path in ("two\0parts.onnx", f"{'x' * 300}.onnx", f"{'x' * 300}/model.onnx", "~nobody-of-this-name/model.onnx"):
         with pytest.raises(UsageError, match=r"cannot be written .* expected the path of a file: give another name"):
             export_run(run, dataset, output=path)
 

@@ -7,9 +7,11 @@ import re
 import warnings
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
+from cifarnet import preprocessing
 from cifarnet.errors import DataError
 from cifarnet.preprocessing import pixels, read_pixels
 from tests.lfs import POINTER
@@ -150,6 +152,15 @@ def test_truncated_files(refuses, tmp_path, kind):
     if kind == "PNG":
         with Image.open(tmp_path / "cut") as lazy:
             assert refuses(lazy).startswith("the image cannot be used (image file is truncated")
+
+
+def test_a_heic_photo_without_its_extra_is_refused_with_the_install_command(refuses, tmp_path, monkeypatch):
+    monkeypatch.setattr(preprocessing, "_READS_HEIC", False)
+    monkeypatch.setattr(preprocessing, "EXTENSIONS", (".png",))
+    path = tmp_path / "photo.HEIC"
+    pillow_heif.from_pillow(Image.fromarray(NOISE)).save(path)
+    expected = 'expected the extra [heic] for this format: pip install ".[heic]" in your clone of cifarnet'
+    assert refuses(path) == f"{path} cannot be used (no image in a known format); {expected}"
 
 
 def test_bytes_that_are_no_image_and_too_many_open_files_which_are_not_blamed_on_it(refuses, monkeypatch):

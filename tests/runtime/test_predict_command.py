@@ -49,8 +49,8 @@ def test_files_in_folders_that_are_not_read_are_counted_by_extension_on_one_shar
     for name in ("b/1.PSD", "c.psd", "README", ".hidden.psd"):
         (photos / name).write_bytes(b"")
     (photos / "link").symlink_to(photos / "b")
-    for shard, message in (([], [note]), (["--shard", "0/2"], [note]), (["--shard", "1/2"], [])):
-        assert run("predict", model_path, photos, *shard)[2] == message
+    for shard, notes in (([], [note]), (["--shard", "0/2"], [note]), (["--shard", "1/2"], [])):
+        assert run("predict", model_path, photos, *shard)[2] == notes
     assert run("predict", model_path, photos / "c.psd")[2] != [note]
 
 

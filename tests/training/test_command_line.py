@@ -144,9 +144,9 @@ def test_a_run_and_its_file_are_scored_by_one_ruler_and_compared(trained, tmp_pa
     assert scored(folder, file)["accuracy"] == json.loads(done.stdout)["metrics"]["test"]["accuracy"]
     both = json.loads(here("evaluate", "latest", file, "--json", folder=folder).stdout)
     assert (both["comparison"]["agreement"], both["comparison"]["p_value"]) == (1.0, 1.0)
-    messages = here("evaluate", folder=folder).stdout.replace(f"{folder}/", "")
-    assert "at temperature" in messages  # of the run's record
-    assert max(map(len, messages.splitlines()[:2])) < 120
+    text = here("evaluate", folder=folder).stdout.replace(f"{folder}/", "")
+    assert "at temperature" in text  # of the run's record
+    assert max(map(len, text.splitlines()[:2])) < 120
 
 
 def test_export_writes_the_file_that_inspect_describes(trained, here):
@@ -157,9 +157,9 @@ def test_export_writes_the_file_that_inspect_describes(trained, here):
     assert exported["path"].endswith("/model.onnx")
     described = json.loads(here("inspect", exported["path"], "--json", folder=folder).stdout)
     assert described["sha256"] == exported["sha256"]
-    messages = here("inspect", exported["path"], folder=folder).stdout
-    assert "total per image" in messages
-    assert "parity check" in messages
+    text = here("inspect", exported["path"], folder=folder).stdout
+    assert "total per image" in text
+    assert "parity check" in text
 
 
 def test_ctrl_c_ends_after_the_batch_with_everything_saved(tmp_path):

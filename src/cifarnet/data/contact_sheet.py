@@ -25,7 +25,7 @@ _CELL, _GAP, _TITLE, _LETTERS = 64, 4, 14, 10
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 _MARK = ("Software", "cifarnet data check")
-"""Key and text in the file of a contact sheet, by which it is told from other pictures."""
+"""Key and text in the PNG metadata of a contact sheet, which identify it as one."""
 
 
 def require_replaceable(path: Path) -> None:

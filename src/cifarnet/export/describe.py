@@ -51,7 +51,10 @@ def describe(record: RunRecord, precision: str, calibration: Calibration, views:
 
 
 def describe_interface(image_shape: Sequence[int], labels: Sequence[str], *, calibrated: bool = True) -> Contract:
-    """Return the contract of a float32 model of which only its input and output are known."""
+    """Return the contract of a float32 model of which only its input and output are known.
+
+    Raises ``ModelError`` for an image shape or labels that a model file cannot have.
+    """
     height, width, channels = image_shape
     outputs = {name: each for name, each in OUTPUTS.items() if calibrated or name != CALIBRATED_NAME}
     document = {

@@ -38,15 +38,15 @@ class Exported:
 
 def possible_path(path: str | Path) -> Path:
     """Return ``path`` with ``~`` expanded. Raises ``UsageError`` if no file can have that name."""
-    path = Path(path).expanduser()
     try:
+        expanded = Path(path).expanduser()
         with suppress(FileNotFoundError, NotADirectoryError):
-            path.lstat()
-    except (OSError, ValueError) as error:  # ValueError: a null character
+            expanded.lstat()
+    except (OSError, ValueError, RuntimeError) as error:  # the last two: a null character, ~ with an unknown user
         raise UsageError(
             f"{str(path)!r:.80} cannot be written ({reason(error)}); expected the path of a file: give another name"
         ) from error
-    return path
+    return expanded
 
 
 def require_free(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the contract of a model file says about the run that it was exported from."""
+"""Facts in the contract of a model file about the run that it was exported from, and the check that it was."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ UNKNOWN = DataRecord(
 )
 """Dataset of a file of ``export_model``, which does not name its training data."""
 PLAIN = ("best_epoch", "recipe", "backend", "seed", "weights_sha256")
+"""Members of ``run.json`` that are compared as they are."""
 NESTED = {
     "model": None,
     "train": None,
@@ -36,7 +37,7 @@ NESTED = {
     "hold_out": "fingerprint",
     "warm_start": "weights_sha256",
 }
-"""Members of ``run.json`` that are compared, with the one member of theirs that is, or None for all."""
+"""Objects in ``run.json`` that are compared, with the one member that is, or None for all members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def calibration_in(contract: Contract, name: str) -> Calibration | None:
 
 
 def origin_in(contract: Contract, name: str) -> DataRecord:
-    """Return the images that the model of the file ``name`` was trained on. Raises ``DataError`` if it is damaged."""
+    """Return the dataset that the model in the file ``name`` was trained on. Raises ``DataError`` if it is missing."""
     if "training" not in contract.document:
         return UNKNOWN
     try:

@@ -149,9 +149,21 @@ def read_file(image: str | os.PathLike[str] | bytes | bytearray | memoryview, sh
             f"{LIMIT_VARIABLE}"
         ) from error
     except DataError as error:
-        raise DataError(f"{name} cannot be used ({error}); expected a whole image file: replace it") from error
+        raise DataError(f"{name} cannot be used ({error}); expected {_expected(source)}") from error
     except OSError as error:
         raise DataError(f"{name} cannot be read ({reason(error)}): {SYSTEM_ADVICE}") from error
+
+
+def _expected(source: Path | io.BytesIO) -> str:
+    """Return the expected file and what to do, the end of the message about a file that cannot be used."""
+    from cifarnet.preprocessing import EXTENSIONS, HEIC_EXTENSIONS
+
+    extension = source.suffix.lower() if isinstance(source, Path) else ""
+    if extension in HEIC_EXTENSIONS and extension not in EXTENSIONS:
+        from cifarnet.backends import install_line
+
+        return f"the extra [heic] for this format: {install_line('heic')}"
+    return "a whole image file: replace it"
 
 
 def _require_file(path: Path) -> None:
