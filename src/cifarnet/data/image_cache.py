@@ -83,17 +83,19 @@ class CachedFolder:
 
 def cache_file(folder: Path, shape: Shape) -> Path:
     """Return the cache file of the images in ``folder`` in the size ``shape``, as this version preprocesses them."""
-    decoders = [PIL.__version__, *(features.version(name) for name in DECODERS), _version("pillow-heif")]
+    decoders = [PIL.__version__, *(features.version(name) for name in DECODERS)]
+    decoders += _versions("pillow-heif")
     steps = dict(RECIPE) | {"height": shape[0], "width": shape[1]}
     key = json.dumps([str(folder.resolve()), VERSION, steps, decoders])
     return cache_folder() / FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pixels"
 
 
-def _version(package: str) -> str | None:
+def _versions(optional: str) -> list[str]:
+    """Return the version of an optional package, or nothing without it."""
     try:
-        return version(package)
+        return [version(optional)]
     except PackageNotFoundError:
-        return None
+        return []
 
 
 def open_cached(path: Path, shape: Shape) -> CachedImages | None:

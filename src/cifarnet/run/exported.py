@@ -65,7 +65,7 @@ def calibration_in(contract: Contract, name: str) -> Calibration | None:
         return None if stored is None else read(Calibration, stored, "calibration")
     except ValueError as error:
         raise ModelError(
-            f"{name} has a damaged contract ({error}); expected one as `cifarnet export` writes it: redo it"
+            f"{name} has a damaged contract ({error}); expected one as `cifarnet export` writes it: export it again"
         ) from error
 
 
