@@ -30,6 +30,14 @@ def test_changed_settings_of_keras_are_noted(monkeypatch, tmp_path):
     assert sentence == (f"{tmp_path}/keras.json has floatx float16, epsilon 0.1: cifarnet's models ignore this")
 
 
+def test_an_unusable_backend_in_the_environment_is_noted(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    assert list(notes({})) == [
+        "the backend 'theano' in KERAS_BACKEND is not supported; expected one of jax, torch, tensorflow"
+    ]
+
+
 def test_the_installed_packages_do_not_conflict():
     found = versions()
     assert {"python", "cifarnet", "keras", "numpy"} <= set(found)

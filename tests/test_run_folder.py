@@ -164,7 +164,8 @@ def test_a_name_without_a_run_is_an_error_even_beside_others(tmp_path, name):
     new_run(tmp_path)
     (tmp_path / "no run").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=f"^{name} is no run folder; expected a folder with {RECORD}"):
+    state = "does not exist" if name == "never" else "is no run folder"
+    with pytest.raises(RunError, match=f"^{name} {state}; expected a folder with {RECORD}"):
         find_run(tmp_path, name)
 
 

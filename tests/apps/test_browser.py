@@ -120,7 +120,8 @@ def test_the_page_of_the_demo_shows_what_the_library_finds(golden, entries, node
     check_page(facts, server.url, golden, entries)
     assert not facts["badgeIsVisible"]  # the library classifies
     assert facts["refused"]["error"] == (
-        "model.json: the image cannot be used (no image in a known format); expected a whole image file: replace it"
+        "model.json: the image cannot be used (no image in a known format); "
+        "expected a whole image: replace it or leave it out"
     )
 
 

@@ -20,4 +20,4 @@ def test_an_empty_option_is_refused_by_its_name(fails, tmp_path, command, name):
 
 
 def test_options_with_a_value_pass(fails):
-    assert fails("evaluate", "never", "--runs", "here", "--backend", "jax").startswith("never is no run folder")
+    assert fails("evaluate", "never", "--runs", "here", "--backend", "jax").startswith("never does not exist")

@@ -49,7 +49,7 @@ def test_verifying_an_empty_cache(run):
 
 @pytest.mark.parametrize("command", [("train", "--resume", "never"), ("evaluate", "never")])
 def test_a_missing_run(fails, command):
-    message = "never is no run folder; expected a folder with run.json: train one with `cifarnet train`"
+    message = "never does not exist; expected a folder with run.json: train one with `cifarnet train`"
     assert fails(*command) == message
 
 
@@ -161,7 +161,7 @@ def test_exporting_a_run_of_other_images(run, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "model.onnx cannot be read (No such file or directory); expected an ONNX file: check the path"),
+        (None, "model.onnx cannot be read (No such file or directory); expected an ONNX file: check the path, or use "),
         (b"Not a model", "model.onnx is no ONNX file; expected one: use "),
     ],
 )
@@ -208,6 +208,7 @@ def test_settings_adapted_to_few_images_are_noted(run, tmp_path, pets, options, 
     (tmp_path / "file").touch()  # so that training fails there
     _, _, lines = run("train", "--recipe", "fast", "--data", str(pets), "--runs", "file/runs", *options)
     assert [line for line in lines if line.startswith("note: for")] == [note]
+    assert not any("larger than the training split" in line for line in lines)
 
 
 def test_a_system_error_names_the_path(run, tmp_path, pets):

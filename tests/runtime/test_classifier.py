@@ -212,7 +212,8 @@ def test_a_bad_file_does_not_end_the_stream(classifier, photos):
     assert [outcome.prediction is None for outcome in outcomes] == [False, True, False, False, False, True]
     assert all((outcome.prediction is None) != (outcome.error is None) for outcome in outcomes)
     assert str(outcomes[1].error) == (
-        f"{photos / 'b' / '1.jpg'} cannot be used (no image in a known format); expected a whole image file: replace it"
+        f"{photos / 'b' / '1.jpg'} cannot be used (no image in a known format); "
+        "expected a whole image: replace it or leave it out"
     )
     assert "gone.png cannot be read (No such file or directory); expected an image file" in str(outcomes[-1].error)
 

@@ -147,7 +147,7 @@ def test_truncated_files(refuses, tmp_path, kind):
     whole = encoded(Image.fromarray(NOISE), kind)
     (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
     message = refuses(tmp_path / "cut")
-    assert re.fullmatch(r".*/cut cannot be used \(.+\); expected a whole image file: replace it", message)
+    assert re.fullmatch(r".*/cut cannot be used \(.+\); expected a whole image: replace it or leave it out", message)
     assert refuses(whole[: len(whole) // 2]).startswith("the image cannot be used (")
     if kind == "PNG":
         with Image.open(tmp_path / "cut") as lazy:
@@ -165,7 +165,9 @@ def test_a_heic_photo_without_its_extra_is_refused_with_the_install_command(refu
 
 def test_bytes_that_are_no_image_and_too_many_open_files_which_are_not_blamed_on_it(refuses, monkeypatch):
     for junk in (b"", b"\0" * 100, b"<svg/>"):
-        message = "the image cannot be used (no image in a known format); expected a whole image file: replace it"
+        message = (
+            "the image cannot be used (no image in a known format); expected a whole image: replace it or leave it out"
+        )
         assert refuses(junk) == message
 
     def refuse(*_, **__):

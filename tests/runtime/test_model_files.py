@@ -37,7 +37,8 @@ def test_a_file_that_is_not_onnx(tmp_path, junk, message):
 
 def test_a_path_that_cannot_be_read(tmp_path):
     assert refused("") == "the model's path is empty; expected an ONNX file: is the variable set?"
-    message = "cannot be read (No such file or directory); expected an ONNX file: check the path"
+    message = "cannot be read (No such file or directory); expected an ONNX file: check the path, or "
+    message += "use a file written by `cifarnet export --onnx`"
     assert refused(tmp_path / "no.onnx") == f"{tmp_path / 'no.onnx'} {message}"
     said = refused("a\0b")  # the reason is Python's, and its words change
     assert said.startswith("a\0b cannot be read (")

@@ -173,7 +173,7 @@ def test_a_bad_file_is_reported_and_the_others_still_come_out(run, model_path, p
     assert (code, len(lines), "name too long" in talk[-1]) == (1, 1, True)
     code, lines, talk = run("predict", model_path, photos, photos / "gone.png", photos / "a.png", *form)
     assert (code, len(lines)) == (1, 5 + (form != ["--json"]))
-    reason = "cannot be used (no image in a known format); expected a whole image file: replace it"
+    reason = "cannot be used (no image in a known format); expected a whole image: replace it or leave it out"
     assert talk == [
         f"error: {photos}/b/1.jpg {reason}",
         f"error: {photos}/gone.png cannot be read (No such file or directory); expected an image file: check the path",

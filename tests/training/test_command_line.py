@@ -117,7 +117,7 @@ def test_a_run_goes_on_from_the_convolutions_of_another(trained, tmp_path, here)
     for refused, words in (
         (("--from", f"runs/{origin}", "--recipe", "fast"), "--recipe is fast; expected seed, the recipe of "),
         (("--from", "x", "--resume", "latest", "--workers", "2"), "error: --from and --resume were both given"),
-        (("--from", "nowhere"), "nowhere is no run folder; expected"),
+        (("--from", "nowhere"), "nowhere does not exist; expected"),
         (("--from", "own/latest", "--seed", "1"), "validation and test images were trained on by"),
         (("--recipe", "fast", "--dropout", "0.5"), "--dropout is 0.5, but the network has no hidden dense layers"),
     ):

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cifarnet.backends import KERAS_DEFAULTS, keras_settings, keras_settings_path
+from cifarnet.backends import KERAS_DEFAULTS, keras_settings, keras_settings_path, require_usable_variable
+from cifarnet.errors import BackendError
 from cifarnet.system import FAULTY_JAXLIB, corrected_xla_flags, results_in
 
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
@@ -39,7 +40,11 @@ def known_bad_pairs(found: dict[str, str]) -> list[str]:
 
 
 def notes(found: dict[str, str]) -> Iterator[str]:
-    """Yield a sentence for each known issue of the versions ``found`` and of Keras' settings."""
+    """Yield a sentence for each known issue of the versions ``found``, of ``KERAS_BACKEND`` and of Keras' settings."""
+    try:
+        require_usable_variable()
+    except BackendError as error:
+        yield str(error)
     jaxlib, flags = found.get("jaxlib"), os.environ.get("XLA_FLAGS", "")
     if jaxlib in FAULTY_JAXLIB:
         corrected = corrected_xla_flags(flags, jaxlib)

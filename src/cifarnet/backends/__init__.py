@@ -59,6 +59,8 @@ def choose(name: str | None = None) -> str:
     """
     if _running() is None:
         _require_keras_starts()
+    if name is None:
+        require_usable_variable()
     wanted = name or os.environ.get("KERAS_BACKEND") or _configured() or _first_installed()
     require_usable(wanted)
     running = _running()
@@ -105,13 +107,22 @@ def adapter() -> Adapter:
     return chosen
 
 
-def require_usable(wanted: str) -> None:
-    """Raise ``BackendError`` unless ``wanted`` is a backend and its framework is installed. Nothing is imported."""
+def require_usable(wanted: str, named: str = "") -> None:
+    """Raise ``BackendError`` unless ``wanted`` is a backend and its framework is installed. Nothing is imported.
+
+    ``named`` are words for the message on where the name comes from.
+    """
     if wanted not in NAMES:
-        raise BackendError(f"the backend {wanted!r} is not supported; expected one of {', '.join(NAMES)}")
+        raise BackendError(f"the backend {wanted!r}{named} is not supported; expected one of {', '.join(NAMES)}")
     missing = [module for module in (wanted, "keras", "h5py") if importlib.util.find_spec(module) is None]
     if missing:
-        raise BackendError(not_installed(missing, f"the backend {wanted}", wanted))
+        raise BackendError(not_installed(missing, f"the backend {wanted}{named}", wanted))
+
+
+def require_usable_variable() -> None:
+    """Raise ``BackendError``, as ``require_usable``, for the backend in the variable ``KERAS_BACKEND``, if any."""
+    if wanted := os.environ.get("KERAS_BACKEND"):
+        require_usable(wanted, " in KERAS_BACKEND")
 
 
 def _running() -> str | None:

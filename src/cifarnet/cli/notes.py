@@ -34,7 +34,8 @@ def say_dataset(dataset: "Dataset", parts: "HoldOut", wanted: Recipe, adapted: R
     contents = f"{sizes} of {len(dataset.labels)} classes: {names}"
     for line in wrap(contents, shutil.get_terminal_size().columns, subsequent_indent="  "):
         say(line)
-    for note in (*_changes(wanted, adapted, len(parts.train)), *_warnings(dataset, parts, adapted.train)):
+    notes = (*_changes(wanted, adapted, len(parts.train)), *_warnings(dataset, parts, wanted.train, adapted.train))
+    for note in notes:
         say(note)
 
 
@@ -76,10 +77,10 @@ def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
         yield f"note: for {why}: {', '.join(settings)}"
 
 
-def _warnings(dataset: "Dataset", parts: "HoldOut", train: TrainConfig) -> Iterator[str]:
+def _warnings(dataset: "Dataset", parts: "HoldOut", wanted: TrainConfig, train: TrainConfig) -> Iterator[str]:
     yield from _reading(dataset)
     yield from _images(dataset, train.class_weights)
-    if train.batch_size > len(parts.train):
+    if train.batch_size == wanted.batch_size > len(parts.train):  # otherwise it was chosen for so few images
         yield f"note: batch size {train.batch_size:,} is larger than the training split of {len(parts.train):,} images"
     held_out = Counter(dataset.train.labels[parts.validation].tolist())
     alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]

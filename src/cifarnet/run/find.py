@@ -135,7 +135,10 @@ def _candidates(root: Path, name: str | None) -> Iterator[Path]:
 def _no_run(root: Path, name: str | None) -> RunError:
     if name and _is_run(Path(name).parent):
         return RunError(f"{name} lies in a run folder and is none; expected the folder: name {Path(name).parent}")
-    wanted = f"{name} is no run folder" if name else f"{root} holds no run"
+    wanted = f"{root} holds no run"
+    if name:
+        exists = os.path.lexists(name) or os.path.lexists(root / name)
+        wanted = f"{name} is no run folder" if exists else f"{name} does not exist"
     return RunError(f"{wanted}; expected a folder with {RECORD}: train one with `cifarnet train`")
 
 

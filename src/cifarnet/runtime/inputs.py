@@ -163,7 +163,7 @@ def _expected(source: Path | io.BytesIO) -> str:
         from cifarnet.backends import install_line
 
         return f"the extra [heic] for this format: {install_line('heic')}"
-    return "a whole image file: replace it"
+    return "a whole image: replace it or leave it out"
 
 
 def _require_file(path: Path) -> None:

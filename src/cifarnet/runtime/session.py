@@ -136,7 +136,8 @@ def _read(path: Path) -> bytes:
             raise ModelError(f"{path} has {status.st_size:,} bytes; expected at most {MAX_BYTES:,}: {WAY_OUT}")
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        raise ModelError(f"{path} cannot be read ({reason(error)}); expected an ONNX file: check the path") from error
+        way_out = f"check the path, or {WAY_OUT}" if isinstance(error, FileNotFoundError) else "check the path"
+        raise ModelError(f"{path} cannot be read ({reason(error)}); expected an ONNX file: {way_out}") from error
 
 
 def _session(content: bytes, *, threads: int, optimized: bool) -> Any:
