@@ -97,7 +97,7 @@ def records_table() -> str:
         )
         pflop = statistics.mean(map(training_pflop, group))
         minutes = statistics.mean(training.end["seconds"] / 60 for training in group)
-        hardware = " and ".join(sorted({cores(training.head["machine"]) for training in group}))
+        hardware = " or ".join(sorted({cores(training.head["machine"]) for training in group}))
         rows.append([f"cifarnet, `{name}`", with_tta, plain, f"{pflop:.2g}", f"{minutes:.1f} min", hardware])
     return markdown(["", "with TTA", "plain", "PFLOP", "time", "on"], rows)
 

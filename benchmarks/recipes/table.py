@@ -84,7 +84,7 @@ MEASURED: Mapping[str, Callable[[Sequence[Training]], str]] = {
     "minutes": lambda group: mean_and_range(_minutes(group), "{:.1f}"),
     "test accuracy": lambda group: _accuracy(group, "test_accuracy"),
     "with TTA": lambda group: _accuracy(group, "flip_test_accuracy"),
-    "processor": lambda group: " and ".join(sorted({cores(training.head["machine"]) for training in group})),
+    "processor": lambda group: " or ".join(sorted({cores(training.head["machine"]) for training in group})),
 }
 """Columns of a group of trainings with the same settings."""
 COLUMNS: Mapping[str, Callable[[Sequence[Training]], str]] = {
