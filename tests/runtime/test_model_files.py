@@ -171,3 +171,10 @@ def test_weights_or_a_temperature_that_are_not_finite(painted):
     for content in (models.content(models.graph(tensors=[models.weights(np.nan)])), cold):
         with pytest.raises(ModelError, match=r"^the model returns numbers that are not finite: train"):
             Classifier(content)(painted("red"))
+
+
+def test_logits_whose_squares_overflow_are_finite(painted):
+    huge = Classifier(models.content(models.graph(tensors=[models.weights(1e30)])))
+    logits = huge.logits(painted("red"))
+    assert np.isfinite(logits).all()
+    assert abs(logits).max() > 1e25
