@@ -38,7 +38,7 @@ def variables(rank, count, port):
     return {name: str(value) for name, value in found.items()}
 
 
-def started(count, arguments, fault=None, **more):
+def started(count, arguments, fault=None, program=PROGRAM, **more):
     """Start the workers and return their processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -46,7 +46,7 @@ def started(count, arguments, fault=None, **more):
     shared = os.environ | {"KERAS_BACKEND": choose(), "FAULT": json.dumps(fault or {})} | more
     return [
         subprocess.Popen(
-            [*PROGRAM, *map(str, arguments)],
+            [*program, *map(str, arguments)],
             cwd=PROJECT,
             env=shared | variables(rank, count, port),
             stdout=subprocess.PIPE,
@@ -117,6 +117,27 @@ def test_a_worker_with_other_images_is_refused_before_anything_is_made(runs):
     assert (refused[0], silent[0]) == (1, 1)
     assert "error: worker 1 has images" in refused[2]
     assert not runs.exists()
+
+
+FROM_PYTHON = """
+import sys, numpy as np
+import cifarnet
+labels = np.arange(20) % 2
+images = np.zeros((20, 32, 32, 3), np.uint8)
+dataset = cifarnet.Dataset.from_arrays((images, labels), (images[:2] + 1, labels[:2]), ("cat", "dog"))
+if sys.argv[1] == "train":
+    cifarnet.train(dataset, warm_start="nobody")
+cifarnet.resume(cifarnet.Run("nowhere"), dataset)
+"""
+
+
+@several
+@pytest.mark.parametrize("function", ["train", "resume"])
+def test_training_from_python_joins_the_workers_before_it_uses_the_framework(function):
+    for code, _, err in ended(started(2, [function], program=[sys.executable, "-c", FROM_PYTHON])):
+        assert code == 1
+        refusal = "UsageError: warm_start is 'nobody'" if function == "train" else "nowhere/run.json could not be read"
+        assert refusal in err.splitlines()[-1], err
 
 
 @several

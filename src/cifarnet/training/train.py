@@ -1,5 +1,6 @@
 """Train a run from its settings to its record, and resume it."""
 
+import functools
 import math
 import statistics
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import keras
 
 from cifarnet import pretrained
-from cifarnet.arguments import PATH, described, function, instance, number, takes
+from cifarnet.arguments import PATH, Function, described, function, instance, number, takes
 from cifarnet.backends import Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen
@@ -47,6 +48,17 @@ STOP = function("a function without arguments that returns whether to stop")
 MINUTES = number(0, "a number of minutes, 0 or more")
 
 
+def _after_joining(function: Function) -> Function:
+    """Decorate a function to join the other workers, if any, before anything uses JAX, which must join first."""
+
+    @functools.wraps(function)
+    def call(*positional: Any, **named: Any) -> Any:
+        join()
+        return function(*positional, **named)
+
+    return call  # type: ignore[return-value]  # it has the signature of the function
+
+
 @takes(
     dataset=DATASET,
     recipe=instance(str, "the name of a recipe or a JSON file: its settings go into model_config and train_config"),
@@ -57,6 +69,7 @@ MINUTES = number(0, "a number of minutes, 0 or more")
     max_minutes=MINUTES,
     keep_test_images=instance(bool, "True or False"),
 )
+@_after_joining
 @default_settings()
 def train(
     dataset: Dataset,
@@ -99,7 +112,6 @@ def train(
     loss with options that would not behave here as in Keras.
     """
     _require_observer(observer)
-    join()  # before anything computes
     if warm_start == pretrained.NAME:
         warm_start = Run(pretrained.FOLDER)
     if not isinstance(warm_start, Run | None):
@@ -144,6 +156,7 @@ def _settings(
 
 
 @takes(run=RUN, dataset=DATASET, stop=STOP, max_minutes=MINUTES)
+@_after_joining
 @default_settings()
 def resume(
     run: Run,
