@@ -153,7 +153,7 @@ def table() -> str:
 def _cell(result: Mapping[str, Any], images: int) -> str:
     if "error" in result:
         return "fails"
-    return f"{result['difference']:.1e}, {result['same_class']} of {images} classes"
+    return f"{result['difference']:.1e}, {result['same_class']} of {images} the same class"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def growth(works: list[float], seconds: list[float]) -> float | None:
 
 
 def _series(results: Results, cell: str) -> str:
-    titles = (cell, "seconds", "microseconds per unit", "memory beside mapped files, MB")
+    unit = next(iter(results.implementations(cell))).split()[1].removesuffix("s")
+    titles = (cell, "seconds", f"microseconds per {unit}", "anonymous memory, MB")
     rows, works, medians, memories = [], list[float](), list[float](), list[float]()
     for name in results.implementations(cell):
         if out := results.out_row(cell, name, len(titles)):
@@ -32,7 +33,7 @@ def _series(results: Results, cell: str) -> str:
         memories.append(max(results.values(cell, name, "anonymous_memory_mb")))
         per_unit = 1e6 * medians[-1] / works[-1]
         rows.append([name, shown(medians[-1], ",.2f"), shown(per_unit, ",.1f"), shown(memories[-1])])
-    return f"{markdown(titles, rows)}\n\n{_summary(works, medians, memories)}"
+    return f"{markdown(titles, rows)}\n\n{_summary(works, medians, memories, unit)}"
 
 
 def _work(name: str) -> float:
@@ -40,7 +41,7 @@ def _work(name: str) -> float:
     return float(name.split(maxsplit=1)[0].replace(",", ""))
 
 
-def _summary(works: list[float], medians: list[float], megabytes: list[float]) -> str:
+def _summary(works: list[float], medians: list[float], megabytes: list[float], unit: str) -> str:
     exponent, last = growth(works, medians), growth(works[-2:], medians[-2:])
     if exponent is None or last is None:
         return "Too few sizes to tell how it grows."
@@ -48,5 +49,5 @@ def _summary(works: list[float], medians: list[float], megabytes: list[float]) -
     fixed = ": below 1 where a fixed cost shows." if exponent < 0.95 else "."
     return (
         f"It grows with the power {exponent:.2f} of the work, over the last two sizes {last:.2f}{fixed} "
-        f"From the first size to the last, memory grows by {grown:,.0f} bytes per unit."
+        f"From the first size to the last, memory grows by {grown:,.0f} bytes per {unit}."
     )
