@@ -1,6 +1,7 @@
 """`cifarnet evaluate` of model files, without a framework: correct metrics, or one error line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -64,8 +65,10 @@ def paint(folder, **pictures):
 
 def test_metrics_on_a_folder_of_images(evaluate, model, tmp_path):
     images = paint(tmp_path / "images", red=["red", "red"], green=["green", "blue"], blue=["blue"])
+    shutil.copy(images / "red" / "0.png", images)
     code, shown, stdout = evaluate(model, "--images", images)
-    assert (code, stdout[0], len(stdout)) == (0, "decoding", 2)
+    assert (code, stdout[0], len(stdout)) == (0, "decoding", 3)
+    assert "note: 1 image beside the class folders has no class and is left out" in stdout
     assert shown.splitlines()[0] == f"{model} on onnxruntime: 5 images of 3 classes"
     assert "80.00%   (95% CI: 37.55% to 96.38%)" in shown
     assert shown.splitlines()[-2].split() == ["most", "confident", "errors", "predicted", "confidence", "file"]

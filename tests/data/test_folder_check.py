@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cifarnet.data import load_dataset
+from cifarnet.data.class_folders import open_labeled_images
 from cifarnet.data.contact_sheet import contact_sheet
 from cifarnet.data.folder_report import check_folder
 from cifarnet.dataset import Split
@@ -44,6 +45,21 @@ def test_a_folder_without_faults_is_usable_and_files_that_are_not_read_are_count
     assert (report.others, report.linked_folders) == ({".psd": 2, "": 1}, ("b/more",))
     code, stdout, _ = typed("data", "check", photos)
     assert (code, stdout.splitlines()[-1]) == (0, f"usable: cifarnet train --data {photos}")
+
+
+def test_images_beside_the_class_folders_are_named(photos, typed):
+    for name in ("train", "test"):
+        shutil.copytree(photos / "a", photos / name / "a")
+        shutil.copytree(photos / "b", photos / name / "b")
+    (photos / "labels.csv").touch()
+    assert check_folder(photos).report.loose == ()
+    waves(9, (40, 40)).save(photos / "x.png")
+    waves(8, (40, 40)).save(photos / "test" / "y.JPG", "JPEG")
+    assert check_folder(photos).report.loose == ("x.png", "test/y.JPG")
+    assert load_dataset(photos).reading.loose == 2
+    _, stdout, _ = typed("data", "check", photos)
+    assert "images beside the class folders, which have no class and are not read: 2" in stdout.splitlines()
+    assert open_labeled_images(photos / "test", ("a", "b")).reading.loose == 1
 
 
 def test_all_broken_files_are_listed_and_make_it_unusable_unless_they_are_skipped(photos, typed):

@@ -83,7 +83,7 @@ def test_the_first_trial_is_a_training_of_the_recipe_the_others_lie_around_it_an
     assert all(trial.params.keys() == space.keys() for trial in study.trials)
     assert len({trial.params["learning_rate"] for trial in study.trials}) == 3
     assert sum(importance(study).values()) == pytest.approx(1)
-    assert [path.name for path in journal.parent.iterdir()] == [journal.name]
+    assert sorted(path.name for path in journal.parent.iterdir()) == [f".{journal.name}.lock", journal.name]
     run = train(dataset, "seed", model_config=settings.model, train_config=settings.train, runs=journal.parent / "runs")
     metrics = run.record.metrics.validation
     assert first.value == pytest.approx(metrics.loss)
@@ -161,6 +161,53 @@ def test_a_journal_that_cannot_be_used_is_refused_before_the_images_are_read(typ
     assert stderr.startswith(f"error: {place} cannot be used (")
 
 
+@pytest.mark.usefixtures("file")
+def test_a_file_with_the_name_of_the_lock_is_kept_and_refused(typed, tmp_path):
+    mine = tmp_path / "here" / ".tune.journal.lock"
+    mine.parent.mkdir()
+    mine.write_text("my notes\n")
+    code, _, stderr = typed(*TUNE, "--trials", "1", "--storage", "here/tune.journal")
+    assert code == 1
+    assert stderr.splitlines()[-1].startswith(
+        "error: here/tune.journal cannot be used (.tune.journal.lock beside it has content and is not its lock file); "
+    )
+    assert mine.read_text() == "my notes\n"
+    (tmp_path / "tune.journal.lock").write_text("my notes\n")  # the name of Optuna's own lock
+    code, _, stderr = typed(*TUNE, "--trials", "1")
+    assert code == 0, stderr
+    assert (tmp_path / "tune.journal.lock").read_text() == "my notes\n"
+
+
+DIES_AT_FSYNC = """
+import os, sys
+left, fsync = int(sys.argv.pop(1)), os.fsync
+
+def dying(file):
+    global left
+    left -= ".journal" in os.readlink(f"/proc/self/fd/{file}")
+    if not left:
+        os.kill(os.getpid(), 9)
+    fsync(file)
+
+os.fsync = dying
+from cifarnet.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("writes", [4, 6])
+def test_a_search_killed_while_it_writes_its_journal_goes_on_with_the_recipe(writes, file, typed, tmp_path):
+    (tmp_path / "there").mkdir()
+    search = (*TUNE, "--trials", "1", "--storage", "there/tune.journal")
+    killed = subprocess.run([sys.executable, "-c", DIES_AT_FSYNC, str(writes), *search], cwd=tmp_path, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    code, _, stderr = typed(*search)
+    assert code == 0, stderr
+    loaded = optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend("there/tune.journal")))
+    assert [trial.state.name for trial in loaded.trials] == ["FAIL", "COMPLETE"]
+    assert all("fixed_params" in trial.system_attrs for trial in loaded.trials)
+
+
 @pytest.mark.parametrize("lost", [1, 20])
 def test_a_journal_whose_last_line_is_incomplete_goes_on_without_it(settings, dataset, journal, lost):
     search(settings, dataset, journal, trials=2)
@@ -168,7 +215,7 @@ def test_a_journal_whose_last_line_is_incomplete_goes_on_without_it(settings, da
     states = [TrialState.COMPLETE, TrialState.RUNNING, TrialState.COMPLETE]
     for _ in range(2):  # the second only reads
         assert [trial.state for trial in search(settings, dataset, journal, trials=2).trials] == states
-    assert [path.name for path in journal.parent.iterdir()] == [journal.name]
+    assert sorted(path.name for path in journal.parent.iterdir()) == [f".{journal.name}.lock", journal.name]
 
 
 def test_running_trials_of_killed_processes_fail_and_none_of_them_counts(settings, dataset, journal):
@@ -287,7 +334,8 @@ def test_tune_continues_after_a_kill_and_leaves_no_other_files(tuning, typed, tm
     assert [trial.state.name for trial in loaded.trials].count("FAIL") == 1
     assert "RUNNING" not in {trial.state.name for trial in loaded.trials}
     assert {"0", "importance"} <= {line.split()[0] for line in stdout.splitlines() if line}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tune.best.json", "tune.journal"]
+    files = [".tune.journal.lock", "tiny.json", "tune.best.json", "tune.journal"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
 def test_two_processes_share_a_journal(tuning):

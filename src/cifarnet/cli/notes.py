@@ -49,7 +49,7 @@ def recipe_label(name: str) -> str:
 
 
 def say_begun(run: Run, dataset: "Dataset") -> None:
-    """Print a note if files of ``dataset`` were skipped, or if validation images are copies of training images."""
+    """Print notes on images that were left out, and on validation images that are copies of training images."""
     from cifarnet.training.same_data import BROKEN  # numpy, which --help does not need
 
     say_left_out(dataset, f"{run}/{BROKEN}")
@@ -59,7 +59,13 @@ def say_begun(run: Run, dataset: "Dataset") -> None:
 
 
 def say_left_out(dataset: "Dataset", place: str = "") -> None:
-    """Print the number of files that cannot be read, if any, and ``place``, where they are listed, or the first."""
+    """Print how many images were left out because they cannot be read or have no class.
+
+    ``place`` lists those that cannot be read; by default the first is named.
+    """
+    if loose := dataset.reading.loose:
+        images = counted(loose, "image beside the class folders has", "images beside the class folders have")
+        say(f"note: {images} no class and {'is' if loose == 1 else 'are'} left out")
     if broken := dataset.reading.broken:
         files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
         first = listed((f"{each.name} ({each.reason})" for each in broken), 1)

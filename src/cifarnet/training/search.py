@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from cifarnet.atomic import has_ended, own_process, probe, remove_abandoned, temporary_name
@@ -81,6 +82,7 @@ def require_usable(storage: Path) -> None:
         if storage.exists():
             _require_journal(storage)
         probe(storage)
+        _lock(storage)
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def _usable(storage: Path) -> Iterator[None]:
     """Convert errors of the file ``storage``, and of content that is no journal, into a ``RunError``."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, NotImplementedError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"{storage} cannot be used ({reason(error)}); expected a journal of `cifarnet tune`, or none yet, in a "
             "writable folder: name another file"
@@ -126,7 +128,7 @@ def _open_study(storage: Path, settings: Recipe, dataset: Dataset) -> optuna.Stu
     facts = json.dumps([dataset.fingerprint, settings.model.to_json(), settings.train.to_json()])
     schedule = settings.train.schedule_epochs or settings.train.epochs
     with _usable(storage):
-        lock = JournalFileSymlinkLock(str(storage))
+        lock = _lock(storage)
         if storage.exists():
             _require_journal(storage)
             _drop_incomplete_line(storage, lock)
@@ -152,7 +154,7 @@ def _enqueue_recipe(study: optuna.Study, settings: Recipe) -> None:
     states = [state for state in TrialState if state != TrialState.FAIL]
     trials = study.get_trials(deepcopy=False, states=states)
     if all(trial.system_attrs.get("fixed_params") != first for trial in trials):
-        study.enqueue_trial(first)
+        study.enqueue_trial(first, {PROCESS: own_process()})  # known to be lost even if it is killed at once
 
 
 def _fail_lost_trials(study: optuna.Study) -> None:
@@ -171,14 +173,19 @@ def _require_journal(path: Path) -> None:
         raise ValueError("it was not written by Optuna")
 
 
-def _drop_incomplete_line(path: Path, lock: JournalFileSymlinkLock) -> None:
+def _lock(storage: Path) -> FileLock:
+    """Return the lock of a journal, which the system releases when its process is killed, unlike Optuna's locks."""
+    path = storage.absolute().with_name(f".{storage.name}.lock")
+    if path.exists() and (not path.is_file() or path.stat().st_size):
+        raise ValueError(f"{path.name} beside it has content and is not its lock file")
+    return FileLock(path)
+
+
+def _drop_incomplete_line(path: Path, lock: FileLock) -> None:
     """Remove an incomplete last line, as after a full disk, or Optuna would append to it and could read neither."""
-    lock.acquire()  # otherwise it may be the line that another process is writing
-    try:
+    with lock:  # otherwise it may be the line that another process is writing
         content = path.read_bytes()
         os.truncate(path, content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
 
 
 @contextmanager
