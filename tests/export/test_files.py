@@ -366,6 +366,20 @@ def test_a_model_of_somebody_else_is_not_replaced(run, dataset, monkeypatch, tmp
     assert len(list(tmp_path.glob("theirs*"))) == 1
 
 
+@pytest.mark.parametrize("name", ["mine.onnx", "mine.json"])
+def test_a_file_that_somebody_makes_during_the_parity_check_is_not_replaced(run, dataset, monkeypatch, tmp_path, name):
+    check = exporting.check_parity
+
+    def check_slowly(*arguments, **named):
+        (tmp_path / name).write_text("mine")
+        return check(*arguments, **named)
+
+    monkeypatch.setattr(exporting, "check_parity", check_slowly)
+    with pytest.raises(UsageError, match=rf"{name}, which is not .*; expected"):
+        export_run(run, dataset, output=tmp_path / "mine.onnx")
+    assert {path.name: path.read_text() for path in tmp_path.glob("*mine*")} == {name: "mine"}
+
+
 def test_a_path_that_no_file_can_have_is_refused_in_one_line(run, dataset):
     for path in ("two\0parts.onnx", f"{'x' * 300}.onnx", f"{'x' * 300}/model.onnx", "~nobody-of-this-name/model.onnx"):
         with pytest.raises(UsageError, match=r"cannot be written .* expected the path of a file: give another name"):

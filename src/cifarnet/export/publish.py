@@ -54,8 +54,7 @@ def require_free(path: Path) -> None:
 
     Called first, so that a bad path fails before the slow parity check.
     """
-    require_writable_model(path)
-    _require_own(path)
+    _require_replaceable(path)
     if path.parent.is_dir():
         with _naming_lock(path):  # fails now if the file system does not support locks
             pass
@@ -68,7 +67,8 @@ def _naming_lock(path: Path) -> AbstractContextManager[None]:
     return locked(lock, in_use, "write to a local disk", timeout_s=RENAMES_S)
 
 
-def _require_own(path: Path) -> None:
+def _require_replaceable(path: Path) -> None:
+    require_writable_model(path)
     if os.path.lexists(path):
         try:
             read_model(path)
@@ -93,7 +93,8 @@ def write_export(exported: Exported, content: bytes, contract: Contract) -> None
     """Write the three files to temporary names, then rename them.
 
     A crash between two renames is detectable: the parity file has the SHA-256 of its model, and the old contract is
-    removed before the model is replaced. A concurrent export to the same name waits.
+    removed before the model is replaced. A concurrent export to the same name waits. Raises ``UsageError`` if another
+    file has got one of the names meanwhile.
     """
     path = exported.path
     beside = path.with_suffix(CONTRACT_SUFFIX)
@@ -116,6 +117,7 @@ def write_export(exported: Exported, content: bytes, contract: Contract) -> None
         _naming_lock(path),
         defer_interrupt(),
     ):
+        _require_replaceable(path)  # again: the check may have taken minutes
         name_parity()
         with naming(beside):
             beside.unlink(missing_ok=True)
