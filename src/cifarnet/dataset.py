@@ -107,7 +107,7 @@ class Reading:
     """Number of files without an image extension, by extension in lower case."""
     linked_folders: int = 0
     """Number of links to folders in the class folders, which are not followed."""
-    loose: int = 0
+    unlabeled: int = 0
     """Number of image files beside the class folders, which have no class."""
     copies: int = 0
     """Number of images with the same pixels as an earlier one."""

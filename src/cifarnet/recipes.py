@@ -87,7 +87,7 @@ class Recipe:
         """Return the recipe for images of ``shape``, (height, width, channels), adapted if they are larger.
 
         Each doubling of the shorter side repeats the last block, so that the last feature map stays about as large, and
-        halves the batch size, down to ``LEAST_BATCH``, so that the memory of activations grows more slowly than images.
+        halves the batch size, down to ``LEAST_BATCH``, so that the memory of activations grows more slowly than pixels.
         Translation and cutout scale with the side. For smaller images only the shape changes. The settings named in
         ``given`` are kept.
         """

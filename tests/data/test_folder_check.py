@@ -52,14 +52,14 @@ def test_images_beside_the_class_folders_are_named(photos, typed):
         shutil.copytree(photos / "a", photos / name / "a")
         shutil.copytree(photos / "b", photos / name / "b")
     (photos / "labels.csv").touch()
-    assert check_folder(photos).report.loose == ()
+    assert check_folder(photos).report.unlabeled == ()
     waves(9, (40, 40)).save(photos / "x.png")
     waves(8, (40, 40)).save(photos / "test" / "y.JPG", "JPEG")
-    assert check_folder(photos).report.loose == ("x.png", "test/y.JPG")
-    assert load_dataset(photos).reading.loose == 2
+    assert check_folder(photos).report.unlabeled == ("x.png", "test/y.JPG")
+    assert load_dataset(photos).reading.unlabeled == 2
     _, stdout, _ = typed("data", "check", photos)
     assert "images beside the class folders, which have no class and are not read: 2" in stdout.splitlines()
-    assert open_labeled_images(photos / "test", ("a", "b")).reading.loose == 1
+    assert open_labeled_images(photos / "test", ("a", "b")).reading.unlabeled == 1
 
 
 def test_all_broken_files_are_listed_and_make_it_unusable_unless_they_are_skipped(photos, typed):

@@ -127,14 +127,15 @@ images = np.zeros((20, 32, 32, 3), np.uint8)
 dataset = cifarnet.Dataset.from_arrays((images, labels), (images[:2] + 1, labels[:2]), ("cat", "dog"))
 if sys.argv[1] == "train":
     cifarnet.train(dataset, warm_start="nobody")
-cifarnet.resume(cifarnet.Run("nowhere"), dataset)
+cifarnet.resume(cifarnet.Run(sys.argv[2]), dataset)
 """
 
 
 @several
 @pytest.mark.parametrize("function", ["train", "resume"])
-def test_training_from_python_joins_the_workers_before_it_uses_the_framework(function):
-    for code, _, err in ended(started(2, [function], program=[sys.executable, "-c", FROM_PYTHON])):
+def test_training_from_python_joins_the_workers_before_it_uses_the_framework(function, tmp_path):
+    arguments = [function, tmp_path / "nowhere"]
+    for code, _, err in ended(started(2, arguments, program=[sys.executable, "-c", FROM_PYTHON])):
         assert code == 1
         refusal = "UsageError: warm_start is 'nobody'" if function == "train" else "nowhere/run.json could not be read"
         assert refusal in err.splitlines()[-1], err

@@ -169,7 +169,7 @@ def test_a_file_with_the_name_of_the_lock_is_kept_and_refused(typed, tmp_path):
     code, _, stderr = typed(*TUNE, "--trials", "1", "--storage", "here/tune.journal")
     assert code == 1
     assert stderr.splitlines()[-1].startswith(
-        "error: here/tune.journal cannot be used (.tune.journal.lock beside it has content and is not its lock file); "
+        "error: here/tune.journal cannot be used (.tune.journal.lock beside it is not its lock file, which "
     )
     assert mine.read_text() == "my notes\n"
     (tmp_path / "tune.journal.lock").write_text("my notes\n")  # the name of Optuna's own lock

@@ -107,20 +107,20 @@ def adapter() -> Adapter:
     return chosen
 
 
-def require_usable(wanted: str, named: str = "") -> None:
+def require_usable(wanted: str, origin: str = "") -> None:
     """Raise ``BackendError`` unless ``wanted`` is a backend and its framework is installed. Nothing is imported.
 
-    ``named`` are words for the message on where the name comes from.
+    ``origin`` follows the name in the message, such as ``" in KERAS_BACKEND"``.
     """
     if wanted not in NAMES:
-        raise BackendError(f"the backend {wanted!r}{named} is not supported; expected one of {', '.join(NAMES)}")
+        raise BackendError(f"the backend {wanted!r}{origin} is not supported; expected one of {', '.join(NAMES)}")
     missing = [module for module in (wanted, "keras", "h5py") if importlib.util.find_spec(module) is None]
     if missing:
-        raise BackendError(not_installed(missing, f"the backend {wanted}{named}", wanted))
+        raise BackendError(not_installed(missing, f"the backend {wanted}{origin}", wanted))
 
 
 def require_usable_variable() -> None:
-    """Raise ``BackendError``, as ``require_usable``, for the backend in the variable ``KERAS_BACKEND``, if any."""
+    """Raise ``BackendError`` if ``KERAS_BACKEND`` names a backend that is unknown or not installed."""
     if wanted := os.environ.get("KERAS_BACKEND"):
         require_usable(wanted, " in KERAS_BACKEND")
 

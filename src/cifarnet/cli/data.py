@@ -90,7 +90,7 @@ def _notes(report: "FolderReport") -> Iterator[str]:
     if report.others:
         yield f"files that are not read, by extension: {by_extension(report.others)}"
     yield from _listed("links to folders, which are not followed", report.linked_folders)
-    yield from _listed("images beside the class folders, which have no class and are not read", report.loose)
+    yield from _listed("images beside the class folders, which have no class and are not read", report.unlabeled)
     yield from _listed("files that cannot be read", (f"{each.name} ({each.reason})" for each in report.broken), None)
     if report.copies:
         copies = sum(len(group) - 1 for group in report.copies)

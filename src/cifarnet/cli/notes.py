@@ -11,7 +11,7 @@ from cifarnet.config import ClassWeights, TrainConfig
 from cifarnet.dataset import IMAGE_SIZE, NAMED_SOURCES
 from cifarnet.errors import RunError, counted, listed, shell_word
 from cifarnet.interrupt import INTERRUPTED
-from cifarnet.recipes import Recipe, is_recipe_file, recipe_and_settings
+from cifarnet.recipes import LEAST_BATCH, Recipe, is_recipe_file, recipe_and_settings
 from cifarnet.run.folder import Run
 from cifarnet.run.record import STOP_REASONS, RecordedScore, RunRecord
 
@@ -63,9 +63,9 @@ def say_left_out(dataset: "Dataset", place: str = "") -> None:
 
     ``place`` lists those that cannot be read; by default the first is named.
     """
-    if loose := dataset.reading.loose:
-        images = counted(loose, "image beside the class folders has", "images beside the class folders have")
-        say(f"note: {images} no class and {'is' if loose == 1 else 'are'} left out")
+    if unlabeled := dataset.reading.unlabeled:
+        images = counted(unlabeled, "image beside the class folders has", "images beside the class folders have")
+        say(f"note: {images} no class and {'is' if unlabeled == 1 else 'are'} left out")
     if broken := dataset.reading.broken:
         files = counted(len(broken), "file that cannot be read is", "files that cannot be read are")
         first = listed((f"{each.name} ({each.reason})" for each in broken), 1)
@@ -86,7 +86,8 @@ def _changes(wanted: Recipe, adapted: Recipe, images: int) -> Iterator[str]:
 def _warnings(dataset: "Dataset", parts: "HoldOut", wanted: TrainConfig, train: TrainConfig) -> Iterator[str]:
     yield from _reading(dataset)
     yield from _images(dataset, train.class_weights)
-    if train.batch_size == wanted.batch_size > len(parts.train):  # otherwise it was chosen for so few images
+    most = max(len(parts.train), 0 if train.batch_size == wanted.batch_size else LEAST_BATCH)
+    if train.batch_size > most:  # an adapted one is not lowered further
         yield f"note: batch size {train.batch_size:,} is larger than the training split of {len(parts.train):,} images"
     held_out = Counter(dataset.train.labels[parts.validation].tolist())
     alone = [dataset.labels[label] for label, count in sorted(held_out.items()) if count == 1]

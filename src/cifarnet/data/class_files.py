@@ -43,7 +43,7 @@ class Layout:
     """``train``, the validation folder if there is one, and ``test``; or "" for a folder without splits."""
     files: tuple[ClassFiles, ...]
     """Files of each class in the first part, then in the next."""
-    loose: tuple[Path, ...] = ()
+    unlabeled: tuple[Path, ...] = ()
     """Images beside the class folders, which have no class and are not read."""
 
     @property
@@ -57,16 +57,16 @@ def find_layout(path: Path, *, use_validation_folder: bool = True) -> Layout:
     if not ((path / "train").is_dir() and (path / "test").is_dir()):
         labels = class_names(path)
         files = tuple(find_class_files(path / label) for label in labels)
-        return Layout(labels=labels, parts=("",), files=files, loose=loose_images(path))
+        return Layout(labels=labels, parts=("",), files=files, unlabeled=unlabeled_images(path))
     labels = class_names(path / "train")
     validation = validation_folder(path) if use_validation_folder else None
     parts = ("train", *([validation] if validation else []), "test")
     folders = [folder for part in parts for folder in _part_folders(path, part, labels)]
-    loose = loose_images(path, *(path / part for part in parts))
-    return Layout(labels=labels, parts=parts, files=tuple(map(find_class_files, folders)), loose=loose)
+    unlabeled = unlabeled_images(path, *(path / part for part in parts))
+    return Layout(labels=labels, parts=parts, files=tuple(map(find_class_files, folders)), unlabeled=unlabeled)
 
 
-def loose_images(*folders: Path) -> tuple[Path, ...]:
+def unlabeled_images(*folders: Path) -> tuple[Path, ...]:
     """Return the image files directly in ``folders``, sorted by name in each."""
     return tuple(path for folder in folders for path in sorted(folder.iterdir()) if _is_image(path) and path.is_file())
 

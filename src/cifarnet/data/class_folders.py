@@ -21,9 +21,9 @@ from .class_files import (
     find_class_files,
     find_layout,
     folder_names,
-    loose_images,
     require_images,
     require_no_broken_links,
+    unlabeled_images,
 )
 from .decoding import decode
 from .splits import LEAST_PER_CLASS, chosen_for_test
@@ -133,7 +133,7 @@ def _labeled_images(
     )
     if not any(files.images for files in found):
         raise DataError(f"{path} has no images in class folders; expected {path / labels[0]} and the like: add some")
-    layout = Layout(labels=tuple(labels), parts=("",), files=found, loose=loose_images(path))
+    layout = Layout(labels=tuple(labels), parts=("",), files=found, unlabeled=unlabeled_images(path))
     read = read_files(path, layout, progress, shape, skip_broken=skip_broken)
     no_images = Split(read.split.images[:0], read.split.labels[:0])
     dataset = Dataset(path.resolve().name, no_images, read.split, tuple(labels))
@@ -178,7 +178,7 @@ def read_files(
             broken=(*broken.values(), *(BrokenFile(link, BROKEN_LINK) for link in links)),
             others=dict(Counter(path.suffix.lower() for path in chain(*(files.others for files in classes)))),
             linked_folders=sum(len(files.linked_folders) for files in classes),
-            loose=len(layout.loose),
+            unlabeled=len(layout.unlabeled),
             copies=len(digests) - len(set(digests)),
         ),
         np.bincount(places, minlength=len(classes)).tolist(),

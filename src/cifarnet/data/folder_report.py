@@ -39,7 +39,7 @@ class FolderReport:
     """Number of files that are not read, by extension."""
     linked_folders: tuple[str, ...]
     """Links to folders, which are not followed."""
-    loose: tuple[str, ...]
+    unlabeled: tuple[str, ...]
     """Images beside the class folders, which have no class and are not read."""
     copies: tuple[tuple[str, ...], ...]
     """Groups of images with the same pixels."""
@@ -96,7 +96,7 @@ def check_folder(path: Path, progress: Progress = silent, *, skip_broken: bool =
         broken=read.reading.broken,
         others=dict(read.reading.others),
         linked_folders=tuple(str(link.relative_to(path)) for link in chain(*(f.linked_folders for f in layout.files))),
-        loose=tuple(str(file.relative_to(path)) for file in layout.loose),
+        unlabeled=tuple(str(file.relative_to(path)) for file in layout.unlabeled),
         copies=_named(copies, names),
         copies_across_classes=sum(len(set(read.split.labels[group].tolist())) > 1 for group in copies),
         near_copies=_named(_near_copies(read, set(flat)), names),

@@ -93,8 +93,8 @@ def write_export(exported: Exported, content: bytes, contract: Contract) -> None
     """Write the three files to temporary names, then rename them.
 
     A crash between two renames is detectable: the parity file has the SHA-256 of its model, and the old contract is
-    removed before the model is replaced. A concurrent export to the same name waits. Raises ``UsageError`` if another
-    file has got one of the names meanwhile.
+    removed before the model is replaced. A concurrent export to the same name waits. Raises ``UsageError`` if a file
+    that is not of an export now has one of the names.
     """
     path = exported.path
     beside = path.with_suffix(CONTRACT_SUFFIX)

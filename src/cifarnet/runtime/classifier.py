@@ -219,7 +219,7 @@ class Classifier:
         return results
 
     def _predictions(self, images: Any) -> list[Prediction]:
-        probabilities, *others = self._outputs(images, *self._predicted)
+        probabilities, *others = self._outputs(images, *self._prediction_outputs)
         best, labels = probabilities.argmax(axis=1).tolist(), self.labels  # the first of equal ones
         return [
             Prediction(labels, index, probabilities[row], *[each[row] for each in others])
@@ -227,7 +227,7 @@ class Classifier:
         ]
 
     @cached_property
-    def _predicted(self) -> tuple[str, ...]:
+    def _prediction_outputs(self) -> tuple[str, ...]:
         return tuple(name for name in (PROBABILITIES_NAME, CALIBRATED_NAME) if name in self._model.outputs)
 
     @cached_property
@@ -236,7 +236,7 @@ class Classifier:
 
 
 def _are_finite(values: NDArray[np.float32]) -> bool:
-    # The sum of the squares takes half as long, and is finite for all values but huge logits.
+    # Cheaper than isfinite. It overflows only for values above about 1e18, which are then checked one by one.
     return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 

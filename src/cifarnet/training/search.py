@@ -57,9 +57,9 @@ def search(
     """Run trials with settings around ``settings`` until the journal ``storage`` has ``trials`` of them.
 
     ``settings`` is a recipe that is already adapted to ``dataset`` (``Recipe.for_dataset``), and the first trial. A
-    trial is pruned if its validation loss is above the median of the others at the same epoch. ``on_trial`` is called
-    after each trial. ``stop`` and ``max_minutes`` end the search and lose the running trial. Returns the study. Raises
-    ``RunError`` for a file that is not a journal.
+    trial is pruned if its lowest validation loss so far is above the median of the finished trials at the same epoch.
+    ``on_trial`` is called after each trial. ``stop`` and ``max_minutes`` end the search and lose the running trial.
+    Returns the study. Raises ``RunError`` for a file that is not a journal.
     """
     require_fitting(settings, dataset)
     deadline = time.monotonic() + 60 * max_minutes
@@ -154,7 +154,7 @@ def _enqueue_recipe(study: optuna.Study, settings: Recipe) -> None:
     states = [state for state in TrialState if state != TrialState.FAIL]
     trials = study.get_trials(deepcopy=False, states=states)
     if all(trial.system_attrs.get("fixed_params") != first for trial in trials):
-        study.enqueue_trial(first, {PROCESS: own_process()})  # known to be lost even if it is killed at once
+        study.enqueue_trial(first, {PROCESS: own_process()})  # so that it is found if this process is killed at once
 
 
 def _fail_lost_trials(study: optuna.Study) -> None:
@@ -174,10 +174,13 @@ def _require_journal(path: Path) -> None:
 
 
 def _lock(storage: Path) -> FileLock:
-    """Return the lock of a journal, which the system releases when its process is killed, unlike Optuna's locks."""
+    """Return the file lock of a journal. Unlike Optuna's locks, the system releases it if the process is killed.
+
+    Raises ``ValueError`` if a file of that name has content.
+    """
     path = storage.absolute().with_name(f".{storage.name}.lock")
     if path.exists() and (not path.is_file() or path.stat().st_size):
-        raise ValueError(f"{path.name} beside it has content and is not its lock file")
+        raise ValueError(f"{path.name} beside it is not its lock file, which would be empty")
     return FileLock(path)
 
 

@@ -49,7 +49,7 @@ MINUTES = number(0, "a number of minutes, 0 or more")
 
 
 def _after_joining(function: Function) -> Function:
-    """Decorate a function to join the other workers, if any, before anything uses JAX, which must join first."""
+    """Decorate a function to join the other workers first, if any: JAX cannot join them once it has been used."""
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
@@ -181,6 +181,7 @@ def resume(
     """
     _require_observer(observer)
     workers = join()
+    _ = run.record  # before the lock, which would make the folder of a run that does not exist
     with run.locked() if workers.is_first else nullcontext():
         require_resumable(run)
         record = run.record
