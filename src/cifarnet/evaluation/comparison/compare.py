@@ -56,8 +56,8 @@ class Plan:
         if len(set(self.backends)) != len(self.backends) or len(self.backends) < 2:
             raise UsageError(
                 f"the backends to compare are {', '.join(self.backends) or 'none'}; expected two or more of "
-                f"{', '.join(NAMES)}, each once: name others of those here "
-                f"({', '.join(installed()) or 'none'}), or get one with {install_line('BACKEND')}"
+                f"{', '.join(NAMES)}, each once (installed: {', '.join(installed()) or 'none'}): name others, or "
+                f"install one with {install_line('BACKEND')}"
             )
         recipe_and_settings(self.recipe)
         for backend in self.backends:
