@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from cifarnet.arguments import Function
 from cifarnet.backends import ALONE, Workers, adapter, choose
 from cifarnet.errors import BackendError, UsageError, WorkerError
 from cifarnet.interrupt import INTERRUPTED, SIGNALS
@@ -42,6 +43,17 @@ def join() -> Workers:
     """
     backend = choose()
     return ALONE if workers_started(backend) == 1 else adapter().join(timeout_s())
+
+
+def after_joining(function: Function) -> Function:
+    """Decorate a function to join the other workers first, if any: JAX cannot join them once it has been used."""
+
+    @functools.wraps(function)
+    def call(*positional: Any, **named: Any) -> Any:
+        join()
+        return function(*positional, **named)
+
+    return call  # type: ignore[return-value]  # it has the signature of the function
 
 
 def workers_started(backend: str) -> int:

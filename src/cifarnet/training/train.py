@@ -1,6 +1,5 @@
 """Train a run from its settings to its record, and resume it."""
 
-import functools
 import math
 import statistics
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import keras
 
 from cifarnet import pretrained
-from cifarnet.arguments import PATH, Function, described, function, instance, number, takes
+from cifarnet.arguments import PATH, described, function, instance, number, takes
 from cifarnet.backends import Workers, adapter, choose, default_settings
 from cifarnet.config import ModelConfig, TrainConfig
 from cifarnet.data import HoldOut, evenly_chosen
@@ -33,7 +32,7 @@ from .begin import begin, facts_of, require_fitting
 from .best_weights import fit_calibration
 from .checkpoint import checkpoint_of, settings_of
 from .custom import customized, resumed
-from .launch import join, require_alike
+from .launch import after_joining, join, require_alike
 from .loop import Outcome, Session
 from .observer import Observer
 from .same_data import same_hold_out
@@ -48,17 +47,6 @@ STOP = function("a function without arguments that returns whether to stop")
 MINUTES = number(0, "a number of minutes, 0 or more")
 
 
-def _after_joining(function: Function) -> Function:
-    """Decorate a function to join the other workers first, if any: JAX cannot join them once it has been used."""
-
-    @functools.wraps(function)
-    def call(*positional: Any, **named: Any) -> Any:
-        join()
-        return function(*positional, **named)
-
-    return call  # type: ignore[return-value]  # it has the signature of the function
-
-
 @takes(
     dataset=DATASET,
     recipe=instance(str, "the name of a recipe or a JSON file: its settings go into model_config and train_config"),
@@ -69,7 +57,7 @@ def _after_joining(function: Function) -> Function:
     max_minutes=MINUTES,
     keep_test_images=instance(bool, "True or False"),
 )
-@_after_joining
+@after_joining
 @default_settings()
 def train(
     dataset: Dataset,
@@ -156,7 +144,7 @@ def _settings(
 
 
 @takes(run=RUN, dataset=DATASET, stop=STOP, max_minutes=MINUTES)
-@_after_joining
+@after_joining
 @default_settings()
 def resume(
     run: Run,
