@@ -4,11 +4,12 @@ import errno
 import os
 import stat
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cifarnet.atomic import HOST, temporary_name, write_atomically, written_aside
+from cifarnet.atomic import HOST, temporary_folder, temporary_name, write_atomically, written_aside
 from cifarnet.errors import RunError
 
 
@@ -122,3 +123,16 @@ def test_a_write_sweeps_what_killed_processes_left_in_the_folder_and_nothing_els
         (folder / "run.json").touch()
     write_atomically(target, b"new")
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (*stays, *folders, target)}
+
+
+def test_the_temporary_folder_of_a_killed_process_is_removed_by_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    program = (
+        "from cifarnet.atomic import temporary_folder as t; import os\nwith t() as f: (f / 'x').touch(); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    (abandoned,) = tmp_path.iterdir()
+    with temporary_folder() as folder:
+        assert list(tmp_path.iterdir()) == [folder] != [abandoned]
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert list(tmp_path.iterdir()) == []

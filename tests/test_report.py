@@ -166,6 +166,14 @@ def test_a_run_with_only_a_record_is_reported(tmp_path, dataset):
     assert "Not measured." in card_of(run, evaluation_of(dataset, None))
 
 
+def test_a_finished_run_without_its_history_is_not_to_be_resumed(tmp_path, dataset):
+    run = run_of(tmp_path / "run", dataset)
+    (run.path / "history.csv").unlink()
+    text = text_of(page_of(run, evaluation_of(dataset, None), dataset))
+    assert "The run has lost history.csv, its results of each epoch." in text
+    assert "To resume" not in text
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
@@ -279,7 +287,8 @@ def test_a_warm_start_is_mentioned(run, evaluation, dataset):
 def test_every_command_on_the_page_parses_and_finds_the_run(tmp_path, monkeypatch, dataset, evaluation, path, words):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    run = run_of(Path(path.format(tmp_path)), dataset)
+    begun = {"metrics": {}, "best_epoch": None, "why_stopped": "interrupted", "status": "interrupted"}
+    run = run_of(Path(path.format(tmp_path)), dataset, **begun)
     record = document(run)
     put(run, {name: value for name, value in record.items() if name != "calibration"})
     for name in ("model.onnx", "history.csv"):

@@ -5,11 +5,22 @@ import inspect
 import os
 from collections.abc import Callable
 from numbers import Integral, Number, Real
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` with ``~`` expanded. Raises ``UsageError`` for the home of a user that does not exist."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{str(path)!r:.80} begins with the name of an unknown user; expected a path: correct it"
+        ) from error
 
 
 class Kind(NamedTuple):

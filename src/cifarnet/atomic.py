@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -171,6 +172,22 @@ def _started(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()  # field 22, see proc(5)
     except (OSError, IndexError):
         return ""
+
+
+@contextmanager
+def temporary_folder(path: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``, by default in the system's folder for temporary files.
+
+    If this process is killed or ends on Ctrl-C, the next call for the same place removes the folder.
+    """
+    path = path or Path(tempfile.gettempdir()) / "cifarnet"
+    remove_abandoned(path.parent)
+    folder = temporary_name(path)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(temporary: Path, path: Path) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from .arguments import Kind, described, instance, require, takes
+from .arguments import Kind, described, expanded, instance, require, takes
 from .contract import IMAGE_SHAPE, fault_of_labels
 from .errors import DataError, reason
 
@@ -235,7 +235,7 @@ def _split(images: Any, labels: Any) -> Split:
 
 def durable(source: str | Path) -> str:
     """Return a name unchanged and a path as absolute, so that it is valid in any working directory."""
-    return str(source) if source in NAMED_SOURCES else str(Path(source).expanduser().absolute())
+    return str(source) if source in NAMED_SOURCES else str(expanded(source).absolute())
 
 
 class Progress(Protocol):

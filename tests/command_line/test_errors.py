@@ -298,3 +298,16 @@ def test_a_usage_error_exits_with_2(run, arguments):
     code, stdout, lines = run(*arguments)
     assert (code, stdout) == (2, "")
     assert "Usage" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "command", [("train", "--data"), ("data", "check"), ("evaluate", "pretrained", "--images"), ("tune", "--data")]
+)
+def test_the_home_of_an_unknown_user(run, command):
+    expected = "begins with the name of an unknown user; expected a path: correct it"
+    assert fails_after_messages(run, *command, "~nobody-of-this-name/photos").endswith(expected)
+
+
+def test_a_cache_in_the_home_of_an_unknown_user(fails, monkeypatch):
+    monkeypatch.setenv("CIFARNET_CACHE", "~nobody-of-this-name/cache")
+    assert "begins with the name of an unknown user" in fails("data", "cache")

@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, cast
 
+from cifarnet.arguments import expanded
 from cifarnet.errors import BackendError, reason
 from cifarnet.interrupt import hidden_stderr
 from cifarnet.system import OWNS_PROCESS, corrected_xla_flags, versions
@@ -148,7 +149,7 @@ def _require_keras_starts() -> None:
 def keras_settings_path() -> Path:
     """Return the path of Keras' settings file."""
     home = os.environ.get("KERAS_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".keras") / "keras.json"
+    return expanded(home or "~/.keras") / "keras.json"
 
 
 def keras_settings() -> dict[str, Any]:

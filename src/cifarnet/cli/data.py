@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cifarnet.arguments import expanded
 from cifarnet.errors import UsageError, counted, shell_word
 
 from .display import download_bar, out_answer, out_lines, say, shortened, table
@@ -57,7 +58,7 @@ def check_command(
 
         require_replaceable(sheet)
     with download_bar() as progress:
-        checked = check_folder(folder.expanduser(), progress, skip_broken=skip_broken)
+        checked = check_folder(expanded(folder), progress, skip_broken=skip_broken)
     report = checked.report
     if sheet is not None:
         from cifarnet.data.contact_sheet import contact_sheet

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
-from cifarnet.arguments import PATH, described, function, takes
+from cifarnet.arguments import PATH, described, expanded, function, takes
 from cifarnet.config import MOST, plain_number
 from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.dataset import (
@@ -73,7 +73,7 @@ def load_dataset(
     if source == "synthetic":
         return synthetic(seed=seed).opened_by(source, split_seed=seed)
     try:
-        path = Path(source).expanduser()
+        path = expanded(source)
         if holds_release(path, CIFAR10):
             _require_own_size(str(path), image_size)
             return read_release(path, CIFAR10).opened_by(durable(path))

@@ -13,6 +13,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from cifarnet.arguments import expanded
 from cifarnet.atomic import write_atomically
 from cifarnet.contract import IMAGE_SHAPE
 from cifarnet.dataset import Dataset, Progress, Split, silent
@@ -35,7 +36,7 @@ class CacheState:
 def cache_folder() -> Path:
     """Return the download folder: ``$CIFARNET_CACHE`` if set, otherwise the user's cache folder of the system."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("cifarnet", appauthor=False)
+    return expanded(chosen) if chosen else platformdirs.user_cache_path("cifarnet", appauthor=False)
 
 
 def cache_state(cache: Path | None = None, *, release: Release = CIFAR10) -> CacheState:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cifarnet.arguments import expanded
 from cifarnet.contract import IMAGE_SHAPE, Shape, fault_of_labels
 from cifarnet.dataset import BrokenFile, Dataset, Progress, Reading, Split, SplitBy, durable, silent
 from cifarnet.errors import DataError, listed, shell_word
@@ -106,7 +107,7 @@ def open_labeled_images(
     subfolder or none, or a single image. Raises DataError for subfolders that are not classes of the model, if there is
     no image at all, and if something cannot be read.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     try:
         return _labeled_images(path, labels, progress or silent, shape, skip_broken=skip_broken)
     except OSError as error:

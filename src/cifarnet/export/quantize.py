@@ -3,17 +3,16 @@
 import io
 import logging
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from cifarnet.atomic import temporary_folder
 from cifarnet.contract import INPUT_NAME, STANDARD_DOMAINS
 from cifarnet.runtime import OpenedModel, open_model
 from cifarnet.system import images_at_once
@@ -82,8 +81,8 @@ def quantized(content: bytes, images: NDArray[np.uint8]) -> Iterator[Variant]:
 
     for method in METHODS:
         for per_channel in (True, False):
-            with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
-                path = Path(folder) / "quantized.onnx"
+            with temporary_folder() as folder:
+                path = folder / "quantized.onnx"
                 with _silence():
                     quantize_static(
                         onnx.load_from_string(content),

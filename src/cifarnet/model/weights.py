@@ -1,7 +1,6 @@
 """The weights of a network as NumPy arrays by name, and their files."""
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.atomic import write_atomically
+from cifarnet.atomic import temporary_folder, write_atomically
 from cifarnet.contract import EPOCH_ATTRIBUTE, reason_or_pointer
 from cifarnet.errors import ModelError, RunError, reason
 
@@ -55,12 +54,12 @@ def save_weights(model: keras.Model, path: Path, epoch: int | None = None) -> No
     # Written to the system's temporary folder first: HDF5 can crash the process on a full disk, where a plain write
     # raises an error. It still can if the temporary folder is full.
     try:
-        with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
-            model.save_weights(Path(folder) / path.name)
+        with temporary_folder() as folder:
+            model.save_weights(folder / path.name)
             if epoch is not None:
-                with h5py.File(Path(folder) / path.name, "r+") as file:
+                with h5py.File(folder / path.name, "r+") as file:
                     file.attrs[EPOCH_ATTRIBUTE] = epoch
-            content = (Path(folder) / path.name).read_bytes()
+            content = (folder / path.name).read_bytes()
     except OSError as error:
         raise RunError(
             f"{path.name} could not be written to a temporary folder ({reason(error)}): free some space or set TMPDIR"

@@ -30,7 +30,7 @@ def curves(evidence: Evidence) -> str:
     """Return the best epoch and why training stopped."""
     best, last = evidence.record.best_epoch, len(evidence.history)
     if not last:
-        return "No epoch has finished yet."
+        return "The run has lost history.csv, its results of each epoch." if best else "No epoch has finished yet."
     why = f"training stopped: {evidence.record.ending}" if evidence.record.why_stopped else evidence.record.ending
     if not best:
         return f"No epoch had a finite loss; after epoch {last} {why}."

@@ -1,6 +1,5 @@
 """Import the weights of a model file into Keras, bit for bit."""
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from onnx import numpy_helper
 
 from cifarnet import pretrained
 from cifarnet.arguments import PATH, takes
+from cifarnet.atomic import temporary_folder
 from cifarnet.backends import default_settings
 from cifarnet.config import ModelConfig
 from cifarnet.errors import ModelError
@@ -72,8 +72,8 @@ def start_weights(path: Path, config: ModelConfig, images: NDArray[np.uint8]) ->
         load_features(model, path)
         return path.read_bytes()
     import_features(model, path, images)
-    with tempfile.TemporaryDirectory(prefix="cifarnet-") as folder:
-        converted = Path(folder) / START_WEIGHTS
+    with temporary_folder() as folder:
+        converted = folder / START_WEIGHTS
         save_weights(model, converted)
         return converted.read_bytes()
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from cifarnet.atomic import has_ended, own_process, probe, remove_abandoned, temporary_name
+from cifarnet.atomic import has_ended, own_process, probe, temporary_folder
 from cifarnet.data import hold_out_of
 from cifarnet.dataset import Dataset
 from cifarnet.errors import RunError, reason
@@ -69,9 +68,9 @@ def search(
         _enqueue_recipe(study, settings)
         trial = study.ask(space)
         trial.set_user_attr(PROCESS, own_process())
-        with _scratch(storage) as run:
+        with temporary_folder(storage) as folder:
             left = (deadline - time.monotonic()) / 60
-            value, state = _try(trial, settings.changed(trial.params), dataset, run, stop, left)
+            value, state = _try(trial, settings.changed(trial.params), dataset, Run(folder), stop, left)
         on_trial(study.tell(trial, value, state))
     return study
 
@@ -189,18 +188,6 @@ def _drop_incomplete_line(path: Path, lock: FileLock) -> None:
     with lock:  # otherwise it may be the line that another process is writing
         content = path.read_bytes()
         os.truncate(path, content.rfind(b"\n") + 1)
-
-
-@contextmanager
-def _scratch(storage: Path) -> Iterator[Run]:
-    """Yield the run of a trial, in a temporary folder that the next trial removes if this process is killed."""
-    remove_abandoned(storage.parent)
-    folder = temporary_name(storage)
-    folder.mkdir()
-    try:
-        yield Run(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _try(

@@ -1,7 +1,6 @@
 """Train a plan on each backend, one process after the other, and compare the results."""
 
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifarnet.atomic import write_atomically
+from cifarnet.atomic import temporary_folder, write_atomically
 from cifarnet.backends import NAMES, install_line, installed, require_usable
 from cifarnet.dataset import Dataset
 from cifarnet.errors import UsageError
@@ -194,8 +193,8 @@ def _train(
     backend: str, settings: Recipe, dataset: Dataset, runs: Path, on_epoch: EpochCallback
 ) -> tuple[Training, Arrays]:
     # Gradients alone take megabytes, and can be computed again: only the run is kept.
-    with tempfile.TemporaryDirectory(prefix="cifarnet-") as temporary:
-        path = Path(temporary) / f"{backend}.npz"
+    with temporary_folder() as temporary:
+        path = temporary / f"{backend}.npz"
         result = train_in_child(backend, settings, dataset, runs, path, on_epoch)
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
