@@ -25,7 +25,7 @@ from tests.runtime import models  # noqa: E402
 
 
 def write(path, **changes):
-    contract = models.contract(**changes)
+    contract = models.contract(outputs=["logits"], **changes)
     content = models.content(contract=contract)
     digest = hashlib.sha256(content).hexdigest()
     parity = Parity(images=1, trained_accuracy=1.0, accuracy=1.0, checks=())
